@@ -1,0 +1,9 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// +k8s:deepcopy-gen=package
+// +groupName=ipam.ironcore.dev
+
+// Package ipam holds the internal ("hub") types of the API group ipam.ironcore.dev.
+// Every served version is converted to and from these types; they are never serialized.
+package ipam

@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Field labels by which lists and watches can be narrowed.
+const (
+	// FieldIPFamily is spec.ipFamily, of both kinds.
+	FieldIPFamily = "spec.ipFamily"
+	// FieldPrefix is spec.prefix, of both kinds.
+	FieldPrefix = "spec.prefix"
+	// FieldParentRefName is spec.parentRef.name of a Prefix.
+	FieldParentRefName = "spec.parentRef.name"
+	// FieldPrefixRefName is spec.prefixRef.name of a PrefixAllocation.
+	FieldPrefixRefName = "spec.prefixRef.name"
+	// FieldPhase is status.phase, of both kinds.
+	FieldPhase = "status.phase"
+)
+
+func addFieldLabelConversionFuncs(scheme *runtime.Scheme) error {
+	for kind, fields := range map[string][]string{
+		PrefixKind:           {FieldIPFamily, FieldPrefix, FieldParentRefName, FieldPhase},
+		PrefixAllocationKind: {FieldIPFamily, FieldPrefix, FieldPrefixRefName, FieldPhase},
+	} {
+		known := map[string]bool{"metadata.name": true, "metadata.namespace": true}
+		for _, field := range fields {
+			known[field] = true
+		}
+		err := scheme.AddFieldLabelConversionFunc(SchemeGroupVersion.WithKind(kind), func(label, value string) (string, string, error) {
+			if !known[label] {
+				return "", "", fmt.Errorf("field label not supported for %s: %s", kind, label)
+			}
+			return label, value, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

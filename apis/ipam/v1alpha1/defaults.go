@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"net/netip"
+
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+func init() {
+	// The types are registered by generated code; what is written by hand joins it here.
+	localSchemeBuilder.Register(addDefaultingFuncs, addFieldLabelConversionFuncs)
+}
+
+func addDefaultingFuncs(scheme *runtime.Scheme) error {
+	return RegisterDefaults(scheme)
+}
+
+// SetDefaults_PrefixSpec infers the family from the prefix.
+func SetDefaults_PrefixSpec(spec *PrefixSpec) {
+	spec.IPFamily = defaultFamily(spec.IPFamily, spec.Prefix)
+}
+
+// SetDefaults_PrefixAllocationSpec infers the family from the prefix.
+func SetDefaults_PrefixAllocationSpec(spec *PrefixAllocationSpec) {
+	spec.IPFamily = defaultFamily(spec.IPFamily, spec.Prefix)
+}
+
+// defaultFamily leaves the family alone when it is set or when the prefix is not valid: the latter
+// is for validation to report, with a field path.
+func defaultFamily(family IPFamily, prefix string) IPFamily {
+	if family != "" {
+		return family
+	}
+	p, err := netip.ParsePrefix(prefix)
+	switch {
+	case err != nil:
+		return ""
+	case p.Addr().Is4():
+		return IPv4
+	default:
+		return IPv6
+	}
+}

@@ -1,0 +1,39 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Types of conditions.
+const (
+	// ConditionAllocated says whether the object holds addresses, and if not, why. It is on both
+	// kinds.
+	ConditionAllocated = "Allocated"
+	// ConditionDeletable says, on a Prefix that is being deleted, what it waits for.
+	ConditionDeletable = "Deletable"
+)
+
+// Reasons of conditions and events.
+const (
+	// ReasonRoot is the reason of Allocated=True on a root Prefix.
+	ReasonRoot = "Root"
+	// ReasonAllocated is the reason of Allocated=True on a child Prefix and a PrefixAllocation.
+	ReasonAllocated = "Allocated"
+	// ReasonNoMatchingParent means that the selector matches no Prefix.
+	ReasonNoMatchingParent = "NoMatchingParent"
+	// ReasonNoSuitableParent means that no Prefix that was named or matched could ever hold the
+	// request: too small, of the other family, or elsewhere.
+	ReasonNoSuitableParent = "NoSuitableParent"
+	// ReasonParentExhausted means that the parent could hold the request, but has no room left.
+	ReasonParentExhausted = "ParentExhausted"
+	// ReasonParentNotFound means that the parent that was named does not exist.
+	ReasonParentNotFound = "ParentNotFound"
+	// ReasonParentNotReady means that the parent is not allocated itself yet, or is being deleted.
+	ReasonParentNotReady = "ParentNotReady"
+	// ReasonPrefixInUse means that the prefix that was asked for overlaps one that is in use.
+	ReasonPrefixInUse = "PrefixInUse"
+	// ReasonInvalidRequest means that the request contradicts itself.
+	ReasonInvalidRequest = "InvalidRequest"
+	// ReasonHasChildren is the reason of Deletable=False on a Prefix that prefixes are still
+	// allocated from.
+	ReasonHasChildren = "HasChildren"
+)
