@@ -1,0 +1,43 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/table"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+var tableConvertor = table.Convertor{
+	Columns: []metav1.TableColumnDefinition{
+		table.Name(),
+		{Name: "Prefix", Type: "string", Description: "The range of addresses"},
+		{Name: "Parent", Type: "string", Description: "The Prefix that it is allocated from"},
+		{Name: "Phase", Type: "string", Description: "Pending or Allocated"},
+		table.Age(),
+		{Name: "Family", Type: "string", Priority: 1, Description: "IPv4 or IPv6"},
+		{Name: "Used", Type: "string", Priority: 1, Description: "The number of addresses handed out"},
+		{Name: "Free", Type: "string", Priority: 1, Description: "The number of addresses not handed out"},
+		{Name: "Use%", Type: "string", Priority: 1, Description: "The part of the addresses handed out, in percent"},
+	},
+	Row: func(obj runtime.Object, name, age string) ([]any, error) {
+		prefix, ok := obj.(*ipam.Prefix)
+		if !ok {
+			return nil, fmt.Errorf("not a Prefix: %T", obj)
+		}
+		parent := ""
+		if ref := prefix.Spec.ParentRef; ref != nil {
+			parent = ref.Name
+		}
+		used, free, percent := "", "", ""
+		if usage := prefix.Status.Usage; usage != nil {
+			used, free, percent = usage.Used, usage.Free, fmt.Sprintf("%d%%", usage.Percent)
+		}
+		return []any{name, table.OrNone(prefix.Spec.Prefix), table.OrNone(parent), string(prefix.Status.Phase), age,
+			table.OrNone(string(prefix.Spec.IPFamily)), table.OrNone(used), table.OrNone(free), table.OrNone(percent)}, nil
+	},
+}

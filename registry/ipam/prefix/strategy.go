@@ -1,0 +1,211 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package prefix holds the rules by which Prefixes are created, updated and deleted.
+package prefix
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/generic"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/names"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+var (
+	_ rest.RESTCreateUpdateStrategy        = Strategy{}
+	_ rest.RESTDeleteStrategy              = Strategy{}
+	_ rest.CreateUpdateResetFieldsStrategy = Strategy{}
+	_ rest.UpdateResetFieldsStrategy       = StatusStrategy{}
+	_ rest.RESTUpdateStrategy              = BindingStrategy{}
+)
+
+// FamilyFunc tells the family of the Prefix of a name, in the namespace of the context, or "" if
+// there is no such Prefix.
+type FamilyFunc func(ctx context.Context, name string) ipam.IPFamily
+
+// Strategy is for writes to the main resource: they never change the status.
+type Strategy struct {
+	runtime.ObjectTyper
+	names.NameGenerator
+	familyOf FamilyFunc
+}
+
+// NewStrategy returns the strategy of the main resource. familyOf is asked for the family of a
+// parent where a child leaves it open.
+func NewStrategy(typer runtime.ObjectTyper, familyOf FamilyFunc) Strategy {
+	return Strategy{typer, names.SimpleNameGenerator, familyOf}
+}
+
+// NamespaceScoped implements rest.RESTCreateStrategy.
+func (Strategy) NamespaceScoped() bool { return true }
+
+// AllowCreateOnUpdate implements rest.RESTUpdateStrategy.
+func (Strategy) AllowCreateOnUpdate(context.Context) bool { return false }
+
+// AllowUnconditionalUpdate implements rest.RESTUpdateStrategy.
+func (Strategy) AllowUnconditionalUpdate(context.Context) bool { return true }
+
+// Canonicalize implements rest.RESTCreateStrategy.
+func (Strategy) Canonicalize(runtime.Object) {}
+
+// GetResetFields implements rest.ResetFieldsStrategy: server-side apply to the main resource does
+// not own the status.
+func (Strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	return map[fieldpath.APIVersion]*fieldpath.Set{
+		fieldpath.APIVersion(v1alpha1.SchemeGroupVersion.String()): fieldpath.NewSet(fieldpath.MakePathOrDie("status")),
+	}
+}
+
+// PrepareForCreate makes the Prefix Pending, and has it wait for its children when it is deleted.
+func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
+	prefix := obj.(*ipam.Prefix)
+	prefix.Generation = 1
+	prefix.Status = ipam.PrefixStatus{Phase: ipam.PrefixPhasePending}
+	if !slices.Contains(prefix.Finalizers, ipam.PrefixFinalizer) {
+		prefix.Finalizers = append(prefix.Finalizers, ipam.PrefixFinalizer)
+	}
+	if prefix.Spec.IPFamily == "" && prefix.Spec.ParentRef != nil {
+		prefix.Spec.IPFamily = s.familyOf(ctx, prefix.Spec.ParentRef.Name)
+	}
+}
+
+// PrepareForUpdate keeps the status.
+func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
+	newPrefix, oldPrefix := obj.(*ipam.Prefix), old.(*ipam.Prefix)
+	newPrefix.Status = oldPrefix.Status
+	bumpGeneration(newPrefix, oldPrefix)
+}
+
+// Validate implements rest.RESTCreateStrategy.
+func (Strategy) Validate(_ context.Context, obj runtime.Object) field.ErrorList {
+	return validation.ValidatePrefix(obj.(*ipam.Prefix))
+}
+
+// ValidateUpdate implements rest.RESTUpdateStrategy.
+func (Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
+	return validation.ValidatePrefixUpdate(obj.(*ipam.Prefix), old.(*ipam.Prefix))
+}
+
+// WarningsOnCreate implements rest.RESTCreateStrategy.
+func (Strategy) WarningsOnCreate(context.Context, runtime.Object) []string { return nil }
+
+// WarningsOnUpdate implements rest.RESTUpdateStrategy.
+func (Strategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
+	return nil
+}
+
+// StatusStrategy is for writes to the status: they change nothing else.
+type StatusStrategy struct{ Strategy }
+
+// GetResetFields implements rest.ResetFieldsStrategy: server-side apply to the status owns nothing
+// but the status.
+func (StatusStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	return map[fieldpath.APIVersion]*fieldpath.Set{
+		fieldpath.APIVersion(v1alpha1.SchemeGroupVersion.String()): fieldpath.NewSet(
+			fieldpath.MakePathOrDie("spec"), fieldpath.MakePathOrDie("metadata")),
+	}
+}
+
+// PrepareForUpdate keeps everything but the status.
+func (StatusStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
+	newPrefix, oldPrefix := obj.(*ipam.Prefix), old.(*ipam.Prefix)
+	newPrefix.Spec = oldPrefix.Spec
+	metav1.ResetObjectMetaForStatus(&newPrefix.ObjectMeta, &oldPrefix.ObjectMeta)
+	completeTransition(newPrefix, oldPrefix)
+}
+
+// ValidateUpdate implements rest.RESTUpdateStrategy.
+func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
+	return validation.ValidatePrefixStatusUpdate(obj.(*ipam.Prefix), old.(*ipam.Prefix))
+}
+
+// BindingStrategy is for bindings, which write spec and status at once.
+type BindingStrategy struct{ Strategy }
+
+// PrepareForUpdate implements rest.RESTUpdateStrategy.
+func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
+	newPrefix, oldPrefix := obj.(*ipam.Prefix), old.(*ipam.Prefix)
+	bumpGeneration(newPrefix, oldPrefix)
+	completeTransition(newPrefix, oldPrefix)
+}
+
+// ValidateUpdate implements rest.RESTUpdateStrategy.
+func (BindingStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
+	newPrefix, oldPrefix := obj.(*ipam.Prefix), old.(*ipam.Prefix)
+	if errs := validation.ValidatePrefixUpdate(newPrefix, oldPrefix); len(errs) > 0 {
+		return errs
+	}
+	return validation.ValidatePrefixStatusUpdate(newPrefix, oldPrefix)
+}
+
+func bumpGeneration(newPrefix, oldPrefix *ipam.Prefix) {
+	if !equality.Semantic.DeepEqual(newPrefix.Spec, oldPrefix.Spec) {
+		newPrefix.Generation = oldPrefix.Generation + 1
+	}
+}
+
+// completeTransition makes what follows from the phase true whoever wrote the phase: the time moves
+// with the phase and not otherwise, and an allocated Prefix has the condition to wait for.
+func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
+	newStatus, oldStatus := &newPrefix.Status, &oldPrefix.Status
+	if newStatus.Phase == oldStatus.Phase {
+		newStatus.LastPhaseTransitionTime = oldStatus.LastPhaseTransitionTime
+		return
+	}
+	now := metav1.Now()
+	newStatus.LastPhaseTransitionTime = &now
+	if newStatus.Phase != ipam.PrefixPhaseAllocated || meta.IsStatusConditionTrue(newStatus.Conditions, ipam.ConditionAllocated) {
+		return
+	}
+	condition := metav1.Condition{
+		Type:               ipam.ConditionAllocated,
+		Status:             metav1.ConditionTrue,
+		Reason:             ipam.ReasonRoot,
+		Message:            "A root Prefix holds its own prefix",
+		ObservedGeneration: newPrefix.Generation,
+	}
+	if parent := newPrefix.Spec.ParentRef; parent != nil {
+		condition.Reason = ipam.ReasonAllocated
+		condition.Message = fmt.Sprintf("Allocated %s from %s", newPrefix.Spec.Prefix, parent.Name)
+	}
+	meta.SetStatusCondition(&newStatus.Conditions, condition)
+	newStatus.ObservedGeneration = newPrefix.Generation
+}
+
+// Match returns the predicate of a list or watch.
+func Match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
+	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: GetAttrs}
+}
+
+// GetAttrs returns the labels and the selectable fields of a Prefix.
+func GetAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
+	prefix, ok := obj.(*ipam.Prefix)
+	if !ok {
+		return nil, nil, fmt.Errorf("not a Prefix: %T", obj)
+	}
+	parent := ""
+	if ref := prefix.Spec.ParentRef; ref != nil {
+		parent = ref.Name
+	}
+	return prefix.Labels, generic.MergeFieldsSets(generic.ObjectMetaFieldsSet(&prefix.ObjectMeta, true), fields.Set{
+		v1alpha1.FieldIPFamily:      string(prefix.Spec.IPFamily),
+		v1alpha1.FieldPrefix:        prefix.Spec.Prefix,
+		v1alpha1.FieldParentRefName: parent,
+		v1alpha1.FieldPhase:         string(prefix.Status.Phase),
+	}), nil
+}

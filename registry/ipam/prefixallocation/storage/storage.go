@@ -1,0 +1,194 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package storage serves PrefixAllocations from etcd.
+package storage
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/status"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/registry/generic"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+	"k8s.io/apiserver/pkg/registry/rest"
+)
+
+var (
+	_ rest.StandardStorage                = &REST{}
+	_ rest.ShortNamesProvider             = &REST{}
+	_ rest.CategoriesProvider             = &REST{}
+	_ rest.NamedCreater                   = &BindingREST{}
+	_ rest.StorageMetadata                = &BindingREST{}
+	_ rest.SubresourceObjectMetaPreserver = &BindingREST{}
+)
+
+// Storage is what is served of PrefixAllocations.
+type Storage struct {
+	PrefixAllocation *REST
+	Status           *status.REST
+	Binding          *BindingREST
+}
+
+// New returns the storage of PrefixAllocations and of their subresources. prefixes is where
+// Prefixes are read.
+func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, prefixes rest.Getter, familyOf prefixallocation.FamilyFunc) (*Storage, error) {
+	strategy := prefixallocation.NewStrategy(scheme, familyOf)
+	store := &genericregistry.Store{
+		NewFunc:                   func() runtime.Object { return &ipam.PrefixAllocation{} },
+		NewListFunc:               func() runtime.Object { return &ipam.PrefixAllocationList{} },
+		PredicateFunc:             prefixallocation.Match,
+		DefaultQualifiedResource:  ipam.Resource("prefixallocations"),
+		SingularQualifiedResource: ipam.Resource("prefixallocation"),
+		CreateStrategy:            strategy,
+		UpdateStrategy:            strategy,
+		DeleteStrategy:            strategy,
+		ResetFieldsStrategy:       strategy,
+		TableConvertor:            tableConvertor,
+	}
+	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: optsGetter, AttrFunc: prefixallocation.GetAttrs}); err != nil {
+		return nil, fmt.Errorf("prefixallocations: %w", err)
+	}
+
+	bindingStore := *store
+	bindingStore.UpdateStrategy = prefixallocation.BindingStrategy{Strategy: strategy}
+
+	return &Storage{
+		PrefixAllocation: &REST{store, prefixes},
+		Status:           status.NewREST(store, prefixallocation.StatusStrategy{Strategy: strategy}),
+		Binding:          &BindingREST{&bindingStore},
+	}, nil
+}
+
+// REST serves the main resource.
+type REST struct {
+	*genericregistry.Store
+	prefixes rest.Getter
+}
+
+// ShortNames implements rest.ShortNamesProvider.
+func (*REST) ShortNames() []string { return []string{"pfxa"} }
+
+// Categories implements rest.CategoriesProvider.
+func (*REST) Categories() []string { return []string{"ipam"} }
+
+// Delete implements rest.GracefulDeleter. What a live Prefix stands on is not deleted.
+func (r *REST) Delete(ctx context.Context, name string, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	return r.Store.Delete(ctx, name, r.andNotStoodOn(deleteValidation), options)
+}
+
+// DeleteCollection implements rest.CollectionDeleter. What a live Prefix stands on is not deleted.
+func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
+	return r.Store.DeleteCollection(ctx, r.andNotStoodOn(deleteValidation), options, listOptions)
+}
+
+// andNotStoodOn adds to the validation of a deletion that no live Prefix stands on the allocation.
+func (r *REST) andNotStoodOn(validate rest.ValidateObjectFunc) rest.ValidateObjectFunc {
+	return func(ctx context.Context, obj runtime.Object) error {
+		if validate != nil {
+			if err := validate(ctx, obj); err != nil {
+				return err
+			}
+		}
+		allocation := obj.(*ipam.PrefixAllocation)
+		owner := metav1.GetControllerOfNoCopy(allocation)
+		if allocation.Status.Phase != ipam.PrefixAllocationPhaseAllocated || owner == nil || owner.Kind != ipam.PrefixKind {
+			return nil
+		}
+		obj, err := r.prefixes.Get(ctx, owner.Name, &metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		child := obj.(*ipam.Prefix)
+		if child.UID == owner.UID && child.Status.Phase == ipam.PrefixPhaseAllocated && child.Spec.Prefix == allocation.Status.Prefix {
+			return apierrors.NewConflict(ipam.Resource("prefixallocations"), allocation.Name,
+				fmt.Errorf("the Prefix %s holds %s by it: delete the Prefix instead", child.Name, child.Spec.Prefix))
+		}
+		return nil
+	}
+}
+
+// BindingREST serves the binding subresource: one write that allocates.
+type BindingREST struct{ store *genericregistry.Store }
+
+// New implements rest.Storage.
+func (r *BindingREST) New() runtime.Object { return &ipam.PrefixAllocationBinding{} }
+
+// Destroy implements rest.Storage. The main resource owns the store.
+func (r *BindingREST) Destroy() {}
+
+// ProducesMIMETypes implements rest.StorageMetadata.
+func (r *BindingREST) ProducesMIMETypes(string) []string { return nil }
+
+// ProducesObject implements rest.StorageMetadata: a binding answers with the PrefixAllocation.
+func (r *BindingREST) ProducesObject(string) any { return v1alpha1.PrefixAllocation{} }
+
+// PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate implements
+// rest.SubresourceObjectMetaPreserver: the uid in a binding is a precondition.
+func (r *BindingREST) PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate() bool { return true }
+
+// Create implements rest.NamedCreater. A binding that repeats what already holds succeeds, so that
+// a lost answer can be asked for again; one that contradicts it is a conflict.
+func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Object, createValidation rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
+	binding, ok := obj.(*ipam.PrefixAllocationBinding)
+	if !ok {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a PrefixAllocationBinding: %T", obj))
+	}
+	if binding.Name != "" && binding.Name != name {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the binding names %q, but was posted to %q", binding.Name, name))
+	}
+	if errs := validation.ValidatePrefixAllocationBinding(binding); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(ipam.Kind("PrefixAllocationBinding"), name, errs)
+	}
+	if createValidation != nil {
+		if err := createValidation(ctx, binding.DeepCopyObject()); err != nil {
+			return nil, err
+		}
+	}
+
+	bind := func(_ context.Context, obj, _ runtime.Object) (runtime.Object, error) {
+		allocation := obj.(*ipam.PrefixAllocation)
+		if err := checkBindable(allocation, binding); err != nil {
+			return nil, apierrors.NewConflict(ipam.Resource("prefixallocations"), name, err)
+		}
+		allocation.Spec.PrefixRef = &ipam.LocalObjectReference{Name: binding.PrefixRef.Name}
+		if parsed, err := validation.ParsePrefix(binding.Prefix); err == nil && allocation.Spec.IPFamily == "" {
+			allocation.Spec.IPFamily = validation.FamilyOf(parsed)
+		}
+		allocation.Status.Prefix = binding.Prefix
+		allocation.Status.Phase = ipam.PrefixAllocationPhaseAllocated
+		return allocation, nil
+	}
+	result, _, err := r.store.Update(ctx, name, rest.DefaultUpdatedObjectInfo(nil, bind),
+		rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false,
+		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
+	return result, err
+}
+
+// checkBindable tells why the binding contradicts the PrefixAllocation as it is.
+func checkBindable(allocation *ipam.PrefixAllocation, binding *ipam.PrefixAllocationBinding) error {
+	ref := allocation.Spec.PrefixRef
+	switch {
+	case binding.UID != "" && binding.UID != allocation.UID:
+		return fmt.Errorf("the binding is for uid %s, but this PrefixAllocation has uid %s", binding.UID, allocation.UID)
+	case allocation.Status.Phase == ipam.PrefixAllocationPhaseFailed:
+		return fmt.Errorf("the PrefixAllocation has failed")
+	case allocation.Status.Phase == ipam.PrefixAllocationPhaseAllocated &&
+		(allocation.Status.Prefix != binding.Prefix || ref == nil || ref.Name != binding.PrefixRef.Name):
+		return fmt.Errorf("%s is already allocated to it", allocation.Status.Prefix)
+	case allocation.Status.Phase == ipam.PrefixAllocationPhasePending && allocation.DeletionTimestamp != nil:
+		return fmt.Errorf("the PrefixAllocation is being deleted")
+	}
+	return nil
+}

@@ -1,0 +1,39 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/table"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+var tableConvertor = table.Convertor{
+	Columns: []metav1.TableColumnDefinition{
+		table.Name(),
+		{Name: "Parent", Type: "string", Description: "The Prefix that it is allocated from"},
+		{Name: "Request", Type: "string", Description: "The prefix, or the length of prefix, that is asked for"},
+		{Name: "Phase", Type: "string", Description: "Pending, Allocated or Failed"},
+		{Name: "Prefix", Type: "string", Description: "The range of addresses that is allocated"},
+		table.Age(),
+	},
+	Row: func(obj runtime.Object, name, age string) ([]any, error) {
+		allocation, ok := obj.(*ipam.PrefixAllocation)
+		if !ok {
+			return nil, fmt.Errorf("not a PrefixAllocation: %T", obj)
+		}
+		parent := ""
+		if ref := allocation.Spec.PrefixRef; ref != nil {
+			parent = ref.Name
+		}
+		request := allocation.Spec.Prefix
+		if request == "" {
+			request = fmt.Sprintf("/%d", allocation.Spec.PrefixLength)
+		}
+		return []any{name, table.OrNone(parent), request, string(allocation.Status.Phase), table.OrNone(allocation.Status.Prefix), age}, nil
+	},
+}

@@ -1,0 +1,43 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rest puts the storages of the API group together.
+package rest
+
+import (
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	prefixstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix/storage"
+	prefixallocationstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation/storage"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/registry/generic"
+	"k8s.io/apiserver/pkg/registry/rest"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+)
+
+// NewAPIGroupInfo returns what the API server installs for the group: every resource of every
+// version with its storage.
+func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, optsGetter generic.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error) {
+	info := genericapiserver.NewDefaultAPIGroupInfo(ipam.GroupName, scheme, metav1.ParameterCodec, codecs)
+
+	prefixes, err := prefixstorage.New(scheme, optsGetter)
+	if err != nil {
+		return info, err
+	}
+	allocations, err := prefixallocationstorage.New(scheme, optsGetter, prefixes.Prefix, prefixes.Prefix.FamilyOf)
+	if err != nil {
+		return info, err
+	}
+
+	info.VersionedResourcesStorageMap[v1alpha1.SchemeGroupVersion.Version] = map[string]rest.Storage{
+		"prefixes":                  prefixes.Prefix,
+		"prefixes/status":           prefixes.Status,
+		"prefixes/binding":          prefixes.Binding,
+		"prefixallocations":         allocations.PrefixAllocation,
+		"prefixallocations/status":  allocations.Status,
+		"prefixallocations/binding": allocations.Binding,
+	}
+	return info, nil
+}

@@ -1,0 +1,57 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package status serves the status subresource of a kind.
+package status
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+var (
+	_ rest.Patcher             = &REST{}
+	_ rest.ResetFieldsStrategy = &REST{}
+)
+
+// REST reads the whole object and updates its status.
+type REST struct{ store *genericregistry.Store }
+
+// NewREST returns the subresource on a store of the main resource, with the strategy for writes to
+// the status.
+func NewREST(main *genericregistry.Store, strategy rest.UpdateResetFieldsStrategy) *REST {
+	store := *main
+	store.UpdateStrategy, store.ResetFieldsStrategy = strategy, strategy
+	return &REST{&store}
+}
+
+// New implements rest.Storage.
+func (r *REST) New() runtime.Object { return r.store.New() }
+
+// Destroy implements rest.Storage. The main resource owns the store.
+func (r *REST) Destroy() {}
+
+// Get implements rest.Getter.
+func (r *REST) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+	return r.store.Get(ctx, name, options)
+}
+
+// Update implements rest.Updater. It never creates.
+func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
+	return r.store.Update(ctx, name, objInfo, createValidation, updateValidation, false, options)
+}
+
+// GetResetFields implements rest.ResetFieldsStrategy.
+func (r *REST) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	return r.store.GetResetFields()
+}
+
+// ConvertToTable implements rest.TableConvertor.
+func (r *REST) ConvertToTable(ctx context.Context, obj runtime.Object, options runtime.Object) (*metav1.Table, error) {
+	return r.store.ConvertToTable(ctx, obj, options)
+}
