@@ -1,0 +1,50 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package app is the command line of ipam-apiserver.
+package app
+
+import (
+	"context"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
+	"github.com/spf13/cobra"
+)
+
+// NewCommand returns the command, which serves until the context ends.
+func NewCommand(ctx context.Context) *cobra.Command {
+	options := apiserver.NewOptions()
+	cmd := &cobra.Command{
+		Use:   "ipam-apiserver",
+		Short: "Serve the API group ipam.ironcore.dev",
+		Long: "ipam-apiserver serves the API group ipam.ironcore.dev from an etcd of its own. It is registered in a " +
+			"Kubernetes cluster by an APIService, and delegates authentication and authorization to that cluster.",
+		Version:      version.Get(),
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(*cobra.Command, []string) error {
+			return run(ctx, options)
+		},
+	}
+	options.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func run(ctx context.Context, options *apiserver.Options) error {
+	if err := options.Complete(); err != nil {
+		return err
+	}
+	if err := options.Validate(); err != nil {
+		return err
+	}
+	config, err := options.Config()
+	if err != nil {
+		return err
+	}
+	server, err := config.Complete().New()
+	if err != nil {
+		return err
+	}
+	return server.GenericAPIServer.PrepareRun().RunWithContext(ctx)
+}

@@ -1,0 +1,103 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package allocator
+
+import (
+	"net/netip"
+)
+
+// Ledger tells who holds what of a prefix that may not be known yet, and that may be given a new
+// prefix: it takes in facts in any order, also facts that contradict each other. It is not safe for
+// concurrent use.
+type Ledger[Holder comparable] struct {
+	// pool is nil until the prefix is known.
+	pool *Pool
+	held map[Holder]netip.Prefix
+	// misfits are held, but not taken from the pool: they overlap others or lie outside. There are
+	// none, unless somebody went behind the API's back.
+	misfits map[Holder]struct{}
+}
+
+// NewLedger returns a ledger in which nobody holds anything.
+func NewLedger[Holder comparable]() *Ledger[Holder] {
+	return &Ledger[Holder]{held: map[Holder]netip.Prefix{}, misfits: map[Holder]struct{}{}}
+}
+
+// Pool returns what is free of the prefix, or nil while the prefix is not known. Only the ledger
+// changes it.
+func (l *Ledger[Holder]) Pool() *Pool { return l.pool }
+
+// Len returns the number of holders.
+func (l *Ledger[Holder]) Len() int { return len(l.held) }
+
+// Get returns what a holder holds.
+func (l *Ledger[Holder]) Get(holder Holder) (netip.Prefix, bool) {
+	prefix, ok := l.held[holder]
+	return prefix, ok
+}
+
+// SetPrefix tells the prefix, of which everything is held that the holders hold. The error is that
+// of New; the prefix is then not known.
+func (l *Ledger[Holder]) SetPrefix(prefix netip.Prefix) error {
+	pool, err := New(prefix)
+	l.pool = pool
+	l.misfits = map[Holder]struct{}{}
+	if err != nil {
+		return err
+	}
+	for holder, prefix := range l.held {
+		if l.pool.Take(prefix) != nil {
+			l.misfits[holder] = struct{}{}
+		}
+	}
+	return nil
+}
+
+// UnsetPrefix forgets the prefix, but not what the holders hold.
+func (l *Ledger[Holder]) UnsetPrefix() {
+	l.pool = nil
+	l.misfits = map[Holder]struct{}{}
+}
+
+// Hold tells that the holder holds the prefix, and nothing else. It reports whether this was news.
+func (l *Ledger[Holder]) Hold(holder Holder, prefix netip.Prefix) bool {
+	if held, ok := l.held[holder]; ok {
+		if held == prefix {
+			return false
+		}
+		l.Release(holder)
+	}
+	l.held[holder] = prefix
+	if l.pool != nil && l.pool.Take(prefix) != nil {
+		l.misfits[holder] = struct{}{}
+	}
+	return true
+}
+
+// Release tells that the holder holds nothing any more. It reports whether this was news.
+func (l *Ledger[Holder]) Release(holder Holder) bool {
+	prefix, ok := l.held[holder]
+	if !ok {
+		return false
+	}
+	delete(l.held, holder)
+	if _, misfit := l.misfits[holder]; misfit {
+		delete(l.misfits, holder)
+		return true
+	}
+	if l.pool == nil {
+		return true
+	}
+	if err := l.pool.Release(prefix); err != nil {
+		// It was taken by this holder, so this cannot be; a fresh pool is right in any case.
+		_ = l.SetPrefix(l.pool.Prefix())
+		return true
+	}
+	for holder := range l.misfits {
+		if l.pool.Take(l.held[holder]) == nil {
+			delete(l.misfits, holder)
+		}
+	}
+	return true
+}

@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package apiserver is the API server of the group ipam.ironcore.dev.
+package apiserver
+
+import (
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+)
+
+var (
+	// Scheme knows every type that the server serves.
+	Scheme = newScheme()
+	// Codecs encode and decode the types of Scheme.
+	Codecs = serializer.NewCodecFactory(Scheme)
+)
+
+func newScheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	install.Install(scheme)
+	// The generic server expects its own types in v1 of the empty group.
+	v1 := schema.GroupVersion{Version: "v1"}
+	metav1.AddToGroupVersion(scheme, v1)
+	scheme.AddUnversionedTypes(v1,
+		&metav1.Status{},
+		&metav1.APIVersions{},
+		&metav1.APIGroupList{},
+		&metav1.APIGroup{},
+		&metav1.APIResourceList{},
+	)
+	return scheme
+}
+
+// Config is the configuration of the server.
+type Config struct {
+	GenericConfig *genericapiserver.RecommendedConfig
+}
+
+type completedConfig struct {
+	genericConfig genericapiserver.CompletedConfig
+}
+
+// CompletedConfig is a Config with everything filled in. Only Complete makes one.
+type CompletedConfig struct{ *completedConfig }
+
+// Complete fills in what is not set.
+func (c *Config) Complete() CompletedConfig {
+	return CompletedConfig{&completedConfig{c.GenericConfig.Complete()}}
+}
+
+// Server is the API server.
+type Server struct {
+	GenericAPIServer *genericapiserver.GenericAPIServer
+}
+
+// New returns the server with the API group installed.
+func (c completedConfig) New() (*Server, error) {
+	generic, err := c.genericConfig.New("ipam-apiserver", genericapiserver.NewEmptyDelegate())
+	if err != nil {
+		return nil, err
+	}
+	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, c.genericConfig.RESTOptionsGetter)
+	if err != nil {
+		return nil, err
+	}
+	if err := generic.InstallAPIGroup(&group); err != nil {
+		return nil, err
+	}
+	return &Server{GenericAPIServer: generic}, nil
+}

@@ -1,0 +1,138 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/openapi"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apiserver/pkg/apis/apiserver"
+	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
+	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	genericoptions "k8s.io/apiserver/pkg/server/options"
+	"k8s.io/apiserver/pkg/util/compatibility"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	basecompatibility "k8s.io/component-base/compatibility"
+)
+
+// DefaultEtcdPrefix is where the objects are in etcd.
+const DefaultEtcdPrefix = "/registry/ipam.ironcore.dev"
+
+// Options are the options of the server.
+type Options struct {
+	// Recommended are the options that every aggregated API server has.
+	Recommended *genericoptions.RecommendedOptions
+	// WithoutCluster is for a server that stands alone: nobody is authenticated but by a client
+	// certificate, only the group system:masters is authorized, and there are no namespaces to look
+	// up and no webhooks to ask.
+	WithoutCluster bool
+
+	clientCA genericoptions.ClientCertAuthenticationOptions
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	o := &Options{
+		Recommended: genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, Codecs.LegacyCodec(v1alpha1.SchemeGroupVersion)),
+	}
+	o.Recommended.Etcd.StorageConfig.EncodeVersioner = runtime.NewMultiGroupVersioner(
+		v1alpha1.SchemeGroupVersion, schema.GroupKind{Group: ipam.GroupName})
+	return o
+}
+
+// AddFlags adds the flags of the options.
+func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	o.Recommended.AddFlags(fs)
+	utilfeature.DefaultMutableFeatureGate.AddFlag(fs)
+	fs.BoolVar(&o.WithoutCluster, "without-cluster", o.WithoutCluster,
+		"Serve without a Kubernetes cluster behind: authenticate by --client-ca-file only, authorize the group "+
+			"system:masters only, and accept any namespace.")
+}
+
+// Complete fills in what is not set.
+func (o *Options) Complete() error {
+	if o.WithoutCluster {
+		r := o.Recommended
+		if r.Authentication != nil {
+			o.clientCA = r.Authentication.ClientCert
+		}
+		r.Authentication, r.Authorization, r.CoreAPI, r.Admission = nil, nil, nil, nil
+		// Its configuration comes from the cluster.
+		r.Features.EnablePriorityAndFairness = false
+		// There is no garbage collector to take its finalizers off again.
+		r.Etcd.EnableGarbageCollection = false
+	}
+	if err := o.Recommended.SecureServing.MaybeDefaultWithSelfSignedCerts("localhost", nil, []net.IP{net.IPv4(127, 0, 0, 1)}); err != nil {
+		return fmt.Errorf("self-signed serving certificate: %w", err)
+	}
+	return nil
+}
+
+// Validate tells every mistake in the options.
+func (o *Options) Validate() error {
+	errs := o.Recommended.Validate()
+	if o.WithoutCluster && o.clientCA.ClientCA == "" {
+		errs = append(errs, fmt.Errorf("--without-cluster needs --client-ca-file, or nobody could log in"))
+	}
+	return utilerrors.NewAggregate(errs)
+}
+
+// Config returns the configuration of a server with these options.
+func (o *Options) Config() (*Config, error) {
+	config := genericapiserver.NewRecommendedConfig(Codecs)
+	config.FeatureGate = utilfeature.DefaultFeatureGate
+	config.EffectiveVersion = compatibility.DefaultComponentGlobalsRegistry.EffectiveVersionFor(basecompatibility.DefaultKubeComponent)
+
+	namer := openapinamer.NewDefinitionNamer(Scheme)
+	config.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, namer)
+	config.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions, namer)
+	config.OpenAPIConfig.Info.Title, config.OpenAPIConfig.Info.Version = "IPAM", version.Get()
+	config.OpenAPIV3Config.Info.Title, config.OpenAPIV3Config.Info.Version = "IPAM", version.Get()
+
+	if err := o.Recommended.ApplyTo(config); err != nil {
+		return nil, err
+	}
+	if o.WithoutCluster {
+		if err := o.applyWithoutCluster(&config.Config); err != nil {
+			return nil, err
+		}
+	}
+	return &Config{GenericConfig: config}, nil
+}
+
+// applyWithoutCluster authenticates by client certificates and refuses everybody else, the
+// anonymous included.
+func (o *Options) applyWithoutCluster(config *genericapiserver.Config) error {
+	clientCA, err := o.clientCA.GetClientCAContentProvider()
+	if err != nil {
+		return fmt.Errorf("client CA: %w", err)
+	}
+	if err := config.Authentication.ApplyClientCert(clientCA, config.SecureServing); err != nil {
+		return fmt.Errorf("client CA: %w", err)
+	}
+	authenticator, securityDefinitions, err := authenticatorfactory.DelegatingAuthenticatorConfig{
+		Anonymous:                          &apiserver.AnonymousAuthConfig{Enabled: false},
+		CacheTTL:                           10 * time.Second,
+		ClientCertificateCAContentProvider: clientCA,
+	}.New()
+	if err != nil {
+		return fmt.Errorf("authentication: %w", err)
+	}
+	config.Authentication.Authenticator = authenticator
+	config.OpenAPIConfig.SecurityDefinitions = securityDefinitions
+	config.OpenAPIV3Config.SecuritySchemes = nil
+	config.Authorization.Authorizer = authorizerfactory.NewPrivilegedGroups("system:masters")
+	return nil
+}
