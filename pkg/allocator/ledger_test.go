@@ -10,7 +10,6 @@ import (
 	"testing"
 )
 
-func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 func inUse(l *Ledger[string]) []netip.Prefix { return slices.Collect(l.Pool().All()) }
 
