@@ -10,7 +10,6 @@ import (
 	"testing"
 )
 
-
 func inUse(l *Ledger[string]) []netip.Prefix { return slices.Collect(l.Pool().All()) }
 
 func TestLedgerTakesFactsInAnyOrder(t *testing.T) {

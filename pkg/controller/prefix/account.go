@@ -1,0 +1,190 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package prefix
+
+import (
+	"math/big"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// maxUsed is the greatest number of entries of status.used.
+const maxUsed = 1000
+
+// accounts tell what has been allocated from each Prefix, according to the API, and what of it the
+// status of the Prefix counts already. They are safe for concurrent use.
+type accounts struct {
+	mu       sync.Mutex
+	byParent map[types.NamespacedName]*account
+}
+
+type account struct {
+	ledger *allocator.Ledger[types.UID]
+	// names is who holds: the names of the allocations.
+	names map[types.UID]string
+	// uncounted are the children that wait until the status counts what they hold, by the uid of
+	// their allocation.
+	uncounted map[types.UID]types.NamespacedName
+	// counted are the allocations that the status counts and whose child waits no longer.
+	counted map[types.UID]bool
+}
+
+func newAccounts() *accounts {
+	return &accounts{byParent: map[types.NamespacedName]*account{}}
+}
+
+func (a *accounts) get(parent types.NamespacedName) *account {
+	acc := a.byParent[parent]
+	if acc == nil {
+		acc = &account{
+			ledger:    allocator.NewLedger[types.UID](),
+			names:     map[types.UID]string{},
+			uncounted: map[types.UID]types.NamespacedName{},
+			counted:   map[types.UID]bool{},
+		}
+		a.byParent[parent] = acc
+	}
+	return acc
+}
+
+func (a *accounts) tidy(parent types.NamespacedName) {
+	if acc := a.byParent[parent]; acc != nil && acc.ledger.Len() == 0 && len(acc.uncounted) == 0 {
+		delete(a.byParent, parent)
+	}
+}
+
+// hold takes in that an allocation holds a prefix of a parent. It reports whether this was news.
+func (a *accounts) hold(parent types.NamespacedName, uid types.UID, name string, prefix netip.Prefix) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	acc := a.get(parent)
+	acc.names[uid] = name
+	return acc.ledger.Hold(uid, prefix)
+}
+
+// release takes in that an allocation is gone. It reports whether this was news.
+func (a *accounts) release(parent types.NamespacedName, uid types.UID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	defer a.tidy(parent)
+	acc := a.get(parent)
+	delete(acc.names, uid)
+	delete(acc.uncounted, uid)
+	delete(acc.counted, uid)
+	return acc.ledger.Release(uid)
+}
+
+// await reports whether the status of the parent counts the allocation. If it does not, the child
+// is told by the next settle.
+func (a *accounts) await(parent types.NamespacedName, uid types.UID, child types.NamespacedName) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	acc := a.get(parent)
+	if acc.counted[uid] {
+		return true
+	}
+	acc.uncounted[uid] = child
+	return false
+}
+
+// done forgets that an allocation is counted: its child does not ask again.
+func (a *accounts) done(parent types.NamespacedName, uid types.UID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if acc := a.byParent[parent]; acc != nil {
+		delete(acc.counted, uid)
+		delete(acc.uncounted, uid)
+	}
+	a.tidy(parent)
+}
+
+// holders returns how many allocations hold a part of the parent, and the names of some.
+func (a *accounts) holders(parent types.NamespacedName, limit int) (names []string, count int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	acc := a.byParent[parent]
+	if acc == nil {
+		return nil, 0
+	}
+	for _, name := range acc.names {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names[:min(len(names), limit)], acc.ledger.Len()
+}
+
+// report is what the status of a parent has to say.
+type report struct {
+	used  []string
+	usage v1alpha1.PrefixUsage
+	// children are told once the status says so.
+	children map[types.UID]types.NamespacedName
+}
+
+// report tells what is held of the parent now. The error is that of the parent's prefix.
+func (a *accounts) report(parent types.NamespacedName, prefix netip.Prefix) (report, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	defer a.tidy(parent)
+	acc := a.get(parent)
+	if acc.ledger.Pool() == nil || acc.ledger.Pool().Prefix() != prefix {
+		if err := acc.ledger.SetPrefix(prefix); err != nil {
+			return report{}, err
+		}
+	}
+	pool := acc.ledger.Pool()
+
+	r := report{children: map[types.UID]types.NamespacedName{}}
+	for uid, child := range acc.uncounted {
+		if _, held := acc.ledger.Get(uid); held {
+			r.children[uid] = child
+		}
+	}
+
+	var cidrs []netip.Prefix
+	if pool.Len() <= maxUsed {
+		cidrs = slices.Collect(pool.All())
+	} else {
+		cidrs, r.usage.Truncated = pool.Summary(maxUsed)
+	}
+	for _, cidr := range cidrs {
+		r.used = append(r.used, cidr.String())
+	}
+
+	total, used := pool.TotalAddresses(), pool.UsedAddresses()
+	r.usage.Total, r.usage.Used = total.String(), used.String()
+	r.usage.Free = new(big.Int).Sub(total, used).String()
+	percent := new(big.Int).Mul(used, big.NewInt(100))
+	r.usage.Percent = int32(percent.Quo(percent, total).Int64())
+	r.usage.Allocations = int64(acc.ledger.Len())
+	if bits, ok := pool.LargestFree(); ok {
+		r.usage.LargestFree = "/" + big.NewInt(int64(bits)).String()
+	}
+	return r, nil
+}
+
+// settle takes in that the status says what the report says, and returns the children to tell.
+func (a *accounts) settle(parent types.NamespacedName, r report) []types.NamespacedName {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	acc := a.byParent[parent]
+	if acc == nil {
+		return nil
+	}
+	var children []types.NamespacedName
+	for uid, child := range r.children {
+		if _, waits := acc.uncounted[uid]; !waits {
+			continue
+		}
+		delete(acc.uncounted, uid)
+		acc.counted[uid] = true
+		children = append(children, child)
+	}
+	return children
+}

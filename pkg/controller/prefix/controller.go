@@ -1,0 +1,241 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package prefix is the controller of Prefixes. It makes roots Allocated, makes a PrefixAllocation
+// for each child and completes the child once that is allocated, keeps what the status of a parent
+// says about its children true, and lets a Prefix go when nothing is allocated from it any more.
+package prefix
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
+	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// byOwner indexes PrefixAllocations by the uid of the Prefix that controls them.
+	byOwner = "owner"
+	// byParentName indexes the Prefixes that are not allocated yet by namespace/name of the parent
+	// that they name.
+	byParentName = "parent"
+)
+
+type queue = workqueue.TypedRateLimitingInterface[types.NamespacedName]
+
+// Controller is the controller of Prefixes.
+type Controller struct {
+	client      versioned.Interface
+	prefixes    listers.PrefixLister
+	allocations listers.PrefixAllocationLister
+	byOwner     cache.Indexer
+	byParent    cache.Indexer
+	recorder    events.EventRecorder
+	workers     int
+
+	accounts *accounts
+	// children is the queue of Prefixes by themselves, parents that of Prefixes whose children
+	// changed, orphans that of PrefixAllocations whose Prefix may be gone.
+	children, parents, orphans queue
+	// written are the parents as the last write of a status left them, until the informer has
+	// caught up: the next write builds on them.
+	written sync.Map
+	synced  []cache.InformerSynced
+}
+
+// New returns a controller that does so many Prefixes at a time.
+func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
+	recorder events.EventRecorder, workers int) (*Controller, error) {
+	c := &Controller{
+		client:      client,
+		prefixes:    prefixes.Lister(),
+		allocations: allocations.Lister(),
+		byOwner:     allocations.Informer().GetIndexer(),
+		byParent:    prefixes.Informer().GetIndexer(),
+		recorder:    recorder,
+		workers:     workers,
+		accounts:    newAccounts(),
+		children:    newQueue("prefix"),
+		parents:     newQueue("prefix_usage"),
+		orphans:     newQueue("prefix_orphans"),
+	}
+
+	if err := c.byOwner.AddIndexers(cache.Indexers{byOwner: func(obj any) ([]string, error) {
+		if owner := ownerOf(obj.(*v1alpha1.PrefixAllocation)); owner != nil {
+			return []string{string(owner.UID)}, nil
+		}
+		return nil, nil
+	}}); err != nil {
+		return nil, err
+	}
+	if err := c.byParent.AddIndexers(cache.Indexers{byParentName: func(obj any) ([]string, error) {
+		prefix := obj.(*v1alpha1.Prefix)
+		if ref := prefix.Spec.ParentRef; ref != nil && prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+			return []string{prefix.Namespace + "/" + ref.Name}, nil
+		}
+		return nil, nil
+	}}); err != nil {
+		return nil, err
+	}
+
+	prefixEvents, err := prefixes.Informer().AddEventHandler(observe.Handler(c.prefixSeen, c.prefixGone))
+	if err != nil {
+		return nil, err
+	}
+	allocationEvents, err := allocations.Informer().AddEventHandler(observe.Handler(c.allocationSeen, c.allocationGone))
+	if err != nil {
+		return nil, err
+	}
+	c.synced = []cache.InformerSynced{prefixEvents.HasSynced, allocationEvents.HasSynced}
+	return c, nil
+}
+
+func newQueue(name string) queue {
+	return workqueue.NewTypedRateLimitingQueueWithConfig(
+		workqueue.DefaultTypedControllerRateLimiter[types.NamespacedName](),
+		workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: name})
+}
+
+// ownerOf returns the reference to the Prefix that controls an allocation, or nil.
+func ownerOf(allocation *v1alpha1.PrefixAllocation) *metav1.OwnerReference {
+	owner := metav1.GetControllerOfNoCopy(allocation)
+	if owner == nil || owner.Kind != v1alpha1.PrefixKind || owner.APIVersion != v1alpha1.SchemeGroupVersion.String() {
+		return nil
+	}
+	return owner
+}
+
+func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
+	name := observe.NameOf(prefix)
+	c.children.Add(name)
+
+	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+		if _, held := c.accounts.holders(name, 0); prefix.Status.Usage == nil || int(prefix.Status.Usage.Allocations) != held {
+			c.parents.Add(name)
+		}
+	}
+	if before != nil && before.Spec.Prefix == prefix.Spec.Prefix {
+		return
+	}
+	// What failed for a parent that was here before may be possible now.
+	if waiting, err := c.byParent.ByIndex(byParentName, name.String()); err == nil {
+		for _, obj := range waiting {
+			c.children.Add(observe.NameOf(obj.(*v1alpha1.Prefix)))
+		}
+	}
+}
+
+func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
+	c.written.Delete(prefix.UID)
+	owned, err := c.byOwner.ByIndex(byOwner, string(prefix.UID))
+	if err != nil {
+		return
+	}
+	for _, obj := range owned {
+		c.orphans.Add(observe.NameOf(obj.(*v1alpha1.PrefixAllocation)))
+	}
+}
+
+func (c *Controller) allocationSeen(_, allocation *v1alpha1.PrefixAllocation) {
+	if owner := ownerOf(allocation); owner != nil {
+		name := types.NamespacedName{Namespace: allocation.Namespace, Name: owner.Name}
+		c.children.Add(name)
+		if prefix, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name); err != nil || prefix.UID != owner.UID {
+			c.orphans.Add(observe.NameOf(allocation))
+		}
+	}
+	if parent, prefix, ok := held(allocation); ok && c.accounts.hold(parent, allocation.UID, allocation.Name, prefix) {
+		c.parents.Add(parent)
+	}
+}
+
+func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
+	if owner := ownerOf(allocation); owner != nil {
+		c.children.Add(types.NamespacedName{Namespace: allocation.Namespace, Name: owner.Name})
+	}
+	if parent, _, ok := held(allocation); ok && c.accounts.release(parent, allocation.UID) {
+		c.parents.Add(parent)
+		// It may have been the last one that the parent had to wait for.
+		c.children.Add(parent)
+	}
+}
+
+// held returns what an allocation holds of which parent.
+func held(allocation *v1alpha1.PrefixAllocation) (parent types.NamespacedName, prefix netip.Prefix, ok bool) {
+	if allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
+		return parent, prefix, false
+	}
+	prefix, err := netip.ParsePrefix(allocation.Status.Prefix)
+	return types.NamespacedName{Namespace: allocation.Namespace, Name: allocation.Spec.PrefixRef.Name}, prefix, err == nil
+}
+
+// Run works until the context ends. The informers have to be started.
+func (c *Controller) Run(ctx context.Context) error {
+	logger := klog.FromContext(ctx).WithName("prefix")
+	ctx = klog.NewContext(ctx, logger)
+	queues := []struct {
+		queue
+		workers int
+		sync    func(context.Context, types.NamespacedName) error
+	}{
+		{c.children, c.workers, c.syncPrefix},
+		{c.parents, max(1, c.workers/4), c.syncUsage},
+		{c.orphans, max(1, c.workers/4), c.syncOrphan},
+	}
+	shutDown := func() {
+		for _, q := range queues {
+			q.ShutDown()
+		}
+	}
+	defer shutDown()
+	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) {
+		return nil
+	}
+	logger.Info("Started", "workers", c.workers)
+
+	var wg sync.WaitGroup
+	for _, q := range queues {
+		for range q.workers {
+			wg.Go(func() {
+				for next(ctx, q.queue, q.sync) {
+				}
+			})
+		}
+	}
+	<-ctx.Done()
+	shutDown()
+	wg.Wait()
+	return nil
+}
+
+func next(ctx context.Context, q queue, sync func(context.Context, types.NamespacedName) error) bool {
+	name, shutdown := q.Get()
+	if shutdown {
+		return false
+	}
+	defer q.Done(name)
+	err := sync(ctx, name)
+	switch {
+	case err == nil:
+		q.Forget(name)
+	case ctx.Err() != nil:
+	default:
+		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			klog.FromContext(ctx).Info("Trying again", "name", name, "reason", err.Error())
+		}
+		q.AddRateLimited(name)
+	}
+	return true
+}
