@@ -7,6 +7,7 @@ package prefix
 import (
 	"context"
 	"fmt"
+	"math/big"
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
@@ -169,6 +170,9 @@ func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
 	}
 	now := metav1.Now()
 	newStatus.LastPhaseTransitionTime = &now
+	if newStatus.Phase == ipam.PrefixPhaseAllocated && newStatus.Usage == nil {
+		newStatus.Usage = unused(newPrefix.Spec.Prefix)
+	}
 	if newStatus.Phase != ipam.PrefixPhaseAllocated || meta.IsStatusConditionTrue(newStatus.Conditions, ipam.ConditionAllocated) {
 		return
 	}
@@ -185,6 +189,21 @@ func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
 	}
 	meta.SetStatusCondition(&newStatus.Conditions, condition)
 	newStatus.ObservedGeneration = newPrefix.Generation
+}
+
+// unused returns the usage of a prefix that nothing is allocated from, which is how every Prefix
+// begins. It returns nil if the prefix is not valid.
+func unused(s string) *ipam.PrefixUsage {
+	prefix, err := validation.ParsePrefix(s)
+	if err != nil {
+		return nil
+	}
+	total := new(big.Int).Lsh(big.NewInt(1), uint(prefix.Addr().BitLen()-prefix.Bits())).String()
+	usage := &ipam.PrefixUsage{Total: total, Used: "0", Free: total}
+	if prefix.Bits() < prefix.Addr().BitLen() {
+		usage.LargestFree = fmt.Sprintf("/%d", prefix.Bits()+1)
+	}
+	return usage
 }
 
 // Match returns the predicate of a list or watch.

@@ -128,8 +128,8 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 		}
 	}
 
-	bind := func(_ context.Context, obj, _ runtime.Object) (runtime.Object, error) {
-		target := obj.(*ipam.Prefix)
+	bind := func(_ context.Context, _, old runtime.Object) (runtime.Object, error) {
+		target := old.DeepCopyObject().(*ipam.Prefix)
 		if err := checkBindable(target, binding); err != nil {
 			return nil, apierrors.NewConflict(ipam.Resource("prefixes"), name, err)
 		}

@@ -157,8 +157,8 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 		}
 	}
 
-	bind := func(_ context.Context, obj, _ runtime.Object) (runtime.Object, error) {
-		allocation := obj.(*ipam.PrefixAllocation)
+	bind := func(_ context.Context, _, old runtime.Object) (runtime.Object, error) {
+		allocation := old.DeepCopyObject().(*ipam.PrefixAllocation)
 		if err := checkBindable(allocation, binding); err != nil {
 			return nil, apierrors.NewConflict(ipam.Resource("prefixallocations"), name, err)
 		}

@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package app is the command line of ipam-standalone, and what it starts.
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+)
+
+// NewCommand returns the command, which serves until the context ends.
+func NewCommand(ctx context.Context) *cobra.Command {
+	options := NewOptions()
+	samples := ""
+	cmd := &cobra.Command{
+		Use:   "ipam-standalone",
+		Short: "Serve the API group ipam.ironcore.dev from one process",
+		Long: "ipam-standalone is API server, controllers and etcd in one process, for a laptop or a test. It serves on " +
+			"the loopback interface only, makes certificates of its own, and writes a kubeconfig for kubectl.",
+		Version:      version.Get(),
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if v := cmd.Flags().Lookup("v"); v != nil && v.Value.String() == "0" {
+				quiet()
+			}
+			return run(ctx, options, samples, cmd.OutOrStdout())
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&options.DataDir, "data-dir", options.DataDir, "Directory of the database, the certificates and the kubeconfig.")
+	fs.IntVar(&options.Port, "secure-port", options.Port, "Port of 127.0.0.1 to serve HTTPS on; 0 is any that is free.")
+	fs.StringSliceVar(&options.Controllers, "controllers", options.Controllers, fmt.Sprintf("Controllers to run, of %q; * is all of them.", manager.Names()))
+	fs.StringVar(&options.Strategy, "strategy", options.Strategy, "How to choose among parents: Pack fills them one by one, Spread takes the one with most room.")
+	fs.StringVar(&samples, "samples", samples, "File or directory of manifests. What is in them and does not exist yet is created at start.")
+	return cmd
+}
+
+// quiet leaves warnings and errors on standard error, and nothing below.
+func quiet() {
+	klog.LogToStderr(false)
+	klog.SetOutputBySeverity("INFO", io.Discard)
+}
+
+func run(ctx context.Context, options *Options, samples string, out io.Writer) error {
+	instance, err := Start(ctx, options)
+	if err != nil {
+		return err
+	}
+	defer instance.Close()
+	fmt.Fprintf(out, "ipam-standalone is ready on %s, log in with --kubeconfig %s\n", instance.URL, instance.Kubeconfig)
+	if samples != "" {
+		if err := applySamples(ctx, instance, samples, out); err != nil {
+			return err
+		}
+	}
+	return instance.Wait()
+}

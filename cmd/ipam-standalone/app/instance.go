@@ -1,0 +1,230 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
+)
+
+// Options are what can be said about an instance.
+type Options struct {
+	// DataDir has the database, the certificates and the kubeconfig.
+	DataDir string
+	// Port is the port of 127.0.0.1 to serve on; 0 is any that is free.
+	Port int
+	// Controllers are the names of those that run; "*" is all of them.
+	Controllers []string
+	// Strategy is by what the scheduler chooses among parents, Pack or Spread.
+	Strategy string
+	// Workers is how many objects a controller works on at a time.
+	Workers int
+	// Customize, if set, has the last word on the options of the API server.
+	Customize func(*apiserver.Options)
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	return &Options{
+		DataDir:     ".ipam",
+		Port:        7443,
+		Controllers: []string{"*"},
+		Strategy:    "Pack",
+		Workers:     16,
+	}
+}
+
+// Instance is API server, controllers and etcd, running.
+type Instance struct {
+	// URL is the address of the API server.
+	URL string
+	// Kubeconfig is the path of a kubeconfig for it.
+	Kubeconfig string
+	// Config is for a client of it within the process, which is not limited in its rate.
+	Config *rest.Config
+	// EtcdEndpoints are the endpoints of etcd.
+	EtcdEndpoints []string
+
+	cancel  context.CancelFunc
+	done    chan struct{}
+	err     error
+	cleanup []func()
+}
+
+// readyTimeout bounds how long a start takes.
+const readyTimeout = time.Minute
+
+// Start starts an instance, which runs until the context ends or it is closed, and returns when it
+// is ready. It fails if another one uses the data directory or the port.
+func Start(ctx context.Context, options *Options) (instance *Instance, err error) {
+	i := &Instance{done: make(chan struct{})}
+	ctx, i.cancel = context.WithCancel(ctx)
+	defer func() {
+		if err != nil {
+			i.cancel()
+			i.clean()
+		}
+	}()
+
+	controllers := manager.Config{Controllers: options.Controllers, Strategy: options.Strategy, Workers: options.Workers}
+	if err := controllers.Validate(); err != nil {
+		return nil, err
+	}
+	dataDir, err := standalone.OpenDataDir(options.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	i.cleanup = append(i.cleanup, func() { _ = dataDir.Close() })
+
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", options.Port))
+	if err != nil {
+		return nil, err
+	}
+	// The server closes it; once more does no harm.
+	i.cleanup = append(i.cleanup, func() { _ = listener.Close() })
+	i.URL = "https://" + listener.Addr().String()
+
+	pki, err := standalone.EnsurePKI(dataDir.PKIDir(), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	i.Kubeconfig = dataDir.KubeconfigPath()
+	if err := standalone.WriteKubeconfig(i.Kubeconfig, i.URL, pki); err != nil {
+		return nil, err
+	}
+
+	etcd, err := standalone.StartEtcd(ctx, dataDir.Path(), "")
+	if err != nil {
+		return nil, err
+	}
+	i.cleanup = append(i.cleanup, etcd.Close)
+	i.EtcdEndpoints = etcd.Endpoints()
+
+	server, err := newServer(options, pki, listener, etcd.Endpoints())
+	if err != nil {
+		return nil, err
+	}
+	i.Config = rest.CopyConfig(server.GenericAPIServer.LoopbackClientConfig)
+	i.Config.QPS = -1
+
+	served := make(chan error, 1)
+	go func() { served <- server.GenericAPIServer.PrepareRun().RunWithContext(ctx) }()
+	// From here on the server has to be waited for before etcd is taken away from it.
+	i.cleanup = append(i.cleanup, func() { <-served })
+	if err := waitReady(ctx, i.Config, served); err != nil {
+		i.cancel()
+		return nil, err
+	}
+
+	controllers.Client, err = versioned.NewForConfig(i.Config)
+	if err != nil {
+		i.cancel()
+		return nil, err
+	}
+	controlled := make(chan error, 1)
+	go func() { controlled <- controllers.Run(ctx) }()
+
+	go func() {
+		defer close(i.done)
+		select {
+		case i.err = <-controlled:
+			controlled <- i.err
+		case i.err = <-served:
+			served <- i.err
+		case err, ok := <-etcd.Err():
+			if ok {
+				i.err = fmt.Errorf("etcd: %w", err)
+			}
+		case <-ctx.Done():
+		}
+		i.cancel()
+		i.err = errors.Join(i.err, <-controlled)
+		i.clean()
+	}()
+	return i, nil
+}
+
+func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etcdEndpoints []string) (*apiserver.Server, error) {
+	o := apiserver.NewOptions()
+	o.WithoutCluster = true
+	serving := o.Recommended.SecureServing
+	serving.Listener = listener
+	serving.BindAddress = net.IPv4(127, 0, 0, 1)
+	serving.BindPort = listener.Addr().(*net.TCPAddr).Port
+	serving.ServerCert.CertKey.CertFile = pki.ServingCertFile
+	serving.ServerCert.CertKey.KeyFile = pki.ServingKeyFile
+	o.Recommended.Authentication.ClientCert.ClientCA = pki.CACertFile
+	o.Recommended.Etcd.StorageConfig.Transport.ServerList = etcdEndpoints
+	if options.Customize != nil {
+		options.Customize(o)
+	}
+	if err := o.Complete(); err != nil {
+		return nil, err
+	}
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	config, err := o.Config()
+	if err != nil {
+		return nil, err
+	}
+	return config.Complete().New()
+}
+
+// waitReady waits until the server says that it is ready.
+func waitReady(ctx context.Context, config *rest.Config, served chan error) error {
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	return wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, readyTimeout, true, func(ctx context.Context) (bool, error) {
+		select {
+		case err := <-served:
+			served <- err
+			return false, fmt.Errorf("the API server ended: %w", err)
+		default:
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/readyz", nil)
+		if err != nil {
+			return false, err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return false, nil
+		}
+		_ = response.Body.Close()
+		return response.StatusCode == http.StatusOK, nil
+	})
+}
+
+// Wait returns when the instance has ended, and tells why if it did not end by being closed.
+func (i *Instance) Wait() error {
+	<-i.done
+	return i.err
+}
+
+// Close ends the instance and returns when everything is on disk.
+func (i *Instance) Close() {
+	i.cancel()
+	<-i.done
+}
+
+// clean undoes, last first, what was started.
+func (i *Instance) clean() {
+	for n := len(i.cleanup) - 1; n >= 0; n-- {
+		i.cleanup[n]()
+	}
+}

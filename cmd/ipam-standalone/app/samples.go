@@ -1,0 +1,166 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/cli-runtime/pkg/printers"
+)
+
+// settleTimeout bounds how long samples may take until each is allocated or says why not.
+const settleTimeout = 30 * time.Second
+
+// applySamples creates what is in the manifests at path and does not exist yet, waits until the
+// controllers are done with it, and prints what kubectl get prefixes would print.
+func applySamples(ctx context.Context, instance *Instance, path string, out io.Writer) error {
+	client, err := versioned.NewForConfig(instance.Config)
+	if err != nil {
+		return err
+	}
+	objs, err := readManifests(path)
+	if err != nil {
+		return err
+	}
+	for _, obj := range objs {
+		switch obj := obj.(type) {
+		case *v1alpha1.Prefix:
+			_, err = client.IpamV1alpha1().Prefixes(obj.Namespace).Create(ctx, obj, metav1.CreateOptions{})
+		case *v1alpha1.PrefixAllocation:
+			_, err = client.IpamV1alpha1().PrefixAllocations(obj.Namespace).Create(ctx, obj, metav1.CreateOptions{})
+		}
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("sample: %w", err)
+		}
+	}
+	if err := waitSettled(ctx, client, objs); err != nil {
+		return err
+	}
+	return printPrefixes(ctx, client, out)
+}
+
+// readManifests reads the objects in a file, or in the .yaml, .yml and .json files of a directory.
+func readManifests(path string) ([]runtime.Object, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	files := []string{path}
+	if info.IsDir() {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, err
+		}
+		files = nil
+		for _, entry := range entries {
+			if slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(entry.Name())) && entry.Name() != "kustomization.yaml" {
+				files = append(files, filepath.Join(path, entry.Name()))
+			}
+		}
+	}
+	var objs []runtime.Object
+	for _, file := range files {
+		read, err := readManifest(file)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		objs = append(objs, read...)
+	}
+	return objs, nil
+}
+
+func readManifest(file string) ([]runtime.Object, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var objs []runtime.Object
+	documents := yaml.NewYAMLReader(bufio.NewReader(f))
+	for {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return objs, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		data, err := yaml.ToJSON(document)
+		if err != nil {
+			return nil, err
+		}
+		if string(data) == "null" {
+			continue
+		}
+		obj, _, err := scheme.Codecs.UniversalDeserializer().Decode(data, nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		object, err := meta.Accessor(obj)
+		if err != nil {
+			return nil, err
+		}
+		if object.GetNamespace() == "" {
+			object.SetNamespace(metav1.NamespaceDefault)
+		}
+		objs = append(objs, obj)
+	}
+}
+
+// waitSettled waits until every Prefix is allocated or says why not.
+func waitSettled(ctx context.Context, client versioned.Interface, objs []runtime.Object) error {
+	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, settleTimeout, true, func(ctx context.Context) (bool, error) {
+		for _, obj := range objs {
+			sample, ok := obj.(*v1alpha1.Prefix)
+			if !ok {
+				continue
+			}
+			prefix, err := client.IpamV1alpha1().Prefixes(sample.Namespace).Get(ctx, sample.Name, metav1.GetOptions{})
+			if err != nil {
+				return false, err
+			}
+			if meta.FindStatusCondition(prefix.Status.Conditions, v1alpha1.ConditionAllocated) == nil {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the samples do not settle: %w", err)
+	}
+	return nil
+}
+
+// printPrefixes prints the Prefixes of the default namespace the way kubectl does: the server makes
+// the table.
+func printPrefixes(ctx context.Context, client versioned.Interface, out io.Writer) error {
+	table := &metav1.Table{}
+	err := client.IpamV1alpha1().RESTClient().Get().
+		Namespace(metav1.NamespaceDefault).
+		Resource("prefixes").
+		SetHeader("Accept", "application/json;as=Table;g=meta.k8s.io;v=v1").
+		Do(ctx).
+		Into(table)
+	if err != nil {
+		return err
+	}
+	return printers.NewTablePrinter(printers.PrintOptions{}).PrintObj(table, out)
+}

@@ -1,0 +1,17 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command ipam-standalone is API server, controllers and etcd in one process, for a laptop or a test.
+package main
+
+import (
+	"os"
+
+	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/component-base/cli"
+)
+
+func main() {
+	os.Exit(cli.Run(app.NewCommand(genericapiserver.SetupSignalContext())))
+}
