@@ -1,0 +1,178 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package standalone
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestOpenDataDir(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "parent", "data")
+	d, err := OpenDataDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantMode(t, path, 0o700)
+	wantMode(t, filepath.Join(path, "lock"), 0o600)
+	for _, c := range []struct{ name, got, want string }{
+		{"Path", d.Path(), path},
+		{"PKIDir", d.PKIDir(), filepath.Join(path, "pki")},
+		{"KubeconfigPath", d.KubeconfigPath(), filepath.Join(path, "kubeconfig")},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s is %q, want %q", c.name, c.got, c.want)
+		}
+	}
+
+	_, err = OpenDataDir(path)
+	var inUse *InUseError
+	if !errors.As(err, &inUse) || inUse.PID != os.Getpid() || inUse.Path != path {
+		t.Errorf("the second open in one process gave %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = OpenDataDir(path); err != nil {
+		t.Fatalf("open after close: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenDataDirTightensMode(t *testing.T) {
+	path := t.TempDir()
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d, err := OpenDataDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	wantMode(t, path, 0o700)
+}
+
+func TestOpenDataDirRelative(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	d, err := OpenDataDir("data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	if want := filepath.Join(dir, "data"); d.Path() != want {
+		t.Errorf("path is %q, want %q", d.Path(), want)
+	}
+}
+
+func TestOpenDataDirRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shared := filepath.Join(dir, "shared")
+	if err := os.Mkdir(shared, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(shared, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"empty path": "", "a file": file, "below a file": filepath.Join(file, "x"), "like /tmp": shared,
+	} {
+		if _, err := OpenDataDir(path); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	wantMode(t, shared, 0o777)
+}
+
+func TestDataDirInUseByAnotherProcess(t *testing.T) {
+	path := t.TempDir()
+	holder := startChild(t, "hold-data-dir", path)
+	if !holder.out.Scan() || holder.out.Text() != "open" {
+		t.Fatalf("the child said %q", holder.out.Text())
+	}
+
+	_, err := OpenDataDir(path)
+	want := fmt.Sprintf("data directory %q is in use by another ipam-standalone (pid %d)", path, holder.cmd.Process.Pid)
+	if err == nil || err.Error() != want {
+		t.Errorf("the error is %v, want %s", err, want)
+	}
+
+	holder.kill()
+	d, err := OpenDataDir(path)
+	if err != nil {
+		t.Fatalf("open after the holder was killed: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestInUseErrorWithoutPID(t *testing.T) {
+	const want = `data directory "/x" is in use by another ipam-standalone`
+	if got := (&InUseError{Path: "/x"}).Error(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	dir := t.TempDir()
+	for _, content := range []string{"", "\n", "x\n"} {
+		name := filepath.Join(dir, "lock")
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if pid := readPID(name); pid != 0 {
+			t.Errorf("%q gave pid %d", content, pid)
+		}
+	}
+	if pid := readPID(filepath.Join(dir, "none")); pid != 0 {
+		t.Errorf("no file gave pid %d", pid)
+	}
+}
+
+func TestWriteFileAtomic(t *testing.T) {
+	dir := t.TempDir()
+	path, victim := filepath.Join(dir, "file"), filepath.Join(dir, "victim")
+	if err := os.WriteFile(victim, []byte("victim"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// What a crash left under the temporary name must neither be in the way nor
+	// be followed.
+	if err := os.Symlink(victim, path+".tmp"); err != nil {
+		t.Fatal(err)
+	}
+	for _, data := range []string{"first", "second", ""} {
+		if err := writeFileAtomic(path, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != data {
+			t.Errorf("got %q, %v, want %q", got, err, data)
+		}
+	}
+	wantMode(t, path, 0o600)
+	if got, err := os.ReadFile(victim); err != nil || string(got) != "victim" {
+		t.Errorf("the victim has %q, %v", got, err)
+	}
+
+	full := filepath.Join(dir, "dir", "entry")
+	if err := os.MkdirAll(full, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFileAtomic(filepath.Dir(full), nil, 0o600); err == nil {
+		t.Error("a directory was replaced by a file")
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 3 {
+		t.Errorf("left over: %v", entries)
+	}
+}

@@ -1,0 +1,108 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package standalone
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// childEnv tells the test binary that it is a child process, and which one.
+const childEnv = "IPAM_STANDALONE_TEST_CHILD"
+
+// child is this test binary, run again by a test to be killed.
+type child struct {
+	cmd *exec.Cmd
+	out *bufio.Scanner
+}
+
+// startChild runs the named helper of TestChild on dir.
+func startChild(t *testing.T, name, dir string) *child {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$", "--", dir)
+	cmd.Env = append(os.Environ(), childEnv+"="+name)
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &child{cmd: cmd, out: bufio.NewScanner(stdout)}
+	t.Cleanup(c.kill)
+	return c
+}
+
+// kill sends SIGKILL and waits until the process is gone.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+}
+
+// TestChild is not a test, but what the child processes of the tests do.
+func TestChild(t *testing.T) {
+	name, dir := os.Getenv(childEnv), os.Args[len(os.Args)-1]
+	switch name {
+	case "":
+		t.Skip("only runs in a child process of another test")
+	case "hold-data-dir":
+		if _, err := OpenDataDir(dir); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("open")
+		time.Sleep(time.Hour)
+	case "start":
+		fmt.Println("starting")
+		if _, err := StartEtcd(context.Background(), dir, "error"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+	case "put":
+		ctx := context.Background()
+		etcd, err := StartEtcd(ctx, dir, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := newClient(t, etcd)
+		for i := 0; ; i++ {
+			if _, err := client.Put(ctx, childKey(i), fmt.Sprint(i)); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Println(i)
+		}
+	default:
+		t.Fatalf("no helper %q", name)
+	}
+}
+
+func childKey(i int) string { return fmt.Sprintf("/child/%08d", i) }
+
+func newClient(t *testing.T, etcd *Etcd) *clientv3.Client {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints(), DialTimeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func wantMode(t *testing.T, path string, want os.FileMode) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := info.Mode().Perm(); got != want {
+		t.Errorf("%s has mode %04o, want %04o", path, got, want)
+	}
+}

@@ -1,0 +1,53 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package standalone
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// WriteKubeconfig writes a kubeconfig to path with which a client reaches
+// server, a URL such as https://127.0.0.1:6443, as the administrator of pki. It
+// holds the certificates and the key itself, refers to no other file, and has
+// mode 0600. A file that already is so is left alone; anything else at path is
+// replaced, so path must be a file of ipam-standalone's own.
+func WriteKubeconfig(path, server string, pki *PKI) error {
+	const name = "ipam"
+	config := clientcmdapi.NewConfig()
+	config.Clusters[name] = &clientcmdapi.Cluster{
+		Server:                   server,
+		CertificateAuthorityData: pki.CACertPEM,
+	}
+	config.AuthInfos[name] = &clientcmdapi.AuthInfo{
+		ClientCertificateData: pki.AdminCertPEM,
+		ClientKeyData:         pki.AdminKeyPEM,
+	}
+	config.Contexts[name] = &clientcmdapi.Context{
+		Cluster:   name,
+		AuthInfo:  name,
+		Namespace: "default",
+	}
+	config.CurrentContext = name
+	data, err := clientcmd.Write(*config)
+	if err != nil {
+		return fmt.Errorf("encode kubeconfig: %w", err)
+	}
+
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode() == 0o600 {
+		old, err := os.ReadFile(path)
+		if err == nil && bytes.Equal(old, data) {
+			return nil
+		}
+	}
+	if err := writeFileAtomic(path, data, 0o600); err != nil {
+		return fmt.Errorf("write kubeconfig: %w", err)
+	}
+	return nil
+}
