@@ -111,7 +111,7 @@ func newQueue(name string) queue {
 // ownerOf returns the reference to the Prefix that controls an allocation, or nil.
 func ownerOf(allocation *v1alpha1.PrefixAllocation) *metav1.OwnerReference {
 	owner := metav1.GetControllerOfNoCopy(allocation)
-	if owner == nil || owner.Kind != v1alpha1.PrefixKind || owner.APIVersion != v1alpha1.SchemeGroupVersion.String() {
+	if owner == nil || owner.Kind != v1alpha1.PrefixKind || owner.APIVersion != v1alpha1.GroupVersion.String() {
 		return nil
 	}
 	return owner

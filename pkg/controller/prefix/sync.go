@@ -226,7 +226,7 @@ func newAllocation(prefix *v1alpha1.Prefix) *v1alpha1.PrefixAllocation {
 			Labels:    map[string]string{v1alpha1.RequesterUIDLabel: string(prefix.UID)},
 			// It does not block the deletion of its owner: it goes after it, not before.
 			OwnerReferences: []metav1.OwnerReference{{
-				APIVersion: v1alpha1.SchemeGroupVersion.String(),
+				APIVersion: v1alpha1.GroupVersion.String(),
 				Kind:       v1alpha1.PrefixKind,
 				Name:       prefix.Name,
 				UID:        prefix.UID,

@@ -31,7 +31,7 @@ func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, opt
 		return info, err
 	}
 
-	info.VersionedResourcesStorageMap[v1alpha1.SchemeGroupVersion.Version] = map[string]rest.Storage{
+	info.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version] = map[string]rest.Storage{
 		"prefixes":                  prefixes.Prefix,
 		"prefixes/status":           prefixes.Status,
 		"prefixes/binding":          prefixes.Binding,

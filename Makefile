@@ -1,0 +1,44 @@
+# SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+# SPDX-License-Identifier: Apache-2.0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-unreleased)
+LDFLAGS := -X github.com/ironcore-dev/ipam-apiserver/pkg/version.version=$(VERSION)
+BIN := bin
+TOOLS := $(BIN)/tools
+
+# Pure packages and the controllers are where the race detector pays; the rest waits for a server.
+RACE := ./pkg/allocator/... ./pkg/controller/...
+
+.PHONY: help
+help: ## Show what there is to make.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the programs into bin/.
+	go build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+.PHONY: run
+run: ## Serve on this machine, with the samples; Ctrl-C ends it.
+	@go build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/ipam-standalone
+	@exec $(BIN)/ipam-standalone --samples config/samples
+
+.PHONY: test
+test: ## Run all tests.
+	go test -race -short $(RACE)
+	go test $(shell go list ./... | grep -v -e /generated/ -e /pkg/allocator)
+
+.PHONY: bench
+bench: ## Run the benchmarks.
+	go test -run '^$$' -bench . ./pkg/allocator/ ./test/...
+
+.PHONY: generate
+generate: ## Regenerate code.
+	hack/update-codegen.sh
+
+.PHONY: verify
+verify: ## Check that generated code and go.mod are up to date.
+	hack/verify.sh
+
+.PHONY: lint
+lint: ## Check format, vet, import walls and license headers, and run staticcheck.
+	hack/lint.sh

@@ -1,0 +1,75 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
+	"github.com/spf13/pflag"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	componentconfig "k8s.io/component-base/config"
+	componentoptions "k8s.io/component-base/config/options"
+	componentvalidation "k8s.io/component-base/config/validation"
+)
+
+// Options are the options of the program.
+type Options struct {
+	// Kubeconfig is the path of the kubeconfig; empty means that of the pod it runs in.
+	Kubeconfig string
+	// Controllers are the names of those that run; "*" is all of them.
+	Controllers []string
+	// Strategy is by what the scheduler chooses among parents, Pack or Spread.
+	Strategy string
+	// Workers is how many objects a controller works on at a time.
+	Workers int
+	// BindAddress is where health and metrics are served, host:port; "0" is nowhere.
+	BindAddress string
+	// LeaderElection is how one of several managers is chosen to work.
+	LeaderElection componentconfig.LeaderElectionConfiguration
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	return &Options{
+		Controllers: []string{"*"},
+		Strategy:    "Pack",
+		Workers:     32,
+		BindAddress: "127.0.0.1:8080",
+		LeaderElection: componentconfig.LeaderElectionConfiguration{
+			LeaderElect:       true,
+			LeaseDuration:     metav1.Duration{Duration: 15 * time.Second},
+			RenewDeadline:     metav1.Duration{Duration: 10 * time.Second},
+			RetryPeriod:       metav1.Duration{Duration: 2 * time.Second},
+			ResourceLock:      resourcelock.LeasesResourceLock,
+			ResourceName:      "ipam-controller-manager",
+			ResourceNamespace: "ipam-system",
+		},
+	}
+}
+
+// AddFlags adds the flags of the options.
+func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig of a server that serves ipam.ironcore.dev; that of the pod if empty.")
+	fs.StringSliceVar(&o.Controllers, "controllers", o.Controllers, fmt.Sprintf("Controllers to run, of %q; * is all of them.", manager.Names()))
+	fs.StringVar(&o.Strategy, "strategy", o.Strategy, "How to choose among parents: Pack fills them one by one, Spread takes the one with most room.")
+	fs.IntVar(&o.Workers, "workers", o.Workers, "How many objects a controller works on at a time.")
+	fs.StringVar(&o.BindAddress, "bind-address", o.BindAddress, "Address to serve /healthz, /livez, /readyz and /metrics on, by HTTP; 0 is nowhere.")
+	componentoptions.BindLeaderElectionFlags(&o.LeaderElection, fs)
+}
+
+// Validate tells every mistake in the options.
+func (o *Options) Validate() error {
+	if errs := componentvalidation.ValidateLeaderElectionConfiguration(&o.LeaderElection, field.NewPath("leaderElection")); len(errs) > 0 {
+		return errs.ToAggregate()
+	}
+	return o.config().Validate()
+}
+
+func (o *Options) config() manager.Config {
+	return manager.Config{Controllers: o.Controllers, Strategy: o.Strategy, Workers: o.Workers}
+}

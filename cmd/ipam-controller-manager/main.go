@@ -1,0 +1,17 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command ipam-controller-manager allocates and schedules against the API group ipam.ironcore.dev.
+package main
+
+import (
+	"os"
+
+	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-controller-manager/app"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/component-base/cli"
+)
+
+func main() {
+	os.Exit(cli.Run(app.NewCommand(genericapiserver.SetupSignalContext())))
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+# SPDX-License-Identifier: Apache-2.0
+
+# Checks what a compiler does not. Every failure names what to do about it.
+
+set -o errexit -o nounset -o pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$(pwd -P)
+failed=0
+complain() {
+    echo "$1" >&2
+    failed=1
+}
+
+unformatted=$(gofmt -l apis registry pkg cmd hack test)
+[[ -z "${unformatted}" ]] || complain "Run 'gofmt -w' on: ${unformatted}"
+
+headless=$(git ls-files --cached --others --exclude-standard '*.go' '*.sh' Makefile | xargs grep -L 'SPDX-License-Identifier: Apache-2.0' || true)
+[[ -z "${headless}" ]] || complain "Put the SPDX header of hack/boilerplate.go.txt on: ${headless}"
+
+# The walls of docs/architecture.md: who must not import whom, test files apart.
+module=github.com/ironcore-dev/ipam-apiserver
+wall() {
+    local from=$1 not=$2 why=$3 breaches
+    breaches=$(go list -f '{{$p := .ImportPath}}{{range .Imports}}{{$p}} imports {{.}}{{"\n"}}{{end}}' "${from}" |
+        grep -E " imports (${not})" || true)
+    [[ -z "${breaches}" ]] || complain "${why}:
+${breaches}"
+}
+wall ./apis/... "${module}/(registry|pkg|cmd|generated)|k8s.io/(api|apiserver|client-go)/" "apis imports apimachinery only"
+wall ./registry/... "${module}/(pkg|cmd|generated)" "registry imports neither pkg nor generated"
+wall ./pkg/apiserver/... "${module}/(cmd|pkg/controller|generated/(clientset|informers|listers))" "pkg/apiserver imports neither controllers nor clients"
+wall ./pkg/controller/... "${module}/(registry|cmd|pkg/apiserver|apis/ipam\$|apis/ipam/(install|validation|fuzzer))" "controllers use generated clients and v1alpha1 only"
+wall ./pkg/allocator/... "k8s.io/|sigs.k8s.io/|${module}" "pkg/allocator imports nothing of Kubernetes"
+wall ./pkg/standalone/... "${module}" "pkg/standalone knows nothing of the API"
+wall ./generated/... "${module}/(registry|pkg|cmd)" "generated imports apis only"
+wall ./... "sigs.k8s.io/controller-runtime" "there is no controller-runtime in the product"
+
+go vet ./...
+
+mkdir -p bin/tools
+(cd hack/tools && GOBIN="${root}/bin/tools" go install honnef.co/go/tools/cmd/staticcheck)
+bin/tools/staticcheck $(go list ./... | grep -v /generated/) || complain "staticcheck found the above"
+
+exit "${failed}"
