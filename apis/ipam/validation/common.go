@@ -55,7 +55,7 @@ func addressBits(family ipam.IPFamily) int32 {
 	return 128
 }
 
-// validateFamily checks a family. It may be unset where a parent that is named will tell it later.
+// validateFamily checks a family. It may be unset where something else tells it.
 func validateFamily(family ipam.IPFamily, optional bool, fldPath *field.Path) field.ErrorList {
 	switch family {
 	case ipam.IPv4, ipam.IPv6:
@@ -70,20 +70,28 @@ func validateFamily(family ipam.IPFamily, optional bool, fldPath *field.Path) fi
 	}
 }
 
-// validateRequest checks what a Prefix and a PrefixAllocation have in common.
-func validateRequest(family ipam.IPFamily, prefix string, length int32, parentNamed bool, fldPath *field.Path) field.ErrorList {
-	var allErrs field.ErrorList
-
+// validateRequest checks what a Prefix and a PrefixAllocation have in common. familyTold means that
+// a parent that is named, or a prefix that is required, tells the family where it is unset.
+func validateRequest(family ipam.IPFamily, prefix string, familyTold bool, fldPath *field.Path) field.ErrorList {
 	// A prefix that is set has told the family by way of the defaults, unless it is malformed.
-	allErrs = append(allErrs, validateFamily(family, parentNamed || prefix != "", fldPath.Child("ipFamily"))...)
+	allErrs := validateFamily(family, familyTold || prefix != "", fldPath.Child("ipFamily"))
+	if len(allErrs) > 0 {
+		// No prefix is of a family that does not exist.
+		family = ""
+	}
 	if prefix != "" {
 		_, errs := validatePrefixString(prefix, family, fldPath.Child("prefix"))
 		allErrs = append(allErrs, errs...)
 	}
-	if bits := addressBits(family); length != 0 && (length < 1 || length > bits) {
-		allErrs = append(allErrs, field.Invalid(fldPath.Child("prefixLength"), length, fmt.Sprintf("must be between 1 and %d", bits)))
-	}
 	return allErrs
+}
+
+// validateLength checks the length of a prefix of the given family, unless it is unset.
+func validateLength(length int32, family ipam.IPFamily, fldPath *field.Path) field.ErrorList {
+	if bits := addressBits(family); length != 0 && (length < 1 || length > bits) {
+		return field.ErrorList{field.Invalid(fldPath, length, fmt.Sprintf("must be between 1 and %d", bits))}
+	}
+	return nil
 }
 
 // validatePrefixString parses a prefix of the given family, or of any if the family is unset.

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -25,7 +26,7 @@ func ValidatePrefix(prefix *ipam.Prefix) field.ErrorList {
 
 // ValidatePrefixSpec checks what a Prefix asks for. name is the name of the Prefix, or empty.
 func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path) field.ErrorList {
-	allErrs := validateRequest(spec.IPFamily, spec.Prefix, spec.PrefixLength, spec.ParentRef != nil, fldPath)
+	allErrs := validateRequest(spec.IPFamily, spec.Prefix, spec.IsRoot() || spec.ParentRef != nil, fldPath)
 
 	if spec.IsRoot() {
 		if spec.PrefixLength != 0 {
@@ -37,11 +38,15 @@ func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path)
 		return allErrs
 	}
 
-	if spec.Prefix == "" && spec.PrefixLength == 0 {
-		allErrs = append(allErrs, field.Required(fldPath.Child("prefixLength"), "a child Prefix needs prefix or prefixLength"))
-	}
-	if prefix, err := ParsePrefix(spec.Prefix); err == nil && spec.PrefixLength > 0 && int(spec.PrefixLength) != prefix.Bits() {
-		allErrs = append(allErrs, field.Invalid(fldPath.Child("prefixLength"), spec.PrefixLength, fmt.Sprintf("must agree with prefix %s", prefix)))
+	lengthPath := fldPath.Child("prefixLength")
+	prefix, err := ParsePrefix(spec.Prefix)
+	switch {
+	case spec.Prefix == "" && spec.PrefixLength == 0:
+		allErrs = append(allErrs, field.Required(lengthPath, "a child Prefix needs prefix or prefixLength"))
+	case err != nil || spec.PrefixLength == 0:
+		allErrs = append(allErrs, validateLength(spec.PrefixLength, spec.IPFamily, lengthPath)...)
+	case int(spec.PrefixLength) != prefix.Bits():
+		allErrs = append(allErrs, field.Invalid(lengthPath, spec.PrefixLength, fmt.Sprintf("must agree with prefix %s", prefix)))
 	}
 	allErrs = append(allErrs, validateReference(spec.ParentRef, name, fldPath.Child("parentRef"))...)
 	allErrs = append(allErrs, validateSelector(spec.ParentSelector, fldPath.Child("parentSelector"))...)
@@ -54,6 +59,11 @@ func ValidatePrefixUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorList {
 	if immutable := validatePrefixSpecUpdate(&newPrefix.Spec, &oldPrefix.Spec, field.NewPath("spec")); len(immutable) > 0 {
 		// What a forbidden change breaks besides is of no interest.
 		return append(allErrs, immutable...)
+	}
+	if apiequality.Semantic.DeepEqual(newPrefix.Spec, oldPrefix.Spec) {
+		// What another server of the group has let pass may be wrong here, but has to be able to go:
+		// taking a finalizer off is an update.
+		return allErrs
 	}
 	return append(allErrs, ValidatePrefixSpec(&newPrefix.Spec, newPrefix.Name, field.NewPath("spec"))...)
 }
@@ -79,11 +89,10 @@ func ValidatePrefixStatusUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorLi
 	newStatus, oldStatus := &newPrefix.Status, &oldPrefix.Status
 
 	allErrs := apivalidation.ValidateObjectMetaUpdate(&newPrefix.ObjectMeta, &oldPrefix.ObjectMeta, field.NewPath("metadata"))
-	allErrs = append(allErrs, validatePrefixStatus(newPrefix, fldPath)...)
 	if oldStatus.Phase == ipam.PrefixPhaseAllocated && newStatus.Phase != ipam.PrefixPhaseAllocated {
-		allErrs = append(allErrs, field.Forbidden(fldPath.Child("phase"), "phase Allocated is final"))
+		return append(allErrs, field.Forbidden(fldPath.Child("phase"), "phase Allocated is final"))
 	}
-	return allErrs
+	return append(allErrs, validatePrefixStatus(newPrefix, fldPath)...)
 }
 
 func validatePrefixStatus(prefix *ipam.Prefix, fldPath *field.Path) field.ErrorList {
@@ -144,15 +153,17 @@ func validateUsed(used []string, parent string, fldPath *field.Path) field.Error
 			prefixes = append(prefixes, indexed{prefix, i})
 		}
 	}
-	// Sorted by address, larger first, overlapping prefixes have each other as neighbours.
+	// Sorted by address, larger first, prefixes follow the one that they lie in.
 	slices.SortFunc(prefixes, func(a, b indexed) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()), cmp.Compare(a.index, b.index))
 	})
-	for i := 1; i < len(prefixes); i++ {
-		if prefixes[i].Overlaps(prefixes[i-1].Prefix) {
-			allErrs = append(allErrs, field.Invalid(fldPath.Index(prefixes[i].index), used[prefixes[i].index],
-				fmt.Sprintf("overlaps %s", prefixes[i-1].Prefix)))
+	var outer netip.Prefix
+	for _, prefix := range prefixes {
+		if !outer.Overlaps(prefix.Prefix) {
+			outer = prefix.Prefix
+			continue
 		}
+		allErrs = append(allErrs, field.Invalid(fldPath.Index(prefix.index), used[prefix.index], fmt.Sprintf("overlaps %s", outer)))
 	}
 	return allErrs
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -19,13 +20,16 @@ func ValidatePrefixAllocation(allocation *ipam.PrefixAllocation) field.ErrorList
 
 // ValidatePrefixAllocationSpec checks what a PrefixAllocation asks for.
 func ValidatePrefixAllocationSpec(spec *ipam.PrefixAllocationSpec, fldPath *field.Path) field.ErrorList {
-	allErrs := validateRequest(spec.IPFamily, spec.Prefix, spec.PrefixLength, spec.PrefixRef != nil, fldPath)
+	allErrs := validateRequest(spec.IPFamily, spec.Prefix, spec.PrefixRef != nil, fldPath)
 
+	lengthPath := fldPath.Child("prefixLength")
 	switch {
 	case spec.Prefix == "" && spec.PrefixLength == 0:
-		allErrs = append(allErrs, field.Required(fldPath.Child("prefixLength"), "either prefix or prefixLength has to be set"))
+		allErrs = append(allErrs, field.Required(lengthPath, "either prefix or prefixLength has to be set"))
 	case spec.Prefix != "" && spec.PrefixLength != 0:
-		allErrs = append(allErrs, field.Forbidden(fldPath.Child("prefixLength"), "only one of prefix and prefixLength may be set"))
+		allErrs = append(allErrs, field.Forbidden(lengthPath, "only one of prefix and prefixLength may be set"))
+	default:
+		allErrs = append(allErrs, validateLength(spec.PrefixLength, spec.IPFamily, lengthPath)...)
 	}
 	if spec.PrefixRef == nil && spec.PrefixSelector == nil {
 		allErrs = append(allErrs, field.Required(fldPath.Child("prefixRef"), "prefixRef or prefixSelector has to be set"))
@@ -48,8 +52,16 @@ func ValidatePrefixAllocationUpdate(newAllocation, oldAllocation *ipam.PrefixAll
 	immutable = append(immutable, apivalidation.ValidateImmutableField(newSpec.PrefixLength, oldSpec.PrefixLength, fldPath.Child("prefixLength"))...)
 	immutable = append(immutable, setOnceReference(newSpec.PrefixRef, oldSpec.PrefixRef, fldPath.Child("prefixRef"))...)
 	immutable = append(immutable, apivalidation.ValidateImmutableField(newSpec.PrefixSelector, oldSpec.PrefixSelector, fldPath.Child("prefixSelector"))...)
+	// What was allocated while the family was open has told it.
+	if allocated, err := ParsePrefix(oldAllocation.Status.Prefix); err == nil && oldSpec.IPFamily == "" && newSpec.IPFamily != "" && newSpec.IPFamily != FamilyOf(allocated) {
+		immutable = append(immutable, field.Invalid(fldPath.Child("ipFamily"), newSpec.IPFamily, fmt.Sprintf("must be %s, as %s has been allocated", FamilyOf(allocated), allocated)))
+	}
 	if len(immutable) > 0 {
 		return append(allErrs, immutable...)
+	}
+	if apiequality.Semantic.DeepEqual(newSpec, oldSpec) {
+		// As with a Prefix: what is wrong already has to be able to go.
+		return allErrs
 	}
 	return append(allErrs, ValidatePrefixAllocationSpec(newSpec, fldPath)...)
 }

@@ -164,6 +164,10 @@ func bumpGeneration(newPrefix, oldPrefix *ipam.Prefix) {
 // with the phase and not otherwise, and an allocated Prefix has the condition to wait for.
 func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
 	newStatus, oldStatus := &newPrefix.Status, &oldPrefix.Status
+	if newStatus.Phase == "" && oldStatus.Phase == "" {
+		// Another server of the group begins without a phase.
+		newStatus.Phase = ipam.PrefixPhasePending
+	}
 	if newStatus.Phase == oldStatus.Phase {
 		newStatus.LastPhaseTransitionTime = oldStatus.LastPhaseTransitionTime
 		return

@@ -160,6 +160,10 @@ func bumpGeneration(newAllocation, oldAllocation *ipam.PrefixAllocation) {
 // with the phase and not otherwise, and what is allocated has the condition to wait for.
 func completeTransition(newAllocation, oldAllocation *ipam.PrefixAllocation) {
 	newStatus, oldStatus := &newAllocation.Status, &oldAllocation.Status
+	if newStatus.Phase == "" && oldStatus.Phase == "" {
+		// Another server of the group begins without a phase.
+		newStatus.Phase = ipam.PrefixAllocationPhasePending
+	}
 	if newStatus.Phase == oldStatus.Phase {
 		newStatus.LastPhaseTransitionTime = oldStatus.LastPhaseTransitionTime
 		return

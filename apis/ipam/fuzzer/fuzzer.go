@@ -1,0 +1,69 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package fuzzer fills objects of the API group at random, for round-trip tests.
+package fuzzer
+
+import (
+	"net/netip"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	runtimeserializer "k8s.io/apimachinery/pkg/runtime/serializer"
+	"sigs.k8s.io/randfill"
+)
+
+// Funcs returns the functions that fill hub types. What they make survives the defaults: a prefix
+// that can be parsed never stands without a family, because the defaults would fill it in.
+func Funcs(runtimeserializer.CodecFactory) []any {
+	return []any{
+		func(spec *ipam.PrefixSpec, c randfill.Continue) {
+			c.FillNoCustom(spec)
+			spec.IPFamily, spec.Prefix = request(c)
+		},
+		func(spec *ipam.PrefixAllocationSpec, c randfill.Continue) {
+			c.FillNoCustom(spec)
+			spec.IPFamily, spec.Prefix = request(c)
+		},
+		func(status *ipam.PrefixStatus, c randfill.Continue) {
+			c.FillNoCustom(status)
+			for i := range status.Used {
+				status.Used[i] = prefixString(c)
+			}
+		},
+		func(status *ipam.PrefixAllocationStatus, c randfill.Continue) {
+			c.FillNoCustom(status)
+			status.Prefix = prefixString(c)
+		},
+	}
+}
+
+// request returns a family and a prefix. They may contradict each other: only validation minds.
+func request(c randfill.Continue) (ipam.IPFamily, string) {
+	families := []ipam.IPFamily{"", ipam.IPv4, ipam.IPv6, ipam.IPFamily(c.String(0))}
+	family, prefix := families[c.Intn(len(families))], prefixString(c)
+	if parsed, err := netip.ParsePrefix(prefix); family == "" && err == nil {
+		family = ipam.IPv6
+		if parsed.Addr().Is4() {
+			family = ipam.IPv4
+		}
+	}
+	return family, prefix
+}
+
+// prefixString returns a prefix, something that is none, or nothing.
+func prefixString(c randfill.Continue) string {
+	switch c.Intn(4) {
+	case 0:
+		return ""
+	case 1:
+		return c.String(0)
+	case 2:
+		var addr [4]byte
+		_, _ = c.Read(addr[:])
+		return netip.PrefixFrom(netip.AddrFrom4(addr), c.Intn(33)).String()
+	default:
+		var addr [16]byte
+		_, _ = c.Read(addr[:])
+		return netip.PrefixFrom(netip.AddrFrom16(addr), c.Intn(129)).Masked().String()
+	}
+}
