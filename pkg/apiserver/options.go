@@ -12,6 +12,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/openapi"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -109,6 +110,7 @@ func (o *Options) Config() (*Config, error) {
 			return nil, err
 		}
 	}
+	config.RESTOptionsGetter = claims.NewRESTOptionsGetter(config.RESTOptionsGetter)
 	return &Config{GenericConfig: config}, nil
 }
 

@@ -37,3 +37,17 @@ const (
 	// allocated from.
 	ReasonHasChildren = "HasChildren"
 )
+
+// Types of the causes in the details of a 409, which is the answer to a write that would allocate
+// what somebody else holds.
+const (
+	// CauseTypePrefixInUse tells in words which prefix was asked for, and who holds what it
+	// overlaps.
+	CauseTypePrefixInUse = "PrefixInUse"
+	// CauseTypeHolderPrefix is the prefix that is held, in canonical CIDR notation.
+	CauseTypeHolderPrefix = "HolderPrefix"
+	// CauseTypeHolderName is the name of the PrefixAllocation that holds it.
+	CauseTypeHolderName = "HolderName"
+	// CauseTypeHolderUID is the uid of the PrefixAllocation that holds it.
+	CauseTypeHolderUID = "HolderUID"
+)

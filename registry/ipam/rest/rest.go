@@ -26,7 +26,7 @@ func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, opt
 	if err != nil {
 		return info, err
 	}
-	allocations, err := prefixallocationstorage.New(scheme, optsGetter, prefixes.Prefix, prefixes.Prefix.FamilyOf)
+	allocations, err := prefixallocationstorage.New(scheme, optsGetter, prefixes.Prefix.FamilyOf)
 	if err != nil {
 		return info, err
 	}

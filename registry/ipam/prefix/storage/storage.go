@@ -11,6 +11,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/status"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -141,7 +142,7 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 		target.Status.Phase = ipam.PrefixPhaseAllocated
 		return target, nil
 	}
-	result, _, err := r.store.Update(ctx, name, rest.DefaultUpdatedObjectInfo(nil, bind),
+	result, _, err := r.store.Update(claims.WithParentUID(ctx, binding.ParentRef.UID), name, rest.DefaultUpdatedObjectInfo(nil, bind),
 		rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false,
 		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
 	return result, err

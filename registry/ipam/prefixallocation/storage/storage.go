@@ -11,10 +11,10 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/status"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/generic"
@@ -38,9 +38,9 @@ type Storage struct {
 	Binding          *BindingREST
 }
 
-// New returns the storage of PrefixAllocations and of their subresources. prefixes is where
-// Prefixes are read.
-func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, prefixes rest.Getter, familyOf prefixallocation.FamilyFunc) (*Storage, error) {
+// New returns the storage of PrefixAllocations and of their subresources. familyOf is asked for the
+// family of the Prefix that an allocation refers to.
+func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, familyOf prefixallocation.FamilyFunc) (*Storage, error) {
 	strategy := prefixallocation.NewStrategy(scheme, familyOf)
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return &ipam.PrefixAllocation{} },
@@ -62,62 +62,20 @@ func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, prefixes 
 	bindingStore.UpdateStrategy = prefixallocation.BindingStrategy{Strategy: strategy}
 
 	return &Storage{
-		PrefixAllocation: &REST{store, prefixes},
+		PrefixAllocation: &REST{store},
 		Status:           status.NewREST(store, prefixallocation.StatusStrategy{Strategy: strategy}),
 		Binding:          &BindingREST{&bindingStore},
 	}, nil
 }
 
 // REST serves the main resource.
-type REST struct {
-	*genericregistry.Store
-	prefixes rest.Getter
-}
+type REST struct{ *genericregistry.Store }
 
 // ShortNames implements rest.ShortNamesProvider.
 func (*REST) ShortNames() []string { return []string{"pfxa"} }
 
 // Categories implements rest.CategoriesProvider.
 func (*REST) Categories() []string { return []string{"ipam"} }
-
-// Delete implements rest.GracefulDeleter. What a live Prefix stands on is not deleted.
-func (r *REST) Delete(ctx context.Context, name string, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
-	return r.Store.Delete(ctx, name, r.andNotStoodOn(deleteValidation), options)
-}
-
-// DeleteCollection implements rest.CollectionDeleter. What a live Prefix stands on is not deleted.
-func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
-	return r.Store.DeleteCollection(ctx, r.andNotStoodOn(deleteValidation), options, listOptions)
-}
-
-// andNotStoodOn adds to the validation of a deletion that no live Prefix stands on the allocation.
-func (r *REST) andNotStoodOn(validate rest.ValidateObjectFunc) rest.ValidateObjectFunc {
-	return func(ctx context.Context, obj runtime.Object) error {
-		if validate != nil {
-			if err := validate(ctx, obj); err != nil {
-				return err
-			}
-		}
-		allocation := obj.(*ipam.PrefixAllocation)
-		owner := metav1.GetControllerOfNoCopy(allocation)
-		if allocation.Status.Phase != ipam.PrefixAllocationPhaseAllocated || owner == nil || owner.Kind != ipam.PrefixKind {
-			return nil
-		}
-		obj, err := r.prefixes.Get(ctx, owner.Name, &metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		child := obj.(*ipam.Prefix)
-		if child.UID == owner.UID && child.Status.Phase == ipam.PrefixPhaseAllocated && child.Spec.Prefix == allocation.Status.Prefix {
-			return apierrors.NewConflict(ipam.Resource("prefixallocations"), allocation.Name,
-				fmt.Errorf("the Prefix %s holds %s by it: delete the Prefix instead", child.Name, child.Spec.Prefix))
-		}
-		return nil
-	}
-}
 
 // BindingREST serves the binding subresource: one write that allocates.
 type BindingREST struct{ store *genericregistry.Store }
@@ -170,7 +128,7 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 		allocation.Status.Phase = ipam.PrefixAllocationPhaseAllocated
 		return allocation, nil
 	}
-	result, _, err := r.store.Update(ctx, name, rest.DefaultUpdatedObjectInfo(nil, bind),
+	result, _, err := r.store.Update(claims.WithParentUID(ctx, binding.PrefixRef.UID), name, rest.DefaultUpdatedObjectInfo(nil, bind),
 		rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false,
 		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
 	return result, err

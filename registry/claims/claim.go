@@ -1,0 +1,91 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// holder is the PrefixAllocation that holds a claim.
+type holder struct {
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	UID       types.UID `json:"uid"`
+	// Owner is the child that the allocation was made for, the only one that may stand on it.
+	Owner *owner `json:"owner,omitempty"`
+}
+
+// owner is a Prefix, in the namespace of the holder.
+type owner struct {
+	Name string    `json:"name"`
+	UID  types.UID `json:"uid"`
+}
+
+// claim is the value of the key of a claim. It has one holder, unless the store was written by a
+// server without claims: then several can hold the same prefix, until a human mends that.
+type claim struct {
+	Holders []holder `json:"holders"`
+}
+
+func holderOf(allocation *ipam.PrefixAllocation) holder {
+	h := holder{Namespace: allocation.Namespace, Name: allocation.Name, UID: allocation.UID}
+	if ref := metav1.GetControllerOfNoCopy(allocation); ref != nil && ref.Kind == ipam.PrefixKind {
+		h.Owner = &owner{Name: ref.Name, UID: ref.UID}
+	}
+	return h
+}
+
+// String names the holder.
+func (h holder) String() string {
+	return fmt.Sprintf("PrefixAllocation %s/%s (uid %s)", h.Namespace, h.Name, h.UID)
+}
+
+func (c claim) encode() (string, error) {
+	data, err := json.Marshal(c)
+	return string(data), err
+}
+
+func decodeClaim(data []byte) (claim, error) {
+	var c claim
+	if err := json.Unmarshal(data, &c); err != nil {
+		return claim{}, fmt.Errorf("value of a claim: %w", err)
+	}
+	return c, nil
+}
+
+// find returns the holder with a uid, or nil.
+func (c claim) find(uid types.UID) *holder {
+	for i := range c.Holders {
+		if c.Holders[i].UID == uid {
+			return &c.Holders[i]
+		}
+	}
+	return nil
+}
+
+// without returns the claim with a holder less.
+func (c claim) without(uid types.UID) claim {
+	var rest claim
+	for _, h := range c.Holders {
+		if h.UID != uid {
+			rest.Holders = append(rest.Holders, h)
+		}
+	}
+	return rest
+}
+
+// allocated returns what an allocation holds, and of which parent.
+func allocated(allocation *ipam.PrefixAllocation) (parent string, prefix netip.Prefix, ok bool) {
+	if allocation.Status.Phase != ipam.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
+		return "", netip.Prefix{}, false
+	}
+	prefix, err := netip.ParsePrefix(allocation.Status.Prefix)
+	return allocation.Spec.PrefixRef.Name, prefix, err == nil
+}

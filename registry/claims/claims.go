@@ -1,0 +1,379 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/utils/lru"
+)
+
+// Claims plans what writes mean for the claims.
+type Claims struct {
+	kv       clientv3.KV
+	keyspace keyspace
+	// prefixes is where Prefixes are read.
+	prefixes prefixReader
+	// created is the create revision of Prefixes by uid: what cannot change, and is dear to ask.
+	created *lru.Cache
+}
+
+// prefixReader reads Prefixes.
+type prefixReader struct {
+	// raw is the etcd store, whose client has a transactor.
+	raw storage.Interface
+	// cached answers from memory if it can.
+	cached storage.Interface
+	// resourcePrefix is that of the keys in both, etcdPrefix what comes before it in etcd.
+	resourcePrefix, etcdPrefix string
+}
+
+// maxCreated is how many parents are remembered.
+const maxCreated = 100_000
+
+func newClaims(kv clientv3.KV, etcdPrefix string) *Claims {
+	return &Claims{kv: kv, keyspace: newKeyspace(etcdPrefix), created: lru.New(maxCreated)}
+}
+
+// storageKey is the key of a Prefix in its store.
+func (r prefixReader) storageKey(namespace, name string) string {
+	return r.resourcePrefix + "/" + namespace + "/" + name
+}
+
+// etcdKey is the key of a Prefix in etcd.
+func (r prefixReader) etcdKey(namespace, name string) string {
+	return r.etcdPrefix + r.storageKey(namespace, name)
+}
+
+// read reads a Prefix from etcd, with its revisions. There is none if kv is nil.
+func (r prefixReader) read(ctx context.Context, namespace, name string) (*ipam.Prefix, *mvccpb.KeyValue, error) {
+	var kv *mvccpb.KeyValue
+	prefix := &ipam.Prefix{}
+	err := r.raw.Get(withCapture(ctx, &kv), r.storageKey(namespace, name), storage.GetOptions{IgnoreNotFound: true}, prefix)
+	if err != nil {
+		return nil, nil, err
+	}
+	return prefix, kv, nil
+}
+
+// parent is what a plan has to know of a parent.
+type parent struct {
+	uid            types.UID
+	createRevision int64
+	prefix         netip.Prefix
+	allocated      bool
+	deleting       bool
+}
+
+// parent returns a parent, or nil if there is none. Unless fresh, what is known to be allocated may
+// be from a cache: its uid, prefix and phase do not change any more as long as it is the same
+// object, which the plan guards.
+func (c *Claims) parent(ctx context.Context, namespace, name string, fresh bool) (*parent, error) {
+	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
+	if !fresh {
+		prefix := &ipam.Prefix{}
+		err := c.prefixes.cached.Get(ctx, c.prefixes.storageKey(namespace, name), storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}, prefix)
+		if err == nil && (!demanded || wanted == prefix.UID) {
+			if created, ok := c.created.Get(prefix.UID); ok {
+				if p := parentOf(prefix, created.(int64)); p.allocated {
+					return p, nil
+				}
+			}
+		}
+	}
+	prefix, kv, err := c.prefixes.read(ctx, namespace, name)
+	if err != nil || kv == nil {
+		return nil, err
+	}
+	p := parentOf(prefix, kv.CreateRevision)
+	if p.allocated {
+		c.created.Add(p.uid, p.createRevision)
+	}
+	return p, nil
+}
+
+func parentOf(prefix *ipam.Prefix, createRevision int64) *parent {
+	parsed, err := netip.ParsePrefix(prefix.Spec.Prefix)
+	return &parent{
+		uid:            prefix.UID,
+		createRevision: createRevision,
+		prefix:         parsed,
+		allocated:      err == nil && prefix.Status.Phase == ipam.PrefixPhaseAllocated,
+		deleting:       prefix.DeletionTimestamp != nil,
+	}
+}
+
+// manyBits is how many bits a prefix leaves for hosts that can have so many claims inside that etcd
+// should not load them all to see that it is not free: it does so while every other write waits.
+const manyBits = 10
+
+// planAllocate plans that an allocation becomes Allocated: its parent has to be the one that was
+// looked at, and nobody may hold what overlaps its prefix.
+func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAllocation, fresh bool) (plan, error) {
+	refuse := func(format string, args ...any) (plan, error) {
+		return plan{}, conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...))
+	}
+	name, prefix, ok := allocated(allocation)
+	if !ok {
+		return refuse("it cannot be Allocated without prefixRef and a valid prefix")
+	}
+	p, err := c.parent(ctx, allocation.Namespace, name, fresh)
+	if err != nil {
+		return plan{}, err
+	}
+	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
+	switch {
+	case p == nil:
+		return refuse("%s cannot be allocated from Prefix %s, which does not exist", prefix, name)
+	case demanded && wanted != p.uid:
+		return refuse("%s cannot be allocated from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
+	case !p.allocated:
+		return refuse("%s cannot be allocated from Prefix %s, which is not allocated itself", prefix, name)
+	case p.deleting:
+		return refuse("%s cannot be allocated from Prefix %s, which is being deleted", prefix, name)
+	case prefix.Bits() <= p.prefix.Bits() || !p.prefix.Contains(prefix.Addr()):
+		return plan{}, apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
+			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix, fmt.Sprintf("must be strictly inside %s of Prefix %s", p.prefix, name)),
+		})
+	}
+
+	key := c.keyspace.claim(p.uid, prefix)
+	inside := c.keyspace.inside(p.uid, prefix)
+	if prefix.Addr().BitLen()-prefix.Bits() >= manyBits {
+		// The range can have more than a few claims, so look before etcd loads them all.
+		if err := c.refuseInUse(ctx, allocation, prefix, name, inside); err != nil {
+			return plan{}, err
+		}
+	}
+	value, err := claim{Holders: []holder{holderOf(allocation)}}.encode()
+	if err != nil {
+		return plan{}, err
+	}
+
+	guards := []guard{
+		isSame(c.prefixes.etcdKey(allocation.Namespace, name), p.createRevision),
+		isEmpty(inside),
+	}
+	for _, r := range c.keyspace.around(p.uid, p.prefix, prefix) {
+		guards = append(guards, isEmpty(r))
+	}
+	if len(guards)+1 > maxTxnOps {
+		return plan{}, apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
+			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix,
+				fmt.Sprintf("is too far below %s of Prefix %s to be checked in one transaction: allocate a Prefix in between", p.prefix, name)),
+		})
+	}
+	return plan{
+		guards: guards,
+		then:   []clientv3.Op{clientv3.OpPut(key, value)},
+		explain: func(answers []*pb.RangeResponse) error {
+			if kv := first(answers[0]); kv == nil || kv.CreateRevision != p.createRevision {
+				c.created.Remove(p.uid)
+				return errStale
+			}
+			for _, answer := range answers[1:] {
+				if kv := first(answer); kv != nil {
+					return c.inUse(allocation, prefix, name, kv)
+				}
+			}
+			return errStale
+		},
+	}, nil
+}
+
+// refuseInUse looks for one claim in a range.
+func (c *Claims) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, r keyRange) error {
+	response, err := c.kv.Get(ctx, r.start, clientv3.WithRange(r.end), clientv3.WithLimit(1))
+	if err != nil {
+		return err
+	}
+	if len(response.Kvs) > 0 {
+		return c.inUse(allocation, prefix, parentName, response.Kvs[0])
+	}
+	return nil
+}
+
+// inUse is the answer to who asks for what overlaps a claim.
+func (c *Claims) inUse(allocation *ipam.PrefixAllocation, wanted netip.Prefix, parentName string, kv *mvccpb.KeyValue) error {
+	_, held, err := c.keyspace.parse(string(kv.Key))
+	if err != nil {
+		return err
+	}
+	value, err := decodeClaim(kv.Value)
+	if err != nil {
+		return err
+	}
+	var h holder
+	if len(value.Holders) > 0 {
+		h = value.Holders[0]
+	}
+	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName, held, h))
+	refusal.ErrStatus.Details.Causes = append([]metav1.StatusCause{
+		{Type: ipam.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, held, h)},
+	}, holderCauses(held, h)...)
+	return refusal
+}
+
+// holderCauses tell a program who holds what.
+func holderCauses(held netip.Prefix, h holder) []metav1.StatusCause {
+	return []metav1.StatusCause{
+		{Type: ipam.CauseTypeHolderPrefix, Message: held.String()},
+		{Type: ipam.CauseTypeHolderName, Message: h.Name},
+		{Type: ipam.CauseTypeHolderUID, Message: string(h.UID)},
+	}
+}
+
+// planRelease plans that an allocation goes, and its claim with it. No live Prefix may stand on it.
+func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocation, fresh bool) (plan, error) {
+	name, prefix, ok := allocated(allocation)
+	if !ok {
+		return plan{}, nil
+	}
+	p, err := c.parent(ctx, allocation.Namespace, name, fresh)
+	if err != nil || p == nil {
+		return plan{}, err
+	}
+	key := c.keyspace.claim(p.uid, prefix)
+	kv, value, err := c.readClaim(ctx, key)
+	if err != nil {
+		return plan{}, err
+	}
+	stale := func([]*pb.RangeResponse) error { return errStale }
+	if kv == nil {
+		return plan{guards: []guard{isUnchanged(key, 0)}, explain: stale}, nil
+	}
+	h := value.find(allocation.UID)
+	if h == nil {
+		return plan{}, nil
+	}
+
+	released := plan{guards: []guard{isUnchanged(key, kv.ModRevision)}, explain: stale}
+	if h.Owner != nil {
+		child, childKV, err := c.prefixes.read(ctx, h.Namespace, h.Owner.Name)
+		if err != nil {
+			return plan{}, err
+		}
+		revision := int64(0)
+		if childKV != nil {
+			if child.UID == h.Owner.UID && child.Status.Phase == ipam.PrefixPhaseAllocated && child.Spec.Prefix == allocation.Status.Prefix {
+				return plan{}, conflict("prefixallocations", allocation.Name,
+					fmt.Errorf("Prefix %s stands on %s, which it holds: delete that Prefix instead", child.Name, prefix))
+			}
+			revision = childKV.ModRevision
+		}
+		released.guards = append(released.guards, isUnchanged(c.prefixes.etcdKey(h.Namespace, h.Owner.Name), revision))
+	}
+	if rest := value.without(allocation.UID); len(rest.Holders) > 0 {
+		encoded, err := rest.encode()
+		if err != nil {
+			return plan{}, err
+		}
+		released.then = []clientv3.Op{clientv3.OpPut(key, encoded)}
+	} else {
+		released.then = []clientv3.Op{clientv3.OpDelete(key)}
+	}
+	return released, nil
+}
+
+// planComplete plans that a child becomes Allocated: an allocation that was made for it has to hold
+// what it gets.
+func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh bool) (plan, error) {
+	refuse := func(format string, args ...any) (plan, error) {
+		return plan{}, conflict("prefixes", child.Name, fmt.Errorf(format, args...))
+	}
+	prefix, err := netip.ParsePrefix(child.Spec.Prefix)
+	if err != nil || child.Spec.ParentRef == nil {
+		return refuse("it cannot be Allocated without a valid prefix and parentRef")
+	}
+	name := child.Spec.ParentRef.Name
+	p, err := c.parent(ctx, child.Namespace, name, fresh)
+	if err != nil {
+		return plan{}, err
+	}
+	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
+	switch {
+	case p == nil:
+		return refuse("it cannot get %s from Prefix %s, which does not exist", prefix, name)
+	case demanded && wanted != p.uid:
+		return refuse("it cannot get %s from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
+	}
+	key := c.keyspace.claim(p.uid, prefix)
+	kv, value, err := c.readClaim(ctx, key)
+	if err != nil {
+		return plan{}, err
+	}
+	for _, h := range value.Holders {
+		if h.Namespace == child.Namespace && h.Owner != nil && h.Owner.UID == child.UID {
+			return plan{
+				guards:  []guard{isUnchanged(key, kv.ModRevision)},
+				explain: func([]*pb.RangeResponse) error { return errStale },
+			}, nil
+		}
+	}
+	if !fresh {
+		// The parent may be another one than the cache thinks.
+		return c.planComplete(ctx, child, true)
+	}
+	return refuse("no PrefixAllocation of it holds %s of Prefix %s", prefix, name)
+}
+
+// planVanish plans that a Prefix goes for good: nothing may be allocated from it.
+func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (plan, error) {
+	held := c.keyspace.of(prefix.UID)
+	refuse := func(kv *mvccpb.KeyValue) error {
+		_, part, err := c.keyspace.parse(string(kv.Key))
+		if err != nil {
+			return err
+		}
+		value, err := decodeClaim(kv.Value)
+		if err != nil {
+			return err
+		}
+		var h holder
+		if len(value.Holders) > 0 {
+			h = value.Holders[0]
+		}
+		refusal := conflict("prefixes", prefix.Name, fmt.Errorf("%s is allocated from it, which %s holds", part, h))
+		refusal.ErrStatus.Details.Causes = holderCauses(part, h)
+		return refusal
+	}
+	// There may be many: look before etcd loads them all.
+	response, err := c.kv.Get(ctx, held.start, clientv3.WithRange(held.end), clientv3.WithLimit(1))
+	if err != nil {
+		return plan{}, err
+	}
+	if len(response.Kvs) > 0 {
+		return plan{}, refuse(response.Kvs[0])
+	}
+	return plan{
+		guards: []guard{isEmpty(held)},
+		explain: func(answers []*pb.RangeResponse) error {
+			if kv := first(answers[0]); kv != nil {
+				return refuse(kv)
+			}
+			return errStale
+		},
+	}, nil
+}
+
+// readClaim reads a claim. There is none if kv is nil.
+func (c *Claims) readClaim(ctx context.Context, key string) (*mvccpb.KeyValue, claim, error) {
+	response, err := c.kv.Get(ctx, key)
+	if err != nil || len(response.Kvs) == 0 {
+		return nil, claim{}, err
+	}
+	value, err := decodeClaim(response.Kvs[0].Value)
+	return response.Kvs[0], value, err
+}

@@ -1,0 +1,165 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/storage"
+)
+
+// maxPlans is how often a write is planned before it is given up. A plan is stale when another
+// write came between; each time one of them got through.
+const maxPlans = 10
+
+// Store is the etcd store of a kind, with the claims kept.
+type Store struct {
+	storage.Interface
+	claims *Claims
+}
+
+var _ storage.Interface = &Store{}
+
+// Create implements storage.Interface.
+func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
+	return s.planned(ctx, func(ctx context.Context, p *plan, fresh bool) error {
+		made, err := s.claims.planUpdate(ctx, nil, obj, fresh)
+		if err != nil {
+			return err
+		}
+		*p = made
+		return s.Interface.Create(ctx, key, obj, out, ttl)
+	})
+}
+
+// GuaranteedUpdate implements storage.Interface.
+func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination runtime.Object, ignoreNotFound bool,
+	preconditions *storage.Preconditions, tryUpdate storage.UpdateFunc, cachedExistingObject runtime.Object) error {
+	return s.planned(ctx, func(ctx context.Context, p *plan, fresh bool) error {
+		if fresh {
+			cachedExistingObject = nil
+		}
+		return s.Interface.GuaranteedUpdate(ctx, key, destination, ignoreNotFound, preconditions,
+			func(input runtime.Object, meta storage.ResponseMeta) (runtime.Object, *uint64, error) {
+				*p = plan{}
+				// The update may work on the object that it gets.
+				old := input.DeepCopyObject()
+				output, ttl, err := tryUpdate(input, meta)
+				if err != nil {
+					return nil, nil, err
+				}
+				made, err := s.claims.planUpdate(ctx, old, output, fresh)
+				if err != nil {
+					return nil, nil, err
+				}
+				*p = made
+				return output, ttl, nil
+			}, cachedExistingObject)
+	})
+}
+
+// Delete implements storage.Interface.
+func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, preconditions *storage.Preconditions,
+	validateDeletion storage.ValidateObjectFunc, cachedExistingObject runtime.Object, opts storage.DeleteOptions) error {
+	if opts.ExpectTransformOrDecodeError {
+		return apierrors.NewBadRequest("what cannot be decoded cannot be deleted here: it could go without its claim")
+	}
+	return s.planned(ctx, func(ctx context.Context, p *plan, fresh bool) error {
+		if fresh {
+			cachedExistingObject = nil
+		}
+		return s.Interface.Delete(ctx, key, out, preconditions,
+			func(ctx context.Context, obj runtime.Object) error {
+				*p = plan{}
+				if err := validateDeletion(ctx, obj); err != nil {
+					return err
+				}
+				made, err := s.claims.planDelete(ctx, obj, fresh)
+				if err != nil {
+					return err
+				}
+				*p = made
+				return nil
+			}, cachedExistingObject, opts)
+	})
+}
+
+// planned writes with a plan, and with another one as long as that was stale. From the second on,
+// nothing is taken from a cache.
+func (s *Store) planned(ctx context.Context, write func(ctx context.Context, p *plan, fresh bool) error) error {
+	for n := range maxPlans {
+		p := &plan{}
+		err := write(withPlan(ctx, p), p, n > 0)
+		if !errors.Is(err, errStale) {
+			return err
+		}
+	}
+	return apierrors.NewServerTimeout(ipam.Resource("prefixes"), "write", 1)
+}
+
+type parentUIDKey struct{}
+
+// WithParentUID demands of an allocation that is written with the context that its parent has this
+// uid: one that was created anew under the same name is another one.
+func WithParentUID(ctx context.Context, uid types.UID) context.Context {
+	if uid == "" {
+		return ctx
+	}
+	return context.WithValue(ctx, parentUIDKey{}, uid)
+}
+
+// planUpdate plans a write that makes newObj of oldObj, which is nil if there was none.
+func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, fresh bool) (plan, error) {
+	switch newObj := newObj.(type) {
+	case *ipam.PrefixAllocation:
+		oldAllocation, _ := oldObj.(*ipam.PrefixAllocation)
+		was := oldAllocation != nil && oldAllocation.Status.Phase == ipam.PrefixAllocationPhaseAllocated
+		is := newObj.Status.Phase == ipam.PrefixAllocationPhaseAllocated
+		switch {
+		case !was && is:
+			return c.planAllocate(ctx, newObj, fresh)
+		case was && (!is || oldAllocation.Status.Prefix != newObj.Status.Prefix || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef)):
+			// Validation has refused this already, on every way there is today.
+			return plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
+		}
+		return plan{}, nil
+	case *ipam.Prefix:
+		oldPrefix, _ := oldObj.(*ipam.Prefix)
+		was := oldPrefix != nil && oldPrefix.Status.Phase == ipam.PrefixPhaseAllocated
+		is := newObj.Status.Phase == ipam.PrefixPhaseAllocated
+		switch {
+		case !was && is && !newObj.Spec.IsRoot():
+			return c.planComplete(ctx, newObj, fresh)
+		case was && (!is || oldPrefix.Spec.Prefix != newObj.Spec.Prefix || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef)):
+			return plan{}, conflict("prefixes", newObj.Name, fmt.Errorf("it is allocated as %s, which is final", oldPrefix.Spec.Prefix))
+		}
+		return plan{}, nil
+	}
+	return plan{}, fmt.Errorf("claims: not of this API group: %T", newObj)
+}
+
+// planDelete plans the removal of an object.
+func (c *Claims) planDelete(ctx context.Context, obj runtime.Object, fresh bool) (plan, error) {
+	switch obj := obj.(type) {
+	case *ipam.PrefixAllocation:
+		return c.planRelease(ctx, obj, fresh)
+	case *ipam.Prefix:
+		return c.planVanish(ctx, obj)
+	}
+	return plan{}, fmt.Errorf("claims: not of this API group: %T", obj)
+}
+
+func sameRef(a, b *ipam.LocalObjectReference) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+func conflict(resource, name string, err error) *apierrors.StatusError {
+	return apierrors.NewConflict(ipam.Resource(resource), name, err)
+}

@@ -1,0 +1,156 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"context"
+	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/kubernetes"
+)
+
+// plan is what a write has to do besides: all of it happens with the write, or none.
+type plan struct {
+	// guards have to hold.
+	guards []guard
+	// then is done with the write.
+	then []clientv3.Op
+	// explain tells why the guards do not hold, from what their questions found, in their order.
+	// errStale means that a plan that is made anew may do.
+	explain func(answers []*pb.RangeResponse) error
+}
+
+// guard is a compare, and the read that tells why it failed.
+type guard struct {
+	compare  clientv3.Cmp
+	question clientv3.Op
+}
+
+// errStale means that the plan was made on what is no longer so.
+var errStale = errors.New("claims: the plan is stale")
+
+// maxTxnOps is how many compares etcd takes in a transaction, unless it was told otherwise by
+// --max-txn-ops.
+const maxTxnOps = 128
+
+type planKey struct{}
+
+// withPlan hands a plan down to the transactor. It may be filled in until the write.
+func withPlan(ctx context.Context, p *plan) context.Context {
+	return context.WithValue(ctx, planKey{}, p)
+}
+
+type captureKey struct{}
+
+// withCapture has the key-value pair of a read handed up: the etcd store does not tell the create
+// revision of an object.
+func withCapture(ctx context.Context, kv **mvccpb.KeyValue) context.Context {
+	return context.WithValue(ctx, captureKey{}, kv)
+}
+
+// transactor stands in for the Kubernetes interface of an etcd client, through which the etcd store
+// writes. It joins the plan of a write to it.
+type transactor struct {
+	kubernetes.Interface
+	kv clientv3.KV
+}
+
+// Get implements kubernetes.Interface.
+func (t *transactor) Get(ctx context.Context, key string, opts kubernetes.GetOptions) (kubernetes.GetResponse, error) {
+	response, err := t.Interface.Get(ctx, key, opts)
+	if kv, ok := ctx.Value(captureKey{}).(**mvccpb.KeyValue); ok && err == nil {
+		*kv = response.KV
+	}
+	return response, err
+}
+
+// OptimisticPut implements kubernetes.Interface.
+func (t *transactor) OptimisticPut(ctx context.Context, key string, value []byte, expectedRevision int64, opts kubernetes.PutOptions) (kubernetes.PutResponse, error) {
+	p, ok := ctx.Value(planKey{}).(*plan)
+	if !ok || p.empty() {
+		return t.Interface.OptimisticPut(ctx, key, value, expectedRevision, opts)
+	}
+	response, kv, err := t.commit(ctx, p, key, expectedRevision, clientv3.OpPut(key, string(value), clientv3.WithLease(opts.LeaseID)))
+	if err != nil {
+		return kubernetes.PutResponse{}, err
+	}
+	return kubernetes.PutResponse{Succeeded: response.Succeeded, Revision: response.Header.Revision, KV: kv}, nil
+}
+
+// OptimisticDelete implements kubernetes.Interface.
+func (t *transactor) OptimisticDelete(ctx context.Context, key string, expectedRevision int64, opts kubernetes.DeleteOptions) (kubernetes.DeleteResponse, error) {
+	p, ok := ctx.Value(planKey{}).(*plan)
+	if !ok || p.empty() {
+		return t.Interface.OptimisticDelete(ctx, key, expectedRevision, opts)
+	}
+	response, kv, err := t.commit(ctx, p, key, expectedRevision, clientv3.OpDelete(key))
+	if err != nil {
+		return kubernetes.DeleteResponse{}, err
+	}
+	return kubernetes.DeleteResponse{Succeeded: response.Succeeded, Revision: response.Header.Revision, KV: kv}, nil
+}
+
+func (p *plan) empty() bool { return len(p.guards) == 0 && len(p.then) == 0 }
+
+// commit does a write and its plan in one transaction. If the object itself was changed meanwhile,
+// it returns it as it is now. If not, but the guards of the plan do not hold, it returns why: to
+// say that the write did not succeed would have the etcd store try it again for ever.
+func (t *transactor) commit(ctx context.Context, p *plan, key string, expectedRevision int64, write clientv3.Op) (*clientv3.TxnResponse, *mvccpb.KeyValue, error) {
+	compares := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", expectedRevision)}
+	questions := []clientv3.Op{clientv3.OpGet(key)}
+	for _, g := range p.guards {
+		compares = append(compares, g.compare)
+		questions = append(questions, g.question)
+	}
+	response, err := t.kv.Txn(ctx).If(compares...).Then(append([]clientv3.Op{write}, p.then...)...).Else(questions...).Commit()
+	if err != nil || response.Succeeded {
+		return response, nil, err
+	}
+	answers := make([]*pb.RangeResponse, 0, len(response.Responses))
+	for _, r := range response.Responses {
+		answers = append(answers, r.GetResponseRange())
+	}
+	kv, revision := first(answers[0]), int64(0)
+	if kv != nil {
+		revision = kv.ModRevision
+	}
+	if revision != expectedRevision {
+		return response, kv, nil
+	}
+	return nil, nil, p.explain(answers[1:])
+}
+
+func first(answer *pb.RangeResponse) *mvccpb.KeyValue {
+	if answer == nil || len(answer.Kvs) == 0 {
+		return nil
+	}
+	return answer.Kvs[0]
+}
+
+// isEmpty guards that there is no key in a range.
+func isEmpty(r keyRange) guard {
+	return guard{
+		compare:  clientv3.Compare(clientv3.CreateRevision(r.start).WithRange(r.end), "=", 0),
+		question: clientv3.OpGet(r.start, clientv3.WithRange(r.end), clientv3.WithLimit(1)),
+	}
+}
+
+// isSame guards that a key is the one that was created at a revision.
+func isSame(key string, createRevision int64) guard {
+	return guard{
+		compare:  clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision),
+		question: clientv3.OpGet(key, clientv3.WithKeysOnly()),
+	}
+}
+
+// isUnchanged guards that a key was last changed at a revision; 0 means that there is no such key.
+func isUnchanged(key string, modRevision int64) guard {
+	return guard{
+		compare:  clientv3.Compare(clientv3.ModRevision(key), "=", modRevision),
+		question: clientv3.OpGet(key, clientv3.WithKeysOnly()),
+	}
+}
