@@ -89,6 +89,11 @@ func (c Config) Run(ctx context.Context) error {
 	}
 	informers := externalversions.NewSharedInformerFactory(c.Client, 0)
 	group, ctx := errgroup.WithContext(ctx)
+	// Without any controller there is nothing to do, but not an end either.
+	group.Go(func() error {
+		<-ctx.Done()
+		return nil
+	})
 	for _, entry := range controllers {
 		if !slices.Contains(c.Controllers, "*") && !slices.Contains(c.Controllers, entry.name) {
 			continue

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -345,6 +346,11 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 	updated := prefix.DeepCopy()
 	updated.Finalizers = slices.DeleteFunc(updated.Finalizers, func(s string) bool { return s == v1alpha1.PrefixFinalizer })
 	_, err := c.client.IpamV1alpha1().Prefixes(prefix.Namespace).Update(ctx, updated, metav1.UpdateOptions{})
+	if apierrors.HasStatusCause(err, v1alpha1.CauseTypeHolderPrefix) {
+		// The server knows of a child that the informer has not shown, or that has no object any
+		// more. Either way it has to be said, and tried again.
+		return errors.Join(err, c.setCondition(ctx, prefix, v1alpha1.ConditionDeletable, v1alpha1.ReasonHasChildren, err.Error()))
+	}
 	return newerIsComing(err)
 }
 

@@ -162,8 +162,9 @@ func (x *index) deletePrefix(name types.NamespacedName, uid types.UID) {
 	x.wakeAll(ns, func(c candidate) bool { return c.matches(name.Name, before) })
 }
 
-// hold takes in that an allocation holds a prefix of a parent, according to the API.
-func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string, prefix netip.Prefix) {
+// hold takes in that an allocation holds a prefix of a parent, according to the API. It reports
+// whether this was news.
+func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string, prefix netip.Prefix) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	ns := x.namespace(name.Namespace)
@@ -174,7 +175,7 @@ func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string
 		delete(ns.assumed, name.Name)
 	}
 	ns.holders[uid] = parentName
-	ns.parent(parentName).ledger.Hold(uid, prefix)
+	return ns.parent(parentName).ledger.Hold(uid, prefix)
 }
 
 // forget takes in that an allocation is gone.

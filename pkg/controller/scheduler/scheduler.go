@@ -12,9 +12,11 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
@@ -183,12 +185,49 @@ func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocat
 		s.recorder.Eventf(allocation, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Bind", "Allocated %s from %s", place.prefix, place.parent)
 		return nil
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err):
-		// The server refused, so the place is free again.
-		s.index.forgetAssumed(observe.NameOf(allocation))
+		// The server refused, so the place is free again. If somebody holds it whom the informer has
+		// not shown yet, there is another place to try at once.
+		name := observe.NameOf(allocation)
+		s.index.forgetAssumed(name)
+		if s.learn(name.Namespace, place.parent, err) {
+			s.queue.Add(name)
+			return nil
+		}
 	default:
 		// Whether it went through is not known: the place stays taken, and is asked for again.
 	}
 	return fmt.Errorf("binding to %s from %s: %w", place.prefix, place.parent, err)
+}
+
+// learnedTTL is how long what a refusal tells is believed without the informer confirming it.
+const learnedTTL = 10 * time.Second
+
+// learn takes in from a refusal who holds what of a parent. It reports whether there was such news.
+func (s *Scheduler) learn(namespace, parent string, refusal error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(refusal, &status) || status.Status().Details == nil {
+		return false
+	}
+	causes := map[metav1.CauseType]string{}
+	for _, cause := range status.Status().Details.Causes {
+		causes[cause.Type] = cause.Message
+	}
+	prefix, err := netip.ParsePrefix(causes[v1alpha1.CauseTypeHolderPrefix])
+	uid := types.UID(causes[v1alpha1.CauseTypeHolderUID])
+	if err != nil || uid == "" {
+		return false
+	}
+	holder := types.NamespacedName{Namespace: namespace, Name: causes[v1alpha1.CauseTypeHolderName]}
+	if !s.index.hold(holder, uid, parent, prefix) {
+		return false
+	}
+	// It may be gone already, and the informer have no more to say of it.
+	time.AfterFunc(learnedTTL, func() {
+		if allocation, err := s.allocations.PrefixAllocations(holder.Namespace).Get(holder.Name); err != nil || allocation.UID != uid {
+			s.index.forget(holder, uid)
+		}
+	})
+	return true
 }
 
 // report tells in the status why the allocation cannot be scheduled.
