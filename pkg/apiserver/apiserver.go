@@ -5,7 +5,12 @@
 package apiserver
 
 import (
+	"context"
+	"fmt"
+	"time"
+
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -40,10 +45,13 @@ func newScheme() *runtime.Scheme {
 // Config is the configuration of the server.
 type Config struct {
 	GenericConfig *genericapiserver.RecommendedConfig
+	// AuditInterval is how often objects are compared with claims; 0 is never.
+	AuditInterval time.Duration
 }
 
 type completedConfig struct {
 	genericConfig genericapiserver.CompletedConfig
+	auditInterval time.Duration
 }
 
 // CompletedConfig is a Config with everything filled in. Only Complete makes one.
@@ -51,12 +59,13 @@ type CompletedConfig struct{ *completedConfig }
 
 // Complete fills in what is not set.
 func (c *Config) Complete() CompletedConfig {
-	return CompletedConfig{&completedConfig{c.GenericConfig.Complete()}}
+	return CompletedConfig{&completedConfig{c.GenericConfig.Complete(), c.AuditInterval}}
 }
 
 // Server is the API server.
 type Server struct {
 	GenericAPIServer *genericapiserver.GenericAPIServer
+	claims           *claims.Claims
 }
 
 // New returns the server with the API group installed.
@@ -65,12 +74,34 @@ func (c completedConfig) New() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, c.genericConfig.RESTOptionsGetter)
+	options := claims.NewRESTOptionsGetter(c.genericConfig.RESTOptionsGetter)
+	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, options)
 	if err != nil {
 		return nil, err
 	}
 	if err := generic.InstallAPIGroup(&group); err != nil {
 		return nil, err
 	}
-	return &Server{GenericAPIServer: generic}, nil
+	s := &Server{GenericAPIServer: generic, claims: options.Claims()}
+	if c.auditInterval > 0 {
+		err := generic.AddPostStartHook("ipam-claims-audit", func(hook genericapiserver.PostStartHookContext) error {
+			go s.auditPeriodically(hook, c.auditInterval)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Run serves until the context ends. Before that, what a server without claims has left in the
+// store gets its claims.
+func (s *Server) Run(ctx context.Context) error {
+	differences, err := s.claims.Adopt(ctx)
+	if err != nil {
+		return fmt.Errorf("adopting allocations without a claim: %w", err)
+	}
+	report(ctx, differences)
+	return s.GenericAPIServer.PrepareRun().RunWithContext(ctx)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/openapi"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -39,6 +38,8 @@ type Options struct {
 	// certificate, only the group system:masters is authorized, and there are no namespaces to look
 	// up and no webhooks to ask.
 	WithoutCluster bool
+	// AuditInterval is how often objects are compared with claims; 0 is never.
+	AuditInterval time.Duration
 
 	clientCA genericoptions.ClientCertAuthenticationOptions
 }
@@ -46,7 +47,8 @@ type Options struct {
 // NewOptions returns the defaults.
 func NewOptions() *Options {
 	o := &Options{
-		Recommended: genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, Codecs.LegacyCodec(schema.GroupVersion(v1alpha1.GroupVersion))),
+		Recommended:   genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, Codecs.LegacyCodec(schema.GroupVersion(v1alpha1.GroupVersion))),
+		AuditInterval: 10 * time.Minute,
 	}
 	o.Recommended.Etcd.StorageConfig.EncodeVersioner = runtime.NewMultiGroupVersioner(
 		schema.GroupVersion(v1alpha1.GroupVersion), schema.GroupKind{Group: ipam.GroupName})
@@ -60,6 +62,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.WithoutCluster, "without-cluster", o.WithoutCluster,
 		"Serve without a Kubernetes cluster behind: authenticate by --client-ca-file only, authorize the group "+
 			"system:masters only, and accept any namespace.")
+	fs.DurationVar(&o.AuditInterval, "claims-audit-interval", o.AuditInterval,
+		"How often to compare all objects with their claims, for the metric ipam_claims_differences; 0 is never.")
 }
 
 // Complete fills in what is not set.
@@ -110,8 +114,7 @@ func (o *Options) Config() (*Config, error) {
 			return nil, err
 		}
 	}
-	config.RESTOptionsGetter = claims.NewRESTOptionsGetter(config.RESTOptionsGetter)
-	return &Config{GenericConfig: config}, nil
+	return &Config{GenericConfig: config, AuditInterval: o.AuditInterval}, nil
 }
 
 // applyWithoutCluster authenticates by client certificates and refuses everybody else, the

@@ -24,14 +24,14 @@ import (
 type Claims struct {
 	kv       clientv3.KV
 	keyspace keyspace
-	// prefixes is where Prefixes are read.
-	prefixes prefixReader
+	// prefixes and allocations are where the objects are read.
+	prefixes, allocations objects
 	// created is the create revision of Prefixes by uid: what cannot change, and is dear to ask.
 	created *lru.Cache
 }
 
-// prefixReader reads Prefixes.
-type prefixReader struct {
+// objects is where the objects of a kind are.
+type objects struct {
 	// raw is the etcd store, whose client has a transactor.
 	raw storage.Interface
 	// cached answers from memory if it can.
@@ -47,21 +47,21 @@ func newClaims(kv clientv3.KV, etcdPrefix string) *Claims {
 	return &Claims{kv: kv, keyspace: newKeyspace(etcdPrefix), created: lru.New(maxCreated)}
 }
 
-// storageKey is the key of a Prefix in its store.
-func (r prefixReader) storageKey(namespace, name string) string {
+// storageKey is the key of an object in its store.
+func (r objects) storageKey(namespace, name string) string {
 	return r.resourcePrefix + "/" + namespace + "/" + name
 }
 
-// etcdKey is the key of a Prefix in etcd.
-func (r prefixReader) etcdKey(namespace, name string) string {
+// etcdKey is the key of an object in etcd.
+func (r objects) etcdKey(namespace, name string) string {
 	return r.etcdPrefix + r.storageKey(namespace, name)
 }
 
-// read reads a Prefix from etcd, with its revisions. There is none if kv is nil.
-func (r prefixReader) read(ctx context.Context, namespace, name string) (*ipam.Prefix, *mvccpb.KeyValue, error) {
+// readPrefix reads a Prefix from etcd, with its revisions. There is none if kv is nil.
+func (c *Claims) readPrefix(ctx context.Context, namespace, name string) (*ipam.Prefix, *mvccpb.KeyValue, error) {
 	var kv *mvccpb.KeyValue
 	prefix := &ipam.Prefix{}
-	err := r.raw.Get(withCapture(ctx, &kv), r.storageKey(namespace, name), storage.GetOptions{IgnoreNotFound: true}, prefix)
+	err := c.prefixes.raw.Get(withCapture(ctx, &kv), c.prefixes.storageKey(namespace, name), storage.GetOptions{IgnoreNotFound: true}, prefix)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -93,7 +93,7 @@ func (c *Claims) parent(ctx context.Context, namespace, name string, fresh bool)
 			}
 		}
 	}
-	prefix, kv, err := c.prefixes.read(ctx, namespace, name)
+	prefix, kv, err := c.readPrefix(ctx, namespace, name)
 	if err != nil || kv == nil {
 		return nil, err
 	}
@@ -261,7 +261,7 @@ func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocat
 
 	released := plan{guards: []guard{isUnchanged(key, kv.ModRevision)}, explain: stale}
 	if h.Owner != nil {
-		child, childKV, err := c.prefixes.read(ctx, h.Namespace, h.Owner.Name)
+		child, childKV, err := c.readPrefix(ctx, h.Namespace, h.Owner.Name)
 		if err != nil {
 			return plan{}, err
 		}

@@ -42,8 +42,7 @@ const (
 	dialTimeout      = 20 * time.Second
 )
 
-// RESTOptionsGetter has the storage of every resource keep the claims. Prefixes have to be asked
-// for first.
+// RESTOptionsGetter has the storage of every resource keep the claims.
 type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
 
@@ -58,6 +57,13 @@ var _ generic.RESTOptionsGetter = &RESTOptionsGetter{}
 // NewRESTOptionsGetter returns options like those of the getter, but for the claims.
 func NewRESTOptionsGetter(getter generic.RESTOptionsGetter) *RESTOptionsGetter {
 	return &RESTOptionsGetter{RESTOptionsGetter: getter}
+}
+
+// Claims returns what the storages keep. They have to be made before.
+func (g *RESTOptionsGetter) Claims() *Claims {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.claims
 }
 
 // GetRESTOptions implements generic.RESTOptionsGetter.
@@ -160,14 +166,15 @@ func (g *RESTOptionsGetter) newStorage(
 		}
 	}
 
+	read := objects{raw: raw, cached: result, resourcePrefix: resourcePrefix, etcdPrefix: path.Join("/", config.Prefix)}
 	switch config.GroupResource {
 	case ipam.Resource("prefixes"):
-		g.claims.prefixes = prefixReader{raw: raw, cached: result, resourcePrefix: resourcePrefix, etcdPrefix: path.Join("/", config.Prefix)}
+		g.claims.prefixes = read
+	case ipam.Resource("prefixallocations"):
+		g.claims.allocations = read
 	default:
-		if g.claims.prefixes.raw == nil {
-			destroy()
-			return nil, nil, fmt.Errorf("the storage of %s needs that of prefixes", config.GroupResource)
-		}
+		destroy()
+		return nil, nil, fmt.Errorf("%s has no claims", config.GroupResource)
 	}
 	return result, destroy, nil
 }

@@ -28,6 +28,7 @@ func NewCommand(ctx context.Context) *cobra.Command {
 		},
 	}
 	options.AddFlags(cmd.Flags())
+	cmd.AddCommand(newAuditCommand(ctx))
 	return cmd
 }
 
@@ -46,5 +47,5 @@ func run(ctx context.Context, options *apiserver.Options) error {
 	if err != nil {
 		return err
 	}
-	return server.GenericAPIServer.PrepareRun().RunWithContext(ctx)
+	return server.Run(ctx)
 }

@@ -120,7 +120,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	i.Config.QPS = -1
 
 	served := make(chan error, 1)
-	go func() { served <- server.GenericAPIServer.PrepareRun().RunWithContext(ctx) }()
+	go func() { served <- server.Run(ctx) }()
 	// From here on the server has to be waited for before etcd is taken away from it.
 	i.cleanup = append(i.cleanup, func() { <-served })
 	if err := waitReady(ctx, i.Config, served); err != nil {

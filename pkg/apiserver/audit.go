@@ -1,0 +1,96 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"context"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
+	"k8s.io/apimachinery/pkg/util/wait"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	genericoptions "k8s.io/apiserver/pkg/server/options"
+	"k8s.io/component-base/metrics"
+	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/klog/v2"
+)
+
+// differencesGauge is what the last audit found.
+var differencesGauge = registered(metrics.NewGaugeVec(&metrics.GaugeOpts{
+	Namespace:      "ipam",
+	Subsystem:      "claims",
+	Name:           "differences",
+	Help:           "Differences between objects and claims that the last audit found, by kind. Anything but 0 is wrong.",
+	StabilityLevel: metrics.ALPHA,
+}, []string{"kind"}))
+
+func registered(gauge *metrics.GaugeVec) *metrics.GaugeVec {
+	legacyregistry.MustRegister(gauge)
+	return gauge
+}
+
+// report tells what an audit found, in the metric and in the log.
+func report(ctx context.Context, differences []claims.Difference) {
+	count := map[claims.DifferenceKind]int{}
+	for _, d := range differences {
+		count[d.Kind]++
+	}
+	for _, kind := range claims.DifferenceKinds {
+		differencesGauge.WithLabelValues(string(kind)).Set(float64(count[kind]))
+	}
+	for i, d := range differences {
+		if i == 10 {
+			klog.FromContext(ctx).Error(nil, "More differences between objects and claims", "count", len(differences)-i)
+			break
+		}
+		klog.FromContext(ctx).Error(nil, "Difference between objects and claims", "kind", d.Kind,
+			"object", klog.KRef(d.Namespace, d.Name), "parent", d.Parent, "prefix", d.Prefix, "message", d.Message)
+	}
+}
+
+// auditPeriodically audits until the context ends.
+func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) {
+	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
+		differences, err := s.claims.Audit(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				klog.FromContext(ctx).Error(err, "Cannot audit the claims")
+			}
+			return
+		}
+		report(ctx, differences)
+	}, interval, 0.1, true)
+}
+
+// Store is access to the store without a server.
+type Store struct {
+	*claims.Claims
+	close func()
+}
+
+// OpenStore returns access to the store that the options tell.
+func OpenStore(etcd *genericoptions.EtcdOptions) (*Store, error) {
+	config := genericapiserver.NewRecommendedConfig(Codecs)
+	etcd.EnableWatchCache = false
+	etcd.SkipHealthEndpoints = true
+	if err := etcd.ApplyTo(&config.Config); err != nil {
+		return nil, err
+	}
+	options := claims.NewRESTOptionsGetter(config.RESTOptionsGetter)
+	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, options)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{Claims: options.Claims(), close: func() {
+		for _, resources := range group.VersionedResourcesStorageMap {
+			for _, storage := range resources {
+				storage.Destroy()
+			}
+		}
+	}}, nil
+}
+
+// Close ends the access.
+func (s *Store) Close() { s.close() }

@@ -1,0 +1,180 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Repair mends the differences that can be mended in one way only: it makes the claims that are
+// missing, unless somebody else has claimed what they overlap, and removes those of nobody. It
+// returns what is left for a human.
+func (c *Claims) Repair(ctx context.Context) (mended, left []Difference, err error) {
+	s, err := c.read(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	before := s.differences(c.keyspace)
+	claims := map[string]claimEntry{}
+	for _, entry := range s.claims {
+		claims[entry.key] = entry
+	}
+	for _, d := range before {
+		if d.Kind != ClaimWithoutAllocation {
+			continue
+		}
+		if err := c.removeHolder(ctx, claims[d.claimKey], d); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := c.claimAll(ctx, s, false); err != nil {
+		return nil, nil, err
+	}
+
+	left, err = c.Audit(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	still := map[string]bool{}
+	for _, d := range left {
+		still[d.id()] = true
+	}
+	for _, d := range before {
+		if !still[d.id()] {
+			mended = append(mended, d)
+		}
+	}
+	return mended, left, nil
+}
+
+func (d Difference) id() string {
+	return fmt.Sprintf("%s/%s/%s/%s", d.Kind, d.uid, d.Parent, d.Prefix)
+}
+
+// removeHolder takes a holder that does not exist from a claim, unless something changed.
+func (c *Claims) removeHolder(ctx context.Context, entry claimEntry, d Difference) error {
+	write := clientv3.OpDelete(entry.key)
+	if rest := entry.without(d.uid); len(rest.Holders) > 0 {
+		encoded, err := rest.encode()
+		if err != nil {
+			return err
+		}
+		write = clientv3.OpPut(entry.key, encoded)
+	}
+	// A claim comes with its allocation and goes with it, so the claim alone tells of a change.
+	_, err := c.kv.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(entry.key), "=", entry.modRevision)).Then(write).Commit()
+	return err
+}
+
+// Adopt makes a claim for every allocation that has none, which is how a server without claims has
+// left the store. Overlapping allocations all get their claims, so that nothing new is allocated
+// over any of them; which of them is right is for a human to say. It returns the differences that
+// are left.
+//
+// Every claim is made in a transaction of its own, and making one that is there does nothing, so
+// that several servers can do this at a time, and any of them die in the midst of it.
+func (c *Claims) Adopt(ctx context.Context) ([]Difference, error) {
+	s, err := c.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.claimAll(ctx, s, true); err != nil {
+		return nil, err
+	}
+	return c.Audit(ctx)
+}
+
+// adoptWorkers is how many claims are made at a time.
+const adoptWorkers = 16
+
+// claimAll makes the claims that are missing. What overlaps the claim of somebody else gets one
+// only by force.
+func (c *Claims) claimAll(ctx context.Context, s *snapshot, force bool) error {
+	missing := map[types.UID]bool{}
+	for _, d := range s.differences(c.keyspace) {
+		if d.Kind == AllocationWithoutClaim {
+			missing[d.uid] = true
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(adoptWorkers)
+	for i := range s.allocations {
+		if a := &s.allocations[i]; missing[a.UID] {
+			group.Go(func() error { return c.claim(ctx, a, force) })
+		}
+	}
+	return group.Wait()
+}
+
+// claim makes the claim of an allocation as it was read. If that has changed meanwhile, whoever
+// changed it has taken care of the claim.
+func (c *Claims) claim(ctx context.Context, a *ipam.PrefixAllocation, force bool) error {
+	name, prefix, ok := allocated(a)
+	if !ok {
+		return nil
+	}
+	p, err := c.parent(ctx, a.Namespace, name, true)
+	if err != nil || p == nil {
+		return err
+	}
+	revision, err := strconv.ParseInt(a.ResourceVersion, 10, 64)
+	if err != nil {
+		return err
+	}
+	encoded, err := claim{Holders: []holder{holderOf(a)}}.encode()
+	if err != nil {
+		return err
+	}
+	key := c.keyspace.claim(p.uid, prefix)
+	same := []clientv3.Cmp{
+		clientv3.Compare(clientv3.ModRevision(c.allocations.etcdKey(a.Namespace, a.Name)), "=", revision),
+		clientv3.Compare(clientv3.CreateRevision(c.prefixes.etcdKey(a.Namespace, name)), "=", p.createRevision),
+	}
+	free := []clientv3.Cmp{isEmpty(c.keyspace.inside(p.uid, prefix)).compare}
+	for _, r := range c.keyspace.around(p.uid, p.prefix, prefix) {
+		free = append(free, isEmpty(r).compare)
+	}
+	inside := p.prefix.IsValid() && prefix.Bits() > p.prefix.Bits() && p.prefix.Contains(prefix.Addr())
+	if inside && len(same)+len(free) <= maxTxnOps {
+		response, err := c.kv.Txn(ctx).If(append(same, free...)...).Then(clientv3.OpPut(key, encoded)).Commit()
+		if err != nil || response.Succeeded {
+			return err
+		}
+	}
+	for force {
+		// Somebody has claimed what overlaps it. If it is the same prefix, they share the key.
+		kv, value, err := c.readClaim(ctx, key)
+		if err != nil || value.find(a.UID) != nil {
+			return err
+		}
+		modRevision := int64(0)
+		if kv != nil {
+			modRevision = kv.ModRevision
+		}
+		shared, err := claim{Holders: append(value.Holders, holderOf(a))}.encode()
+		if err != nil {
+			return err
+		}
+		response, err := c.kv.Txn(ctx).
+			If(append(same, clientv3.Compare(clientv3.ModRevision(key), "=", modRevision))...).
+			Then(clientv3.OpPut(key, shared)).
+			Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).
+			Commit()
+		if err != nil || response.Succeeded {
+			return err
+		}
+		if kv := first(response.Responses[0].GetResponseRange()); (kv == nil) == (modRevision == 0) && (kv == nil || kv.ModRevision == modRevision) {
+			// It is the allocation or the parent that has changed.
+			return nil
+		}
+	}
+	return nil
+}
