@@ -337,7 +337,11 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 		return nil
 	}
 	if names, count := c.accounts.holders(observe.NameOf(prefix), maxChildrenNamed); count > 0 {
-		message := fmt.Sprintf("%d prefixes are allocated from it, by PrefixAllocations %s", count, strings.Join(names, ", "))
+		plural := "s"
+		if count == 1 {
+			plural = ""
+		}
+		message := fmt.Sprintf("Still allocated from by %d PrefixAllocation%s: %s", count, plural, strings.Join(names, ", "))
 		if count > len(names) {
 			message += " and more"
 		}
