@@ -25,11 +25,15 @@ run: ## Serve on this machine, with the samples; Ctrl-C ends it.
 .PHONY: test
 test: ## Run all tests.
 	go test -race -short $(RACE)
-	go test $(shell go list ./... | grep -v -e /generated/ -e /pkg/allocator)
+	go test -timeout 20m $$(go list ./... | grep -v -e /generated/ -e /pkg/allocator)
+
+.PHONY: test-long
+test-long: ## Run the fault and race tests at full length; it takes hours.
+	IPAM_TEST_LONG=1 go test -timeout 12h -count=1 ./registry/claims ./test/claims ./test/fault
 
 .PHONY: bench
 bench: ## Run the benchmarks.
-	go test -run '^$$' -bench . ./pkg/allocator/ ./test/...
+	go test -run '^$$' -bench . ./pkg/allocator ./test/behaviour ./test/bench
 
 .PHONY: generate
 generate: ## Regenerate code.
