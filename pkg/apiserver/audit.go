@@ -75,6 +75,8 @@ func OpenStore(etcd *genericoptions.EtcdOptions) (*Store, error) {
 	config := genericapiserver.NewRecommendedConfig(Codecs)
 	etcd.EnableWatchCache = false
 	etcd.SkipHealthEndpoints = true
+	// To compact is up to a server.
+	etcd.StorageConfig.CompactionInterval = 0
 	if err := etcd.ApplyTo(&config.Config); err != nil {
 		return nil, err
 	}

@@ -27,6 +27,10 @@ import (
 	basecompatibility "k8s.io/component-base/compatibility"
 )
 
+// watchGrace is how long the end of a server waits for watches to end, which it asks them to.
+// Without it they are not asked, and hold it up for a minute.
+const watchGrace = 5 * time.Second
+
 // DefaultEtcdPrefix is where the objects are in etcd.
 const DefaultEtcdPrefix = "/registry/ipam.ironcore.dev"
 
@@ -99,6 +103,7 @@ func (o *Options) Config() (*Config, error) {
 	config := genericapiserver.NewRecommendedConfig(Codecs)
 	config.FeatureGate = utilfeature.DefaultFeatureGate
 	config.EffectiveVersion = compatibility.DefaultComponentGlobalsRegistry.EffectiveVersionFor(basecompatibility.DefaultKubeComponent)
+	config.ShutdownWatchTerminationGracePeriod = watchGrace
 
 	namer := openapinamer.NewDefinitionNamer(Scheme)
 	config.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, namer)

@@ -158,17 +158,21 @@ func (s *snapshot) differences(keys keyspace) []Difference {
 	var differences []Difference
 
 	prefixes := map[types.NamespacedName]*ipam.Prefix{}
+	exists := map[types.UID]bool{}
 	for i := range s.prefixes {
 		p := &s.prefixes[i]
 		prefixes[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}] = p
+		exists[p.UID] = true
 	}
 	claims := map[string]*claimEntry{}
 	for i := range s.claims {
 		claims[s.claims[i].key] = &s.claims[i]
 	}
 
-	// claimed are the keys at which each allocation should have a claim.
+	// claimed are the keys at which each allocation should have a claim. Of one whose parent is
+	// missing only the prefix is known.
 	claimed := map[types.UID]string{}
+	orphaned := map[types.UID]netip.Prefix{}
 	// byParent are the allocations of each parent, byOwner those of each child.
 	byParent := map[types.NamespacedName][]part{}
 	byOwner := map[types.UID][]part{}
@@ -194,6 +198,7 @@ func (s *snapshot) differences(keys keyspace) []Difference {
 		parent := prefixes[name]
 		if parent == nil {
 			found(ParentMissing, "Prefix %s does not exist", parentName)
+			orphaned[a.UID] = prefix
 			continue
 		}
 		if whole, err := netip.ParsePrefix(parent.Spec.Prefix); err != nil || prefix.Bits() <= whole.Bits() || !whole.Contains(prefix.Addr()) {
@@ -217,8 +222,12 @@ func (s *snapshot) differences(keys keyspace) []Difference {
 	}
 
 	for _, entry := range s.claims {
-		for _, h := range entry.Holders {
-			if claimed[h.UID] == entry.key {
+		holders := entry.Holders
+		if len(holders) == 0 {
+			holders = []holder{{}}
+		}
+		for _, h := range holders {
+			if claimed[h.UID] == entry.key || orphaned[h.UID] == entry.prefix && !exists[entry.parent] {
 				continue
 			}
 			differences = append(differences, Difference{
@@ -231,16 +240,20 @@ func (s *snapshot) differences(keys keyspace) []Difference {
 
 	for i := range s.prefixes {
 		child := &s.prefixes[i]
-		if child.Status.Phase != ipam.PrefixPhaseAllocated || child.Spec.ParentRef == nil {
+		if child.Status.Phase != ipam.PrefixPhaseAllocated || child.Spec.IsRoot() {
 			continue
 		}
+		parentName := ""
+		if child.Spec.ParentRef != nil {
+			parentName = child.Spec.ParentRef.Name
+		}
 		stands := slices.ContainsFunc(byOwner[child.UID], func(p part) bool {
-			return p.Namespace == child.Namespace && p.Spec.PrefixRef.Name == child.Spec.ParentRef.Name && p.Status.Prefix == child.Spec.Prefix
+			return p.Namespace == child.Namespace && p.Spec.PrefixRef.Name == parentName && p.Status.Prefix == child.Spec.Prefix
 		})
 		if !stands {
 			differences = append(differences, Difference{
-				Kind: ChildDiffers, Namespace: child.Namespace, Name: child.Name, Parent: child.Spec.ParentRef.Name, Prefix: child.Spec.Prefix,
-				Message: fmt.Sprintf("no PrefixAllocation of it holds %s of Prefix %s", child.Spec.Prefix, child.Spec.ParentRef.Name),
+				Kind: ChildDiffers, Namespace: child.Namespace, Name: child.Name, Parent: parentName, Prefix: child.Spec.Prefix,
+				Message: fmt.Sprintf("no PrefixAllocation of it holds %q of Prefix %q", child.Spec.Prefix, parentName),
 				uid:     child.UID,
 			})
 		}

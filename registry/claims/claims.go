@@ -122,8 +122,15 @@ const manyBits = 10
 // planAllocate plans that an allocation becomes Allocated: its parent has to be the one that was
 // looked at, and nobody may hold what overlaps its prefix.
 func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAllocation, fresh bool) (plan, error) {
+	refused := func(err error) (plan, error) {
+		if !fresh {
+			// The parent may be another one than the cache thinks, and have nothing against it.
+			return c.planAllocate(ctx, allocation, true)
+		}
+		return plan{}, err
+	}
 	refuse := func(format string, args ...any) (plan, error) {
-		return plan{}, conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...))
+		return refused(conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...)))
 	}
 	name, prefix, ok := allocated(allocation)
 	if !ok {
@@ -144,9 +151,9 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 	case p.deleting:
 		return refuse("%s cannot be allocated from Prefix %s, which is being deleted", prefix, name)
 	case prefix.Bits() <= p.prefix.Bits() || !p.prefix.Contains(prefix.Addr()):
-		return plan{}, apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
+		return refused(apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
 			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix, fmt.Sprintf("must be strictly inside %s of Prefix %s", p.prefix, name)),
-		})
+		}))
 	}
 
 	key := c.keyspace.claim(p.uid, prefix)
@@ -170,10 +177,10 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 		guards = append(guards, isEmpty(r))
 	}
 	if len(guards)+1 > maxTxnOps {
-		return plan{}, apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
+		return refused(apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
 			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix,
 				fmt.Sprintf("is too far below %s of Prefix %s to be checked in one transaction: allocate a Prefix in between", p.prefix, name)),
-		})
+		}))
 	}
 	return plan{
 		guards: guards,
@@ -250,13 +257,17 @@ func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocat
 	if err != nil {
 		return plan{}, err
 	}
-	stale := func([]*pb.RangeResponse) error { return errStale }
-	if kv == nil {
-		return plan{guards: []guard{isUnchanged(key, 0)}, explain: stale}, nil
-	}
 	h := value.find(allocation.UID)
-	if h == nil {
-		return plan{}, nil
+	if h == nil && !fresh {
+		// The parent may be another one than the cache thinks, and the claim be there.
+		return c.planRelease(ctx, allocation, true)
+	}
+	stale := func([]*pb.RangeResponse) error { return errStale }
+	switch {
+	case kv == nil:
+		return plan{guards: []guard{isUnchanged(key, 0)}, explain: stale}, nil
+	case h == nil:
+		return plan{guards: []guard{isUnchanged(key, kv.ModRevision)}, explain: stale}, nil
 	}
 
 	released := plan{guards: []guard{isUnchanged(key, kv.ModRevision)}, explain: stale}

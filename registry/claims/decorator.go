@@ -45,6 +45,8 @@ const (
 // RESTOptionsGetter has the storage of every resource keep the claims.
 type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
+	// wrapKV, if set, comes between the stores and etcd. It is for tests.
+	wrapKV func(clientv3.KV) clientv3.KV
 
 	mu        sync.Mutex
 	claims    *Claims
@@ -107,6 +109,9 @@ func (g *RESTOptionsGetter) newStorage(
 		return nil, nil, err
 	}
 	client.KV = etcd3.NewETCDLatencyTracker(client.KV)
+	if g.wrapKV != nil {
+		client.KV = g.wrapKV(client.KV)
+	}
 	client.Kubernetes = &transactor{Interface: client.Kubernetes, kv: client.KV}
 
 	transformer := config.Transformer
@@ -124,7 +129,7 @@ func (g *RESTOptionsGetter) newStorage(
 	if g.claims == nil {
 		g.claims = newClaims(client.KV, config.Prefix)
 	}
-	var result storage.Interface = &Store{Interface: raw, claims: g.claims}
+	var result storage.Interface = &Store{Interface: raw, planner: g.claims}
 	var once sync.Once
 	destroy := func() {
 		once.Do(func() {

@@ -98,14 +98,15 @@ func (k keyspace) parse(key string) (parent types.UID, prefix netip.Prefix, err 
 	}
 	addr, ok := netip.AddrFromSlice(raw)
 	bits, err := strconv.Atoi(parts[2])
-	if !ok || err != nil || len(parts[2]) != 3 {
+	if !ok || err != nil {
 		return "", netip.Prefix{}, fmt.Errorf("not the key of a claim: %q", key)
 	}
 	prefix = netip.PrefixFrom(addr, bits)
-	if !prefix.IsValid() || prefix.Masked() != prefix {
+	// There is only one way to write a key: no range would find another one.
+	if parent = types.UID(parts[0]); !prefix.IsValid() || prefix.Masked() != prefix || k.claim(parent, prefix) != key {
 		return "", netip.Prefix{}, fmt.Errorf("not the key of a claim: %q", key)
 	}
-	return types.UID(parts[0]), prefix, nil
+	return parent, prefix, nil
 }
 
 // lastOf returns the last address of a prefix.

@@ -27,11 +27,14 @@ func (c *Claims) Repair(ctx context.Context) (mended, left []Difference, err err
 	for _, entry := range s.claims {
 		claims[entry.key] = entry
 	}
+	gone := map[string][]types.UID{}
 	for _, d := range before {
-		if d.Kind != ClaimWithoutAllocation {
-			continue
+		if d.Kind == ClaimWithoutAllocation {
+			gone[d.claimKey] = append(gone[d.claimKey], d.uid)
 		}
-		if err := c.removeHolder(ctx, claims[d.claimKey], d); err != nil {
+	}
+	for key, holders := range gone {
+		if err := c.removeHolders(ctx, claims[key], holders); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -59,10 +62,14 @@ func (d Difference) id() string {
 	return fmt.Sprintf("%s/%s/%s/%s", d.Kind, d.uid, d.Parent, d.Prefix)
 }
 
-// removeHolder takes a holder that does not exist from a claim, unless something changed.
-func (c *Claims) removeHolder(ctx context.Context, entry claimEntry, d Difference) error {
+// removeHolders takes holders that do not exist from a claim, unless something changed.
+func (c *Claims) removeHolders(ctx context.Context, entry claimEntry, gone []types.UID) error {
 	write := clientv3.OpDelete(entry.key)
-	if rest := entry.without(d.uid); len(rest.Holders) > 0 {
+	rest := entry.claim
+	for _, uid := range gone {
+		rest = rest.without(uid)
+	}
+	if len(rest.Holders) > 0 {
 		encoded, err := rest.encode()
 		if err != nil {
 			return err

@@ -22,15 +22,25 @@ const maxPlans = 10
 // Store is the etcd store of a kind, with the claims kept.
 type Store struct {
 	storage.Interface
-	claims *Claims
+	planner planner
 }
 
 var _ storage.Interface = &Store{}
 
+// planner plans what has to happen with a write. Unless fresh, it may go by what it remembers.
+type planner interface {
+	// planUpdate plans a write that makes newObj of oldObj, which is nil if there was none.
+	planUpdate(ctx context.Context, oldObj, newObj runtime.Object, fresh bool) (plan, error)
+	// planDelete plans the removal of an object.
+	planDelete(ctx context.Context, obj runtime.Object, fresh bool) (plan, error)
+}
+
+var _ planner = &Claims{}
+
 // Create implements storage.Interface.
 func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
 	return s.planned(ctx, func(ctx context.Context, p *plan, fresh bool) error {
-		made, err := s.claims.planUpdate(ctx, nil, obj, fresh)
+		made, err := s.planner.planUpdate(ctx, nil, obj, fresh)
 		if err != nil {
 			return err
 		}
@@ -55,7 +65,7 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination ru
 				if err != nil {
 					return nil, nil, err
 				}
-				made, err := s.claims.planUpdate(ctx, old, output, fresh)
+				made, err := s.planner.planUpdate(ctx, old, output, fresh)
 				if err != nil {
 					return nil, nil, err
 				}
@@ -81,7 +91,7 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, prec
 				if err := validateDeletion(ctx, obj); err != nil {
 					return err
 				}
-				made, err := s.claims.planDelete(ctx, obj, fresh)
+				made, err := s.planner.planDelete(ctx, obj, fresh)
 				if err != nil {
 					return err
 				}
@@ -115,7 +125,7 @@ func WithParentUID(ctx context.Context, uid types.UID) context.Context {
 	return context.WithValue(ctx, parentUIDKey{}, uid)
 }
 
-// planUpdate plans a write that makes newObj of oldObj, which is nil if there was none.
+// planUpdate implements planner.
 func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, fresh bool) (plan, error) {
 	switch newObj := newObj.(type) {
 	case *ipam.PrefixAllocation:
@@ -145,7 +155,7 @@ func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, 
 	return plan{}, fmt.Errorf("claims: not of this API group: %T", newObj)
 }
 
-// planDelete plans the removal of an object.
+// planDelete implements planner.
 func (c *Claims) planDelete(ctx context.Context, obj runtime.Object, fresh bool) (plan, error) {
 	switch obj := obj.(type) {
 	case *ipam.PrefixAllocation:

@@ -6,8 +6,10 @@ package app
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
@@ -45,8 +47,16 @@ func NewCommand(ctx context.Context) *cobra.Command {
 
 // quiet leaves warnings and errors on standard error, and nothing below.
 func quiet() {
+	// Not to standard error means to files, one a severity, and to all of lower severities: so that
+	// of the warnings has what is wanted, and is standard error.
 	klog.LogToStderr(false)
-	klog.SetOutputBySeverity("INFO", io.Discard)
+	for severity, out := range map[string]io.Writer{"INFO": io.Discard, "WARNING": os.Stderr, "ERROR": io.Discard, "FATAL": io.Discard} {
+		klog.SetOutputBySeverity(severity, out)
+	}
+	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(flags)
+	// Errors would otherwise be there twice. FATAL is a severity that klog knows.
+	_ = flags.Set("stderrthreshold", "FATAL")
 }
 
 func run(ctx context.Context, options *Options, samples string, out io.Writer) error {
