@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	ipamapply "github.com/ironcore-dev/ipam-apiserver/generated/applyconfiguration/ipam/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
+)
+
+// TestApplyingAgainChangesNothing applies manifests twice, with whatever happens to a fixture of the
+// same spec in between.
+func TestApplyingAgainChangesNothing(t *testing.T) {
+	const (
+		child   = "spec: {ipFamily: IPv4, prefixLength: 24, " + bySelector + "}"
+		request = "spec: {ipFamily: IPv4, prefixLength: 24, " + fromAny + "}"
+	)
+	for _, test := range []struct {
+		name     string
+		kind     kind
+		manifest string
+		// hold is a prefix to allocate before; between are patches of spec and status, binding is bound.
+		hold, spec, status, binding string
+	}{
+		{name: "a root", kind: prefixKind, manifest: "spec: {prefix: 10.9.0.0/16}"},
+		{name: "a root that is allocated meanwhile", kind: prefixKind, manifest: "spec: {prefix: 10.9.0.0/16}", status: "{status: {phase: Allocated}}"},
+		{name: "a child", kind: prefixKind, manifest: child},
+		{name: "a child whose family came from the parent", kind: prefixKind, manifest: "spec: {prefixLength: 24, parentRef: {name: parent}}"},
+		{name: "a child whose family comes with the binding", kind: prefixKind, manifest: "spec: {prefixLength: 24, parentRef: {name: parent}}",
+			hold: "10.0.4.0/24", binding: "{prefix: 10.0.4.0/24, parentRef: {name: parent}}"},
+		{name: "a child that is bound meanwhile", kind: prefixKind, manifest: child, hold: "10.0.4.0/24", binding: "{prefix: 10.0.4.0/24, parentRef: {name: parent}}"},
+		{name: "a child that another controller completes meanwhile", kind: prefixKind, manifest: child, hold: "10.0.4.0/24",
+			spec: "{spec: {prefix: 10.0.4.0/24, parentRef: {name: parent}}}", status: "{status: {phase: Allocated}}"},
+		{name: "a request", kind: allocationKind, manifest: request},
+		{name: "a request that is bound meanwhile", kind: allocationKind, manifest: request, binding: "{prefix: 10.0.4.0/24, prefixRef: {name: parent}}"},
+		{name: "a request that another controller completes meanwhile", kind: allocationKind, manifest: request,
+			spec: "{spec: {prefixRef: {name: parent}}}", status: "{status: {phase: Allocated, prefix: 10.0.4.0/24}}"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			namespace, _ := shared.setUp(t)
+			manifest := "{metadata: {labels: {a: b}}, " + test.manifest + "}"
+			obj := shared.apply(t, namespace, test.kind, "me", manifest, "new").must(t)
+			if test.hold != "" {
+				shared.hold(t, obj, "parent", test.hold)
+			}
+			if test.spec != "" {
+				obj = shared.write(t, obj, mergePatch, test.spec).must(t)
+			}
+			if test.status != "" {
+				obj = shared.write(t, obj, mergePatch, test.status, "status").must(t)
+			}
+			if test.binding != "" {
+				obj = shared.bind(t, namespace, test.kind, "new", test.binding).must(t)
+			}
+			again := shared.apply(t, namespace, test.kind, "me", manifest, "new").must(t)
+			if again.GetResourceVersion() != obj.GetResourceVersion() {
+				t.Errorf("applying again wrote\n%v\nover\n%v", again, obj)
+			}
+			labelled := shared.apply(t, namespace, test.kind, "me", strings.Replace(manifest, "a: b", "a: c", 1), "new").must(t)
+			same(t, obj, labelled, "spec", "status", "metadata.generation")
+			if at(labelled, "metadata.labels.a") != "c" {
+				t.Error("the new label has not been applied")
+			}
+		})
+	}
+}
+
+func TestApplyOfTwoManagersConflicts(t *testing.T) {
+	for _, k := range kinds {
+		namespace, _ := shared.setUp(t)
+		manifest := func(label string) string {
+			return "{metadata: {labels: {a: " + label + "}}, spec: {prefix: 10.0.4.0/24, parentRef: {name: parent}, prefixRef: {name: parent}}}"
+		}
+		strip := map[string]string{"Prefix": ", prefixRef: {name: parent}", "PrefixAllocation": ", parentRef: {name: parent}"}[k.name]
+		of := func(label string) string { return strings.Replace(manifest(label), strip, "", 1) }
+
+		first := shared.apply(t, namespace, k, "first", of("b"), "new").must(t)
+		status := shared.apply(t, namespace, k, "second", of("c"), "new").refused(t, http.StatusConflict)
+		if !slices.Equal(causes(status), []string{".metadata.labels.a"}) || !strings.Contains(status.Message, `"first"`) {
+			t.Errorf("%s: refused for %q: %s", k.name, causes(status), status.Message)
+		}
+		if now := shared.get(t, namespace, k, "new"); now.GetResourceVersion() != first.GetResourceVersion() {
+			t.Errorf("%s: the conflict wrote", k.name)
+		}
+		forced := shared.do(t, http.MethodPatch, path(namespace, k, "new")+"?fieldManager=second&force=true", applyPatch,
+			"{apiVersion: "+groupVersion+", kind: "+k.name+", metadata: {name: new, labels: {a: c}}}").must(t)
+		if at(forced, "metadata.labels.a") != "c" {
+			t.Errorf("%s: force did not apply", k.name)
+		}
+	}
+}
+
+// TestApplyThatGivesUpAFieldUnsetsNothingImmutable has an owner leave out what it applied before.
+func TestApplyThatGivesUpAFieldUnsetsNothingImmutable(t *testing.T) {
+	namespace, _ := shared.setUp(t)
+	obj := shared.apply(t, namespace, prefixKind, "me", "{spec: {ipFamily: IPv4, prefixLength: 24, "+bySelector+"}}", "new").must(t)
+	status := shared.apply(t, namespace, prefixKind, "me", "{spec: {ipFamily: IPv4, "+bySelector+"}}", "new").refused(t, http.StatusUnprocessableEntity)
+	if !slices.Equal(causes(status), []string{"spec.prefixLength"}) {
+		t.Errorf("refused for %q: %s", causes(status), status.Message)
+	}
+	if now := shared.get(t, namespace, prefixKind, "new"); now.GetResourceVersion() != obj.GetResourceVersion() {
+		t.Error("it wrote")
+	}
+}
+
+func TestTypedApplyAndApplyStatus(t *testing.T) {
+	namespace, _ := shared.setUp(t)
+	options := metav1.ApplyOptions{FieldManager: "me"}
+	parent := ipamapply.LocalObjectReference().WithName("parent")
+	condition := metaapply.Condition().WithType("Ready").WithStatus(metav1.ConditionTrue).WithReason("Because").WithMessage("").WithLastTransitionTime(metav1.Now())
+
+	prefixes := shared.client.Prefixes(namespace)
+	prefix, err := prefixes.Apply(t.Context(), ipamapply.Prefix("new", namespace).WithLabels(map[string]string{"a": "b"}).
+		WithSpec(ipamapply.PrefixSpec().WithPrefixLength(24).WithParentRef(parent)), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if prefix.Spec.PrefixLength != 24 || prefix.Spec.ParentRef.Name != "parent" || prefix.Spec.IPFamily != v1alpha1.IPv4 || prefix.Labels["a"] != "b" {
+		t.Errorf("got %+v", prefix)
+	}
+	prefix, err = prefixes.ApplyStatus(t.Context(), ipamapply.Prefix("new", namespace).WithLabels(map[string]string{"a": "c"}).
+		WithStatus(ipamapply.PrefixStatus().WithPhase(v1alpha1.PrefixPhasePending).WithConditions(condition)), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(prefix.Status.Conditions) != 1 || prefix.Labels["a"] != "b" {
+		t.Errorf("got %+v", prefix)
+	}
+	extracted, err := ipamapply.ExtractPrefix(prefix, "me")
+	if err != nil || extracted.Status != nil || *extracted.Spec.PrefixLength != 24 || extracted.Spec.IPFamily != nil {
+		t.Errorf("extracted %+v: %v", extracted, err)
+	}
+
+	allocations := shared.client.PrefixAllocations(namespace)
+	allocation, err := allocations.Apply(t.Context(), ipamapply.PrefixAllocation("new", namespace).
+		WithSpec(ipamapply.PrefixAllocationSpec().WithPrefixLength(24).WithPrefixRef(parent)), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	allocation, err = allocations.ApplyStatus(t.Context(), ipamapply.PrefixAllocation("new", namespace).
+		WithStatus(ipamapply.PrefixAllocationStatus().WithPhase(v1alpha1.PrefixAllocationPhaseAllocated).WithPrefix("10.0.4.0/24").WithConditions(condition)), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Status.Prefix != "10.0.4.0/24" || len(allocation.Status.Conditions) != 2 {
+		t.Errorf("got %+v", allocation)
+	}
+}

@@ -1,0 +1,386 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// badAddresses are strings that are no canonical prefix, with what the refusal has to name.
+var badAddresses = []struct{ prefix, message string }{
+	{"nonsense", "CIDR notation"},
+	{"10.0.0.0", "CIDR notation"},
+	{"10.0.0/8", "CIDR notation"},
+	{"10.0.0.0/", "CIDR notation"},
+	{"10.0.0.0/33", "CIDR notation"},
+	{"10.0.0.0/-1", "CIDR notation"},
+	{"10.0.0.0/08", "CIDR notation"},
+	{"010.0.0.0/8", "CIDR notation"},
+	{"10.0.0.00/8", "CIDR notation"},
+	{" 10.0.0.0/8", "CIDR notation"},
+	{"10.0.0.0/8 ", "CIDR notation"},
+	{"2001:db8::/129", "CIDR notation"},
+	{"fe80::%eth0/64", "CIDR notation"},
+	{"::ffff:10.0.0.0/104", "IPv4-mapped"},
+	{"10.0.0.1/24", "10.0.0.0/24"},
+	{"2001:db8::1/64", "2001:db8::/64"},
+	{"2001:DB8::/32", "2001:db8::/32"},
+	{"2001:0db8::/32", "2001:db8::/32"},
+	{"2001:db8:0:0::/64", "2001:db8::/64"},
+}
+
+// badRow is one request that has to be refused.
+type badRow struct {
+	name string
+	// of is the fixture that is written to; without one, an object of the kind is created.
+	of   string
+	kind kind
+	// below is "", "status" or "binding".
+	below string
+	// body is the object to create, the changes to make, or the binding.
+	body string
+	// fields are those that the refusal is about, message is in it. Code is 422 if unset.
+	fields  []string
+	message string
+	code    int
+	// way is the only one to try, if not all.
+	way string
+}
+
+// ways are the requests by which a row is tried: all that can carry it.
+func (r badRow) ways() []string {
+	switch {
+	case r.way != "":
+		return []string{r.way}
+	case r.below == "binding":
+		return []string{jsonType}
+	case r.of != "":
+		return []string{jsonType, mergePatch}
+	case strings.Contains(r.body, "metadata"):
+		return []string{jsonType}
+	default:
+		return []string{jsonType, applyPatch}
+	}
+}
+
+// send sends the row one way.
+func (r badRow) send(t *testing.T, namespace, way string) answer {
+	t.Helper()
+	if r.of == "" {
+		if way == applyPatch {
+			return shared.apply(t, namespace, r.kind, "applier", r.body, "new")
+		}
+		whole := map[string]any{"metadata": map[string]any{"name": "new"}}
+		merge(whole, parseObject(t, r.body))
+		return shared.do(t, http.MethodPost, path(namespace, r.kind), jsonType, string(encode(t, whole)))
+	}
+	if r.below == "binding" {
+		return shared.bind(t, namespace, fixtures[r.of].kind, r.of, r.body)
+	}
+	var below []string
+	if r.below != "" {
+		below = []string{r.below}
+	}
+	return shared.write(t, shared.get(t, namespace, fixtures[r.of].kind, r.of), way, r.body, below...)
+}
+
+// TestBadInputIsRefusedAndChangesNothing sends every mistake through the server, in every kind of
+// request that can make it.
+func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
+	for _, row := range badRows() {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			var names []string
+			if row.of != "" && row.of != "parent" {
+				names = append(names, row.of)
+			}
+			namespace, _ := shared.setUp(t, names...)
+			before := shared.snapshot(t, namespace)
+			for _, way := range row.ways() {
+				code := row.code
+				if code == 0 {
+					code = http.StatusUnprocessableEntity
+				}
+				status := row.send(t, namespace, way).refused(t, code)
+				if got := causes(status); !slices.Equal(got, row.fields) && len(got)+len(row.fields) > 0 {
+					t.Errorf("%s: refused for %q, not for %q: %s", way, got, row.fields, status.Message)
+				}
+				if !strings.Contains(status.Message, row.message) {
+					t.Errorf("%s: %q does not say %q", way, status.Message, row.message)
+				}
+				if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
+					t.Errorf("%s: it was refused, but the namespace changed\nfrom %v\nto   %v", way, before, after)
+				}
+			}
+		})
+	}
+}
+
+func badRows() []badRow {
+	rows := []badRow{
+		// A root.
+		{name: "root without prefix", kind: prefixKind, body: "{spec: {ipFamily: IPv4}}", fields: []string{"spec.prefix"}},
+		{name: "root without anything", kind: prefixKind, body: "{spec: {}}", fields: []string{"spec.prefix"}},
+		{name: "root with prefixLength", kind: prefixKind, body: "{spec: {prefix: 10.0.0.0/8, prefixLength: 8}}", fields: []string{"spec.prefixLength"}},
+		{name: "root with prefixLength only", kind: prefixKind, body: "{spec: {prefixLength: 8}}", fields: []string{"spec.prefix", "spec.prefixLength"}},
+		{name: "root of the wrong family", kind: prefixKind, body: "{spec: {ipFamily: IPv6, prefix: 10.0.0.0/8}}", fields: []string{"spec.prefix"}, message: "IPv6"},
+		{name: "root of an unknown family", kind: prefixKind, body: "{spec: {ipFamily: IPX, prefix: 10.0.0.0/8}}", fields: []string{"spec.ipFamily"}, message: `"IPv4", "IPv6"`},
+		{name: "root of a family in lower case", kind: prefixKind, body: "{spec: {ipFamily: ipv4, prefix: 10.0.0.0/8}}", fields: []string{"spec.ipFamily"}},
+
+		// A child.
+		{name: "child of neither prefix nor length", kind: prefixKind, body: "{spec: {ipFamily: IPv4, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
+		{name: "child by selector of neither prefix nor length", kind: prefixKind, body: "{spec: {ipFamily: IPv4, " + bySelector + "}}", fields: []string{"spec.prefixLength"}},
+		{name: "child of unset length 0", kind: prefixKind, body: "{spec: {ipFamily: IPv4, prefixLength: 0, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
+		{name: "child by selector without family", kind: prefixKind, body: "{spec: {prefixLength: 24, " + bySelector + "}}", fields: []string{"spec.ipFamily"}},
+		{name: "child that is its own parent", kind: prefixKind, body: "{spec: {ipFamily: IPv4, prefixLength: 24, parentRef: {name: new}}}", fields: []string{"spec.parentRef.name"}, message: "itself"},
+		{name: "child of prefix and length that disagree", kind: prefixKind, body: "{spec: {prefix: 10.0.3.0/24, prefixLength: 25, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}, message: "10.0.3.0/24"},
+		{name: "child of several mistakes, each reported once", kind: prefixKind, body: "{spec: {ipFamily: IPX, prefixLength: 200, parentRef: {name: A}, parentSelector: {matchLabels: {'-': x}}}}",
+			fields: []string{"spec.ipFamily", "spec.parentRef.name", "spec.parentSelector.matchLabels", "spec.prefixLength"}},
+
+		// A request.
+		{name: "request of both prefix and length", kind: allocationKind, body: "{spec: {prefix: 10.0.3.0/24, prefixLength: 24, prefixRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
+		{name: "request of neither prefix nor length", kind: allocationKind, body: "{spec: {ipFamily: IPv4, prefixRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
+		{name: "request from nowhere", kind: allocationKind, body: "{spec: {ipFamily: IPv4, prefixLength: 24}}", fields: []string{"spec.prefixRef"}},
+		{name: "request by selector without family", kind: allocationKind, body: "{spec: {prefixLength: 24, " + fromAny + "}}", fields: []string{"spec.ipFamily"}},
+		{name: "request of nothing", kind: allocationKind, body: "{spec: {}}", fields: []string{"spec.ipFamily", "spec.prefixLength", "spec.prefixRef"}},
+
+		// The status of a Prefix.
+		{name: "status of an unknown phase", of: "root", below: "status", body: "{status: {phase: Failed}}", fields: []string{"status.phase"}},
+		{name: "status without phase", of: "root", below: "status", body: "{status: {phase: null}}", fields: []string{"status.phase"}},
+		{name: "status Allocated of a child without prefix", of: "child-by-ref", below: "status", body: "{status: {phase: Allocated}}", fields: []string{"status.phase"}},
+		{name: "status Allocated of a child without parent", of: "child-static", below: "status", body: "{status: {phase: Allocated}}", fields: []string{"status.phase"}},
+		{name: "status Allocated of a child without either", of: "child", below: "status", body: "{status: {phase: Allocated}}", fields: []string{"status.phase", "status.phase"}},
+		{name: "status Pending with used", of: "root", below: "status", body: "{status: {used: [10.9.0.0/24]}}", fields: []string{"status.used"}},
+		{name: "status used outside the prefix", of: "parent", below: "status", body: "{status: {used: [10.0.0.0/24, 10.1.0.0/24]}}", fields: []string{"status.used[1]"}},
+		{name: "status used wider than the prefix", of: "parent", below: "status", body: "{status: {used: [10.0.0.0/8]}}", fields: []string{"status.used[0]"}},
+		{name: "status used that overlaps", of: "parent", below: "status", body: "{status: {used: [10.0.2.0/24, 10.0.2.128/25]}}", fields: []string{"status.used[1]"}, message: "10.0.2.0/24"},
+		{name: "status used of the wrong family", of: "parent", below: "status", body: "{status: {used: ['2001:db8::/64']}}", fields: []string{"status.used[0]"}},
+		{name: "status used too long", of: "parent", below: "status", body: "{status: {used: [" + strings.Repeat("10.0.0.0/24,", 1001) + "]}}", fields: []string{"status.used"}},
+		{name: "status usage out of range", of: "parent", below: "status", body: "{status: {usage: {total: '1', used: '1', free: '0', percent: 101, allocations: -1}}}", fields: []string{"status.usage.allocations", "status.usage.percent"}},
+		{name: "phase of a root goes back", of: "parent", below: "status", body: "{status: {phase: Pending}}", fields: []string{"status.phase"}, message: "final"},
+		{name: "phase of a root is unset", of: "parent", below: "status", body: "{status: {phase: null}}", fields: []string{"status.phase"}},
+		{name: "phase of a child goes back", of: "child-allocated", below: "status", body: "{status: {phase: Pending}}", fields: []string{"status.phase"}},
+
+		// The status of a PrefixAllocation.
+		{name: "status of an unknown phase of a request", of: "request", below: "status", body: "{status: {phase: Done}}", fields: []string{"status.phase"}},
+		{name: "status of a request without phase", of: "request", below: "status", body: "{status: {phase: null}}", fields: []string{"status.phase"}},
+		{name: "status Allocated of a request without prefix", of: "request-by-ref", below: "status", body: "{status: {phase: Allocated}}", fields: []string{"status.prefix"}},
+		{name: "status Allocated of a request without parent", of: "request", below: "status", body: "{status: {phase: Allocated, prefix: 10.0.1.0/24}}", fields: []string{"status.phase"}},
+		{name: "status Allocated of the wrong length", of: "request-by-ref", below: "status", body: "{status: {phase: Allocated, prefix: 10.0.0.0/25}}", fields: []string{"status.prefix"}, message: "/24"},
+		{name: "status Allocated of the wrong family", of: "request-by-ref", below: "status", body: "{status: {phase: Allocated, prefix: '2001:d00::/24'}}", fields: []string{"status.prefix"}, message: "IPv4"},
+		{name: "status Pending with prefix", of: "request", below: "status", body: "{status: {prefix: 10.0.1.0/24}}", fields: []string{"status.prefix"}},
+		{name: "status Failed with prefix", of: "request", below: "status", body: "{status: {phase: Failed, prefix: 10.0.1.0/24}}", fields: []string{"status.prefix"}},
+		{name: "phase Allocated of a request goes back", of: "request-allocated", below: "status", body: "{status: {phase: Pending, prefix: null}}", fields: []string{"status.phase"}, message: "final"},
+		{name: "phase Allocated of a request fails", of: "request-allocated", below: "status", body: "{status: {phase: Failed, prefix: null}}", fields: []string{"status.phase"}},
+		{name: "phase of an allocated request is unset", of: "request-allocated", below: "status", body: "{status: {phase: null}}", fields: []string{"status.phase"}},
+		{name: "phase Failed goes back", of: "request-failed", below: "status", body: "{status: {phase: Pending}}", fields: []string{"status.phase"}},
+		{name: "phase Failed is allocated", of: "request-failed", below: "status", body: "{status: {phase: Allocated, prefix: 10.0.1.0/24}}", fields: []string{"status.phase"}},
+		{name: "allocated prefix changes", of: "request-allocated", below: "status", body: "{status: {prefix: 10.0.3.0/24}}", fields: []string{"status.prefix"}, message: "10.0.2.0/24"},
+		{name: "allocated prefix is unset", of: "request-allocated", below: "status", body: "{status: {prefix: null}}", fields: []string{"status.prefix"}},
+
+		// Set once: a root.
+		{name: "prefix of a root changes", of: "root", body: "{spec: {prefix: 10.8.0.0/16}}", fields: []string{"spec.prefix"}, message: "10.9.0.0/16"},
+		{name: "prefix of an allocated root changes", of: "parent", body: "{spec: {prefix: 10.0.0.0/8}}", fields: []string{"spec.prefix"}},
+		{name: "prefix of a root is unset", of: "root", body: "{spec: {prefix: null}}", fields: []string{"spec.prefix"}},
+		{name: "family of a root changes", of: "root", body: "{spec: {ipFamily: IPv6}}", fields: []string{"spec.ipFamily"}},
+		{name: "root gets a length", of: "root", body: "{spec: {prefixLength: 16}}", fields: []string{"spec.prefixLength"}},
+		{name: "root gets a parent", of: "root", body: "{spec: {parentRef: {name: parent}}}", fields: []string{"spec.parentRef"}},
+		{name: "root gets a selector", of: "root", body: "{spec: {" + bySelector + "}}", fields: []string{"spec.parentSelector"}},
+		// Set once: a child.
+		{name: "family of a child changes", of: "child", body: "{spec: {ipFamily: IPv6}}", fields: []string{"spec.ipFamily"}},
+		{name: "family of a child is unset", of: "child", body: "{spec: {ipFamily: null}}", fields: []string{"spec.ipFamily"}},
+		{name: "length of a child changes", of: "child", body: "{spec: {prefixLength: 25}}", fields: []string{"spec.prefixLength"}},
+		{name: "length of a child is unset", of: "child", body: "{spec: {prefixLength: null}}", fields: []string{"spec.prefixLength"}},
+		{name: "selector of a child changes", of: "child", body: "{spec: {parentSelector: {matchLabels: {net: red}}}}", fields: []string{"spec.parentSelector"}},
+		{name: "selector of a child is unset", of: "child", body: "{spec: {parentSelector: null}}", fields: []string{"spec.parentSelector"}},
+		{name: "child by reference gets a selector", of: "child-by-ref", body: "{spec: {" + bySelector + "}}", fields: []string{"spec.parentSelector"}},
+		{name: "parent of a child changes", of: "child-by-ref", body: "{spec: {parentRef: {name: other}}}", fields: []string{"spec.parentRef"}, message: "parent"},
+		{name: "parent of a child is unset", of: "child-by-ref", body: "{spec: {parentRef: null}}", fields: []string{"spec.parentRef"}},
+		{name: "prefix of a static child changes", of: "child-static", body: "{spec: {prefix: 10.0.4.0/24}}", fields: []string{"spec.prefix"}},
+		{name: "prefix of an allocated child changes", of: "child-allocated", body: "{spec: {prefix: 10.0.4.0/24}}", fields: []string{"spec.prefix"}},
+		{name: "prefix of an allocated child is unset", of: "child-allocated", body: "{spec: {prefix: null}}", fields: []string{"spec.prefix"}},
+		{name: "parent of an allocated child is unset", of: "child-allocated", body: "{spec: {parentRef: null}}", fields: []string{"spec.parentRef"}},
+		{name: "everything of an allocated child changes", of: "child-allocated",
+			body:   "{spec: {ipFamily: IPv6, prefix: '2001:db8::/64', prefixLength: 64, parentRef: {name: other}, parentSelector: {matchLabels: {net: red}}}}",
+			fields: []string{"spec.ipFamily", "spec.parentRef", "spec.parentSelector", "spec.prefix", "spec.prefixLength"}},
+		// What is set later is checked as on create.
+		{name: "prefix that is set disagrees with the length", of: "child", body: "{spec: {prefix: 10.0.3.0/25}}", fields: []string{"spec.prefixLength"}},
+		{name: "prefix that is set is of the wrong family", of: "child", body: "{spec: {prefix: '2001:d00::/24'}}", fields: []string{"spec.prefix"}, message: "IPv4"},
+		{name: "prefix that is set has host bits", of: "child", body: "{spec: {prefix: 10.0.3.1/24}}", fields: []string{"spec.prefix"}, message: "10.0.3.0/24"},
+		{name: "length that is set disagrees with the prefix", of: "child-static", body: "{spec: {prefixLength: 25}}", fields: []string{"spec.prefixLength"}},
+		{name: "parent that is set is itself", of: "child", body: "{spec: {parentRef: {name: child}}}", fields: []string{"spec.parentRef.name"}},
+		{name: "parent that is set has no name", of: "child", body: "{spec: {parentRef: {name: ''}}}", fields: []string{"spec.parentRef.name"}},
+		// Set once: a request.
+		{name: "family of a request changes", of: "request", body: "{spec: {ipFamily: IPv6}}", fields: []string{"spec.ipFamily"}},
+		{name: "length of a request changes", of: "request", body: "{spec: {prefixLength: 25}}", fields: []string{"spec.prefixLength"}},
+		{name: "length of a request becomes a prefix", of: "request", body: "{spec: {prefix: 10.0.3.0/24, prefixLength: null}}", fields: []string{"spec.prefix", "spec.prefixLength"}},
+		{name: "request gets a prefix", of: "request", body: "{spec: {prefix: 10.0.3.0/24}}", fields: []string{"spec.prefix"}},
+		{name: "request gets a length", of: "request-static", body: "{spec: {prefixLength: 24}}", fields: []string{"spec.prefixLength"}},
+		{name: "prefix of a request changes", of: "request-static", body: "{spec: {prefix: 10.0.4.0/24}}", fields: []string{"spec.prefix"}},
+		{name: "selector of a request changes", of: "request", body: "{spec: {prefixSelector: {matchLabels: {net: red}}}}", fields: []string{"spec.prefixSelector"}},
+		{name: "selector of a request is unset", of: "request-allocated", body: "{spec: {prefixSelector: null}}", fields: []string{"spec.prefixSelector"}},
+		{name: "request by reference gets a selector", of: "request-by-ref", body: "{spec: {" + fromAny + "}}", fields: []string{"spec.prefixSelector"}},
+		{name: "parent of a request changes", of: "request-by-ref", body: "{spec: {prefixRef: {name: other}}}", fields: []string{"spec.prefixRef"}},
+		{name: "parent of an allocated request changes", of: "request-allocated", body: "{spec: {prefixRef: {name: other}}}", fields: []string{"spec.prefixRef"}},
+		{name: "parent of an allocated request is unset", of: "request-allocated", body: "{spec: {prefixRef: null}}", fields: []string{"spec.prefixRef"}},
+
+		// Bindings. What contradicts the state of the object is in the tests of bindings.
+		{name: "binding without anything", of: "child", below: "binding", body: "{}", fields: []string{"parentRef.name", "prefix"}},
+		{name: "binding to itself", of: "child", below: "binding", body: "{prefix: 10.0.3.0/24, parentRef: {name: child}}", fields: []string{"parentRef.name"}},
+		{name: "binding to no name", of: "child", below: "binding", body: "{prefix: 10.0.3.0/24, parentRef: {name: ''}}", fields: []string{"parentRef.name"}},
+		{name: "binding to a name that is none", of: "child", below: "binding", body: "{prefix: 10.0.3.0/24, parentRef: {name: A_b}}", fields: []string{"parentRef.name"}},
+		{name: "binding of a request without anything", of: "request", below: "binding", body: "{}", fields: []string{"prefix", "prefixRef.name"}},
+		{name: "binding of a request to a name that is none", of: "request", below: "binding", body: "{prefix: 10.0.3.0/24, prefixRef: {name: A_b}}", fields: []string{"prefixRef.name"}},
+	}
+
+	// Addresses, everywhere that there are any.
+	for _, bad := range badAddresses {
+		places := []badRow{
+			{name: "root", kind: prefixKind, body: "{spec: {prefix: %q}}", fields: []string{"spec.prefix"}},
+			{name: "child", kind: prefixKind, body: "{spec: {prefix: %q, parentRef: {name: parent}}}", fields: []string{"spec.prefix"}},
+			{name: "child by selector", kind: prefixKind, body: "{spec: {prefix: %q, " + bySelector + "}}", fields: []string{"spec.prefix"}},
+			{name: "request", kind: allocationKind, body: "{spec: {prefix: %q, " + fromAny + "}}", fields: []string{"spec.prefix"}},
+			{name: "binding", of: "child", below: "binding", body: "{prefix: %q, parentRef: {name: parent}}", fields: []string{"prefix"}},
+			{name: "binding of a request", of: "request", below: "binding", body: "{prefix: %q, prefixRef: {name: parent}}", fields: []string{"prefix"}},
+			{name: "status", of: "parent", below: "status", body: "{status: {used: [%q]}}", fields: []string{"status.used[0]"}},
+			{name: "status of a request", of: "request-by-ref", below: "status", body: "{status: {phase: Allocated, prefix: %q}}", fields: []string{"status.prefix"}},
+		}
+		for _, row := range places {
+			row.name = fmt.Sprintf("%s of prefix %q", row.name, bad.prefix)
+			row.body, row.message = fmt.Sprintf(row.body, bad.prefix), bad.message
+			rows = append(rows, row)
+		}
+	}
+
+	// What both kinds have in common, in fields of other names.
+	for _, k := range []struct {
+		kind
+		ref, selector, child, none string
+	}{
+		{prefixKind, "parentRef", "parentSelector", "child", "Prefix"},
+		{allocationKind, "prefixRef", "prefixSelector", "request", "PrefixAllocation"},
+	} {
+		add := func(name string, body string, code int, fields ...string) {
+			rows = append(rows, badRow{name: k.name + " " + name, kind: k.kind, body: body, fields: fields, code: code})
+		}
+		for length, family := range map[int]string{-1: "IPv4", 33: "IPv4", -128: "IPv6", 129: "IPv6", 1 << 30: "IPv4"} {
+			add(fmt.Sprintf("of length %d", length), fmt.Sprintf("{spec: {ipFamily: %s, prefixLength: %d, %s: {name: parent}}}", family, length, k.ref), 0, "spec.prefixLength")
+		}
+		add("longer than the family of its parent", fmt.Sprintf("{spec: {prefixLength: 33, %s: {name: parent}}}", k.ref), 0, "spec.prefixLength")
+		add("longer than any family", fmt.Sprintf("{spec: {prefixLength: 129, %s: {name: later}}}", k.ref), 0, "spec.prefixLength")
+		add("of the wrong family", fmt.Sprintf("{spec: {ipFamily: IPv4, prefix: '2001:db8::/32', %s: {name: parent}}}", k.ref), 0, "spec.prefix")
+		add("of an unknown family", fmt.Sprintf("{spec: {ipFamily: IPv5, prefixLength: 24, %s: {name: parent}}}", k.ref), 0, "spec.ipFamily")
+		for _, name := range []string{"", "A", "a_b", "-a", "a/b", "a..b", strings.Repeat("a", 254)} {
+			add(fmt.Sprintf("of a parent named %.10q", name), fmt.Sprintf("{spec: {ipFamily: IPv4, prefixLength: 24, %s: {name: %q}}}", k.ref, name), 0, "spec."+k.ref+".name")
+		}
+		add("of a parent without name", fmt.Sprintf("{spec: {ipFamily: IPv4, prefixLength: 24, %s: {}}}", k.ref), 0, "spec."+k.ref+".name")
+		for name, bad := range map[string]struct{ selector, field string }{
+			"operator":    {"{matchExpressions: [{key: a, operator: Near, values: [b]}]}", "matchExpressions[0].operator"},
+			"no values":   {"{matchExpressions: [{key: a, operator: In}]}", "matchExpressions[0].values"},
+			"values":      {"{matchExpressions: [{key: a, operator: Exists, values: [b]}]}", "matchExpressions[0].values"},
+			"key":         {"{matchLabels: {a b: c}}", "matchLabels"},
+			"label value": {"{matchLabels: {a: b c}}", "matchLabels"},
+		} {
+			add("of a selector with a bad "+name, fmt.Sprintf("{spec: {ipFamily: IPv4, prefixLength: 24, %s: %s}}", k.selector, bad.selector), 0, "spec."+k.selector+"."+bad.field)
+		}
+
+		spec := fmt.Sprintf("spec: {ipFamily: IPv4, prefixLength: 24, %s: {name: parent}}", k.ref)
+		for _, name := range []string{"A", "a_b", "-a", "a.", strings.Repeat("a", 254)} {
+			add(fmt.Sprintf("named %.10q", name), fmt.Sprintf("{metadata: {name: %q}, %s}", name, spec), 0, "metadata.name")
+		}
+		add("without name", fmt.Sprintf("{metadata: {name: ''}, %s}", spec), 0, "metadata.name")
+		add("of a bad generateName", fmt.Sprintf("{metadata: {name: null, generateName: A_}, %s}", spec), 0, "metadata.generateName", "metadata.name")
+		add("of a bad label", fmt.Sprintf("{metadata: {labels: {a: b c}}, %s}", spec), 0, "metadata.labels")
+		add("of a bad finalizer", fmt.Sprintf("{metadata: {finalizers: [a b]}, %s}", spec), 0, "metadata.finalizers")
+
+		// Decoding. Apply has its own words for these, and says 500 for some: it is upstream's.
+		for name, body := range map[string]string{
+			"a prefix that is a number":       "{metadata: {}, spec: {prefix: 10}}",
+			"a length that is a string":       "{metadata: {}, spec: {prefixLength: '24'}}",
+			"a length that is a fraction":     "{metadata: {}, spec: {prefixLength: 24.5}}",
+			"a length that overflows":         "{metadata: {}, spec: {prefixLength: 4294967320}}",
+			"a reference that is a string":    "{metadata: {}, spec: {" + k.ref + ": parent}}",
+			"a selector that is a list":       "{metadata: {}, spec: {" + k.selector + ": []}}",
+			"a spec that is a list":           "{metadata: {}, spec: []}",
+			"conditions that are no list":     "{metadata: {}, status: {conditions: {}}}",
+			"a time that is none":             "{metadata: {}, status: {lastPhaseTransitionTime: yesterday}}",
+			"the kind of something else":      "{metadata: {}, apiVersion: " + groupVersion + ", kind: Subnet}",
+			"the version of something else":   "{metadata: {}, apiVersion: " + groupVersion + "beta1, kind: " + k.name + "}",
+			"the namespace of something else": "{metadata: {namespace: elsewhere}, " + spec + "}",
+		} {
+			add("with "+name, body, http.StatusBadRequest)
+		}
+		conditions := "{status: {conditions: [{type: Ready, status: Maybe, reason: '', message: x, lastTransitionTime: '2026-01-01T00:00:00Z'}]}}"
+		rows = append(rows,
+			badRow{name: k.name + " of a bad condition", of: k.child, below: "status", body: conditions, fields: []string{"status.conditions[0].reason", "status.conditions[0].status"}},
+			badRow{name: k.name + " put with another uid", of: k.child, way: jsonType, body: "{metadata: {uid: 7d4cdfb4-0000-0000-0000-000000000000, labels: {a: b}}}", code: http.StatusConflict},
+			badRow{name: k.name + " patched with another uid", of: k.child, way: mergePatch, body: "{metadata: {uid: 7d4cdfb4-0000-0000-0000-000000000000, labels: {a: b}}}", fields: []string{"metadata.uid"}},
+			badRow{name: k.name + " put with a wrong type", of: k.child, way: jsonType, body: "{spec: {prefixLength: '24'}}", code: http.StatusBadRequest},
+			badRow{name: k.name + " patched with a wrong type", of: k.child, way: mergePatch, body: "{spec: {prefixLength: '24'}}", fields: []string{"patch"}, message: "spec.prefixLength"},
+			// The generic server has no better code for an apply that does not fit the schema.
+			badRow{name: k.name + " applied with a wrong type", of: k.child, way: applyPatch, body: "{spec: {prefixLength: '24'}}", message: ".spec.prefixLength", code: http.StatusInternalServerError},
+			badRow{name: k.name + " put with a status of a wrong type", of: k.child, below: "status", way: jsonType, body: "{status: {phase: 1}}", code: http.StatusBadRequest},
+			badRow{name: k.name + " of an old resourceVersion", of: k.child, body: "{metadata: {resourceVersion: '1', labels: {a: b}}}", code: http.StatusConflict},
+			badRow{name: k.name + " status of an old resourceVersion", of: k.child, below: "status", body: "{metadata: {resourceVersion: '1'}, status: {conditions: []}}", code: http.StatusConflict},
+			badRow{name: k.name + " of a changed name", of: k.child, body: "{metadata: {name: other}}", code: http.StatusBadRequest},
+			badRow{name: k.name + " of an invalid label", of: k.child, body: "{metadata: {labels: {a: b c}}}", fields: []string{"metadata.labels"}},
+		)
+	}
+	return rows
+}
+
+// TestUnknownFieldsAreRefusedWhenStrictAndWarnedOfOtherwise covers fieldValidation, in every kind of
+// request, for fields that do not exist and fields that are there twice. The codes are those of the
+// generic server, which apply to every resource.
+func TestUnknownFieldsAreRefusedWhenStrictAndWarnedOfOtherwise(t *testing.T) {
+	for _, test := range []struct {
+		name, method, contentType, body string
+		kind                            kind
+		below                           []string
+		field                           string
+	}{
+		{"create", http.MethodPost, jsonType, `{"metadata":{"name":"new"},"spec":{"prefix":"10.7.0.0/16","prefixlen":1}}`, prefixKind, nil, "spec.prefixlen"},
+		{"create of a request", http.MethodPost, jsonType, `{"metadata":{"name":"new"},"spec":{"prefix":"10.0.7.0/24","prefixRef":{"name":"parent"},"prefixlen":1}}`, allocationKind, nil, "spec.prefixlen"},
+		{"create with a field twice", http.MethodPost, jsonType, `{"metadata":{"name":"new"},"spec":{"prefix":"10.7.0.0/16","prefix":"10.8.0.0/16"}}`, prefixKind, nil, "spec.prefix"},
+		{"merge patch", http.MethodPatch, mergePatch, `{"spec":{"colour":"red"}}`, prefixKind, []string{"child"}, "spec.colour"},
+		{"merge patch of a status", http.MethodPatch, mergePatch, `{"status":{"colour":"red"}}`, prefixKind, []string{"child", "status"}, "status.colour"},
+		{"JSON patch", http.MethodPatch, jsonPatch, `[{"op":"add","path":"/spec/colour","value":"red"}]`, allocationKind, []string{"request"}, "spec.colour"},
+		{"strategic merge patch", http.MethodPatch, strategic, `{"spec":{"colour":"red"}}`, allocationKind, []string{"request"}, "spec.colour"},
+		{"apply", http.MethodPatch, applyPatch, `{"apiVersion":"` + groupVersion + `","kind":"Prefix","metadata":{"name":"child"},"spec":{"colour":"red"}}`, prefixKind, []string{"child"}, "spec.colour"},
+		{"binding", http.MethodPost, jsonType, `{"prefix":"10.0.5.0/24","prefixRef":{"name":"parent"},"colour":"red"}`, allocationKind, []string{"request", "binding"}, "colour"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			namespace, _ := shared.setUp(t, "child", "request")
+			before := shared.snapshot(t, namespace)
+			send := func(validation string) answer {
+				return shared.raw(t, test.method, path(namespace, test.kind, test.below...)+"?fieldManager=me&fieldValidation="+validation, test.contentType, test.body)
+			}
+			code, ok := map[string]int{jsonType: http.StatusBadRequest, applyPatch: http.StatusInternalServerError}[test.contentType]
+			if !ok {
+				code = http.StatusUnprocessableEntity
+			}
+			if status := send("Strict").refused(t, code); !strings.Contains(status.Message, test.field) {
+				t.Errorf("%q does not name %s", status.Message, test.field)
+			}
+			if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
+				t.Errorf("it was refused, but the namespace changed\nfrom %v\nto   %v", before, after)
+			}
+			if test.contentType == applyPatch {
+				// Apply knows nothing but strict.
+				return
+			}
+			warned := send("Warn")
+			warned.must(t)
+			if warning := warned.header.Get("Warning"); !strings.Contains(warning, test.field) {
+				t.Errorf("the warning %q does not name %s", warning, test.field)
+			}
+		})
+	}
+}

@@ -1,0 +1,272 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+const (
+	bindChild   = "{prefix: 10.0.4.0/24, parentRef: {name: parent}}"
+	bindRequest = "{prefix: 10.0.4.0/24, prefixRef: {name: parent}}"
+)
+
+// bindable sets a fixture up so that 10.0.4.0/24 of the parent can be bound to it.
+func (s *server) bindable(t *testing.T, fixture string) (namespace string, obj *unstructured.Unstructured) {
+	t.Helper()
+	namespace, obj = s.setUp(t, fixture)
+	if obj.GetKind() == prefixKind.name {
+		s.hold(t, obj, "parent", "10.0.4.0/24")
+	}
+	return namespace, obj
+}
+
+func TestBindingWritesEverythingAtOnce(t *testing.T) {
+	for _, test := range []struct {
+		fixture, binding string
+		want             map[string]any
+	}{
+		{"child", bindChild, map[string]any{"spec.prefix": "10.0.4.0/24", "spec.parentRef.name": "parent", "spec.ipFamily": "IPv4", "spec.prefixLength": int64(24),
+			"status.phase": "Allocated", "status.usage.free": "256", "status.observedGeneration": int64(2)}},
+		{"child-by-ref", bindChild, map[string]any{"spec.prefix": "10.0.4.0/24", "spec.parentRef.name": "parent", "spec.parentSelector": nil, "status.phase": "Allocated"}},
+		{"request", bindRequest, map[string]any{"spec.prefix": nil, "spec.prefixRef.name": "parent", "status.prefix": "10.0.4.0/24", "status.phase": "Allocated"}},
+		{"request-by-ref", bindRequest, map[string]any{"spec.prefixRef.name": "parent", "status.prefix": "10.0.4.0/24", "status.phase": "Allocated"}},
+	} {
+		t.Run(test.fixture, func(t *testing.T) {
+			namespace, before := shared.bindable(t, test.fixture)
+			k := fixtures[test.fixture].kind
+			var events []string
+			watcher := shared.watch(t, path(namespace, k)+"?resourceVersion="+before.GetResourceVersion())
+			bound := shared.bind(t, namespace, k, test.fixture, test.binding).must(t)
+			for field, want := range test.want {
+				if got := at(bound, field); got != want {
+					t.Errorf("%s is %v, not %v", field, got, want)
+				}
+			}
+			if bound.GetKind() != k.name || bound.GetUID() != before.GetUID() || at(bound, "status.lastPhaseTransitionTime") == nil {
+				t.Errorf("the answer is %v", bound)
+			}
+			if stored := shared.get(t, namespace, k, test.fixture); !reflect.DeepEqual(stored.Object, bound.Object) {
+				t.Errorf("stored is\n%v\nbut the answer was\n%v", stored, bound)
+			}
+			same(t, before, bound, "metadata.name", "metadata.finalizers", "metadata.creationTimestamp")
+
+			// No reader has seen half of it.
+			for event := range watcher {
+				if event.Object.GetName() != test.fixture {
+					continue
+				}
+				events = append(events, fmt.Sprint(event.Type, at(event.Object, "status.phase")))
+				if event.Object.GetResourceVersion() == bound.GetResourceVersion() {
+					break
+				}
+			}
+			if want := []string{"MODIFIEDAllocated"}; !slices.Equal(events, want) {
+				t.Errorf("a watch saw %q", events)
+			}
+
+			// An answer that got lost can be asked for again, also by who knows the uid.
+			for _, again := range []string{test.binding, fmt.Sprintf("{metadata: {name: %s, uid: %s}, %s", test.fixture, bound.GetUID(), test.binding[1:])} {
+				if repeated := shared.bind(t, namespace, k, test.fixture, again).must(t); !reflect.DeepEqual(repeated.Object, bound.Object) {
+					t.Errorf("bound again it is\n%v\nnot\n%v", repeated, bound)
+				}
+			}
+			// Also when it is being deleted by now.
+			shared.write(t, bound, mergePatch, "{metadata: {finalizers: [example.com/test]}}").must(t)
+			deleting := shared.do(t, http.MethodDelete, path(namespace, k, test.fixture), jsonType, "").must(t)
+			if repeated := shared.bind(t, namespace, k, test.fixture, test.binding).must(t); repeated.GetResourceVersion() != deleting.GetResourceVersion() {
+				t.Errorf("bound again it is %v", repeated)
+			}
+		})
+	}
+}
+
+func TestBindingThatContradictsIsRefusedAndChangesNothing(t *testing.T) {
+	const otherUID = "7d4cdfb4-0000-0000-0000-000000000000"
+	for _, test := range []struct {
+		name, fixture string
+		// prepare is one of "delete", "another parent" or empty.
+		prepare, binding string
+		code             int
+		fields           []string
+		message          string
+	}{
+		{name: "another prefix than the child has", fixture: "child-allocated", binding: bindChild, code: 409, message: "10.0.1.0/24"},
+		{name: "another parent than the child has", fixture: "child-allocated", prepare: "another parent", binding: "{prefix: 10.0.1.0/24, parentRef: {name: another}}", code: 409, message: "parent"},
+		{name: "another prefix than the request has", fixture: "request-allocated", binding: bindRequest, code: 409, message: "10.0.2.0/24"},
+		{name: "another parent than the request has", fixture: "request-allocated", prepare: "another parent", binding: "{prefix: 10.0.2.0/24, prefixRef: {name: another}}", code: 409, message: "10.0.2.0/24"},
+		{name: "a request that has failed", fixture: "request-failed", binding: bindRequest, code: 409, message: "failed"},
+		{name: "a root", fixture: "root", binding: bindChild, code: 409, message: "root"},
+		{name: "an allocated root", fixture: "parent", binding: "{prefix: 10.0.0.0/16, parentRef: {name: other}}", code: 409, message: "root"},
+		{name: "a child that is being deleted", fixture: "child", prepare: "delete", binding: bindChild, code: 409, message: "being deleted"},
+		{name: "a request that is being deleted", fixture: "request", prepare: "delete", binding: bindRequest, code: 409, message: "being deleted"},
+		{name: "another uid of a child", fixture: "child", binding: "{metadata: {uid: " + otherUID + "}, " + bindChild[1:], code: 409, message: otherUID},
+		{name: "another uid of a request", fixture: "request", binding: "{metadata: {uid: " + otherUID + "}, " + bindRequest[1:], code: 409, message: otherUID},
+		{name: "another uid of an allocated child", fixture: "child-allocated", binding: "{metadata: {uid: " + otherUID + "}, prefix: 10.0.1.0/24, parentRef: {name: parent}}", code: 409, message: otherUID},
+		{name: "another uid of the parent of a child", fixture: "child", binding: "{prefix: 10.0.4.0/24, parentRef: {name: parent, uid: " + otherUID + "}}", code: 409, message: otherUID},
+		{name: "another uid of the parent of a request", fixture: "request", binding: "{prefix: 10.0.4.0/24, prefixRef: {name: parent, uid: " + otherUID + "}}", code: 409, message: otherUID},
+		{name: "another name of a child", fixture: "child", binding: "{metadata: {name: other}, " + bindChild[1:], code: 400, message: `"other"`},
+		{name: "another name of a request", fixture: "request", binding: "{metadata: {name: other}, " + bindRequest[1:], code: 400, message: `"other"`},
+		{name: "another namespace", fixture: "request", binding: "{metadata: {namespace: other}, " + bindRequest[1:], code: 400},
+		{name: "another length of a child", fixture: "child", binding: "{prefix: 10.0.4.0/25, parentRef: {name: parent}}", code: 422, fields: []string{"spec.prefixLength"}},
+		{name: "another family of a child", fixture: "child", binding: "{prefix: '2001:d00::/24', parentRef: {name: parent}}", code: 422, fields: []string{"spec.prefix"}, message: "IPv4"},
+		{name: "another prefix than the child asked for", fixture: "child-static", binding: bindChild, code: 422, fields: []string{"spec.prefix"}, message: "10.0.3.0/24"},
+		{name: "another parent than the child asked for", fixture: "child-by-ref", binding: "{prefix: 10.0.4.0/24, parentRef: {name: another}}", code: 422, fields: []string{"spec.parentRef"}, message: "parent"},
+		{name: "another length of a request", fixture: "request", binding: "{prefix: 10.0.4.0/25, prefixRef: {name: parent}}", code: 422, fields: []string{"status.prefix"}, message: "/24"},
+		{name: "another family of a request", fixture: "request", binding: "{prefix: '2001:d00::/24', prefixRef: {name: parent}}", code: 422, fields: []string{"status.prefix"}, message: "IPv4"},
+		{name: "another prefix than the request asked for", fixture: "request-static", binding: bindRequest, code: 422, fields: []string{"status.prefix"}, message: "10.0.3.0/24"},
+		{name: "another parent than the request asked for", fixture: "request-by-ref", binding: "{prefix: 10.0.4.0/24, prefixRef: {name: another}}", code: 422, fields: []string{"spec.prefixRef"}, message: "parent"},
+		{name: "the kind of another binding", fixture: "child", binding: "{apiVersion: " + groupVersion + ", kind: PrefixAllocationBinding, " + bindRequest[1:], code: 400},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var names []string
+			if test.fixture != "parent" {
+				names = append(names, test.fixture)
+			}
+			namespace, obj := shared.setUp(t, names...)
+			k := fixtures[test.fixture].kind
+			switch test.prepare {
+			case "delete":
+				shared.write(t, obj, mergePatch, "{metadata: {finalizers: [example.com/test]}}").must(t)
+				shared.do(t, http.MethodDelete, path(namespace, k, test.fixture), jsonType, "").must(t)
+			case "another parent":
+				another := shared.create(t, namespace, prefixKind, "{metadata: {name: another}, spec: {prefix: 10.0.0.0/16}}")
+				shared.write(t, another, mergePatch, "{status: {phase: Allocated}}", "status").must(t)
+			}
+			before := shared.snapshot(t, namespace)
+			status := shared.bind(t, namespace, k, test.fixture, test.binding).refused(t, test.code)
+			if got := causes(status); !slices.Equal(got, test.fields) && len(got)+len(test.fields) > 0 {
+				t.Errorf("refused for %q, not %q", got, test.fields)
+			}
+			if !strings.Contains(status.Message, test.message) {
+				t.Errorf("%q does not say %q", status.Message, test.message)
+			}
+			if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
+				t.Errorf("it was refused, but the namespace changed\nfrom %v\nto   %v", before, after)
+			}
+		})
+	}
+}
+
+func TestBindingOfNothingIsNotFound(t *testing.T) {
+	namespace, _ := shared.setUp(t)
+	for k, binding := range map[kind]string{prefixKind: bindChild, allocationKind: bindRequest} {
+		status := shared.bind(t, namespace, k, "nothing", binding).refused(t, http.StatusNotFound)
+		if status.Details == nil || status.Details.Name != "nothing" || status.Details.Kind != k.resource {
+			t.Errorf("%s: %+v", k.name, status)
+		}
+	}
+}
+
+func TestBindingTakesNothingButPost(t *testing.T) {
+	for fixture, binding := range map[string]string{"child": bindChild, "request": bindRequest} {
+		namespace, _ := shared.bindable(t, fixture)
+		before := shared.snapshot(t, namespace)
+		p := path(namespace, fixtures[fixture].kind, fixture, "binding")
+		for method, contentType := range map[string]string{http.MethodGet: jsonType, http.MethodPut: jsonType, http.MethodPatch: mergePatch, http.MethodDelete: jsonType} {
+			body := binding
+			if method == http.MethodGet || method == http.MethodDelete {
+				body = ""
+			}
+			if got := shared.do(t, method, p, contentType, body); got.code != http.StatusMethodNotAllowed {
+				t.Errorf("%s of %s: got %d: %s", method, fixture, got.code, got.body)
+			}
+		}
+		if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
+			t.Errorf("%s: the namespace changed", fixture)
+		}
+	}
+}
+
+// TestDryRunWritesNothing tries every kind of write.
+func TestDryRunWritesNothing(t *testing.T) {
+	for fixture, binding := range map[string]string{"child": bindChild, "request": bindRequest} {
+		k := fixtures[fixture].kind
+		for _, test := range []struct {
+			name, method, contentType, body string
+			below                           []string
+			field                           string
+			want                            any
+		}{
+			{"binding", http.MethodPost, jsonType, binding, []string{fixture, "binding"}, "status.phase", "Allocated"},
+			{"create", http.MethodPost, jsonType, strings.Replace(fixtures[fixture].manifest, "{name: "+fixture, "{name: new", 1), nil, "status.phase", "Pending"},
+			{"patch", http.MethodPatch, mergePatch, "{metadata: {labels: {a: b}}}", []string{fixture}, "metadata.labels.a", "b"},
+			{"status", http.MethodPatch, mergePatch, "{status: {conditions: []}}", []string{fixture, "status"}, "status.phase", "Pending"},
+			{"delete", http.MethodDelete, jsonType, "", []string{fixture}, "", nil},
+		} {
+			t.Run(fixture+" "+test.name, func(t *testing.T) {
+				namespace, _ := shared.bindable(t, fixture)
+				before := shared.snapshot(t, namespace)
+				got := shared.do(t, test.method, path(namespace, k, test.below...)+"?dryRun=All", test.contentType, test.body).must(t)
+				if test.field != "" && at(got, test.field) != test.want {
+					t.Errorf("the answer has %s %v", test.field, at(got, test.field))
+				}
+				if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
+					t.Errorf("the namespace changed\nfrom %v\nto   %v", before, after)
+				}
+			})
+		}
+	}
+}
+
+// TestOneOfManyBindingsWins races for one object.
+func TestOneOfManyBindingsWins(t *testing.T) {
+	namespace, _ := shared.setUp(t, "request")
+	codes := make([]int, 16)
+	var group sync.WaitGroup
+	for i := range codes {
+		group.Go(func() {
+			codes[i] = shared.bind(t, namespace, allocationKind, "request", fmt.Sprintf("{prefix: 10.0.%d.0/24, prefixRef: {name: parent}}", 100+i)).code
+		})
+	}
+	group.Wait()
+	prefix := at(shared.get(t, namespace, allocationKind, "request"), "status.prefix")
+	won := slices.Index(codes, http.StatusCreated)
+	for i, code := range codes {
+		if i != won && code != http.StatusConflict {
+			t.Errorf("got codes %v", codes)
+		}
+	}
+	if want := fmt.Sprintf("10.0.%d.0/24", 100+won); prefix != want {
+		t.Errorf("it has %v, but %v won with codes %v", prefix, want, codes)
+	}
+}
+
+func TestTypedBind(t *testing.T) {
+	namespace, obj := shared.bindable(t, "child")
+	meta := metav1.ObjectMeta{Name: "child", UID: obj.GetUID()}
+	parent, err := shared.client.Prefixes(namespace).Get(t.Context(), "parent", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := v1alpha1.BindingReference{Name: parent.Name, UID: parent.UID}
+	prefix, err := shared.client.Prefixes(namespace).Bind(t.Context(), "child", &v1alpha1.PrefixBinding{ObjectMeta: meta, Prefix: "10.0.4.0/24", ParentRef: ref}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated || prefix.Spec.Prefix != "10.0.4.0/24" || prefix.Spec.ParentRef.Name != "parent" {
+		t.Errorf("got %+v", prefix)
+	}
+
+	request := fixtures["request"]
+	meta = metav1.ObjectMeta{Name: "request", UID: shared.create(t, namespace, request.kind, request.manifest).GetUID()}
+	allocation, err := shared.client.PrefixAllocations(namespace).Bind(t.Context(), "request", &v1alpha1.PrefixAllocationBinding{ObjectMeta: meta, Prefix: "10.0.5.0/24", PrefixRef: ref}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Status.Prefix != "10.0.5.0/24" || allocation.Spec.PrefixRef.Name != "parent" {
+		t.Errorf("got %+v", allocation)
+	}
+}

@@ -1,0 +1,223 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// drop takes all finalizers off.
+const drop = "{metadata: {finalizers: null}}"
+
+func (s *server) delete(t *testing.T, obj *unstructured.Unstructured, options string) answer {
+	t.Helper()
+	k := kinds[slices.IndexFunc(kinds, func(k kind) bool { return k.name == obj.GetKind() })]
+	return s.do(t, http.MethodDelete, path(obj.GetNamespace(), k, obj.GetName()), jsonType, options)
+}
+
+func (s *server) exists(t *testing.T, namespace string, k kind, name string) bool {
+	t.Helper()
+	got := s.do(t, http.MethodGet, path(namespace, k, name), jsonType, "")
+	if got.code != http.StatusOK && got.code != http.StatusNotFound {
+		t.Fatalf("got %d: %s", got.code, got.body)
+	}
+	return got.code == http.StatusOK
+}
+
+func TestCreateSetsTheFinalizerOnce(t *testing.T) {
+	for given, want := range map[string][]string{
+		"":                                     {v1alpha1.PrefixFinalizer},
+		"[]":                                   {v1alpha1.PrefixFinalizer},
+		"[" + v1alpha1.PrefixFinalizer + "]":   {v1alpha1.PrefixFinalizer},
+		"[example.com/a]":                      {"example.com/a", v1alpha1.PrefixFinalizer},
+		"[ipam.ironcore.dev/prefix-allocator]": {"ipam.ironcore.dev/prefix-allocator", v1alpha1.PrefixFinalizer},
+	} {
+		namespace := newNamespace()
+		manifest := "{metadata: {name: new, finalizers: " + given + "}, spec: {prefix: 10.9.0.0/16}}"
+		if got := shared.create(t, namespace, prefixKind, manifest).GetFinalizers(); !slices.Equal(got, want) {
+			t.Errorf("%q became %q", given, got)
+		}
+		applied := shared.apply(t, newNamespace(), prefixKind, "me", manifest, "new").must(t)
+		if got := applied.GetFinalizers(); !slices.Equal(got, want) {
+			t.Errorf("%q applied became %q", given, got)
+		}
+	}
+	if _, request := shared.setUp(t, "request"); request.GetFinalizers() != nil {
+		t.Errorf("a PrefixAllocation has finalizers %q", request.GetFinalizers())
+	}
+}
+
+func TestDeletionWaitsForTheFinalizer(t *testing.T) {
+	for _, last := range []string{mergePatch, jsonType, strategic} {
+		namespace, root := shared.setUp(t, "root")
+		deleting := shared.delete(t, root, "").must(t)
+		if deleting.GetDeletionTimestamp() == nil || !slices.Equal(deleting.GetFinalizers(), []string{v1alpha1.PrefixFinalizer}) {
+			t.Fatalf("deletion left %v", deleting.Object["metadata"])
+		}
+		if again := shared.delete(t, root, "").must(t); again.GetResourceVersion() != deleting.GetResourceVersion() {
+			t.Errorf("deleting again wrote")
+		}
+		status := shared.write(t, deleting, mergePatch, "{metadata: {finalizers: [ipam.ironcore.dev/prefix, example.com/late]}}").refused(t, http.StatusUnprocessableEntity)
+		if !slices.Equal(causes(status), []string{"metadata.finalizers"}) {
+			t.Errorf("a late finalizer is refused for %q", causes(status))
+		}
+		shared.write(t, deleting, last, drop).must(t)
+		if shared.exists(t, namespace, prefixKind, "root") {
+			t.Errorf("it is still there after %s of its finalizers", last)
+		}
+	}
+	// It can be allocated while it is being deleted, and go then.
+	namespace, root := shared.setUp(t, "root")
+	shared.delete(t, root, "").must(t)
+	shared.write(t, root, mergePatch, "{status: {phase: Allocated}}", "status").must(t)
+	shared.write(t, root, mergePatch, drop).must(t)
+	if shared.exists(t, namespace, prefixKind, "root") {
+		t.Error("it is still there")
+	}
+}
+
+func TestDeletionPreconditions(t *testing.T) {
+	for _, fixture := range []string{"root", "request", "request-allocated"} {
+		k := fixtures[fixture].kind
+		namespace, obj := shared.setUp(t, fixture)
+		before := shared.snapshot(t, namespace)
+		for _, precondition := range []string{"uid: 7d4cdfb4-0000-0000-0000-000000000000", "resourceVersion: '1'"} {
+			shared.delete(t, obj, "{preconditions: {"+precondition+"}}").refused(t, http.StatusConflict)
+		}
+		if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
+			t.Errorf("%s: the namespace changed", fixture)
+		}
+		shared.delete(t, obj, fmt.Sprintf("{preconditions: {uid: %s, resourceVersion: '%s'}}", obj.GetUID(), obj.GetResourceVersion())).must(t)
+		if k == prefixKind {
+			shared.write(t, obj, mergePatch, drop).must(t)
+		}
+		if shared.exists(t, namespace, k, fixture) {
+			t.Errorf("%s is still there", fixture)
+		}
+		shared.delete(t, obj, "").refused(t, http.StatusNotFound)
+	}
+}
+
+func TestDeleteCollection(t *testing.T) {
+	namespace, _ := shared.setUp(t)
+	for _, k := range kinds {
+		for i, label := range []string{"go", "go", "stay"} {
+			ref := map[kind]string{prefixKind: "parentRef", allocationKind: "prefixRef"}[k]
+			shared.create(t, namespace, k, fmt.Sprintf("{metadata: {name: a%d, labels: {will: %s}}, spec: {prefixLength: 24, %s: {name: parent}}}", i, label, ref))
+		}
+		shared.do(t, http.MethodDelete, path(namespace, k)+"?labelSelector=will%3Dgo", jsonType, "").must(t)
+		left := []string{}
+		for _, item := range shared.items(t, path(namespace, k)) {
+			if item.GetDeletionTimestamp() == nil {
+				left = append(left, item.GetName())
+			}
+		}
+		if want := map[kind][]string{prefixKind: {"a2", "parent"}, allocationKind: {"a2"}}[k]; !slices.Equal(left, want) {
+			t.Errorf("%s: %q are left, not %q", k.name, left, want)
+		}
+	}
+	if err := shared.client.PrefixAllocations(namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{FieldSelector: "status.phase=Pending"}); err != nil {
+		t.Error(err)
+	}
+	if left := shared.names(t, path(namespace, allocationKind)); len(left) > 0 {
+		t.Errorf("%q are left", left)
+	}
+}
+
+// TestAnAllocationThatAPrefixStandsOnIsNotDeleted follows an allocation through the life of the child
+// that it was made for.
+func TestAnAllocationThatAPrefixStandsOnIsNotDeleted(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		prepare func(t *testing.T, child, allocation *unstructured.Unstructured)
+		refused bool
+	}{
+		{"of a live child", func(*testing.T, *unstructured.Unstructured, *unstructured.Unstructured) {}, true},
+		{"of a child that is being deleted", func(t *testing.T, child, _ *unstructured.Unstructured) {
+			shared.delete(t, child, "").must(t)
+		}, true},
+		{"of a child that is gone", func(t *testing.T, child, _ *unstructured.Unstructured) {
+			shared.delete(t, child, "").must(t)
+			shared.write(t, child, mergePatch, drop).must(t)
+		}, false},
+		{"of a child that is gone, with another one of its name", func(t *testing.T, child, _ *unstructured.Unstructured) {
+			shared.delete(t, child, "").must(t)
+			shared.write(t, child, mergePatch, drop).must(t)
+			shared.create(t, child.GetNamespace(), prefixKind, fixtures["child-allocated"].manifest)
+		}, false},
+	} {
+		for _, collection := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, collection %v", test.name, collection), func(t *testing.T) {
+				namespace, child := shared.setUp(t, "child-allocated")
+				allocation := shared.get(t, namespace, allocationKind, "child-allocated")
+				test.prepare(t, child, allocation)
+				before := shared.snapshot(t, namespace)
+				remove := func() answer {
+					if collection {
+						return shared.do(t, http.MethodDelete, path(namespace, allocationKind), jsonType, "")
+					}
+					return shared.delete(t, allocation, "")
+				}
+				if !test.refused {
+					remove().must(t)
+					if shared.exists(t, namespace, allocationKind, "child-allocated") {
+						t.Error("it is still there")
+					}
+					return
+				}
+				// The refusal names who stands on it, also of a forced deletion.
+				status := remove().refused(t, http.StatusConflict)
+				if want := "child-allocated"; status.Details == nil || status.Details.Name != want || !strings.Contains(status.Message, "Prefix "+want) || !strings.Contains(status.Message, "10.0.1.0/24") {
+					t.Errorf("refused with %+v", status)
+				}
+				if !collection {
+					shared.delete(t, allocation, "{gracePeriodSeconds: 0, propagationPolicy: Background}").refused(t, http.StatusConflict)
+				}
+				if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
+					t.Errorf("it was refused, but the namespace changed\nfrom %v\nto   %v", before, after)
+				}
+			})
+		}
+	}
+}
+
+func TestAnAllocationThatNothingStandsOnIsDeleted(t *testing.T) {
+	for _, fixture := range []string{"request", "request-allocated", "request-failed"} {
+		namespace, obj := shared.setUp(t, fixture)
+		shared.delete(t, obj, "").must(t)
+		if shared.exists(t, namespace, allocationKind, fixture) {
+			t.Errorf("%s is still there", fixture)
+		}
+	}
+	// Held for a child that is still pending.
+	namespace, child := shared.setUp(t, "child")
+	shared.delete(t, shared.hold(t, child, "parent", "10.0.4.0/24"), "").must(t)
+	if shared.exists(t, namespace, allocationKind, "child") {
+		t.Error("what a pending child would stand on is still there")
+	}
+	// And one that is not for it, though it names it as its owner.
+	namespace, child = shared.setUp(t, "child-allocated")
+	other := shared.create(t, namespace, allocationKind, fmt.Sprintf("{metadata: {name: other, ownerReferences: [{apiVersion: %s, kind: Prefix, name: child-allocated, uid: %s, controller: true}]}, "+
+		"spec: {prefix: 10.0.8.0/24, prefixRef: {name: parent}}}", groupVersion, child.GetUID()))
+	shared.bind(t, namespace, allocationKind, "other", "{prefix: 10.0.8.0/24, prefixRef: {name: parent}}").must(t)
+	shared.delete(t, other, "").must(t)
+}
+
+func TestTypedDeleteTellsAConflict(t *testing.T) {
+	namespace, _ := shared.setUp(t, "child-allocated")
+	err := shared.client.PrefixAllocations(namespace).Delete(t.Context(), "child-allocated", metav1.DeleteOptions{})
+	if !apierrors.IsConflict(err) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,208 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// live takes both kinds through their lives: create, read, list, watch, update, bind, delete.
+func (s *server) live(t *testing.T) (namespace string) {
+	t.Helper()
+	namespace, parent := s.setUp(t)
+	events := s.watch(t, path(namespace, allocationKind)+"?resourceVersion="+parent.GetResourceVersion()+"&fieldSelector=status.phase%3DAllocated")
+	child := s.create(t, namespace, prefixKind, fixtures["child"].manifest)
+	s.hold(t, child, "parent", "10.0.4.0/24")
+	child = s.bind(t, namespace, prefixKind, "child", bindChild).must(t)
+	child = s.write(t, child, jsonType, "{metadata: {labels: {a: b}}}").must(t)
+	if at(child, "spec.prefix") != "10.0.4.0/24" || at(s.get(t, namespace, prefixKind, "child"), "metadata.labels.a") != "b" {
+		t.Errorf("the child is %v", child)
+	}
+	if got := s.names(t, path(namespace, prefixKind)+"?fieldSelector=status.phase%3DAllocated"); !slices.Equal(got, []string{"child", "parent"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := s.names(t, path(namespace, prefixKind)+"?labelSelector=a%3Db&limit=1&resourceVersion=0"); !slices.Equal(got, []string{"child"}) {
+		t.Errorf("got %q", got)
+	}
+	overlapping := s.create(t, namespace, allocationKind, "{metadata: {name: overlapping}, spec: {prefix: 10.0.4.128/25, prefixRef: {name: parent}}}")
+	s.bind(t, namespace, allocationKind, "overlapping", "{prefix: 10.0.4.128/25, prefixRef: {name: parent}}").refused(t, http.StatusConflict)
+	s.delete(t, overlapping, "").must(t)
+
+	s.delete(t, child, "").must(t)
+	s.write(t, child, mergePatch, drop).must(t)
+	s.delete(t, s.get(t, namespace, allocationKind, "child"), "").must(t)
+	if got := take(events, 2); !slices.Equal(got, []string{"ADDED Allocated", "DELETED Allocated"}) {
+		t.Errorf("a watch saw %q", got)
+	}
+	return namespace
+}
+
+func writeFile(t *testing.T, name, content string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestEncryptionAtRest reads etcd next to the server, and then has the server read it anew.
+func TestEncryptionAtRest(t *testing.T) {
+	key := base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
+	for _, provider := range []string{"aescbc", "secretbox"} {
+		t.Run(provider, func(t *testing.T) {
+			file := writeFile(t, "encryption.yaml", fmt.Sprintf(`
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [prefixes.ipam.ironcore.dev, prefixallocations.ipam.ironcore.dev]
+  providers:
+  - %s: {keys: [{name: key1, secret: %s}]}
+  - identity: {}
+`, provider, key))
+			dir := t.TempDir()
+			encrypted := func(o *apiserver.Options) { o.Recommended.Etcd.EncryptionProviderConfigFilepath = file }
+			s, err := start(dir, encrypted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			namespace := s.live(t)
+			s.create(t, namespace, allocationKind, fixtures["request-static"].manifest)
+			s.bind(t, namespace, allocationKind, "request-static", "{prefix: 10.0.3.0/24, prefixRef: {name: parent}}").must(t)
+			before := s.snapshot(t, namespace)
+			if len(before) != 2 {
+				t.Errorf("etcd has %q", keys(before))
+			}
+			response, err := s.etcd.Get(t.Context(), apiserver.DefaultEtcdPrefix+"/ipam.ironcore.dev/", clientv3.WithPrefix())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, kv := range response.Kvs {
+				if !bytes.HasPrefix(kv.Value, []byte("k8s:enc:"+provider+":")) {
+					t.Errorf("%s is stored as %.60q", kv.Key, kv.Value)
+				}
+				for _, clear := range []string{"10.0.", "Allocated", "spec"} {
+					if bytes.Contains(kv.Value, []byte(clear)) {
+						t.Errorf("%s has %s in clear", kv.Key, clear)
+					}
+				}
+			}
+			s.Close()
+
+			// Nothing of it was in the memory of the first one.
+			if s, err = start(dir, encrypted); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if got := at(s.get(t, namespace, allocationKind, "request-static"), "status.prefix"); got != "10.0.3.0/24" {
+				t.Errorf("after a restart it has %v", got)
+			}
+			overlapping := s.create(t, namespace, allocationKind, "{metadata: {name: overlapping}, spec: {prefix: 10.0.3.0/25, prefixRef: {name: parent}}}")
+			s.bind(t, namespace, allocationKind, overlapping.GetName(), "{prefix: 10.0.3.0/25, prefixRef: {name: parent}}").refused(t, http.StatusConflict)
+			s.delete(t, s.get(t, namespace, allocationKind, "request-static"), "").must(t)
+			s.bind(t, namespace, allocationKind, overlapping.GetName(), "{prefix: 10.0.3.0/25, prefixRef: {name: parent}}").must(t)
+		})
+	}
+}
+
+// TestAudit has every write in a log, with who did it and what.
+func TestAudit(t *testing.T) {
+	policy := writeFile(t, "policy.yaml", `
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: RequestResponse
+  verbs: [create, update, patch, delete]
+- level: Metadata
+`)
+	log := filepath.Join(t.TempDir(), "audit.log")
+	s := startWith(t, func(o *apiserver.Options) {
+		o.Recommended.Audit.PolicyFile = policy
+		o.Recommended.Audit.LogOptions.Path = log
+	})
+	namespace := s.live(t)
+	data, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for line := range strings.Lines(string(data)) {
+		event := parseObject(t, line)
+		reference, _ := event["objectRef"].(map[string]any)
+		user, _ := event["user"].(map[string]any)
+		if reference["namespace"] != namespace || user["username"] != "ipam-admin" {
+			continue
+		}
+		what := fmt.Sprintf("%v %v", event["verb"], reference["resource"])
+		if subresource := reference["subresource"]; subresource != nil {
+			what += fmt.Sprintf("/%v", subresource)
+			if response, _ := event["responseObject"].(map[string]any); response["kind"] == nil || event["requestObject"] == nil {
+				t.Errorf("%s: the event has no objects: %.300s", what, line)
+			}
+		}
+		seen[fmt.Sprintf("%s %v", what, event["responseStatus"].(map[string]any)["code"])]++
+	}
+	for what, want := range map[string]int{
+		"create prefixes 201": 2, "create prefixes/binding 201": 1, "patch prefixes/status 200": 1, "update prefixes 200": 1, "delete prefixes 200": 1,
+		"create prefixallocations/binding 201": 1, "create prefixallocations/binding 409": 1, "delete prefixallocations 200": 2, "list prefixes 200": 2,
+	} {
+		if seen[what] != want {
+			t.Errorf("%s is logged %d times, not %d: %v", what, seen[what], want, seen)
+		}
+	}
+}
+
+// TestAWatchDoesNotHoldUpTheEnd is kubectl get -w in one terminal and Ctrl-C in another.
+func TestAWatchDoesNotHoldUpTheEnd(t *testing.T) {
+	s, err := start(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path("any", prefixKind)+"?watch=true", nil)
+	if err != nil {
+		s.Close()
+		t.Fatal(err)
+	}
+	response, err := s.http.Do(request)
+	if err != nil {
+		s.Close()
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	begin := time.Now()
+	s.Close()
+	if took := time.Since(begin); took > soon {
+		t.Errorf("it took %v", took)
+	}
+	// The watch ends in order, so that the client begins another one.
+	if rest, err := io.ReadAll(response.Body); err != nil || len(rest) > 0 {
+		t.Errorf("the watch ended with %q, %v", rest, err)
+	}
+}
+
+func TestWithoutWatchCache(t *testing.T) {
+	s := startWith(t, func(o *apiserver.Options) { o.Recommended.Etcd.EnableWatchCache = false })
+	s.live(t)
+	namespace := s.population(t)
+	if got := s.names(t, path(namespace, prefixKind)+"?fieldSelector=spec.ipFamily%3DIPv6"); !slices.Equal(got, []string{"six"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := s.create(t, namespace, prefixKind, "{metadata: {name: new}, spec: {prefixLength: 64, parentRef: {name: six}}}"); at(got, "spec.ipFamily") != "IPv6" {
+		t.Errorf("the family of the parent is not known: %v", got)
+	}
+}

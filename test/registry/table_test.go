@@ -1,0 +1,143 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const tableType = "application/json;as=Table;v=v1;g=meta.k8s.io"
+
+func (s *server) table(t *testing.T, path string) metav1.Table {
+	t.Helper()
+	table := metav1.Table{}
+	got := s.do(t, http.MethodGet, path, jsonType, "", tableType)
+	if got.code != http.StatusOK {
+		t.Fatalf("%s: got %d: %s", path, got.code, got.body)
+	}
+	got.into(t, &table)
+	if table.Kind != "Table" || table.ResourceVersion == "" {
+		t.Errorf("%s: got %s with resourceVersion %q", path, table.Kind, table.ResourceVersion)
+	}
+	return table
+}
+
+// TestTablesAreWhatKubectlGetPrints checks columns, their priorities and the rows, of a list, of one
+// object and of its status.
+func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
+	namespace := shared.population(t)
+	parent := shared.get(t, namespace, prefixKind, "parent")
+	shared.write(t, parent, mergePatch, "{status: {used: [10.0.1.0/24], usage: {total: '65536', used: '512', free: '65024', percent: 0, allocations: 2}}}", "status").must(t)
+	for _, test := range []struct {
+		kind    kind
+		columns []string
+		rows    [][]string
+	}{
+		{
+			prefixKind, []string{"Name 0", "Prefix 0", "Parent 0", "Phase 0", "Age 0", "Family 1", "Used 1", "Free 1", "Use% 1"},
+			[][]string{
+				{"child", "<none>", "<none>", "Pending", "", "IPv4", "<none>", "<none>", "<none>"},
+				{"child-allocated", "10.0.1.0/24", "parent", "Allocated", "", "IPv4", "0", "256", "0%"},
+				{"child-by-ref", "<none>", "parent", "Pending", "", "IPv4", "<none>", "<none>", "<none>"},
+				{"parent", "10.0.0.0/16", "<none>", "Allocated", "", "IPv4", "512", "65024", "0%"},
+				{"root", "10.9.0.0/16", "<none>", "Pending", "", "IPv4", "<none>", "<none>", "<none>"},
+				{"six", "2001:db8::/32", "<none>", "Pending", "", "IPv6", "<none>", "<none>", "<none>"},
+			},
+		},
+		{
+			allocationKind, []string{"Name 0", "Parent 0", "Request 0", "Phase 0", "Prefix 0", "Age 0"},
+			[][]string{
+				{"child-allocated", "parent", "10.0.1.0/24", "Allocated", "10.0.1.0/24", ""},
+				{"request", "<none>", "/24", "Pending", "<none>", ""},
+				{"request-allocated", "parent", "/24", "Allocated", "10.0.2.0/24", ""},
+				{"request-by-ref", "parent", "/24", "Pending", "<none>", ""},
+				{"request-failed", "<none>", "/24", "Failed", "<none>", ""},
+				{"request-six", "six", "2001:db8:1::/48", "Pending", "<none>", ""},
+			},
+		},
+	} {
+		list := shared.table(t, path(namespace, test.kind))
+		var columns []string
+		age := -1
+		for i, column := range list.ColumnDefinitions {
+			columns = append(columns, fmt.Sprintf("%s %d", column.Name, column.Priority))
+			if column.Type == "" || column.Description == "" {
+				t.Errorf("%s: column %s is not described: %+v", test.kind.name, column.Name, column)
+			}
+			if column.Name == "Age" {
+				age = i
+			}
+		}
+		if !slices.Equal(columns, test.columns) {
+			t.Errorf("%s: got columns %q, not %q", test.kind.name, columns, test.columns)
+		}
+		if list.ColumnDefinitions[0].Format != "name" {
+			t.Errorf("%s: the first column is not the name", test.kind.name)
+		}
+		if len(list.Rows) != len(test.rows) {
+			t.Fatalf("%s: got %d rows", test.kind.name, len(list.Rows))
+		}
+		check := func(row metav1.TableRow, want []string) {
+			t.Helper()
+			var got []string
+			for _, cell := range row.Cells {
+				got = append(got, cell.(string))
+			}
+			if age < len(got) && got[age] != "" && got[age] != "<unknown>" {
+				got[age] = ""
+			} else {
+				t.Errorf("%s %q has no age", test.kind.name, got)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: got row %q, not %q", test.kind.name, got, want)
+			}
+			object := metav1.PartialObjectMetadata{}
+			answer{body: row.Object.Raw}.into(t, &object)
+			if object.Kind != "PartialObjectMetadata" || object.Name != want[0] {
+				t.Errorf("%s: the object of row %s is %s %s", test.kind.name, want[0], object.Kind, object.Name)
+			}
+		}
+		for i, row := range list.Rows {
+			check(row, test.rows[i])
+		}
+		for _, want := range test.rows {
+			for _, below := range [][]string{{want[0]}, {want[0], "status"}} {
+				if one := shared.table(t, path(namespace, test.kind, below...)); len(one.Rows) != 1 {
+					t.Errorf("%s %s: got %d rows", test.kind.name, want[0], len(one.Rows))
+				} else {
+					check(one.Rows[0], want)
+				}
+			}
+		}
+
+		if limited := shared.table(t, path(namespace, test.kind)+"?limit=2"); len(limited.Rows) != 2 || limited.Continue == "" || limited.RemainingItemCount == nil || *limited.RemainingItemCount != 4 {
+			t.Errorf("%s: a limited table has %d rows, continues with %q", test.kind.name, len(limited.Rows), limited.Continue)
+		}
+		if whole := shared.table(t, path(namespace, test.kind)+"?includeObject=Object"); len(whole.Rows) != len(test.rows) || at(answer{code: 200, body: whole.Rows[0].Object.Raw}.must(t), "spec.ipFamily") != "IPv4" {
+			t.Errorf("%s: the objects are %s", test.kind.name, whole.Rows[0].Object.Raw)
+		}
+	}
+}
+
+// TestTheTableOfAWatchHasItsColumnsOnce is kubectl get -w.
+func TestTheTableOfAWatchHasItsColumnsOnce(t *testing.T) {
+	namespace, _ := shared.setUp(t, "root")
+	n := 0
+	// The first events are those of what is there: the parent and the root.
+	for event := range shared.watch(t, path(namespace, prefixKind)+"?resourceVersion=0", tableType) {
+		columns, _ := at(event.Object, "columnDefinitions").([]any)
+		rows, _ := at(event.Object, "rows").([]any)
+		if event.Object.GetKind() != "Table" || len(rows) != 1 || (n == 0) != (len(columns) > 0) {
+			t.Errorf("event %d is %v", n, event.Object)
+		}
+		if n++; n == 2 {
+			break
+		}
+	}
+}
