@@ -5,6 +5,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
@@ -13,5 +14,8 @@ import (
 )
 
 func main() {
-	os.Exit(cli.Run(app.NewCommand(genericapiserver.SetupSignalContext())))
+	if err := cli.RunNoErrOutput(app.NewCommand(genericapiserver.SetupSignalContext())); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
 }

@@ -192,7 +192,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	}{
 		{c.children, c.workers, c.syncPrefix},
 		{c.parents, max(1, c.workers/4), c.syncUsage},
-		{c.orphans, max(1, c.workers/4), c.syncOrphan},
+		{c.orphans, c.workers, c.syncOrphan},
 	}
 	shutDown := func() {
 		for _, q := range queues {

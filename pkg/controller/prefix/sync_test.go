@@ -1,0 +1,386 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package prefix
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
+	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/tools/events"
+)
+
+func ref(name string) *v1alpha1.LocalObjectReference {
+	return &v1alpha1.LocalObjectReference{Name: name}
+}
+
+func selector(value string) *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchLabels: map[string]string{"net": value}}
+}
+
+func child(spec v1alpha1.PrefixSpec) *v1alpha1.Prefix {
+	return &v1alpha1.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "child", UID: "uid-of-child"},
+		Spec:       spec,
+		Status:     v1alpha1.PrefixStatus{Phase: v1alpha1.PrefixPhasePending},
+	}
+}
+
+func refused(reason string) v1alpha1.PrefixAllocationStatus {
+	return v1alpha1.PrefixAllocationStatus{
+		Phase:      v1alpha1.PrefixAllocationPhasePending,
+		Conditions: []metav1.Condition{{Type: v1alpha1.ConditionAllocated, Status: metav1.ConditionFalse, Reason: reason}},
+	}
+}
+
+func TestMatches(t *testing.T) {
+	pending := v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhasePending}
+	failed := v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseFailed}
+	allocated := func(prefix string) v1alpha1.PrefixAllocationStatus {
+		return v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: prefix}
+	}
+	byName := v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")}
+	bySelector := v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, ParentSelector: selector("a")}
+	byBoth := v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root"), ParentSelector: selector("a")}
+	exactly := v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, Prefix: "10.0.0.0/24", ParentRef: ref("root")}
+	exactlyWithLength := v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, Prefix: "10.0.0.0/24", PrefixLength: 24, ParentRef: ref("root")}
+
+	for _, tt := range []struct {
+		name   string
+		child  v1alpha1.PrefixSpec
+		spec   v1alpha1.PrefixAllocationSpec
+		status v1alpha1.PrefixAllocationStatus
+		want   bool
+	}{
+		{"by name", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, pending, true},
+		{"by name, failed", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, failed, true},
+		{"by name, family known later", byName, v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, PrefixRef: ref("root")}, pending, true},
+		{"by name, refused", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, refused(v1alpha1.ReasonParentExhausted), true},
+		{"other name", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("other")}, pending, false},
+		{"no name", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: selector("a")}, pending, false},
+		{"other length", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 25, PrefixRef: ref("root")}, pending, false},
+		{"prefix instead of length", byName, v1alpha1.PrefixAllocationSpec{Prefix: "10.0.0.0/24", PrefixRef: ref("root")}, pending, false},
+		{"selector on top", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root"), PrefixSelector: selector("a")}, pending, false},
+		{"by both", byBoth, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root"), PrefixSelector: selector("a")}, pending, true},
+		{"by both, without the name", byBoth, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: selector("a")}, pending, false},
+
+		{"by selector", bySelector, v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, PrefixSelector: selector("a")}, pending, true},
+		{"by selector, scheduled half", bySelector, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: selector("a"), PrefixRef: ref("root")}, pending, true},
+		{"by selector, scheduled where it cannot be", bySelector,
+			v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: selector("a"), PrefixRef: ref("root")}, refused(v1alpha1.ReasonParentExhausted), false},
+		{"by selector, refused", bySelector, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: selector("a")}, refused(v1alpha1.ReasonNoMatchingParent), true},
+		{"other selector", bySelector, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: selector("b")}, pending, false},
+		{"no selector", bySelector, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, pending, false},
+		{"other family", bySelector, v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv6, PrefixLength: 24, PrefixSelector: selector("a")}, pending, false},
+
+		{"exactly", exactly, v1alpha1.PrefixAllocationSpec{Prefix: "10.0.0.0/24", PrefixRef: ref("root")}, pending, true},
+		{"exactly, with length", exactlyWithLength, v1alpha1.PrefixAllocationSpec{Prefix: "10.0.0.0/24", PrefixRef: ref("root")}, pending, true},
+		{"another prefix", exactly, v1alpha1.PrefixAllocationSpec{Prefix: "10.0.1.0/24", PrefixRef: ref("root")}, pending, false},
+		{"length instead of prefix", exactly, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, pending, false},
+
+		// What is allocated is gone by what it holds.
+		{"allocated", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, allocated("10.0.0.0/24"), true},
+		{"allocated by selector", bySelector, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: selector("a"), PrefixRef: ref("root")}, allocated("10.0.0.0/24"), true},
+		{"allocated to who asked otherwise", bySelector, v1alpha1.PrefixAllocationSpec{Prefix: "10.0.0.0/24", PrefixRef: ref("root")}, allocated("10.0.0.0/24"), true},
+		{"allocated exactly", exactly, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, allocated("10.0.0.0/24"), true},
+		{"allocated another one", exactly, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, allocated("10.0.1.0/24"), false},
+		{"allocated another length", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 25, PrefixRef: ref("root")}, allocated("10.0.0.0/25"), false},
+		{"allocated elsewhere", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("other")}, allocated("10.0.0.0/24"), false},
+		{"allocated nonsense", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, allocated("10.0.0.0"), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := matches(child(tt.child), &v1alpha1.PrefixAllocation{Spec: tt.spec, Status: tt.status}); got != tt.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
+// TestNewAllocationMatches has the allocation that is made for a child match it.
+func TestNewAllocationMatches(t *testing.T) {
+	for _, spec := range []v1alpha1.PrefixSpec{
+		{PrefixLength: 24, ParentRef: ref("root")},
+		{IPFamily: v1alpha1.IPv4, PrefixLength: 24, ParentRef: ref("root"), ParentSelector: selector("a")},
+		{IPFamily: v1alpha1.IPv6, PrefixLength: 64, ParentSelector: selector("a")},
+		{IPFamily: v1alpha1.IPv4, Prefix: "10.0.0.0/24", ParentRef: ref("root")},
+		{IPFamily: v1alpha1.IPv4, Prefix: "10.0.0.0/24", PrefixLength: 24, ParentSelector: &metav1.LabelSelector{}},
+	} {
+		p := child(spec)
+		a := newAllocation(p)
+		if !matches(p, a) {
+			t.Errorf("%+v does not match %+v", a.Spec, spec)
+		}
+		if (a.Spec.Prefix == "") == (a.Spec.PrefixLength == 0) {
+			t.Errorf("not exactly one of prefix and length: %+v", a.Spec)
+		}
+		if a.Spec.IPFamily != spec.IPFamily || !equality.Semantic.DeepEqual(a.Spec.PrefixSelector, spec.ParentSelector) {
+			t.Errorf("%+v does not copy %+v", a.Spec, spec)
+		}
+		if owner := ownerOf(a); owner == nil || owner.UID != p.UID || owner.BlockOwnerDeletion != nil {
+			t.Errorf("owners: %+v", a.OwnerReferences)
+		}
+		if a.Labels[v1alpha1.RequesterUIDLabel] != string(p.UID) {
+			t.Errorf("labels: %v", a.Labels)
+		}
+		// It shares nothing with the child, which is in a cache.
+		if spec.ParentRef != nil && a.Spec.PrefixRef == spec.ParentRef || spec.ParentSelector != nil && a.Spec.PrefixSelector == spec.ParentSelector {
+			t.Error("shares its reference or selector with the child")
+		}
+	}
+}
+
+func TestOwnerOf(t *testing.T) {
+	owner := metav1.OwnerReference{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: "child", UID: "u", Controller: new(true)}
+	with := func(change func(*metav1.OwnerReference)) *v1alpha1.PrefixAllocation {
+		o := owner
+		change(&o)
+		return &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{o}}}
+	}
+	for name, tt := range map[string]struct {
+		allocation *v1alpha1.PrefixAllocation
+		want       bool
+	}{
+		"a Prefix":              {with(func(*metav1.OwnerReference) {}), true},
+		"nobody":                {&v1alpha1.PrefixAllocation{}, false},
+		"not the controller":    {with(func(o *metav1.OwnerReference) { o.Controller = nil }), false},
+		"another kind":          {with(func(o *metav1.OwnerReference) { o.Kind = "Network" }), false},
+		"another group":         {with(func(o *metav1.OwnerReference) { o.APIVersion = "example.com/v1" }), false},
+		"another group version": {with(func(o *metav1.OwnerReference) { o.APIVersion = "ipam.ironcore.dev/v2" }), false},
+	} {
+		if got := ownerOf(tt.allocation) != nil; got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestSortOut(t *testing.T) {
+	p := child(v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")})
+	now := time.Unix(1_000_000, 0)
+	type entry struct {
+		name   string
+		phase  v1alpha1.PrefixAllocationPhase
+		age    int
+		length int32
+		change func(*v1alpha1.PrefixAllocation)
+	}
+	const (
+		pending   = v1alpha1.PrefixAllocationPhasePending
+		allocated = v1alpha1.PrefixAllocationPhaseAllocated
+		failed    = v1alpha1.PrefixAllocationPhaseFailed
+	)
+	deleting := func(a *v1alpha1.PrefixAllocation) { a.DeletionTimestamp = new(metav1.Now()) }
+	elsewhere := func(a *v1alpha1.PrefixAllocation) { a.Namespace = "other" }
+	for _, tt := range []struct {
+		name     string
+		entries  []entry
+		active   string
+		outdated []string
+	}{
+		{"none", nil, "", nil},
+		{"one", []entry{{"a", pending, 0, 24, nil}}, "a", nil},
+		{"one that does not match", []entry{{"a", pending, 0, 25, nil}}, "", []string{"a"}},
+		{"one that failed", []entry{{"a", failed, 0, 24, nil}}, "a", nil},
+		{"allocated before pending before failed", []entry{{"a", failed, 9, 24, nil}, {"b", pending, 8, 24, nil}, {"c", allocated, 7, 24, nil}}, "c", []string{"b", "a"}},
+		{"the oldest", []entry{{"a", pending, 1, 24, nil}, {"b", pending, 3, 24, nil}, {"c", pending, 2, 24, nil}}, "b", []string{"c", "a"}},
+		{"the first by name", []entry{{"b", pending, 1, 24, nil}, {"a", pending, 1, 24, nil}}, "a", []string{"b"}},
+		{"what holds space stays, matching or not", []entry{{"a", allocated, 1, 25, nil}, {"b", allocated, 3, 24, nil}, {"c", allocated, 2, 24, nil}}, "b", nil},
+		{"what holds space and does not match is no answer", []entry{{"a", allocated, 2, 25, nil}, {"b", pending, 1, 24, nil}}, "b", nil},
+		{"what is being deleted is neither", []entry{{"a", allocated, 2, 24, deleting}, {"b", pending, 1, 25, deleting}}, "", nil},
+		{"another namespace", []entry{{"a", pending, 2, 24, elsewhere}, {"b", pending, 2, 25, elsewhere}}, "", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var objs []any
+			for _, e := range tt.entries {
+				a := &v1alpha1.PrefixAllocation{
+					ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: e.name, CreationTimestamp: metav1.NewTime(now.Add(-time.Duration(e.age) * time.Second))},
+					Spec:       v1alpha1.PrefixAllocationSpec{PrefixLength: e.length, PrefixRef: ref("root")},
+					Status:     v1alpha1.PrefixAllocationStatus{Phase: e.phase},
+				}
+				if e.phase == allocated {
+					a.Status.Prefix = fmt.Sprintf("10.0.0.0/%d", e.length)
+				}
+				if e.change != nil {
+					e.change(a)
+				}
+				objs = append(objs, a)
+			}
+			// The order in which an index lists is any.
+			for range 5 {
+				active, outdated := sortOut(p, objs)
+				name := ""
+				if active != nil {
+					name = active.Name
+				}
+				var names []string
+				for _, a := range outdated {
+					names = append(names, a.Name)
+				}
+				if name != tt.active || !slices.Equal(names, tt.outdated) {
+					t.Errorf("got %q, %v; want %q, %v", name, names, tt.active, tt.outdated)
+				}
+				if len(objs) > 0 {
+					objs = append(objs[1:], objs[0])
+				}
+			}
+		})
+	}
+}
+
+func TestAllocationName(t *testing.T) {
+	named := func(name string) *v1alpha1.Prefix {
+		p := child(v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")})
+		p.Name = name
+		return p
+	}
+	const suffix = 11 // a dash and ten digits
+	long := strings.Repeat("a", 253)
+	for _, tt := range []struct{ name, prefix string }{
+		{"child", "child"},
+		{"a.b-c", "a.b-c"},
+		{strings.Repeat("a", 253-suffix), strings.Repeat("a", 253-suffix)},
+		{strings.Repeat("a", 253-suffix+1), strings.Repeat("a", 253-suffix)},
+		{long, strings.Repeat("a", 253-suffix)},
+		// What is cut off may leave what no name, and no part of one, ends with.
+		{strings.Repeat("a", 253-suffix-1) + "." + "bbb", strings.Repeat("a", 253-suffix-1)},
+		{strings.Repeat("a", 253-suffix-3) + "-.-" + "bbb", strings.Repeat("a", 253-suffix-3)},
+		{strings.Repeat("a", 253-suffix-2) + "--" + "bbb", strings.Repeat("a", 253-suffix-2)},
+	} {
+		got := allocationName(named(tt.name))
+		if errs := validation.IsDNS1123Subdomain(got); len(errs) > 0 {
+			t.Errorf("%s: %s: %v", tt.name, got, errs)
+		}
+		if got[:len(got)-suffix] != tt.prefix || len(got) != len(tt.prefix)+suffix {
+			t.Errorf("%s: got %s", tt.name, got)
+		}
+	}
+
+	// The same request has the same name, whatever else changes; another has another.
+	base := named("child")
+	want := allocationName(base)
+	for name, change := range map[string]func(*v1alpha1.Prefix){
+		"labels":           func(p *v1alpha1.Prefix) { p.Labels = map[string]string{"a": "b"} },
+		"resource version": func(p *v1alpha1.Prefix) { p.ResourceVersion = "7" },
+		"status":           func(p *v1alpha1.Prefix) { p.Status.ObservedGeneration = 1 },
+		"family":           func(p *v1alpha1.Prefix) { p.Spec.IPFamily = v1alpha1.IPv4 },
+		"deletion":         func(p *v1alpha1.Prefix) { p.DeletionTimestamp = new(metav1.Now()) },
+	} {
+		p := base.DeepCopy()
+		change(p)
+		if got := allocationName(p); got != want {
+			t.Errorf("%s: %s, was %s", name, got, want)
+		}
+	}
+	seen := map[string]string{want: "as it was"}
+	for name, change := range map[string]func(*v1alpha1.Prefix){
+		"uid":         func(p *v1alpha1.Prefix) { p.UID = "other" },
+		"prefix":      func(p *v1alpha1.Prefix) { p.Spec.Prefix = "10.0.0.0/24" },
+		"length":      func(p *v1alpha1.Prefix) { p.Spec.PrefixLength = 25 },
+		"parent":      func(p *v1alpha1.Prefix) { p.Spec.ParentRef = ref("other") },
+		"no parent":   func(p *v1alpha1.Prefix) { p.Spec.ParentRef = nil },
+		"run-on name": func(p *v1alpha1.Prefix) { p.Spec.PrefixLength, p.Spec.ParentRef = 2, ref("4root") },
+	} {
+		p := base.DeepCopy()
+		change(p)
+		got := allocationName(p)
+		if other, taken := seen[got]; taken {
+			t.Errorf("%s and %s: both %s", name, other, got)
+		}
+		seen[got] = name
+	}
+}
+
+func newTestController(t *testing.T) (*Controller, externalversions.SharedInformerFactory) {
+	t.Helper()
+	client := fake.NewClientset()
+	factory := externalversions.NewSharedInformerFactory(client, 0)
+	informers := factory.Ipam().V1alpha1()
+	c, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(100), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, q := range []queue{c.children, c.parents, c.orphans} {
+			q.ShutDown()
+		}
+	})
+	return c, factory
+}
+
+func TestMayFitNow(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		parent string // the prefix of the Prefix root, "-" for none
+		child  v1alpha1.PrefixSpec
+		want   bool
+	}{
+		{"no name, so there may be others", "-", v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, ParentSelector: selector("a")}, true},
+		{"no such parent", "-", v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")}, false},
+		{"parent without prefix", "", v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")}, false},
+		{"still too small", "10.0.0.0/24", v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")}, false},
+		{"of the other family", "2001:db8::/64", v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, ParentRef: ref("root")}, false},
+		{"wide enough", "10.0.0.0/23", v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")}, true},
+		{"exact, elsewhere", "10.0.0.0/8", v1alpha1.PrefixSpec{Prefix: "11.0.0.0/24", ParentRef: ref("root")}, false},
+		{"exact, inside", "10.0.0.0/8", v1alpha1.PrefixSpec{Prefix: "10.1.0.0/24", ParentRef: ref("root")}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, factory := newTestController(t)
+			if tt.parent != "-" {
+				root := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "root", UID: "r"}, Spec: v1alpha1.PrefixSpec{Prefix: tt.parent}}
+				if err := factory.Ipam().V1alpha1().Prefixes().Informer().GetIndexer().Add(root); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p := child(tt.child)
+			if got := c.mayFitNow(p, newAllocation(p)); got != tt.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
+func TestHeld(t *testing.T) {
+	a := &v1alpha1.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"},
+		Spec:       v1alpha1.PrefixAllocationSpec{PrefixRef: ref("root")},
+		Status:     v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.0/24"},
+	}
+	if parent, prefix, ok := held(a); !ok || parent != (types.NamespacedName{Namespace: "default", Name: "root"}) || prefix.String() != "10.0.0.0/24" {
+		t.Errorf("got %v, %v, %v", parent, prefix, ok)
+	}
+	for name, change := range map[string]func(*v1alpha1.PrefixAllocation){
+		"pending":   func(a *v1alpha1.PrefixAllocation) { a.Status.Phase = v1alpha1.PrefixAllocationPhasePending },
+		"failed":    func(a *v1alpha1.PrefixAllocation) { a.Status.Phase = v1alpha1.PrefixAllocationPhaseFailed },
+		"no parent": func(a *v1alpha1.PrefixAllocation) { a.Spec.PrefixRef = nil },
+		"no prefix": func(a *v1alpha1.PrefixAllocation) { a.Status.Prefix = "" },
+	} {
+		b := a.DeepCopy()
+		change(b)
+		if _, _, ok := held(b); ok {
+			t.Errorf("%s: held", name)
+		}
+	}
+}
+
+func TestNewer(t *testing.T) {
+	version := func(s string) *v1alpha1.Prefix {
+		return &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{ResourceVersion: s}}
+	}
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{{"2", "1", true}, {"10", "9", true}, {"1", "1", false}, {"9", "10", false}, {"", "1", false}, {"x", "1", false}} {
+		if got := newer(version(tt.a), version(tt.b)); got != tt.want {
+			t.Errorf("%q newer than %q: %v", tt.a, tt.b, got)
+		}
+	}
+}
