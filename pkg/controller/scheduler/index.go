@@ -168,8 +168,12 @@ func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	ns := x.namespace(name.Namespace)
-	if held, ok := ns.holders[uid]; ok && held != parentName {
-		x.release(name.Namespace, ns, uid)
+	if held, ok := ns.holders[uid]; ok {
+		if assumed, _ := ns.parent(held).ledger.Get(uid); held != parentName || assumed != prefix {
+			// It was assumed to hold something else, which others may wait for.
+			x.release(name.Namespace, ns, uid)
+			ns = x.namespace(name.Namespace)
+		}
 	}
 	if ns.assumed[name.Name] == uid {
 		delete(ns.assumed, name.Name)

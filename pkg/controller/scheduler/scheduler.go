@@ -135,7 +135,7 @@ func (s *Scheduler) next(ctx context.Context) bool {
 // schedule does one allocation. An error means that it has to be tried again.
 func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) error {
 	allocation, err := s.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
-	if apierrors.IsNotFound(err) || err == nil && allocation.DeletionTimestamp != nil {
+	if apierrors.IsNotFound(err) {
 		s.index.stopWaiting(name)
 		s.index.forgetAssumed(name)
 		return nil
@@ -143,8 +143,15 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 	if err != nil {
 		return err
 	}
-	if allocation.Status.Phase.IsTerminal() {
+	switch {
+	case allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated:
+		// What was assumed came true; the index is told by the event.
 		s.index.stopWaiting(name)
+		return nil
+	case allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseFailed, allocation.DeletionTimestamp != nil:
+		// It will never be bound.
+		s.index.stopWaiting(name)
+		s.index.forgetAssumed(name)
 		return nil
 	}
 

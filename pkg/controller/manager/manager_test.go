@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
+)
+
+func TestValidate(t *testing.T) {
+	good := Config{Controllers: []string{"*"}, Strategy: "Pack", Workers: 1}
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		want   string
+	}{
+		{"all", func(*Config) {}, ""},
+		{"none", func(c *Config) { c.Controllers = nil }, ""},
+		{"by name", func(c *Config) { c.Controllers = Names() }, ""},
+		{"spread", func(c *Config) { c.Strategy = "Spread" }, ""},
+		{"unknown controller", func(c *Config) { c.Controllers = []string{"prefix", "network"} }, `unknown controller "network"`},
+		{"unknown strategy", func(c *Config) { c.Strategy = "Random" }, `unknown strategy "Random"`},
+		{"no workers", func(c *Config) { c.Workers = 0 }, "at least one worker"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := good
+			tt.change(&c)
+			err := c.Validate()
+			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if err != nil {
+				if run := c.Run(t.Context()); run == nil || run.Error() != err.Error() {
+					t.Errorf("runs all the same: %v", run)
+				}
+			}
+		})
+	}
+	if want := []string{"prefix", "scheduler"}; !slices.Equal(Names(), want) {
+		t.Errorf("names are %v, want %v", Names(), want)
+	}
+}
+
+// TestRunEndsWithTheContext has controllers, or none of them, run until the context ends and not
+// less. Without controllers Run used to end at once, and the program with it.
+func TestRunEndsWithTheContext(t *testing.T) {
+	for _, controllers := range [][]string{nil, {"prefix"}, {"scheduler"}, {"*"}} {
+		t.Run(strings.Join(controllers, ","), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() {
+				ended <- Config{Client: fake.NewClientset(), Controllers: controllers, Strategy: "Pack", Workers: 2}.Run(ctx)
+			}()
+			select {
+			case err := <-ended:
+				t.Fatalf("ended by itself: %v", err)
+			case <-time.After(200 * time.Millisecond):
+			}
+			cancel()
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Errorf("ended with %v", err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("does not end")
+			}
+		})
+	}
+}

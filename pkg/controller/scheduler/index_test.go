@@ -1,0 +1,713 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package scheduler
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const ns = "default"
+
+// fixture is an index, and what it woke.
+type fixture struct {
+	*index
+	woken []string
+}
+
+func newFixture(score Strategy) *fixture {
+	f := &fixture{}
+	f.index = newIndex(score, func(name types.NamespacedName) { f.woken = append(f.woken, name.Name) })
+	return f
+}
+
+// takeWoken returns what was woken since it was called before, sorted.
+func (f *fixture) takeWoken() []string {
+	woken := f.woken
+	f.woken = nil
+	slices.Sort(woken)
+	return woken
+}
+
+// parentOption says something about a Prefix.
+type parentOption func(*v1alpha1.Prefix)
+
+func pending(p *v1alpha1.Prefix)  { p.Status.Phase = v1alpha1.PrefixPhasePending }
+func deleting(p *v1alpha1.Prefix) { p.DeletionTimestamp = new(metav1.Now()) }
+
+func labelled(key, value string) parentOption {
+	return func(p *v1alpha1.Prefix) { p.Labels = map[string]string{key: value} }
+}
+
+func uid(uid types.UID) parentOption { return func(p *v1alpha1.Prefix) { p.UID = uid } }
+
+// prefix returns a Prefix that is Allocated, unless told otherwise; its uid is made of its name.
+func prefix(name, cidr string, options ...parentOption) *v1alpha1.Prefix {
+	p := &v1alpha1.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, UID: types.UID("uid-of-" + name)},
+		Spec:       v1alpha1.PrefixSpec{Prefix: cidr},
+		Status:     v1alpha1.PrefixStatus{Phase: v1alpha1.PrefixPhaseAllocated},
+	}
+	for _, o := range options {
+		o(p)
+	}
+	return p
+}
+
+func (f *fixture) set(prefixes ...*v1alpha1.Prefix) {
+	for _, p := range prefixes {
+		f.setPrefix(nil, p)
+	}
+}
+
+func key(name string) types.NamespacedName { return types.NamespacedName{Namespace: ns, Name: name} }
+
+// want returns a candidate. what is a prefix, or a length like "/24" with an optional family in
+// front; from is the name of a parent, or a selector like "net=a".
+func want(t testing.TB, name, what, from string) candidate {
+	t.Helper()
+	spec := v1alpha1.PrefixAllocationSpec{}
+	switch before, bits, _ := strings.Cut(what, "/"); before {
+	case "", string(v1alpha1.IPv4), string(v1alpha1.IPv6):
+		spec.IPFamily = v1alpha1.IPFamily(before)
+		if _, err := fmt.Sscan(bits, &spec.PrefixLength); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		spec.Prefix = what
+	}
+	if k, value, selects := strings.Cut(from, "="); selects {
+		spec.PrefixSelector = &metav1.LabelSelector{MatchLabels: map[string]string{k: value}}
+	} else {
+		spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: from}
+	}
+	c, err := candidateOf(&v1alpha1.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, UID: types.UID("uid-of-" + name)}, Spec: spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// hold has an allocation hold a prefix of a parent.
+func (f *fixture) holds(name, parent, cidr string) {
+	f.hold(key(name), types.UID("uid-of-"+name), parent, netip.MustParsePrefix(cidr))
+}
+
+func (f *fixture) gone(name string) {
+	f.stopWaiting(key(name))
+	f.forget(key(name), types.UID("uid-of-"+name))
+}
+
+// mustReserve reserves, and returns "prefix from parent".
+func (f *fixture) mustReserve(t testing.TB, c candidate) string {
+	t.Helper()
+	place, why := f.reserve(c)
+	if why != nil {
+		t.Fatalf("%s: %s: %s", c.name.Name, why.reason, why.message)
+	}
+	return fmt.Sprintf("%s from %s", place.prefix, place.parent)
+}
+
+func TestReserve(t *testing.T) {
+	full := func(f *fixture) {
+		f.set(prefix("root", "10.0.0.0/31", labelled("net", "a")))
+		f.holds("one", "root", "10.0.0.0/32")
+		f.holds("two", "root", "10.0.0.1/32")
+	}
+	for _, tt := range []struct {
+		name  string
+		given func(f *fixture)
+		want  func(t *testing.T) candidate
+		// place is what is reserved; without it there is a verdict.
+		place   string
+		reason  string
+		message string
+		final   bool
+	}{{
+		name:  "by name",
+		given: func(f *fixture) { f.set(prefix("root", "10.0.0.0/8"), prefix("other", "11.0.0.0/24")) },
+		want:  func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
+		place: "10.0.0.0/24 from root",
+	}, {
+		name: "by selector",
+		given: func(f *fixture) {
+			f.set(prefix("root", "10.0.0.0/8", labelled("net", "a")), prefix("other", "11.0.0.0/8", labelled("net", "b")))
+		},
+		want:  func(t *testing.T) candidate { return want(t, "c", "IPv4/24", "net=a") },
+		place: "10.0.0.0/24 from root",
+	}, {
+		name:  "exactly",
+		given: func(f *fixture) { f.set(prefix("root", "10.0.0.0/8")) },
+		want:  func(t *testing.T) candidate { return want(t, "c", "10.77.0.0/16", "root") },
+		place: "10.77.0.0/16 from root",
+	}, {
+		name: "the smallest free block that fits",
+		given: func(f *fixture) {
+			f.set(prefix("root", "10.0.0.0/24"))
+			f.holds("a", "root", "10.0.0.0/25")
+			f.holds("b", "root", "10.0.0.240/28")
+		},
+		want:  func(t *testing.T) candidate { return want(t, "c", "/28", "root") },
+		place: "10.0.0.224/28 from root",
+	}, {
+		name: "equal parents by name",
+		given: func(f *fixture) {
+			f.set(prefix("b", "11.0.0.0/8", labelled("net", "a")), prefix("a", "12.0.0.0/8", labelled("net", "a")), prefix("c", "10.0.0.0/8", labelled("net", "a")))
+		},
+		want:  func(t *testing.T) candidate { return want(t, "c", "IPv4/24", "net=a") },
+		place: "12.0.0.0/24 from a",
+	}, {
+		name: "another parent if the best cannot",
+		given: func(f *fixture) {
+			full(f)
+			f.set(prefix("wide", "11.0.0.0/8", labelled("net", "a")), prefix("v6", "2001:db8::/126", labelled("net", "a")))
+		},
+		want:  func(t *testing.T) candidate { return want(t, "c", "IPv4/32", "net=a") },
+		place: "11.0.0.0/32 from wide",
+	}, {
+		name:  "any family",
+		given: func(f *fixture) { f.set(prefix("v6", "2001:db8::/64")) },
+		want:  func(t *testing.T) candidate { return want(t, "c", "/80", "v6") },
+		place: "2001:db8::/80 from v6",
+	}, {
+		name:    "no such parent",
+		given:   func(f *fixture) { f.set(prefix("other", "10.0.0.0/8")) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
+		reason:  v1alpha1.ReasonParentNotFound,
+		message: "Prefix root does not exist",
+	}, {
+		name:    "no such parent, but somebody holds by its name",
+		given:   func(f *fixture) { f.holds("a", "root", "10.0.0.0/24") },
+		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
+		reason:  v1alpha1.ReasonParentNotFound,
+		message: "Prefix root does not exist",
+	}, {
+		name: "none matches",
+		given: func(f *fixture) {
+			f.set(prefix("other", "10.0.0.0/8", labelled("net", "b")))
+			f.holds("a", "nobody", "10.0.0.0/24")
+		},
+		want:    func(t *testing.T) candidate { return want(t, "c", "IPv4/24", "net=a") },
+		reason:  v1alpha1.ReasonNoMatchingParent,
+		message: `No Prefix matches the selector "net=a"`,
+	}, {
+		name:    "too small, by name",
+		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/24")) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
+		reason:  v1alpha1.ReasonNoSuitableParent,
+		message: "root (10.0.0.0/24) is too small to hold a /24",
+		final:   true,
+	}, {
+		name:    "too small, by selector",
+		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/24", labelled("net", "a"))) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "IPv4/23", "net=a") },
+		reason:  v1alpha1.ReasonNoSuitableParent,
+		message: "root (10.0.0.0/24) is too small to hold a /23",
+	}, {
+		name:    "other family",
+		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/8")) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "IPv6/24", "root") },
+		reason:  v1alpha1.ReasonNoSuitableParent,
+		message: "root (10.0.0.0/8) is IPv4, not IPv6",
+		final:   true,
+	}, {
+		name:    "no such length in the family",
+		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/8")) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "/64", "root") },
+		reason:  v1alpha1.ReasonNoSuitableParent,
+		message: "root (10.0.0.0/8) is IPv4, which has no /64",
+		final:   true,
+	}, {
+		name:    "elsewhere",
+		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/8")) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "11.0.0.0/24", "root") },
+		reason:  v1alpha1.ReasonNoSuitableParent,
+		message: "root (10.0.0.0/8) does not contain 11.0.0.0/24",
+		final:   true,
+	}, {
+		name:    "parent is pending",
+		given:   func(f *fixture) { f.set(prefix("root", "", pending)) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
+		reason:  v1alpha1.ReasonParentNotReady,
+		message: "root is not allocated itself yet",
+	}, {
+		name:    "parent is pending, but asks for a prefix that would do",
+		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/8", pending)) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
+		reason:  v1alpha1.ReasonParentNotReady,
+		message: "root (10.0.0.0/8) is not allocated itself yet",
+	}, {
+		name:    "parent is pending, and asks for a prefix that will not do",
+		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/24", pending)) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
+		reason:  v1alpha1.ReasonNoSuitableParent,
+		message: "root (10.0.0.0/24) is too small to hold a /24",
+		final:   true,
+	}, {
+		name:    "parent is being deleted",
+		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/8", deleting)) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
+		reason:  v1alpha1.ReasonParentNotReady,
+		message: "root (10.0.0.0/8) is being deleted",
+	}, {
+		// It may be recreated wider.
+		name:    "parent is too small and being deleted",
+		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/24", deleting)) },
+		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
+		reason:  v1alpha1.ReasonParentNotReady,
+		message: "root (10.0.0.0/24) is being deleted",
+	}, {
+		name:    "exhausted",
+		given:   full,
+		want:    func(t *testing.T) candidate { return want(t, "c", "/32", "root") },
+		reason:  v1alpha1.ReasonParentExhausted,
+		message: "root (10.0.0.0/31) has no room for a /32",
+	}, {
+		name:    "in use",
+		given:   full,
+		want:    func(t *testing.T) candidate { return want(t, "c", "10.0.0.1/32", "net=a") },
+		reason:  v1alpha1.ReasonPrefixInUse,
+		message: "root (10.0.0.0/31) has 10.0.0.1/32 in use, which overlaps 10.0.0.1/32",
+	}, {
+		name: "in use by an assumption",
+		given: func(f *fixture) {
+			f.set(prefix("root", "10.0.0.0/24"))
+			if _, why := f.reserve(candidate{name: key("a"), uid: "a", request: request.Request{Bits: 25}, ref: "root"}); why != nil {
+				panic(why)
+			}
+		},
+		want:    func(t *testing.T) candidate { return want(t, "c", "10.0.0.4/30", "root") },
+		reason:  v1alpha1.ReasonPrefixInUse,
+		message: "root (10.0.0.0/24) has 10.0.0.0/25 in use, which overlaps 10.0.0.4/30",
+	}, {
+		name: "the most hopeful reason, the messages of all",
+		given: func(f *fixture) {
+			full(f)
+			f.set(prefix("deleting", "11.0.0.0/8", labelled("net", "a"), deleting), prefix("v6", "2001:db8::/32", labelled("net", "a")))
+		},
+		want:    func(t *testing.T) candidate { return want(t, "c", "IPv4/32", "net=a") },
+		reason:  v1alpha1.ReasonParentExhausted,
+		message: "deleting (11.0.0.0/8) is being deleted; root (10.0.0.0/31) has no room for a /32; v6 (2001:db8::/32) is IPv6, not IPv4",
+	}} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(Pack)
+			tt.given(f)
+			c := tt.want(t)
+			place, why := f.reserve(c)
+			if tt.place != "" {
+				if why != nil {
+					t.Fatalf("got verdict %+v", *why)
+				}
+				if got := fmt.Sprintf("%s from %s", place.prefix, place.parent); got != tt.place {
+					t.Errorf("got %s, want %s", got, tt.place)
+				}
+				if want := types.UID("uid-of-" + place.parent); place.parentUID != want {
+					t.Errorf("parent has uid %s, want %s", place.parentUID, want)
+				}
+				if waiting := f.waitingIn(ns); len(waiting) != 0 {
+					t.Errorf("waiting: %v", waiting)
+				}
+				return
+			}
+			if why == nil {
+				t.Fatalf("got %+v, want verdict %s", place, tt.reason)
+			}
+			if want := (verdict{tt.reason, tt.message, tt.final}); *why != want {
+				t.Errorf("got  %+v\nwant %+v", *why, want)
+			}
+			// What has failed for good does not wait.
+			if waits := slices.Contains(f.waitingIn(ns), c.name.Name); waits == tt.final {
+				t.Errorf("waits: %v, final: %v", waits, tt.final)
+			}
+		})
+	}
+}
+
+func TestConclude(t *testing.T) {
+	const (
+		unsuitable = v1alpha1.ReasonNoSuitableParent
+		notReady   = v1alpha1.ReasonParentNotReady
+		inUse      = v1alpha1.ReasonPrefixInUse
+		exhausted  = v1alpha1.ReasonParentExhausted
+	)
+	for _, tt := range []struct {
+		reasons []string
+		named   bool
+		want    string
+		final   bool
+	}{
+		{[]string{unsuitable}, true, unsuitable, true},
+		{[]string{unsuitable}, false, unsuitable, false},
+		{[]string{notReady}, true, notReady, false},
+		{[]string{inUse}, true, inUse, false},
+		{[]string{exhausted}, true, exhausted, false},
+		{[]string{unsuitable, notReady}, false, notReady, false},
+		{[]string{notReady, unsuitable}, false, notReady, false},
+		{[]string{inUse, notReady, unsuitable}, false, inUse, false},
+		{[]string{unsuitable, exhausted, inUse, notReady}, false, exhausted, false},
+	} {
+		var refusals []refusal
+		for i, reason := range tt.reasons {
+			refusals = append(refusals, refusal{reason, fmt.Sprint(i)})
+		}
+		v := conclude(refusals, tt.named)
+		if v.reason != tt.want || v.final != tt.final {
+			t.Errorf("%v, named %v: got %s, final %v", tt.reasons, tt.named, v.reason, v.final)
+		}
+	}
+
+	var refusals []refusal
+	for i := range 5 {
+		refusals = append(refusals, refusal{unsuitable, fmt.Sprintf("p%d is too small", i)})
+	}
+	five := "p0 is too small; p1 is too small; p2 is too small; p3 is too small; p4 is too small"
+	if v := conclude(refusals, false); v.message != five {
+		t.Errorf("five: %s", v.message)
+	}
+	// What is not named any more counts all the same.
+	refusals = append(refusals, refusal{unsuitable, "p5 is too small"}, refusal{exhausted, "p6 is full"})
+	if v := conclude(refusals, false); v.message != five+"; and 2 more" || v.reason != exhausted {
+		t.Errorf("seven: %s: %s", v.reason, v.message)
+	}
+}
+
+// TestWake has a candidate that waits, and an event: it is woken by those that may help it.
+func TestWake(t *testing.T) {
+	full := func(f *fixture) {
+		f.set(prefix("root", "10.0.0.0/31", labelled("net", "a")))
+		f.holds("one", "root", "10.0.0.0/32")
+		f.holds("two", "root", "10.0.0.1/32")
+	}
+	none := func(*fixture) {}
+	for _, tt := range []struct {
+		name       string
+		given      func(f *fixture)
+		what, from string
+		event      func(f *fixture)
+		woken      bool
+	}{
+		{"named parent appears", none, "/24", "root", func(f *fixture) { f.set(prefix("root", "10.0.0.0/8")) }, true},
+		{"another parent appears", none, "/24", "root", func(f *fixture) { f.set(prefix("other", "10.0.0.0/8")) }, false},
+		{"matching parent appears", none, "IPv4/24", "net=a", func(f *fixture) { f.set(prefix("root", "10.0.0.0/8", labelled("net", "a"))) }, true},
+		{"parent appears that does not match", none, "IPv4/24", "net=a", func(f *fixture) { f.set(prefix("root", "10.0.0.0/8", labelled("net", "b"))) }, false},
+		{"parent in another namespace", none, "IPv4/24", "net=a", func(f *fixture) {
+			p := prefix("root", "10.0.0.0/8", labelled("net", "a"))
+			p.Namespace = "other"
+			f.set(p)
+		}, false},
+		{"label appears", func(f *fixture) { f.set(prefix("root", "10.0.0.0/8")) }, "IPv4/24", "net=a",
+			func(f *fixture) { f.set(prefix("root", "10.0.0.0/8", labelled("net", "a"))) }, true},
+		{"label vanishes, so that the reason is another one", func(f *fixture) { f.set(prefix("root", "10.0.0.0/30", labelled("net", "a"))) }, "IPv4/24", "net=a",
+			func(f *fixture) { f.set(prefix("root", "10.0.0.0/30")) }, true},
+		{"parent becomes allocated", func(f *fixture) { f.set(prefix("root", "", pending)) }, "/24", "root",
+			func(f *fixture) { f.set(prefix("root", "10.0.0.0/8")) }, true},
+		{"parent is to be deleted", full, "/32", "root", func(f *fixture) {
+			f.set(prefix("root", "10.0.0.0/31", labelled("net", "a"), deleting))
+		}, true},
+		{"nothing changes", full, "/32", "root", func(f *fixture) { f.set(prefix("root", "10.0.0.0/31", labelled("net", "a"))) }, false},
+		{"parent is gone", full, "/32", "root", func(f *fixture) { f.deletePrefix(key("root"), "uid-of-root") }, true},
+		{"a namesake of the parent is gone", full, "/32", "root", func(f *fixture) { f.deletePrefix(key("root"), "older") }, false},
+		{"parent is another one", full, "/32", "root", func(f *fixture) {
+			f.set(prefix("root", "10.0.0.0/31", labelled("net", "a"), uid("newer")))
+		}, true},
+		{"sibling is gone", full, "/32", "root", func(f *fixture) { f.gone("one") }, true},
+		{"sibling is gone, by selector", full, "IPv4/32", "net=a", func(f *fixture) { f.gone("one") }, true},
+		{"holder is gone", full, "10.0.0.1/32", "net=a", func(f *fixture) { f.gone("two") }, true},
+		{"another than the holder is gone", full, "10.0.0.1/32", "net=a", func(f *fixture) { f.gone("one") }, false},
+		{"too little is gone", func(f *fixture) {
+			f.set(prefix("root", "10.0.0.0/30"))
+			f.holds("one", "root", "10.0.0.1/32")
+			f.holds("two", "root", "10.0.0.2/32")
+			f.holds("three", "root", "10.0.0.3/32")
+		}, "/31", "root", func(f *fixture) { f.gone("three") }, false},
+		{"assumption is given up", func(f *fixture) {
+			f.set(prefix("root", "10.0.0.0/24"))
+			f.reserve(candidate{name: key("a"), uid: "a", request: request.Request{Bits: 25}, ref: "root"})
+			f.reserve(candidate{name: key("b"), uid: "b", request: request.Request{Bits: 25}, ref: "root"})
+		}, "/26", "root", func(f *fixture) { f.forgetAssumed(key("b")) }, true},
+		{"assumption turns out to be elsewhere", func(f *fixture) {
+			f.set(prefix("root", "10.0.0.0/24"))
+			f.reserve(candidate{name: key("a"), uid: "uid-of-a", request: request.Request{Bits: 26}, ref: "root"})
+			f.holds("b", "root", "10.0.0.64/26")
+			f.holds("d", "root", "10.0.0.192/26")
+		}, "10.0.0.0/26", "root", func(f *fixture) { f.holds("a", "root", "10.0.0.128/26") }, true},
+		{"assumption turns out to be of another parent", func(f *fixture) {
+			f.set(prefix("root", "10.0.0.0/24"), prefix("other", "11.0.0.0/24"))
+			f.reserve(candidate{name: key("a"), uid: "uid-of-a", request: request.Request{Bits: 25}, ref: "root"})
+			f.holds("b", "root", "10.0.0.128/25")
+		}, "/25", "root", func(f *fixture) { f.holds("a", "other", "11.0.0.0/25") }, true},
+		{"space of a parent that is being deleted", func(f *fixture) {
+			full(f)
+			f.set(prefix("root", "10.0.0.0/31", deleting))
+		}, "/32", "root", func(f *fixture) { f.gone("one") }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(Pack)
+			tt.given(f)
+			c := want(t, "c", tt.what, tt.from)
+			if place, why := f.reserve(c); why == nil {
+				t.Fatalf("does not wait, but has %+v", place)
+			}
+			f.takeWoken()
+			tt.event(f)
+			woken := slices.Contains(f.takeWoken(), "c")
+			if woken != tt.woken {
+				t.Errorf("woken: %v, want %v", woken, tt.woken)
+			}
+			// It is in the queue, or it waits, but not neither.
+			if waits := slices.Contains(f.waitingIn(ns), "c"); waits == woken {
+				t.Errorf("woken: %v, and waits: %v", woken, waits)
+			}
+		})
+	}
+
+	t.Run("what does not wait any more", func(t *testing.T) {
+		f := newFixture(Pack)
+		f.reserve(want(t, "c", "/24", "root"))
+		f.stopWaiting(key("c"))
+		f.set(prefix("root", "10.0.0.0/8"))
+		if woken := f.takeWoken(); len(woken) != 0 {
+			t.Errorf("woken: %v", woken)
+		}
+	})
+}
+
+func TestAssumptions(t *testing.T) {
+	given := func(t *testing.T) *fixture {
+		f := newFixture(Pack)
+		f.set(prefix("root", "10.0.0.0/30"))
+		if got := f.mustReserve(t, want(t, "a", "/31", "root")); got != "10.0.0.0/31 from root" {
+			t.Fatalf("got %s", got)
+		}
+		return f
+	}
+	t.Run("asked again", func(t *testing.T) {
+		f := given(t)
+		f.mustReserve(t, want(t, "b", "/31", "root"))
+		// Nothing else is free, and nothing else would be right: the bind may have gone through.
+		if got := f.mustReserve(t, want(t, "a", "/31", "root")); got != "10.0.0.0/31 from root" {
+			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("comes true", func(t *testing.T) {
+		f := given(t)
+		f.holds("a", "root", "10.0.0.0/31")
+		// It is not an assumption any more, so it is not given up as one.
+		f.forgetAssumed(key("a"))
+		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
+			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("comes true elsewhere", func(t *testing.T) {
+		f := given(t)
+		f.holds("a", "root", "10.0.0.2/31")
+		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
+			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("comes true at a parent that is not known yet, while its own is gone", func(t *testing.T) {
+		f := given(t)
+		f.deletePrefix(key("root"), "uid-of-root")
+		f.holds("a", "late", "10.9.0.0/31")
+		f.set(prefix("late", "10.9.0.0/30"))
+		if got := f.mustReserve(t, want(t, "b", "/31", "late")); got != "10.9.0.2/31 from late" {
+			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("is given up", func(t *testing.T) {
+		f := given(t)
+		f.forgetAssumed(key("a"))
+		f.forgetAssumed(key("a"))
+		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
+			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("its allocation is gone", func(t *testing.T) {
+		f := given(t)
+		f.gone("a")
+		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
+			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("a namesake of its allocation is gone", func(t *testing.T) {
+		f := given(t)
+		f.forget(key("a"), "older")
+		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
+			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("confirmed more than once", func(t *testing.T) {
+		f := given(t)
+		f.holds("a", "root", "10.0.0.0/31")
+		f.holds("a", "root", "10.0.0.0/31")
+		f.gone("a")
+		f.gone("a")
+		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
+			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("the parent is recreated", func(t *testing.T) {
+		f := given(t)
+		f.forgetAssumed(key("a"))
+		f.deletePrefix(key("root"), "uid-of-root")
+		f.set(prefix("root", "192.168.0.0/30", uid("newer")))
+		place, why := f.reserve(want(t, "b", "/31", "root"))
+		if why != nil || place.parentUID != "newer" || place.prefix != netip.MustParsePrefix("192.168.0.0/31") {
+			t.Errorf("got %+v, %v", place, why)
+		}
+	})
+	t.Run("the parent is recreated in one event", func(t *testing.T) {
+		f := given(t)
+		f.forgetAssumed(key("a"))
+		f.set(prefix("root", "192.168.0.0/30", uid("newer")))
+		// That the old one is gone is no news any more.
+		f.deletePrefix(key("root"), "uid-of-root")
+		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "192.168.0.0/31 from root" {
+			t.Errorf("got %s", got)
+		}
+	})
+	t.Run("the parent is recreated as it was, while something is held", func(t *testing.T) {
+		f := given(t)
+		f.deletePrefix(key("root"), "uid-of-root")
+		f.set(prefix("root", "10.0.0.0/30", uid("newer")))
+		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+// TestAllocationsBeforeTheirParent has the informers bring allocations first.
+func TestAllocationsBeforeTheirParent(t *testing.T) {
+	f := newFixture(Pack)
+	f.holds("a", "root", "10.0.0.0/31")
+	f.set(prefix("root", "10.0.0.0/30"))
+	if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
+		t.Errorf("got %s", got)
+	}
+	f.gone("a")
+	if got := f.mustReserve(t, want(t, "c", "/31", "root")); got != "10.0.0.0/31 from root" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestIndexForgets has nothing left in memory of what is gone.
+func TestIndexForgets(t *testing.T) {
+	f := newFixture(Pack)
+	f.set(prefix("root", "10.0.0.0/8", labelled("net", "a")))
+	f.mustReserve(t, want(t, "a", "/24", "root"))
+	f.mustReserve(t, want(t, "b", "IPv4/24", "net=a"))
+	f.holds("a", "root", "10.0.0.0/24")
+	f.holds("c", "unseen", "10.0.0.0/24")
+	f.reserve(want(t, "d", "/24", "nowhere"))
+	f.reserve(want(t, "e", "IPv4/4", "net=a"))
+
+	f.deletePrefix(key("root"), "uid-of-root")
+	f.deletePrefix(key("unseen"), "uid-of-unseen")
+	f.deletePrefix(types.NamespacedName{Namespace: "other", Name: "root"}, "x")
+	f.forgetAssumed(key("b"))
+	f.forgetAssumed(types.NamespacedName{Namespace: "other", Name: "x"})
+	f.stopWaiting(types.NamespacedName{Namespace: "other", Name: "x"})
+	for _, name := range []string{"a", "b", "c", "d", "e", "never"} {
+		f.gone(name)
+	}
+	for name, left := range f.namespaces {
+		t.Errorf("left over of namespace %s: %d parents, %d holders, %d assumed, %d waiting",
+			name, len(left.parents), len(left.holders), len(left.assumed), len(left.waiting))
+	}
+}
+
+func TestStrategies(t *testing.T) {
+	pool := func(prefix string, taken ...string) *allocator.Pool {
+		p, err := allocator.New(netip.MustParsePrefix(prefix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range taken {
+			if err := p.Take(netip.MustParsePrefix(s)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return p
+	}
+	for _, tt := range []struct {
+		strategy      string
+		better, worse *allocator.Pool
+		bits          int
+	}{
+		{"Pack", pool("10.0.0.0/24"), pool("10.0.0.0/8"), 26},
+		{"Pack", pool("10.0.0.0/8", "10.0.0.0/26"), pool("10.0.0.0/24"), 26},
+		{"Pack", pool("2001:db8::/64"), pool("2001:db8::/32"), 96},
+		{"Pack", pool("10.0.0.0/24"), pool("10.0.0.0/28"), 26},
+		{"Spread", pool("10.0.0.0/8"), pool("10.0.0.0/24"), 26},
+		{"Spread", pool("10.0.0.0/8"), pool("10.0.0.0/8", "10.0.0.0/26"), 26},
+		{"Spread", pool("2001:db8::/32"), pool("10.0.0.0/8"), 26},
+	} {
+		score, err := StrategyByName(tt.strategy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := request.Request{Bits: tt.bits}
+		if score(tt.better, r).Cmp(score(tt.worse, r)) <= 0 {
+			t.Errorf("%s of a /%d: %s (%d taken) is not better than %s (%d taken)",
+				tt.strategy, tt.bits, tt.better.Prefix(), tt.better.Len(), tt.worse.Prefix(), tt.worse.Len())
+		}
+	}
+	for _, name := range []string{"", "pack", "Random"} {
+		if _, err := StrategyByName(name); err == nil {
+			t.Errorf("%q is a strategy", name)
+		}
+	}
+}
+
+func TestCandidateOf(t *testing.T) {
+	selector := &metav1.LabelSelector{MatchLabels: map[string]string{"net": "a"}}
+	ref := &v1alpha1.LocalObjectReference{Name: "root"}
+	matches := labels.Set{"net": "a"}
+	for _, tt := range []struct {
+		name string
+		spec v1alpha1.PrefixAllocationSpec
+		// byName and byLabel are whether it may come from the Prefix root, and one with the label.
+		byName, byLabel, invalid bool
+	}{
+		{"by name", v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref}, true, false, false},
+		{"by selector", v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: selector}, false, true, false},
+		{"by both, the name wins", v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref, PrefixSelector: selector}, true, false, false},
+		{"empty selector selects all", v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: &metav1.LabelSelector{}}, true, true, false},
+		{"by nothing", v1alpha1.PrefixAllocationSpec{PrefixLength: 24}, false, false, false},
+		{"no request", v1alpha1.PrefixAllocationSpec{PrefixRef: ref}, false, false, true},
+		{"bad prefix", v1alpha1.PrefixAllocationSpec{Prefix: "10.0.0.0", PrefixRef: ref}, false, false, true},
+		{"bad selector", v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: &metav1.LabelSelector{
+			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "net", Operator: "Like"}}}}, false, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := candidateOf(&v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "c", UID: "u"}, Spec: tt.spec})
+			if (err != nil) != tt.invalid {
+				t.Fatalf("error: %v", err)
+			}
+			if err != nil {
+				return
+			}
+			if c.name != key("c") || c.uid != "u" {
+				t.Errorf("is %+v", c)
+			}
+			if got := c.matches("root", nil); got != tt.byName {
+				t.Errorf("by name: %v", got)
+			}
+			if got := c.matches("other", matches); got != tt.byLabel {
+				t.Errorf("by label: %v", got)
+			}
+		})
+	}
+}
