@@ -1,373 +1,393 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e tests the built ipam-standalone as a process, the way a user runs it.
 package e2e
 
 import (
-	"bufio"
-	"bytes"
-	"cmp"
-	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
-	"io/fs"
-	"net/netip"
+	"io"
+	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
-	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
-// patience is how long anything may take on a busy machine.
-const patience = 2 * time.Minute
-
-// binary is the program, built once.
-var binary string
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "ipam-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binary = filepath.Join(dir, "ipam-standalone")
-	build := exec.Command("go", "build", "-o", binary, "github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone")
-	build.Stderr = os.Stderr
-	code := 1
-	if err := build.Run(); err == nil {
-		code = m.Run()
-	}
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-// process is a running ipam-standalone.
-type process struct {
-	*exec.Cmd
-	url, kubeconfig string
-	lines           chan string
-	stderr          *bytes.Buffer
-	exited          chan error
-}
-
-var readyLine = regexp.MustCompile(`^ipam-standalone is ready on (https://127\.0\.0\.1:\d+), log in with --kubeconfig (.+)$`)
-
-// startProcess starts the program on a data directory and waits for the line that says it is ready.
-func startProcess(t *testing.T, dataDir string, args ...string) *process {
-	t.Helper()
-	p := &process{
-		Cmd:    exec.Command(binary, append([]string{"--data-dir", dataDir, "--secure-port", "0"}, args...)...),
-		lines:  make(chan string, 1000),
-		stderr: &bytes.Buffer{},
-		exited: make(chan error, 1),
-	}
-	p.Stderr = p.stderr
-	stdout, err := p.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(p.lines)
-		for scanner := bufio.NewScanner(stdout); scanner.Scan(); {
-			p.lines <- scanner.Text()
-		}
-		p.exited <- p.Wait()
-	}()
-	t.Cleanup(func() { _ = p.Process.Kill() })
-
-	ready := readyLine.FindStringSubmatch(p.line(t))
-	if ready == nil {
-		t.Fatalf("the first line does not say that it is ready; on standard error: %.2000s", p.stderr)
-	}
-	p.url, p.kubeconfig = ready[1], ready[2]
-	return p
-}
-
-func (p *process) line(t *testing.T) string {
-	t.Helper()
-	select {
-	case line := <-p.lines:
-		return line
-	case <-time.After(patience):
-		t.Fatal("no line on standard output")
-		return ""
-	}
-}
-
-func (p *process) wait(t *testing.T) error {
-	t.Helper()
-	select {
-	case err := <-p.exited:
-		return err
-	case <-time.After(patience):
-		t.Fatal("the process does not end")
-		return nil
-	}
-}
-
-func (p *process) client(t *testing.T) ipamclient.IpamV1alpha1Interface {
-	t.Helper()
-	config, err := clientcmd.BuildConfigFromFlags("", p.kubeconfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.QPS = -1
-	client, err := versioned.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return client.IpamV1alpha1()
-}
-
-// eventually tries until there is no error.
-func eventually(t *testing.T, what string, try func() error) {
-	t.Helper()
-	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if err = try(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("%s: %v", what, err)
-}
-
-func TestSamplesAndTable(t *testing.T) {
+func TestReady(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
-	p := startProcess(t, dir, "--samples", "../../config/samples")
-
-	if info, err := os.Stat(p.kubeconfig); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("kubeconfig: %v, %v, want mode 0600", info, err)
-	}
+	p := serve(t, dir)
 	if want := filepath.Join(dir, "kubeconfig"); p.kubeconfig != want {
 		t.Errorf("kubeconfig is %s, want %s", p.kubeconfig, want)
 	}
-	if header := strings.Fields(p.line(t)); !slices.Equal(header, []string{"NAME", "PREFIX", "PARENT", "PHASE", "AGE"}) {
-		t.Errorf("header: %v", header)
-	}
-	want := map[string]string{
-		"customer-subnet-1": "Allocated", "customer-subnet-2": "Allocated", "customer-subnet-3": "Allocated",
-		"customer-subnet-ipv6-1": "Allocated", "customer-subnet-ipv6-2": "Allocated",
-		"root": "Allocated", "root-2": "Allocated", "root-ipv6": "Allocated", "small-root": "Allocated", "too-large": "Pending",
-	}
-	for range len(want) {
-		cells := strings.Fields(p.line(t))
-		if len(cells) != 5 || want[cells[0]] != cells[3] {
-			t.Errorf("row: %v", cells)
+	for path, want := range map[string]os.FileMode{p.kubeconfig: 0o600, dir: 0o700} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
 	}
-	// It goes on serving.
-	if _, err := p.client(t).Prefixes("default").Get(t.Context(), "too-large", metav1.GetOptions{}); err != nil {
-		t.Error(err)
+
+	// It is ready for whoever reads the line: no request has to be tried again.
+	prefixes := p.client().IpamV1alpha1().Prefixes("any-name-works")
+	if _, err := prefixes.Create(t.Context(), &v1alpha1.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Name: "root"}, Spec: v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "root Allocated", func() error {
+		root, err := prefixes.Get(t.Context(), "root", metav1.GetOptions{})
+		if err == nil && root.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+			err = fmt.Errorf("is %s", root.Status.Phase)
+		}
+		return err
+	})
+
+	// Nobody is let in without the certificate.
+	anonymous := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for _, path := range []string{"/apis/ipam.ironcore.dev/v1alpha1/prefixes", "/openapi/v3", "/version", "/metrics"} {
+		response, err := anonymous.Get(p.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: %s to nobody", path, response.Status)
+		}
+	}
+	if stderr := p.stderr.String(); stderr != "" {
+		t.Errorf("standard error: %.3000s", stderr)
+	}
+	select {
+	case line := <-p.lines:
+		t.Errorf("says more: %q", line)
+	default:
+	}
+}
+
+// row is a line of the table of Prefixes.
+func row(cells ...string) *regexp.Regexp {
+	return regexp.MustCompile(`^` + strings.Join(cells, ` +`) + ` *$`)
+}
+
+func TestSamples(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const age = `\d+m?s`
+	table := []*regexp.Regexp{
+		row("NAME", "PREFIX", "PARENT", "PHASE", "AGE"),
+		row("customer-subnet-1", `1[01]\.(0|128)\.0\.0/9`, `root(-2)?`, "Allocated", age),
+		row("customer-subnet-2", `1[01]\.(0|128)\.0\.0/9`, `root(-2)?`, "Allocated", age),
+		row("customer-subnet-3", `1[01]\.(0|128)\.0\.0/9`, `root(-2)?`, "Allocated", age),
+		row("customer-subnet-ipv6-1", `20[08]0::/9`, "root-ipv6", "Allocated", age),
+		row("customer-subnet-ipv6-2", `20[08]0::/9`, "root-ipv6", "Allocated", age),
+		row("root", `10\.0\.0\.0/8`, "<none>", "Allocated", age),
+		row("root-2", `11\.0\.0\.0/8`, "<none>", "Allocated", age),
+		row("root-ipv6", "2000::/8", "<none>", "Allocated", age),
+		row("small-root", `192\.168\.0\.0/24`, "<none>", "Allocated", age),
+		row("too-large", "<none>", "<none>", "Pending", age),
+	}
+	printed := func(p *process) {
+		t.Helper()
+		for _, want := range table {
+			if line := p.line(); !want.MatchString(line) {
+				t.Errorf("line %q is not like %s", line, want)
+			}
+		}
 	}
 
-	// A signal ends it cleanly, and what is there already is left alone by the next start.
-	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+	p := serve(t, dir, "--samples", samples)
+	printed(p)
+	// It goes on serving.
+	prefixes := p.client().IpamV1alpha1().Prefixes(metav1.NamespaceDefault)
+	before, err := prefixes.List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(before.Items) != len(table)-1 {
+		t.Fatalf("%d Prefixes: %v", len(before.Items), err)
+	}
+	p.signal(syscall.SIGTERM)
+	if code, _ := p.wait(atOnce); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+
+	// What exists already is left as it is, and the table is printed all the same.
+	p = serve(t, dir, "--samples", filepath.Join(samples, "ipv4.yaml"))
+	printed(p)
+	after, err := p.client().IpamV1alpha1().Prefixes(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.wait(t); err != nil {
-		t.Errorf("after SIGTERM: %v; %.2000s", err, p.stderr)
+	for i := range after.Items {
+		if after.Items[i].ResourceVersion != before.Items[i].ResourceVersion {
+			t.Errorf("%s was written again", after.Items[i].Name)
+		}
 	}
-	p = startProcess(t, dir, "--samples", "../../config/samples")
-	for range len(want) + 1 {
-		p.line(t)
-	}
-	if err := p.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.wait(t); err != nil {
-		t.Errorf("after Ctrl-C: %v; %.2000s", err, p.stderr)
-	}
-	if p.stderr.Len() > 0 {
-		t.Errorf("on standard error: %.2000s", p.stderr)
+	if stderr := p.stderr.String(); stderr != "" {
+		t.Errorf("standard error: %.3000s", stderr)
 	}
 }
 
 func TestDataDirInUse(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	first := startProcess(t, dir)
-	output, err := exec.Command(binary, "--data-dir", dir, "--secure-port", "0").CombinedOutput()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		t.Fatalf("the second start ends with %v", err)
+	first := serve(t, dir)
+	second := launch(t, "--data-dir", dir, "--secure-port", "0")
+	if code, _ := second.wait(atOnce); code == 0 {
+		t.Error("exit code 0")
 	}
-	want := fmt.Sprintf("in use by another ipam-standalone (pid %d)", first.Process.Pid)
-	if !strings.Contains(string(output), want) {
-		t.Errorf("it says %q, want %q in it", output, want)
+	oneLine(t, second.stderr.String(), "in use", dir, fmt.Sprintf("pid %d", first.cmd.Process.Pid))
+	if line, ok := <-second.lines; ok {
+		t.Errorf("says %q", line)
+	}
+	// The first one does not mind.
+	if _, err := first.client().IpamV1alpha1().Prefixes("default").List(t.Context(), metav1.ListOptions{}); err != nil {
+		t.Error(err)
+	}
+	// And when it has ended, however that came about, the directory is free.
+	first.signal(syscall.SIGKILL)
+	first.wait(atOnce)
+	serve(t, dir)
+}
+
+func TestPortInUse(t *testing.T) {
+	t.Parallel()
+	first := serve(t, t.TempDir())
+	port := first.url[strings.LastIndex(first.url, ":")+1:]
+	second := launch(t, "--data-dir", t.TempDir(), "--secure-port", port)
+	if code, _ := second.wait(atOnce); code == 0 {
+		t.Error("exit code 0")
+	}
+	oneLine(t, second.stderr.String(), port, "in use")
+}
+
+func TestSignals(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		for _, state := range []string{"idle", "with a watch", "with work under way"} {
+			t.Run(fmt.Sprintf("%s %s", s, state), func(t *testing.T) {
+				t.Parallel()
+				p := serve(t, t.TempDir())
+				prefixes := p.client().IpamV1alpha1().Prefixes("default")
+				switch state {
+				case "with a watch":
+					watcher, err := prefixes.Watch(t.Context(), metav1.ListOptions{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer watcher.Stop()
+				case "with work under way":
+					if _, err := prefixes.Create(t.Context(), root(), metav1.CreateOptions{}); err != nil {
+						t.Fatal(err)
+					}
+					for i := range 20 {
+						if _, err := prefixes.Create(t.Context(), child(i), metav1.CreateOptions{}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				p.signal(s)
+				code, took := p.wait(atOnce)
+				if code != 0 {
+					t.Errorf("exit code %d", code)
+				}
+				t.Logf("ended after %v", took.Round(time.Millisecond))
+				if stderr := p.stderr.String(); state != "with work under way" && stderr != "" {
+					t.Errorf("standard error: %.3000s", stderr)
+				}
+			})
+		}
+	}
+
+	t.Run("before it is ready", func(t *testing.T) {
+		t.Parallel()
+		for _, delay := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond} {
+			p := launch(t, "--data-dir", t.TempDir(), "--secure-port", "0")
+			time.Sleep(delay)
+			p.signal(syscall.SIGTERM)
+			code, took := p.wait(atOnce)
+			t.Logf("%v after its start: exit code %d after %v: %.300s", delay, code, took.Round(time.Millisecond), p.stderr.String())
+		}
+	})
+}
+
+func root() *v1alpha1.Prefix {
+	return &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: "root"}, Spec: v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"}}
+}
+
+func child(i int) *v1alpha1.Prefix {
+	return &v1alpha1.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("child-%d", i)},
+		Spec:       v1alpha1.PrefixSpec{PrefixLength: 28, ParentRef: &v1alpha1.LocalObjectReference{Name: "root"}},
 	}
 }
 
-func TestFlags(t *testing.T) {
-	for _, tt := range []struct {
-		args []string
-		ok   bool
-		want string
-	}{
-		{[]string{"--version"}, true, "ipam-standalone version v"},
-		{[]string{"--help"}, true, "--data-dir"},
-		{[]string{"--no-such-flag"}, false, "unknown flag: --no-such-flag"},
-		{[]string{"--controllers", "no-such"}, false, `unknown controller "no-such"`},
-		{[]string{"--strategy", "Scatter"}, false, `unknown strategy "Scatter"`},
-		{[]string{"argument"}, false, `unknown command "argument"`},
-	} {
-		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
-			command := exec.Command(binary, tt.args...)
-			command.Dir = t.TempDir()
-			output, err := command.CombinedOutput()
-			if (err == nil) != tt.ok || !strings.Contains(string(output), tt.want) {
-				t.Errorf("%v: %.500s", err, output)
-			}
-			if entries, err := os.ReadDir(command.Dir); err != nil || len(entries) > 0 {
-				t.Errorf("it left %v, %v", entries, err)
-			}
-		})
-	}
-}
-
-// TestKillInTheMidstOfCreates kills the process while 32 creators make 1,000 children, and looks
-// after a restart for everything that was acknowledged.
-func TestKillInTheMidstOfCreates(t *testing.T) {
-	const children, creators = 1000, 32
+// TestKill kills the program in the middle of 1,000 creates by 32 creators, starts it again, and
+// kills it again in the middle of what is left to do.
+func TestKill(t *testing.T) {
 	dir := t.TempDir()
-	p := startProcess(t, dir)
-	client := p.client(t).Prefixes("default")
-	if _, err := client.Create(t.Context(), &v1alpha1.Prefix{
-		ObjectMeta: metav1.ObjectMeta{Name: "root"}, Spec: v1alpha1.PrefixSpec{Prefix: "10.0.0.0/16"},
-	}, metav1.CreateOptions{}); err != nil {
+	const (
+		children = 1000
+		creators = 32
+	)
+	p := serve(t, dir)
+	client := p.client()
+	if _, err := client.IpamV1alpha1().Prefixes("default").Create(t.Context(), root(), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 
-	child := func(n int) *v1alpha1.Prefix {
-		return &v1alpha1.Prefix{
-			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("child-%d", n)},
-			Spec:       v1alpha1.PrefixSpec{PrefixLength: 28, ParentRef: &v1alpha1.LocalObjectReference{Name: "root"}},
-		}
-	}
-	var mu sync.Mutex
-	acknowledged := map[string]types.UID{}
-	var wg sync.WaitGroup
-	work := make(chan int)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+	var (
+		next, created atomic.Int32
+		mu            sync.Mutex
+		acknowledged  = map[string]types.UID{}
+		wg            sync.WaitGroup
+	)
 	for range creators {
 		wg.Go(func() {
-			for n := range work {
-				created, err := client.Create(ctx, child(n), metav1.CreateOptions{})
+			for i := int(next.Add(1)); i <= children; i = int(next.Add(1)) {
+				c, err := client.IpamV1alpha1().Prefixes("default").Create(t.Context(), child(i), metav1.CreateOptions{})
 				if err != nil {
-					continue
+					return
 				}
 				mu.Lock()
-				acknowledged[created.Name] = created.UID
-				enough := len(acknowledged) == children/2
+				acknowledged[c.Name] = c.UID
 				mu.Unlock()
-				if enough {
-					_ = p.Process.Kill()
+				if created.Add(1) == children/2 {
+					p.signal(syscall.SIGKILL)
 				}
 			}
 		})
 	}
-	for n := range children {
-		work <- n
-	}
-	close(work)
 	wg.Wait()
-	_ = p.wait(t)
+	p.wait(atOnce)
 	if len(acknowledged) < children/2 || len(acknowledged) == children {
-		t.Fatalf("%d of %d were acknowledged, so it was not killed in the midst", len(acknowledged), children)
+		t.Fatalf("%d of %d were created: the kill was not in the middle", len(acknowledged), children)
 	}
-
-	p = startProcess(t, dir)
-	client = p.client(t).Prefixes("default")
-	for name, uid := range acknowledged {
-		prefix, err := client.Get(t.Context(), name, metav1.GetOptions{})
-		if err != nil || prefix.UID != uid {
-			t.Fatalf("%s was acknowledged, and now is %v", name, err)
-		}
-	}
-	for n := range children {
-		if _, err := client.Create(t.Context(), child(n), metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	allocated := map[string]string{}
+	check := func(p *process) {
+		t.Helper()
+		list, err := p.client().IpamV1alpha1().Prefixes("default").List(t.Context(), metav1.ListOptions{})
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	var list *v1alpha1.PrefixList
-	eventually(t, "every child is allocated", func() (err error) {
-		if list, err = client.List(t.Context(), metav1.ListOptions{FieldSelector: v1alpha1.FieldPhase + "=Allocated," + v1alpha1.FieldParentRefName + "=root"}); err != nil {
-			return err
+		found := map[string]types.UID{}
+		done := 0
+		for _, c := range list.Items {
+			found[c.Name] = c.UID
+			if c.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+				continue
+			}
+			done++
+			// What was allocated once stays.
+			if before, ok := allocated[c.Name]; ok && before != c.Spec.Prefix {
+				t.Errorf("%s was %s and is %s", c.Name, before, c.Spec.Prefix)
+			}
+			allocated[c.Name] = c.Spec.Prefix
 		}
-		if len(list.Items) != children {
-			return fmt.Errorf("%d are", len(list.Items))
-		}
-		return nil
-	})
-	var prefixes []netip.Prefix
-	for _, p := range list.Items {
-		prefixes = append(prefixes, netip.MustParsePrefix(p.Spec.Prefix))
-	}
-	slices.SortFunc(prefixes, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
-	for i, prefix := range prefixes {
-		if !netip.MustParsePrefix("10.0.0.0/16").Contains(prefix.Addr()) || prefix.Bits() != 28 {
-			t.Errorf("%s is not what was asked for", prefix)
-		}
-		if i > 0 && prefix.Overlaps(prefixes[i-1]) {
-			t.Errorf("%s overlaps %s", prefix, prefixes[i-1])
+		t.Logf("%d of %d Prefixes are Allocated after the start", done, len(list.Items))
+		for name, uid := range acknowledged {
+			if found[name] != uid {
+				t.Errorf("%s was acknowledged with uid %s, there is %q", name, uid, found[name])
+			}
 		}
 	}
-	allocations, err := p.client(t).PrefixAllocations("default").List(t.Context(), metav1.ListOptions{})
-	if err != nil || len(allocations.Items) != children {
-		t.Errorf("%d PrefixAllocations of %d children, %v", len(allocations.Items), children, err)
-	}
-	root, err := client.Get(t.Context(), "root", metav1.GetOptions{})
-	if err != nil || root.Status.Usage == nil || root.Status.Usage.Allocations != children {
-		t.Errorf("usage of root: %+v, %v", root.Status.Usage, err)
-	}
-}
 
-// TestPrivate looks at what others on the machine could reach.
-func TestPrivate(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	p := startProcess(t, dir)
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := entry.Info()
-		if err == nil && path == dir && info.Mode().Perm() != 0o700 {
-			t.Errorf("%s has mode %v", path, info.Mode())
+	p = serve(t, dir)
+	check(p)
+	prefixes := p.client().IpamV1alpha1().Prefixes("default")
+	eventually(t, "some more Allocated", func() error {
+		list, err := prefixes.List(t.Context(), metav1.ListOptions{FieldSelector: "status.phase=Allocated"})
+		if err == nil && len(list.Items) < len(allocated)+50 {
+			err = fmt.Errorf("%d are, %d were", len(list.Items), len(allocated))
 		}
 		return err
 	})
-	if err != nil {
-		t.Error(err)
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", p.kubeconfig)
-	if err != nil {
+	p.signal(syscall.SIGKILL)
+	p.wait(atOnce)
+
+	p = serve(t, dir)
+	check(p)
+	began := time.Now()
+	eventually(t, "every child Allocated", func() error { return checkNamespace(t, p.client(), "default") })
+	t.Logf("every child was Allocated %v after the second start", time.Since(began).Round(time.Millisecond))
+	check(p)
+
+	// It works like any other.
+	if _, err := p.client().IpamV1alpha1().Prefixes("default").Create(t.Context(), child(children+1), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	config.CertData, config.KeyData = nil, nil
-	anonymous, err := versioned.NewForConfig(config)
-	if err != nil {
+	eventually(t, "one more", func() error { return checkNamespace(t, p.client(), "default") })
+}
+
+func TestVersionAndHelp(t *testing.T) {
+	t.Parallel()
+	output := func(args ...string) string {
+		t.Helper()
+		p := launch(t, args...)
+		if code, _ := p.wait(atOnce); code != 0 {
+			t.Errorf("%q: exit code %d", args, code)
+		}
+		if stderr := p.stderr.String(); stderr != "" {
+			t.Errorf("%q: standard error: %.3000s", args, stderr)
+		}
+		var lines []string
+		for line := range p.lines {
+			lines = append(lines, line)
+		}
+		return strings.Join(lines, "\n")
+	}
+	if version := output("--version"); !regexp.MustCompile(`^ipam-standalone version v\S+$`).MatchString(version) {
+		t.Errorf("version is %q", version)
+	}
+	help := output("--help")
+	for _, word := range []string{"ipam-standalone", "--data-dir", "--secure-port", "7443", ".ipam", "--samples", "--controllers", "--strategy", "Pack", "Spread"} {
+		if !strings.Contains(help, word) {
+			t.Errorf("help lacks %q", word)
+		}
+	}
+}
+
+func TestBadFlags(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("kind: Nonsense\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := anonymous.IpamV1alpha1().Prefixes("default").List(t.Context(), metav1.ListOptions{}); !apierrors.IsUnauthorized(err) {
-		t.Errorf("without a certificate: %v, want 401", err)
+	for _, tt := range []struct {
+		args  []string
+		words []string
+	}{
+		{[]string{"--no-such-flag"}, []string{"--no-such-flag"}},
+		{[]string{"argument"}, []string{"argument"}},
+		{[]string{"--secure-port", "http"}, []string{"secure-port", "http"}},
+		{[]string{"--secure-port", "70000"}, []string{"70000"}},
+		{[]string{"--secure-port", "-1"}, []string{"-1"}},
+		{[]string{"--controllers", "network"}, []string{"network", "prefix", "scheduler"}},
+		{[]string{"--strategy", "Random"}, []string{"Random", "Pack", "Spread"}},
+		{[]string{"--data-dir", file}, []string{file}},
+		{[]string{"--data-dir", ""}, []string{"empty"}},
+		{[]string{"--samples", file + ".yaml"}, []string{file + ".yaml"}},
+		{[]string{"--samples", file}, []string{file}},
+	} {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			t.Parallel()
+			args := tt.args
+			for _, defaults := range [][]string{{"--data-dir", filepath.Join(t.TempDir(), "data")}, {"--secure-port", "0"}} {
+				if !slices.Contains(args, defaults[0]) {
+					args = append(args, defaults...)
+				}
+			}
+			p := launch(t, args...)
+			if code, _ := p.wait(atOnce); code == 0 {
+				t.Error("exit code 0")
+			}
+			oneLine(t, p.stderr.String(), tt.words...)
+		})
 	}
 }

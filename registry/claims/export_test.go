@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"io"
+	"os"
+	"sync"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/kubernetes"
+	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc/grpclog"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/etcd3/testserver"
+	"k8s.io/klog/v2"
+)
+
+// What the tests need that put claims together with the storages of the kinds, which import this
+// package.
+
+// MaxTxnOps is maxTxnOps.
+const MaxTxnOps = maxTxnOps
+
+// RunEtcd is runEtcd.
+var RunEtcd = runEtcd
+
+// WrapKV puts something between the stores and etcd.
+func (g *RESTOptionsGetter) WrapKV(wrap func(clientv3.KV) clientv3.KV) { g.wrapKV = wrap }
+
+// WrapCache puts something before the watch cache that parents are looked up in.
+func (c *Claims) WrapCache(wrap func(storage.Interface) storage.Interface) {
+	c.prefixes.cached = wrap(c.prefixes.cached)
+}
+
+func TestMain(m *testing.M) {
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
+	// It reports every connection to an etcd that a test has ended.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	os.Exit(m.Run())
+}
+
+// starting keeps others from the ports that an etcd is about to use.
+var starting sync.Mutex
+
+// runEtcd returns a client of an etcd that lives as long as the test.
+func runEtcd(t testing.TB, configure ...func(*embed.Config)) *kubernetes.Client {
+	t.Helper()
+	starting.Lock()
+	defer starting.Unlock()
+	config := testserver.NewTestConfig(t)
+	for _, c := range configure {
+		c(config)
+	}
+	client := testserver.RunEtcd(t, config)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}

@@ -1,0 +1,650 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims_test
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	prefixstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix/storage"
+	prefixallocationstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation/storage"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/kubernetes"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/generic"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
+	"k8s.io/apiserver/pkg/storage/value"
+	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
+	"k8s.io/apiserver/pkg/storage/value/encrypt/secretbox"
+)
+
+var (
+	scheme = newScheme()
+	codec  = serializer.NewCodecFactory(scheme).LegacyCodec(schema.GroupVersion(v1alpha1.GroupVersion))
+)
+
+func newScheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	install.Install(scheme)
+	return scheme
+}
+
+// variant is a way to run a server.
+type variant struct{ cached, encrypted bool }
+
+func (v variant) String() string {
+	name := "no watch cache"
+	if v.cached {
+		name = "watch cache"
+	}
+	if v.encrypted {
+		name += ", encrypted"
+	}
+	return name
+}
+
+var (
+	variants = []variant{{}, {cached: true}, {encrypted: true}, {cached: true, encrypted: true}}
+	// fewVariants have everything, for tests with many cases.
+	fewVariants = []variant{{}, {cached: true, encrypted: true}}
+)
+
+// server is the storage of an API server on an etcd.
+type server struct {
+	etcd        *kubernetes.Client
+	prefix      string
+	transformer value.Transformer
+
+	claims      *claims.Claims
+	prefixes    *prefixstorage.Storage
+	allocations *prefixallocationstorage.Storage
+	tamper      *tamper
+}
+
+var etcdPrefixes atomic.Int64
+
+// newServer returns a server with a store of its own.
+func newServer(t testing.TB, etcd *kubernetes.Client, v variant) *server {
+	t.Helper()
+	return newServerAt(t, etcd, v, fmt.Sprintf("/registry/test-%d", etcdPrefixes.Add(1)))
+}
+
+// newServerAt returns a server with a store that others may have too.
+func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, prefix string) *server {
+	t.Helper()
+	s := &server{etcd: etcd, prefix: prefix, transformer: identity.NewEncryptCheckTransformer(), tamper: &tamper{}}
+	if v.encrypted {
+		s.transformer = value.NewPrefixTransformers(errors.New("not encrypted"), value.PrefixTransformer{
+			Prefix:      []byte("k8s:enc:secretbox:v1:key:"),
+			Transformer: secretbox.NewSecretboxTransformer([32]byte([]byte("the key of a test has 32 bytes.."))),
+		})
+	}
+	config := storagebackend.NewDefaultConfig(prefix, codec)
+	config.Transport.ServerList = etcd.Endpoints()
+	config.Transformer = s.transformer
+	config.CompactionInterval = 0
+	getter := claims.NewRESTOptionsGetter(restOptions{config, v.cached})
+	getter.WrapKV(func(kv clientv3.KV) clientv3.KV { return &tamperKV{kv, s.tamper} })
+
+	var err error
+	if s.prefixes, err = prefixstorage.New(scheme, getter); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.prefixes.Prefix.Destroy)
+	if s.allocations, err = prefixallocationstorage.New(scheme, getter, s.prefixes.Prefix.FamilyOf); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.allocations.PrefixAllocation.Destroy)
+	s.claims = getter.Claims()
+	return s
+}
+
+// restOptions are like those of the generic API server.
+type restOptions struct {
+	config *storagebackend.Config
+	cached bool
+}
+
+func (o restOptions) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
+	options := generic.RESTOptions{
+		StorageConfig:           o.config.ForResource(resource),
+		Decorator:               generic.UndecoratedStorage,
+		EnableGarbageCollection: true,
+		DeleteCollectionWorkers: 1,
+		ResourcePrefix:          resource.Group + "/" + resource.Resource,
+	}
+	if o.cached {
+		options.Decorator = genericregistry.StorageWithCacher()
+	}
+	return options, nil
+}
+
+// tamper changes what goes to etcd.
+type tamper struct {
+	mu sync.Mutex
+	// without are the compares to take out.
+	without func(txn, clientv3.Cmp) bool
+	// before is called before the next transaction that writes an object.
+	before map[string]func()
+	// txns counts the transactions.
+	txns int
+}
+
+// txn is what a transaction is about.
+type txn struct {
+	compares             []clientv3.Cmp
+	successes, otherwise []clientv3.Op
+}
+
+// key is the key of the object that is written.
+func (t txn) key() string {
+	if len(t.successes) == 0 {
+		return ""
+	}
+	return string(t.successes[0].KeyBytes())
+}
+
+// beforeWriteOf has something happen right before the next write or removal of an object, when
+// everything about it has been decided.
+func (t *tamper) beforeWriteOf(key string, happens func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.before == nil {
+		t.before = map[string]func(){}
+	}
+	t.before[key] = happens
+}
+
+// waiting are the objects whose write has not come yet.
+func (t *tamper) waiting() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var keys []string
+	for key := range t.before {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+func (t *tamper) take(without func(txn, clientv3.Cmp) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.without = without
+}
+
+func (t *tamper) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.txns
+}
+
+type tamperKV struct {
+	clientv3.KV
+	tamper *tamper
+}
+
+func (k *tamperKV) Txn(ctx context.Context) clientv3.Txn {
+	return &tamperTxn{ctx: ctx, kv: k.KV, tamper: k.tamper}
+}
+
+type tamperTxn struct {
+	txn
+	ctx    context.Context
+	kv     clientv3.KV
+	tamper *tamper
+}
+
+func (t *tamperTxn) If(compares ...clientv3.Cmp) clientv3.Txn {
+	t.compares = compares
+	return t
+}
+
+func (t *tamperTxn) Then(ops ...clientv3.Op) clientv3.Txn {
+	t.successes = ops
+	return t
+}
+
+func (t *tamperTxn) Else(ops ...clientv3.Op) clientv3.Txn {
+	t.otherwise = ops
+	return t
+}
+
+func (t *tamperTxn) Commit() (*clientv3.TxnResponse, error) {
+	t.tamper.mu.Lock()
+	t.tamper.txns++
+	happens := t.tamper.before[t.key()]
+	delete(t.tamper.before, t.key())
+	compares := t.compares
+	if t.tamper.without != nil {
+		compares = slices.DeleteFunc(slices.Clone(compares), func(c clientv3.Cmp) bool { return t.tamper.without(t.txn, c) })
+	}
+	t.tamper.mu.Unlock()
+	if happens != nil {
+		happens()
+	}
+	return t.kv.Txn(t.ctx).If(compares...).Then(t.successes...).Else(t.otherwise...).Commit()
+}
+
+// Keys are written down here once more: what the tests compare with should not come from what they
+// test.
+
+func (s *server) prefixKey(namespace, name string) string {
+	return s.prefix + "/ipam.ironcore.dev/prefixes/" + namespace + "/" + name
+}
+
+func (s *server) allocationKey(namespace, name string) string {
+	return s.prefix + "/ipam.ironcore.dev/prefixallocations/" + namespace + "/" + name
+}
+
+func (s *server) claimKey(parent types.UID, prefix netip.Prefix) string {
+	return fmt.Sprintf("%s/claims/%s/%s/%03d", s.prefix, parent, hex.EncodeToString(prefix.Addr().AsSlice()), prefix.Bits())
+}
+
+// revisions are the keys there are, with the revisions of their last changes.
+func (s *server) revisions(t testing.TB) map[string]int64 {
+	t.Helper()
+	response, err := s.etcd.KV.Get(t.Context(), s.prefix+"/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	revisions := map[string]int64{}
+	for _, kv := range response.Kvs {
+		revisions[string(kv.Key)] = kv.ModRevision
+	}
+	return revisions
+}
+
+// revision is that of all of etcd: every write moves it.
+func (s *server) revision(t testing.TB) int64 {
+	t.Helper()
+	response, err := s.etcd.KV.Get(t.Context(), "/nothing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.Header.Revision
+}
+
+// clear removes everything.
+func (s *server) clear(t testing.TB) {
+	t.Helper()
+	if _, err := s.etcd.KV.Delete(t.Context(), s.prefix+"/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// storedClaim is the value of a claim.
+type storedClaim struct {
+	Holders []storedHolder `json:"holders"`
+}
+
+type storedHolder struct {
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	UID       types.UID `json:"uid"`
+	Owner     any       `json:"owner,omitempty"`
+}
+
+// violations reads every key at one revision and tells what must never be. It is as naive as can be.
+func (s *server) violations(t testing.TB) []string {
+	t.Helper()
+	response, err := s.etcd.KV.Get(t.Context(), s.prefix+"/", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	report := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+
+	prefixes := map[string]*ipam.Prefix{}
+	var allocations []*ipam.PrefixAllocation
+	stored := map[string]storedClaim{}
+	for _, kv := range response.Kvs {
+		key := string(kv.Key)
+		if strings.HasPrefix(key, s.prefix+"/claims/") {
+			var c storedClaim
+			if err := json.Unmarshal(kv.Value, &c); err != nil {
+				t.Fatalf("%s: %v", key, err)
+			}
+			stored[key] = c
+			continue
+		}
+		data, _, err := s.transformer.TransformFromStorage(t.Context(), kv.Value, value.DefaultContext(kv.Key))
+		if err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+		obj, err := runtime.Decode(codec, data)
+		if err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+		switch obj := obj.(type) {
+		case *ipam.Prefix:
+			if key != s.prefixKey(obj.Namespace, obj.Name) {
+				report("%s is the key of Prefix %s/%s", key, obj.Namespace, obj.Name)
+			}
+			prefixes[obj.Namespace+"/"+obj.Name] = obj
+		case *ipam.PrefixAllocation:
+			if key != s.allocationKey(obj.Namespace, obj.Name) {
+				report("%s is the key of PrefixAllocation %s/%s", key, obj.Namespace, obj.Name)
+			}
+			if obj.Status.Phase == ipam.PrefixAllocationPhaseAllocated {
+				allocations = append(allocations, obj)
+			}
+		}
+	}
+
+	claimed := map[string]types.UID{}
+	for i, a := range allocations {
+		prefix := netip.MustParsePrefix(a.Status.Prefix)
+		parent := prefixes[a.Namespace+"/"+a.Spec.PrefixRef.Name]
+		if parent == nil {
+			report("parent missing: %s of %s/%s", a.Status.Prefix, a.Namespace, a.Name)
+			continue
+		}
+		whole := netip.MustParsePrefix(parent.Spec.Prefix)
+		if parent.Status.Phase != ipam.PrefixPhaseAllocated || !whole.Overlaps(prefix) || whole.Bits() >= prefix.Bits() {
+			report("outside: %s of %s/%s is not in %s", prefix, a.Namespace, a.Name, whole)
+		}
+		for _, b := range allocations[:i] {
+			if b.Namespace == a.Namespace && b.Spec.PrefixRef.Name == a.Spec.PrefixRef.Name && netip.MustParsePrefix(b.Status.Prefix).Overlaps(prefix) {
+				report("overlap: %s of %s and %s of %s", prefix, a.Name, b.Status.Prefix, b.Name)
+			}
+		}
+		key := s.claimKey(parent.UID, prefix)
+		claimed[key] = a.UID
+		if c, ok := stored[key]; !ok {
+			report("missing claim: %s of %s/%s", prefix, a.Namespace, a.Name)
+		} else if !slices.ContainsFunc(c.Holders, func(h storedHolder) bool {
+			return h.UID == a.UID && h.Name == a.Name && h.Namespace == a.Namespace
+		}) {
+			report("missing holder: %s/%s is not in %s", a.Namespace, a.Name, key)
+		}
+	}
+	for key, c := range stored {
+		if len(c.Holders) != 1 {
+			report("%d holders: %s", len(c.Holders), key)
+		}
+		for _, h := range c.Holders {
+			if claimed[key] != h.UID {
+				report("orphan claim: %s of %s/%s", key, h.Namespace, h.Name)
+			}
+		}
+	}
+	for _, child := range prefixes {
+		if child.Status.Phase != ipam.PrefixPhaseAllocated || child.Spec.IsRoot() {
+			continue
+		}
+		if !slices.ContainsFunc(allocations, func(a *ipam.PrefixAllocation) bool {
+			owner := metav1.GetControllerOf(a)
+			return owner != nil && owner.UID == child.UID && a.Namespace == child.Namespace &&
+				a.Spec.PrefixRef.Name == child.Spec.ParentRef.Name && a.Status.Prefix == child.Spec.Prefix
+		}) {
+			report("child without allocation: %s/%s stands on %s", child.Namespace, child.Name, child.Spec.Prefix)
+		}
+	}
+	slices.Sort(found)
+
+	// The auditor has to be of the same opinion.
+	differences, err := s.claims.Audit(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if (len(found) > 0) != (len(differences) > 0) {
+		t.Errorf("the auditor finds %+v, the test %v", differences, found)
+	}
+	return found
+}
+
+// check fails the test if anything is what it must never be.
+func (s *server) check(t testing.TB) {
+	t.Helper()
+	for _, v := range s.violations(t) {
+		t.Error(v)
+	}
+}
+
+// refused checks that a write is refused and changes nothing.
+func (s *server) refused(t testing.TB, write func() error, reason metav1.StatusReason, words ...string) *apierrors.StatusError {
+	t.Helper()
+	before := s.revision(t)
+	err := write()
+	if after := s.revision(t); after != before {
+		t.Errorf("something was written: etcd went from revision %d to %d", before, after)
+	}
+	var status *apierrors.StatusError
+	switch {
+	case err == nil:
+		t.Fatalf("it was not refused, want %s", reason)
+	case !errors.As(err, &status):
+		t.Fatalf("not the answer of an API: %v", err)
+	case status.ErrStatus.Reason != reason:
+		t.Errorf("got %d %s: %v, want %s", status.ErrStatus.Code, status.ErrStatus.Reason, err, reason)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not tell %q", err, word)
+		}
+	}
+	return status
+}
+
+var namespaces atomic.Int64
+
+// newNamespace returns the context of a namespace that nobody else uses, with its name.
+func newNamespace(t testing.TB) (context.Context, string) {
+	name := fmt.Sprintf("ns-%d", namespaces.Add(1))
+	return genericapirequest.WithNamespace(t.Context(), name), name
+}
+
+func withNamespace(ctx context.Context, name string) context.Context {
+	return genericapirequest.WithNamespace(ctx, name)
+}
+
+func namespaceOf(ctx context.Context) string { return genericapirequest.NamespaceValue(ctx) }
+
+// must returns what was written.
+func must[T any](t testing.TB) func(T, error) T {
+	return func(obj T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return obj
+	}
+}
+
+// createPrefix creates a Prefix, which is Pending.
+func (s *server) createPrefix(ctx context.Context, name string, spec ipam.PrefixSpec) (*ipam.Prefix, error) {
+	obj, err := s.prefixes.Prefix.Create(ctx, &ipam.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return obj.(*ipam.Prefix), nil
+}
+
+// root creates a root that is Allocated.
+func (s *server) root(t testing.TB, ctx context.Context, name, prefix string) *ipam.Prefix {
+	t.Helper()
+	must[*ipam.Prefix](t)(s.createPrefix(ctx, name, ipam.PrefixSpec{IPFamily: familyOf(prefix), Prefix: prefix}))
+	return must[*ipam.Prefix](t)(s.updatePrefixStatus(ctx, name, func(p *ipam.Prefix) { p.Status.Phase = ipam.PrefixPhaseAllocated }))
+}
+
+// child creates a child that is Pending.
+func (s *server) child(t testing.TB, ctx context.Context, name, parent string, length int32) *ipam.Prefix {
+	t.Helper()
+	return must[*ipam.Prefix](t)(s.createPrefix(ctx, name, ipam.PrefixSpec{IPFamily: ipam.IPv4, PrefixLength: length, ParentRef: &ipam.LocalObjectReference{Name: parent}}))
+}
+
+func familyOf(prefix string) ipam.IPFamily {
+	if strings.Contains(prefix, ":") {
+		return ipam.IPv6
+	}
+	return ipam.IPv4
+}
+
+// updateOf is an update that changes an object.
+func updateOf[T runtime.Object](change func(T)) rest.UpdatedObjectInfo {
+	return rest.DefaultUpdatedObjectInfo(nil, func(_ context.Context, _, old runtime.Object) (runtime.Object, error) {
+		obj := old.DeepCopyObject().(T)
+		change(obj)
+		return obj, nil
+	})
+}
+
+type updater interface {
+	Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error)
+}
+
+func update[T runtime.Object](ctx context.Context, to updater, name string, change func(T)) (T, error) {
+	obj, _, err := to.Update(ctx, name, updateOf(change), rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return obj.(T), nil
+}
+
+func (s *server) updatePrefix(ctx context.Context, name string, change func(*ipam.Prefix)) (*ipam.Prefix, error) {
+	return update(ctx, s.prefixes.Prefix, name, change)
+}
+
+func (s *server) updatePrefixStatus(ctx context.Context, name string, change func(*ipam.Prefix)) (*ipam.Prefix, error) {
+	return update(ctx, s.prefixes.Status, name, change)
+}
+
+func (s *server) updateAllocation(ctx context.Context, name string, change func(*ipam.PrefixAllocation)) (*ipam.PrefixAllocation, error) {
+	return update(ctx, s.allocations.PrefixAllocation, name, change)
+}
+
+func (s *server) updateAllocationStatus(ctx context.Context, name string, change func(*ipam.PrefixAllocation)) (*ipam.PrefixAllocation, error) {
+	return update(ctx, s.allocations.Status, name, change)
+}
+
+// request creates an allocation that is Pending. owner is the child that it is for, or nil.
+func (s *server) request(t testing.TB, ctx context.Context, name string, owner *ipam.Prefix, spec ipam.PrefixAllocationSpec) *ipam.PrefixAllocation {
+	t.Helper()
+	allocation := &ipam.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
+	if owner != nil {
+		allocation.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, schema.GroupVersion(v1alpha1.GroupVersion).WithKind(ipam.PrefixKind))}
+	}
+	obj, err := s.allocations.PrefixAllocation.Create(ctx, allocation, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return obj.(*ipam.PrefixAllocation)
+}
+
+var anyParent = &metav1.LabelSelector{}
+
+// requestLength creates an allocation by length, from no parent in particular.
+func (s *server) requestLength(t testing.TB, ctx context.Context, name string, owner *ipam.Prefix, prefix string) *ipam.PrefixAllocation {
+	t.Helper()
+	return s.request(t, ctx, name, owner, ipam.PrefixAllocationSpec{
+		IPFamily: familyOf(prefix), PrefixLength: int32(netip.MustParsePrefix(prefix).Bits()), PrefixSelector: anyParent,
+	})
+}
+
+// bind allocates by the subresource.
+func (s *server) bind(ctx context.Context, name, parent, prefix string, uid types.UID) error {
+	_, err := s.allocations.Binding.Create(ctx, name, &ipam.PrefixAllocationBinding{
+		Prefix: prefix, PrefixRef: ipam.BindingReference{Name: parent, UID: uid},
+	}, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	return err
+}
+
+// allocate makes an allocation that is Allocated.
+func (s *server) allocate(t testing.TB, ctx context.Context, name string, owner *ipam.Prefix, parent, prefix string) *ipam.PrefixAllocation {
+	t.Helper()
+	s.requestLength(t, ctx, name, owner, prefix)
+	if err := s.bind(ctx, name, parent, prefix, ""); err != nil {
+		t.Fatal(err)
+	}
+	return s.getAllocation(t, ctx, name)
+}
+
+// complete completes a child by the subresource.
+func (s *server) complete(ctx context.Context, name, parent, prefix string, uid types.UID) error {
+	_, err := s.prefixes.Binding.Create(ctx, name, &ipam.PrefixBinding{
+		Prefix: prefix, ParentRef: ipam.BindingReference{Name: parent, UID: uid},
+	}, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	return err
+}
+
+// liveChild makes a child that is Allocated.
+func (s *server) liveChild(t testing.TB, ctx context.Context, name, parent, prefix string) *ipam.Prefix {
+	t.Helper()
+	child := s.child(t, ctx, name, parent, int32(netip.MustParsePrefix(prefix).Bits()))
+	s.allocate(t, ctx, name, child, parent, prefix)
+	if err := s.complete(ctx, name, parent, prefix, ""); err != nil {
+		t.Fatal(err)
+	}
+	return child
+}
+
+func (s *server) getPrefix(t testing.TB, ctx context.Context, name string) *ipam.Prefix {
+	t.Helper()
+	return must[runtime.Object](t)(s.prefixes.Prefix.Get(ctx, name, &metav1.GetOptions{})).(*ipam.Prefix)
+}
+
+func (s *server) getAllocation(t testing.TB, ctx context.Context, name string) *ipam.PrefixAllocation {
+	t.Helper()
+	return must[runtime.Object](t)(s.allocations.PrefixAllocation.Get(ctx, name, &metav1.GetOptions{})).(*ipam.PrefixAllocation)
+}
+
+func (s *server) deleteAllocation(ctx context.Context, name string) error {
+	_, _, err := s.allocations.PrefixAllocation.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+	return err
+}
+
+func (s *server) deletePrefix(ctx context.Context, name string) error {
+	_, _, err := s.prefixes.Prefix.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+	return err
+}
+
+// letGo takes the finalizers off a Prefix.
+func (s *server) letGo(ctx context.Context, name string) error {
+	_, err := s.updatePrefix(ctx, name, func(p *ipam.Prefix) { p.Finalizers = nil })
+	return err
+}
+
+// end deletes a Prefix for good.
+func (s *server) end(ctx context.Context, name string) error {
+	if err := s.deletePrefix(ctx, name); err != nil {
+		return err
+	}
+	return s.letGo(ctx, name)
+}
+
+// rawPrefixes and rawAllocations are what is below the registry.
+
+func (s *server) rawPrefixes() storage.Interface { return s.prefixes.Prefix.Storage.Storage }
+
+func (s *server) rawAllocations() storage.Interface {
+	return s.allocations.PrefixAllocation.Storage.Storage
+}
+
+func (s *server) rawKey(t testing.TB, ctx context.Context, store *genericregistry.Store, name string) string {
+	t.Helper()
+	return must[string](t)(store.KeyFunc(ctx, name))
+}

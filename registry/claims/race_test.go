@@ -1,0 +1,255 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// rounds is how often each of the five races is run: 300 times in all, or 10,000 times.
+func rounds() int {
+	if os.Getenv("IPAM_TEST_LONG") != "" {
+		return 2_000
+	}
+	return 60
+}
+
+// arena is two API servers on one store, the one with a watch cache and the other without.
+type arena struct {
+	*server
+	servers [2]*server
+	random  *rand.Rand
+}
+
+func newArena(t *testing.T, seed uint64) *arena {
+	t.Helper()
+	etcd := claims.RunEtcd(t)
+	cached := newServer(t, etcd, variant{cached: true})
+	plain := newServerAt(t, etcd, variant{}, cached.prefix)
+	return &arena{plain, [2]*server{cached, plain}, rand.New(rand.NewPCG(seed, 0))}
+}
+
+// run runs functions at the same time, each on one of the servers and after a little while that is
+// random, and returns what became of them.
+func (a *arena) run(writes ...func(*server) error) []error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(writes))
+	start := make(chan struct{})
+	for i, write := range writes {
+		s, wait := a.servers[a.random.IntN(2)], time.Duration(a.random.IntN(1500))*time.Microsecond
+		wg.Go(func() {
+			<-start
+			time.Sleep(wait)
+			errs[i] = write(s)
+		})
+	}
+	close(start)
+	wg.Wait()
+	return errs
+}
+
+// races runs one race again and again, and looks at the store after each.
+func (a *arena) races(t *testing.T, race func(t *testing.T, ctx context.Context)) {
+	t.Helper()
+	for n := range rounds() {
+		ctx, _ := newNamespace(t)
+		race(t, ctx)
+		a.check(t)
+		if t.Failed() {
+			t.Fatalf("in race %d", n)
+		}
+		if n%10 == 9 {
+			a.clear(t)
+		}
+	}
+}
+
+// refusal is how a race may be lost.
+func refusal(err error) bool { return apierrors.IsConflict(err) || apierrors.IsNotFound(err) }
+
+// TestRaceParentEnd has parents end while others bind from them. Either the parent stays, or it goes
+// and nothing is bound.
+func TestRaceParentEnd(t *testing.T) {
+	a := newArena(t, 1)
+	outcomes := map[bool]int{}
+	a.races(t, func(t *testing.T, ctx context.Context) {
+		const binders = 3
+		a.root(t, ctx, "parent", "10.0.0.0/16")
+		if err := a.letGo(ctx, "parent"); err != nil {
+			t.Fatal(err)
+		}
+		var writes []func(*server) error
+		for i := range binders {
+			name, prefix := fmt.Sprintf("a-%d", i), fmt.Sprintf("10.0.%d.0/24", i)
+			a.requestLength(t, ctx, name, nil, prefix)
+			writes = append(writes, func(s *server) error { return s.bind(ctx, name, "parent", prefix, "") })
+		}
+		errs := a.run(append(writes, func(s *server) error { return s.deletePrefix(ctx, "parent") })...)
+		bound := 0
+		for _, err := range errs[:binders] {
+			if err == nil {
+				bound++
+			} else if !apierrors.IsConflict(err) {
+				t.Errorf("bind: %v", err)
+			}
+		}
+		gone := errs[binders] == nil
+		if !gone && !apierrors.IsConflict(errs[binders]) {
+			t.Errorf("deletion: %v", errs[binders])
+		}
+		if gone == (bound > 0) || !gone && bound != binders {
+			t.Errorf("the parent is gone: %t, %d of %d are bound: %v", gone, bound, binders, errs)
+		}
+		outcomes[gone]++
+	})
+	t.Logf("the parent went %d times and stayed %d times", outcomes[true], outcomes[false])
+	checkBoth(t, outcomes)
+}
+
+// TestRaceParentRecreated has parents end and come back while somebody binds from the first one, by
+// uid.
+func TestRaceParentRecreated(t *testing.T) {
+	a := newArena(t, 2)
+	outcomes := map[bool]int{}
+	a.races(t, func(t *testing.T, ctx context.Context) {
+		parent := a.root(t, ctx, "parent", "10.0.0.0/16")
+		if err := a.letGo(ctx, "parent"); err != nil {
+			t.Fatal(err)
+		}
+		a.requestLength(t, ctx, "a", nil, "10.0.5.0/24")
+		errs := a.run(
+			func(s *server) error { return s.bind(ctx, "a", "parent", "10.0.5.0/24", parent.UID) },
+			func(s *server) error {
+				if err := s.deletePrefix(ctx, "parent"); err != nil {
+					return err
+				}
+				if _, err := s.createPrefix(ctx, "parent", ipam.PrefixSpec{IPFamily: ipam.IPv4, Prefix: "10.0.0.0/16"}); err != nil {
+					return fmt.Errorf("create: %w", err)
+				}
+				_, err := s.updatePrefixStatus(ctx, "parent", func(p *ipam.Prefix) { p.Status.Phase = ipam.PrefixPhaseAllocated })
+				return err
+			},
+		)
+		if (errs[0] == nil) == (errs[1] == nil) {
+			t.Errorf("bind: %v, recreation: %v", errs[0], errs[1])
+		}
+		for _, err := range errs {
+			if err != nil && !refusal(err) {
+				t.Error(err)
+			}
+		}
+		outcomes[errs[0] == nil]++
+	})
+	t.Logf("it was bound %d times, and the parent recreated %d times", outcomes[true], outcomes[false])
+	checkBoth(t, outcomes)
+}
+
+// TestRaceRelease has allocations deleted while their child completes. One of both is refused.
+func TestRaceRelease(t *testing.T) {
+	a := newArena(t, 3)
+	outcomes := map[bool]int{}
+	a.races(t, func(t *testing.T, ctx context.Context) {
+		a.root(t, ctx, "parent", "10.0.0.0/16")
+		child := a.child(t, ctx, "child", "parent", 24)
+		a.allocate(t, ctx, "a", child, "parent", "10.0.5.0/24")
+		errs := a.run(
+			func(s *server) error { return s.deleteAllocation(ctx, "a") },
+			func(s *server) error { return s.complete(ctx, "child", "parent", "10.0.5.0/24", "") },
+		)
+		if (errs[0] == nil) == (errs[1] == nil) {
+			t.Errorf("deletion: %v, completion: %v", errs[0], errs[1])
+		}
+		for _, err := range errs {
+			if err != nil && !apierrors.IsConflict(err) {
+				t.Error(err)
+			}
+		}
+		outcomes[errs[0] == nil]++
+	})
+	t.Logf("the allocation was deleted %d times, and the child completed %d times", outcomes[true], outcomes[false])
+	checkBoth(t, outcomes)
+}
+
+// TestRaceLiveChild has the allocation under a live child deleted while the child ends.
+func TestRaceLiveChild(t *testing.T) {
+	a := newArena(t, 4)
+	outcomes := map[bool]int{}
+	a.races(t, func(t *testing.T, ctx context.Context) {
+		a.root(t, ctx, "parent", "10.0.0.0/16")
+		a.liveChild(t, ctx, "child", "parent", "10.0.5.0/24")
+		if err := a.letGo(ctx, "child"); err != nil {
+			t.Fatal(err)
+		}
+		errs := a.run(
+			func(s *server) error { return s.deleteAllocation(ctx, "child") },
+			func(s *server) error { return s.deletePrefix(ctx, "child") },
+		)
+		if errs[1] != nil {
+			t.Errorf("deletion of the child: %v", errs[1])
+		}
+		if errs[0] != nil && !apierrors.IsConflict(errs[0]) {
+			t.Error(errs[0])
+		}
+		outcomes[errs[0] == nil]++
+	})
+	t.Logf("the allocation was deleted %d times and refused %d times", outcomes[true], outcomes[false])
+	checkBoth(t, outcomes)
+}
+
+// TestRaceBinds has several bind what overlaps. No two of them get it, and what is refused is so
+// because of somebody who has it.
+func TestRaceBinds(t *testing.T) {
+	a := newArena(t, 5)
+	whole := netip.MustParsePrefix("10.0.0.0/24")
+	a.races(t, func(t *testing.T, ctx context.Context) {
+		const binders = 5
+		a.root(t, ctx, "parent", whole.String())
+		var wanted []netip.Prefix
+		var writes []func(*server) error
+		for i := range binders {
+			// Few bits, so that they meet.
+			prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(a.random.IntN(256))}), 25+a.random.IntN(3)).Masked()
+			name := fmt.Sprintf("a-%d", i)
+			a.requestLength(t, ctx, name, nil, prefix.String())
+			wanted = append(wanted, prefix)
+			writes = append(writes, func(s *server) error { return s.bind(ctx, name, "parent", prefix.String(), "") })
+		}
+		errs := a.run(writes...)
+		for i, err := range errs {
+			rivals := 0
+			for j := range errs {
+				if i != j && errs[j] == nil && wanted[i].Overlaps(wanted[j]) {
+					rivals++
+				}
+			}
+			switch {
+			case err == nil && rivals > 0:
+				t.Errorf("%s was given away twice", wanted[i])
+			case err != nil && !apierrors.IsConflict(err):
+				t.Errorf("bind: %v", err)
+			case err != nil && rivals == 0:
+				t.Errorf("%s was refused, but nobody has it: %v", wanted[i], err)
+			}
+		}
+	})
+}
+
+// checkBoth checks that there was a race at all.
+func checkBoth(t *testing.T, outcomes map[bool]int) {
+	t.Helper()
+	if least := rounds() / 30; outcomes[true] < least || outcomes[false] < least {
+		t.Errorf("got %v: that is hardly a race", outcomes)
+	}
+}

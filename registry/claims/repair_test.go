@@ -1,0 +1,241 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims_test
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// ground is a store that is written to past the server: what a server without claims does.
+type ground struct {
+	testing.TB
+	*server
+}
+
+func (g *ground) put(key, value string) {
+	g.Helper()
+	if _, err := g.etcd.KV.Put(g.Context(), key, value); err != nil {
+		g.Fatal(err)
+	}
+}
+
+func (g *ground) delete(key string) {
+	g.Helper()
+	if _, err := g.etcd.KV.Delete(g.Context(), key); err != nil {
+		g.Fatal(err)
+	}
+}
+
+func (g *ground) putObject(key string, obj runtime.Object) {
+	g.Helper()
+	g.put(key, string(must[[]byte](g)(runtime.Encode(codec, obj))))
+}
+
+// putRoot stores the Prefix root.
+func (g *ground) putRoot(uid types.UID) {
+	g.Helper()
+	g.putObject(g.prefixKey("ns", "root"), &ipam.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "root", UID: uid},
+		Spec:       ipam.PrefixSpec{IPFamily: ipam.IPv4, Prefix: "10.0.0.0/24"},
+		Status:     ipam.PrefixStatus{Phase: ipam.PrefixPhaseAllocated},
+	})
+}
+
+// putAllocation stores an allocation of root, whose uid is its name.
+func (g *ground) putAllocation(name, prefix string) {
+	g.Helper()
+	g.putObject(g.allocationKey("ns", name), &ipam.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name)},
+		Spec:       ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, Prefix: prefix, PrefixRef: &ipam.LocalObjectReference{Name: "root"}},
+		Status:     ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhaseAllocated, Prefix: prefix},
+	})
+}
+
+func (g *ground) keyOf(parent types.UID, prefix string) string {
+	return g.claimKey(parent, netip.MustParsePrefix(prefix))
+}
+
+// putClaim stores a claim to a prefix of root.
+func (g *ground) putClaim(prefix string, holders ...string) {
+	g.Helper()
+	c := storedClaim{}
+	for _, name := range holders {
+		c.Holders = append(c.Holders, storedHolder{Namespace: "ns", Name: name, UID: types.UID(name)})
+	}
+	g.put(g.keyOf("root", prefix), string(must[[]byte](g)(json.Marshal(c))))
+}
+
+// holders are the names of those that hold a claim.
+func (g *ground) holders(parent types.UID, prefix string) []string {
+	g.Helper()
+	response, err := g.etcd.KV.Get(g.Context(), g.keyOf(parent, prefix))
+	if err != nil {
+		g.Fatal(err)
+	}
+	names := []string{}
+	for _, kv := range response.Kvs {
+		var c storedClaim
+		if err := json.Unmarshal(kv.Value, &c); err != nil {
+			g.Fatal(err)
+		}
+		for _, h := range c.Holders {
+			names = append(names, h.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestClaimsAreMadeOfWhatIsStillSo changes the store between the moment at which adoption or repair
+// have decided on a claim and the transaction that makes it.
+func TestClaimsAreMadeOfWhatIsStillSo(t *testing.T) {
+	const wanted = "10.0.0.16/28"
+	etcd := claims.RunEtcd(t)
+	overlap := func(prefix string) func(*ground) {
+		return func(g *ground) {
+			g.putAllocation("other", prefix)
+			g.putClaim(prefix, "other")
+		}
+	}
+	nobody, allocation := []string{}, []string{"allocation"}
+	for _, test := range []struct {
+		name    string
+		happens func(*ground)
+		// adopted and repaired are who holds what was wanted afterwards.
+		adopted, repaired []string
+	}{
+		{"nothing", func(*ground) {}, allocation, allocation},
+		{"the allocation is gone", func(g *ground) { g.delete(g.allocationKey("ns", "allocation")) }, nobody, nobody},
+		{"the allocation is another one", func(g *ground) {
+			g.delete(g.allocationKey("ns", "allocation"))
+			g.putAllocation("allocation", "10.0.0.64/28")
+		}, nobody, nobody},
+		{"the parent is gone", func(g *ground) { g.delete(g.prefixKey("ns", "root")) }, nobody, nobody},
+		{"the parent is another one", func(g *ground) {
+			g.delete(g.prefixKey("ns", "root"))
+			g.putRoot("another")
+		}, nobody, nobody},
+		{"somebody got a part", overlap("10.0.0.24/29"), allocation, nobody},
+		{"somebody got the beginning", overlap("10.0.0.16/29"), allocation, nobody},
+		{"somebody got what is around", overlap("10.0.0.0/26"), allocation, nobody},
+		{"somebody got the same", overlap(wanted), []string{"allocation", "other"}, []string{"other"}},
+		{"it got it already", func(g *ground) { g.putClaim(wanted, "allocation") }, allocation, allocation},
+		{"somebody got the same, and then one more", func(g *ground) {
+			overlap(wanted)(g)
+			g.tamper.beforeWriteOf(g.keyOf("root", wanted), func() {
+				g.putAllocation("third", wanted)
+				g.putClaim(wanted, "other", "third")
+			})
+		}, []string{"allocation", "other", "third"}, []string{"other"}},
+		{"somebody got the same, and gave it back", func(g *ground) {
+			g.putClaim(wanted, "other")
+			g.tamper.beforeWriteOf(g.keyOf("root", wanted), func() { g.delete(g.keyOf("root", wanted)) })
+		}, allocation, []string{"other"}},
+		{"somebody got the same, and then the allocation was gone", func(g *ground) {
+			overlap(wanted)(g)
+			g.tamper.beforeWriteOf(g.keyOf("root", wanted), func() { g.delete(g.allocationKey("ns", "allocation")) })
+		}, []string{"other"}, []string{"other"}},
+		{"somebody got the same, and then the parent was another one", func(g *ground) {
+			overlap(wanted)(g)
+			g.tamper.beforeWriteOf(g.keyOf("root", wanted), func() {
+				g.delete(g.prefixKey("ns", "root"))
+				g.putRoot("another")
+			})
+		}, []string{"other"}, []string{"other"}},
+	} {
+		prepare := func(t *testing.T) *ground {
+			g := &ground{t, newServer(t, etcd, variant{})}
+			g.putRoot("root")
+			g.putAllocation("allocation", wanted)
+			g.tamper.beforeWriteOf(g.keyOf("root", wanted), func() { test.happens(g) })
+			return g
+		}
+		check := func(g *ground, err error, want []string) {
+			g.Helper()
+			if err != nil {
+				g.Error(err)
+			}
+			if got := g.holders("root", wanted); !slices.Equal(got, want) {
+				g.Errorf("it is claimed by %q, not by %q", got, want)
+			}
+			if got := g.holders("another", wanted); len(got) > 0 {
+				g.Errorf("it is claimed of the other parent by %q", got)
+			}
+		}
+		t.Run(test.name+"/adopt", func(t *testing.T) {
+			g := prepare(t)
+			_, err := g.claims.Adopt(t.Context())
+			check(g, err, test.adopted)
+			if waiting := g.tamper.waiting(); len(waiting) > 0 {
+				t.Errorf("never written: %q", waiting)
+			}
+		})
+		t.Run(test.name+"/repair", func(t *testing.T) {
+			g := prepare(t)
+			_, _, err := g.claims.Repair(t.Context())
+			check(g, err, test.repaired)
+		})
+	}
+}
+
+// TestClaimsAreTakenFromNobodyElse gives a claim of nobody to somebody while repair is about to
+// remove it.
+func TestClaimsAreTakenFromNobodyElse(t *testing.T) {
+	const prefix = "10.0.0.16/28"
+	for name, ghosts := range map[string][]string{"one": {"ghost"}, "several": {"ghost", "phantom"}, "none": {}} {
+		t.Run(name, func(t *testing.T) {
+			g := &ground{t, newServer(t, claims.RunEtcd(t), variant{})}
+			g.putRoot("root")
+			g.putClaim(prefix, ghosts...)
+			g.tamper.beforeWriteOf(g.keyOf("root", prefix), func() {
+				g.putAllocation("allocation", prefix)
+				g.putClaim(prefix, append([]string{"allocation"}, ghosts...)...)
+			})
+			if _, _, err := g.claims.Repair(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := g.holders("root", prefix); !slices.Contains(got, "allocation") {
+				t.Errorf("the claim is of %q", got)
+			}
+			// Nothing is in the way of the second one.
+			mended, left, err := g.claims.Repair(t.Context())
+			if err != nil || len(mended) != len(ghosts) || len(left) != 0 {
+				t.Errorf("mended %v, left %v, %v", mended, left, err)
+			}
+			if got := g.holders("root", prefix); !slices.Equal(got, []string{"allocation"}) {
+				t.Errorf("the claim is of %q", got)
+			}
+		})
+	}
+}
+
+// TestClaimsTooDeepForOneTransaction has an allocation for which there are more ancestors to look at
+// than etcd takes compares: adoption makes its claim all the same, repair leaves it.
+func TestClaimsTooDeepForOneTransaction(t *testing.T) {
+	const prefix = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
+	g := &ground{t, newServer(t, claims.RunEtcd(t), variant{})}
+	g.putObject(g.prefixKey("ns", "root"), &ipam.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "root", UID: "root"},
+		Spec:       ipam.PrefixSpec{IPFamily: ipam.IPv6, Prefix: "8000::/1"},
+		Status:     ipam.PrefixStatus{Phase: ipam.PrefixPhaseAllocated},
+	})
+	g.putAllocation("allocation", prefix)
+	_, left, err := g.claims.Repair(t.Context())
+	if err != nil || len(left) != 1 || len(g.holders("root", prefix)) != 0 {
+		t.Errorf("repair: %v left, %v", left, err)
+	}
+	left, err = g.claims.Adopt(t.Context())
+	if err != nil || len(left) != 0 || len(g.holders("root", prefix)) != 1 {
+		t.Errorf("adoption: %v left, %v", left, err)
+	}
+}

@@ -1,0 +1,147 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TestDeletionInEveryOrder deletes a small tree, and the allocation of a child that waits, in every
+// order there is. Before each step somebody tries to take the allocations away from under the
+// Prefixes that stand on them. Nothing is left over.
+func TestDeletionInEveryOrder(t *testing.T) {
+	t.Parallel()
+	steps := []string{"root", "middle", "leaf", "waits", "allocation of waits"}
+	orders := permutations(len(steps))
+	each(len(orders), 8, func(i int) {
+		order := orders[i]
+		e := inNamespace(t, shared, fmt.Sprintf("deletion-%d%d%d%d%d", order[0], order[1], order[2], order[3], order[4]))
+		if err := deleteInOrder(e, steps, order); err != nil {
+			t.Errorf("%s: %v", e.ns, err)
+		}
+	})
+	// The namespaces are waited for at the end: a test has to be failed by the goroutine that runs it.
+	for _, order := range orders {
+		inNamespace(t, shared, fmt.Sprintf("deletion-%d%d%d%d%d", order[0], order[1], order[2], order[3], order[4])).empty()
+	}
+}
+
+func deleteInOrder(e *env, steps []string, order []int) error {
+	for _, p := range []*v1alpha1.Prefix{
+		prefixOf("leaf", length(24), from("middle")),
+		prefixOf("waits", length(4), from("root")),
+		prefixOf("root", exactly("10.0.0.0/8")),
+		prefixOf("middle", length(16), from("root")),
+	} {
+		if _, err := e.prefixes.Create(e.Context(), p, metav1.CreateOptions{}); err != nil {
+			return err
+		}
+	}
+	waits := ""
+	for _, name := range []string{"root", "middle", "leaf", "waits"} {
+		if err := e.soon(func() (bool, error) {
+			p, err := e.prefixes.Get(e.Context(), name, metav1.GetOptions{})
+			if err != nil || name != "waits" {
+				return err == nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated, err
+			}
+			list, err := e.allocations.List(e.Context(), metav1.ListOptions{LabelSelector: v1alpha1.RequesterUIDLabel + "=" + string(p.UID)})
+			if err != nil || len(list.Items) != 1 {
+				return false, err
+			}
+			waits = list.Items[0].Name
+			return true, nil
+		}); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+
+	for _, i := range order {
+		if err := e.undermine(); err != nil {
+			return err
+		}
+		var err error
+		if steps[i] == "allocation of waits" {
+			err = e.allocations.Delete(e.Context(), waits, metav1.DeleteOptions{})
+			if apierrors.IsNotFound(err) {
+				// It went with the child that it is of.
+				err = nil
+			}
+		} else {
+			err = e.prefixes.Delete(e.Context(), steps[i], metav1.DeleteOptions{})
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", steps[i], err)
+		}
+	}
+	return nil
+}
+
+// undermine tries to delete every allocation that a Prefix stands on.
+func (e *env) undermine() error {
+	allocations, err := e.allocations.List(e.Context(), metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, a := range allocations.Items {
+		if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
+			continue
+		}
+		err := e.allocations.Delete(e.Context(), a.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(a.UID))})
+		switch {
+		case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		case err != nil:
+			return err
+		default:
+			// Allowed only if the Prefix is gone.
+			if p, err := e.prefixes.Get(e.Context(), a.OwnerReferences[0].Name, metav1.GetOptions{}); err == nil {
+				return fmt.Errorf("deleted %s from under\n%s", describeAllocation(&a), describe(p))
+			}
+		}
+	}
+	return nil
+}
+
+// TestDeletionWhileAllocating deletes children in the middle of their allocation, and allocations
+// in the middle of their binding. What remains is consistent, and what was not deleted is Allocated.
+func TestDeletionWhileAllocating(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/16")
+	const children = 120
+	each(children, 16, func(i int) {
+		name := fmt.Sprintf("child-%d", i)
+		if _, err := e.prefixes.Create(t.Context(), prefixOf(name, length(26), from("root")), metav1.CreateOptions{}); err != nil {
+			t.Error(err)
+			return
+		}
+		switch i % 3 {
+		case 0:
+			if err := e.prefixes.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+				t.Error(err)
+			}
+		case 1:
+			// Everybody's allocations, as far as the server allows it.
+			err := e.allocations.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{FieldSelector: "status.phase=Pending"})
+			if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+				t.Error(err)
+			}
+		}
+	})
+	for i := range children {
+		if name := fmt.Sprintf("child-%d", i); i%3 == 0 {
+			e.gone(name)
+		} else {
+			e.allocated(name)
+		}
+	}
+	e.consistent()
+	if err := e.prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.empty()
+}

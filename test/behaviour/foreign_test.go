@@ -1,0 +1,210 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// Other controllers of this API group work the long way: a patch of the spec, then one of the
+// status. TestForeignController has one of them in place of our scheduler, and of more.
+func TestForeignController(t *testing.T) {
+	t.Parallel()
+	instance := start(t, t.TempDir(), "prefix")
+
+	// allocate does what a scheduler does, the long way.
+	allocate := func(e *env, allocation, parent, prefix string) {
+		e.Helper()
+		e.patchAllocation(allocation, fmt.Sprintf(`{"spec":{"prefixRef":{"name":%q}}}`, parent))
+		e.patchAllocation(allocation, fmt.Sprintf(`{"status":{"phase":"Allocated","prefix":%q}}`, prefix), "status")
+	}
+
+	t.Run("schedules", func(t *testing.T) {
+		t.Parallel()
+		e := inInstance(t, instance)
+		e.root("root", "10.0.0.0/16", labelled("net", "a"))
+		for name, how := range map[string]option{"named": from("root"), "selected": selecting("net", "a")} {
+			e.create(name, length(24), how)
+			a := e.allocationOf(name)
+			if a.Status.Phase != v1alpha1.PrefixAllocationPhasePending || len(a.Status.Conditions) != 0 {
+				t.Errorf("somebody else schedules: %s", describeAllocation(a))
+			}
+			prefix := map[string]string{"named": "10.0.9.0/24", "selected": "10.0.200.0/24"}[name]
+			allocate(e, a.Name, "root", prefix)
+			if p := e.allocated(name); p.Spec.Prefix != prefix {
+				t.Errorf("not what was allocated: %s", describe(p))
+			}
+		}
+		e.consistent()
+		e.delete("root", "named", "selected")
+		e.empty()
+	})
+
+	t.Run("schedules and completes", func(t *testing.T) {
+		t.Parallel()
+		e := inInstance(t, instance)
+		e.root("root", "10.0.0.0/16", labelled("net", "a"))
+		e.create("child", length(24), selecting("net", "a"))
+		allocate(e, e.allocationOf("child").Name, "root", "10.0.9.0/24")
+		// Ours does the same at the same time.
+		e.patch("child", `{"spec":{"prefix":"10.0.9.0/24","parentRef":{"name":"root"}}}`, types.MergePatchType)
+		e.patch("child", `{"status":{"phase":"Allocated"}}`, types.MergePatchType, "status")
+		e.allocated("child")
+		e.consistent()
+	})
+
+	t.Run("fails what it cannot place", func(t *testing.T) {
+		t.Parallel()
+		e := inInstance(t, instance)
+		e.root("root", "10.0.0.0/16", labelled("net", "a"))
+		e.create("child", length(24), selecting("net", "a"))
+		a := e.allocationOf("child")
+		e.patchAllocation(a.Name, `{"status":{"phase":"Failed"}}`, "status")
+		// To fail is final for an allocation, but not for the child.
+		var next *v1alpha1.PrefixAllocation
+		e.eventually("another allocation", func() error {
+			if next = e.allocationOf("child"); next.UID == a.UID {
+				return errors.New(describeAllocation(next))
+			}
+			return nil
+		})
+		allocate(e, next.Name, "root", "10.0.9.0/24")
+		e.allocated("child")
+		e.consistent()
+	})
+
+	t.Run("chooses a parent that does not work out", func(t *testing.T) {
+		t.Parallel()
+		e := inInstance(t, instance)
+		e.root("root", "10.0.0.0/16", labelled("net", "a"))
+		e.create("child", length(24), selecting("net", "a"))
+		a := e.allocationOf("child")
+		e.patchAllocation(a.Name, `{"spec":{"prefixRef":{"name":"elsewhere"}}}`)
+		e.patchAllocation(a.Name, `{"status":{"conditions":[{"type":"Allocated","status":"False","reason":"ParentNotFound","message":"no","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`, "status")
+		var next *v1alpha1.PrefixAllocation
+		e.eventually("another allocation", func() error {
+			if next = e.allocationOf("child"); next.UID == a.UID {
+				return errors.New(describeAllocation(next))
+			}
+			return nil
+		})
+		allocate(e, next.Name, "root", "10.0.9.0/24")
+		e.allocated("child")
+		e.consistent()
+	})
+}
+
+// TestForeignControllerBefore has objects that another set of controllers made, all of them the long
+// way and with names of its own. Ours take over and change nothing.
+func TestForeignControllerBefore(t *testing.T) {
+	t.Parallel()
+	instance := start(t, t.TempDir())
+	e := inInstance(t, instance)
+
+	e.create("root", exactly("10.0.0.0/16"), labelled("net", "a"))
+	e.patch("root", `{"status":{"phase":"Allocated"}}`, types.MergePatchType, "status")
+	for i := range 3 {
+		name := fmt.Sprintf("child-%d", i)
+		prefix := fmt.Sprintf("10.0.%d.0/24", 50+i)
+		child := e.create(name, length(24), selecting("net", "a"))
+		a := &v1alpha1.PrefixAllocation{
+			ObjectMeta: metav1.ObjectMeta{
+				GenerateName:    name + "-",
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(child, v1alpha1.SchemeGroupVersion.WithKind(v1alpha1.PrefixKind))},
+			},
+			Spec: v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, PrefixSelector: child.Spec.ParentSelector},
+		}
+		a, err := e.allocations.Create(t.Context(), a, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.patchAllocation(a.Name, `{"spec":{"prefixRef":{"name":"root"}}}`)
+		if i == 2 {
+			// It got this far only.
+			continue
+		}
+		e.patchAllocation(a.Name, fmt.Sprintf(`{"status":{"phase":"Allocated","prefix":%q}}`, prefix), "status")
+		if i == 1 {
+			continue
+		}
+		e.patch(name, fmt.Sprintf(`{"spec":{"prefix":%q,"parentRef":{"name":"root"}}}`, prefix), types.MergePatchType)
+		e.patch(name, `{"status":{"phase":"Allocated"}}`, types.MergePatchType, "status")
+	}
+	finished, allocations := e.allocated("child-0"), e.listAllocations()
+
+	run(t, instance, "Pack", "*")
+	for i, want := range []string{"10.0.50.0/24", "10.0.51.0/24", ""} {
+		if p := e.allocated(fmt.Sprintf("child-%d", i)); want != "" && p.Spec.Prefix != want {
+			t.Errorf("not what was allocated: %s", describe(p))
+		}
+	}
+	e.consistent()
+	if p := e.get("child-0"); p.ResourceVersion != finished.ResourceVersion {
+		t.Errorf("written for nothing: %s", describe(p))
+	}
+	for _, before := range allocations {
+		if now := e.getAllocation(before.Name); now.UID != before.UID {
+			t.Errorf("another one: %s", describeAllocation(now))
+		}
+	}
+}
+
+// TestForeignSchedulerAtTheSameTime has another scheduler beside ours, which allocates the long way
+// from the same parent. Each child is allocated by one of them, and nothing overlaps.
+func TestForeignSchedulerAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	instance := start(t, t.TempDir(), "*")
+	e := inInstance(t, instance)
+	e.root("root", "10.0.0.0/16")
+	const children = 100
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var bound atomic.Int32
+	watcher, err := e.allocations.Watch(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var foreign sync.WaitGroup
+	foreign.Go(func() {
+		n := 0
+		for event := range watcher.ResultChan() {
+			a, ok := event.Object.(*v1alpha1.PrefixAllocation)
+			if !ok || event.Type != watch.Added {
+				continue
+			}
+			// Ours begins at the other end.
+			status := fmt.Sprintf(`{"status":{"phase":"Allocated","prefix":"10.0.%d.%d/30"}}`, 255-n*4/256, 252-n*4%256)
+			n++
+			foreign.Go(func() {
+				if _, err := e.allocations.Patch(ctx, a.Name, types.MergePatchType, []byte(status), metav1.PatchOptions{}, "status"); err == nil {
+					bound.Add(1)
+				}
+			})
+		}
+	})
+
+	each(children, 4, func(i int) {
+		if _, err := e.prefixes.Create(t.Context(), prefixOf(fmt.Sprintf("child-%d", i), length(30), from("root")), metav1.CreateOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	for i := range children {
+		e.allocated(fmt.Sprintf("child-%d", i))
+	}
+	watcher.Stop()
+	foreign.Wait()
+	cancel()
+	t.Logf("the other scheduler allocated %d of %d", bound.Load(), children)
+	e.consistent()
+}

@@ -1,0 +1,120 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"fmt"
+	"maps"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/rand"
+)
+
+// goroutines returns how many goroutines have a function of each package on their stack.
+func goroutines(packages ...string) map[string]int {
+	buffer := make([]byte, 1<<20)
+	for n := runtime.Stack(buffer, true); ; n = runtime.Stack(buffer, true) {
+		if n < len(buffer) {
+			buffer = buffer[:n]
+			break
+		}
+		buffer = make([]byte, 2*len(buffer))
+	}
+	count := map[string]int{}
+	for stack := range strings.SplitSeq(string(buffer), "\n\n") {
+		for _, name := range packages {
+			if strings.Contains(stack, name) {
+				count[name]++
+			}
+		}
+	}
+	return count
+}
+
+// TestCloseLeavesNothing closes instances that have work under way: no goroutine of theirs is left.
+func TestCloseLeavesNothing(t *testing.T) {
+	// Those of the shared instance are there before and after, and are idle: no other test runs.
+	packages := []string{
+		"ipam-apiserver/pkg/controller/",
+		"ipam-apiserver/pkg/standalone",
+		"ipam-apiserver/cmd/ipam-standalone/app",
+		"k8s.io/client-go/tools/cache",
+		"k8s.io/client-go/util/workqueue",
+		"k8s.io/apiserver/pkg/storage/etcd3",
+		"k8s.io/apiserver/pkg/storage/cacher",
+		"go.etcd.io/etcd/server",
+	}
+	// The shared instance is ready before its controllers are.
+	e := inInstance(t, shared)
+	e.root("root", "10.0.0.0/16")
+	e.create("child", length(28), from("root"))
+	e.allocated("child")
+	before := goroutines(packages...)
+	e.eventually("the shared instance is at rest", func() error {
+		last := before
+		time.Sleep(quiet)
+		if before = goroutines(packages...); !maps.Equal(before, last) {
+			return fmt.Errorf("goroutines: %v, were %v", before, last)
+		}
+		return nil
+	})
+	if before[packages[0]] == 0 {
+		t.Fatal("the shared instance has no controllers: this test does not see what it is about")
+	}
+	during := map[string]int{}
+	for range 2 {
+		instance := start(t, t.TempDir(), "*")
+		e := inNamespace(t, instance, "leak-"+rand.String(5))
+		e.create("root", exactly("10.0.0.0/16"))
+		for i := range 50 {
+			e.create(fmt.Sprintf("child-%d", i), length(28), from("root"))
+		}
+		during = goroutines(packages...)
+		instance.Close()
+		instance.Close()
+	}
+	for _, name := range packages {
+		if during[name] <= before[name] {
+			t.Errorf("%s: %d goroutines while the instance runs, %d before: this test does not see what it is about", name, during[name], before[name])
+		}
+	}
+	e.eventually("as many goroutines as before", func() error {
+		after := goroutines(packages...)
+		for _, name := range packages {
+			if after[name] > before[name] {
+				return fmt.Errorf("%s: %d, were %d", name, after[name], before[name])
+			}
+		}
+		return nil
+	})
+}
+
+// TestControllersEndAtOnce stops controllers that have work under way, and work that is to be tried
+// again later.
+func TestControllersEndAtOnce(t *testing.T) {
+	t.Parallel()
+	instance := start(t, t.TempDir())
+	e := inInstance(t, instance)
+	e.create("root", exactly("10.0.0.0/16"))
+	for i := range 50 {
+		e.create(fmt.Sprintf("child-%d", i), length(28), from("root"))
+	}
+	for range 5 {
+		stop := run(t, instance, "Pack", "*")
+		time.Sleep(10 * time.Millisecond)
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > patience/2 {
+			t.Errorf("ended only after %v", took)
+		}
+	}
+	run(t, instance, "Pack", "*")
+	for i := range 50 {
+		e.allocated(fmt.Sprintf("child-%d", i))
+	}
+	e.consistent()
+}

@@ -1,0 +1,181 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+var (
+	createOptions = metav1.CreateOptions{}
+	getOptions    = metav1.GetOptions{}
+	deleteOptions = metav1.DeleteOptions{}
+)
+
+// createAndWatch creates children, so many at a time, and returns when a watch has seen all of them
+// Allocated. It returns for each how long that took from before it was created.
+func (e *env) createAndWatch(parallel int, children []*v1alpha1.Prefix) []time.Duration {
+	e.Helper()
+	list, err := e.prefixes.List(e.Context(), metav1.ListOptions{Limit: 1})
+	if err != nil {
+		e.Fatal(err)
+	}
+	began := make([]time.Time, len(children))
+	index := map[string]int{}
+	for i, child := range children {
+		index[child.Name] = i
+	}
+	created := make(chan struct{})
+	go func() {
+		defer close(created)
+		each(len(children), parallel, func(i int) {
+			began[i] = time.Now()
+			if _, err := e.prefixes.Create(e.Context(), children[i], createOptions); err != nil {
+				e.Error(err)
+			}
+		})
+	}()
+	seen := make([]time.Time, len(children))
+	left := len(children)
+	e.follow(list.ResourceVersion, "", func(p *v1alpha1.Prefix) bool {
+		if i, ours := index[p.Name]; ours && p.Status.Phase == v1alpha1.PrefixPhaseAllocated && seen[i].IsZero() {
+			seen[i] = time.Now()
+			left--
+		}
+		return left == 0
+	})
+	<-created
+	took := make([]time.Duration, len(children))
+	for i := range children {
+		took[i] = seen[i].Sub(began[i])
+	}
+	return took
+}
+
+// percentile returns the value that so many percent are not above.
+func percentile(took []time.Duration, percent int) time.Duration {
+	sorted := slices.Sorted(slices.Values(took))
+	return sorted[(len(sorted)-1)*percent/100]
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func childrenOf(parent string, n int, bits int32) []*v1alpha1.Prefix {
+	children := make([]*v1alpha1.Prefix, n)
+	for i := range children {
+		children[i] = prefixOf(fmt.Sprintf("%s-child-%d", parent, i), length(bits), from(parent))
+	}
+	return children
+}
+
+// TestOneChild logs how long a child alone takes.
+func TestOneChild(t *testing.T) {
+	e := inInstance(t, shared)
+	e.root("root", "10.0.0.0/16")
+	var took []time.Duration
+	for _, child := range childrenOf("root", 30, 28) {
+		took = append(took, e.createAndWatch(1, []*v1alpha1.Prefix{child})...)
+	}
+	t.Logf("create to Allocated: p50 %v, p99 %v", percentile(took, 50), percentile(took, 99))
+	e.consistent()
+}
+
+// TestThousandChildren has 32 creators of 1,000 children of one parent, and then some more than the
+// status lists one by one.
+func TestThousandChildren(t *testing.T) {
+	e := inInstance(t, shared)
+	e.root("root", "10.0.0.0/16")
+	const children = 1000
+	began := time.Now()
+	took := e.createAndWatch(32, childrenOf("root", children, 32))
+	t.Logf("%d children by 32 creators: all Allocated after %v; each: p50 %v, p99 %v",
+		children, time.Since(began).Round(time.Millisecond), percentile(took, 50).Round(time.Millisecond), percentile(took, 99).Round(time.Millisecond))
+
+	e.consistent()
+	root := e.get("root")
+	if root.Status.Usage.Allocations != children || root.Status.Usage.Used != "1000" || len(root.Status.Used) != children {
+		t.Errorf("usage %+v, %d used", root.Status.Usage, len(root.Status.Used))
+	}
+	var prefixes []string
+	for _, p := range e.list() {
+		if !p.Spec.IsRoot() {
+			prefixes = append(prefixes, p.Spec.Prefix)
+		}
+	}
+	if err := disjoint("10.0.0.0/16", prefixes); err != nil || len(prefixes) != children {
+		t.Errorf("%d children: %v", len(prefixes), err)
+	}
+
+	t.Run("more are summarised", func(t *testing.T) {
+		each(100, 16, func(i int) {
+			if _, err := e.prefixes.Create(t.Context(), prefixOf(fmt.Sprintf("more-%d", i), length(32), from("root")), createOptions); err != nil {
+				t.Error(err)
+			}
+		})
+		e.eventually("summary", func() error {
+			root := e.get("root")
+			// They are packed, and 1,100 is 1,024 + 64 + 8 + 4.
+			want := []string{"10.0.0.0/22", "10.0.4.0/26", "10.0.4.64/29", "10.0.4.72/30"}
+			if root.Status.Usage.Allocations != children+100 || !slices.Equal(root.Status.Used, want) || root.Status.Usage.Truncated {
+				return fmt.Errorf("usage %+v, used %.300v", root.Status.Usage, root.Status.Used)
+			}
+			return nil
+		})
+		e.consistent()
+	})
+
+	t.Run("all are deleted", func(t *testing.T) {
+		began := time.Now()
+		prefixes := e.list()
+		each(len(prefixes), 32, func(i int) {
+			if err := e.prefixes.Delete(t.Context(), prefixes[i].Name, deleteOptions); err != nil {
+				t.Error(err)
+			}
+		})
+		e.eventually("nothing left over", func() error {
+			if p, a := len(e.list()), len(e.listAllocations()); p+a > 0 {
+				return errors.New(fmt.Sprint(p, " Prefixes and ", a, " PrefixAllocations"))
+			}
+			return nil
+		})
+		t.Logf("%d Prefixes were gone after %v", children+101, time.Since(began).Round(time.Millisecond))
+	})
+}
+
+// BenchmarkOneChild is one child at a time on an idle server, from before it is created to when a
+// watch sees it Allocated.
+func BenchmarkOneChild(b *testing.B) {
+	e := inNamespace(b, shared, fmt.Sprintf("benchmark-one-%d", b.N))
+	e.root("root", "10.0.0.0/8")
+	took := make([]time.Duration, 0, b.N)
+	for b.Loop() {
+		child := prefixOf(fmt.Sprintf("child-%d", len(took)), length(28), from("root"))
+		took = append(took, e.createAndWatch(1, []*v1alpha1.Prefix{child})...)
+	}
+	b.ReportMetric(milliseconds(percentile(took, 50)), "p50-ms")
+	b.ReportMetric(milliseconds(percentile(took, 99)), "p99-ms")
+}
+
+// BenchmarkThousandChildren is 32 creators of 1,000 children of one parent, until a watch has seen
+// all of them Allocated. Parent and children are others each time.
+func BenchmarkThousandChildren(b *testing.B) {
+	e := inNamespace(b, shared, "benchmark-thousand")
+	var took []time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		root := fmt.Sprintf("root-%d-%d", b.N, len(took))
+		e.root(root, "10.0.0.0/16")
+		b.StartTimer()
+		took = append(took, e.createAndWatch(32, childrenOf(root, 1000, 28))...)
+	}
+	b.ReportMetric(milliseconds(percentile(took, 50)), "p50-ms")
+	b.ReportMetric(milliseconds(percentile(took, 99)), "p99-ms")
+}

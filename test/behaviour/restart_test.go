@@ -1,0 +1,185 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// TestControllersAwayForAWhile stops the whole program, has things happen with no controller there,
+// and starts it again on the same data.
+func TestControllersAwayForAWhile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+
+	before := start(t, dir, "*")
+	e := inInstance(t, before)
+	e.root("root", "10.0.0.0/16", labelled("net", "a"))
+	e.root("full", "10.1.0.0/31")
+	e.root("old", "10.2.0.0/16")
+	for _, name := range []string{"stays", "leaves", "half-way"} {
+		e.create(name, length(24), from("root"))
+		e.allocated(name)
+	}
+	for _, name := range []string{"full-one", "full-two"} {
+		e.create(name, length(32), from("full"))
+		e.allocated(name)
+	}
+	stays := e.allocated("stays")
+	e.create("waits", length(32), from("full"))
+	e.pending("waits", v1alpha1.ReasonParentExhausted)
+	e.create("failed", length(8), from("old"))
+	e.pending("failed", v1alpha1.ReasonNoSuitableParent)
+	before.Close()
+
+	away := start(t, dir)
+	e = inInstance(t, away)
+	// Creates: whole trees, children first.
+	e.create("new-leaf", length(28), from("new-middle"))
+	e.create("new-middle", length(24), from("new-root"))
+	e.create("new-root", exactly("172.16.0.0/12"))
+	e.create("new", length(24), from("root"))
+	e.create("by-label", length(26), selecting("net", "b"))
+	e.patch("full", `{"metadata":{"labels":{"net":"b"}}}`, types.MergePatchType)
+	// Deletes, whose finalizers nobody takes off.
+	e.delete("leaves", "full-one", "old")
+	// A child whose allocation a controller just made, and one whose allocation it just bound, and
+	// then it died.
+	made := func(name, phase string) *v1alpha1.PrefixAllocation {
+		child := e.create(name, length(24), from("root"))
+		a := &v1alpha1.PrefixAllocation{
+			ObjectMeta: metav1.ObjectMeta{
+				Name:            name + "-by-hand",
+				Labels:          map[string]string{v1alpha1.RequesterUIDLabel: string(child.UID)},
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(child, v1alpha1.SchemeGroupVersion.WithKind(v1alpha1.PrefixKind))},
+			},
+			Spec: v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: &v1alpha1.LocalObjectReference{Name: "root"}},
+		}
+		a, err := e.allocations.Create(t.Context(), a, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if phase == "bound" {
+			if _, err := e.allocations.Bind(t.Context(), a.Name, &v1alpha1.PrefixAllocationBinding{
+				ObjectMeta: metav1.ObjectMeta{Name: a.Name}, Prefix: "10.0.77.0/24", PrefixRef: v1alpha1.BindingReference{Name: "root"},
+			}, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return a
+	}
+	made("made", "")
+	made("bound", "bound")
+	// An allocation of a Prefix that does not exist any more, and one of a namesake of one that does.
+	for i, owner := range []string{"nobody", "stays"} {
+		a := &v1alpha1.PrefixAllocation{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: fmt.Sprintf("orphan-%d", i),
+				OwnerReferences: []metav1.OwnerReference{{
+					APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: owner, UID: types.UID(fmt.Sprint(i)), Controller: new(true)}},
+			},
+			Spec: v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: &v1alpha1.LocalObjectReference{Name: "root"}},
+		}
+		if _, err := e.allocations.Create(t.Context(), a, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Status that somebody else wrote, and wrongly.
+	e.patch("root", `{"status":{"used":["10.0.200.0/24","10.0.201.0/24","10.0.202.0/24"]}}`, types.MergePatchType, "status")
+	if p := e.get("new-leaf"); p.Status.Phase != v1alpha1.PrefixPhasePending {
+		t.Errorf("a controller is there: %s", describe(p))
+	}
+	if p := e.get("leaves"); p.DeletionTimestamp == nil {
+		t.Errorf("not being deleted: %s", describe(p))
+	}
+	away.Close()
+
+	after := start(t, dir, "*")
+	e = inInstance(t, after)
+	for _, name := range []string{"new-root", "new-middle", "new-leaf", "new", "made", "bound", "waits", "stays", "half-way"} {
+		e.allocated(name)
+	}
+	e.gone("leaves", "full-one", "old")
+	e.pending("failed", v1alpha1.ReasonNoSuitableParent)
+	e.pending("by-label", v1alpha1.ReasonNoSuitableParent, "full (10.1.0.0/31)")
+	if p := e.get("bound"); p.Spec.Prefix != "10.0.77.0/24" {
+		t.Errorf("not what was bound: %s", describe(p))
+	}
+	if p := e.get("stays"); p.ResourceVersion != stays.ResourceVersion {
+		t.Errorf("written for nothing: %s\nwas %s", describe(p), describe(stays))
+	}
+	e.consistent()
+	if used := e.get("root").Status.Used; !slices.Contains(used, "10.0.77.0/24") || slices.Contains(used, "10.0.200.0/24") {
+		t.Errorf("used: %v", used)
+	}
+
+	if err := e.prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.empty()
+}
+
+// TestControllersOneByOne has only one controller there at a time: each does its part, and nothing
+// is lost in between.
+func TestControllersOneByOne(t *testing.T) {
+	t.Parallel()
+	instance := start(t, t.TempDir())
+	e := inInstance(t, instance)
+	e.create("root", exactly("10.0.0.0/24"))
+	e.create("child", length(25), from("root"))
+
+	stop := run(t, instance, "Pack", "prefix")
+	e.allocated("root")
+	a := e.allocationOf("child")
+	stop()
+	stop = run(t, instance, "Pack", "scheduler")
+	e.eventually("allocation Allocated", func() error {
+		if now := e.getAllocation(a.Name); now.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
+			return fmt.Errorf("%s", describeAllocation(now))
+		}
+		return nil
+	})
+	stop()
+	if p := e.get("child"); p.Status.Phase != v1alpha1.PrefixPhasePending {
+		t.Errorf("nobody was there to complete it: %s", describe(p))
+	}
+	stop = run(t, instance, "Pack", "prefix")
+	e.allocated("child")
+	e.consistent()
+	stop()
+}
+
+// TestTwoManagers has two sets of all controllers at once, which know nothing of each other.
+// Everything ends as with one.
+func TestTwoManagers(t *testing.T) {
+	t.Parallel()
+	instance := start(t, t.TempDir())
+	e := inInstance(t, instance)
+	run(t, instance, "Pack", "*")
+	run(t, instance, "Pack", "*")
+	e.root("root", "10.0.0.0/24")
+	const children = 128
+	each(children, 8, func(i int) {
+		if _, err := e.prefixes.Create(t.Context(), prefixOf(fmt.Sprintf("child-%d", i), length(31), from("root")), metav1.CreateOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	for i := range children {
+		e.allocated(fmt.Sprintf("child-%d", i))
+	}
+	e.consistent()
+	if p := e.get("root"); p.Status.Usage.Percent != 100 {
+		t.Errorf("not full: %s", describe(p))
+	}
+	if err := e.prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.empty()
+}

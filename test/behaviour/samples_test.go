@@ -1,0 +1,351 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// The documented samples, and what has to become of them.
+
+// TestSampleIPv4 has two /8 roots and three /9 children by selector.
+func TestSampleIPv4(t *testing.T) {
+	e := in(t)
+	manifest := `
+apiVersion: ipam.ironcore.dev/v1alpha1
+kind: Prefix
+metadata:
+  name: root
+  labels:
+    subnet-type: public
+spec:
+  prefix: 10.0.0.0/8
+---
+apiVersion: ipam.ironcore.dev/v1alpha1
+kind: Prefix
+metadata:
+  name: root-2
+  labels:
+    subnet-type: public
+spec:
+  prefix: 11.0.0.0/8
+`
+	children := []string{"customer-subnet-1", "customer-subnet-2", "customer-subnet-3"}
+	for _, child := range children {
+		manifest += `---
+apiVersion: ipam.ironcore.dev/v1alpha1
+kind: Prefix
+metadata:
+  name: ` + child + `
+spec:
+  ipFamily: IPv4
+  prefixLength: 9
+  parentSelector:
+    matchLabels:
+      subnet-type: public
+`
+	}
+	e.apply(manifest)
+
+	var prefixes []string
+	perParent := map[string]int{}
+	for _, child := range children {
+		p := e.allocated(child)
+		if !strings.HasSuffix(p.Spec.Prefix, "/9") {
+			t.Errorf("not a /9: %s", describe(p))
+		}
+		prefixes = append(prefixes, p.Spec.Prefix)
+		perParent[p.Spec.ParentRef.Name]++
+	}
+	if err := disjoint("10.0.0.0/7", prefixes); err != nil {
+		t.Error(err)
+	}
+	// Two of them fill one root.
+	if perParent["root"]+perParent["root-2"] != 3 || perParent["root"] > 2 || perParent["root-2"] > 2 {
+		t.Errorf("children by parent: %v", perParent)
+	}
+	e.consistent()
+}
+
+// TestSampleIPv6 has a root with two children, each of which is half of it.
+func TestSampleIPv6(t *testing.T) {
+	e := in(t)
+	e.apply(`
+apiVersion: ipam.ironcore.dev/v1alpha1
+kind: Prefix
+metadata:
+  name: root-ipv6
+spec:
+  prefix: 2000::/8
+---
+apiVersion: ipam.ironcore.dev/v1alpha1
+kind: Prefix
+metadata:
+  name: customer-subnet-ipv6-1
+spec:
+  ipFamily: IPv6
+  prefixLength: 9
+  parentRef:
+    name: root-ipv6
+---
+apiVersion: ipam.ironcore.dev/v1alpha1
+kind: Prefix
+metadata:
+  name: customer-subnet-ipv6-2
+spec:
+  ipFamily: IPv6
+  prefixLength: 9
+  parentRef:
+    name: root-ipv6
+`)
+	got := map[string]bool{
+		e.allocated("customer-subnet-ipv6-1").Spec.Prefix: true,
+		e.allocated("customer-subnet-ipv6-2").Spec.Prefix: true,
+	}
+	if !got["2000::/9"] || !got["2080::/9"] {
+		t.Errorf("got %v", got)
+	}
+	e.used("root-ipv6", "2000::/9", "2080::/9")
+	e.consistent()
+}
+
+// TestSampleUnsatisfiable has a child that is larger than the only parent that matches.
+func TestSampleUnsatisfiable(t *testing.T) {
+	e := in(t)
+	e.apply(`
+apiVersion: ipam.ironcore.dev/v1alpha1
+kind: Prefix
+metadata:
+  name: root
+  labels:
+    subnet-type: public
+spec:
+  prefix: 10.0.0.0/24
+---
+apiVersion: ipam.ironcore.dev/v1alpha1
+kind: Prefix
+metadata:
+  name: customer-subnet-1
+spec:
+  ipFamily: IPv4
+  prefixLength: 9
+  parentSelector:
+    matchLabels:
+      subnet-type: public
+`)
+	e.allocated("root")
+	e.pending("customer-subnet-1", v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/24)", "too small", "/9")
+	// Another parent may match one day, so it has not failed.
+	e.explained("customer-subnet-1", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/24)")
+	e.consistent()
+	e.used("root")
+}
+
+// TestReasons has every reason where it belongs, on both kinds, with the names of the parents.
+func TestReasons(t *testing.T) {
+	const (
+		pending = v1alpha1.PrefixAllocationPhasePending
+		failed  = v1alpha1.PrefixAllocationPhaseFailed
+	)
+	for _, tt := range []struct {
+		name   string
+		given  func(e *env)
+		child  []option
+		phase  v1alpha1.PrefixAllocationPhase
+		reason string
+		words  []string
+	}{{
+		name:   "NoMatchingParent",
+		given:  func(e *env) { e.root("other", "10.0.0.0/8", labelled("net", "b")) },
+		child:  []option{length(24), selecting("net", "a")},
+		phase:  pending,
+		reason: v1alpha1.ReasonNoMatchingParent,
+		words:  []string{"net=a"},
+	}, {
+		name:   "NoSuitableParent by name",
+		given:  func(e *env) { e.root("small", "10.0.0.0/28") },
+		child:  []option{length(24), from("small")},
+		phase:  failed,
+		reason: v1alpha1.ReasonNoSuitableParent,
+		words:  []string{"small (10.0.0.0/28)", "too small", "/24"},
+	}, {
+		name:   "NoSuitableParent of the other family by name",
+		given:  func(e *env) { e.root("v4", "10.0.0.0/8") },
+		child:  []option{family(v1alpha1.IPv6), length(24), from("v4")},
+		phase:  failed,
+		reason: v1alpha1.ReasonNoSuitableParent,
+		words:  []string{"v4 (10.0.0.0/8)", "is IPv4, not IPv6"},
+	}, {
+		name: "NoSuitableParent by selector",
+		given: func(e *env) {
+			e.root("small", "10.0.0.0/28", labelled("net", "a"))
+			e.root("v6", "2001:db8::/32", labelled("net", "a"))
+			e.root("elsewhere", "192.168.0.0/16", labelled("net", "a"))
+		},
+		child:  []option{exactly("10.0.0.0/24"), selecting("net", "a")},
+		phase:  pending,
+		reason: v1alpha1.ReasonNoSuitableParent,
+		words:  []string{"small (10.0.0.0/28) is too small", "v6 (2001:db8::/32) is IPv6", "elsewhere (192.168.0.0/16) does not contain 10.0.0.0/24"},
+	}, {
+		name: "ParentExhausted by name",
+		given: func(e *env) {
+			e.root("full", "10.0.0.0/24")
+			e.create("half", length(25), from("full"))
+			e.create("other-half", length(25), from("full"))
+			e.allocated("half")
+			e.allocated("other-half")
+		},
+		child:  []option{length(26), from("full")},
+		phase:  pending,
+		reason: v1alpha1.ReasonParentExhausted,
+		words:  []string{"full (10.0.0.0/24)", "no room for a /26"},
+	}, {
+		name: "ParentExhausted by fragments",
+		given: func(e *env) {
+			e.root("fragmented", "10.0.0.0/24", labelled("net", "a"))
+			e.create("in-the-middle", exactly("10.0.0.64/32"), from("fragmented"))
+			e.create("in-the-end", exactly("10.0.0.255/32"), from("fragmented"))
+			e.allocated("in-the-middle")
+			e.allocated("in-the-end")
+		},
+		child:  []option{length(25), selecting("net", "a")},
+		phase:  pending,
+		reason: v1alpha1.ReasonParentExhausted,
+		words:  []string{"fragmented (10.0.0.0/24)"},
+	}, {
+		name: "the most hopeful reason, the messages of all",
+		given: func(e *env) {
+			e.root("full", "10.0.0.0/31", labelled("net", "a"))
+			e.create("one", length(32), from("full"))
+			e.create("two", length(32), from("full"))
+			e.allocated("one")
+			e.allocated("two")
+			e.root("v6", "2001:db8::/32", labelled("net", "a"))
+			e.create("waits", length(24), from("nobody"), labelled("net", "a"))
+		},
+		child:  []option{length(32), selecting("net", "a")},
+		phase:  pending,
+		reason: v1alpha1.ReasonParentExhausted,
+		words:  []string{"full (10.0.0.0/31)", "v6 (2001:db8::/32)", "waits is not allocated itself yet"},
+	}, {
+		name:   "ParentNotFound",
+		given:  func(*env) {},
+		child:  []option{length(24), from("nobody")},
+		phase:  pending,
+		reason: v1alpha1.ReasonParentNotFound,
+		words:  []string{"nobody"},
+	}, {
+		name:   "ParentNotReady, pending parent",
+		given:  func(e *env) { e.create("waits", length(24), from("nobody"), labelled("net", "a")) },
+		child:  []option{length(25), from("waits")},
+		phase:  pending,
+		reason: v1alpha1.ReasonParentNotReady,
+		words:  []string{"waits", "not allocated"},
+	}, {
+		name: "ParentNotReady, deleting parent",
+		given: func(e *env) {
+			e.root("leaves", "10.0.0.0/8", labelled("net", "a"))
+			e.create("stays", length(9), from("leaves"))
+			e.allocated("stays")
+			e.delete("leaves")
+		},
+		child:  []option{length(25), selecting("net", "a")},
+		phase:  pending,
+		reason: v1alpha1.ReasonParentNotReady,
+		words:  []string{"leaves", "being deleted"},
+	}, {
+		name: "PrefixInUse by name",
+		given: func(e *env) {
+			e.root("root", "10.0.0.0/8")
+			e.create("holder", exactly("10.1.0.0/16"), from("root"))
+			e.allocated("holder")
+		},
+		child:  []option{exactly("10.1.2.0/24"), from("root")},
+		phase:  pending,
+		reason: v1alpha1.ReasonPrefixInUse,
+		words:  []string{"root (10.0.0.0/8)", "10.1.0.0/16 in use"},
+	}, {
+		name: "PrefixInUse by selector",
+		given: func(e *env) {
+			e.root("root", "10.0.0.0/8", labelled("net", "a"))
+			e.create("holder", exactly("10.1.2.0/24"), from("root"))
+			e.allocated("holder")
+		},
+		child:  []option{exactly("10.1.0.0/16"), selecting("net", "a")},
+		phase:  pending,
+		reason: v1alpha1.ReasonPrefixInUse,
+		words:  []string{"root (10.0.0.0/8)", "10.1.2.0/24 in use"},
+	}} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := in(t)
+			tt.given(e)
+			e.create("child", tt.child...)
+			e.explained("child", tt.phase, tt.reason, tt.words...)
+			e.pending("child", tt.reason, tt.words...)
+			p := e.get("child")
+			condition := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAllocated)
+			if p.Status.ObservedGeneration != p.Generation || condition.ObservedGeneration != p.Generation {
+				t.Errorf("of generation %d: %s", p.Generation, describe(p))
+			}
+		})
+	}
+
+	t.Run("Root and Allocated", func(t *testing.T) {
+		e := in(t)
+		e.root("root", "10.0.0.0/8")
+		e.create("child", length(24), from("root"))
+		p := e.allocated("child")
+		condition := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAllocated)
+		if !strings.Contains(condition.Message, "10.0.0.0/24 from root") {
+			t.Errorf("message: %s", condition.Message)
+		}
+		a := e.allocationOf("child")
+		condition = meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionAllocated)
+		if condition == nil || condition.Status != metav1.ConditionTrue || condition.Reason != v1alpha1.ReasonAllocated ||
+			!strings.Contains(condition.Message, "10.0.0.0/24 from root") {
+			t.Errorf("not allocated from root: %s", describeAllocation(a))
+		}
+	})
+
+	t.Run("HasChildren", func(t *testing.T) {
+		e := in(t)
+		e.root("root", "10.0.0.0/8")
+		for i := range 7 {
+			name := fmt.Sprintf("child-%d", i)
+			e.create(name, length(24), from("root"))
+			e.allocated(name)
+		}
+		e.delete("root")
+		e.eventually("says so", func() error {
+			root := e.get("root")
+			condition := meta.FindStatusCondition(root.Status.Conditions, v1alpha1.ConditionDeletable)
+			if condition == nil || !meta.IsStatusConditionTrue(root.Status.Conditions, v1alpha1.ConditionAllocated) {
+				return errors.New(describe(root))
+			}
+			return checkCondition(condition, v1alpha1.ReasonHasChildren, "7 PrefixAllocations", "child-0-", "and more")
+		})
+	})
+
+	t.Run("the reason changes with the cause", func(t *testing.T) {
+		e := in(t)
+		e.create("child", family(v1alpha1.IPv4), length(24), selecting("net", "a"))
+		e.pending("child", v1alpha1.ReasonNoMatchingParent)
+		e.root("small", "10.0.0.0/28", labelled("net", "a"))
+		e.pending("child", v1alpha1.ReasonNoSuitableParent, "small")
+		e.create("waits", length(20), from("nobody"), labelled("net", "a"))
+		e.pending("child", v1alpha1.ReasonParentNotReady, "small", "waits")
+		e.patch("waits", `{"metadata":{"labels":{"net":null}}}`, types.MergePatchType)
+		e.pending("child", v1alpha1.ReasonNoSuitableParent, "small")
+		e.patch("small", `{"metadata":{"labels":{"net":null}}}`, types.MergePatchType)
+		e.pending("child", v1alpha1.ReasonNoMatchingParent)
+	})
+}

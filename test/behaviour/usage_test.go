@@ -1,0 +1,157 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"k8s.io/apimachinery/pkg/api/equality"
+)
+
+// usageIs waits until the usage of a Prefix is this.
+func (e *env) usageIs(name string, want v1alpha1.PrefixUsage) {
+	e.Helper()
+	e.eventually("usage of "+name, func() error {
+		if p := e.get(name); !equality.Semantic.DeepEqual(p.Status.Usage, &want) {
+			wanted, _ := json.Marshal(want)
+			return fmt.Errorf("want %s: %s", wanted, describe(p))
+		}
+		return nil
+	})
+}
+
+func TestUsage(t *testing.T) {
+	t.Run("IPv4", func(t *testing.T) {
+		e := in(t)
+		e.root("root", "10.0.0.0/24")
+		e.usageIs("root", v1alpha1.PrefixUsage{Total: "256", Used: "0", Free: "256", LargestFree: "/25"})
+		for _, child := range []struct {
+			name   string
+			length int32
+			want   v1alpha1.PrefixUsage
+		}{
+			{"a", 26, v1alpha1.PrefixUsage{Total: "256", Used: "64", Free: "192", Percent: 25, Allocations: 1, LargestFree: "/25"}},
+			{"b", 28, v1alpha1.PrefixUsage{Total: "256", Used: "80", Free: "176", Percent: 31, Allocations: 2, LargestFree: "/25"}},
+			{"c", 25, v1alpha1.PrefixUsage{Total: "256", Used: "208", Free: "48", Percent: 81, Allocations: 3, LargestFree: "/27"}},
+			{"d", 27, v1alpha1.PrefixUsage{Total: "256", Used: "240", Free: "16", Percent: 93, Allocations: 4, LargestFree: "/28"}},
+			{"e", 28, v1alpha1.PrefixUsage{Total: "256", Used: "256", Free: "0", Percent: 100, Allocations: 5}},
+		} {
+			e.create(child.name, length(child.length), from("root"))
+			e.allocated(child.name)
+			e.usageIs("root", child.want)
+		}
+		e.consistent()
+		for _, name := range []string{"a", "b", "c", "d"} {
+			e.delete(name)
+			e.gone(name)
+		}
+		e.usageIs("root", v1alpha1.PrefixUsage{Total: "256", Used: "16", Free: "240", Percent: 6, Allocations: 1, LargestFree: "/25"})
+		e.delete("e")
+		e.usageIs("root", v1alpha1.PrefixUsage{Total: "256", Used: "0", Free: "256", LargestFree: "/25"})
+	})
+
+	t.Run("IPv6", func(t *testing.T) {
+		e := in(t)
+		e.root("root", "2001:db8::/32")
+		e.create("half", length(33), from("root"))
+		e.create("one", length(128), from("root"))
+		e.allocated("half")
+		e.allocated("one")
+		e.usageIs("root", v1alpha1.PrefixUsage{
+			Total: "79228162514264337593543950336", Used: "39614081257132168796771975169", Free: "39614081257132168796771975167",
+			Percent: 50, Allocations: 2, LargestFree: "/34",
+		})
+	})
+
+	t.Run("all of IPv6", func(t *testing.T) {
+		e := in(t)
+		e.root("root", "::/0")
+		e.create("half", length(1), from("root"))
+		e.allocated("half")
+		e.usageIs("root", v1alpha1.PrefixUsage{
+			Total: "340282366920938463463374607431768211456", Used: "170141183460469231731687303715884105728",
+			Free: "170141183460469231731687303715884105728", Percent: 50, Allocations: 1, LargestFree: "/1",
+		})
+	})
+
+	t.Run("a single address", func(t *testing.T) {
+		e := in(t)
+		e.root("root", "192.0.2.1/32")
+		e.usageIs("root", v1alpha1.PrefixUsage{Total: "1", Used: "0", Free: "1"})
+	})
+
+	t.Run("a child has one too", func(t *testing.T) {
+		e := in(t)
+		e.root("root", "10.0.0.0/16")
+		e.create("middle", length(24), from("root"))
+		e.create("leaf", length(25), from("middle"))
+		e.allocated("leaf")
+		e.usageIs("middle", v1alpha1.PrefixUsage{Total: "256", Used: "128", Free: "128", Percent: 50, Allocations: 1, LargestFree: "/25"})
+		e.usageIs("root", v1alpha1.PrefixUsage{Total: "65536", Used: "256", Free: "65280", Percent: 0, Allocations: 1, LargestFree: "/17"})
+	})
+}
+
+// TestUsedIsSorted has prefixes whose order by address is not the one by character, in any order.
+func TestUsedIsSorted(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/8")
+	want := []string{"10.0.2.0/24", "10.0.9.0/32", "10.0.10.0/25", "10.0.10.128/26", "10.0.11.0/32", "10.9.0.0/16", "10.100.0.0/16"}
+	shuffled := slices.Clone(want)
+	random := rand.New(rand.NewPCG(1, 2))
+	random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	for i, prefix := range shuffled {
+		e.create(fmt.Sprintf("child-%d", i), exactly(prefix), from("root"))
+	}
+	e.used("root", want...)
+	e.delete("child-3")
+	e.used("root", slices.DeleteFunc(slices.Clone(want), func(s string) bool { return s == shuffled[3] })...)
+	e.consistent()
+}
+
+// TestUsedOfManyWriters has children that come and go at the same time: the parent counts the truth
+// in the end.
+func TestUsedOfManyWriters(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/16")
+	const children = 60
+	each(children, 12, func(i int) {
+		name := fmt.Sprintf("child-%d", i)
+		if _, err := e.prefixes.Create(t.Context(), prefixOf(name, length(24), from("root")), createOptions); err != nil {
+			t.Error(err)
+			return
+		}
+		if i%2 == 0 {
+			return
+		}
+		if err := e.soon(func() (bool, error) {
+			p, err := e.prefixes.Get(t.Context(), name, getOptions)
+			return err == nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated, err
+		}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := e.prefixes.Delete(t.Context(), name, deleteOptions); err != nil {
+			t.Error(err)
+		}
+	})
+	for i := range children {
+		if name := fmt.Sprintf("child-%d", i); i%2 == 0 {
+			e.allocated(name)
+		} else {
+			e.gone(name)
+		}
+	}
+	e.consistent()
+	e.eventually("half of them", func() error {
+		if root := e.get("root"); root.Status.Usage.Allocations != children/2 {
+			return errors.New(describe(root))
+		}
+		return nil
+	})
+}

@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+)
+
+var sample = regexp.MustCompile(`(?m)^ipam_claims_differences\{kind="(\w+)"\} (\S+)$`)
+
+// metricsOf returns ipam_claims_differences by kind.
+func metricsOf(t testing.TB, instance *app.Instance) map[claims.DifferenceKind]int {
+	t.Helper()
+	body, err := clientOf(t, instance).RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[claims.DifferenceKind]int{}
+	for _, match := range sample.FindAllSubmatch(body, -1) {
+		value, err := strconv.ParseFloat(string(match[2]), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values[claims.DifferenceKind(match[1])] = int(value)
+	}
+	return values
+}
+
+// countsOf counts by kind; what there is none of is 0.
+func countsOf(found []finding) map[claims.DifferenceKind]int {
+	counts := map[claims.DifferenceKind]int{}
+	for _, kind := range claims.DifferenceKinds {
+		counts[kind] = 0
+	}
+	for _, f := range found {
+		counts[f.kind]++
+	}
+	return counts
+}
+
+// TestMetric does not run beside other tests: the metric is of the process.
+func TestMetric(t *testing.T) {
+	// At the start, what has no claim gets one, even if it overlaps; nothing is taken away.
+	w, all, _ := corruptAll(t)
+	var left []finding
+	for _, f := range all {
+		if f.kind != claims.AllocationWithoutClaim {
+			left = append(left, f)
+		}
+	}
+	dir := t.TempDir()
+	s, stop := startEtcd(t, dir)
+	s.put(t, w)
+	stop()
+	instance := start(t, dir, func(o *apiserver.Options) { o.AuditInterval = 0 })
+	if got := metricsOf(t, instance); !maps.Equal(got, countsOf(left)) {
+		t.Errorf("after the start: %v, not %v", got, countsOf(left))
+	}
+	// It is never audited again.
+	s = connect(t, instance.EtcdEndpoints)
+	s.replace(t, healthy(t))
+	time.Sleep(200 * time.Millisecond)
+	if got := metricsOf(t, instance); !maps.Equal(got, countsOf(left)) {
+		t.Errorf("without an interval: %v, not %v", got, countsOf(left))
+	}
+	instance.Close()
+
+	instance = start(t, dir, func(o *apiserver.Options) { o.AuditInterval = 50 * time.Millisecond })
+	if got := metricsOf(t, instance); !maps.Equal(got, countsOf(nil)) {
+		t.Errorf("nothing is wrong: %v", got)
+	}
+	s = connect(t, instance.EtcdEndpoints)
+	for _, want := range [][]finding{all, nil} {
+		if s.replace(t, healthy(t)); want != nil {
+			s.replace(t, w)
+		}
+		var got map[claims.DifferenceKind]int
+		eventually(t, func() string { return fmt.Sprintf("%v, not %v", got, countsOf(want)) }, func() bool {
+			got = metricsOf(t, instance)
+			return maps.Equal(got, countsOf(want))
+		})
+	}
+}

@@ -1,0 +1,363 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// namespace is where the tests work. There is no API for namespaces.
+const namespace = "default"
+
+// cluster is an etcd in the test process with API servers and controller managers that are
+// processes of their own.
+type cluster struct {
+	testing.TB
+	dir     string
+	pki     *standalone.PKI
+	etcd    *clientv3.Client
+	store   *apiserver.Store
+	proxy   *proxy
+	servers []*server
+}
+
+// server is an API server, which can be started anew.
+type server struct {
+	cluster    *cluster
+	port       int
+	kubeconfig string
+	config     *rest.Config
+	client     versioned.Interface
+	*process
+}
+
+// newCluster starts an etcd and API servers. They reach it through a proxy if it is to be proxied.
+func newCluster(t testing.TB, servers int, proxied bool) *cluster {
+	t.Helper()
+	// The directory of a test would make for paths that are too long for a socket.
+	dir, err := os.MkdirTemp(programs, "cluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{TB: t, dir: dir}
+	if c.pki, err = standalone.EnsurePKI(filepath.Join(dir, "pki"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	etcd, err := standalone.StartEtcd(context.Background(), dir, "error")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Close)
+	if c.etcd, err = clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints(), Logger: zap.NewNop()}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.etcd.Close() })
+	options := apiserver.NewOptions().Recommended.Etcd
+	options.StorageConfig.Transport.ServerList = etcd.Endpoints()
+	if c.store, err = apiserver.OpenStore(options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.store.Close)
+	endpoint := etcd.Endpoints()[0]
+	if proxied {
+		c.proxy = startProxy(t, dir, endpoint)
+		endpoint = c.proxy.endpoint
+	}
+
+	for range servers {
+		s := &server{cluster: c, port: reservePort(t)}
+		url := fmt.Sprintf("https://127.0.0.1:%d", s.port)
+		s.kubeconfig = c.writeKubeconfig(url)
+		if s.config, err = clientcmd.BuildConfigFromFlags("", s.kubeconfig); err != nil {
+			t.Fatal(err)
+		}
+		s.config.QPS = -1
+		s.config.Timeout = 30 * time.Second
+		if s.client, err = versioned.NewForConfig(s.config); err != nil {
+			t.Fatal(err)
+		}
+		s.start(endpoint)
+		c.servers = append(c.servers, s)
+	}
+	for _, s := range c.servers {
+		s.waitReady()
+	}
+	return c
+}
+
+// writeKubeconfig writes a kubeconfig for the administrator of the server at a URL.
+func (c *cluster) writeKubeconfig(url string) string {
+	c.Helper()
+	file, err := os.CreateTemp(c.dir, "kubeconfig-*")
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer file.Close()
+	if err := standalone.WriteKubeconfig(file.Name(), url, c.pki); err != nil {
+		c.Fatal(err)
+	}
+	return file.Name()
+}
+
+// start starts the process, on the port that it always has.
+func (s *server) start(etcdEndpoint string) {
+	s.cluster.Helper()
+	s.process = startProcess(s.cluster, s.cluster.dir, "ipam-apiserver",
+		"--without-cluster",
+		"--client-ca-file", s.cluster.pki.CACertFile,
+		"--tls-cert-file", s.cluster.pki.ServingCertFile,
+		"--tls-private-key-file", s.cluster.pki.ServingKeyFile,
+		"--bind-address", "127.0.0.1",
+		"--secure-port", strconv.Itoa(s.port),
+		"--etcd-servers", etcdEndpoint)
+}
+
+// restart starts the process anew after it was killed, and returns when it is ready.
+func (s *server) restart() {
+	s.cluster.Helper()
+	s.start(s.cluster.proxy.endpoint)
+	s.waitReady()
+}
+
+// waitReady waits until the server says that it is ready.
+func (s *server) waitReady() {
+	s.cluster.Helper()
+	s.cluster.eventually("server ready", func() error {
+		if s.hasEnded() {
+			s.cluster.Fatalf("The server ended:\n%s", s.lastOfLog(2000))
+		}
+		var code int
+		s.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(s.cluster.Context()).StatusCode(&code)
+		if code != http.StatusOK {
+			return fmt.Errorf("readyz says %d", code)
+		}
+		return nil
+	})
+}
+
+func (s *server) prefixes() ipamclient.PrefixInterface {
+	return s.client.IpamV1alpha1().Prefixes(namespace)
+}
+
+func (s *server) allocations() ipamclient.PrefixAllocationInterface {
+	return s.client.IpamV1alpha1().PrefixAllocations(namespace)
+}
+
+// startManager starts a controller manager that works without being asked whether it leads.
+func (s *server) startManager() *process {
+	s.cluster.Helper()
+	return startProcess(s.cluster, s.cluster.dir, "ipam-controller-manager",
+		"--kubeconfig", s.kubeconfig, "--leader-elect=false", "--bind-address", "0")
+}
+
+// eventually waits until the function returns nil.
+func (c *cluster) eventually(what string, f func() error) {
+	c.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.Fatalf("Not in time: %s: %v", what, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// root returns a root Prefix.
+func root(name, prefix string) *v1alpha1.Prefix {
+	return &v1alpha1.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec:       v1alpha1.PrefixSpec{Prefix: prefix},
+	}
+}
+
+// child returns a Prefix that wants any part of a length of the parent.
+func child(name, parent string, bits int32) *v1alpha1.Prefix {
+	return &v1alpha1.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec:       v1alpha1.PrefixSpec{PrefixLength: bits, ParentRef: &v1alpha1.LocalObjectReference{Name: parent}},
+	}
+}
+
+// staticChild returns a Prefix that wants exactly this part of the parent.
+func staticChild(name, parent, prefix string) *v1alpha1.Prefix {
+	return &v1alpha1.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec:       v1alpha1.PrefixSpec{Prefix: prefix, ParentRef: &v1alpha1.LocalObjectReference{Name: parent}},
+	}
+}
+
+// create creates Prefixes, and fails if it cannot.
+func (s *server) create(prefixes ...*v1alpha1.Prefix) {
+	s.cluster.Helper()
+	for _, p := range prefixes {
+		if _, err := s.prefixes().Create(s.cluster.Context(), p, metav1.CreateOptions{}); err != nil {
+			s.cluster.Fatal(err)
+		}
+	}
+}
+
+// everything is what the API shows.
+type everything struct {
+	prefixes    []v1alpha1.Prefix
+	allocations []v1alpha1.PrefixAllocation
+}
+
+// list returns all objects, the allocations at a later time.
+func (s *server) list() (everything, error) {
+	prefixes, err := s.prefixes().List(s.cluster.Context(), metav1.ListOptions{})
+	if err != nil {
+		return everything{}, err
+	}
+	allocations, err := s.allocations().List(s.cluster.Context(), metav1.ListOptions{})
+	if err != nil {
+		return everything{}, err
+	}
+	return everything{prefixes.Items, allocations.Items}, nil
+}
+
+// settled waits until every Prefix is Allocated, except what may stay as it is, and returns all.
+func (s *server) settled(except ...string) everything {
+	s.cluster.Helper()
+	var all everything
+	s.cluster.eventually("everything is Allocated", func() (err error) {
+		if all, err = s.list(); err != nil {
+			return err
+		}
+		for _, p := range all.prefixes {
+			if slices.Contains(except, p.Name) {
+				continue
+			}
+			if p.DeletionTimestamp != nil || p.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+				return fmt.Errorf("%s is %s, deleted at %v: %v", p.Name, p.Status.Phase, p.DeletionTimestamp, p.Status.Conditions)
+			}
+		}
+		return nil
+	})
+	return all
+}
+
+// check tells what is wrong with what the API shows, seen by itself: children and allocations that
+// do not agree, prefixes that overlap or are outside of their parent.
+func (e everything) check() error {
+	var errs []error
+	byName := map[string]v1alpha1.Prefix{}
+	for _, p := range e.prefixes {
+		byName[p.Name] = p
+	}
+	byOwner := map[string][]v1alpha1.PrefixAllocation{}
+	byParent := map[string][]netip.Prefix{}
+	for _, a := range e.allocations {
+		if owner := metav1.GetControllerOfNoCopy(&a); owner != nil {
+			byOwner[string(owner.UID)] = append(byOwner[string(owner.UID)], a)
+		}
+		if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
+			continue
+		}
+		prefix, err := netip.ParsePrefix(a.Status.Prefix)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		byParent[a.Spec.PrefixRef.Name] = append(byParent[a.Spec.PrefixRef.Name], prefix)
+	}
+	for _, p := range e.prefixes {
+		owned := byOwner[string(p.UID)]
+		delete(byOwner, string(p.UID))
+		switch {
+		case p.Spec.IsRoot() && len(owned) == 0:
+		case len(owned) != 1:
+			errs = append(errs, fmt.Errorf("%s has %d allocations", p.Name, len(owned)))
+		case p.Status.Phase == v1alpha1.PrefixPhaseAllocated && (owned[0].Status.Prefix != p.Spec.Prefix || owned[0].Spec.PrefixRef.Name != p.Spec.ParentRef.Name):
+			errs = append(errs, fmt.Errorf("%s has %s of %v, but its allocation %s of %v", p.Name, p.Spec.Prefix, p.Spec.ParentRef,
+				owned[0].Status.Prefix, owned[0].Spec.PrefixRef))
+		}
+	}
+	for _, orphans := range byOwner {
+		errs = append(errs, fmt.Errorf("%s is of no child", orphans[0].Name))
+	}
+	for parent, parts := range byParent {
+		whole, err := netip.ParsePrefix(byName[parent].Spec.Prefix)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("parent %s: %w", parent, err))
+			continue
+		}
+		for _, part := range parts {
+			if !strictlyInside(part, whole) {
+				errs = append(errs, fmt.Errorf("%s is not strictly inside %s of %s", part, whole, parent))
+			}
+		}
+		if a, b, ok := overlap(parts); ok {
+			errs = append(errs, fmt.Errorf("%s and %s of %s overlap", a, b, parent))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func strictlyInside(part, whole netip.Prefix) bool {
+	return part.Bits() > whole.Bits() && whole.Contains(part.Addr())
+}
+
+// overlap returns two prefixes that overlap, if there are any.
+func overlap(prefixes []netip.Prefix) (a, b netip.Prefix, ok bool) {
+	prefixes = slices.Clone(prefixes)
+	slices.SortFunc(prefixes, netip.Prefix.Compare)
+	// Two overlap only if neighbours in this order do.
+	for i := 1; i < len(prefixes); i++ {
+		if prefixes[i-1].Overlaps(prefixes[i]) {
+			return prefixes[i-1], prefixes[i], true
+		}
+	}
+	return a, b, false
+}
+
+// audited fails if objects and claims do not agree.
+func (c *cluster) audited() {
+	c.Helper()
+	differences, err := c.store.Audit(context.Background())
+	if err != nil {
+		c.Fatal(err)
+	}
+	for i, d := range differences {
+		if i == 5 {
+			c.Errorf("Audit: and %d more", len(differences)-i)
+			break
+		}
+		c.Errorf("Audit: %s %s/%s: %s", d.Kind, d.Namespace, d.Name, d.Message)
+	}
+}
+
+// count returns how many keys there are in etcd with a prefix.
+func (c *cluster) count(prefix string) int {
+	c.Helper()
+	response, err := c.etcd.Get(context.Background(), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		c.Fatal(err)
+	}
+	return int(response.Count)
+}

@@ -1,0 +1,478 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Many clients of several API servers, with two controller managers at work that both think they
+// are alone, see of every parent what they would see if it were one set of prefixes that only one
+// of them changes at a time.
+func TestLinearizability(t *testing.T) {
+	for seed := range times(2, 20) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			t.Parallel()
+			testLinearizability(t, uint64(seed), times(1000, 10_000))
+		})
+	}
+}
+
+// pools are the parents of the test: small, so that they are fought for.
+var pools = []struct {
+	name, prefix string
+	family       v1alpha1.IPFamily
+	// longest is the length of the smallest children, shortest that of the largest.
+	shortest, longest int
+}{
+	{"v4-a", "10.0.0.0/26", v1alpha1.IPv4, 28, 31},
+	{"v4-b", "10.0.1.0/26", v1alpha1.IPv4, 27, 30},
+	{"v4-c", "10.0.2.0/27", v1alpha1.IPv4, 29, 32},
+	{"v6-a", "2001:db8::/58", v1alpha1.IPv6, 60, 64},
+	{"v6-b", "2001:db8:1::/120", v1alpha1.IPv6, 122, 126},
+	{"v6-c", "2001:db8:2::/48", v1alpha1.IPv6, 49, 52},
+}
+
+func testLinearizability(t *testing.T, seed uint64, operations int) {
+	c := newCluster(t, 3, false)
+	epoch := time.Now()
+	w := &workload{cluster: c, epoch: epoch, calls: map[types.UID]*calls{}}
+	for _, pool := range pools {
+		p := root(pool.name, pool.prefix)
+		p.Labels = map[string]string{"family": string(pool.family)}
+		c.servers[0].create(p)
+	}
+	c.servers[0].startManager()
+	c.servers[1].startManager()
+	c.servers[2].settled()
+	for _, s := range c.servers {
+		w.observers = append(w.observers, s.observe(epoch))
+	}
+
+	const clients = 16
+	begun := time.Now()
+	var wg sync.WaitGroup
+	for i := range clients {
+		random := rand.New(rand.NewPCG(seed, uint64(i)))
+		wg.Go(func() {
+			client := &client{workload: w, id: i, server: c.servers[i%3], observer: w.observers[i%3], random: random}
+			for w.operations.Load() < int64(operations) && !t.Failed() {
+				client.step()
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(begun)
+
+	// Everything that is left is Allocated: what was not, was given up.
+	all := c.servers[0].settled()
+	if err := all.check(); err != nil {
+		t.Error(err)
+	}
+	c.audited()
+	for _, o := range w.observers {
+		if !o.wait(patience, func() bool { return o.agrees(all) }) {
+			t.Error("What was observed is not what there is")
+		}
+		observed(t, o)
+	}
+	history := w.merge()
+	count := map[string]int{}
+	for _, op := range history {
+		count[op.Input.(input).action]++
+	}
+	t.Logf("%d operations in %v, of which in the history: %v, %d children given up", w.operations.Load(), took.Round(time.Millisecond), count, w.givenUp.Load())
+
+	begun = time.Now()
+	result, info := porcupine.CheckOperationsVerbose(setModel, history, patience)
+	t.Logf("checked in %v", time.Since(begun).Round(time.Millisecond))
+	if result != porcupine.Ok {
+		t.Errorf("The history is not linearizable: %s", result)
+		if file, err := os.CreateTemp("", "linearizability-*.html"); err == nil {
+			defer file.Close()
+			t.Logf("It can be looked at in %s: %v", file.Name(), porcupine.Visualize(setModel, info, file))
+		}
+	}
+}
+
+// input is what a client asks for: to allocate, or release, a prefix of a parent, to bind it and be
+// refused, or to read what is allocated.
+type input struct {
+	action, parent string
+	prefix         netip.Prefix
+}
+
+const (
+	allocate = "allocate"
+	release  = "release"
+	refused  = "be refused"
+	read     = "read"
+)
+
+// setModel is that of a parent: a set of prefixes that do not overlap.
+var setModel = porcupine.Model{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		byParent := map[string][]porcupine.Operation{}
+		for _, op := range history {
+			parent := op.Input.(input).parent
+			byParent[parent] = append(byParent[parent], op)
+		}
+		var parts [][]porcupine.Operation
+		for _, pool := range pools {
+			parts = append(parts, byParent[pool.name])
+		}
+		return parts
+	},
+	Init: func() any { return []netip.Prefix(nil) },
+	// The state is sorted, and never changed.
+	Step: func(state, in, out any) (bool, any) {
+		held, op := state.([]netip.Prefix), in.(input)
+		at, found := slices.BinarySearchFunc(held, op.prefix, netip.Prefix.Compare)
+		switch op.action {
+		case allocate:
+			if slices.ContainsFunc(held, op.prefix.Overlaps) {
+				return false, held
+			}
+			return true, slices.Insert(slices.Clone(held), at, op.prefix)
+		case release:
+			if !found {
+				return false, held
+			}
+			return true, slices.Delete(slices.Clone(held), at, at+1)
+		case refused:
+			// The refusal names who is in the way.
+			holder := out.(netip.Prefix)
+			return holder.Overlaps(op.prefix) && slices.Contains(held, holder), held
+		default:
+			return slices.Equal(held, out.([]netip.Prefix)), held
+		}
+	},
+	Equal: func(a, b any) bool { return slices.Equal(a.([]netip.Prefix), b.([]netip.Prefix)) },
+	DescribeOperation: func(in, out any) string {
+		op := in.(input)
+		if out == nil {
+			return fmt.Sprintf("%s %s", op.action, op.prefix)
+		}
+		return fmt.Sprintf("%s %s: %v", op.action, op.prefix, out)
+	},
+}
+
+// workload is what the clients do.
+type workload struct {
+	*cluster
+	epoch               time.Time
+	observers           []*observer
+	operations, givenUp atomic.Int64
+	names               atomic.Int64
+
+	mu sync.Mutex
+	// calls are by the uid of the child, or of the allocation if it has none.
+	calls map[types.UID]*calls
+	// others are the operations that are neither an allocation nor a release.
+	others []porcupine.Operation
+}
+
+// calls is when a client has asked for something to be allocated and to be released again, and which
+// client.
+type calls struct {
+	client               int
+	allocated, releasing time.Duration
+}
+
+// client is one of those that work at the same time.
+type client struct {
+	*workload
+	id       int
+	server   *server
+	observer *observer
+	random   *rand.Rand
+	holds    []held
+}
+
+// held is what a client holds: a child, or an allocation that is not of a child.
+type held struct {
+	uid   types.UID
+	name  string
+	child bool
+}
+
+func (c *client) now() time.Duration { return time.Since(c.epoch) }
+
+// step does something or other.
+func (c *client) step() {
+	switch n := c.random.IntN(100); {
+	case n < 4:
+		c.read()
+	case len(c.holds) > 0 && (n < 44 || len(c.holds) >= 5):
+		i := c.random.IntN(len(c.holds))
+		h := c.holds[i]
+		c.holds = slices.Delete(c.holds, i, i+1)
+		c.release(h)
+	case n < 80:
+		c.createChild()
+	default:
+		c.createAllocation()
+	}
+}
+
+// createChild leaves it to the controllers to allocate: any prefix or one, of any parent or one.
+func (c *client) createChild() {
+	pool := pools[c.random.IntN(len(pools))]
+	name := fmt.Sprintf("child-%d", c.names.Add(1))
+	prefix := c.anyOf(pool.prefix, pool.shortest, pool.longest)
+	var p *v1alpha1.Prefix
+	switch c.random.IntN(4) {
+	case 0:
+		p = staticChild(name, pool.name, prefix.String())
+	case 1:
+		p = child(name, "", int32(prefix.Bits()))
+		p.Spec.IPFamily, p.Spec.ParentRef = pool.family, nil
+		p.Spec.ParentSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"family": string(pool.family)}}
+	default:
+		p = child(name, pool.name, int32(prefix.Bits()))
+	}
+	called := c.now()
+	created, err := c.server.prefixes().Create(c.Context(), p, metav1.CreateOptions{})
+	if err != nil {
+		c.Errorf("Creating a child: %v", err)
+		return
+	}
+	c.await(called, held{created.UID, name, true})
+}
+
+// createAllocation creates an allocation and binds it itself to a prefix that may be in use, without
+// minding that the scheduler does the same.
+func (c *client) createAllocation() {
+	pool := pools[c.random.IntN(len(pools))]
+	name := fmt.Sprintf("allocation-%d", c.names.Add(1))
+	prefix := c.anyOf(pool.prefix, pool.shortest, pool.longest)
+	called := c.now()
+	created, err := c.server.allocations().Create(c.Context(), &v1alpha1.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: v1alpha1.PrefixAllocationSpec{
+			PrefixLength: int32(prefix.Bits()),
+			PrefixRef:    &v1alpha1.LocalObjectReference{Name: pool.name},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		c.Errorf("Creating an allocation: %v", err)
+		return
+	}
+	asked := c.now()
+	_, err = c.server.allocations().Bind(c.Context(), name, &v1alpha1.PrefixAllocationBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Prefix:     prefix.String(),
+		PrefixRef:  v1alpha1.BindingReference{Name: pool.name},
+	}, metav1.CreateOptions{})
+	if holder, ok := holderIn(err); ok {
+		c.add(porcupine.Operation{
+			ClientId: c.id,
+			Input:    input{refused, pool.name, prefix},
+			Call:     int64(asked),
+			Output:   holder,
+			Return:   int64(c.now()),
+		})
+	} else if err != nil && !apierrors.IsConflict(err) {
+		c.Errorf("Binding: %v", err)
+	}
+	c.await(called, held{created.UID, name, false})
+}
+
+// holderIn returns who an error says is in the way.
+func holderIn(err error) (netip.Prefix, bool) {
+	var status apierrors.APIStatus
+	if !apierrors.IsConflict(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return netip.Prefix{}, false
+	}
+	for _, cause := range status.Status().Details.Causes {
+		if cause.Type == v1alpha1.CauseTypeHolderPrefix {
+			holder, err := netip.ParsePrefix(cause.Message)
+			return holder, err == nil
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// await waits until something is Allocated, and gives it up if that takes long: there may be no room.
+func (c *client) await(called time.Duration, h held) {
+	c.operations.Add(1)
+	c.mu.Lock()
+	c.calls[h.uid] = &calls{client: c.id, allocated: called}
+	c.mu.Unlock()
+	if c.observer.waitAllocated(h.uid, time.Duration(100+c.random.IntN(400))*time.Millisecond) {
+		c.holds = append(c.holds, h)
+		return
+	}
+	c.givenUp.Add(1)
+	c.release(h)
+}
+
+// release deletes something, and waits until it is gone.
+func (c *client) release(h held) {
+	c.operations.Add(1)
+	c.mu.Lock()
+	c.calls[h.uid].releasing = c.now()
+	c.mu.Unlock()
+	var err error
+	if h.child {
+		err = c.server.prefixes().Delete(c.Context(), h.name, metav1.DeleteOptions{})
+	} else {
+		err = c.server.allocations().Delete(c.Context(), h.name, metav1.DeleteOptions{})
+	}
+	if err != nil {
+		c.Errorf("Deleting %s: %v", h.name, err)
+	} else if !c.observer.waitGone(h.uid) {
+		c.Errorf("%s is not gone in time", h.name)
+	}
+}
+
+// read reads everything that is allocated.
+func (c *client) read() {
+	c.operations.Add(1)
+	called := c.now()
+	list, err := c.server.allocations().List(c.Context(), metav1.ListOptions{})
+	if err != nil {
+		c.Errorf("Listing: %v", err)
+		return
+	}
+	returned := c.now()
+	byParent := map[string][]netip.Prefix{}
+	for _, a := range list.Items {
+		if a.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated {
+			byParent[a.Spec.PrefixRef.Name] = append(byParent[a.Spec.PrefixRef.Name], netip.MustParsePrefix(a.Status.Prefix))
+		}
+	}
+	for _, pool := range pools {
+		held := byParent[pool.name]
+		slices.SortFunc(held, netip.Prefix.Compare)
+		c.add(porcupine.Operation{
+			ClientId: c.id,
+			Input:    input{action: read, parent: pool.name},
+			Call:     int64(called),
+			Output:   held,
+			Return:   int64(returned),
+		})
+	}
+}
+
+func (w *workload) add(op porcupine.Operation) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.others = append(w.others, op)
+}
+
+// anyOf returns any part of a prefix, of any length of those.
+func (c *client) anyOf(whole string, shortest, longest int) netip.Prefix {
+	prefix := netip.MustParsePrefix(whole)
+	bits := shortest + c.random.IntN(longest-shortest+1)
+	bytes := prefix.Addr().AsSlice()
+	for bit := prefix.Bits(); bit < bits; bit++ {
+		if c.random.IntN(2) == 0 {
+			bytes[bit/8] |= 1 << (7 - bit%8)
+		}
+	}
+	addr, _ := netip.AddrFromSlice(bytes)
+	return netip.PrefixFrom(addr, bits)
+}
+
+// agrees reports whether what was observed is what there is.
+func (o *observer) agrees(all everything) bool {
+	there := map[types.UID]bool{}
+	for _, p := range all.prefixes {
+		there[p.UID] = true
+	}
+	for _, a := range all.allocations {
+		there[a.UID] = true
+	}
+	for uid := range there {
+		if l := o.lives[uid]; l == nil || l.allocated == 0 {
+			return false
+		}
+	}
+	for uid, l := range o.lives {
+		if l.gone == 0 && !there[uid] {
+			return false
+		}
+	}
+	return true
+}
+
+// merge makes the history. An allocation lasts from the call of the client that wants it until it
+// is first seen, by anybody, and a release from its call until it is first seen to be gone.
+func (w *workload) merge() []porcupine.Operation {
+	seen := w.observers[0].snapshot()
+	for _, o := range w.observers[1:] {
+		for uid, l := range o.snapshot() {
+			first, ok := seen[uid]
+			if !ok {
+				seen[uid] = l
+				continue
+			}
+			first.allocated, first.gone = earlier(first.allocated, l.allocated), earlier(first.gone, l.gone)
+			first.parent, first.prefix = cmp.Or(first.parent, l.parent), cmp.Or(first.prefix, l.prefix)
+			seen[uid] = first
+		}
+	}
+	whole := map[string]netip.Prefix{}
+	for _, pool := range pools {
+		whole[pool.name] = netip.MustParsePrefix(pool.prefix)
+	}
+	history := slices.Clone(w.others)
+	for uid, l := range seen {
+		if l.kind != v1alpha1.PrefixAllocationKind || l.allocated == 0 {
+			continue
+		}
+		prefix := netip.MustParsePrefix(l.prefix)
+		if !strictlyInside(prefix, whole[l.parent]) {
+			w.Errorf("%s got %s, which is not inside of %s", l.name, prefix, l.parent)
+		}
+		called := w.calls[cmp.Or(l.owner, uid)]
+		if called == nil {
+			w.Errorf("%s was allocated to nobody", l.name)
+			continue
+		}
+		history = append(history, porcupine.Operation{
+			ClientId: called.client,
+			Input:    input{allocate, l.parent, prefix},
+			Call:     int64(called.allocated),
+			Return:   int64(l.allocated),
+		})
+		switch {
+		case l.gone != 0 && called.releasing == 0:
+			w.Errorf("%s is gone, and nobody wanted that", l.name)
+		case l.gone != 0:
+			history = append(history, porcupine.Operation{
+				ClientId: called.client,
+				Input:    input{release, l.parent, prefix},
+				Call:     int64(called.releasing),
+				Return:   int64(l.gone),
+			})
+		}
+	}
+	return history
+}
+
+// earlier returns the first of two times, of which 0 is never.
+func earlier(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return a + b
+	}
+	return min(a, b)
+}

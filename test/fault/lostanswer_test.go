@@ -1,0 +1,100 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// A bind that has gone through is not known to have if its answer gets lost. Whoever asked for it
+// asks again, and must not get a second one.
+func TestLostAnswerOfBindMakesNoSecondAllocation(t *testing.T) {
+	t.Parallel()
+	n := times(50, 1000)
+	c := newCluster(t, 1, true)
+	s := c.servers[0]
+	s.startManager()
+	s.create(root("v4", "10.0.0.0/16"), root("v6", "2001:db8::/32"), root("named", "10.1.0.0/16"))
+	s.settled()
+
+	// The first bind that commits of each allocation, and the first completion of each child, loses
+	// its answer.
+	var mu sync.Mutex
+	lost := map[string]bool{}
+	c.proxy.intercept(func(txn *pb.TxnRequest, commit func() (*pb.TxnResponse, error)) (*pb.TxnResponse, error) {
+		response, err := commit()
+		object := bound(txn)
+		if err != nil || !response.Succeeded || object == "" {
+			return response, err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if lost[object] {
+			return response, nil
+		}
+		lost[object] = true
+		return nil, errLost
+	})
+	for i := range n {
+		name := fmt.Sprintf("child-%04d", i)
+		switch i % 4 {
+		case 0:
+			s.create(staticChild(name, "named", netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(i / 256), byte(i)}), 32).String()))
+		case 1:
+			s.create(child(name, "v6", 64))
+		default:
+			s.create(child(name, "v4", 28))
+		}
+	}
+	all := s.settled()
+
+	mu.Lock()
+	var allocations, children int
+	for object := range lost {
+		if strings.Contains(object, "/prefixallocations/") {
+			allocations++
+		} else {
+			children++
+		}
+	}
+	mu.Unlock()
+	t.Logf("%d answers of binds of allocations were lost, and %d of children", allocations, children)
+	if allocations != n || children != n {
+		t.Errorf("%d and %d answers were lost, not %d each", allocations, children, n)
+	}
+	if err := all.check(); err != nil {
+		t.Error(err)
+	}
+	if len(all.allocations) != n {
+		t.Errorf("There are %d allocations for %d children", len(all.allocations), n)
+	}
+	if claims := c.count(claimsPrefix); claims != n {
+		t.Errorf("There are %d claims for %d children", claims, n)
+	}
+	c.audited()
+}
+
+// bound returns the key of the object that a transaction makes Allocated, or nothing. Of all writes
+// only these go with a claim: an allocation puts it, and a child that is completed compares it.
+func bound(txn *pb.TxnRequest) string {
+	isClaim := func(key string) bool { return strings.HasPrefix(key, claimsPrefix) }
+	isPut := func(op *pb.RequestOp) bool { return op.GetRequestPut() != nil }
+	keys := written(txn)
+	object := slices.IndexFunc(keys, func(key string) bool { return !isClaim(key) })
+	if object < 0 || !slices.ContainsFunc(txn.Success, isPut) {
+		return ""
+	}
+	compared := slices.ContainsFunc(txn.Compare, func(c *pb.Compare) bool { return isClaim(string(c.Key)) })
+	if !compared && !slices.ContainsFunc(keys, isClaim) {
+		return ""
+	}
+	return keys[object]
+}

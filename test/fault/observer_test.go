@@ -1,0 +1,293 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// life is what has been seen of an object, until now.
+type life struct {
+	kind, name string
+	owner      types.UID
+	// parent and prefix are what it got, once it is Allocated.
+	parent, prefix string
+	// allocated and gone are when that was seen first; 0 is never.
+	allocated, gone time.Duration
+}
+
+// observer watches everything through a server, checks every state that it sees, and remembers what
+// it has seen. What has been seen must not be taken back: an API server that shows something has
+// acknowledged it.
+type observer struct {
+	server *server
+	epoch  time.Time
+
+	mu    sync.Mutex
+	lives map[types.UID]*life
+	// byOwner is which allocations there were of a child.
+	byOwner map[types.UID][]types.UID
+	// held is what allocations hold by the name of the parent.
+	held map[string]map[types.UID]netip.Prefix
+	errs []error
+	// changed is closed, and made anew, whenever something was seen.
+	changed chan struct{}
+}
+
+// observe starts an observer, which observes until the test ends. Times count from the epoch.
+func (s *server) observe(epoch time.Time) *observer {
+	o := &observer{
+		server: s, epoch: epoch,
+		lives:   map[types.UID]*life{},
+		byOwner: map[types.UID][]types.UID{},
+		held:    map[string]map[types.UID]netip.Prefix{},
+		changed: make(chan struct{}),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	s.cluster.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+	wg.Go(func() {
+		o.run(ctx, v1alpha1.PrefixKind, func(options metav1.ListOptions) (runtime.Object, error) { return s.prefixes().List(ctx, options) },
+			func(options metav1.ListOptions) (watch.Interface, error) { return s.prefixes().Watch(ctx, options) })
+	})
+	wg.Go(func() {
+		o.run(ctx, v1alpha1.PrefixAllocationKind, func(options metav1.ListOptions) (runtime.Object, error) { return s.allocations().List(ctx, options) },
+			func(options metav1.ListOptions) (watch.Interface, error) { return s.allocations().Watch(ctx, options) })
+	})
+	return o
+}
+
+func (o *observer) run(ctx context.Context, kind string,
+	list func(metav1.ListOptions) (runtime.Object, error), watch func(metav1.ListOptions) (watch.Interface, error)) {
+	for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		all, err := list(metav1.ListOptions{})
+		if err != nil {
+			continue
+		}
+		version := o.replace(kind, all)
+		for ctx.Err() == nil {
+			w, err := watch(metav1.ListOptions{ResourceVersion: version})
+			if err != nil {
+				break
+			}
+			if version = o.follow(w, version); version == "" {
+				break
+			}
+		}
+	}
+}
+
+// follow takes in events until there are no more, and returns the version of the last one, or
+// nothing if the watch has failed.
+func (o *observer) follow(w watch.Interface, version string) string {
+	defer w.Stop()
+	for event := range w.ResultChan() {
+		obj, err := meta.Accessor(event.Object)
+		if err != nil || event.Type == watch.Error {
+			return ""
+		}
+		o.mu.Lock()
+		o.see(event.Object, event.Type == watch.Deleted)
+		o.mu.Unlock()
+		version = obj.GetResourceVersion()
+	}
+	return version
+}
+
+// replace takes in a list of all objects of a kind.
+func (o *observer) replace(kind string, list runtime.Object) (version string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	there := map[types.UID]bool{}
+	objs, err := meta.ExtractList(list)
+	if err != nil {
+		o.errs = append(o.errs, err)
+	}
+	for _, obj := range objs {
+		there[obj.(metav1.Object).GetUID()] = true
+	}
+	for uid, l := range o.lives {
+		if l.kind == kind && l.gone == 0 && !there[uid] {
+			o.seeGone(uid, l)
+		}
+	}
+	for _, obj := range objs {
+		o.see(obj, false)
+	}
+	return list.(metav1.ListInterface).GetResourceVersion()
+}
+
+// see takes in an object as it is, or as it was when it was deleted.
+func (o *observer) see(obj runtime.Object, deleted bool) {
+	defer func() {
+		close(o.changed)
+		o.changed = make(chan struct{})
+	}()
+	now := life{}
+	var allocated bool
+	switch obj := obj.(type) {
+	case *v1alpha1.Prefix:
+		now.kind, now.name, now.prefix = v1alpha1.PrefixKind, obj.Name, obj.Spec.Prefix
+		allocated = obj.Status.Phase == v1alpha1.PrefixPhaseAllocated
+		if obj.Spec.ParentRef != nil {
+			now.parent = obj.Spec.ParentRef.Name
+		}
+	case *v1alpha1.PrefixAllocation:
+		now.kind, now.name, now.prefix = v1alpha1.PrefixAllocationKind, obj.Name, obj.Status.Prefix
+		allocated = obj.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated
+		if obj.Spec.PrefixRef != nil {
+			now.parent = obj.Spec.PrefixRef.Name
+		}
+		if owner := metav1.GetControllerOfNoCopy(obj); owner != nil {
+			now.owner = owner.UID
+		}
+	}
+	uid := obj.(metav1.Object).GetUID()
+	l := o.lives[uid]
+	if l == nil {
+		l = &life{kind: now.kind, name: now.name, owner: now.owner}
+		o.lives[uid] = l
+		if l.owner != "" {
+			o.byOwner[l.owner] = append(o.byOwner[l.owner], uid)
+		}
+	}
+	switch {
+	case l.gone != 0:
+		o.errs = append(o.errs, fmt.Errorf("%s %s is back after it was gone", l.kind, l.name))
+	case l.allocated != 0 && (!allocated || l.prefix != now.prefix || l.parent != now.parent):
+		o.errs = append(o.errs, fmt.Errorf("%s %s had %s of %q, and now has %s of %q", l.kind, l.name, l.prefix, l.parent, now.prefix, now.parent))
+	case l.allocated == 0 && allocated:
+		l.allocated, l.prefix, l.parent = time.Since(o.epoch), now.prefix, now.parent
+		if l.kind == v1alpha1.PrefixAllocationKind && !deleted {
+			o.hold(uid, l)
+		}
+	}
+	if deleted {
+		o.seeGone(uid, l)
+	}
+}
+
+func (o *observer) seeGone(uid types.UID, l *life) {
+	l.gone = time.Since(o.epoch)
+	delete(o.held[l.parent], uid)
+}
+
+// hold checks that what an allocation got was free.
+func (o *observer) hold(uid types.UID, l *life) {
+	prefix, err := netip.ParsePrefix(l.prefix)
+	if err != nil {
+		o.errs = append(o.errs, err)
+		return
+	}
+	if o.held[l.parent] == nil {
+		o.held[l.parent] = map[types.UID]netip.Prefix{}
+	}
+	for other, held := range o.held[l.parent] {
+		if held.Overlaps(prefix) {
+			o.errs = append(o.errs, fmt.Errorf("%s got %s of %s while %s held %s", l.name, prefix, l.parent, o.lives[other].name, held))
+		}
+	}
+	o.held[l.parent][uid] = prefix
+}
+
+// snapshot returns what has been seen.
+func (o *observer) snapshot() map[types.UID]life {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	lives := make(map[types.UID]life, len(o.lives))
+	for uid, l := range o.lives {
+		lives[uid] = *l
+	}
+	return lives
+}
+
+// wait waits until something was seen that the function is about, and reports whether it was in
+// time. The function is called with the lock held.
+func (o *observer) wait(limit time.Duration, f func() bool) bool {
+	timeout := time.After(limit)
+	for {
+		o.mu.Lock()
+		done, changed := f(), o.changed
+		o.mu.Unlock()
+		if done {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			return false
+		}
+	}
+}
+
+// waitAllocated waits until an object is Allocated.
+func (o *observer) waitAllocated(uid types.UID, limit time.Duration) bool {
+	return o.wait(limit, func() bool {
+		l := o.lives[uid]
+		return l != nil && l.allocated != 0
+	})
+}
+
+// waitGone waits until an object, which has been there, is gone, and the allocations that it owns.
+func (o *observer) waitGone(uid types.UID) bool {
+	return o.wait(patience, func() bool {
+		for _, uid := range append([]types.UID{uid}, o.byOwner[uid]...) {
+			if l := o.lives[uid]; l == nil || l.gone == 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// err returns what was wrong with what was seen.
+func (o *observer) err() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return errors.Join(o.errs...)
+}
+
+// checkKept tells what was seen Allocated, and not seen gone, and is not there any more as it was,
+// unless it was to be deleted.
+func (o *observer) checkKept(all everything, deleted map[string]bool) error {
+	lives := o.snapshot()
+	maps.DeleteFunc(lives, func(_ types.UID, l life) bool {
+		return l.allocated == 0 || l.gone != 0 || l.kind != v1alpha1.PrefixKind || deleted[l.name]
+	})
+	for _, p := range all.prefixes {
+		if l, ok := lives[p.UID]; ok && p.Status.Phase == v1alpha1.PrefixPhaseAllocated && p.Spec.Prefix == l.prefix {
+			delete(lives, p.UID)
+		}
+	}
+	var errs []error
+	for _, l := range lives {
+		errs = append(errs, fmt.Errorf("%s was seen Allocated with %s, and is not any more", l.name, l.prefix))
+	}
+	return errors.Join(errs...)
+}
+
+// observed fails if an observer has seen what must not be.
+func observed(t testing.TB, o *observer) {
+	t.Helper()
+	if err := o.err(); err != nil {
+		t.Error(err)
+	}
+}

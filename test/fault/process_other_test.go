@@ -1,0 +1,10 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package fault
+
+import "syscall"
+
+func dieWithParent() *syscall.SysProcAttr { return nil }

@@ -1,0 +1,407 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+)
+
+// A controller manager that leads and is stopped past its lease, while another one takes over and
+// fills the parent, gets nothing through any more when it wakes up: neither what it sent before it
+// was stopped and that arrives late, nor what it sends now.
+func TestStaleLeaderIsRefused(t *testing.T) {
+	for round := range times(1, 10) {
+		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) { testStaleLeader(t, newRand(uint64(round))) })
+	}
+}
+
+func testStaleLeader(t *testing.T, random *rand.Rand) {
+	t.Parallel()
+	// There are as many /28 in the parent as room, and more who want one.
+	const room, n = 128, 256
+	c := newCluster(t, 1, false)
+	s := c.servers[0]
+	o := s.observe(time.Now())
+	leases := &leaseHandler{leases: map[string]*coordinationv1.Lease{}}
+	fronts := []*front{s.newFront(leases), s.newFront(leases)}
+
+	first := fronts[0].startManager()
+	s.create(root("parent", "10.0.0.0/21"))
+	s.settled()
+
+	// The binds of the first manager are under way when it is stopped. The names are in no order, so
+	// that the second manager takes other prefixes for the same children, or none.
+	fronts[0].hold()
+	for range n {
+		s.create(child(fmt.Sprintf("child-%016x", random.Uint64()), "parent", 28))
+	}
+	const workers = 32
+	c.eventually("binds under way", func() error {
+		if held := fronts[0].held(); held < workers {
+			return fmt.Errorf("only %d", held)
+		}
+		return nil
+	})
+	first.signal(syscall.SIGSTOP)
+	stopped := time.Now()
+
+	second := fronts[1].startManager()
+	var all everything
+	c.eventually("the parent is full", func() (err error) {
+		if all, err = s.list(); err != nil {
+			return err
+		}
+		if allocated := all.allocated(); allocated < 1+room {
+			return fmt.Errorf("%d are Allocated", allocated)
+		}
+		return nil
+	})
+	t.Logf("The second manager has filled the parent %v after the first was stopped", time.Since(stopped).Round(time.Millisecond))
+	if first.hasEnded() {
+		t.Fatal("The first manager has ended")
+	}
+	prefixOf := map[string]string{}
+	for _, a := range all.allocations {
+		prefixOf[a.Name] = a.Status.Prefix
+	}
+
+	// Some arrive before it wakes up, some after.
+	late := fronts[0].release(workers / 2)
+	first.signal(syscall.SIGCONT)
+	late = append(late, fronts[0].release(workers)...)
+	select {
+	case <-first.ended:
+	case <-time.After(patience):
+		t.Fatal("The first manager still works")
+	}
+	if !strings.Contains(first.lastOfLog(10_000), "another manager leads now") || first.cmd.ProcessState.Success() {
+		t.Errorf("The first manager ended with %v, and not because another one leads", first.cmd.ProcessState)
+	}
+	if second.hasEnded() {
+		t.Error("The second manager has ended, too")
+	}
+
+	c.eventually("all binds answered", fronts[0].answered)
+	refused, inUse := 0, 0
+	for _, b := range append(late, fronts[0].later()...) {
+		switch {
+		case b.code == http.StatusConflict:
+			refused++
+			if prefixOf[b.allocation] == "" {
+				// It could have had it, but for somebody who holds it.
+				inUse++
+			}
+		case b.code != http.StatusCreated || prefixOf[b.allocation] != b.prefix:
+			t.Errorf("The bind of %s, which has %s, to %s is answered with %d", b.allocation, prefixOf[b.allocation], b.prefix, b.code)
+		}
+	}
+	t.Logf("%d binds of the first manager were late and %d it sent when it woke up; %d were refused, %d of them because the prefix is in use", len(late), len(fronts[0].later()), refused, inUse)
+	if refused < workers/2 || inUse == 0 {
+		t.Errorf("Only %d binds were refused, %d because the prefix is in use", refused, inUse)
+	}
+	after, err := s.list()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range after.allocations {
+		if prefixOf[a.Name] != a.Status.Prefix {
+			t.Errorf("%s had %s, and now has %s", a.Name, prefixOf[a.Name], a.Status.Prefix)
+		}
+	}
+	if err := after.check(); err != nil {
+		t.Error(err)
+	}
+	if len(after.prefixes) != 1+n || len(after.allocations) != n || after.allocated() != 1+room {
+		t.Errorf("There are %d prefixes and %d allocations, %d are Allocated", len(after.prefixes), len(after.allocations), after.allocated())
+	}
+	c.audited()
+	observed(t, o)
+}
+
+// allocated returns how many Prefixes are Allocated.
+func (e everything) allocated() int {
+	n := 0
+	for _, p := range e.prefixes {
+		if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+			n++
+		}
+	}
+	return n
+}
+
+// front is what a manager takes for the API server. It has an API for Leases besides, and can hold
+// up binds of allocations.
+type front struct {
+	server     *server
+	kubeconfig string
+	toServer   http.Handler
+	leases     http.Handler
+
+	mu      sync.Mutex
+	holding bool
+	waiting []chan struct{}
+	// sent is how many binds there were since then.
+	sent int
+	// done are the binds that were passed on after some were held up.
+	done []passedBind
+	// taken is how many of those release has returned.
+	taken int
+}
+
+// passedBind is a bind, and how the server answered.
+type passedBind struct {
+	allocation, prefix string
+	code               int
+}
+
+// newFront starts a front of the server.
+func (s *server) newFront(leases http.Handler) *front {
+	t := s.cluster
+	t.Helper()
+	transport, err := rest.TransportFor(rest.CopyConfig(s.config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := url.Parse(s.config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &front{server: s, leases: leases, toServer: &httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport:     transport,
+		FlushInterval: -1,
+		ErrorLog:      log.New(io.Discard, "", 0),
+	}}
+	certificate, err := tls.X509KeyPair(t.pki.ServingCertPEM, t.pki.ServingKeyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewUnstartedServer(f)
+	web.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
+	web.EnableHTTP2 = true
+	web.StartTLS()
+	t.Cleanup(func() {
+		f.release(-1)
+		web.CloseClientConnections()
+		web.Close()
+	})
+	f.kubeconfig = t.writeKubeconfig(web.URL)
+	return f
+}
+
+// startManager starts a controller manager behind the front, which has to lead to work.
+func (f *front) startManager() *process {
+	return startProcess(f.server.cluster, f.server.cluster.dir, "ipam-controller-manager",
+		"--kubeconfig", f.kubeconfig, "--bind-address", "0",
+		"--leader-elect-lease-duration", "3s", "--leader-elect-renew-deadline", "2s", "--leader-elect-retry-period", "250ms")
+}
+
+// ServeHTTP implements http.Handler.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/apis/coordination.k8s.io/"):
+		f.leases.ServeHTTP(w, r)
+	case r.Method == http.MethodPost && len(path) == 8 && path[5] == "prefixallocations" && path[7] == "binding":
+		f.serveBind(w, r, path[6])
+	default:
+		f.toServer.ServeHTTP(w, r)
+	}
+}
+
+func (f *front) serveBind(w http.ResponseWriter, r *http.Request, allocation string) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	binding := &v1alpha1.PrefixAllocationBinding{}
+	if err := json.Unmarshal(body, binding); err != nil {
+		f.server.cluster.Error(err)
+	}
+	f.mu.Lock()
+	counts := f.holding
+	f.sent++
+	if counts && f.waiting != nil {
+		wait := make(chan struct{})
+		f.waiting = append(f.waiting, wait)
+		f.mu.Unlock()
+		<-wait
+	} else {
+		f.mu.Unlock()
+	}
+	// What is on its way arrives, also if the sender is no more.
+	r = r.WithContext(context.WithoutCancel(r.Context()))
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	recorder := &codeRecorder{ResponseWriter: w, code: http.StatusOK}
+	f.toServer.ServeHTTP(recorder, r)
+	if counts {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.done = append(f.done, passedBind{allocation, binding.Prefix, recorder.code})
+	}
+}
+
+type codeRecorder struct {
+	http.ResponseWriter
+	code int
+}
+
+func (r *codeRecorder) WriteHeader(code int) {
+	r.code = code
+	r.ResponseWriter.WriteHeader(code)
+}
+
+// hold holds up binds from now on.
+func (f *front) hold() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.holding, f.waiting, f.sent = true, []chan struct{}{}, 0
+}
+
+// held returns how many binds are held up.
+func (f *front) held() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.waiting)
+}
+
+// release lets so many binds go on, and returns them when they have been answered. If there are no
+// more, none is held up any more.
+func (f *front) release(n int) []passedBind {
+	f.mu.Lock()
+	all := n < 0 || n >= len(f.waiting)
+	if all {
+		n = len(f.waiting)
+	}
+	for _, wait := range f.waiting[:n] {
+		close(wait)
+	}
+	f.waiting = f.waiting[n:]
+	if all {
+		f.waiting = nil
+	}
+	until := f.taken + n
+	f.mu.Unlock()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		f.mu.Lock()
+		if len(f.done) >= until {
+			defer f.mu.Unlock()
+			released := slices.Clone(f.done[f.taken:until])
+			f.taken = until
+			return released
+		}
+		f.mu.Unlock()
+	}
+	return nil
+}
+
+// answered tells whether there are binds since hold that are not answered.
+func (f *front) answered() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.done) < f.sent {
+		return fmt.Errorf("%d of %d", len(f.done), f.sent)
+	}
+	return nil
+}
+
+// later returns the binds that were not held up, or not released, but came after.
+func (f *front) later() []passedBind {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.done[f.taken:])
+}
+
+// leaseHandler serves Leases, as far as a leader election needs them.
+type leaseHandler struct {
+	mu       sync.Mutex
+	leases   map[string]*coordinationv1.Lease
+	versions int
+}
+
+// ServeHTTP implements http.Handler.
+func (h *leaseHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The client may have stopped in the middle of the body.
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	lease, err := h.serve(r, body)
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		var status apierrors.APIStatus
+		if !errors.As(err, &status) {
+			status = apierrors.NewInternalError(err)
+		}
+		answer := status.Status()
+		answer.Kind, answer.APIVersion = "Status", "v1"
+		w.WriteHeader(int(answer.Code))
+		_ = json.NewEncoder(w).Encode(answer)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(lease)
+}
+
+// serve does what is asked for. It is like an API server in that an update of anything but the
+// latest version is a conflict.
+func (h *leaseHandler) serve(r *http.Request, body []byte) (*coordinationv1.Lease, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	resource := coordinationv1.Resource("leases")
+	name := strings.TrimPrefix(r.URL.Path, "/apis/coordination.k8s.io/v1/")
+	sent := &coordinationv1.Lease{}
+	if r.Method != http.MethodGet {
+		if _, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, sent); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+	}
+	if r.Method == http.MethodPost {
+		name += "/" + sent.Name
+	}
+	there := h.leases[name]
+	switch {
+	case r.Method == http.MethodPost && there != nil:
+		return nil, apierrors.NewAlreadyExists(resource, sent.Name)
+	case r.Method != http.MethodPost && there == nil:
+		return nil, apierrors.NewNotFound(resource, name)
+	case r.Method == http.MethodGet:
+		return there, nil
+	case r.Method == http.MethodPut && sent.ResourceVersion != there.ResourceVersion:
+		return nil, apierrors.NewConflict(resource, sent.Name, errors.New("there is a newer one"))
+	case r.Method != http.MethodPost && r.Method != http.MethodPut:
+		return nil, apierrors.NewMethodNotSupported(resource, r.Method)
+	}
+	h.versions++
+	sent.ResourceVersion = strconv.Itoa(h.versions)
+	sent.TypeMeta = metav1.TypeMeta{APIVersion: "coordination.k8s.io/v1", Kind: "Lease"}
+	h.leases[name] = sent
+	return sent, nil
+}
