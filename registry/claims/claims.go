@@ -280,7 +280,7 @@ func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocat
 		if childKV != nil {
 			if child.UID == h.Owner.UID && child.Status.Phase == ipam.PrefixPhaseAllocated && child.Spec.Prefix == allocation.Status.Prefix {
 				return plan{}, conflict("prefixallocations", allocation.Name,
-					fmt.Errorf("Prefix %s stands on %s, which it holds: delete that Prefix instead", child.Name, prefix))
+					fmt.Errorf("%s is what Prefix %s stands on: delete that Prefix instead", prefix, child.Name))
 			}
 			revision = childKV.ModRevision
 		}

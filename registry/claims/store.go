@@ -138,6 +138,8 @@ func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, 
 		case was && (!is || oldAllocation.Status.Prefix != newObj.Status.Prefix || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef)):
 			// Validation has refused this already, on every way there is today.
 			return plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
+		case was:
+			return plan{}, c.checkParentUID(ctx, "prefixallocations", newObj.Namespace, newObj.Name, newObj.Spec.PrefixRef)
 		}
 		return plan{}, nil
 	case *ipam.Prefix:
@@ -149,10 +151,29 @@ func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, 
 			return c.planComplete(ctx, newObj, fresh)
 		case was && (!is || oldPrefix.Spec.Prefix != newObj.Spec.Prefix || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef)):
 			return plan{}, conflict("prefixes", newObj.Name, fmt.Errorf("it is allocated as %s, which is final", oldPrefix.Spec.Prefix))
+		case was:
+			return plan{}, c.checkParentUID(ctx, "prefixes", newObj.Namespace, newObj.Name, newObj.Spec.ParentRef)
 		}
 		return plan{}, nil
 	}
 	return plan{}, fmt.Errorf("claims: not of this API group: %T", newObj)
+}
+
+// checkParentUID checks the uid of WithParentUID where nothing is allocated any more, that is where a
+// binding is repeated.
+func (c *Claims) checkParentUID(ctx context.Context, resource, namespace, name string, ref *ipam.LocalObjectReference) error {
+	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
+	if !demanded || ref == nil {
+		return nil
+	}
+	p, err := c.parent(ctx, namespace, ref.Name, false)
+	if err != nil {
+		return err
+	}
+	if p == nil || p.uid != wanted {
+		return conflict(resource, name, fmt.Errorf("it is allocated from another Prefix %s than the one with uid %s", ref.Name, wanted))
+	}
+	return nil
 }
 
 // planDelete implements planner.

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -171,7 +172,7 @@ func TestBehaviour2Child(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{
 				Name:            name,
 				Labels:          map[string]string{v1alpha1.RequesterUIDLabel: string(child.UID)},
-				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(child, v1alpha1.SchemeGroupVersion.WithKind(v1alpha1.PrefixKind))},
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(child, schema.GroupVersion(v1alpha1.GroupVersion).WithKind(v1alpha1.PrefixKind))},
 			},
 			Spec: spec,
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 )
@@ -121,7 +122,7 @@ func TestForeignControllerBefore(t *testing.T) {
 		a := &v1alpha1.PrefixAllocation{
 			ObjectMeta: metav1.ObjectMeta{
 				GenerateName:    name + "-",
-				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(child, v1alpha1.SchemeGroupVersion.WithKind(v1alpha1.PrefixKind))},
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(child, schema.GroupVersion(v1alpha1.GroupVersion).WithKind(v1alpha1.PrefixKind))},
 			},
 			Spec: v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, PrefixSelector: child.Spec.ParentSelector},
 		}

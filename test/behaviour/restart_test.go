@@ -10,6 +10,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -58,7 +59,7 @@ func TestControllersAwayForAWhile(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{
 				Name:            name + "-by-hand",
 				Labels:          map[string]string{v1alpha1.RequesterUIDLabel: string(child.UID)},
-				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(child, v1alpha1.SchemeGroupVersion.WithKind(v1alpha1.PrefixKind))},
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(child, schema.GroupVersion(v1alpha1.GroupVersion).WithKind(v1alpha1.PrefixKind))},
 			},
 			Spec: v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: &v1alpha1.LocalObjectReference{Name: "root"}},
 		}
@@ -83,7 +84,7 @@ func TestControllersAwayForAWhile(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{
 				Name: fmt.Sprintf("orphan-%d", i),
 				OwnerReferences: []metav1.OwnerReference{{
-					APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: owner, UID: types.UID(fmt.Sprint(i)), Controller: new(true)}},
+					APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: owner, UID: types.UID(fmt.Sprint(i)), Controller: new(true)}},
 			},
 			Spec: v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: &v1alpha1.LocalObjectReference{Name: "root"}},
 		}

@@ -316,7 +316,7 @@ func (c *client) await(called time.Duration, h held) {
 	c.mu.Lock()
 	c.calls[h.uid] = &calls{client: c.id, allocated: called}
 	c.mu.Unlock()
-	if c.observer.waitAllocated(h.uid, time.Duration(100+c.random.IntN(400))*time.Millisecond) {
+	if c.observer.waitAllocated(h.uid, time.Duration(500+c.random.IntN(1500))*time.Millisecond) {
 		c.holds = append(c.holds, h)
 		return
 	}

@@ -139,12 +139,12 @@ func TestTypedApplyAndApplyStatus(t *testing.T) {
 	}
 
 	allocations := shared.client.PrefixAllocations(namespace)
-	allocation, err := allocations.Apply(t.Context(), ipamapply.PrefixAllocation("new", namespace).
+	_, err = allocations.Apply(t.Context(), ipamapply.PrefixAllocation("new", namespace).
 		WithSpec(ipamapply.PrefixAllocationSpec().WithPrefixLength(24).WithPrefixRef(parent)), options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	allocation, err = allocations.ApplyStatus(t.Context(), ipamapply.PrefixAllocation("new", namespace).
+	allocation, err := allocations.ApplyStatus(t.Context(), ipamapply.PrefixAllocation("new", namespace).
 		WithStatus(ipamapply.PrefixAllocationStatus().WithPhase(v1alpha1.PrefixAllocationPhaseAllocated).WithPrefix("10.0.4.0/24").WithConditions(condition)), options)
 	if err != nil {
 		t.Fatal(err)

@@ -271,7 +271,7 @@ func ownsOnly(t *testing.T, obj *unstructured.Unstructured, allowed map[string][
 		t.Error("there are no managed fields")
 	}
 	for _, entry := range obj.GetManagedFields() {
-		for _, field := range keys(parseObject(t, string(entry.FieldsV1.Raw))) {
+		for _, field := range keys(parseObject(t, entry.FieldsV1.GetRawString())) {
 			if !slices.Contains(allowed[entry.Subresource], field) {
 				t.Errorf("%s owns %s by %s of %q", entry.Manager, field, entry.Operation, entry.Subresource)
 			}

@@ -60,6 +60,15 @@ func quiet() {
 }
 
 func run(ctx context.Context, options *Options, samples string, out io.Writer) error {
+	err := serve(ctx, options, samples, out)
+	if ctx.Err() != nil {
+		// It was told to end, be it in the middle of its start.
+		return nil
+	}
+	return err
+}
+
+func serve(ctx context.Context, options *Options, samples string, out io.Writer) error {
 	instance, err := Start(ctx, options)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -26,8 +27,12 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 )
 
-// settleTimeout bounds how long samples may take until each is allocated or says why not.
-const settleTimeout = 30 * time.Second
+const (
+	// settleTimeout bounds how long samples may take until each is allocated or says why not.
+	settleTimeout = 30 * time.Second
+	// settleRest is how long nothing changes once the samples that are not allocated have settled.
+	settleRest = 300 * time.Millisecond
+)
 
 // applySamples creates what is in the manifests at path and does not exist yet, waits until the
 // controllers are done with it, and prints what kubectl get prefixes would print.
@@ -125,9 +130,14 @@ func readManifest(file string) ([]runtime.Object, error) {
 	}
 }
 
-// waitSettled waits until every Prefix is allocated or says why not.
+// waitSettled waits until every Prefix is allocated, or all say why not and nothing changes any more:
+// what a child says first may be that its parent is not ready yet.
 func waitSettled(ctx context.Context, client versioned.Interface, objs []runtime.Object) error {
+	var last string
+	var since time.Time
 	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, settleTimeout, true, func(ctx context.Context) (bool, error) {
+		explained, allocated := true, true
+		var versions strings.Builder
 		for _, obj := range objs {
 			sample, ok := obj.(*v1alpha1.Prefix)
 			if !ok {
@@ -137,11 +147,14 @@ func waitSettled(ctx context.Context, client versioned.Interface, objs []runtime
 			if err != nil {
 				return false, err
 			}
-			if meta.FindStatusCondition(prefix.Status.Conditions, v1alpha1.ConditionAllocated) == nil {
-				return false, nil
-			}
+			explained = explained && meta.FindStatusCondition(prefix.Status.Conditions, v1alpha1.ConditionAllocated) != nil
+			allocated = allocated && prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated
+			fmt.Fprintln(&versions, prefix.ResourceVersion)
 		}
-		return true, nil
+		if now := versions.String(); now != last {
+			last, since = now, time.Now()
+		}
+		return allocated || explained && time.Since(since) >= settleRest, nil
 	})
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("the samples do not settle: %w", err)

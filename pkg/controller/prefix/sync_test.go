@@ -140,7 +140,7 @@ func TestNewAllocationMatches(t *testing.T) {
 }
 
 func TestOwnerOf(t *testing.T) {
-	owner := metav1.OwnerReference{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: "child", UID: "u", Controller: new(true)}
+	owner := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: "child", UID: "u", Controller: new(true)}
 	with := func(change func(*metav1.OwnerReference)) *v1alpha1.PrefixAllocation {
 		o := owner
 		change(&o)

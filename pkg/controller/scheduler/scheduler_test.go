@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
@@ -124,7 +125,7 @@ func TestSchedule(t *testing.T) {
 
 	t.Run("refused", func(t *testing.T) {
 		for _, answer := range []error{refused, apierrors.NewNotFound(resource, "a"), apierrors.NewBadRequest("no"),
-			apierrors.NewForbidden(resource, "a", errors.New("no")), apierrors.NewInvalid(v1alpha1.SchemeGroupVersion.WithKind("PrefixAllocation").GroupKind(), "a", nil)} {
+			apierrors.NewForbidden(resource, "a", errors.New("no")), apierrors.NewInvalid(schema.GroupVersion(v1alpha1.GroupVersion).WithKind("PrefixAllocation").GroupKind(), "a", nil)} {
 			d := given(t)
 			d.answer = answer
 			d.schedules("a", true)

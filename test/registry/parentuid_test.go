@@ -1,0 +1,22 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"net/http"
+	"testing"
+)
+
+// TestARepeatedBindingOfAnotherParentUIDIsRefused repeats bindings, which succeeds, but with the uid of
+// another parent.
+func TestARepeatedBindingOfAnotherParentUIDIsRefused(t *testing.T) {
+	const other = "uid: 7d4cdfb4-0000-0000-0000-000000000000"
+	namespace, _ := shared.setUp(t, "child-allocated", "request-allocated")
+	if got := shared.bind(t, namespace, prefixKind, "child-allocated", "{prefix: 10.0.1.0/24, parentRef: {name: parent, "+other+"}}"); got.code != http.StatusConflict {
+		t.Errorf("Prefix: got %d", got.code)
+	}
+	if got := shared.bind(t, namespace, allocationKind, "request-allocated", "{prefix: 10.0.2.0/24, prefixRef: {name: parent, "+other+"}}"); got.code != http.StatusConflict {
+		t.Errorf("PrefixAllocation: got %d", got.code)
+	}
+}
