@@ -4,7 +4,10 @@
 package allocator
 
 import (
+	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 )
 
 // Ledger tells who holds what of a prefix that may not be known yet, and that may be given a new
@@ -14,8 +17,8 @@ type Ledger[Holder comparable] struct {
 	// pool is nil until the prefix is known.
 	pool *Pool
 	held map[Holder]netip.Prefix
-	// misfits are held, but not taken from the pool: they overlap others or lie outside. There are
-	// none, unless somebody went behind the API's back.
+	// misfits are held, but not taken from the pool: they lie outside, or in what another holds. There
+	// are none, unless somebody went behind the API's back.
 	misfits map[Holder]struct{}
 }
 
@@ -46,10 +49,12 @@ func (l *Ledger[Holder]) SetPrefix(prefix netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	for holder, prefix := range l.held {
-		if l.pool.Take(prefix) != nil {
-			l.misfits[holder] = struct{}{}
-		}
+	for holder := range l.held {
+		l.misfits[holder] = struct{}{}
+	}
+	if l.fit(); len(l.misfits) == 0 {
+		// A map does not shrink.
+		l.misfits = map[Holder]struct{}{}
 	}
 	return nil
 }
@@ -60,8 +65,10 @@ func (l *Ledger[Holder]) UnsetPrefix() {
 	l.misfits = map[Holder]struct{}{}
 }
 
-// Hold tells that the holder holds the prefix, and nothing else. It reports whether this was news.
+// Hold tells that the holder holds the prefix, whose host bits are ignored, and nothing else. It
+// reports whether this was news.
 func (l *Ledger[Holder]) Hold(holder Holder, prefix netip.Prefix) bool {
+	prefix = prefix.Masked()
 	if held, ok := l.held[holder]; ok {
 		if held == prefix {
 			return false
@@ -69,10 +76,34 @@ func (l *Ledger[Holder]) Hold(holder Holder, prefix netip.Prefix) bool {
 		l.Release(holder)
 	}
 	l.held[holder] = prefix
-	if l.pool != nil && l.pool.Take(prefix) != nil {
+	if l.pool != nil && !l.take(prefix) {
 		l.misfits[holder] = struct{}{}
 	}
 	return true
+}
+
+// take takes a prefix from the pool. What others hold inside it makes room: all that is held stays
+// taken that way. It reports false if the prefix is a misfit.
+func (l *Ledger[Holder]) take(prefix netip.Prefix) bool {
+	err := l.pool.Take(prefix)
+	if inUse := (*InUseError)(nil); !errors.As(err, &inUse) || inUse.Holder.Bits() <= prefix.Bits() {
+		return err == nil
+	}
+	for holder, held := range l.held {
+		if _, misfit := l.misfits[holder]; !misfit && held.Bits() > prefix.Bits() && prefix.Contains(held.Addr()) && l.pool.Release(held) == nil {
+			l.misfits[holder] = struct{}{}
+		}
+	}
+	return l.pool.Take(prefix) == nil
+}
+
+// fit takes from the pool what are misfits no longer.
+func (l *Ledger[Holder]) fit() {
+	for _, holder := range slices.Collect(maps.Keys(l.misfits)) {
+		if l.take(l.held[holder]) {
+			delete(l.misfits, holder)
+		}
+	}
 }
 
 // Release tells that the holder holds nothing any more. It reports whether this was news.
@@ -94,10 +125,6 @@ func (l *Ledger[Holder]) Release(holder Holder) bool {
 		_ = l.SetPrefix(l.pool.Prefix())
 		return true
 	}
-	for holder := range l.misfits {
-		if l.pool.Take(l.held[holder]) == nil {
-			delete(l.misfits, holder)
-		}
-	}
+	l.fit()
 	return true
 }

@@ -248,7 +248,7 @@ func (s *snapshot) differences(keys keyspace) []Difference {
 			parentName = child.Spec.ParentRef.Name
 		}
 		stands := slices.ContainsFunc(byOwner[child.UID], func(p part) bool {
-			return p.Namespace == child.Namespace && p.Spec.PrefixRef.Name == parentName && p.Status.Prefix == child.Spec.Prefix
+			return p.Namespace == child.Namespace && p.Spec.PrefixRef.Name == parentName && samePrefix(p.Status.Prefix, child.Spec.Prefix)
 		})
 		if !stands {
 			differences = append(differences, Difference{

@@ -81,11 +81,22 @@ func (c claim) without(uid types.UID) claim {
 	return rest
 }
 
-// allocated returns what an allocation holds, and of which parent.
+// samePrefix reports whether two strings name the same prefix.
+func samePrefix(a, b string) bool {
+	if a == b {
+		return true
+	}
+	prefixA, errA := netip.ParsePrefix(a)
+	prefixB, errB := netip.ParsePrefix(b)
+	return errA == nil && errB == nil && prefixA.Masked() == prefixB.Masked()
+}
+
+// allocated returns what an allocation holds, and of which parent. Other servers of the API group let
+// host bits pass; they mean nothing.
 func allocated(allocation *ipam.PrefixAllocation) (parent string, prefix netip.Prefix, ok bool) {
 	if allocation.Status.Phase != ipam.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
 		return "", netip.Prefix{}, false
 	}
 	prefix, err := netip.ParsePrefix(allocation.Status.Prefix)
-	return allocation.Spec.PrefixRef.Name, prefix, err == nil
+	return allocation.Spec.PrefixRef.Name, prefix.Masked(), err == nil
 }

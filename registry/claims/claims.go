@@ -109,7 +109,7 @@ func parentOf(prefix *ipam.Prefix, createRevision int64) *parent {
 	return &parent{
 		uid:            prefix.UID,
 		createRevision: createRevision,
-		prefix:         parsed,
+		prefix:         parsed.Masked(),
 		allocated:      err == nil && prefix.Status.Phase == ipam.PrefixPhaseAllocated,
 		deleting:       prefix.DeletionTimestamp != nil,
 	}
@@ -278,7 +278,7 @@ func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocat
 		}
 		revision := int64(0)
 		if childKV != nil {
-			if child.UID == h.Owner.UID && child.Status.Phase == ipam.PrefixPhaseAllocated && child.Spec.Prefix == allocation.Status.Prefix {
+			if child.UID == h.Owner.UID && child.Status.Phase == ipam.PrefixPhaseAllocated && samePrefix(child.Spec.Prefix, allocation.Status.Prefix) {
 				return plan{}, conflict("prefixallocations", allocation.Name,
 					fmt.Errorf("%s is what Prefix %s stands on: delete that Prefix instead", prefix, child.Name))
 			}
@@ -308,6 +308,7 @@ func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh boo
 	if err != nil || child.Spec.ParentRef == nil {
 		return refuse("it cannot be Allocated without a valid prefix and parentRef")
 	}
+	prefix = prefix.Masked()
 	name := child.Spec.ParentRef.Name
 	p, err := c.parent(ctx, child.Namespace, name, fresh)
 	if err != nil {

@@ -79,6 +79,10 @@ func ValidatePrefixAllocationStatusUpdate(newAllocation, oldAllocation *ipam.Pre
 	case oldStatus.Phase == ipam.PrefixAllocationPhaseAllocated && newStatus.Prefix != oldStatus.Prefix:
 		return append(allErrs, field.Forbidden(fldPath.Child("prefix"), fmt.Sprintf("%s has been allocated, which is final", oldStatus.Prefix)))
 	}
+	if oldStatus.Phase == ipam.PrefixAllocationPhaseAllocated {
+		// What another server of the group has allocated stays, also if it would be wrong here.
+		return append(allErrs, validateConditions(newStatus.Conditions, fldPath.Child("conditions"))...)
+	}
 	return append(allErrs, validatePrefixAllocationStatus(newAllocation, fldPath)...)
 }
 

@@ -16,6 +16,7 @@ import (
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -177,7 +178,7 @@ func held(allocation *v1alpha1.PrefixAllocation) (parent types.NamespacedName, p
 	if allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
 		return parent, prefix, false
 	}
-	prefix, err := netip.ParsePrefix(allocation.Status.Prefix)
+	prefix, err := request.ParsePrefix(allocation.Status.Prefix)
 	return types.NamespacedName{Namespace: allocation.Namespace, Name: allocation.Spec.PrefixRef.Name}, prefix, err == nil
 }
 

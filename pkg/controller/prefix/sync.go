@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -144,7 +143,7 @@ func matches(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) boo
 		if want.Prefix != "" {
 			return want.Prefix == allocation.Status.Prefix
 		}
-		got, err := netip.ParsePrefix(allocation.Status.Prefix)
+		got, err := request.ParsePrefix(allocation.Status.Prefix)
 		return err == nil && got.Bits() == int(want.PrefixLength)
 	}
 	if !equality.Semantic.DeepEqual(want.ParentSelector, have.PrefixSelector) {
@@ -170,7 +169,7 @@ func (c *Controller) mayFitNow(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixA
 	if err != nil {
 		return false
 	}
-	parentPrefix, err := netip.ParsePrefix(parent.Spec.Prefix)
+	parentPrefix, err := request.ParsePrefix(parent.Spec.Prefix)
 	if err != nil {
 		return false
 	}
@@ -254,7 +253,7 @@ func allocationName(prefix *v1alpha1.Prefix) string {
 
 // complete makes a child Allocated once the status of its parent counts what it is about to get.
 func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
-	parent, _, ok := held(allocation)
+	parent, prefixHeld, ok := held(allocation)
 	if !ok {
 		return fmt.Errorf("PrefixAllocation %s is Allocated, but does not say what", allocation.Name)
 	}
@@ -271,7 +270,7 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 	}
 	_, err = c.client.IpamV1alpha1().Prefixes(prefix.Namespace).Bind(ctx, prefix.Name, &v1alpha1.PrefixBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: prefix.Name, Namespace: prefix.Namespace, UID: prefix.UID},
-		Prefix:     allocation.Status.Prefix,
+		Prefix:     prefixHeld.String(),
 		ParentRef:  v1alpha1.BindingReference{Name: parent.Name, UID: parentObj.UID},
 	}, metav1.CreateOptions{})
 	if err != nil {
@@ -412,7 +411,7 @@ func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) e
 	if parent.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 		return nil
 	}
-	prefix, err := netip.ParsePrefix(parent.Spec.Prefix)
+	prefix, err := request.ParsePrefix(parent.Spec.Prefix)
 	if err != nil {
 		return err
 	}

@@ -21,11 +21,18 @@ type Request struct {
 	Bits int
 }
 
+// ParsePrefix parses a prefix in CIDR notation. The API server lets no host bits pass, but others of
+// the API group do, and may have stored them; they mean nothing.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(s)
+	return prefix.Masked(), err
+}
+
 // Of returns what the spec asks for. The error tells what is wrong with it; the API server lets no
 // such spec pass.
 func Of(spec *v1alpha1.PrefixAllocationSpec) (Request, error) {
 	if spec.Prefix != "" {
-		prefix, err := netip.ParsePrefix(spec.Prefix)
+		prefix, err := ParsePrefix(spec.Prefix)
 		if err != nil {
 			return Request{}, err
 		}

@@ -118,7 +118,7 @@ func (x *index) tidy(nsName, parentName string) {
 
 // setPrefix takes in a Prefix as it is now.
 func (x *index) setPrefix(_, obj *v1alpha1.Prefix) {
-	prefix, err := netip.ParsePrefix(obj.Spec.Prefix)
+	prefix, err := request.ParsePrefix(obj.Spec.Prefix)
 	now := parent{
 		uid:      obj.UID,
 		labels:   obj.Labels,

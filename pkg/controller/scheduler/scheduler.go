@@ -14,7 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -82,7 +81,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 func (s *Scheduler) observe(_, allocation *v1alpha1.PrefixAllocation) {
 	switch allocation.Status.Phase {
 	case v1alpha1.PrefixAllocationPhaseAllocated:
-		prefix, err := netip.ParsePrefix(allocation.Status.Prefix)
+		prefix, err := request.ParsePrefix(allocation.Status.Prefix)
 		if err == nil && allocation.Spec.PrefixRef != nil {
 			s.index.hold(observe.NameOf(allocation), allocation.UID, allocation.Spec.PrefixRef.Name, prefix)
 		}
@@ -219,7 +218,7 @@ func (s *Scheduler) learn(namespace, parent string, refusal error) bool {
 	for _, cause := range status.Status().Details.Causes {
 		causes[cause.Type] = cause.Message
 	}
-	prefix, err := netip.ParsePrefix(causes[v1alpha1.CauseTypeHolderPrefix])
+	prefix, err := request.ParsePrefix(causes[v1alpha1.CauseTypeHolderPrefix])
 	uid := types.UID(causes[v1alpha1.CauseTypeHolderUID])
 	if err != nil || uid == "" {
 		return false
