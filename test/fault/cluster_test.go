@@ -21,6 +21,7 @@ import (
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,7 +51,7 @@ type server struct {
 	kubeconfig string
 	config     *rest.Config
 	client     versioned.Interface
-	*process
+	*process.Process
 }
 
 // newCluster starts an etcd and API servers. They reach it through a proxy if it is to be proxied.
@@ -87,7 +88,7 @@ func newCluster(t testing.TB, servers int, proxied bool) *cluster {
 	}
 
 	for range servers {
-		s := &server{cluster: c, port: reservePort(t)}
+		s := &server{cluster: c, port: process.ReservePort(t)}
 		url := fmt.Sprintf("https://127.0.0.1:%d", s.port)
 		s.kubeconfig = c.writeKubeconfig(url)
 		if s.config, err = clientcmd.BuildConfigFromFlags("", s.kubeconfig); err != nil {
@@ -124,7 +125,7 @@ func (c *cluster) writeKubeconfig(url string) string {
 // start starts the process, on the port that it always has.
 func (s *server) start(etcdEndpoint string) {
 	s.cluster.Helper()
-	s.process = startProcess(s.cluster, s.cluster.dir, "ipam-apiserver",
+	s.Process = process.Start(s.cluster, s.cluster.dir, filepath.Join(programs, "ipam-apiserver"),
 		"--without-cluster",
 		"--client-ca-file", s.cluster.pki.CACertFile,
 		"--tls-cert-file", s.cluster.pki.ServingCertFile,
@@ -145,8 +146,8 @@ func (s *server) restart() {
 func (s *server) waitReady() {
 	s.cluster.Helper()
 	s.cluster.eventually("server ready", func() error {
-		if s.hasEnded() {
-			s.cluster.Fatalf("The server ended:\n%s", s.lastOfLog(2000))
+		if s.HasEnded() {
+			s.cluster.Fatalf("The server ended:\n%s", s.LastOfLog(2000))
 		}
 		var code int
 		s.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(s.cluster.Context()).StatusCode(&code)
@@ -166,9 +167,9 @@ func (s *server) allocations() ipamclient.PrefixAllocationInterface {
 }
 
 // startManager starts a controller manager that works without being asked whether it leads.
-func (s *server) startManager() *process {
+func (s *server) startManager() *process.Process {
 	s.cluster.Helper()
-	return startProcess(s.cluster, s.cluster.dir, "ipam-controller-manager",
+	return process.Start(s.cluster, s.cluster.dir, filepath.Join(programs, "ipam-controller-manager"),
 		"--kubeconfig", s.kubeconfig, "--leader-elect=false", "--bind-address", "0")
 }
 

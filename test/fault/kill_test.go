@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -88,7 +89,7 @@ func TestKilledServer(t *testing.T) {
 type killing struct {
 	*cluster
 	*observer
-	manager *process
+	manager *process.Process
 	random  *rand.Rand
 
 	// round is how many rounds there were, and parallel how many children it is about.
@@ -225,7 +226,7 @@ func (k *killing) doAndKill(act func(*killing), step int, after bool) bool {
 					k.Errorf("etcd: %v", err)
 				}
 			}
-			s.kill()
+			s.Kill()
 			close(killed)
 		}
 		return nil, errLost
@@ -252,10 +253,10 @@ func (k *killing) doAndKill(act func(*killing), step int, after bool) bool {
 		k.proxy.intercept(nil)
 		if k.round%2 == 0 {
 			// The controllers die with it, half of the times.
-			k.manager.kill()
+			k.manager.Kill()
 		}
 		s.restart()
-		if k.manager.hasEnded() {
+		if k.manager.HasEnded() {
 			k.manager = s.startManager()
 		}
 	case <-inOrder:

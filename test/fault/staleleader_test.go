@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,7 +71,7 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 		}
 		return nil
 	})
-	first.signal(syscall.SIGSTOP)
+	first.Signal(syscall.SIGSTOP)
 	stopped := time.Now()
 
 	second := fronts[1].startManager()
@@ -84,7 +86,7 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 		return nil
 	})
 	t.Logf("The second manager has filled the parent %v after the first was stopped", time.Since(stopped).Round(time.Millisecond))
-	if first.hasEnded() {
+	if first.HasEnded() {
 		t.Fatal("The first manager has ended")
 	}
 	prefixOf := map[string]string{}
@@ -94,17 +96,17 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 
 	// Some arrive before it wakes up, some after.
 	late := fronts[0].release(workers / 2)
-	first.signal(syscall.SIGCONT)
+	first.Signal(syscall.SIGCONT)
 	late = append(late, fronts[0].release(workers)...)
 	select {
-	case <-first.ended:
+	case <-first.Ended:
 	case <-time.After(patience):
 		t.Fatal("The first manager still works")
 	}
-	if !strings.Contains(first.lastOfLog(10_000), "another manager leads now") || first.cmd.ProcessState.Success() {
-		t.Errorf("The first manager ended with %v, and not because another one leads", first.cmd.ProcessState)
+	if !strings.Contains(first.LastOfLog(10_000), "another manager leads now") || first.Cmd.ProcessState.Success() {
+		t.Errorf("The first manager ended with %v, and not because another one leads", first.Cmd.ProcessState)
 	}
-	if second.hasEnded() {
+	if second.HasEnded() {
 		t.Error("The second manager has ended, too")
 	}
 
@@ -218,8 +220,8 @@ func (s *server) newFront(leases http.Handler) *front {
 }
 
 // startManager starts a controller manager behind the front, which has to lead to work.
-func (f *front) startManager() *process {
-	return startProcess(f.server.cluster, f.server.cluster.dir, "ipam-controller-manager",
+func (f *front) startManager() *process.Process {
+	return process.Start(f.server.cluster, f.server.cluster.dir, filepath.Join(programs, "ipam-controller-manager"),
 		"--kubeconfig", f.kubeconfig, "--bind-address", "0",
 		"--leader-elect-lease-duration", "3s", "--leader-elect-renew-deadline", "2s", "--leader-elect-retry-period", "250ms")
 }

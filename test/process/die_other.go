@@ -3,7 +3,7 @@
 
 //go:build !linux
 
-package fault
+package process
 
 import "syscall"
 
