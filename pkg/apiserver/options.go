@@ -44,6 +44,9 @@ type Options struct {
 	WithoutCluster bool
 	// AuditInterval is how often objects are compared with claims; 0 is never.
 	AuditInterval time.Duration
+	// ShutdownDelay is how long a server that is told to end still serves, but says that it is not
+	// ready, so that those who send it requests can turn to another one.
+	ShutdownDelay time.Duration
 
 	clientCA genericoptions.ClientCertAuthenticationOptions
 }
@@ -68,6 +71,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 			"system:masters only, and accept any namespace.")
 	fs.DurationVar(&o.AuditInterval, "claims-audit-interval", o.AuditInterval,
 		"How often to compare all objects with their claims, for the metric ipam_claims_differences; 0 is never.")
+	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay-duration", o.ShutdownDelay,
+		"How long to serve on after being told to end, while /readyz says that it is not ready.")
 }
 
 // Complete fills in what is not set.
@@ -92,6 +97,9 @@ func (o *Options) Complete() error {
 // Validate tells every mistake in the options.
 func (o *Options) Validate() error {
 	errs := o.Recommended.Validate()
+	if o.ShutdownDelay < 0 {
+		errs = append(errs, fmt.Errorf("--shutdown-delay-duration must not be negative"))
+	}
 	if o.WithoutCluster && o.clientCA.ClientCA == "" {
 		errs = append(errs, fmt.Errorf("--without-cluster needs --client-ca-file, or nobody could log in"))
 	}
@@ -103,6 +111,7 @@ func (o *Options) Config() (*Config, error) {
 	config := genericapiserver.NewRecommendedConfig(Codecs)
 	config.FeatureGate = utilfeature.DefaultFeatureGate
 	config.EffectiveVersion = compatibility.DefaultComponentGlobalsRegistry.EffectiveVersionFor(basecompatibility.DefaultKubeComponent)
+	config.ShutdownDelayDuration = o.ShutdownDelay
 	config.ShutdownWatchTerminationGracePeriod = watchGrace
 
 	namer := openapinamer.NewDefinitionNamer(Scheme)
