@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,11 +48,14 @@ type Config struct {
 	GenericConfig *genericapiserver.RecommendedConfig
 	// AuditInterval is how often objects are compared with claims; 0 is never.
 	AuditInterval time.Duration
+	// Reader, if set, is what admission reads with. It is ready once there is a server.
+	Reader *initializer.Deferred
 }
 
 type completedConfig struct {
 	genericConfig genericapiserver.CompletedConfig
 	auditInterval time.Duration
+	reader        *initializer.Deferred
 }
 
 // CompletedConfig is a Config with everything filled in. Only Complete makes one.
@@ -59,7 +63,7 @@ type CompletedConfig struct{ *completedConfig }
 
 // Complete fills in what is not set.
 func (c *Config) Complete() CompletedConfig {
-	return CompletedConfig{&completedConfig{c.GenericConfig.Complete(), c.AuditInterval}}
+	return CompletedConfig{&completedConfig{c.GenericConfig.Complete(), c.AuditInterval, c.Reader}}
 }
 
 // Server is the API server.
@@ -78,6 +82,13 @@ func (c completedConfig) New() (*Server, error) {
 	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, options)
 	if err != nil {
 		return nil, err
+	}
+	if c.reader != nil {
+		reader, err := readerOf(&group)
+		if err != nil {
+			return nil, err
+		}
+		c.reader.Set(reader)
 	}
 	if err := generic.InstallAPIGroup(&group); err != nil {
 		return nil, err

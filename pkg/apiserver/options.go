@@ -11,11 +11,14 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/openapi"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/admission"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	genericadmission "k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
@@ -40,7 +43,7 @@ type Options struct {
 	Recommended *genericoptions.RecommendedOptions
 	// WithoutCluster is for a server that stands alone: nobody is authenticated but by a client
 	// certificate, only the group system:masters is authorized, and there are no namespaces to look
-	// up and no webhooks to ask.
+	// up and no webhooks to ask. Of admission it has the plugins of this group.
 	WithoutCluster bool
 	// AuditInterval is how often objects are compared with claims; 0 is never.
 	AuditInterval time.Duration
@@ -49,6 +52,9 @@ type Options struct {
 	ShutdownDelay time.Duration
 
 	clientCA genericoptions.ClientCertAuthenticationOptions
+	// admission is what is left of the recommended ones without a cluster.
+	admission *genericoptions.AdmissionOptions
+	reader    *initializer.Deferred
 }
 
 // NewOptions returns the defaults.
@@ -56,7 +62,10 @@ func NewOptions() *Options {
 	o := &Options{
 		Recommended:   genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, Codecs.LegacyCodec(schema.GroupVersion(v1alpha1.GroupVersion))),
 		AuditInterval: 10 * time.Minute,
+		reader:        &initializer.Deferred{},
 	}
+	admission.Install(o.Recommended.Admission)
+	o.Recommended.ExtraAdmissionInitializers = o.admissionInitializers
 	o.Recommended.Etcd.StorageConfig.EncodeVersioner = runtime.NewMultiGroupVersioner(
 		schema.GroupVersion(v1alpha1.GroupVersion), schema.GroupKind{Group: ipam.GroupName})
 	return o
@@ -82,6 +91,7 @@ func (o *Options) Complete() error {
 		if r.Authentication != nil {
 			o.clientCA = r.Authentication.ClientCert
 		}
+		o.admission = r.Admission
 		r.Authentication, r.Authorization, r.CoreAPI, r.Admission = nil, nil, nil, nil
 		// Its configuration comes from the cluster.
 		r.Features.EnablePriorityAndFairness = false
@@ -99,6 +109,17 @@ func (o *Options) Validate() error {
 	errs := o.Recommended.Validate()
 	if o.ShutdownDelay < 0 {
 		errs = append(errs, fmt.Errorf("--shutdown-delay-duration must not be negative"))
+	}
+	if err := admission.CheckConfiguration(o.Recommended.Admission); err != nil {
+		errs = append(errs, err)
+	}
+	if o.admission != nil {
+		errs = append(errs, o.admission.Validate()...)
+		for _, err := range []error{admission.CheckWithoutCluster(o.admission), admission.CheckConfiguration(o.admission)} {
+			if err != nil {
+				errs = append(errs, err)
+			}
+		}
 	}
 	if o.WithoutCluster && o.clientCA.ClientCA == "" {
 		errs = append(errs, fmt.Errorf("--without-cluster needs --client-ca-file, or nobody could log in"))
@@ -128,11 +149,16 @@ func (o *Options) Config() (*Config, error) {
 			return nil, err
 		}
 	}
-	return &Config{GenericConfig: config, AuditInterval: o.AuditInterval}, nil
+	return &Config{GenericConfig: config, AuditInterval: o.AuditInterval, Reader: o.reader}, nil
+}
+
+// admissionInitializers hands the plugins what the recommended options do not.
+func (o *Options) admissionInitializers(*genericapiserver.RecommendedConfig) ([]genericadmission.PluginInitializer, error) {
+	return []genericadmission.PluginInitializer{initializer.New(o.reader)}, nil
 }
 
 // applyWithoutCluster authenticates by client certificates and refuses everybody else, the
-// anonymous included.
+// anonymous included. Of admission it has what needs no cluster.
 func (o *Options) applyWithoutCluster(config *genericapiserver.Config) error {
 	clientCA, err := o.clientCA.GetClientCAContentProvider()
 	if err != nil {
@@ -153,5 +179,10 @@ func (o *Options) applyWithoutCluster(config *genericapiserver.Config) error {
 	config.OpenAPIConfig.SecurityDefinitions = securityDefinitions
 	config.OpenAPIV3Config.SecuritySchemes = nil
 	config.Authorization.Authorizer = authorizerfactory.NewPrivilegedGroups("system:masters")
+	if o.admission != nil {
+		if config.AdmissionControl, err = admission.NewWithoutCluster(o.admission, o.reader); err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -41,6 +41,7 @@ func NewCommand(ctx context.Context) *cobra.Command {
 	fs.IntVar(&options.Port, "secure-port", options.Port, "Port of 127.0.0.1 to serve HTTPS on; 0 is any that is free.")
 	fs.StringSliceVar(&options.Controllers, "controllers", options.Controllers, fmt.Sprintf("Controllers to run, of %q; * is all of them.", manager.Names()))
 	fs.StringVar(&options.Strategy, "strategy", options.Strategy, "How to choose among parents: Pack fills them one by one, Spread takes the one with most room.")
+	fs.StringVar(&options.AdmissionConfigFile, "admission-control-config-file", options.AdmissionConfigFile, "File with admission control configuration.")
 	fs.StringVar(&samples, "samples", samples, "File or directory of manifests. What is in them and does not exist yet is created at start.")
 	return cmd
 }

@@ -31,6 +31,8 @@ type Options struct {
 	Strategy string
 	// Workers is how many objects a controller works on at a time.
 	Workers int
+	// AdmissionConfigFile, if set, is the path of an AdmissionConfiguration.
+	AdmissionConfigFile string
 	// Customize, if set, has the last word on the options of the API server.
 	Customize func(*apiserver.Options)
 }
@@ -167,6 +169,7 @@ func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etc
 	serving.ServerCert.CertKey.KeyFile = pki.ServingKeyFile
 	o.Recommended.Authentication.ClientCert.ClientCA = pki.CACertFile
 	o.Recommended.Etcd.StorageConfig.Transport.ServerList = etcdEndpoints
+	o.Recommended.Admission.ConfigFile = options.AdmissionConfigFile
 	if options.Customize != nil {
 		options.Customize(o)
 	}

@@ -24,6 +24,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/names"
+	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
@@ -210,9 +211,24 @@ func unused(s string) *ipam.PrefixUsage {
 	return usage
 }
 
+// FieldRootOf selects the roots of a namespace, whose name is its value. It is for lists within the
+// server, which find them by the index of Indexers; clients cannot select by it.
+const FieldRootOf = "rootOf"
+
+// Indexers are the indexes of the watch cache. Only roots are in there, so that the many children
+// cost nothing.
+func Indexers() *cache.Indexers {
+	return &cache.Indexers{storage.FieldIndex(FieldRootOf): func(obj any) ([]string, error) {
+		if prefix, ok := obj.(*ipam.Prefix); ok && prefix.Spec.IsRoot() {
+			return []string{prefix.Namespace}, nil
+		}
+		return nil, nil
+	}}
+}
+
 // Match returns the predicate of a list or watch.
 func Match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
-	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: GetAttrs}
+	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: GetAttrs, IndexFields: []string{FieldRootOf}}
 }
 
 // GetAttrs returns the labels and the selectable fields of a Prefix.
@@ -221,14 +237,18 @@ func GetAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("not a Prefix: %T", obj)
 	}
-	parent := ""
+	parent, rootOf := "", ""
 	if ref := prefix.Spec.ParentRef; ref != nil {
 		parent = ref.Name
+	}
+	if prefix.Spec.IsRoot() {
+		rootOf = prefix.Namespace
 	}
 	return prefix.Labels, generic.MergeFieldsSets(generic.ObjectMetaFieldsSet(&prefix.ObjectMeta, true), fields.Set{
 		v1alpha1.FieldIPFamily:      string(prefix.Spec.IPFamily),
 		v1alpha1.FieldPrefix:        prefix.Spec.Prefix,
 		v1alpha1.FieldParentRefName: parent,
 		v1alpha1.FieldPhase:         string(prefix.Status.Phase),
+		FieldRootOf:                 rootOf,
 	}), nil
 }

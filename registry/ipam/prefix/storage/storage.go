@@ -53,7 +53,7 @@ func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter) (*Storage
 	})
 	store.CreateStrategy, store.UpdateStrategy, store.DeleteStrategy = strategy, strategy, strategy
 	store.ResetFieldsStrategy = strategy
-	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: optsGetter, AttrFunc: prefix.GetAttrs}); err != nil {
+	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: optsGetter, AttrFunc: prefix.GetAttrs, Indexers: prefix.Indexers()}); err != nil {
 		return nil, fmt.Errorf("prefixes: %w", err)
 	}
 

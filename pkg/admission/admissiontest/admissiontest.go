@@ -1,0 +1,159 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package admissiontest is what the tests of the plugins have in common.
+package admissiontest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/warning"
+)
+
+// Reader is a store of Prefixes, and a memory of it that may be behind.
+type Reader struct {
+	// Live are the Prefixes, Cached those that memory has. Unset it has the same.
+	Live, Cached []*ipam.Prefix
+	// Err is the answer to everything, if it is set.
+	Err error
+}
+
+// Prefix implements initializer.Reader.
+func (r *Reader) Prefix(_ context.Context, namespace, name string, live bool) (*ipam.Prefix, error) {
+	for _, p := range r.of(live) {
+		if p.Namespace == namespace && p.Name == name {
+			return p, r.Err
+		}
+	}
+	return nil, r.Err
+}
+
+// Roots implements initializer.Reader.
+func (r *Reader) Roots(_ context.Context, namespace string) (roots []ipam.Prefix, err error) {
+	for _, p := range r.of(false) {
+		if p.Namespace == namespace && p.Spec.IsRoot() {
+			roots = append(roots, *p)
+		}
+	}
+	return roots, r.Err
+}
+
+func (r *Reader) of(live bool) []*ipam.Prefix {
+	if live || r.Cached == nil {
+		return r.Live
+	}
+	return r.Cached
+}
+
+// Root returns an allocated root with what is used of it, in the namespace "ns" and with its name as uid.
+func Root(name, prefix string, used ...string) *ipam.Prefix {
+	return &ipam.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name)},
+		Spec:       ipam.PrefixSpec{IPFamily: family(prefix), Prefix: prefix},
+		Status:     ipam.PrefixStatus{Phase: ipam.PrefixPhaseAllocated, Used: used},
+	}
+}
+
+// Child returns a pending child that asks a parent for a prefix, or for a length such as "/24".
+func Child(parent, wanted string) *ipam.Prefix {
+	prefix, length := split(wanted)
+	return &ipam.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "child", UID: "child"},
+		Spec:       ipam.PrefixSpec{IPFamily: family(prefix), Prefix: prefix, PrefixLength: length, ParentRef: &ipam.LocalObjectReference{Name: parent}},
+		Status:     ipam.PrefixStatus{Phase: ipam.PrefixPhasePending},
+	}
+}
+
+// Allocation returns a pending PrefixAllocation of nobody that asks like a child.
+func Allocation(parent, wanted string) *ipam.PrefixAllocation {
+	prefix, length := split(wanted)
+	return &ipam.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "allocation", UID: "allocation"},
+		Spec:       ipam.PrefixAllocationSpec{IPFamily: family(prefix), Prefix: prefix, PrefixLength: length, PrefixRef: &ipam.LocalObjectReference{Name: parent}},
+		Status:     ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhasePending},
+	}
+}
+
+// Of has a Prefix control the allocation.
+func Of(owner *ipam.Prefix, allocation *ipam.PrefixAllocation) *ipam.PrefixAllocation {
+	allocation.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, schema.GroupVersionKind{Group: ipam.GroupName, Version: "v1alpha1", Kind: ipam.PrefixKind})}
+	return allocation
+}
+
+func family(prefix string) ipam.IPFamily {
+	switch {
+	case prefix == "":
+		return ""
+	case strings.Contains(prefix, ":"):
+		return ipam.IPv6
+	}
+	return ipam.IPv4
+}
+
+func split(wanted string) (prefix string, length int32) {
+	if _, err := fmt.Sscanf(wanted, "/%d", &length); err == nil {
+		return "", length
+	}
+	return wanted, 0
+}
+
+// Attributes are those of a request for an object.
+func Attributes(operation admission.Operation, obj runtime.Object, subresource string) admission.Attributes {
+	kind, resource := ipam.PrefixKind, "prefixes"
+	if _, ok := obj.(*ipam.PrefixAllocation); ok {
+		kind, resource = ipam.PrefixAllocationKind, "prefixallocations"
+	}
+	version := ipam.SchemeGroupVersion
+	meta := obj.(metav1.Object)
+	var newObj, oldObj runtime.Object
+	switch operation {
+	case admission.Create:
+		newObj = obj
+	case admission.Delete:
+		oldObj = obj
+	default:
+		newObj, oldObj = obj, obj
+	}
+	return admission.NewAttributesRecord(newObj, oldObj, version.WithKind(kind), meta.GetNamespace(), meta.GetName(),
+		version.WithResource(resource), subresource, operation, nil, false, nil)
+}
+
+// Document returns a configuration of the kind, or none if no field is set.
+func Document(t *testing.T, kind, fields string) *configuration.Document {
+	t.Helper()
+	if fields == "" {
+		return nil
+	}
+	document, err := configuration.Read(strings.NewReader(fmt.Sprintf("apiVersion: %s\nkind: %s\n%s\n", configuration.GroupVersion, kind, fields)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return document
+}
+
+// Warnings are the warnings that a client would get.
+type Warnings []string
+
+// AddWarning implements warning.Recorder.
+func (w *Warnings) AddWarning(_, text string) { *w = append(*w, text) }
+
+// Validate returns what a plugin answers, and of what it warns.
+func Validate(ctx context.Context, plugin admission.ValidationInterface, a admission.Attributes) (Warnings, error) {
+	var warnings Warnings
+	ctx = warning.WithWarningRecorder(ctx, &warnings)
+	if !plugin.Handles(a.GetOperation()) {
+		return nil, nil
+	}
+	err := plugin.Validate(ctx, a, nil)
+	return warnings, err
+}

@@ -1,0 +1,96 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package initializer hands the admission plugins what they read Prefixes with.
+package initializer
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/admission"
+	genericinitializer "k8s.io/apiserver/pkg/admission/initializer"
+	quota "k8s.io/apiserver/pkg/quota/v1/generic"
+	"k8s.io/klog/v2"
+)
+
+// Reader reads Prefixes. What it returns is shared and must not be changed.
+type Reader interface {
+	// Prefix returns a Prefix, or nil if there is none. Unless live, it comes from memory, and may be
+	// the Prefix of a moment ago.
+	Prefix(ctx context.Context, namespace, name string, live bool) (*ipam.Prefix, error)
+	// Roots returns the roots of a namespace, from memory.
+	Roots(ctx context.Context, namespace string) ([]ipam.Prefix, error)
+}
+
+// WantsReader is a plugin that reads Prefixes.
+type WantsReader interface {
+	SetReader(Reader)
+}
+
+// New returns what hands the reader to the plugins that want one, and to the quota what it counts.
+func New(reader Reader) admission.PluginInitializer { return pluginInitializer{reader} }
+
+type pluginInitializer struct{ reader Reader }
+
+// Initialize implements admission.PluginInitializer.
+func (i pluginInitializer) Initialize(plugin admission.Interface) {
+	if wants, ok := plugin.(WantsReader); ok {
+		wants.SetReader(i.reader)
+	}
+	if wants, ok := plugin.(genericinitializer.WantsQuotaConfiguration); ok {
+		// A resource that has no evaluator is counted, as count/prefixes.ipam.ironcore.dev.
+		wants.SetQuotaConfiguration(quota.NewConfiguration(nil, nil))
+	}
+}
+
+// ErrNotReady means that there is nothing to read from yet.
+var ErrNotReady = errors.New("the storage is not ready yet")
+
+// Deferred is a Reader that is not ready until it is set: plugins are made before the storage.
+type Deferred struct{ reader atomic.Pointer[Reader] }
+
+var _ Reader = &Deferred{}
+
+// Set makes it ready.
+func (d *Deferred) Set(reader Reader) { d.reader.Store(&reader) }
+
+// Prefix implements Reader.
+func (d *Deferred) Prefix(ctx context.Context, namespace, name string, live bool) (*ipam.Prefix, error) {
+	if reader := d.reader.Load(); reader != nil {
+		return (*reader).Prefix(ctx, namespace, name, live)
+	}
+	return nil, ErrNotReady
+}
+
+// Roots implements Reader.
+func (d *Deferred) Roots(ctx context.Context, namespace string) ([]ipam.Prefix, error) {
+	if reader := d.reader.Load(); reader != nil {
+		return (*reader).Roots(ctx, namespace)
+	}
+	return nil, ErrNotReady
+}
+
+// Objections returns what the check has against a Prefix. The Prefix is read from memory, where
+// mostly there is nothing against it. If there is, it has to be so in the store too: memory may be
+// behind. Nobody is refused for a Prefix that does not exist or cannot be read.
+func Objections(ctx context.Context, reader Reader, namespace, name string, check func(*ipam.Prefix) field.ErrorList) field.ErrorList {
+	var errs field.ErrorList
+	for _, live := range []bool{false, true} {
+		prefix, err := reader.Prefix(ctx, namespace, name, live)
+		if err != nil {
+			klog.FromContext(ctx).Error(err, "Cannot read a Prefix, so admission does without it", "prefix", klog.KRef(namespace, name))
+			return nil
+		}
+		if prefix == nil {
+			return nil
+		}
+		if errs = check(prefix); len(errs) == 0 {
+			return nil
+		}
+	}
+	return errs
+}

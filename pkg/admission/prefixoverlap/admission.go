@@ -1,0 +1,133 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package prefixoverlap tells at once that addresses are in use.
+package prefixoverlap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/request"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// PluginName is the name of the plugin.
+	PluginName = "PrefixOverlap"
+	// Kind is the kind of its configuration.
+	Kind = "PrefixOverlapConfiguration"
+)
+
+// Register registers the plugin.
+func Register(plugins *admission.Plugins) {
+	plugins.Register(PluginName, func(r io.Reader) (admission.Interface, error) {
+		document, err := configuration.Read(r)
+		if err != nil {
+			return nil, err
+		}
+		return New(document)
+	})
+}
+
+// Plugin looks at new roots that overlap another root of the namespace, and at new Prefixes and
+// PrefixAllocations that ask a parent by name for exactly a prefix which overlaps what is in use.
+type Plugin struct {
+	*admission.Handler
+	roots, children configuration.Action
+	reader          initializer.Reader
+}
+
+var (
+	_ admission.ValidationInterface     = &Plugin{}
+	_ admission.InitializationValidator = &Plugin{}
+	_ initializer.WantsReader           = &Plugin{}
+)
+
+// New returns the plugin with a configuration.
+func New(document *configuration.Document) (*Plugin, error) {
+	p := &Plugin{Handler: admission.NewHandler(admission.Create), roots: configuration.Warn, children: configuration.Warn}
+	all := []configuration.Action{configuration.Allow, configuration.Warn, configuration.Deny}
+	err := document.Decode(Kind,
+		configuration.Field{Name: "roots", Action: &p.roots, OneOf: all},
+		configuration.Field{Name: "children", Action: &p.children, OneOf: all},
+	)
+	return p, err
+}
+
+// SetReader implements initializer.WantsReader.
+func (p *Plugin) SetReader(reader initializer.Reader) { p.reader = reader }
+
+// ValidateInitialization implements admission.InitializationValidator.
+func (p *Plugin) ValidateInitialization() error {
+	if p.reader == nil {
+		return errors.New("missing reader")
+	}
+	return nil
+}
+
+// Validate implements admission.ValidationInterface.
+func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	if r, ok := request.Of(a); ok {
+		return p.validateChild(ctx, r)
+	}
+	root, ok := a.GetObject().(*ipam.Prefix)
+	if !ok || a.GetOperation() != admission.Create || a.GetSubresource() != "" || !root.Spec.IsRoot() {
+		return nil
+	}
+	return p.validateRoot(ctx, root)
+}
+
+func (p *Plugin) validateChild(ctx context.Context, r request.Request) error {
+	if p.children == configuration.Allow || !r.Prefix.IsValid() {
+		return nil
+	}
+	errs := initializer.Objections(ctx, p.reader, r.Namespace, r.Parent, func(parent *ipam.Prefix) field.ErrorList {
+		if parent.DeletionTimestamp != nil || len(r.Misfit(parent)) > 0 {
+			// There is nothing to wait for, which others say.
+			return nil
+		}
+		return r.Overlap(parent)
+	})
+	return p.children.Take(ctx, r.Kind, r.Name, errs)
+}
+
+// maxNamed is how many of the roots that overlap a new one are named.
+const maxNamed = 5
+
+func (p *Plugin) validateRoot(ctx context.Context, root *ipam.Prefix) error {
+	prefix := request.PrefixOf(root)
+	if p.roots == configuration.Allow || !prefix.IsValid() {
+		return nil
+	}
+	others, err := p.reader.Roots(ctx, root.Namespace)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot read the roots, so admission does without them", "namespace", root.Namespace)
+		return nil
+	}
+	var errs field.ErrorList
+	for i := range others {
+		other := &others[i]
+		if len(errs) == maxNamed {
+			break
+		}
+		if other.Name == root.Name || !request.PrefixOf(other).Overlaps(prefix) {
+			continue
+		}
+		errs = append(errs, initializer.Objections(ctx, p.reader, other.Namespace, other.Name, func(other *ipam.Prefix) field.ErrorList {
+			held := request.PrefixOf(other)
+			if !other.Spec.IsRoot() || !held.Overlaps(prefix) {
+				return nil
+			}
+			return field.ErrorList{field.Forbidden(field.NewPath("spec", "prefix"), fmt.Sprintf("%s overlaps the root %s (%s)", prefix, other.Name, held))}
+		})...)
+	}
+	return p.roots.Take(ctx, ipam.Kind(ipam.PrefixKind), root.Name, errs)
+}

@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+)
+
+// readTimeout bounds how long a write waits for what admission reads, which it can do without.
+const readTimeout = time.Second
+
+// prefixReader reads Prefixes from the storage that is served, which has them in its watch cache.
+type prefixReader struct {
+	rest.Getter
+	rest.Lister
+}
+
+var _ initializer.Reader = prefixReader{}
+
+// readerOf returns the reader of the storage in the group.
+func readerOf(group *genericapiserver.APIGroupInfo) (prefixReader, error) {
+	storage := group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version]["prefixes"]
+	getter, isGetter := storage.(rest.Getter)
+	lister, isLister := storage.(rest.Lister)
+	if !isGetter || !isLister {
+		return prefixReader{}, fmt.Errorf("prefixes cannot be read from a %T", storage)
+	}
+	return prefixReader{getter, lister}, nil
+}
+
+// Prefix implements initializer.Reader.
+func (r prefixReader) Prefix(ctx context.Context, namespace, name string, live bool) (*ipam.Prefix, error) {
+	ctx, cancel := context.WithTimeout(genericapirequest.WithNamespace(ctx, namespace), readTimeout)
+	defer cancel()
+	options := &metav1.GetOptions{ResourceVersion: "0"}
+	if live {
+		options.ResourceVersion = ""
+	}
+	obj, err := r.Get(ctx, name, options)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return obj.(*ipam.Prefix), nil
+}
+
+// Roots implements initializer.Reader. The watch cache has an index of them.
+func (r prefixReader) Roots(ctx context.Context, namespace string) ([]ipam.Prefix, error) {
+	ctx, cancel := context.WithTimeout(genericapirequest.WithNamespace(ctx, namespace), readTimeout)
+	defer cancel()
+	obj, err := r.List(ctx, &internalversion.ListOptions{
+		ResourceVersion: "0",
+		FieldSelector:   fields.OneTermEqualSelector(prefix.FieldRootOf, namespace),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return obj.(*ipam.PrefixList).Items, nil
+}
