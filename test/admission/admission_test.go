@@ -1,0 +1,311 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package admission
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+var dryRun = metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+
+// refused checks an answer, and what it tells.
+func refused(t *testing.T, err error, code int32, words ...string) {
+	t.Helper()
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Code != code {
+		t.Errorf("answered %v, not with a %d", err, code)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q lacks %q", err, word)
+		}
+	}
+}
+
+// TestByDefaultEverythingIsAcceptedWithAWarning asks for what cannot be had, of both families.
+func TestByDefaultEverythingIsAcceptedWithAWarning(t *testing.T) {
+	for _, family := range []struct {
+		root, free, used, inside, outside string
+		length, fits                      int32
+	}{
+		{"10.0.0.0/16", "10.0.1.0/24", "10.0.2.0/24", "10.0.2.128/25", "10.1.0.0/24", 16, 24},
+		{"2001:db8::/32", "2001:db8:1::/48", "2001:db8:2::/48", "2001:db8:2:1::/64", "2001:db9::/48", 32, 48},
+	} {
+		t.Run(family.root, func(t *testing.T) {
+			c := newClient(t, shared)
+			c.create(root("root", family.root))
+			c.allocated("root")
+			c.create(child("used", "root", family.used, 0))
+			c.allocated("used")
+			c.warnedOf()
+
+			c.create(child("as-large", "root", "", family.length))
+			c.warnedOf(fmt.Sprintf("spec.prefixLength: root (%s) is too small to hold a /%d", family.root, family.length))
+			c.create(child("itself", "root", family.root, 0))
+			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) is too small to hold %s", family.root, family.root))
+			c.create(child("outside", "root", family.outside, 0))
+			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) does not contain %s", family.root, family.outside))
+			c.create(child("over", "root", family.inside, 0))
+			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) has %s in use, which overlaps %s", family.root, family.used, family.inside))
+			if _, err := c.allocations.Create(t.Context(), allocation("outside", "root", family.outside), metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) does not contain %s", family.root, family.outside))
+
+			// What can be had goes without a word, and so does what nobody knows yet.
+			c.create(child("fits", "root", "", family.fits))
+			c.create(child("free", "root", family.free, 0))
+			c.create(child("early", "nobody", "", family.fits))
+			c.warnedOf()
+
+			c.create(root("again", family.inside))
+			c.warnedOf(fmt.Sprintf("spec.prefix: %s overlaps the root root (%s)", family.inside, family.root))
+
+			// An update says nothing new.
+			if _, err := c.prefixes.Patch(t.Context(), "as-large", types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			c.warnedOf()
+		})
+	}
+}
+
+func TestWrongFamily(t *testing.T) {
+	c := newClient(t, shared)
+	c.create(root("root", "10.0.0.0/8"))
+	c.allocated("root")
+	six := child("six", "root", "", 64)
+	six.Spec.IPFamily = v1alpha1.IPv6
+	c.create(six)
+	c.warnedOf("spec.ipFamily: root (10.0.0.0/8) is IPv4, not IPv6")
+	// The family that is left open is that of the parent, as ever.
+	created, err := c.prefixes.Create(t.Context(), child("open", "root", "", 24), metav1.CreateOptions{})
+	if err != nil || created.Spec.IPFamily != v1alpha1.IPv4 {
+		t.Errorf("created %+v, %v", created, err)
+	}
+	c.warnedOf()
+}
+
+// TestDryRunAndApplyAreWarnedToo are other ways to create.
+func TestDryRunAndApplyAreWarnedToo(t *testing.T) {
+	c := newClient(t, shared)
+	c.create(root("root", "10.0.0.0/24"))
+	c.allocated("root")
+	const warning = "spec.prefixLength: root (10.0.0.0/24) is too small to hold a /9"
+	if _, err := c.prefixes.Create(t.Context(), child("dry", "root", "", 9), dryRun); err != nil {
+		t.Fatal(err)
+	}
+	c.warnedOf(warning)
+	apply := func() {
+		t.Helper()
+		_, err := c.prefixes.Patch(t.Context(), "applied", types.ApplyPatchType, []byte(`{"apiVersion":"ipam.ironcore.dev/v1alpha1","kind":"Prefix",`+
+			`"metadata":{"name":"applied"},"spec":{"prefixLength":9,"parentRef":{"name":"root"}}}`), metav1.PatchOptions{FieldManager: "me"})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply()
+	c.warnedOf(warning)
+	apply()
+	c.warnedOf()
+}
+
+// documented returns the configuration file in the documentation.
+func documented(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile("../../docs/admission.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "```yaml\n")
+	configuration, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("there is no example in docs/admission.md")
+	}
+	return configuration
+}
+
+// TestTheDocumentedConfiguration denies what cannot be had and overlapping roots, and lets children
+// ask for what is in use.
+func TestTheDocumentedConfiguration(t *testing.T) {
+	c := newClient(t, configured(t, documented(t)))
+	c.create(root("root", "10.0.0.0/16"))
+	c.allocated("root")
+	c.create(child("used", "root", "10.0.2.0/24", 0))
+	c.allocated("used")
+
+	for _, options := range []metav1.CreateOptions{{}, dryRun} {
+		_, err := c.prefixes.Create(t.Context(), child("as-large", "root", "", 16), options)
+		refused(t, err, http.StatusUnprocessableEntity, `Prefix.ipam.ironcore.dev "as-large"`, "spec.prefixLength", "root (10.0.0.0/16) is too small to hold a /16")
+		_, err = c.prefixes.Create(t.Context(), child("outside", "root", "10.1.0.0/24", 0), options)
+		refused(t, err, http.StatusUnprocessableEntity, "spec.prefix:", "does not contain 10.1.0.0/24")
+		_, err = c.prefixes.Create(t.Context(), child("six", "root", "2001:db8::/48", 0), options)
+		refused(t, err, http.StatusUnprocessableEntity, "spec.prefix:", "is IPv4, not IPv6")
+		_, err = c.allocations.Create(t.Context(), allocation("outside", "root", "10.1.0.0/24"), options)
+		refused(t, err, http.StatusUnprocessableEntity, `PrefixAllocation.ipam.ironcore.dev "outside"`, "spec.prefix:")
+		_, err = c.prefixes.Create(t.Context(), root("again", "10.0.0.0/8"), options)
+		refused(t, err, http.StatusUnprocessableEntity, "spec.prefix:", "10.0.0.0/8 overlaps the root root (10.0.0.0/16)")
+	}
+	list, err := c.prefixes.List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != 2 {
+		t.Errorf("there are %d Prefixes, %v", len(list.Items), err)
+	}
+	c.create(child("over", "root", "10.0.2.0/24", 0))
+	c.create(root("other", "10.1.0.0/16"))
+	c.warnedOf()
+
+	// Another namespace is another world.
+	newClient(t, shared).create(root("again", "10.0.0.0/8"))
+}
+
+// TestDenyLetsTheControllersExplain has a child come before a parent that is too small: only the
+// controllers are left to say so, and they say it on a PrefixAllocation.
+func TestDenyLetsTheControllersExplain(t *testing.T) {
+	c := newClient(t, configured(t, documented(t)))
+	early := child("early", "root", "", 9)
+	early.Spec.IPFamily = v1alpha1.IPv4
+	c.create(early)
+	c.create(root("root", "10.0.0.0/24"))
+	c.eventually(func() error {
+		prefix, err := c.prefixes.Get(t.Context(), "early", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		condition := meta.FindStatusCondition(prefix.Status.Conditions, v1alpha1.ConditionAllocated)
+		if condition == nil || condition.Reason != v1alpha1.ReasonNoSuitableParent {
+			return fmt.Errorf("it says %+v", condition)
+		}
+		return nil
+	})
+
+	// Nor does it matter whether the allocation comes before or after the parent.
+	late, err := c.prefixes.Get(t.Context(), "early", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.allocated("root")
+	owned := allocation("owned", "root", "10.0.0.0/9")
+	owned.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(late, v1alpha1.SchemeGroupVersion.WithKind("Prefix"))}
+	if _, err := c.allocations.Create(t.Context(), owned, metav1.CreateOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAnAllocationInUse tries to take it away in every way.
+func TestAnAllocationInUse(t *testing.T) {
+	c := newClient(t, shared)
+	c.create(root("root", "10.0.0.0/8"))
+	c.allocated("root")
+	c.create(child("child", "root", "", 24))
+	prefix := c.allocated("child").Spec.Prefix
+	name := c.allocationOf().Name
+	dry := metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
+	for _, options := range []metav1.DeleteOptions{{}, dry} {
+		refused(t, c.allocations.Delete(t.Context(), name, options), http.StatusConflict, name, prefix+" is what Prefix child stands on: delete that Prefix instead")
+		refused(t, c.allocations.DeleteCollection(t.Context(), options, metav1.ListOptions{}), http.StatusConflict, "Prefix child")
+	}
+	// A finalizer would have let the deletion begin, for ever.
+	if _, err := c.allocations.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":["example.com/keep"]}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, c.allocations.Delete(t.Context(), name, metav1.DeleteOptions{}), http.StatusConflict, "Prefix child")
+	if a := c.allocationOf(); a.DeletionTimestamp != nil {
+		t.Error("the deletion has begun")
+	}
+	if _, err := c.allocations.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+
+	// The Prefix goes as ever, and the allocation after it.
+	if err := c.prefixes.Delete(t.Context(), "child", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually(func() error {
+		list, err := c.allocations.List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list.Items) > 0 {
+			return fmt.Errorf("%s is still there", list.Items[0].Name)
+		}
+		return nil
+	})
+}
+
+// TestPluginsCanBeDisabled by the flag that every API server has.
+func TestPluginsCanBeDisabled(t *testing.T) {
+	c := newClient(t, startWith(t, func(o *apiserver.Options) {
+		o.Recommended.Admission.DisablePlugins = []string{"PrefixParent", "PrefixInUse"}
+	}))
+	c.create(root("root", "10.0.0.0/24"))
+	c.allocated("root")
+	c.create(child("too-large", "root", "", 9))
+	c.warnedOf()
+	c.create(root("again", "10.0.0.0/8"))
+	c.warnedOf("spec.prefix: 10.0.0.0/8 overlaps the root root (10.0.0.0/24)")
+}
+
+// TestWithoutWatchCache reads from etcd what else would be in memory.
+func TestWithoutWatchCache(t *testing.T) {
+	c := newClient(t, startWith(t, func(o *apiserver.Options) { o.Recommended.Etcd.EnableWatchCache = false }))
+	c.create(root("root", "10.0.0.0/24"))
+	c.create(child("too-large", "root", "", 9))
+	c.create(root("again", "10.0.0.0/8"))
+	c.warnedOf("spec.prefixLength: root (10.0.0.0/24) is too small to hold a /9", "spec.prefix: 10.0.0.0/8 overlaps the root root (10.0.0.0/24)")
+}
+
+// TestOnlyTheServerSelectsByTheIndex keeps the field out of the API.
+func TestOnlyTheServerSelectsByTheIndex(t *testing.T) {
+	c := newClient(t, shared)
+	_, err := c.prefixes.List(t.Context(), metav1.ListOptions{FieldSelector: "rootOf=namespace"})
+	refused(t, err, http.StatusBadRequest, "field label not supported")
+}
+
+// TestABadConfigurationEndsTheStart tells what is wrong, and where.
+func TestABadConfigurationEndsTheStart(t *testing.T) {
+	for name, test := range map[string]struct {
+		old, new string
+		words    []string
+	}{
+		"unknown action": {"action: Deny", "action: Refuse", []string{"line 8: ", `action is "Refuse"`}},
+		"unknown field":  {"children: Allow", "child: Allow", []string{"line 14: ", `unknown field "child"`}},
+		"wrong kind":     {"kind: PrefixOverlapConfiguration", "kind: PrefixParentConfiguration", []string{"line 12: ", "PrefixOverlapConfiguration"}},
+		"bad YAML":       {"- name: PrefixOverlap", "- name: 'PrefixOverlap", []string{"line "}},
+		"no such plugin": {"- name: PrefixOverlap", "- name: PrefixOverlaps", []string{"line 9: ", `no plugin "PrefixOverlaps"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			configuration := documented(t)
+			if strings.Count(configuration, test.old) != 1 {
+				t.Fatalf("the example has not got %q once", test.old)
+			}
+			file := writeFile(t, strings.Replace(configuration, test.old, test.new, 1))
+			options := optionsOf(t.TempDir(), nil)
+			options.AdmissionConfigFile = file
+			instance, err := app.Start(t.Context(), options)
+			if err == nil {
+				instance.Close()
+				t.Fatal("it started")
+			}
+			for _, word := range append(test.words, file) {
+				if !strings.Contains(err.Error(), word) {
+					t.Errorf("%q lacks %q", err, word)
+				}
+			}
+		})
+	}
+}
