@@ -100,20 +100,14 @@ func (p *plan) empty() bool { return len(p.guards) == 0 && len(p.then) == 0 }
 // it returns it as it is now. If not, but the guards of the plan do not hold, it returns why: to
 // say that the write did not succeed would have the etcd store try it again for ever.
 func (t *transactor) commit(ctx context.Context, p *plan, key string, expectedRevision int64, write clientv3.Op) (*clientv3.TxnResponse, *mvccpb.KeyValue, error) {
-	compares := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", expectedRevision)}
-	questions := []clientv3.Op{clientv3.OpGet(key)}
-	for _, g := range p.guards {
-		compares = append(compares, g.compare)
-		questions = append(questions, g.question)
-	}
+	compares, questions := p.asked()
+	compares = append([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", expectedRevision)}, compares...)
+	questions = append([]clientv3.Op{clientv3.OpGet(key)}, questions...)
 	response, err := t.kv.Txn(ctx).If(compares...).Then(append([]clientv3.Op{write}, p.then...)...).Else(questions...).Commit()
 	if err != nil || response.Succeeded {
 		return response, nil, err
 	}
-	answers := make([]*pb.RangeResponse, 0, len(response.Responses))
-	for _, r := range response.Responses {
-		answers = append(answers, r.GetResponseRange())
-	}
+	answers := answersOf(response)
 	kv, revision := first(answers[0]), int64(0)
 	if kv != nil {
 		revision = kv.ModRevision
@@ -122,6 +116,23 @@ func (t *transactor) commit(ctx context.Context, p *plan, key string, expectedRe
 		return response, kv, nil
 	}
 	return nil, nil, p.explain(answers[1:])
+}
+
+// asked is what a transaction has to compare, and to read if that fails.
+func (p *plan) asked() (compares []clientv3.Cmp, questions []clientv3.Op) {
+	for _, g := range p.guards {
+		compares = append(compares, g.compare)
+		questions = append(questions, g.question)
+	}
+	return compares, questions
+}
+
+func answersOf(response *clientv3.TxnResponse) []*pb.RangeResponse {
+	answers := make([]*pb.RangeResponse, 0, len(response.Responses))
+	for _, r := range response.Responses {
+		answers = append(answers, r.GetResponseRange())
+	}
+	return answers
 }
 
 func first(answer *pb.RangeResponse) *mvccpb.KeyValue {

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -200,7 +201,7 @@ func TestDenyLetsTheControllersExplain(t *testing.T) {
 	}
 	c.allocated("root")
 	owned := allocation("owned", "root", "10.0.0.0/9")
-	owned.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(late, v1alpha1.SchemeGroupVersion.WithKind("Prefix"))}
+	owned.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(late, schema.GroupVersion(v1alpha1.GroupVersion).WithKind("Prefix"))}
 	if _, err := c.allocations.Create(t.Context(), owned, metav1.CreateOptions{}); err != nil {
 		t.Error(err)
 	}

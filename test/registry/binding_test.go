@@ -270,3 +270,35 @@ func TestTypedBind(t *testing.T) {
 		t.Errorf("got %+v", allocation)
 	}
 }
+
+// TestDryRunOfABindingIsRefusedLikeTheBinding tries to bind what cannot be bound, first without and
+// then with writing it.
+func TestDryRunOfABindingIsRefusedLikeTheBinding(t *testing.T) {
+	for _, test := range []struct {
+		fixture, binding string
+		code             int
+		word             string
+	}{
+		{"request", "{prefix: 10.0.1.0/24, prefixRef: {name: parent}}", http.StatusConflict, "overlaps 10.0.1.0/24"},
+		{"request", "{prefix: 10.1.1.0/24, prefixRef: {name: parent}}", http.StatusUnprocessableEntity, "strictly inside"},
+		{"request", "{prefix: 10.0.9.0/24, prefixRef: {name: nobody}}", http.StatusConflict, "does not exist"},
+		{"request", "{prefix: 10.0.9.0/24, prefixRef: {name: parent, uid: another}}", http.StatusConflict, "uid another"},
+		{"child", "{prefix: 10.0.9.0/24, parentRef: {name: parent}}", http.StatusConflict, "no PrefixAllocation of it holds"},
+	} {
+		namespace, _ := shared.setUp(t, "child-allocated", test.fixture)
+		where := path(namespace, fixtures[test.fixture].kind, test.fixture, "binding")
+		for _, query := range []string{"?dryRun=All", ""} {
+			before := shared.snapshot(t, namespace)
+			status := shared.do(t, http.MethodPost, where+query, jsonType, test.binding).refused(t, test.code)
+			if !strings.Contains(status.Message, test.word) {
+				t.Errorf("%s%s: %s", test.fixture, query, status.Message)
+			}
+			if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
+				t.Errorf("%s%s: it was refused, but the namespace changed\nfrom %v\nto   %v", test.fixture, query, before, after)
+			}
+		}
+	}
+	// What is bound already may be bound again, as a dry run too.
+	namespace, _ := shared.setUp(t, "request-allocated")
+	shared.do(t, http.MethodPost, path(namespace, allocationKind, "request-allocated", "binding")+"?dryRun=All", jsonType, fixtures["request-allocated"].binding).must(t)
+}

@@ -63,7 +63,7 @@ func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter) (*Storage
 	return &Storage{
 		Prefix:  &REST{store},
 		Status:  status.NewREST(store, prefix.StatusStrategy{Strategy: strategy}),
-		Binding: &BindingREST{&bindingStore},
+		Binding: &BindingREST{&bindingStore, optsGetter},
 	}, nil
 }
 
@@ -92,7 +92,10 @@ func familyOf(ctx context.Context, store *genericregistry.Store, name string) ip
 }
 
 // BindingREST serves the binding subresource: one write that completes a child.
-type BindingREST struct{ store *genericregistry.Store }
+type BindingREST struct {
+	store      *genericregistry.Store
+	optsGetter generic.RESTOptionsGetter
+}
 
 // New implements rest.Storage.
 func (r *BindingREST) New() runtime.Object { return &ipam.PrefixBinding{} }
@@ -143,7 +146,7 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 		return target, nil
 	}
 	result, _, err := r.store.Update(claims.WithParentUID(ctx, binding.ParentRef.UID), name, rest.DefaultUpdatedObjectInfo(nil, bind),
-		rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false,
+		rest.ValidateAllObjectFunc, claims.OnDryRun(r.optsGetter, options.DryRun), false,
 		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
 	return result, err
 }

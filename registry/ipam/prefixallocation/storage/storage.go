@@ -64,7 +64,7 @@ func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, familyOf 
 	return &Storage{
 		PrefixAllocation: &REST{store},
 		Status:           status.NewREST(store, prefixallocation.StatusStrategy{Strategy: strategy}),
-		Binding:          &BindingREST{&bindingStore},
+		Binding:          &BindingREST{&bindingStore, optsGetter},
 	}, nil
 }
 
@@ -78,7 +78,10 @@ func (*REST) ShortNames() []string { return []string{"pfxa"} }
 func (*REST) Categories() []string { return []string{"ipam"} }
 
 // BindingREST serves the binding subresource: one write that allocates.
-type BindingREST struct{ store *genericregistry.Store }
+type BindingREST struct {
+	store      *genericregistry.Store
+	optsGetter generic.RESTOptionsGetter
+}
 
 // New implements rest.Storage.
 func (r *BindingREST) New() runtime.Object { return &ipam.PrefixAllocationBinding{} }
@@ -129,7 +132,7 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 		return allocation, nil
 	}
 	result, _, err := r.store.Update(claims.WithParentUID(ctx, binding.PrefixRef.UID), name, rest.DefaultUpdatedObjectInfo(nil, bind),
-		rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false,
+		rest.ValidateAllObjectFunc, claims.OnDryRun(r.optsGetter, options.DryRun), false,
 		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
 	return result, err
 }
