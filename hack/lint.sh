@@ -35,7 +35,8 @@ wall ./pkg/apiserver/... "${module}/(cmd|pkg/controller|generated/(clientset|inf
 wall ./pkg/admission/... "${module}/(registry|cmd|pkg/(apiserver|controller)|generated)" "pkg/admission imports apis only"
 wall ./pkg/controller/... "${module}/(registry|cmd|pkg/apiserver|apis/ipam\$|apis/ipam/(install|validation|fuzzer))" "controllers use generated clients and v1alpha1 only"
 wall ./pkg/allocator/... "k8s.io/|sigs.k8s.io/|${module}" "pkg/allocator imports nothing of Kubernetes"
-wall ./pkg/standalone/... "${module}" "pkg/standalone knows nothing of the API"
+wall ./pkg/pki/... "${module}" "pkg/pki knows nothing but certificates"
+wall ./pkg/standalone/... "${module}/(apis|registry|generated|cmd|pkg/([^p]|p[^k]))" "pkg/standalone knows nothing of the API, and of pkg only pki"
 wall ./generated/... "${module}/(registry|pkg|cmd)" "generated imports apis only"
 wall ./... "sigs.k8s.io/controller-runtime" "there is no controller-runtime in the product"
 

@@ -133,15 +133,12 @@ func TestPKIReissue(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if name == "ca" {
-				ca = nil
-			}
-			pair, err := issuePair(&template, ca, now)
+			pair, err := ca.Issue(&template, now)
 			if err != nil {
 				t.Fatal(err)
 			}
 			certFile, keyFile := pairFiles(dir, name)
-			for file, data := range map[string][]byte{certFile: pair.certPEM, keyFile: pair.keyPEM} {
+			for file, data := range map[string][]byte{certFile: pair.CertPEM, keyFile: pair.KeyPEM} {
 				if err := os.WriteFile(file, data, 0o600); err != nil {
 					t.Fatal(err)
 				}
