@@ -31,6 +31,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/klog/v2"
+	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 
 	// Metrics of the clients, the queues and the leader election.
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
@@ -47,7 +48,8 @@ func NewCommand(ctx context.Context) *cobra.Command {
 		Use:   component,
 		Short: "Allocate prefixes of the API group ipam.ironcore.dev",
 		Long: component + " makes a PrefixAllocation for each child Prefix, finds a parent and a free prefix for it, " +
-			"completes the child, and keeps the status of the parents. Of several managers one works, the leader.",
+			"completes the child, and keeps the status of the parents. If told to, it also keeps the serving certificate of " +
+			"the API server. Of several managers one works, the leader.",
 		Version:      version.Get(),
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
@@ -77,6 +79,11 @@ func run(ctx context.Context, options *Options) error {
 	}
 	kubeClient, err := kubernetes.NewForConfig(rest.AddUserAgent(restConfig, "events"))
 	if err != nil {
+		return err
+	}
+
+	config.Kube = kubeClient
+	if config.Aggregator, err = aggregator.NewForConfig(rest.AddUserAgent(restConfig, "certificate")); err != nil {
 		return err
 	}
 

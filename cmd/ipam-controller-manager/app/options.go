@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
 	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,7 +22,7 @@ import (
 type Options struct {
 	// Kubeconfig is the path of the kubeconfig; empty means that of the pod it runs in.
 	Kubeconfig string
-	// Controllers are the names of those that run; "*" is all of them.
+	// Controllers are the names of those that run; "*" is all but those that are disabled by default.
 	Controllers []string
 	// Strategy is by what the scheduler chooses among parents, Pack or Spread.
 	Strategy string
@@ -29,6 +30,8 @@ type Options struct {
 	Workers int
 	// BindAddress is where health and metrics are served, host:port; "0" is nowhere.
 	BindAddress string
+	// Certificate is for the controller of that name.
+	Certificate certificate.Config
 	// LeaderElection is how one of several managers is chosen to work.
 	LeaderElection componentconfig.LeaderElectionConfiguration
 }
@@ -40,6 +43,7 @@ func NewOptions() *Options {
 		Strategy:    "Pack",
 		Workers:     32,
 		BindAddress: "127.0.0.1:8080",
+		Certificate: certificate.NewConfig(),
 		LeaderElection: componentconfig.LeaderElectionConfiguration{
 			LeaderElect:       true,
 			LeaseDuration:     metav1.Duration{Duration: 15 * time.Second},
@@ -55,10 +59,18 @@ func NewOptions() *Options {
 // AddFlags adds the flags of the options.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig of a server that serves ipam.ironcore.dev; that of the pod if empty.")
-	fs.StringSliceVar(&o.Controllers, "controllers", o.Controllers, fmt.Sprintf("Controllers to run, of %q; * is all of them.", manager.Names()))
+	fs.StringSliceVar(&o.Controllers, "controllers", o.Controllers, fmt.Sprintf("Controllers to run; * is %q. Those that have to be named: %q.",
+		manager.Names(), manager.DisabledNames()))
 	fs.StringVar(&o.Strategy, "strategy", o.Strategy, "How to choose among parents: Pack fills them one by one, Spread takes the one with most room.")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "How many objects a controller works on at a time.")
 	fs.StringVar(&o.BindAddress, "bind-address", o.BindAddress, "Address to serve /healthz, /livez, /readyz and /metrics on, by HTTP; 0 is nowhere.")
+	c := &o.Certificate
+	fs.StringVar(&c.Namespace, "certificate-namespace", c.Namespace, "Namespace of the Secrets of the controller certificate, and of the Service of the API server.")
+	fs.StringVar(&c.Secret, "certificate-secret", c.Secret, "Secret to keep the serving certificate of the API server in.")
+	fs.StringVar(&c.CASecret, "certificate-ca-secret", c.CASecret, "Secret to keep the authority in that signs it.")
+	fs.StringVar(&c.Service, "certificate-service", c.Service, "Service of the API server, whose names the certificate is for.")
+	fs.DurationVar(&c.Lifetime, "certificate-lifetime", c.Lifetime, "How long a serving certificate is valid. It is renewed when a third of this is left.")
+	fs.DurationVar(&c.CALifetime, "certificate-ca-lifetime", c.CALifetime, "How long an authority is valid. It is replaced when a third of this is left.")
 	componentoptions.BindLeaderElectionFlags(&o.LeaderElection, fs)
 }
 
@@ -67,9 +79,12 @@ func (o *Options) Validate() error {
 	if errs := componentvalidation.ValidateLeaderElectionConfiguration(&o.LeaderElection, field.NewPath("leaderElection")); len(errs) > 0 {
 		return errs.ToAggregate()
 	}
+	if err := o.Certificate.Validate(); err != nil {
+		return err
+	}
 	return o.config().Validate()
 }
 
 func (o *Options) config() manager.Config {
-	return manager.Config{Controllers: o.Controllers, Strategy: o.Strategy, Workers: o.Workers}
+	return manager.Config{Controllers: o.Controllers, Strategy: o.Strategy, Workers: o.Workers, Certificate: o.Certificate}
 }

@@ -6,16 +6,20 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/events"
+	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 )
 
 // Config is what the controllers need.
@@ -24,12 +28,18 @@ type Config struct {
 	Client versioned.Interface
 	// Recorder records events. It may be nil where there is no API for them.
 	Recorder events.EventRecorder
-	// Controllers are the names of those that run; "*" is all of them.
+	// Kube and Aggregator talk to the cluster that the API server is part of. They may be nil where
+	// there is none, and no controller runs that needs them.
+	Kube       kubernetes.Interface
+	Aggregator aggregator.Interface
+	// Controllers are the names of those that run; "*" is all but those that are disabled by default.
 	Controllers []string
 	// Strategy is by what the scheduler chooses among parents, Pack or Spread.
 	Strategy string
 	// Workers is how many objects a controller works on at a time.
 	Workers int
+	// Certificate is for the controller of that name.
+	Certificate certificate.Config
 }
 
 // controller runs until the context ends.
@@ -40,13 +50,15 @@ type controller interface {
 // controllers are all there are.
 var controllers = []struct {
 	name string
-	init func(Config, externalversions.SharedInformerFactory) (controller, error)
+	// disabled are those that "*" does not mean.
+	disabled bool
+	init     func(Config, externalversions.SharedInformerFactory) (controller, error)
 }{
-	{"prefix", func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
+	{"prefix", false, func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
 		v1alpha1 := f.Ipam().V1alpha1()
 		return prefix.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, c.Workers)
 	}},
-	{"scheduler", func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
+	{"scheduler", false, func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
 		strategy, err := scheduler.StrategyByName(c.Strategy)
 		if err != nil {
 			return nil, err
@@ -54,22 +66,41 @@ var controllers = []struct {
 		v1alpha1 := f.Ipam().V1alpha1()
 		return scheduler.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, strategy, c.Workers)
 	}},
+	{"certificate", true, func(c Config, _ externalversions.SharedInformerFactory) (controller, error) {
+		if c.Kube == nil || c.Aggregator == nil {
+			return nil, errors.New("needs a cluster to keep certificates in")
+		}
+		return certificate.New(c.Certificate, c.Kube, c.Aggregator), nil
+	}},
 }
 
-// Names returns the names of all controllers.
-func Names() []string {
+// Names returns the names of the controllers that "*" means.
+func Names() []string { return names(false) }
+
+// DisabledNames returns the names of the controllers that run only if they are named.
+func DisabledNames() []string { return names(true) }
+
+func names(disabled bool) []string {
 	var names []string
 	for _, c := range controllers {
-		names = append(names, c.name)
+		if c.disabled == disabled {
+			names = append(names, c.name)
+		}
 	}
 	return names
 }
 
+// runs tells whether a controller is to run.
+func (c Config) runs(name string, disabled bool) bool {
+	return slices.Contains(c.Controllers, name) || slices.Contains(c.Controllers, "*") && !disabled
+}
+
 // Validate tells what is wrong with the configuration.
 func (c Config) Validate() error {
+	all := append(Names(), DisabledNames()...)
 	for _, name := range c.Controllers {
-		if name != "*" && !slices.Contains(Names(), name) {
-			return fmt.Errorf("unknown controller %q, must be one of %q or *", name, Names())
+		if name != "*" && !slices.Contains(all, name) {
+			return fmt.Errorf("unknown controller %q, must be one of %q or *", name, all)
 		}
 	}
 	if c.Workers < 1 {
@@ -88,20 +119,24 @@ func (c Config) Run(ctx context.Context) error {
 		c.Recorder = noEvents{}
 	}
 	informers := externalversions.NewSharedInformerFactory(c.Client, 0)
-	group, ctx := errgroup.WithContext(ctx)
-	// Without any controller there is nothing to do, but not an end either.
-	group.Go(func() error {
-		<-ctx.Done()
-		return nil
-	})
+	var running []controller
 	for _, entry := range controllers {
-		if !slices.Contains(c.Controllers, "*") && !slices.Contains(c.Controllers, entry.name) {
+		if !c.runs(entry.name, entry.disabled) {
 			continue
 		}
 		controller, err := entry.init(c, informers)
 		if err != nil {
 			return fmt.Errorf("%s: %w", entry.name, err)
 		}
+		running = append(running, controller)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	// Without any controller there is nothing to do, but not an end either.
+	group.Go(func() error {
+		<-ctx.Done()
+		return nil
+	})
+	for _, controller := range running {
 		group.Go(func() error { return controller.Run(ctx) })
 	}
 	informers.StartWithContext(ctx)

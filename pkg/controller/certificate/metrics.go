@@ -1,0 +1,23 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package certificate
+
+import (
+	"k8s.io/component-base/metrics"
+	"k8s.io/component-base/metrics/legacyregistry"
+)
+
+// expiration is when the certificates that were seen or issued last end.
+var expiration = registered(metrics.NewGaugeVec(&metrics.GaugeOpts{
+	Namespace:      "ipam",
+	Subsystem:      "certificate",
+	Name:           "expiration_timestamp_seconds",
+	Help:           "When the serving certificate and its authority expire, in seconds since 1970, by which of them (serving, ca).",
+	StabilityLevel: metrics.ALPHA,
+}, []string{"certificate"}))
+
+func registered(gauge *metrics.GaugeVec) *metrics.GaugeVec {
+	legacyregistry.MustRegister(gauge)
+	return gauge
+}
