@@ -1,0 +1,174 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package certificates tests that certificates can be replaced while the programs run.
+package certificates
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/pki"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/transport"
+	"k8s.io/klog/v2"
+)
+
+// patience is how long a test waits for what has to happen. It is more than the minute after which the
+// server looks at its files if it is not told of a change.
+const patience = 100 * time.Second
+
+func TestMain(m *testing.M) {
+	// What the server logs of clients that it refuses is not of interest.
+	flags := flag.NewFlagSet("klog", flag.PanicOnError)
+	klog.InitFlags(flags)
+	_ = flags.Set("logtostderr", "false")
+	_ = flags.Set("stderrthreshold", "FATAL")
+	klog.SetOutput(io.Discard)
+	// Clients look every five minutes otherwise.
+	transport.CertCallbackRefreshDuration = 100 * time.Millisecond
+	os.Exit(m.Run())
+}
+
+// eventually waits until the function returns nil.
+func eventually(t testing.TB, what string, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("Not in time: %s: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// startEtcd starts an etcd on a unix socket, without TLS.
+func startEtcd(t testing.TB) (endpoint string) {
+	t.Helper()
+	// The directory of a test would make for paths that are too long for a socket.
+	dir, err := os.MkdirTemp("", "certificates")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	etcd, err := standalone.StartEtcd(context.Background(), dir, "error")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Close)
+	return etcd.Endpoints()[0]
+}
+
+// server is an API server without a cluster behind, in this process.
+type server struct {
+	url  string
+	stop func()
+}
+
+// startServer starts a server with the flags of ipam-apiserver, on a port of 127.0.0.1. It runs until
+// it is stopped, or the test ends.
+func startServer(t testing.TB, flags ...string) *server {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := apiserver.NewOptions()
+	fs := pflag.NewFlagSet("ipam-apiserver", pflag.ContinueOnError)
+	options.AddFlags(fs)
+	if err := fs.Parse(append(flags, "--without-cluster")); err != nil {
+		t.Fatal(err)
+	}
+	serving := options.Recommended.SecureServing
+	serving.Listener, serving.BindPort = listener, listener.Addr().(*net.TCPAddr).Port
+	if err := options.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	if err := options.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	config, err := options.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := config.Complete().New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := program.Run(ctx); err != nil {
+			t.Errorf("The server ended: %v", err)
+		}
+	})
+	s := &server{url: "https://" + listener.Addr().String(), stop: func() {
+		cancel()
+		running.Wait()
+	}}
+	t.Cleanup(s.stop)
+	return s
+}
+
+// get asks for all prefixes on a new connection, and returns the certificate of the server.
+func (s *server) get(client *pki.Pair, trusts *x509.CertPool) (*x509.Certificate, error) {
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
+		Certificates: []tls.Certificate{tlsPair(client)}, RootCAs: trusts,
+	}}
+	return s.getBy(&http.Client{Transport: transport, Timeout: 30 * time.Second})
+}
+
+func (s *server) getBy(client *http.Client) (*x509.Certificate, error) {
+	response, err := client.Get(s.url + "/apis/ipam.ironcore.dev/v1alpha1/prefixes")
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, body)
+	}
+	return response.TLS.PeerCertificates[0], err
+}
+
+// keepAsking asks for all prefixes on new connections, one after the other. The function that it
+// returns ends this, after some more requests, and fails if any of them did.
+func (s *server) keepAsking(t testing.TB, client *pki.Pair, trusts *x509.CertPool) (stop func()) {
+	stopped := make(chan struct{})
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		count := 0
+		for more := 10; more > 0; count++ {
+			if _, err := s.get(client, trusts); err != nil {
+				t.Errorf("After %d requests one failed: %v", count, err)
+				return
+			}
+			select {
+			case <-stopped:
+				more--
+			default:
+			}
+		}
+		t.Logf("%d requests", count)
+	})
+	return func() {
+		close(stopped)
+		asking.Wait()
+	}
+}
