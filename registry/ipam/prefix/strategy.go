@@ -78,19 +78,27 @@ func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	prefix := obj.(*ipam.Prefix)
 	prefix.Generation = 1
 	prefix.Status = ipam.PrefixStatus{Phase: ipam.PrefixPhasePending}
-	if !slices.Contains(prefix.Finalizers, ipam.PrefixFinalizer) {
-		prefix.Finalizers = append(prefix.Finalizers, ipam.PrefixFinalizer)
-	}
+	ensureFinalizer(prefix)
 	if prefix.Spec.IPFamily == "" && prefix.Spec.ParentRef != nil {
 		prefix.Spec.IPFamily = s.familyOf(ctx, prefix.Spec.ParentRef.Name)
 	}
 }
 
-// PrepareForUpdate keeps the status.
+// PrepareForUpdate keeps the status and, until it is being deleted, the finalizer: a manifest that
+// says nothing of finalizers is not meant to take it off.
 func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	newPrefix, oldPrefix := obj.(*ipam.Prefix), old.(*ipam.Prefix)
 	newPrefix.Status = oldPrefix.Status
+	if oldPrefix.DeletionTimestamp == nil {
+		ensureFinalizer(newPrefix)
+	}
 	bumpGeneration(newPrefix, oldPrefix)
+}
+
+func ensureFinalizer(prefix *ipam.Prefix) {
+	if !slices.Contains(prefix.Finalizers, ipam.PrefixFinalizer) {
+		prefix.Finalizers = append(prefix.Finalizers, ipam.PrefixFinalizer)
+	}
 }
 
 // Validate implements rest.RESTCreateStrategy.
