@@ -179,6 +179,7 @@ func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
 	}
 	if newStatus.Phase == oldStatus.Phase {
 		newStatus.LastPhaseTransitionTime = oldStatus.LastPhaseTransitionTime
+		keepAllocated(newStatus, oldStatus)
 		return
 	}
 	now := metav1.Now()
@@ -202,6 +203,20 @@ func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
 	}
 	meta.SetStatusCondition(&newStatus.Conditions, condition)
 	newStatus.ObservedGeneration = newPrefix.Generation
+}
+
+// keepAllocated keeps the condition to wait for when a client that knows no conditions writes the
+// whole status. What is allocated stays so.
+func keepAllocated(newStatus, oldStatus *ipam.PrefixStatus) {
+	if newStatus.Phase != ipam.PrefixPhaseAllocated || meta.FindStatusCondition(newStatus.Conditions, ipam.ConditionAllocated) != nil {
+		return
+	}
+	if condition := meta.FindStatusCondition(oldStatus.Conditions, ipam.ConditionAllocated); condition != nil {
+		meta.SetStatusCondition(&newStatus.Conditions, *condition)
+	}
+	if newStatus.ObservedGeneration == 0 {
+		newStatus.ObservedGeneration = oldStatus.ObservedGeneration
+	}
 }
 
 // unused returns the usage of a prefix that nothing is allocated from, which is how every Prefix

@@ -166,6 +166,7 @@ func completeTransition(newAllocation, oldAllocation *ipam.PrefixAllocation) {
 	}
 	if newStatus.Phase == oldStatus.Phase {
 		newStatus.LastPhaseTransitionTime = oldStatus.LastPhaseTransitionTime
+		keepAllocated(newStatus, oldStatus)
 		return
 	}
 	now := metav1.Now()
@@ -181,6 +182,17 @@ func completeTransition(newAllocation, oldAllocation *ipam.PrefixAllocation) {
 		Message:            fmt.Sprintf("Allocated %s from %s", newStatus.Prefix, newAllocation.Spec.PrefixRef.Name),
 		ObservedGeneration: newAllocation.Generation,
 	})
+}
+
+// keepAllocated keeps the condition to wait for when a client that knows no conditions writes the
+// whole status. What is allocated stays so.
+func keepAllocated(newStatus, oldStatus *ipam.PrefixAllocationStatus) {
+	if newStatus.Phase != ipam.PrefixAllocationPhaseAllocated || meta.FindStatusCondition(newStatus.Conditions, ipam.ConditionAllocated) != nil {
+		return
+	}
+	if condition := meta.FindStatusCondition(oldStatus.Conditions, ipam.ConditionAllocated); condition != nil {
+		meta.SetStatusCondition(&newStatus.Conditions, *condition)
+	}
 }
 
 // Match returns the predicate of a list or watch.
