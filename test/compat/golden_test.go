@@ -1,0 +1,428 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package compat
+
+import (
+	"bytes"
+	stdjson "encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+// The goldens are in testdata, each as JSON and as YAML. Those of IronCore's API have every field that
+// its clients know and none else; the additive ones have every field of ours.
+var (
+	ironcoreGoldens = []string{
+		"prefix-root", "prefix-root-ipv6", "prefix-child", "prefix-pending",
+		"prefixallocation-allocated", "prefixallocation-static", "prefixallocation-failed",
+	}
+	additiveGoldens = []string{"prefix-additive", "prefixallocation-additive"}
+	goldens         = slices.Concat(ironcoreGoldens, additiveGoldens)
+)
+
+// additive are the fields that IronCore's API does not have, with what is below them.
+var additive = map[string][]string{
+	"Prefix":           {"status.conditions", "status.observedGeneration", "status.usage"},
+	"PrefixAllocation": {"status.conditions"},
+}
+
+// requester is the uid, in the goldens, of the child that an allocation was made for.
+const requester = "11111111-2222-4333-8444-555555555555"
+
+func golden(t testing.TB, name, format string) []byte {
+	t.Helper()
+	data, err := os.ReadFile("testdata/" + name + "." + format)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// The objects as a client of IronCore's API has them in its memory: prefixes are parsed, and what it
+// does not know it drops.
+type (
+	clientPrefix struct {
+		metav1.TypeMeta   `json:",inline"`
+		metav1.ObjectMeta `json:"metadata"`
+		Spec              struct {
+			IPFamily       corev1.IPFamily              `json:"ipFamily,omitempty"`
+			Prefix         *netip.Prefix                `json:"prefix,omitempty"`
+			PrefixLength   int32                        `json:"prefixLength,omitempty"`
+			ParentRef      *corev1.LocalObjectReference `json:"parentRef,omitempty"`
+			ParentSelector *metav1.LabelSelector        `json:"parentSelector,omitempty"`
+		} `json:"spec"`
+		Status struct {
+			Phase                   string         `json:"phase,omitempty"`
+			LastPhaseTransitionTime *metav1.Time   `json:"lastPhaseTransitionTime,omitempty"`
+			Used                    []netip.Prefix `json:"used,omitempty"`
+		} `json:"status"`
+	}
+	clientAllocation struct {
+		metav1.TypeMeta   `json:",inline"`
+		metav1.ObjectMeta `json:"metadata"`
+		Spec              struct {
+			IPFamily       corev1.IPFamily              `json:"ipFamily,omitempty"`
+			Prefix         *netip.Prefix                `json:"prefix,omitempty"`
+			PrefixLength   int32                        `json:"prefixLength,omitempty"`
+			PrefixRef      *corev1.LocalObjectReference `json:"prefixRef,omitempty"`
+			PrefixSelector *metav1.LabelSelector        `json:"prefixSelector,omitempty"`
+		} `json:"spec"`
+		Status struct {
+			Phase                   string        `json:"phase,omitempty"`
+			LastPhaseTransitionTime *metav1.Time  `json:"lastPhaseTransitionTime,omitempty"`
+			Prefix                  *netip.Prefix `json:"prefix,omitempty"`
+		} `json:"status"`
+	}
+)
+
+// asClient reads JSON or YAML as a client of IronCore's API does, and returns what is left of it.
+func asClient(t testing.TB, data []byte, strict bool) *unstructured.Unstructured {
+	t.Helper()
+	var object any = &clientPrefix{}
+	if bytes.Contains(data, []byte(allocationKind.name)) {
+		object = &clientAllocation{}
+	}
+	asJSON, err := yaml.ToJSON(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder := stdjson.NewDecoder(bytes.NewReader(asJSON))
+	if strict {
+		decoder.DisallowUnknownFields()
+	}
+	if err := decoder.Decode(object); err != nil {
+		t.Fatalf("a client cannot read this: %v\n%s", err, data)
+	}
+	return &unstructured.Unstructured{Object: parseObject(t, string(encode(t, object)))}
+}
+
+// TestGoldensDecodeAndEncode reads each golden into our types, and into those of a client, and writes
+// it again: nothing is lost, added, or written in another way.
+func TestGoldensDecodeAndEncode(t *testing.T) {
+	for _, name := range goldens {
+		for _, format := range []string{"json", "yaml"} {
+			t.Run(name+"."+format, func(t *testing.T) {
+				data := golden(t, name, format)
+				serializer := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme.Scheme, scheme.Scheme,
+					json.SerializerOptions{Yaml: format == "yaml", Pretty: true, Strict: true})
+				obj, _, err := serializer.Decode(data, nil, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				encoded, err := runtime.Encode(serializer, obj)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, want := encoded, data
+				if format == "json" {
+					// Its fields are in no order, those of YAML in that of the alphabet.
+					got, want = encode(t, parse(t, string(encoded))), encode(t, parse(t, string(data)))
+				}
+				if !bytes.Equal(got, want) {
+					t.Errorf("it became\n%s\nfrom\n%s", got, want)
+				}
+				if slices.Contains(ironcoreGoldens, name) {
+					if got, want := asClient(t, data, true).Object, parseObject(t, string(data)); !reflect.DeepEqual(got, want) {
+						t.Errorf("to a client it is\n%v\nnot\n%v", got, want)
+					}
+				}
+				if other := golden(t, name, map[string]string{"json": "yaml", "yaml": "json"}[format]); !reflect.DeepEqual(parse(t, string(other)), parse(t, string(data))) {
+					t.Error("JSON and YAML say different things")
+				}
+			})
+		}
+	}
+}
+
+// TestGoldensHaveEveryField walks the types: a field that is added to them and to no golden fails, and
+// so does one that is in the goldens of IronCore's API but not in that API.
+func TestGoldensHaveEveryField(t *testing.T) {
+	for kind, object := range map[string]any{"Prefix": v1alpha1.Prefix{}, "PrefixAllocation": v1alpha1.PrefixAllocation{}} {
+		fields := map[string]bool{}
+		fieldsOf(reflect.TypeOf(object), "", fields)
+		ours, theirs := map[string]bool{}, map[string]bool{}
+		for _, name := range goldens {
+			obj := parseObject(t, string(golden(t, name, "json")))
+			if obj["kind"] != kind {
+				continue
+			}
+			fieldsIn(obj, "", fields, ours)
+			if slices.Contains(ironcoreGoldens, name) {
+				fieldsIn(obj, "", fields, theirs)
+			}
+		}
+		for _, field := range slices.Sorted(maps.Keys(fields)) {
+			if !ours[field] {
+				t.Errorf("%s: %s is in no golden", kind, field)
+			}
+			isAdditive := slices.ContainsFunc(additive[kind], func(prefix string) bool {
+				return field == prefix || strings.HasPrefix(field, prefix+".") || strings.HasPrefix(field, prefix+"[")
+			})
+			if theirs[field] == isAdditive {
+				t.Errorf("%s: %s is additive: %v; is in the goldens of IronCore's API: %v", kind, field, isAdditive, theirs[field])
+			}
+		}
+		for field := range ours {
+			if !fields[field] {
+				t.Errorf("%s: %s is in a golden, but not in the type", kind, field)
+			}
+		}
+	}
+}
+
+// TestGoldensHaveEveryValue does the same for the values of the enumerations.
+func TestGoldensHaveEveryValue(t *testing.T) {
+	got := map[string]bool{}
+	for _, name := range ironcoreGoldens {
+		obj := &unstructured.Unstructured{Object: parseObject(t, string(golden(t, name, "json")))}
+		got[fmt.Sprint(at(obj, "spec.ipFamily"))] = true
+		got[obj.GetKind()+" "+fmt.Sprint(at(obj, "status.phase"))] = true
+	}
+	want := map[string]bool{
+		string(v1alpha1.IPv4): true, string(v1alpha1.IPv6): true,
+		"Prefix " + string(v1alpha1.PrefixPhasePending):                       true,
+		"Prefix " + string(v1alpha1.PrefixPhaseAllocated):                     true,
+		"PrefixAllocation " + string(v1alpha1.PrefixAllocationPhaseAllocated): true,
+		"PrefixAllocation " + string(v1alpha1.PrefixAllocationPhasePending):   true,
+		"PrefixAllocation " + string(v1alpha1.PrefixAllocationPhaseFailed):    true,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, not %v", got, want)
+	}
+}
+
+// TestPrefixTemplateSpec is the type that other API groups embed. No server serves it.
+func TestPrefixTemplateSpec(t *testing.T) {
+	data := golden(t, "prefixtemplatespec", "json")
+	template := v1alpha1.PrefixTemplateSpec{}
+	decoder := stdjson.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&template); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := parse(t, string(encode(t, template))), parse(t, string(data)); !reflect.DeepEqual(got, want) {
+		t.Errorf("it became\n%v\nfrom\n%v", got, want)
+	}
+	fields, found := map[string]bool{}, map[string]bool{}
+	fieldsOf(reflect.TypeOf(template), "", fields)
+	fieldsIn(parse(t, string(data)), "", fields, found)
+	if !maps.Equal(fields, found) {
+		t.Errorf("the golden has %v, not %v", found, fields)
+	}
+}
+
+// fieldsOf collects the paths of the fields of a type that have no fields themselves, as JSON names
+// them. Metadata is upstream's.
+func fieldsOf(typ reflect.Type, path string, into map[string]bool) {
+	switch typ.Kind() {
+	case reflect.Pointer:
+		fieldsOf(typ.Elem(), path, into)
+		return
+	case reflect.Slice:
+		fieldsOf(typ.Elem(), path+"[]", into)
+		return
+	case reflect.Struct:
+		if typ != reflect.TypeOf(metav1.Time{}) && typ != reflect.TypeOf(metav1.ObjectMeta{}) {
+			break
+		}
+		fallthrough
+	default:
+		into[path] = true
+		return
+	}
+	for i := range typ.NumField() {
+		name, options, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		switch {
+		case strings.Contains(options, "inline"):
+			fieldsOf(typ.Field(i).Type, path, into)
+		default:
+			fieldsOf(typ.Field(i).Type, strings.TrimPrefix(path+"."+name, "."), into)
+		}
+	}
+}
+
+// fieldsIn collects the paths of a value, down to those that the type has.
+func fieldsIn(value any, path string, fields, into map[string]bool) {
+	if fields[path] {
+		into[path] = true
+		return
+	}
+	switch value := value.(type) {
+	case map[string]any:
+		for key, inner := range value {
+			fieldsIn(inner, strings.TrimPrefix(path+"."+key, "."), fields, into)
+		}
+	case []any:
+		for _, inner := range value {
+			fieldsIn(inner, path+"[]", fields, into)
+		}
+	default:
+		into[path] = true
+	}
+}
+
+// TestServerSpeaksTheGoldens posts the goldens, and puts their status, and gets back what a client of
+// IronCore's API knows of them as it was.
+func TestServerSpeaksTheGoldens(t *testing.T) {
+	for format, contentType := range map[string]string{"json": jsonType, "yaml": yamlType} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			namespace := newNamespace()
+			uid := requester
+			read := func(name string) []byte {
+				return bytes.ReplaceAll(golden(t, name, format), []byte(requester), []byte(uid))
+			}
+			pathOf := func(golden *unstructured.Unstructured, below ...string) string {
+				return path(namespace, kindOf(t, golden), append([]string{golden.GetName()}, below...)...)
+			}
+			for _, name := range ironcoreGoldens {
+				want := asClient(t, read(name), true)
+				created := shared.raw(t, http.MethodPost, path(namespace, kindOf(t, want)), contentType, read(name), contentType)
+				if created.code != http.StatusCreated || created.header.Get("Content-Type") != contentType {
+					t.Fatalf("%s: got %d as %s: %s", name, created.code, created.header.Get("Content-Type"), created.body)
+				}
+				if name == "prefix-child" {
+					uid = string(created.must(t).GetUID())
+				}
+				got := asClient(t, shared.do(t, http.MethodGet, pathOf(want), "", "", contentType).body, false)
+				same(t, want, got, "apiVersion", "kind", "spec", "metadata.name", "metadata.generateName",
+					"metadata.labels", "metadata.annotations", "metadata.finalizers", "metadata.ownerReferences")
+				if phase := at(got, "status.phase"); phase != "Pending" {
+					t.Errorf("%s: it begins with phase %v", name, phase)
+				}
+			}
+			// A parent comes before what is allocated from it, and a child after its allocation.
+			for _, name := range []string{"prefix-root", "prefix-root-ipv6", "prefixallocation-allocated", "prefix-child",
+				"prefix-pending", "prefixallocation-static", "prefixallocation-failed"} {
+				want := asClient(t, read(name), true)
+				whole := shared.raw(t, http.MethodGet, pathOf(want), "", nil).must(t)
+				whole.Object["status"] = at(want, "status")
+				put := shared.raw(t, http.MethodPut, pathOf(want, "status"), jsonType, encode(t, whole.Object), contentType)
+				if put.code != http.StatusOK {
+					t.Fatalf("%s: got %d: %s", name, put.code, put.body)
+				}
+				got := asClient(t, shared.raw(t, http.MethodGet, pathOf(want), "", nil, contentType).body, false)
+				// The server tells the time, to the second, once the phase has moved.
+				if at(want, "status.lastPhaseTransitionTime") != nil {
+					moved, _ := at(got, "status.lastPhaseTransitionTime").(string)
+					if _, err := time.Parse("2006-01-02T15:04:05Z", moved); err != nil {
+						t.Errorf("%s: lastPhaseTransitionTime: %v", name, err)
+					}
+					_ = unstructured.SetNestedField(got.Object, at(want, "status.lastPhaseTransitionTime"), "status", "lastPhaseTransitionTime")
+				}
+				same(t, want, got, "status", "spec")
+			}
+		})
+	}
+}
+
+// TestServerSpeaksTheAdditiveFields puts every field of ours, and gets it back.
+func TestServerSpeaksTheAdditiveFields(t *testing.T) {
+	namespace := newNamespace()
+	for _, name := range additiveGoldens {
+		want := &unstructured.Unstructured{Object: parseObject(t, string(golden(t, name, "json")))}
+		created := shared.create(t, namespace, kindOf(t, want), string(golden(t, name, "yaml")))
+		created.Object["status"] = at(want, "status")
+		got := shared.put(t, created, "status").must(t)
+		if at(got, "status.lastPhaseTransitionTime") == nil {
+			t.Errorf("%s: it has no lastPhaseTransitionTime", name)
+		}
+		for _, field := range append([]string{"status.phase"}, additive[want.GetKind()]...) {
+			same(t, want, got, field)
+		}
+		same(t, want, got, "spec")
+	}
+}
+
+// TestUnsetFieldsMayBeNull has a client that writes null where it has nothing.
+func TestUnsetFieldsMayBeNull(t *testing.T) {
+	namespace := newNamespace()
+	for k, manifest := range map[kind]string{
+		prefixKind:     "{metadata: {name: a}, spec: {ipFamily: IPv4, prefix: null, prefixLength: 24, parentRef: null, parentSelector: {matchLabels: {a: b}}}, status: {used: null, lastPhaseTransitionTime: null}}",
+		allocationKind: "{metadata: {name: a}, spec: {ipFamily: IPv4, prefix: null, prefixLength: 24, prefixRef: {name: a}, prefixSelector: null}, status: {prefix: null, lastPhaseTransitionTime: null}}",
+	} {
+		created := shared.create(t, namespace, k, manifest)
+		for _, field := range []string{"prefix", "parentRef", "prefixSelector"} {
+			if _, has := created.Object["spec"].(map[string]any)[field]; has {
+				t.Errorf("%s: it has spec.%s", k.name, field)
+			}
+		}
+		if got := string(encode(t, at(created, "status"))); got != `{"phase":"Pending"}` {
+			t.Errorf("%s: status %s", k.name, got)
+		}
+	}
+}
+
+// TestDifferences has what this server does in another way than IronCore's, on purpose.
+// docs/compatibility.md says why.
+func TestDifferences(t *testing.T) {
+	namespace := newNamespace()
+	shared.root(t, namespace, "root", "10.0.0.0/8")
+	for _, test := range []struct {
+		name     string
+		kind     kind
+		manifest string
+		code     int
+		says     string
+	}{
+		{"IPv6 in capitals", prefixKind, "{spec: {prefix: '2001:DB8::/32'}}", http.StatusUnprocessableEntity, "2001:db8::/32"},
+		{"IPv6 with zeros", prefixKind, "{spec: {prefix: '2001:0db8:0::/32'}}", http.StatusUnprocessableEntity, "2001:db8::/32"},
+		{"host bits", prefixKind, "{spec: {prefix: 10.1.2.3/8}}", http.StatusUnprocessableEntity, "10.0.0.0/8"},
+		{"IPv4 in IPv6", prefixKind, "{spec: {prefix: '::ffff:10.0.0.0/104'}}", http.StatusUnprocessableEntity, "IPv4-mapped"},
+		{"no CIDR", prefixKind, "{spec: {prefix: ten}}", http.StatusUnprocessableEntity, "spec.prefix"},
+		{"itself as the parent", prefixKind, "{spec: {prefixLength: 24, parentRef: {name: new}}}", http.StatusUnprocessableEntity, "spec.parentRef.name"},
+		{"no family with a parent by name", prefixKind, "{spec: {prefixLength: 24, parentRef: {name: root}}}", http.StatusCreated, ""},
+		{"no family with prefix and length", prefixKind, "{spec: {prefix: 10.0.0.0/24, prefixLength: 24, parentRef: {name: root}}}", http.StatusCreated, ""},
+		{"a name with a dot", prefixKind, "{metadata: {name: a.b}, spec: {prefix: 12.0.0.0/8}}", http.StatusCreated, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			obj := &unstructured.Unstructured{Object: parseObject(t, test.manifest)}
+			if obj.GetName() == "" {
+				obj.SetName("new")
+			}
+			// Nothing is stored.
+			got := shared.raw(t, http.MethodPost, path(namespace, test.kind)+"?dryRun=All", jsonType, encode(t, obj.Object))
+			if got.code != test.code || !strings.Contains(string(got.body), test.says) {
+				t.Errorf("got %d, not %d with %q: %s", got.code, test.code, test.says, got.body)
+			}
+		})
+	}
+
+	t.Run("a put need not say which version it replaces", func(t *testing.T) {
+		obj := shared.create(t, namespace, allocationKind, "{metadata: {name: any}, spec: {prefixLength: 24, prefixRef: {name: root}}}")
+		obj.SetResourceVersion("")
+		obj.SetLabels(map[string]string{"a": "b"})
+		shared.put(t, obj).must(t)
+	})
+	t.Run("a phase that is not one", func(t *testing.T) {
+		obj := shared.create(t, namespace, allocationKind, "{metadata: {name: odd}, spec: {prefixLength: 24, prefixRef: {name: root}}}")
+		status := shared.patch(t, obj, mergePatch, "{status: {phase: Odd}}", "status").refused(t, http.StatusUnprocessableEntity)
+		if !strings.Contains(status.Message, "status.phase") {
+			t.Errorf("got %s", status.Message)
+		}
+	})
+	t.Run("an overlap", func(t *testing.T) {
+		first := shared.create(t, namespace, allocationKind, "{metadata: {name: first}, spec: {prefix: 10.1.0.0/16, prefixRef: {name: root}}}")
+		second := shared.create(t, namespace, allocationKind, "{metadata: {name: second}, spec: {prefix: 10.1.2.0/24, prefixRef: {name: root}}}")
+		shared.patch(t, first, mergePatch, "{status: {phase: Allocated, prefix: 10.1.0.0/16}}", "status").must(t)
+		shared.patch(t, second, mergePatch, "{status: {phase: Allocated, prefix: 10.1.2.0/24}}", "status").refused(t, http.StatusConflict)
+	})
+}

@@ -1,0 +1,280 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package compat
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/openapi3"
+)
+
+// kubectl is what kubectl apply does in a namespace of the live server, whose controllers complete what
+// has been applied.
+type kubectl struct {
+	*testing.T
+	namespace string
+	// merge has it make JSON merge patches, as kubectl apply --openapi-patch=false does.
+	merge bool
+}
+
+// lookup tells how lists of the kind are merged, from the OpenAPI that the server publishes.
+func (k *kubectl) lookup(kind kind) strategicpatch.LookupPatchMeta {
+	k.Helper()
+	client, err := discovery.NewDiscoveryClientForConfigAndClient(live.Config, live.http)
+	if err != nil {
+		k.Fatal(err)
+	}
+	gv := schema.GroupVersion{Group: "ipam.ironcore.dev", Version: "v1alpha1"}
+	spec, err := openapi3.NewRoot(client.OpenAPIV3()).GVSpec(gv)
+	if err != nil {
+		k.Fatal(err)
+	}
+	if _, ok := spec.Paths.Paths["/apis/"+groupVersion+"/namespaces/{namespace}/"+kind.resource+"/{name}"].Patch.RequestBody.Content[strategic]; !ok {
+		k.Fatal("the server does not publish that it takes strategic merge patches")
+	}
+	for _, s := range spec.Components.Schemas {
+		var kinds []map[string]string
+		if err := s.Extensions.GetObject("x-kubernetes-group-version-kind", &kinds); err != nil {
+			continue
+		}
+		for _, gvk := range kinds {
+			if gvk["group"] == gv.Group && gvk["version"] == gv.Version && gvk["kind"] == kind.name {
+				return strategicpatch.PatchMetaFromOpenAPIV3{Schema: s, SchemaList: spec.Components.Schemas}
+			}
+		}
+	}
+	k.Fatalf("the server does not publish %s", kind.name)
+	return nil
+}
+
+// lastApplied returns the manifest with itself in the annotation.
+func (k *kubectl) lastApplied(manifest *unstructured.Unstructured) []byte {
+	k.Helper()
+	annotated := manifest.DeepCopy()
+	annotations := annotated.GetAnnotations()
+	delete(annotations, corev1.LastAppliedConfigAnnotation)
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotated.SetAnnotations(annotations)
+	last, err := annotated.MarshalJSON()
+	if err != nil {
+		k.Fatal(err)
+	}
+	annotations[corev1.LastAppliedConfigAnnotation] = string(last)
+	annotated.SetAnnotations(annotations)
+	return encode(k, annotated.Object)
+}
+
+// apply is kubectl apply of one object. It returns the answer, if there was something to ask for, and
+// the patch.
+func (k *kubectl) apply(manifest *unstructured.Unstructured) (answer, string) {
+	k.Helper()
+	kind, modified := kindOf(k, manifest), k.lastApplied(manifest)
+	got := live.raw(k, http.MethodGet, path(k.namespace, kind, manifest.GetName()), "", nil)
+	if got.code == http.StatusNotFound {
+		return live.raw(k, http.MethodPost, path(k.namespace, kind)+"?fieldManager=kubectl-client-side-apply&fieldValidation=Strict", jsonType, modified), ""
+	}
+	current := got.must(k)
+	original := []byte(current.GetAnnotations()[corev1.LastAppliedConfigAnnotation])
+	contentType := mergePatch
+	var patch []byte
+	var err error
+	if k.merge {
+		patch, err = jsonmergepatch.CreateThreeWayJSONMergePatch(original, modified, got.body)
+	} else {
+		contentType = strategic
+		patch, err = strategicpatch.CreateThreeWayMergePatch(original, modified, got.body, k.lookup(kind), true)
+	}
+	if err != nil {
+		k.Fatal(err)
+	}
+	if string(patch) == "{}" {
+		return got, "{}"
+	}
+	p := path(k.namespace, kind, manifest.GetName()) + "?fieldManager=kubectl-client-side-apply&fieldValidation=Strict"
+	return live.raw(k, http.MethodPatch, p, contentType, patch), string(patch)
+}
+
+// applyServerSide is kubectl apply --server-side of one object.
+func (k *kubectl) applyServerSide(manifest *unstructured.Unstructured) answer {
+	k.Helper()
+	p := path(k.namespace, kindOf(k, manifest), manifest.GetName()) + "?fieldManager=kubectl&fieldValidation=Strict&force=false"
+	return live.raw(k, http.MethodPatch, p, applyPatch, encode(k, manifest.Object))
+}
+
+// getYAML is kubectl get -o yaml, read again.
+func (k *kubectl) getYAML(kind kind, name string) *unstructured.Unstructured {
+	k.Helper()
+	var printed bytes.Buffer
+	printer := printers.OmitManagedFieldsPrinter{Delegate: &printers.YAMLPrinter{}}
+	if err := printer.PrintObj(live.get(k, k.namespace, kind, name), &printed); err != nil {
+		k.Fatal(err)
+	}
+	return &unstructured.Unstructured{Object: parseObject(k, printed.String())}
+}
+
+// settled waits until the controllers have said, of a Prefix, all that there is to say.
+func (k *kubectl) settled(name, phase string) *unstructured.Unstructured {
+	k.Helper()
+	var obj *unstructured.Unstructured
+	eventually(k, name+" "+phase, func() error {
+		obj = live.get(k, k.namespace, prefixKind, name)
+		conditions, _ := at(obj, "status.conditions").([]any)
+		if at(obj, "status.phase") != phase || len(conditions) == 0 {
+			return fmt.Errorf("%s", encode(k, obj.Object))
+		}
+		return nil
+	})
+	return obj
+}
+
+// manifests are what is applied. The parent has the children.
+var manifests = []struct{ name, phase, manifest string }{
+	{"parent", "Allocated", "{metadata: {name: parent, labels: {net: blue}}, spec: {prefix: 10.0.0.0/8}}"},
+	{"root", "Allocated", "{metadata: {name: root, labels: {a: b}}, spec: {prefix: 12.0.0.0/8}}"},
+	{"selected", "Allocated", "{metadata: {name: selected}, spec: {ipFamily: IPv4, prefixLength: 24, parentSelector: {matchLabels: {net: blue}}}}"},
+	{"named", "Allocated", "{metadata: {name: named, labels: {a: b}}, spec: {prefixLength: 24, parentRef: {name: parent}}}"},
+	{"static", "Allocated", "{metadata: {name: static}, spec: {prefix: 10.200.0.0/16, parentRef: {name: parent}}}"},
+	{"pending", "Pending", "{metadata: {name: pending, annotations: {a: b}}, spec: {ipFamily: IPv4, prefixLength: 24, parentSelector: {matchLabels: {net: red}}}}"},
+}
+
+func manifestOf(t testing.TB, manifest string) *unstructured.Unstructured {
+	t.Helper()
+	obj := &unstructured.Unstructured{Object: parseObject(t, manifest)}
+	obj.SetAPIVersion(groupVersion)
+	obj.SetKind(prefixKind.name)
+	return obj
+}
+
+// settle waits for all that is in manifests, and for the parent to count its children.
+func (k *kubectl) settle() {
+	k.Helper()
+	for _, m := range manifests {
+		k.settled(m.name, m.phase)
+	}
+	eventually(k, "the parent counts its children", func() error {
+		if used, _ := at(live.get(k, k.namespace, prefixKind, "parent"), "status.used").([]any); len(used) != 3 {
+			return fmt.Errorf("used %v", used)
+		}
+		return nil
+	})
+}
+
+// everything are the fields that kubectl apply of what is there already must not change.
+var everything = []string{"spec", "status", "metadata.labels", "metadata.finalizers", "metadata.ownerReferences", "metadata.generation", "metadata.uid", "metadata.creationTimestamp"}
+
+// TestKubectlApplyClientSide applies manifests, has the controllers allocate, applies the manifests
+// again, and then what kubectl get -o yaml prints.
+func TestKubectlApplyClientSide(t *testing.T) {
+	for _, merge := range []bool{false, true} {
+		t.Run(map[bool]string{false: "strategic", true: "merge"}[merge], func(t *testing.T) {
+			t.Parallel()
+			k := &kubectl{t, newNamespace(), merge}
+			for _, m := range manifests {
+				created, _ := k.apply(manifestOf(t, m.manifest))
+				if created.code != http.StatusCreated {
+					t.Fatalf("%s: got %d: %s", m.name, created.code, created.body)
+				}
+			}
+			k.settle()
+			for _, m := range manifests {
+				// The original again: kubectl says unchanged, though the spec has been filled in.
+				before := live.get(t, k.namespace, prefixKind, m.name)
+				if _, patch := k.apply(manifestOf(t, m.manifest)); patch != "{}" {
+					t.Errorf("%s: applying the manifest again patches %s", m.name, patch)
+				}
+				// What was read: the annotation is another one, and nothing else is.
+				answer, patch := k.apply(k.getYAML(prefixKind, m.name))
+				after := answer.must(t)
+				patched := parseObject(t, patch)
+				metadata, _ := patched["metadata"].(map[string]any)
+				if annotations, _ := metadata["annotations"].(map[string]any); len(patched) != 1 || len(metadata) != 1 || len(annotations) != 1 {
+					t.Errorf("%s: applying what was read patches %s", m.name, patch)
+				}
+				same(t, before, after, everything...)
+				// A file that was read before and has no version applies whatever has become of the status.
+				old := k.getYAML(prefixKind, m.name)
+				unstructured.RemoveNestedField(old.Object, "metadata", "resourceVersion")
+				_ = unstructured.SetNestedField(old.Object, []any{}, "status", "conditions")
+				_ = unstructured.SetNestedField(old.Object, "Pending", "status", "phase")
+				stale, patch := k.apply(old)
+				if !strings.Contains(patch, `"status"`) {
+					t.Errorf("%s: applying a stale status patches %s", m.name, patch)
+				}
+				same(t, before, stale.must(t), everything...)
+			}
+		})
+	}
+}
+
+// TestKubectlApplyServerSide is the same with --server-side.
+func TestKubectlApplyServerSide(t *testing.T) {
+	t.Parallel()
+	k := &kubectl{t, newNamespace(), false}
+	for _, m := range manifests {
+		if created := k.applyServerSide(manifestOf(t, m.manifest)); created.code != http.StatusCreated {
+			t.Fatalf("%s: got %d: %s", m.name, created.code, created.body)
+		}
+	}
+	k.settle()
+	for _, m := range manifests {
+		before := live.get(t, k.namespace, prefixKind, m.name)
+		unwritten(t, before, k.applyServerSide(manifestOf(t, m.manifest)).must(t))
+		// What was read has more in it, which kubectl owns from then on, also; nothing else changes.
+		after := k.applyServerSide(k.getYAML(prefixKind, m.name)).must(t)
+		same(t, before, after, everything...)
+		unwritten(t, after, k.applyServerSide(k.getYAML(prefixKind, m.name)).must(t))
+		if got := strings.Join(owned(t, after, "kubectl", "Apply", ""), " "); strings.Contains(got, "status") || !strings.Contains(got, "spec.") {
+			t.Errorf("%s: kubectl owns %s", m.name, got)
+		}
+	}
+}
+
+// TestKubectlApplyOfLess applies what was read, and then the manifest, which has less: kubectl asks for
+// what is missing to be taken away. Where that is the prefix of a child it is refused. The finalizer
+// stays, whoever asks.
+func TestKubectlApplyOfLess(t *testing.T) {
+	for _, serverSide := range []bool{false, true} {
+		t.Run(map[bool]string{false: "client-side", true: "server-side"}[serverSide], func(t *testing.T) {
+			t.Parallel()
+			k := &kubectl{t, newNamespace(), false}
+			apply := func(manifest *unstructured.Unstructured) answer {
+				if serverSide {
+					return k.applyServerSide(manifest)
+				}
+				answer, _ := k.apply(manifest)
+				return answer
+			}
+			for _, m := range manifests {
+				apply(manifestOf(t, m.manifest)).must(t)
+			}
+			k.settle()
+			for _, m := range manifests {
+				before := live.get(t, k.namespace, prefixKind, m.name)
+				apply(k.getYAML(prefixKind, m.name)).must(t)
+				less := apply(manifestOf(t, m.manifest))
+				if m.name == "selected" || m.name == "named" {
+					if status := less.refused(t, http.StatusUnprocessableEntity); !strings.Contains(status.Message, "spec.prefix") {
+						t.Errorf("%s: it is refused for %s", m.name, status.Message)
+					}
+				} else {
+					less.must(t)
+				}
+				same(t, before, live.get(t, k.namespace, prefixKind, m.name), everything...)
+			}
+		})
+	}
+}

@@ -1,0 +1,265 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package compat
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// subject is one object of a kind that the tests of patches write to: it may still be given a parent
+// by name.
+type subject struct {
+	kind
+	manifest string
+	// ref is the reference that may be set once.
+	ref string
+}
+
+var subjects = []subject{
+	{prefixKind, "{metadata: {name: new, labels: {a: b, c: d}, finalizers: [example.com/one, example.com/two]}, " +
+		"spec: {ipFamily: IPv4, prefixLength: 24, parentSelector: {matchLabels: {net: blue}}}}", "parentRef"},
+	{allocationKind, "{metadata: {name: new, labels: {a: b, c: d}, finalizers: [example.com/one, example.com/two]}, " +
+		"spec: {ipFamily: IPv4, prefixLength: 24, prefixSelector: {matchLabels: {net: blue}}}}", "prefixRef"},
+}
+
+// conditionOf is a condition in YAML.
+func conditionOf(typ, message string) string {
+	return fmt.Sprintf("{type: %s, status: 'True', reason: Because, message: %s, lastTransitionTime: '2026-01-02T03:04:05Z'}", typ, message)
+}
+
+// TestPatches has every type of patch do to labels, finalizers, spec and status what it is to do. REF
+// stands for the reference of the kind.
+func TestPatches(t *testing.T) {
+	one, two, other := conditionOf("One", "first"), conditionOf("Two", "second"), conditionOf("One", "other")
+	for _, test := range []struct {
+		name, contentType, patch string
+		below                    string
+		// code is 200 unless it is set; then nothing may change. says is in the refusal.
+		code int
+		says string
+		// field then is want, which is YAML.
+		field, want string
+	}{
+		{name: "labels", contentType: mergePatch, patch: "{metadata: {labels: {a: x, c: null, e: f}}}", field: "metadata.labels", want: "{a: x, e: f}"},
+		{name: "labels", contentType: strategic, patch: "{metadata: {labels: {a: x, c: null, e: f}}}", field: "metadata.labels", want: "{a: x, e: f}"},
+		{name: "labels replaced", contentType: strategic, patch: "{metadata: {labels: {$patch: replace, e: f}}}", field: "metadata.labels", want: "{e: f}"},
+		{name: "labels", contentType: jsonPatch, patch: "[{op: replace, path: /metadata/labels/a, value: x}, {op: remove, path: /metadata/labels/c}, {op: add, path: /metadata/labels/example.com~1e, value: f}]",
+			field: "metadata.labels", want: "{a: x, example.com/e: f}"},
+
+		{name: "finalizers", contentType: mergePatch, patch: "{metadata: {finalizers: [example.com/three]}}", field: "metadata.finalizers", want: "[example.com/three, FINALIZER]"},
+		{name: "finalizers", contentType: strategic, patch: "{metadata: {$deleteFromPrimitiveList/finalizers: [example.com/one], finalizers: [example.com/three]}}",
+			field: "metadata.finalizers", want: "[example.com/three, example.com/two, FINALIZER]"},
+		{name: "finalizers", contentType: jsonPatch, patch: "[{op: remove, path: /metadata/finalizers/0}]", field: "metadata.finalizers", want: "[example.com/two, FINALIZER]"},
+
+		{name: "a reference", contentType: mergePatch, patch: "{spec: {REF: {name: parent}}}", field: "spec.REF", want: "{name: parent}"},
+		{name: "a reference", contentType: strategic, patch: "{spec: {REF: {name: parent}}}", field: "spec.REF", want: "{name: parent}"},
+		{name: "a reference", contentType: jsonPatch, patch: "[{op: test, path: /spec/prefixLength, value: 24}, {op: add, path: /spec/REF, value: {name: parent}}]", field: "spec.REF", want: "{name: parent}"},
+		{name: "immutable", contentType: mergePatch, patch: "{spec: {prefixLength: 25}}", code: http.StatusUnprocessableEntity, says: "spec.prefixLength"},
+		{name: "immutable", contentType: strategic, patch: "{spec: {prefixLength: null}}", code: http.StatusUnprocessableEntity, says: "spec.prefixLength"},
+		{name: "immutable", contentType: jsonPatch, patch: "[{op: replace, path: /spec/ipFamily, value: IPv6}]", code: http.StatusUnprocessableEntity, says: "spec.ipFamily"},
+		{name: "a test that fails", contentType: jsonPatch, patch: "[{op: test, path: /spec/prefixLength, value: 23}, {op: add, path: /spec/REF, value: {name: parent}}]", code: http.StatusUnprocessableEntity},
+		{name: "a path that is not there", contentType: jsonPatch, patch: "[{op: remove, path: /metadata/labels/z}]", code: http.StatusUnprocessableEntity},
+		{name: "another version", contentType: mergePatch, patch: "{metadata: {resourceVersion: '1', labels: {a: x}}}", code: http.StatusConflict, says: "has been modified"},
+		{name: "another uid", contentType: strategic, patch: "{metadata: {uid: nobody, labels: {a: x}}}", code: http.StatusUnprocessableEntity, says: "metadata.uid"},
+
+		{name: "a list of conditions", contentType: mergePatch, below: "status", patch: "{status: {conditions: [" + two + "]}}", field: "status.conditions", want: "[" + two + "]"},
+		{name: "one more condition", contentType: strategic, below: "status", patch: "{status: {conditions: [" + two + "]}}", field: "status.conditions", want: "[" + two + ", " + one + "]"},
+		{name: "the same condition", contentType: strategic, below: "status", patch: "{status: {conditions: [{type: One, message: other}]}}", field: "status.conditions", want: "[" + other + "]"},
+		{name: "no condition", contentType: strategic, below: "status", patch: "{status: {conditions: [{type: One, $patch: delete}]}}", field: "status.conditions", want: "null"},
+		{name: "one more condition", contentType: jsonPatch, below: "status", patch: "[{op: add, path: /status/conditions/-, value: " + two + "}]", field: "status.conditions", want: "[" + one + ", " + two + "]"},
+	} {
+		for _, subject := range subjects {
+			t.Run(subject.name+" "+test.name+" "+test.contentType, func(t *testing.T) {
+				namespace := newNamespace()
+				obj := shared.create(t, namespace, subject.kind, subject.manifest)
+				finalizer := ""
+				if subject.kind == prefixKind {
+					finalizer = "ipam.ironcore.dev/prefix"
+				}
+				fill := strings.NewReplacer("REF", subject.ref, ", FINALIZER", ", "+finalizer)
+				if finalizer == "" {
+					fill = strings.NewReplacer("REF", subject.ref, ", FINALIZER", "")
+				}
+				var below []string
+				if test.below != "" {
+					below = []string{test.below}
+					obj = shared.patch(t, obj, mergePatch, "{status: {conditions: ["+one+"]}}", below...).must(t)
+				}
+				got := shared.patch(t, obj, test.contentType, fill.Replace(test.patch), below...)
+				if test.code != 0 {
+					if status := got.refused(t, test.code); !strings.Contains(status.Message, test.says) {
+						t.Errorf("%q does not say %q", status.Message, test.says)
+					}
+					unwritten(t, obj, shared.get(t, namespace, subject.kind, "new"))
+					return
+				}
+				patched := got.must(t)
+				if is, want := at(patched, fill.Replace(test.field)), parse(t, fill.Replace(test.want)); !reflect.DeepEqual(is, want) {
+					t.Errorf("%s is %v, not %v", test.field, is, want)
+				}
+				unwritten(t, patched, shared.get(t, namespace, subject.kind, "new"))
+				// Whatever says the same again writes nothing.
+				if test.contentType != jsonPatch {
+					unwritten(t, patched, shared.patch(t, patched, test.contentType, fill.Replace(test.patch), below...).must(t))
+				}
+			})
+		}
+	}
+}
+
+// owned returns what a manager owns by an operation, as the paths of the leaves, sorted.
+func owned(t testing.TB, obj *unstructured.Unstructured, manager string, operation metav1.ManagedFieldsOperationType, subresource string) []string {
+	t.Helper()
+	for _, entry := range obj.GetManagedFields() {
+		if entry.Manager == manager && entry.Operation == operation && entry.Subresource == subresource {
+			leaves := []string{}
+			var walk func(path string, fields map[string]any)
+			walk = func(path string, fields map[string]any) {
+				below := 0
+				for key, inner := range fields {
+					if key != "." {
+						below++
+						walk(path+"."+strings.TrimPrefix(key, "f:"), inner.(map[string]any))
+					}
+				}
+				if below == 0 {
+					leaves = append(leaves, strings.TrimPrefix(path, "."))
+				}
+			}
+			fields := map[string]any{}
+			if err := json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields); err != nil {
+				t.Fatal(err)
+			}
+			walk("", fields)
+			slices.Sort(leaves)
+			return leaves
+		}
+	}
+	return nil
+}
+
+func owns(t testing.TB, obj *unstructured.Unstructured, manager, subresource string, want ...string) {
+	t.Helper()
+	slices.Sort(want)
+	if got := owned(t, obj, manager, metav1.ManagedFieldsOperationApply, subresource); !slices.Equal(got, want) {
+		t.Errorf("%s owns %q of %q, not %q", manager, got, subresource, want)
+	}
+}
+
+// TestApplyOfSpecAndOfStatusDoNotFight has one manager of the spec and one of the status, each of whom
+// applies again and again.
+func TestApplyOfSpecAndOfStatusDoNotFight(t *testing.T) {
+	for _, subject := range subjects {
+		t.Run(subject.name, func(t *testing.T) {
+			namespace := newNamespace()
+			selector := strings.Replace(subject.ref, "Ref", "Selector", 1)
+			// Both say something of what is not theirs, which does not count.
+			spec := "{metadata: {labels: {a: b}}, spec: {ipFamily: IPv4, prefixLength: 24, " + selector + ": {matchLabels: {net: blue}}}, status: {phase: Allocated}}"
+			status := "{metadata: {labels: {c: d}}, spec: {prefixLength: 25}, status: {conditions: [" + conditionOf("Ready", "well") + "]}}"
+			applySpec := func() *unstructured.Unstructured {
+				return shared.apply(t, namespace, subject.kind, "spec-manager", spec, "new").must(t)
+			}
+			applyStatus := func() *unstructured.Unstructured {
+				return shared.apply(t, namespace, subject.kind, "status-manager", status, "new", "status").must(t)
+			}
+			first := applySpec()
+			unwritten(t, first, applySpec())
+			second := applyStatus()
+			if second.GetResourceVersion() == first.GetResourceVersion() {
+				t.Error("the status has not been written")
+			}
+			unwritten(t, second, applyStatus())
+			unwritten(t, second, applySpec())
+			same(t, first, second, "spec", "metadata.generation", "metadata.labels")
+			owns(t, second, "spec-manager", "", "metadata.labels.a", "spec.ipFamily", "spec.prefixLength", "spec."+selector)
+			condition := `status.conditions.k:{"type":"Ready"}.`
+			owns(t, second, "status-manager", "status", condition+"lastTransitionTime", condition+"message", condition+"reason", condition+"status", condition+"type")
+
+			// The manager of the spec gives up a label, that of the status everything.
+			spec = strings.Replace(spec, "{a: b}", "{}", 1)
+			third := applySpec()
+			if third.GetLabels() != nil || at(third, "status.conditions") == nil {
+				t.Errorf("it is %v", third)
+			}
+			status = "{status: {}}"
+			fourth := applyStatus()
+			if at(fourth, "status.conditions") != nil || at(fourth, "status.phase") != "Pending" {
+				t.Errorf("the status is %v", at(fourth, "status"))
+			}
+			same(t, first, fourth, "spec")
+		})
+	}
+}
+
+// TestApplyOfTwoManagersToTheStatus has two managers of conditions: of different ones they do not
+// conflict, of the same one they do, until one uses force.
+func TestApplyOfTwoManagersToTheStatus(t *testing.T) {
+	for _, subject := range subjects {
+		t.Run(subject.name, func(t *testing.T) {
+			namespace := newNamespace()
+			shared.create(t, namespace, subject.kind, subject.manifest)
+			apply := func(manager, condition string) answer {
+				return shared.apply(t, namespace, subject.kind, manager, "{status: {conditions: ["+condition+"]}}", "new", "status")
+			}
+			apply("first", conditionOf("One", "first")).must(t)
+			both := apply("second", conditionOf("Two", "second")).must(t)
+			if conditions, _ := at(both, "status.conditions").([]any); len(conditions) != 2 {
+				t.Fatalf("the conditions are %v", conditions)
+			}
+			refused := apply("second", conditionOf("One", "second")).refused(t, http.StatusConflict)
+			if !strings.Contains(refused.Message, `"first"`) || !strings.Contains(string(encode(t, refused.Details)), `.status.conditions[type=\"One\"].message`) {
+				t.Errorf("it says %s, %v", refused.Message, refused.Details)
+			}
+			unwritten(t, both, shared.get(t, namespace, subject.kind, "new"))
+
+			forced := apply("second force", conditionOf("One", "second")).must(t)
+			if got, want := at(forced, "status.conditions"), parse(t, "["+conditionOf("One", "second")+"]"); !reflect.DeepEqual(got, want) {
+				t.Errorf("the conditions are %v, not %v", got, want)
+			}
+			if mine := strings.Join(owned(t, forced, "first", metav1.ManagedFieldsOperationApply, "status"), " "); strings.Contains(mine, "message") || !strings.Contains(mine, "reason") {
+				t.Errorf("the first still owns %q", mine)
+			}
+			apply("first", conditionOf("One", "first")).refused(t, http.StatusConflict)
+		})
+	}
+}
+
+// TestApplyOfTwoManagersToTheSpec has a second manager agree, which makes it an owner too, and then
+// disagree: that conflicts, and with force it is immutable.
+func TestApplyOfTwoManagersToTheSpec(t *testing.T) {
+	for _, subject := range subjects {
+		t.Run(subject.name, func(t *testing.T) {
+			namespace := newNamespace()
+			spec := "{spec: {ipFamily: IPv4, prefixLength: 24, " + subject.ref + ": {name: parent}}}"
+			shared.apply(t, namespace, subject.kind, "first", spec, "new").must(t)
+			agreed := shared.apply(t, namespace, subject.kind, "second", "{spec: {prefixLength: 24}}", "new").must(t)
+			owns(t, agreed, "second", "", "spec.prefixLength")
+			owns(t, agreed, "first", "", "spec.ipFamily", "spec."+subject.ref, "spec.prefixLength")
+
+			other := "{spec: {prefixLength: 25}}"
+			refused := shared.apply(t, namespace, subject.kind, "second", other, "new").refused(t, http.StatusConflict)
+			if !strings.Contains(refused.Message, ".spec.prefixLength") || !strings.Contains(refused.Message, `"first"`) {
+				t.Errorf("it says %s", refused.Message)
+			}
+			refused = shared.apply(t, namespace, subject.kind, "second force", other, "new").refused(t, http.StatusUnprocessableEntity)
+			if !strings.Contains(refused.Message, "spec.prefixLength") {
+				t.Errorf("it says %s", refused.Message)
+			}
+			unwritten(t, agreed, shared.get(t, namespace, subject.kind, "new"))
+			// What another one owns too stays when one gives it up.
+			given := shared.apply(t, namespace, subject.kind, "second", "{metadata: {labels: {a: b}}}", "new").must(t)
+			same(t, agreed, given, "spec")
+			owns(t, given, "second", "", "metadata.labels.a")
+		})
+	}
+}
