@@ -622,7 +622,20 @@ func (s *server) deletePrefix(ctx context.Context, name string) error {
 	return err
 }
 
-// letGo takes the finalizers off a Prefix.
+// unprotect takes the finalizers off a Prefix that is not being deleted: the API keeps them on, but what
+// was stored by another server may have none.
+func (s *server) unprotect(t testing.TB, ctx context.Context, name string) {
+	t.Helper()
+	key := s.rawKey(t, ctx, s.prefixes.Prefix.Store, name)
+	if err := s.rawPrefixes().GuaranteedUpdate(ctx, key, &ipam.Prefix{}, false, nil, storage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
+		obj.(*ipam.Prefix).Finalizers = nil
+		return obj, nil
+	}), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// letGo takes the finalizers off a Prefix that is being deleted.
 func (s *server) letGo(ctx context.Context, name string) error {
 	_, err := s.updatePrefix(ctx, name, func(p *ipam.Prefix) { p.Finalizers = nil })
 	return err

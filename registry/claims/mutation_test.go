@@ -135,7 +135,7 @@ func races() []race {
 		}},
 		{"end of a parent, from which something is bound", func(t *testing.T, s *server, ctx context.Context, namespace string) []string {
 			s.root(t, ctx, "parent", "10.0.0.0/16")
-			ok(t, s.letGo(ctx, "parent"))
+			s.unprotect(t, ctx, "parent")
 			s.requestLength(t, ctx, "a", nil, "10.0.5.0/24")
 			s.tamper.beforeWriteOf(s.prefixKey(namespace, "parent"), func() { ok(t, s.bind(ctx, "a", "parent", "10.0.5.0/24", "")) })
 			kept(t, s.deletePrefix(ctx, "parent"))

@@ -87,9 +87,7 @@ func TestRaceParentEnd(t *testing.T) {
 	a.races(t, func(t *testing.T, ctx context.Context) {
 		const binders = 3
 		a.root(t, ctx, "parent", "10.0.0.0/16")
-		if err := a.letGo(ctx, "parent"); err != nil {
-			t.Fatal(err)
-		}
+		a.unprotect(t, ctx, "parent")
 		var writes []func(*server) error
 		for i := range binders {
 			name, prefix := fmt.Sprintf("a-%d", i), fmt.Sprintf("10.0.%d.0/24", i)
@@ -125,9 +123,7 @@ func TestRaceParentRecreated(t *testing.T) {
 	outcomes := map[bool]int{}
 	a.races(t, func(t *testing.T, ctx context.Context) {
 		parent := a.root(t, ctx, "parent", "10.0.0.0/16")
-		if err := a.letGo(ctx, "parent"); err != nil {
-			t.Fatal(err)
-		}
+		a.unprotect(t, ctx, "parent")
 		a.requestLength(t, ctx, "a", nil, "10.0.5.0/24")
 		errs := a.run(
 			func(s *server) error { return s.bind(ctx, "a", "parent", "10.0.5.0/24", parent.UID) },
@@ -189,9 +185,7 @@ func TestRaceLiveChild(t *testing.T) {
 	a.races(t, func(t *testing.T, ctx context.Context) {
 		a.root(t, ctx, "parent", "10.0.0.0/16")
 		a.liveChild(t, ctx, "child", "parent", "10.0.5.0/24")
-		if err := a.letGo(ctx, "child"); err != nil {
-			t.Fatal(err)
-		}
+		a.unprotect(t, ctx, "child")
 		errs := a.run(
 			func(s *server) error { return s.deleteAllocation(ctx, "child") },
 			func(s *server) error { return s.deletePrefix(ctx, "child") },

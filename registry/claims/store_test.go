@@ -747,9 +747,7 @@ func TestRelease(t *testing.T) {
 
 var prefixExits = []exit{
 	{"delete, no finalizer", func(t *testing.T, s *server, ctx context.Context, name string) func() error {
-		if err := s.letGo(ctx, name); err != nil {
-			t.Fatal(err)
-		}
+		s.unprotect(t, ctx, name)
 		return func() error { return s.deletePrefix(ctx, name) }
 	}},
 	{"last finalizer", func(t *testing.T, s *server, ctx context.Context, name string) func() error {
@@ -776,9 +774,7 @@ var prefixExits = []exit{
 	{"delete collection", func(t *testing.T, s *server, ctx context.Context, name string) func() error {
 		list := must[runtime.Object](t)(s.prefixes.Prefix.List(ctx, nil)).(*ipam.PrefixList)
 		for _, p := range list.Items {
-			if err := s.letGo(ctx, p.Name); err != nil {
-				t.Fatal(err)
-			}
+			s.unprotect(t, ctx, p.Name)
 		}
 		return func() error {
 			_, err := s.prefixes.Prefix.DeleteCollection(ctx, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, nil)
