@@ -1,0 +1,267 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kube starts a Kubernetes control plane for tests: etcd, kube-apiserver with the aggregation
+// layer and RBAC, and kube-controller-manager, each a process of its own on loopback. There are no
+// nodes, so that nothing that is applied runs.
+package kube
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/test/process"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/keyutil"
+)
+
+// Patience is how long something may take that has to happen. It is generous, for a machine that is
+// busy with something else.
+const Patience = 2 * time.Minute
+
+// Cluster is a control plane that runs.
+type Cluster struct {
+	testing.TB
+	// Dir is where its files are.
+	Dir string
+	// Host is the URL of kube-apiserver.
+	Host string
+	// CA signs the certificates of users and servers, FrontProxyCA those that kube-apiserver presents
+	// to aggregated API servers.
+	CA, FrontProxyCA *CA
+	// FrontProxy is the certificate that kube-apiserver presents to aggregated API servers.
+	FrontProxy Pair
+	// Admin is a client config of the group system:masters, and AdminKubeconfig the file.
+	Admin           *rest.Config
+	AdminKubeconfig string
+	// Client is a client of the administrator.
+	Client kubernetes.Interface
+	// APIServer is the process of kube-apiserver.
+	APIServer *process.Process
+}
+
+// Root returns the root directory of the repository.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// build builds the programs of the control plane, unless they are there.
+var build = sync.OnceValue(func() error {
+	cmd := exec.Command(filepath.Join(Root(), "hack", "controlplane.sh"))
+	cmd.Stderr = os.Stderr
+	return cmd.Run()
+})
+
+// program returns the path of a program of the control plane.
+func program(name string) string { return filepath.Join(Root(), "bin", "controlplane", name) }
+
+// Start starts a control plane, which ends with the test.
+func Start(t testing.TB) *Cluster {
+	t.Helper()
+	if err := build(); err != nil {
+		t.Fatalf("building the control plane: %v", err)
+	}
+	c := &Cluster{TB: t, Dir: t.TempDir()}
+	c.CA, c.FrontProxyCA = NewCA(t, c.Dir, "kubernetes-ca"), NewCA(t, c.Dir, "front-proxy-ca")
+	c.FrontProxy = c.FrontProxyCA.Client("front-proxy-client")
+	serviceAccountKey := filepath.Join(c.Dir, "service-account.key")
+	key, err := keyutil.MarshalPrivateKeyToPEM(newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, serviceAccountKey, key)
+
+	etcd := c.StartEtcd("kubernetes")
+	port := process.ReservePort(t)
+	c.Host = fmt.Sprintf("https://127.0.0.1:%d", port)
+	serving := c.CA.Serving("kube-apiserver", "kubernetes.default.svc")
+	c.APIServer = process.Start(t, c.Dir, program("kube-apiserver"),
+		"--etcd-servers", etcd,
+		"--bind-address", "127.0.0.1",
+		"--advertise-address", "127.0.0.1",
+		"--secure-port", strconv.Itoa(port),
+		"--tls-cert-file", serving.CertFile,
+		"--tls-private-key-file", serving.KeyFile,
+		"--client-ca-file", c.CA.CertFile,
+		"--requestheader-client-ca-file", c.FrontProxyCA.CertFile,
+		"--requestheader-allowed-names", "front-proxy-client",
+		"--requestheader-extra-headers-prefix", "X-Remote-Extra-",
+		"--requestheader-group-headers", "X-Remote-Group",
+		"--requestheader-username-headers", "X-Remote-User",
+		"--proxy-client-cert-file", c.FrontProxy.CertFile,
+		"--proxy-client-key-file", c.FrontProxy.KeyFile,
+		"--service-account-issuer", "https://kubernetes.default.svc",
+		"--service-account-key-file", serviceAccountKey,
+		"--service-account-signing-key-file", serviceAccountKey,
+		"--service-cluster-ip-range", "10.96.0.0/16",
+		"--authorization-mode", "Node,RBAC",
+		// It would announce loopback, which no Endpoints may.
+		"--endpoint-reconciler-type", "none",
+	)
+	c.AdminKubeconfig, c.Admin = c.User("admin", "system:masters")
+	c.Client = kubernetes.NewForConfigOrDie(c.Admin)
+	c.Eventually("kube-apiserver is ready", func() error { return ready(c.Client) })
+
+	controllers, _ := c.User("system:kube-controller-manager")
+	process.Start(t, c.Dir, program("kube-controller-manager"),
+		"--kubeconfig", controllers, "--authentication-kubeconfig", controllers, "--authorization-kubeconfig", controllers,
+		"--bind-address", "127.0.0.1",
+		"--secure-port", "0",
+		"--use-service-account-credentials",
+		"--service-account-private-key-file", serviceAccountKey,
+		"--root-ca-file", c.CA.CertFile,
+		"--leader-elect=false",
+		"--concurrent-gc-syncs", "4",
+	)
+	c.Eventually("there are service accounts", func() error {
+		_, err := c.Client.CoreV1().ServiceAccounts("default").Get(c.Context(), "default", metav1.GetOptions{})
+		return err
+	})
+	return c
+}
+
+func ready(client kubernetes.Interface) error {
+	code := 0
+	err := client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(context.Background()).StatusCode(&code).Error()
+	if err == nil && code != http.StatusOK {
+		return fmt.Errorf("readyz says %d", code)
+	}
+	return err
+}
+
+// StartEtcd starts an etcd of its own, and returns its endpoint.
+func (c *Cluster) StartEtcd(name string) string {
+	c.Helper()
+	endpoint := fmt.Sprintf("http://127.0.0.1:%d", process.ReservePort(c))
+	peer := fmt.Sprintf("http://127.0.0.1:%d", process.ReservePort(c))
+	process.Start(c, c.Dir, program("etcd"),
+		"--name", name,
+		"--data-dir", filepath.Join(c.Dir, "etcd-"+name),
+		"--listen-client-urls", endpoint, "--advertise-client-urls", endpoint,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+		"--initial-cluster", name+"="+peer,
+		"--log-level", "error",
+		// Nothing has to outlive the machine.
+		"--unsafe-no-fsync",
+	)
+	return endpoint
+}
+
+// User returns a kubeconfig and a client config of a user, who logs in with a certificate.
+func (c *Cluster) User(name string, groups ...string) (kubeconfig string, config *rest.Config) {
+	c.Helper()
+	pair := c.CA.Client(name, groups...)
+	return c.kubeconfig(name, clientcmdapi.AuthInfo{ClientCertificateData: pair.CertPEM, ClientKeyData: pair.KeyPEM})
+}
+
+// ServiceAccount returns a kubeconfig and a client config of a service account, which logs in with a
+// token as it would in a pod.
+func (c *Cluster) ServiceAccount(namespace, name string) (kubeconfig string, config *rest.Config) {
+	c.Helper()
+	token, err := c.Client.CoreV1().ServiceAccounts(namespace).CreateToken(c.Context(), name,
+		&authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		c.Fatal(err)
+	}
+	file := filepath.Join(c.Dir, namespace+"-"+name+".token")
+	writeFile(c, file, []byte(token.Status.Token))
+	return c.kubeconfig(namespace+"-"+name, clientcmdapi.AuthInfo{TokenFile: file})
+}
+
+// Anonymous returns a client config of nobody.
+func (c *Cluster) Anonymous() *rest.Config {
+	c.Helper()
+	_, config := c.kubeconfig("anonymous", clientcmdapi.AuthInfo{})
+	return config
+}
+
+func (c *Cluster) kubeconfig(name string, user clientcmdapi.AuthInfo) (string, *rest.Config) {
+	c.Helper()
+	config := clientcmdapi.NewConfig()
+	config.Clusters["kubernetes"] = &clientcmdapi.Cluster{Server: c.Host, CertificateAuthorityData: c.CA.CertPEM}
+	config.AuthInfos[name] = &user
+	config.Contexts[name] = &clientcmdapi.Context{Cluster: "kubernetes", AuthInfo: name}
+	config.CurrentContext = name
+	file := filepath.Join(c.Dir, name+".kubeconfig")
+	if err := clientcmd.WriteToFile(*config, file); err != nil {
+		c.Fatal(err)
+	}
+	restConfig, err := clientcmd.BuildConfigFromFlags("", file)
+	if err != nil {
+		c.Fatal(err)
+	}
+	restConfig.QPS = -1
+	return file, restConfig
+}
+
+// Kubectl is kubectl as a user types it.
+type Kubectl struct {
+	cluster    *Cluster
+	kubeconfig string
+}
+
+// Kubectl returns kubectl with a kubeconfig.
+func (c *Cluster) Kubectl(kubeconfig string) Kubectl { return Kubectl{c, kubeconfig} }
+
+// Try runs kubectl with what is read from its standard input, and returns what it prints, both what
+// is meant for programs and what is not. The error is that of its exit code.
+func (k Kubectl) Try(stdin string, args ...string) (stdout, stderr string, err error) {
+	cmd := exec.Command(program("kubectl"), args...)
+	cmd.Dir = Root()
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+k.kubeconfig, "KUBECACHEDIR="+filepath.Join(k.cluster.Dir, "kubectl-cache"))
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err = cmd.Run()
+	return out.String(), errOut.String(), err
+}
+
+// Run runs kubectl, which has to succeed, and returns what it prints for programs.
+func (k Kubectl) Run(args ...string) string {
+	k.cluster.Helper()
+	return k.Apply("", args...)
+}
+
+// Apply runs kubectl with what is read from its standard input.
+func (k Kubectl) Apply(stdin string, args ...string) string {
+	k.cluster.Helper()
+	out, errOut, err := k.Try(stdin, args...)
+	if err != nil {
+		k.cluster.Fatalf("kubectl %s: %v\n%s%s", strings.Join(args, " "), err, out, errOut)
+	}
+	return out
+}
+
+// Eventually waits until the function returns nil.
+func (c *Cluster) Eventually(what string, f func() error) {
+	c.Helper()
+	deadline := time.Now().Add(Patience)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) || errors.Is(err, context.Canceled) {
+			c.Fatalf("Not in time: %s: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
