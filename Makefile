@@ -27,7 +27,13 @@ run: ## Serve on this machine, with the samples; Ctrl-C ends it.
 test: ## Run all tests.
 	go test -race -short $(RACE)
 	go test $$(go list ./... | grep -v -e /generated/ -e /pkg/allocator -e /registry/ -e /test/)
-	go test -p 1 -timeout 20m ./registry/... ./test/...
+	go test -p 1 -timeout 20m ./registry/... $$(go list ./test/... | grep -v -e /test/cluster)
+	$(MAKE) e2e
+
+.PHONY: e2e
+e2e: ## Run the tests on a real Kubernetes control plane, which takes minutes to build once.
+	hack/controlplane.sh
+	go test -timeout 20m ./test/cluster
 
 .PHONY: test-long
 test-long: ## Run the fault and race tests at full length; it takes hours.
@@ -36,6 +42,14 @@ test-long: ## Run the fault and race tests at full length; it takes hours.
 .PHONY: bench
 bench: ## Run the benchmarks.
 	go test -run '^$$' -bench . ./pkg/allocator ./test/behaviour ./test/bench
+
+.PHONY: install.yaml
+install.yaml: ## Write all that is to be applied to a cluster into bin/install.yaml.
+	hack/install-yaml.sh
+
+.PHONY: image
+image: ## Build the container image.
+	docker build --build-arg VERSION=$(VERSION) -t ghcr.io/ironcore-dev/ipam-apiserver:$(VERSION) .
 
 .PHONY: generate
 generate: ## Regenerate code.

@@ -1,0 +1,16 @@
+# SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+# SPDX-License-Identifier: Apache-2.0
+
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=v0.0.0-unreleased
+RUN CGO_ENABLED=0 go build -trimpath -o /out/ \
+    -ldflags "-s -w -X github.com/ironcore-dev/ipam-apiserver/pkg/version.version=${VERSION}" \
+    ./cmd/ipam-apiserver ./cmd/ipam-controller-manager
+
+FROM gcr.io/distroless/static:nonroot
+COPY --from=build /out/ /
+USER 65532:65532

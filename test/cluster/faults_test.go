@@ -1,0 +1,202 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/test/process"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// load creates children at a steady pace, with ordinary retries, until it is stopped.
+type load struct {
+	*user
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu           sync.Mutex
+	acknowledged map[string]bool
+	created      atomic.Int64
+}
+
+// newLoad makes a namespace with a root, and begins.
+func (i *installation) newLoad(namespace string) *load {
+	i.Helper()
+	u := i.newUser(namespace, "edit")
+	ctx, cancel := context.WithCancel(i.Context())
+	l := &load{user: u, cancel: cancel, acknowledged: map[string]bool{}}
+	if err := retried(ctx, func() error {
+		_, err := u.client.Prefixes(namespace).Create(ctx, root("root", "10.0.0.0/8"), metav1.CreateOptions{})
+		return err
+	}); err != nil {
+		i.Fatal(err)
+	}
+	for worker := range 4 {
+		l.done.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				name := fmt.Sprintf("child-%d-%d", worker, n)
+				err := retried(ctx, func() error {
+					_, err := u.client.Prefixes(namespace).Create(ctx, child(name, "root", 28), metav1.CreateOptions{})
+					if apierrors.IsAlreadyExists(err) {
+						// It was created by a try whose answer got lost.
+						return nil
+					}
+					return err
+				})
+				if ctx.Err() != nil {
+					return
+				}
+				if err != nil {
+					i.Errorf("a client with ordinary retries failed: %v", err)
+					return
+				}
+				l.mu.Lock()
+				l.acknowledged[name] = true
+				l.mu.Unlock()
+				l.created.Add(1)
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+	return l
+}
+
+// more waits until so many more children have been created.
+func (l *load) more(count int64) {
+	l.Helper()
+	until := l.created.Load() + count
+	l.Eventually("more children are created", func() error {
+		if n := l.created.Load(); n < until && !l.Failed() {
+			return fmt.Errorf("%d of %d", n, until)
+		}
+		return nil
+	})
+}
+
+// end ends the load, and checks that everything that was acknowledged is there and Allocated, and
+// nothing overlaps.
+func (l *load) end() {
+	l.Helper()
+	l.cancel()
+	l.done.Wait()
+	var there int
+	if err := retried(l.Context(), func() error {
+		list, err := l.client.Prefixes(l.namespace).List(l.Context(), metav1.ListOptions{})
+		if err == nil {
+			there = len(list.Items)
+		}
+		return err
+	}); err != nil {
+		l.Fatal(err)
+	}
+	items := l.waitAllocated(there)
+	names := map[string]bool{}
+	for _, p := range items {
+		names[p.Name] = true
+	}
+	for name := range l.acknowledged {
+		if !names[name] {
+			l.Errorf("%s was acknowledged, and is not there", name)
+		}
+	}
+	disjoint(l, items)
+	l.audited()
+	l.Logf("%d children were created", len(l.acknowledged))
+}
+
+// testRollingRestart ends one program after the other in good order, as a Deployment does that is
+// rolled out, and starts it anew.
+func testRollingRestart(t *testing.T, i *installation) {
+	l := i.newLoad("team-rolling")
+	l.more(20)
+	for _, s := range slices.Clone(i.servers) {
+		// The new one is ready before the old one ends.
+		i.startServer()
+		s.Signal(syscall.SIGTERM)
+		i.Eventually("the API server has ended", func() error {
+			if !s.HasEnded() {
+				return fmt.Errorf("it has not")
+			}
+			return nil
+		})
+		if !s.Cmd.ProcessState.Success() {
+			t.Errorf("the API server ended with %v: %s", s.Cmd.ProcessState, s.LastOfLog(2000))
+		}
+		i.servers = slices.DeleteFunc(i.servers, func(other *server) bool { return other == s })
+		l.more(20)
+	}
+	for _, m := range slices.Clone(i.managers) {
+		i.startManager()
+		start := time.Now()
+		m.Signal(syscall.SIGTERM)
+		select {
+		case <-m.Ended:
+			t.Logf("a controller manager ended after %v: %v", time.Since(start).Round(time.Millisecond), m.Cmd.ProcessState)
+			if !m.Cmd.ProcessState.Success() {
+				t.Errorf("the controller manager ended with %v: %s", m.Cmd.ProcessState, m.LastOfLog(2000))
+			}
+		case <-time.After(time.Minute):
+			t.Error("the controller manager does not end")
+		}
+		i.managers = slices.DeleteFunc(i.managers, func(other *process.Process) bool { return other == m })
+		l.more(20)
+	}
+	l.end()
+}
+
+func testKilledServer(t *testing.T, i *installation) {
+	l := i.newLoad("team-killed")
+	l.more(20)
+	i.servers[0].Kill()
+	i.servers = i.servers[1:]
+	l.more(40)
+	i.startServer()
+	l.more(20)
+	l.end()
+}
+
+// testKilledLeader kills the controller manager that leads: another one goes on when its lease has
+// run out.
+func testKilledLeader(t *testing.T, i *installation) {
+	l := i.newLoad("team-leader")
+	l.more(20)
+	lease := func() string {
+		lease, err := i.Client.CoordinationV1().Leases(system).Get(t.Context(), "ipam-controller-manager", metav1.GetOptions{})
+		if err != nil || lease.Spec.HolderIdentity == nil {
+			t.Fatalf("lease: %v, %v", lease, err)
+		}
+		return *lease.Spec.HolderIdentity
+	}
+	before := lease()
+	// It says so in its log.
+	leader := slices.IndexFunc(i.managers, func(m *process.Process) bool {
+		return strings.Contains(m.LastOfLog(1_000_000), "uccessfully acquired lease")
+	})
+	if leader < 0 {
+		t.Fatal("no controller manager leads")
+	}
+	start := time.Now()
+	i.managers[leader].Kill()
+	i.managers = slices.Delete(i.managers, leader, leader+1)
+	i.Eventually("another one leads", func() error {
+		if holder := lease(); holder == before || holder == "" {
+			return fmt.Errorf("%s does", holder)
+		}
+		return nil
+	})
+	t.Logf("another controller manager leads after %v", time.Since(start).Round(time.Millisecond))
+	l.more(20)
+	l.end()
+	i.startManager()
+}

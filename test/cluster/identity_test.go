@@ -1,0 +1,276 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	"github.com/ironcore-dev/ipam-apiserver/test/kube"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// testRoles tries every verb on every resource as everybody, and compares with what they may.
+func testRoles(t *testing.T, i *installation) {
+	const namespace = "team-roles"
+	type may map[string]bool
+	reading := []string{"get prefixes", "list prefixes", "watch prefixes", "get prefixes/status",
+		"get prefixallocations", "list prefixallocations", "watch prefixallocations", "get prefixallocations/status"}
+	writing := []string{"create prefixes", "update prefixes", "patch prefixes", "delete prefixes", "deletecollection prefixes"}
+	administering := []string{"create prefixallocations", "update prefixallocations", "patch prefixallocations", "delete prefixallocations", "deletecollection prefixallocations"}
+	set := func(lists ...[]string) may {
+		m := may{}
+		for _, list := range lists {
+			for _, what := range list {
+				m[what] = true
+			}
+		}
+		return m
+	}
+	nobody := i.newUser(namespace, "view")
+	for _, who := range []struct {
+		role string
+		may  may
+	}{
+		{"view", set(reading)},
+		{"edit", set(reading, writing)},
+		{"admin", set(reading, writing, administering)},
+		{"", set()},
+	} {
+		u := nobody
+		switch who.role {
+		case "view":
+		case "":
+			_, config := i.User("somebody-else")
+			u = &user{installation: i, name: "somebody-else", namespace: namespace, config: config, client: versioned.NewForConfigOrDie(config).IpamV1alpha1()}
+		default:
+			u = i.newUser(namespace, who.role)
+		}
+		for what, try := range attempts(t, u) {
+			err := try()
+			if denied := apierrors.IsForbidden(err); denied == who.may[what] {
+				t.Errorf("role %q: %s: %v", who.role, what, err)
+			}
+		}
+		// Not in another namespace either.
+		if _, err := u.client.Prefixes("default").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+			t.Errorf("role %q: list in another namespace: %v", who.role, err)
+		}
+	}
+}
+
+// attempts are all that can be tried. What is permitted may fail for another reason than that it is
+// forbidden: there is no such object.
+func attempts(t *testing.T, u *user) map[string]func() error {
+	ctx := t.Context()
+	prefixes, allocations := u.client.Prefixes(u.namespace), u.client.PrefixAllocations(u.namespace)
+	const name = "nothing"
+	patch := []byte(`{"metadata":{"labels":{"a":"b"}}}`)
+	prefix, allocation := root(name, "10.0.0.0/8"), &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	return map[string]func() error{
+		"get prefixes":    func() error { _, err := prefixes.Get(ctx, name, metav1.GetOptions{}); return err },
+		"list prefixes":   func() error { _, err := prefixes.List(ctx, metav1.ListOptions{}); return err },
+		"watch prefixes":  func() error { return watched(prefixes.Watch(ctx, metav1.ListOptions{})) },
+		"create prefixes": func() error { _, err := prefixes.Create(ctx, &v1alpha1.Prefix{}, metav1.CreateOptions{}); return err },
+		"update prefixes": func() error { _, err := prefixes.Update(ctx, prefix, metav1.UpdateOptions{}); return err },
+		"patch prefixes": func() error {
+			_, err := prefixes.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+			return err
+		},
+		"delete prefixes": func() error { return prefixes.Delete(ctx, name, metav1.DeleteOptions{}) },
+		"deletecollection prefixes": func() error {
+			return prefixes.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "no=thing"})
+		},
+		"get prefixes/status":    func() error { return u.request(t, http.MethodGet, "prefixes", name, "status") },
+		"update prefixes/status": func() error { _, err := prefixes.UpdateStatus(ctx, prefix, metav1.UpdateOptions{}); return err },
+		"patch prefixes/status": func() error {
+			_, err := prefixes.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+			return err
+		},
+		"create prefixes/binding": func() error {
+			_, err := prefixes.Bind(ctx, name, &v1alpha1.PrefixBinding{}, metav1.CreateOptions{})
+			return err
+		},
+
+		"get prefixallocations":   func() error { _, err := allocations.Get(ctx, name, metav1.GetOptions{}); return err },
+		"list prefixallocations":  func() error { _, err := allocations.List(ctx, metav1.ListOptions{}); return err },
+		"watch prefixallocations": func() error { return watched(allocations.Watch(ctx, metav1.ListOptions{})) },
+		"create prefixallocations": func() error {
+			_, err := allocations.Create(ctx, &v1alpha1.PrefixAllocation{}, metav1.CreateOptions{})
+			return err
+		},
+		"update prefixallocations": func() error { _, err := allocations.Update(ctx, allocation, metav1.UpdateOptions{}); return err },
+		"patch prefixallocations": func() error {
+			_, err := allocations.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+			return err
+		},
+		"delete prefixallocations": func() error { return allocations.Delete(ctx, name, metav1.DeleteOptions{}) },
+		"deletecollection prefixallocations": func() error {
+			return allocations.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "no=thing"})
+		},
+		"get prefixallocations/status":    func() error { return u.request(t, http.MethodGet, "prefixallocations", name, "status") },
+		"update prefixallocations/status": func() error { _, err := allocations.UpdateStatus(ctx, allocation, metav1.UpdateOptions{}); return err },
+		"patch prefixallocations/status": func() error {
+			_, err := allocations.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+			return err
+		},
+		"create prefixallocations/binding": func() error {
+			_, err := allocations.Bind(ctx, name, &v1alpha1.PrefixAllocationBinding{}, metav1.CreateOptions{})
+			return err
+		},
+	}
+}
+
+func watched(w interface{ Stop() }, err error) error {
+	if err == nil {
+		w.Stop()
+	}
+	return err
+}
+
+func (u *user) request(t *testing.T, verb, resource, name, subresource string) error {
+	return u.client.RESTClient().Verb(verb).Namespace(u.namespace).Resource(resource).Name(name).SubResource(subresource).Do(t.Context()).Error()
+}
+
+// testIdentity goes past kube-apiserver, or tries to: nobody is taken for somebody else.
+func testIdentity(t *testing.T, i *installation) {
+	const namespace = "team-identity"
+	u := i.newUser(namespace, "edit")
+	wrongCA := kube.NewCA(t, t.TempDir(), "wrong-ca")
+	frontProxy := i.FrontProxy
+	client := i.CA.Client("intruder")
+	wrong, named := wrongCA.Client("front-proxy-client"), i.FrontProxyCA.Client("another-client")
+	spoofed := http.Header{"X-Remote-User": {u.name}, "X-Remote-Group": {"system:authenticated"}}
+	masters := http.Header{"X-Remote-User": {"root"}, "X-Remote-Group": {"system:masters"}}
+	_, accountConfig := i.ServiceAccount(namespace, "default")
+	i.newRoleBinding(namespace, "view", rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Name: "default", Namespace: namespace})
+
+	for _, who := range []struct {
+		name   string
+		cert   *kube.Pair
+		token  string
+		header http.Header
+		// code is what listing the Prefixes of the namespace is answered with. 0 is that there is no
+		// connection at all.
+		code int
+	}{
+		{"nobody", nil, "", nil, http.StatusForbidden},
+		{"headers without a certificate", nil, "", spoofed, http.StatusForbidden},
+		{"headers of a master without a certificate", nil, "", masters, http.StatusForbidden},
+		{"headers with a certificate of a wrong CA", &wrong, "", spoofed, http.StatusUnauthorized},
+		{"headers with a certificate of a wrong name", &named, "", spoofed, http.StatusUnauthorized},
+		{"headers of a master with a certificate of a wrong name", &named, "", masters, http.StatusUnauthorized},
+		{"headers with the certificate of a user", &client, "", spoofed, http.StatusForbidden},
+		{"a token that is none", nil, "none", nil, http.StatusUnauthorized},
+		{"headers and a token that is none", nil, "none", spoofed, http.StatusUnauthorized},
+		{"headers with the certificate of kube-apiserver", &frontProxy, "", spoofed, http.StatusOK},
+		{"headers of another user with the certificate of kube-apiserver", &frontProxy, "", http.Header{"X-Remote-User": {"intruder"}}, http.StatusForbidden},
+	} {
+		tlsConfig := &tls.Config{InsecureSkipVerify: true}
+		if who.cert != nil {
+			pair, err := tls.X509KeyPair(who.cert.CertPEM, who.cert.KeyPEM)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tlsConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		}
+		code, body := i.list(t, namespace, tlsConfig, who.token, who.header)
+		if code != who.code {
+			t.Errorf("%s: %d instead of %d: %s", who.name, code, who.code, body)
+		}
+	}
+	// A token that is one works here, too.
+	if code, body := i.list(t, namespace, &tls.Config{InsecureSkipVerify: true}, tokenOf(t, accountConfig.BearerTokenFile), nil); code != http.StatusOK {
+		t.Errorf("the token of a service account: %d: %s", code, body)
+	}
+	// Through kube-apiserver headers mean nothing.
+	anonymous, err := versioned.NewForConfig(i.Anonymous())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = anonymous.IpamV1alpha1().RESTClient().Get().Namespace(namespace).Resource("prefixes").
+		SetHeader("X-Remote-User", u.name).SetHeader("X-Remote-Group", "system:masters").Do(t.Context()).Error()
+	if !apierrors.IsForbidden(err) {
+		t.Errorf("headers through kube-apiserver: %v", err)
+	}
+
+	// What is revoked is denied before long: at once by kube-apiserver, and when what it remembers is
+	// too old by the API server.
+	if err := i.Client.RbacV1().RoleBindings(namespace).Delete(t.Context(), u.name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	pair, err := tls.X509KeyPair(frontProxy.CertPEM, frontProxy.KeyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Eventually("the user is denied", func() error {
+		if _, err := u.client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+			return fmt.Errorf("kube-apiserver: %v", err)
+		}
+		if code, _ := i.list(t, namespace, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}, "", spoofed); code != http.StatusForbidden {
+			return fmt.Errorf("the API server: %d", code)
+		}
+		return nil
+	})
+	t.Logf("a revoked binding was in force for %v", time.Since(start).Round(time.Millisecond))
+}
+
+func (i *installation) newRoleBinding(namespace, role string, subject rbacv1.Subject) {
+	i.Helper()
+	_, err := i.Client.RbacV1().RoleBindings(namespace).Create(i.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: role + "-"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+		Subjects:   []rbacv1.Subject{subject},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		i.Fatal(err)
+	}
+}
+
+// list lists the Prefixes of a namespace past kube-apiserver.
+func (i *installation) list(t *testing.T, namespace string, config *tls.Config, token string, header http.Header) (code int, body string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+		fmt.Sprintf("https://%s/apis/ipam.ironcore.dev/v1alpha1/namespaces/%s/prefixes", i.service.address, namespace), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, values := range header {
+		request.Header[key] = values
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	transport := &http.Transport{TLSClientConfig: config}
+	defer transport.CloseIdleConnections()
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	var status metav1.Status
+	_ = json.NewDecoder(response.Body).Decode(&status)
+	return response.StatusCode, strings.TrimSpace(status.Message)
+}
+
+func tokenOf(t *testing.T, file string) string {
+	t.Helper()
+	token, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(token)
+}
