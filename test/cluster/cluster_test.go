@@ -37,9 +37,11 @@ func TestCluster(t *testing.T) {
 		{"who somebody is", testIdentity},
 		{"many children", testManyChildren},
 		// These end and start programs, so they come last.
+		{"certificates", testCertificates},
 		{"rolling restart", testRollingRestart},
 		{"killed API server", testKilledServer},
 		{"killed leader", testKilledLeader},
+		{"killed member of etcd", testKilledMember},
 	} {
 		if !t.Run(test.name, func(t *testing.T) {
 			of := *i

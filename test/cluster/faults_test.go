@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"slices"
 	"strings"
@@ -199,4 +200,68 @@ func testKilledLeader(t *testing.T, i *installation) {
 	l.more(20)
 	l.end()
 	i.startManager()
+}
+
+// testKilledMember kills one member of etcd after the other, and each comes back.
+func testKilledMember(t *testing.T, i *installation) {
+	l := i.newLoad("team-etcd")
+	l.more(20)
+	for n := range i.etcd {
+		i.etcd[n].Kill()
+		l.more(20)
+		i.etcd[n] = i.startMember(n)
+		l.more(20)
+	}
+	l.end()
+}
+
+// testCertificates has the certificate of the API servers replaced, and then its authority too, and
+// nobody notices.
+func testCertificates(t *testing.T, i *installation) {
+	l := i.newLoad("team-certificates")
+	l.more(20)
+	secrets := i.Client.CoreV1().Secrets(system)
+	// replaced deletes Secrets, and waits until the servers have what comes instead.
+	replaced := func(names ...string) {
+		before := i.presented()
+		for _, name := range names {
+			if err := secrets.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			// One that is trusted, before the one that it signs.
+			i.Eventually("there is a new "+name, func() error {
+				_, err := secrets.Get(t.Context(), name, metav1.GetOptions{})
+				return err
+			})
+			l.more(20)
+		}
+		i.refresh("ipam-apiserver-tls")
+		i.Eventually("all servers have the new certificate", func() error {
+			for server, serial := range i.presented() {
+				if serial == before[server] {
+					return fmt.Errorf("the server on port %d has not", server)
+				}
+			}
+			return nil
+		})
+		l.more(40)
+	}
+	replaced("ipam-apiserver-tls")
+	replaced("ipam-apiserver-ca", "ipam-apiserver-tls")
+	l.end()
+}
+
+// presented returns the serial numbers of the certificates of the API servers, by their ports.
+func (i *installation) presented() map[int]string {
+	i.Helper()
+	serials := map[int]string{}
+	for _, s := range i.servers {
+		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			i.Fatal(err)
+		}
+		serials[s.port] = conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+		_ = conn.Close()
+	}
+	return serials
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,7 +26,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -67,8 +67,11 @@ type installation struct {
 	*kube.Cluster
 	// life is the test that the programs live as long as.
 	life testing.TB
-	// etcd is the endpoint of its etcd.
-	etcd string
+	// etcd are the members of its etcd, and endpoints their URLs.
+	etcd      []*process.Process
+	endpoints []string
+	// startMember starts a member again.
+	startMember func(n int) *process.Process
 	// secrets is where the content of Secrets is, as in volumes.
 	secrets string
 	// service is what stands in for the Service of the API server.
@@ -90,7 +93,6 @@ func install(t testing.TB, servers, managers int) *installation {
 	t.Helper()
 	c := kube.Start(t)
 	i := &installation{Cluster: c, life: t, secrets: filepath.Join(c.Dir, "secrets"), service: newBalancer(t), client: versioned.NewForConfigOrDie(c.Admin)}
-	i.etcd = c.StartEtcd("ipam")
 
 	admin := c.Kubectl(c.AdminKubeconfig)
 	admin.Run("apply", "-k", "config/default")
@@ -100,14 +102,17 @@ func install(t testing.TB, servers, managers int) *installation {
 		`{"spec":{"type":"ExternalName","externalName":"localhost","selector":null,"clusterIP":null,"clusterIPs":null}}`)
 	admin.Run("patch", "apiservice", apiService, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"service":{"port":%s}}}`, port))
 
-	// The controller managers make the certificate that the API servers wait for.
+	// The controller managers make the certificates that the others wait for.
 	for range managers {
 		i.startManager()
 	}
-	i.Eventually("there is a serving certificate", func() error {
-		_, err := c.Client.CoreV1().Secrets(system).Get(c.Context(), "ipam-apiserver-tls", metav1.GetOptions{})
-		return err
-	})
+	for _, secret := range []string{"ipam-etcd-tls", "ipam-etcd-client-tls", "ipam-apiserver-tls"} {
+		i.Eventually("there is the Secret "+secret, func() error {
+			_, err := c.Client.CoreV1().Secrets(system).Get(c.Context(), secret, metav1.GetOptions{})
+			return err
+		})
+	}
+	i.startEtcd()
 	for range servers {
 		i.startServer()
 	}
@@ -125,53 +130,66 @@ func install(t testing.TB, servers, managers int) *installation {
 	return i
 }
 
-// mount writes the Secrets of the volumes of a pod to files, and returns where the paths in the pod
-// are here.
-func (i *installation) mount(pod *corev1.PodSpec) map[string]string {
+// mount writes the Secrets of the volumes of a pod to files, as a kubelet does and does again when they
+// change, and returns where the paths in the pod are here.
+func (i *installation) mount(name string, pod *corev1.PodSpec) map[string]string {
 	i.Helper()
 	paths := map[string]string{}
 	for _, mount := range pod.Containers[0].VolumeMounts {
 		volume := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name })
-		if volume < 0 || pod.Volumes[volume].Secret == nil {
-			i.Fatalf("no volume of a Secret: %s", mount.Name)
-		}
-		name := pod.Volumes[volume].Secret.SecretName
-		dir := filepath.Join(i.secrets, name)
-		paths[mount.MountPath] = dir
-		secret, err := i.Client.CoreV1().Secrets(system).Get(i.Context(), name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) && mount.Name == "etcd" {
-			// The etcd of the test is without TLS.
+		if volume < 0 {
+			// It is a claim of a StatefulSet.
+			paths[mount.MountPath] = filepath.Join(i.Dir, name, mount.Name)
 			continue
 		}
-		if err != nil {
-			i.Fatal(err)
+		if pod.Volumes[volume].Secret == nil {
+			i.Fatalf("no volume of a Secret: %s", mount.Name)
 		}
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			i.Fatal(err)
-		}
-		for key, data := range secret.Data {
-			if err := os.WriteFile(filepath.Join(dir, key), data, 0o600); err != nil {
-				i.Fatal(err)
-			}
-		}
+		secret := pod.Volumes[volume].Secret.SecretName
+		paths[mount.MountPath] = filepath.Join(i.secrets, secret)
+		i.refresh(secret)
 	}
 	return paths
 }
 
-// run starts the program of a Deployment as a process: with the arguments that it has there, but for
-// those that are given here. An argument without a value is left out.
+// refresh writes a Secret to files.
+func (i *installation) refresh(name string) {
+	i.Helper()
+	secret, err := i.Client.CoreV1().Secrets(system).Get(i.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		i.Fatal(err)
+	}
+	dir := filepath.Join(i.secrets, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		i.Fatal(err)
+	}
+	for key, data := range secret.Data {
+		file := filepath.Join(dir, key)
+		if err := os.WriteFile(file+".new", data, 0o600); err != nil {
+			i.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			i.Fatal(err)
+		}
+	}
+}
+
+// run starts the program of a Deployment as a process, as start does.
 func (i *installation) run(deployment string, instead map[string]string) *process.Process {
 	i.Helper()
 	d, err := i.Client.AppsV1().Deployments(system).Get(i.Context(), deployment, metav1.GetOptions{})
 	if err != nil {
 		i.Fatal(err)
 	}
-	return process.Start(i.life, i.Dir, filepath.Join(programs, filepath.Base(d.Spec.Template.Spec.Containers[0].Command[0])), i.arguments(d, instead)...)
+	pod := &d.Spec.Template.Spec
+	return i.start(deployment, pod, filepath.Join(programs, filepath.Base(pod.Containers[0].Command[0])), instead)
 }
 
-func (i *installation) arguments(d *appsv1.Deployment, instead map[string]string) []string {
-	pod := &d.Spec.Template.Spec
-	paths := i.mount(pod)
+// start starts a pod of that name as a process: with the arguments that it has there, but for those that
+// are given here.
+func (i *installation) start(name string, pod *corev1.PodSpec, program string, instead map[string]string) *process.Process {
+	i.Helper()
+	paths := i.mount(name, pod)
 	var args []string
 	for _, arg := range pod.Containers[0].Args {
 		flag, value, _ := strings.Cut(arg, "=")
@@ -180,17 +198,62 @@ func (i *installation) arguments(d *appsv1.Deployment, instead map[string]string
 		}
 		for there, here := range paths {
 			if rest, ok := strings.CutPrefix(value, there+"/"); ok {
-				value = filepath.Join(here, rest)
+				arg = flag + "=" + filepath.Join(here, rest)
 			}
 		}
-		args = append(args, flag+"="+value)
+		args = append(args, strings.ReplaceAll(arg, "$(POD_NAME)", name))
 	}
 	for flag, value := range instead {
-		if value != "" {
-			args = append(args, flag+"="+value)
-		}
+		args = append(args, flag+"="+value)
 	}
-	return args
+	return process.Start(i.life, i.Dir, program, args...)
+}
+
+// startEtcd starts the members of etcd, and returns when they have found each other.
+func (i *installation) startEtcd() {
+	i.Helper()
+	set, err := i.Client.AppsV1().StatefulSets(system).Get(i.Context(), "ipam-etcd", metav1.GetOptions{})
+	if err != nil {
+		i.Fatal(err)
+	}
+	var peers, metrics, all []string
+	for n := range int(*set.Spec.Replicas) {
+		url := func(scheme string) string {
+			return fmt.Sprintf("%s://127.0.0.1:%d", scheme, process.ReservePort(i.life))
+		}
+		i.endpoints, peers, metrics = append(i.endpoints, url("https")), append(peers, url("https")), append(metrics, url("http"))
+		all = append(all, fmt.Sprintf("%s-%d=%s", set.Name, n, peers[n]))
+	}
+	i.startMember = func(n int) *process.Process {
+		return i.start(fmt.Sprintf("%s-%d", set.Name, n), &set.Spec.Template.Spec, kube.Program("etcd"), map[string]string{
+			"--listen-client-urls": i.endpoints[n], "--advertise-client-urls": i.endpoints[n],
+			"--listen-peer-urls": peers[n], "--initial-advertise-peer-urls": peers[n],
+			"--initial-cluster":     strings.Join(all, ","),
+			"--listen-metrics-urls": metrics[n],
+			"--log-level":           "error",
+			// Nothing has to outlive the machine.
+			"--unsafe-no-fsync": "true",
+		})
+	}
+	for n := range peers {
+		i.etcd = append(i.etcd, i.startMember(n))
+	}
+	for n, url := range metrics {
+		i.Eventually("etcd is ready", func() error {
+			if i.etcd[n].HasEnded() {
+				i.Fatalf("A member of etcd ended:\n%s", i.etcd[n].LastOfLog(4000))
+			}
+			response, err := http.Get(url + set.Spec.Template.Spec.Containers[0].ReadinessProbe.HTTPGet.Path)
+			if err != nil {
+				return err
+			}
+			defer response.Body.Close()
+			if response.StatusCode != http.StatusOK {
+				return fmt.Errorf("it says %s", response.Status)
+			}
+			return nil
+		})
+	}
 }
 
 // startServer starts an API server, and returns when the Service knows that it is ready.
@@ -200,8 +263,8 @@ func (i *installation) startServer() *server {
 	s := &server{port: process.ReservePort(i.life)}
 	s.Process = i.run("ipam-apiserver", map[string]string{
 		"--bind-address": "127.0.0.1", "--secure-port": strconv.Itoa(s.port),
-		"--etcd-servers": i.etcd, "--etcd-cafile": "", "--etcd-certfile": "", "--etcd-keyfile": "",
-		"--kubeconfig": kubeconfig, "--authentication-kubeconfig": kubeconfig, "--authorization-kubeconfig": kubeconfig,
+		"--etcd-servers": strings.Join(i.endpoints, ","),
+		"--kubeconfig":   kubeconfig, "--authentication-kubeconfig": kubeconfig, "--authorization-kubeconfig": kubeconfig,
 		"--shutdown-delay-duration": "2s",
 	})
 	i.servers = append(i.servers, s)
@@ -231,7 +294,10 @@ func (i *installation) startManager() *process.Process {
 func (i *installation) audited() {
 	i.Helper()
 	options := apiserver.NewOptions().Recommended.Etcd
-	options.StorageConfig.Transport.ServerList = []string{i.etcd}
+	transport := &options.StorageConfig.Transport
+	transport.ServerList = i.endpoints
+	secret := filepath.Join(i.secrets, "ipam-etcd-client-tls")
+	transport.CertFile, transport.KeyFile, transport.TrustedCAFile = filepath.Join(secret, "tls.crt"), filepath.Join(secret, "tls.key"), filepath.Join(secret, "ca.crt")
 	store, err := apiserver.OpenStore(options)
 	if err != nil {
 		i.Fatal(err)

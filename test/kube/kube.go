@@ -70,8 +70,8 @@ var build = sync.OnceValue(func() error {
 	return cmd.Run()
 })
 
-// program returns the path of a program of the control plane.
-func program(name string) string { return filepath.Join(Root(), "bin", "controlplane", name) }
+// Program returns the path of a program of the control plane.
+func Program(name string) string { return filepath.Join(Root(), "bin", "controlplane", name) }
 
 // Start starts a control plane, which ends with the test.
 func Start(t testing.TB) *Cluster {
@@ -83,17 +83,17 @@ func Start(t testing.TB) *Cluster {
 	c.CA, c.FrontProxyCA = NewCA(t, c.Dir, "kubernetes-ca"), NewCA(t, c.Dir, "front-proxy-ca")
 	c.FrontProxy = c.FrontProxyCA.Client("front-proxy-client")
 	serviceAccountKey := filepath.Join(c.Dir, "service-account.key")
-	key, err := keyutil.MarshalPrivateKeyToPEM(newKey(t))
+	key, err := keyutil.MakeEllipticPrivateKeyPEM()
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, serviceAccountKey, key)
 
-	etcd := c.StartEtcd("kubernetes")
+	etcd := c.startEtcd()
 	port := process.ReservePort(t)
 	c.Host = fmt.Sprintf("https://127.0.0.1:%d", port)
 	serving := c.CA.Serving("kube-apiserver", "kubernetes.default.svc")
-	c.APIServer = process.Start(t, c.Dir, program("kube-apiserver"),
+	c.APIServer = process.Start(t, c.Dir, Program("kube-apiserver"),
 		"--etcd-servers", etcd,
 		"--bind-address", "127.0.0.1",
 		"--advertise-address", "127.0.0.1",
@@ -121,7 +121,7 @@ func Start(t testing.TB) *Cluster {
 	c.Eventually("kube-apiserver is ready", func() error { return ready(c.Client) })
 
 	controllers, _ := c.User("system:kube-controller-manager")
-	process.Start(t, c.Dir, program("kube-controller-manager"),
+	process.Start(t, c.Dir, Program("kube-controller-manager"),
 		"--kubeconfig", controllers, "--authentication-kubeconfig", controllers, "--authorization-kubeconfig", controllers,
 		"--bind-address", "127.0.0.1",
 		"--secure-port", "0",
@@ -147,17 +147,17 @@ func ready(client kubernetes.Interface) error {
 	return err
 }
 
-// StartEtcd starts an etcd of its own, and returns its endpoint.
-func (c *Cluster) StartEtcd(name string) string {
+// startEtcd starts the etcd of Kubernetes, and returns its endpoint.
+func (c *Cluster) startEtcd() string {
 	c.Helper()
 	endpoint := fmt.Sprintf("http://127.0.0.1:%d", process.ReservePort(c))
 	peer := fmt.Sprintf("http://127.0.0.1:%d", process.ReservePort(c))
-	process.Start(c, c.Dir, program("etcd"),
-		"--name", name,
-		"--data-dir", filepath.Join(c.Dir, "etcd-"+name),
+	process.Start(c, c.Dir, Program("etcd"),
+		"--name", "kubernetes",
+		"--data-dir", filepath.Join(c.Dir, "etcd"),
 		"--listen-client-urls", endpoint, "--advertise-client-urls", endpoint,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-		"--initial-cluster", name+"="+peer,
+		"--initial-cluster", "kubernetes="+peer,
 		"--log-level", "error",
 		// Nothing has to outlive the machine.
 		"--unsafe-no-fsync",
@@ -224,7 +224,7 @@ func (c *Cluster) Kubectl(kubeconfig string) Kubectl { return Kubectl{c, kubecon
 // Try runs kubectl with what is read from its standard input, and returns what it prints, both what
 // is meant for programs and what is not. The error is that of its exit code.
 func (k Kubectl) Try(stdin string, args ...string) (stdout, stderr string, err error) {
-	cmd := exec.Command(program("kubectl"), args...)
+	cmd := exec.Command(Program("kubectl"), args...)
 	cmd.Dir = Root()
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+k.kubeconfig, "KUBECACHEDIR="+filepath.Join(k.cluster.Dir, "kubectl-cache"))
 	cmd.Stdin = strings.NewReader(stdin)

@@ -4,49 +4,42 @@
 package kube
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	certutil "k8s.io/client-go/util/cert"
-	"k8s.io/client-go/util/keyutil"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/pki"
 )
+
+const lifetime = 24 * time.Hour
 
 // CA is a certificate authority, with its files.
 type CA struct {
-	t    testing.TB
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	// CertFile is the certificate, and CertPEM its content.
+	*pki.Pair
+	t   testing.TB
+	dir string
+	// CertFile has the certificate.
 	CertFile string
-	CertPEM  []byte
 }
 
-// Pair are the files of a certificate and its key, and their content.
+// Pair is a certificate and its key, with their files.
 type Pair struct {
+	*pki.Pair
 	CertFile, KeyFile string
-	CertPEM, KeyPEM   []byte
 }
 
 // NewCA makes a certificate authority in a directory.
 func NewCA(t testing.TB, dir, name string) *CA {
 	t.Helper()
-	ca := &CA{t: t, dir: dir, key: newKey(t)}
-	var err error
-	if ca.cert, err = certutil.NewSelfSignedCACert(certutil.Config{CommonName: name}, ca.key); err != nil {
+	pair, err := pki.NewCA(name, time.Now(), lifetime)
+	if err != nil {
 		t.Fatal(err)
 	}
-	ca.CertPEM = encodeCert(ca.cert.Raw)
-	ca.CertFile = filepath.Join(dir, name+".crt")
+	ca := &CA{pair, t, dir, filepath.Join(dir, name+".crt")}
 	writeFile(t, ca.CertFile, ca.CertPEM)
 	return ca
 }
@@ -73,47 +66,16 @@ func (ca *CA) Client(user string, groups ...string) Pair {
 
 func (ca *CA) sign(name string, template *x509.Certificate) Pair {
 	ca.t.Helper()
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	now := time.Now()
+	template.NotAfter, template.KeyUsage = now.Add(lifetime), x509.KeyUsageDigitalSignature
+	pair, err := ca.Issue(template, now)
 	if err != nil {
 		ca.t.Fatal(err)
 	}
-	template.SerialNumber = serial
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	key := newKey(ca.t)
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
-	if err != nil {
-		ca.t.Fatal(err)
-	}
-	keyPEM, err := keyutil.MarshalPrivateKeyToPEM(key)
-	if err != nil {
-		ca.t.Fatal(err)
-	}
-	p := Pair{
-		CertFile: filepath.Join(ca.dir, name+".crt"), KeyFile: filepath.Join(ca.dir, name+".key"),
-		CertPEM: encodeCert(der), KeyPEM: keyPEM,
-	}
+	p := Pair{pair, filepath.Join(ca.dir, name+".crt"), filepath.Join(ca.dir, name+".key")}
 	writeFile(ca.t, p.CertFile, p.CertPEM)
 	writeFile(ca.t, p.KeyFile, p.KeyPEM)
 	return p
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func encodeCert(der []byte) []byte {
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil
-	}
-	encoded, _ := certutil.EncodeCertificates(cert)
-	return encoded
 }
 
 func writeFile(t testing.TB, name string, data []byte) {

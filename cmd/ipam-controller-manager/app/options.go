@@ -46,9 +46,9 @@ func NewOptions() *Options {
 		Certificate: certificate.NewConfig(),
 		LeaderElection: componentconfig.LeaderElectionConfiguration{
 			LeaderElect:       true,
-			LeaseDuration:     metav1.Duration{Duration: 15 * time.Second},
-			RenewDeadline:     metav1.Duration{Duration: 10 * time.Second},
-			RetryPeriod:       metav1.Duration{Duration: 2 * time.Second},
+			LeaseDuration:     metav1.Duration{Duration: 10 * time.Second},
+			RenewDeadline:     metav1.Duration{Duration: 7 * time.Second},
+			RetryPeriod:       metav1.Duration{Duration: time.Second},
 			ResourceLock:      resourcelock.LeasesResourceLock,
 			ResourceName:      "ipam-controller-manager",
 			ResourceNamespace: "ipam-system",
@@ -69,7 +69,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Secret, "certificate-secret", c.Secret, "Secret to keep the serving certificate of the API server in.")
 	fs.StringVar(&c.CASecret, "certificate-ca-secret", c.CASecret, "Secret to keep the authority in that signs it.")
 	fs.StringVar(&c.Service, "certificate-service", c.Service, "Service of the API server, whose names the certificate is for.")
-	fs.DurationVar(&c.Lifetime, "certificate-lifetime", c.Lifetime, "How long a serving certificate is valid. It is renewed when a third of this is left.")
+	fs.StringVar(&c.EtcdService, "certificate-etcd-service", c.EtcdService, "Service of the members of etcd, if their certificates are to be kept too, in the Secrets NAME-ca, NAME-tls and NAME-client-tls.")
+	fs.DurationVar(&c.Lifetime, "certificate-lifetime", c.Lifetime, "How long a certificate is valid. It is renewed when a third of this is left.")
 	fs.DurationVar(&c.CALifetime, "certificate-ca-lifetime", c.CALifetime, "How long an authority is valid. It is replaced when a third of this is left.")
 	componentoptions.BindLeaderElectionFlags(&o.LeaderElection, fs)
 }

@@ -21,7 +21,11 @@ type Config struct {
 	CASecret string
 	// Service is that of the API server.
 	Service string
-	// Lifetime is that of a serving certificate, CALifetime that of an authority. Each is replaced when
+	// EtcdService is the headless Service of the members of an etcd whose certificates are kept too, in
+	// Secrets that are named after it: with -ca the authority, with -tls that of the members, with
+	// -client-tls that of the API server as a client. If it is empty, etcd is somebody else's.
+	EtcdService string
+	// Lifetime is that of a certificate, CALifetime that of an authority. Each is replaced when
 	// a third of it is left.
 	Lifetime, CALifetime time.Duration
 }
@@ -54,8 +58,17 @@ func (c Config) Validate() error {
 	name("secret", c.Secret, validation.IsDNS1123Subdomain)
 	name("CA secret", c.CASecret, validation.IsDNS1123Subdomain)
 	name("service", c.Service, validation.IsDNS1035Label)
-	if c.Secret == c.CASecret {
-		errs = append(errs, fmt.Errorf("certificate and authority cannot both be in secret %q", c.Secret))
+	if c.EtcdService != "" {
+		name("service of etcd", c.EtcdService, validation.IsDNS1035Label)
+	}
+	seen := map[string]bool{}
+	for _, chain := range c.chains() {
+		for _, secret := range chain.secrets() {
+			if seen[secret] {
+				errs = append(errs, fmt.Errorf("two of the certificates and authorities cannot both be in secret %q", secret))
+			}
+			seen[secret] = true
+		}
 	}
 	if c.Lifetime < minLifetime {
 		errs = append(errs, fmt.Errorf("certificates have to be good for %s at least, not %s", minLifetime, c.Lifetime))

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package certificate keeps the serving certificate of the API server, and the authority that signs
-// it, for a cluster without cert-manager.
+// it, for a cluster without cert-manager; and, if it is told to, those of etcd in the same way.
 //
-// There are three objects. The Secret of the authority has its certificate and key, and the
+// For the API server there are three objects. The Secret of the authority has its certificate and key, and the
 // certificates of earlier ones that still have to be trusted. The APIService has all of these in
 // spec.caBundle. The Secret of the API server has the serving certificate with its key, and the same
 // bundle. They are always brought up to date in this order, so that nothing is in use before it is
@@ -17,6 +17,11 @@
 //     been in place for a while; one that is of no use at once; one that is good when a third of its
 //     time is left.
 //   - An old authority is forgotten when it has expired, or nobody can be using what it signed.
+//
+// For etcd there is no APIService: who trusts the authority reads it from the Secret of its own
+// certificate. Both etcd and its clients do so only when they start. So before there is a new authority
+// the certificates are issued anew by the old one, and the new one signs when these are due: that is how
+// long there is to restart everybody.
 package certificate
 
 import (
@@ -37,6 +42,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
+	kerrors "k8s.io/apimachinery/pkg/util/errors"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -68,16 +74,15 @@ type Controller struct {
 	aggregator clientset.Interface
 	clock      clock.WithTicker
 
+	chains []*chain
+
 	// wake has something in it when there may be something to do.
 	wake chan struct{}
-	// bundle is what has been in place since placed.
-	bundle []byte
-	placed time.Time
 }
 
 // New returns a controller, which works when it is run.
 func New(config Config, kube kubernetes.Interface, aggregator clientset.Interface) *Controller {
-	return &Controller{config: config, kube: kube, aggregator: aggregator, clock: clock.RealClock{}, wake: make(chan struct{}, 1)}
+	return &Controller{config: config, kube: kube, aggregator: aggregator, clock: clock.RealClock{}, chains: config.chains(), wake: make(chan struct{}, 1)}
 }
 
 // Run works until the context ends. It needs nothing but Kubernetes, least of all the API whose
@@ -88,11 +93,13 @@ func (c *Controller) Run(ctx context.Context) error {
 
 	var informers sync.WaitGroup
 	defer informers.Wait()
-	for _, informer := range []cache.SharedIndexInformer{
-		coreinformers.NewFilteredSecretInformer(c.kube, c.config.Namespace, 0, cache.Indexers{}, only(c.config.Secret)),
-		coreinformers.NewFilteredSecretInformer(c.kube, c.config.Namespace, 0, cache.Indexers{}, only(c.config.CASecret)),
-		apiregistrationinformers.NewFilteredAPIServiceInformer(c.aggregator, 0, cache.Indexers{}, only(APIService)),
-	} {
+	watched := []cache.SharedIndexInformer{apiregistrationinformers.NewFilteredAPIServiceInformer(c.aggregator, 0, cache.Indexers{}, only(APIService))}
+	for _, chain := range c.chains {
+		for _, name := range chain.secrets() {
+			watched = append(watched, coreinformers.NewFilteredSecretInformer(c.kube, c.config.Namespace, 0, cache.Indexers{}, only(name)))
+		}
+	}
+	for _, informer := range watched {
 		look := func() {
 			select {
 			case c.wake <- struct{}{}:
@@ -121,7 +128,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			return nil
 		case err == nil:
 			wait, retry = max(0, min(maxWait, next.Sub(c.clock.Now()))), time.Second
-		case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
+		case isConflict(err):
 			logger.V(2).Info("Somebody else was faster", "err", err)
 			wait, retry = retry, min(2*retry, maxRetry)
 		default:
@@ -139,6 +146,11 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
+// isConflict tells whether somebody else was faster, and nothing else is wrong.
+func isConflict(err error) bool {
+	return kerrors.FilterOut(err, apierrors.IsConflict, apierrors.IsAlreadyExists) == nil
+}
+
 func only(name string) func(*metav1.ListOptions) {
 	return func(options *metav1.ListOptions) {
 		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
@@ -146,30 +158,55 @@ func only(name string) func(*metav1.ListOptions) {
 }
 
 // sync brings everything up to date, and returns when to look again.
+func (c *Controller) sync(ctx context.Context) (time.Time, error) {
+	var next []time.Time
+	var errs []error
+	for _, chain := range c.chains {
+		// One that cannot be kept does not hold up another one.
+		t, err := c.syncChain(ctx, chain)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		next = append(next, t)
+	}
+	return earliest(next...), kerrors.NewAggregate(errs)
+}
+
+// syncChain brings a chain up to date.
 //
 // The informers only tell when to look. What is looked at is read from the server, for which there is
 // enough time, and in the opposite of the order in which it is written. So whoever writes the
-// APIService or the certificate does so by an authority that is at least as new as that of the one who
+// APIService or a certificate does so by an authority that is at least as new as that of the one who
 // wrote it last, or else has a conflict, and two that do this at a time do no harm.
-func (c *Controller) sync(ctx context.Context) (time.Time, error) {
-	secret, err := c.getSecret(ctx, c.config.Secret)
-	if err != nil {
-		return time.Time{}, err
+func (c *Controller) syncChain(ctx context.Context, chain *chain) (time.Time, error) {
+	secrets := make([]*corev1.Secret, len(chain.leaves))
+	for i, l := range chain.leaves {
+		var err error
+		if secrets[i], err = c.getSecret(ctx, l.secret); err != nil {
+			return time.Time{}, err
+		}
 	}
-	service, err := c.aggregator.ApiregistrationV1().APIServices().Get(ctx, APIService, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		service = nil
-	} else if err != nil {
-		return time.Time{}, err
+	var service *apiregistrationv1.APIService
+	if chain.published {
+		var err error
+		service, err = c.aggregator.ApiregistrationV1().APIServices().Get(ctx, APIService, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			service = nil
+		} else if err != nil {
+			return time.Time{}, err
+		}
 	}
-	caSecret, err := c.getSecret(ctx, c.config.CASecret)
+	caSecret, err := c.getSecret(ctx, chain.caSecret)
 	if err != nil {
 		return time.Time{}, err
 	}
 
 	now := c.clock.Now()
-	serving, reason := parseServing(secret, c.config, now)
-	authority, err := c.keepAuthority(ctx, caSecret, serving, service, now)
+	var leaves []*kept
+	for i, l := range chain.leaves {
+		leaves = append(leaves, l.keep(secrets[i], now))
+	}
+	authority, err := c.keepAuthority(ctx, chain, caSecret, leaves, service, now)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("authority: %w", err)
 	}
@@ -177,92 +214,119 @@ func (c *Controller) sync(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	published, err := c.publish(ctx, service, bundle)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("APIService: %w", err)
-	}
-	published = published && secret != nil && bytes.Equal(secret.Data[caKey], bundle)
-	if !published || !bytes.Equal(c.bundle, bundle) {
-		c.bundle, c.placed = bundle, now
-	}
-	settled := c.placed.Add(c.config.settleTime())
-
-	current := false
-	if reason == nil {
-		current, reason = authority.signed(serving.Cert, now)
-	}
-	next := due(authority.Cert)
-	switch {
-	case reason != nil:
-	case !current && !now.Before(settled):
-		reason = errors.New("is signed by an old authority")
-	case !current:
-		next = earliest(next, settled, serving.Cert.NotAfter)
-	case !now.Before(due(serving.Cert)):
-		reason = fmt.Errorf("ends at %s", serving.Cert.NotAfter)
-	}
-	if reason != nil {
-		if serving, err = authority.issue(c.config, now); err != nil {
-			return time.Time{}, err
+	inPlace := true
+	if chain.published {
+		if inPlace, err = c.publish(ctx, service, bundle); err != nil {
+			return time.Time{}, fmt.Errorf("APIService: %w", err)
 		}
-		current = true
-		klog.FromContext(ctx).Info("Issue a serving certificate", "secret", klog.KRef(c.config.Namespace, c.config.Secret),
-			"because", reason.Error(), "until", serving.Cert.NotAfter, "authority", authority.Cert.Subject.CommonName)
 	}
-	if err := c.writeSecret(ctx, secret, c.config.Secret, map[string][]byte{
-		corev1.TLSCertKey: serving.CertPEM, corev1.TLSPrivateKeyKey: serving.KeyPEM, caKey: bundle,
-	}); err != nil {
-		return time.Time{}, fmt.Errorf("serving certificate: %w", err)
+	for _, l := range leaves {
+		inPlace = inPlace && l.object != nil && bytes.Equal(l.object.Data[caKey], bundle)
+	}
+	if !inPlace || !bytes.Equal(chain.bundle, bundle) {
+		chain.bundle, chain.placed = bundle, now
 	}
 
-	expiration.WithLabelValues("serving").Set(float64(serving.Cert.NotAfter.Unix()))
-	expiration.WithLabelValues("ca").Set(float64(authority.Cert.NotAfter.Unix()))
-	if current {
-		next = earliest(next, due(serving.Cert))
+	expiration.WithLabelValues(chain.metric).Set(float64(authority.Cert.NotAfter.Unix()))
+	next := due(authority.Cert)
+	if !now.Before(next) {
+		// What it signed has to be renewed first.
+		next = now.Add(time.Second)
+	}
+	for _, l := range leaves {
+		t, err := c.keepLeaf(ctx, chain, l, authority, bundle, now)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("certificate: %w", err)
+		}
+		next = earliest(next, t)
+		if used := inUse(l.Cert); len(authority.old) > 0 && now.Before(used) {
+			next = earliest(next, used)
+		}
 	}
 	for _, old := range authority.old {
 		next = earliest(next, old.NotAfter)
-		if t := inUse(serving.Cert); now.Before(t) {
-			next = earliest(next, t)
-		}
 	}
 	return next, nil
+}
+
+// keepLeaf has a leaf signed again if it has to be, and returns when it has to be looked at again.
+func (c *Controller) keepLeaf(ctx context.Context, chain *chain, l *kept, a *authority, bundle []byte, now time.Time) (time.Time, error) {
+	current, reason := false, l.reason
+	if reason == nil {
+		current, reason = a.signed(l, now)
+	}
+	var next time.Time
+	switch {
+	case reason != nil:
+	case current:
+		if next = due(l.Cert); !now.Before(next) {
+			reason = fmt.Errorf("ends at %s", l.Cert.NotAfter)
+		} else if l.renewFirst(chain, a, now) {
+			reason = errors.New("has to last until a new authority has been read by all")
+		}
+	default:
+		settled := chain.placed.Add(c.config.settleTime())
+		if t := due(l.Cert); chain.atRestart && settled.Before(t) {
+			settled = t
+		}
+		if next = earliest(settled, l.Cert.NotAfter); !now.Before(next) {
+			reason = errors.New("is signed by an old authority")
+		}
+	}
+	if reason != nil {
+		if err := l.issue(a, c.config.Lifetime, now); err != nil {
+			return time.Time{}, err
+		}
+		next = due(l.Cert)
+		klog.FromContext(ctx).Info("Issue a certificate", "secret", klog.KRef(c.config.Namespace, l.secret),
+			"because", reason.Error(), "until", l.Cert.NotAfter, "authority", a.Cert.Subject.CommonName)
+	}
+	expiration.WithLabelValues(l.metric).Set(float64(l.Cert.NotAfter.Unix()))
+	return next, c.writeSecret(ctx, l.object, l.secret, map[string][]byte{
+		corev1.TLSCertKey: l.CertPEM, corev1.TLSPrivateKeyKey: l.KeyPEM, caKey: bundle,
+	})
 }
 
 func earliest(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
 
 // keepAuthority returns the authority, after it was replaced if it has to be, and old ones were
 // forgotten.
-func (c *Controller) keepAuthority(ctx context.Context, secret *corev1.Secret, serving *pki.Pair,
+func (c *Controller) keepAuthority(ctx context.Context, chain *chain, secret *corev1.Secret, leaves []*kept,
 	service *apiregistrationv1.APIService, now time.Time) (*authority, error) {
 	a, reason := parseAuthority(secret, now)
-	if reason == nil && !now.Before(due(a.Cert)) {
+	if reason == nil && !now.Before(due(a.Cert)) && !slices.ContainsFunc(leaves, func(l *kept) bool { return l.renewFirst(chain, a, now) }) {
 		reason = fmt.Errorf("ends at %s", a.Cert.NotAfter)
 		a.old = append(a.old, a.Cert)
 	}
-	if serving != nil && service != nil {
-		// One that was lost, or replaced by hand, may have signed what is in use.
-		published, _ := certutil.ParseCertsPEM(service.Spec.CABundle)
-		for _, ca := range published {
-			if verify(serving.Cert, ca, now) == nil {
+	// One that was lost, or replaced by hand, may have signed what is in use.
+	var bundles [][]byte
+	if service != nil {
+		bundles = append(bundles, service.Spec.CABundle)
+	}
+	if !chain.published {
+		for _, l := range leaves {
+			if l.object != nil {
+				bundles = append(bundles, l.object.Data[caKey])
+			}
+		}
+	}
+	for _, bundle := range bundles {
+		trusted, _ := certutil.ParseCertsPEM(bundle)
+		for _, ca := range trusted {
+			if slices.ContainsFunc(leaves, func(l *kept) bool { return l.Pair != nil && l.verify(ca, now) == nil }) {
 				a.old = append(a.old, ca)
 			}
 		}
 	}
 	if reason != nil {
 		var err error
-		if a.Pair, err = pki.NewCA(c.config.Service+"-ca", now, c.config.CALifetime); err != nil {
+		if a.Pair, err = pki.NewCA(chain.caName, now, c.config.CALifetime); err != nil {
 			return nil, err
 		}
-		klog.FromContext(ctx).Info("Make an authority", "secret", klog.KRef(c.config.Namespace, c.config.CASecret),
+		klog.FromContext(ctx).Info("Make an authority", "secret", klog.KRef(c.config.Namespace, chain.caSecret),
 			"because", reason.Error(), "until", a.Cert.NotAfter, "authority", a.Cert.Subject.CommonName)
 	}
-	if serving != nil {
-		if _, err := a.signed(serving.Cert, now); err != nil {
-			serving = nil
-		}
-	}
-	a.prune(serving, now)
+	a.prune(leaves, now)
 
 	data := map[string][]byte{corev1.TLSCertKey: a.CertPEM, corev1.TLSPrivateKeyKey: a.KeyPEM}
 	old, err := certutil.EncodeCertificates(a.old...)
@@ -270,7 +334,7 @@ func (c *Controller) keepAuthority(ctx context.Context, secret *corev1.Secret, s
 		return nil, err
 	}
 	data[oldKey] = old
-	return a, c.writeSecret(ctx, secret, c.config.CASecret, data)
+	return a, c.writeSecret(ctx, secret, chain.caSecret, data)
 }
 
 // publish puts the bundle into the APIService, and tells whether it was there already, which it is

@@ -13,7 +13,7 @@ var expiration = registered(metrics.NewGaugeVec(&metrics.GaugeOpts{
 	Namespace:      "ipam",
 	Subsystem:      "certificate",
 	Name:           "expiration_timestamp_seconds",
-	Help:           "When the serving certificate and its authority expire, in seconds since 1970, by which of them (serving, ca).",
+	Help:           "When certificates and their authorities expire, in seconds since 1970, by which of them (serving, ca, etcd, etcd-client, etcd-ca).",
 	StabilityLevel: metrics.ALPHA,
 }, []string{"certificate"}))
 

@@ -93,26 +93,46 @@ func TestRunLeavesNothing(t *testing.T) {
 // says what it has to be allowed to.
 func TestPrivileges(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newEtcdCluster(t)
 	c.aggregator.ClearActions()
 	stop := c.run(1)
-	// breakKey does not ask as the controller does.
-	breakKey := func() {
-		broken := c.state().caSecret.DeepCopy()
-		broken.Data["tls.key"] = nil
-		if err := c.kube.Tracker().Update(corev1.SchemeGroupVersion.WithResource("secrets"), broken, broken.Namespace); err != nil {
-			t.Fatal(err)
+	secrets := corev1.SchemeGroupVersion.WithResource("secrets")
+	all := append([]string{"ipam-apiserver-tls", "ipam-apiserver-ca"}, etcdSecrets...)
+	// keys fails unless all are there. Neither it nor breakKeys asks as the controller does.
+	keys := func() error {
+		for _, name := range all {
+			object, err := c.kube.Tracker().Get(secrets, c.config.Namespace, name)
+			if err != nil {
+				return err
+			}
+			if len(object.(*corev1.Secret).Data["tls.key"]) == 0 {
+				return fmt.Errorf("%s has no key", name)
+			}
+		}
+		return nil
+	}
+	breakKeys := func() {
+		for _, name := range all {
+			object, err := c.kube.Tracker().Get(secrets, c.config.Namespace, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			broken := object.(*corev1.Secret).DeepCopy()
+			broken.Data["tls.key"] = nil
+			if err := c.kube.Tracker().Update(secrets, broken, broken.Namespace); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	for _, change := range []func(){func() {}, breakKey} {
-		change()
-		c.eventually("an authority", func() error {
-			if s := c.state(); s.secret == nil || s.caSecret == nil || len(s.caSecret.Data["tls.key"]) == 0 || !bytes.Equal(s.service.Spec.CABundle, s.secret.Data["ca.crt"]) {
-				return errMissing
-			}
-			return nil
-		})
-	}
+	c.eventually("all certificates", keys)
+	breakKeys()
+	c.eventually("all keys again", keys)
+	c.eventually("an authority that is published", func() error {
+		if s := c.state(); !bytes.Equal(s.service.Spec.CABundle, s.secret.Data["ca.crt"]) {
+			return errMissing
+		}
+		return nil
+	})
 	stop()
 	got := map[string]bool{}
 	for _, action := range append(c.kube.Actions(), c.aggregator.Actions()...) {
@@ -133,13 +153,15 @@ func TestPrivileges(t *testing.T) {
 		}
 		got[fmt.Sprintf("%s %s %s/%s", action.GetVerb(), action.GetResource().Resource, action.GetNamespace(), name)] = true
 	}
-	want := []string{"create secrets ipam-system/"}
+	want := []string{"create secrets ipam-system/", "patch apiservices /" + APIService}
 	for _, verb := range []string{"get", "list", "watch"} {
-		want = append(want, verb+" secrets ipam-system/ipam-apiserver-tls", verb+" secrets ipam-system/ipam-apiserver-ca",
-			verb+" apiservices /"+APIService)
+		want = append(want, verb+" apiservices /"+APIService)
 	}
-	want = append(want, "update secrets ipam-system/ipam-apiserver-tls", "update secrets ipam-system/ipam-apiserver-ca",
-		"patch apiservices /"+APIService)
+	for _, name := range all {
+		for _, verb := range []string{"get", "list", "watch", "update"} {
+			want = append(want, verb+" secrets ipam-system/"+name)
+		}
+	}
 	if got, want := slices.Sorted(maps.Keys(got)), slices.Sorted(slices.Values(want)); !slices.Equal(got, want) {
 		t.Errorf("asked to\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/pki"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/component-base/metrics/testutil"
@@ -431,7 +430,7 @@ func TestTwoWriters(t *testing.T) {
 			var before state
 			controller.clock = askedClock{controller.clock, func() { tt.touch(c); before = c.state() }}
 			_, err := controller.sync(t.Context())
-			if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+			if err == nil || !isConflict(err) {
 				t.Errorf("got %v, want a conflict", err)
 			}
 			if got := differences(before, c.state()); got != "" {
@@ -487,6 +486,9 @@ func TestValidate(t *testing.T) {
 		{"no secret", func(c *Config) { c.Secret = "" }, "secret"},
 		{"bad secret", func(c *Config) { c.CASecret = "a_b" }, "CA secret"},
 		{"one secret", func(c *Config) { c.CASecret = c.Secret }, "cannot both be"},
+		{"etcd", func(c *Config) { c.EtcdService = "ipam-etcd" }, ""},
+		{"bad service of etcd", func(c *Config) { c.EtcdService = "a/b" }, "service of etcd"},
+		{"one secret with etcd", func(c *Config) { c.Secret, c.EtcdService = "e-tls", "e" }, "cannot both be"},
 		{"bad service", func(c *Config) { c.Service = "1a" }, "service"},
 		{"too short", func(c *Config) { c.Lifetime = 59 * time.Minute }, "1h0m0s at least"},
 		{"authority too short", func(c *Config) { c.CALifetime = 269 * day }, "three times"},
