@@ -6,6 +6,7 @@ package behaviour
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -144,4 +145,34 @@ func TestDeletionWhileAllocating(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.empty()
+}
+
+// TestDeletionOfCollection looks right after the deletion of all Prefixes: they are gone, unless that took
+// longer than the server waits.
+func TestDeletionOfCollection(t *testing.T) {
+	e := in(t)
+	inTime := 0
+	for range 3 {
+		e.root("root", "10.0.0.0/16")
+		for i := range 5 {
+			name := fmt.Sprintf("child-%d", i)
+			e.create(name, length(24), from("root"))
+			e.allocated(name)
+		}
+		start := time.Now()
+		if err := e.prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(start) < 2*time.Second {
+			inTime++
+			list, err := e.prefixes.List(t.Context(), metav1.ListOptions{})
+			if err != nil || len(list.Items) > 0 {
+				t.Errorf("%d are left: %v", len(list.Items), err)
+			}
+		}
+		e.empty()
+	}
+	if inTime == 0 {
+		t.Error("it has always been waited in vain")
+	}
 }
