@@ -15,6 +15,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/status"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/watchbuffer"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -74,6 +75,15 @@ func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter) (*Storage
 
 // REST serves the main resource.
 type REST struct{ *genericregistry.Store }
+
+// Watch implements rest.Watcher.
+func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
+	watcher, err := r.Store.Watch(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return watchbuffer.New(watcher, watchbuffer.Size), nil
+}
 
 // ShortNames implements rest.ShortNamesProvider.
 func (*REST) ShortNames() []string { return []string{"pfx"} }

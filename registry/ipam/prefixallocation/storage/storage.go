@@ -14,9 +14,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/status"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/watchbuffer"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -70,6 +73,15 @@ func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, familyOf 
 
 // REST serves the main resource.
 type REST struct{ *genericregistry.Store }
+
+// Watch implements rest.Watcher.
+func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
+	watcher, err := r.Store.Watch(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return watchbuffer.New(watcher, watchbuffer.Size), nil
+}
 
 // ShortNames implements rest.ShortNamesProvider.
 func (*REST) ShortNames() []string { return []string{"pfxa"} }
