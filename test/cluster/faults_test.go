@@ -202,8 +202,10 @@ func testKilledLeader(t *testing.T, i *installation) {
 	i.startManager()
 }
 
-// testKilledMember kills one member of etcd after the other, and each comes back.
-func testKilledMember(t *testing.T, i *installation) {
+// TestMembers has an etcd of as many members as the manifests say. It kills one after the other, and each
+// comes back.
+func TestMembers(t *testing.T) {
+	i := install(t, 3, 1, 1)
 	l := i.newLoad("team-etcd")
 	l.more(20)
 	for n := range i.etcd {

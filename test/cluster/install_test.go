@@ -88,8 +88,8 @@ type server struct {
 	port int
 }
 
-// install installs the product with so many API servers and controller managers.
-func install(t testing.TB, servers, managers int) *installation {
+// install installs the product with so many members of etcd, API servers and controller managers.
+func install(t testing.TB, members, servers, managers int) *installation {
 	t.Helper()
 	c := kube.Start(t)
 	i := &installation{Cluster: c, life: t, secrets: filepath.Join(c.Dir, "secrets"), service: newBalancer(t), client: versioned.NewForConfigOrDie(c.Admin)}
@@ -112,7 +112,7 @@ func install(t testing.TB, servers, managers int) *installation {
 			return err
 		})
 	}
-	i.startEtcd()
+	i.startEtcd(members)
 	for range servers {
 		i.startServer()
 	}
@@ -210,14 +210,14 @@ func (i *installation) start(name string, pod *corev1.PodSpec, program string, i
 }
 
 // startEtcd starts the members of etcd, and returns when they have found each other.
-func (i *installation) startEtcd() {
+func (i *installation) startEtcd(members int) {
 	i.Helper()
 	set, err := i.Client.AppsV1().StatefulSets(system).Get(i.Context(), "ipam-etcd", metav1.GetOptions{})
 	if err != nil {
 		i.Fatal(err)
 	}
 	var peers, metrics, all []string
-	for n := range int(*set.Spec.Replicas) {
+	for n := range members {
 		url := func(scheme string) string {
 			return fmt.Sprintf("%s://127.0.0.1:%d", scheme, process.ReservePort(i.life))
 		}

@@ -72,6 +72,8 @@ func run(ctx context.Context, options *Options) error {
 	restConfig.UserAgent = component + "/" + version.Get()
 	// The server limits the rate, by priority and fairness.
 	restConfig.QPS = -1
+	// The server is near, and its time is worth more than the bytes.
+	restConfig.DisableCompression = true
 
 	config := options.config()
 	if config.Client, err = versioned.NewForConfig(restConfig); err != nil {

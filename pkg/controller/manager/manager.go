@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
@@ -17,8 +19,10 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
 	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 )
 
@@ -139,10 +143,29 @@ func (c Config) Run(ctx context.Context) error {
 	for _, controller := range running {
 		group.Go(func() error { return controller.Run(ctx) })
 	}
-	informers.StartWithContext(ctx)
+	group.Go(func() error {
+		c.awaitAPI(ctx)
+		informers.StartWithContext(ctx)
+		return nil
+	})
 	err := group.Wait()
 	informers.Shutdown()
 	return err
+}
+
+// awaitAPI waits until the API is served, which it is not yet where its certificate is made here.
+// Informers would ask again after longer and longer times.
+func (c Config) awaitAPI(ctx context.Context) {
+	logger, waits := klog.FromContext(ctx), false
+	// It ends with the context only.
+	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(context.Context) (bool, error) {
+		_, err := c.Client.Discovery().ServerResourcesForGroupVersion(v1alpha1.GroupVersion.String())
+		if err != nil && !waits {
+			waits = true
+			logger.Info("Wait until the API is served", "groupVersion", v1alpha1.GroupVersion, "err", err)
+		}
+		return err == nil, nil
+	})
 }
 
 // noEvents is for where there is no API for events.

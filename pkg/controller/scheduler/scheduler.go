@@ -188,7 +188,10 @@ func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocat
 	}, metav1.CreateOptions{})
 	switch {
 	case err == nil:
-		s.recorder.Eventf(allocation, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Bind", "Allocated %s from %s", place.prefix, place.parent)
+		// Of a child there is an event of the Prefix, and one is enough.
+		if metav1.GetControllerOf(allocation) == nil {
+			s.recorder.Eventf(allocation, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Bind", "Allocated %s from %s", place.prefix, place.parent)
+		}
 		return nil
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err):
 		// The server refused, so the place is free again. If somebody holds it whom the informer has
