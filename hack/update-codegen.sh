@@ -18,15 +18,33 @@ mkdir -p "${tools}"
 (cd hack/tools && GOBIN="${tools}" go install \
     k8s.io/code-generator/cmd/{conversion-gen,deepcopy-gen,defaulter-gen,register-gen} \
     k8s.io/code-generator/cmd/{applyconfiguration-gen,client-gen,lister-gen,informer-gen} \
-    k8s.io/kube-openapi/cmd/openapi-gen)
+    k8s.io/code-generator/cmd/go-to-protobuf k8s.io/code-generator/cmd/go-to-protobuf/protoc-gen-gogo \
+    golang.org/x/tools/cmd/goimports k8s.io/kube-openapi/cmd/openapi-gen)
 
 api=${module}/apis/ipam/v1alpha1
 hub=${module}/apis/ipam
 common=(--go-header-file "${boilerplate}")
 
-find apis -name 'zz_generated.*' -delete
+find apis \( -name 'zz_generated.*' -o -name 'generated.p*' \) -delete
 rm -rf generated
 mkdir -p generated
+
+echo "Generating protobuf"
+hack/protoc.sh
+# The generator wants to find every package, ours and imported ones, under its import path in one tree.
+tree=$(mktemp -d)
+trap 'rm -rf "${tree}"' EXIT
+place() { # import path, directory
+    mkdir -p "$(dirname "${tree}/$1")"
+    ln -s "$2" "${tree}/$1"
+}
+place "${module}" "${root}"
+place k8s.io/apimachinery "$(go list -m -f '{{.Dir}}' k8s.io/apimachinery)"
+place github.com/gogo/protobuf "$(cd hack/tools && go list -m -f '{{.Dir}}' github.com/gogo/protobuf)"
+imported=$(printf -- '-k8s.io/apimachinery/pkg/%s,' util/intstr api/resource runtime/schema runtime apis/meta/v1)
+(cd "${root}" && PATH="${tools}:${PATH}" "${tools}/go-to-protobuf" "${common[@]}" --output-dir "${tree}" \
+    --proto-import "${tree}/github.com/gogo/protobuf/protobuf" \
+    --apimachinery-packages "${imported%,}" --packages "${api}")
 
 echo "Generating deepcopy, register, defaults, conversion"
 "${tools}/deepcopy-gen" "${common[@]}" --output-file zz_generated.deepcopy.go "${hub}" "${api}"

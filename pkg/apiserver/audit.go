@@ -73,6 +73,9 @@ type Store struct {
 // OpenStore returns access to the store that the options tell.
 func OpenStore(etcd *genericoptions.EtcdOptions) (*Store, error) {
 	config := genericapiserver.NewRecommendedConfig(Codecs)
+	if err := setCodec(etcd); err != nil {
+		return nil, err
+	}
 	etcd.EnableWatchCache = false
 	etcd.SkipHealthEndpoints = true
 	// To compact is up to a server.

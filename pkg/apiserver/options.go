@@ -25,6 +25,7 @@ import (
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
+	serverstorage "k8s.io/apiserver/pkg/server/storage"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	basecompatibility "k8s.io/component-base/compatibility"
@@ -60,15 +61,27 @@ type Options struct {
 // NewOptions returns the defaults.
 func NewOptions() *Options {
 	o := &Options{
-		Recommended:   genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, Codecs.LegacyCodec(schema.GroupVersion(v1alpha1.GroupVersion))),
+		Recommended:   genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, nil),
 		AuditInterval: 10 * time.Minute,
 		reader:        &initializer.Deferred{},
 	}
 	admission.Install(o.Recommended.Admission)
 	o.Recommended.ExtraAdmissionInitializers = o.admissionInitializers
-	o.Recommended.Etcd.StorageConfig.EncodeVersioner = runtime.NewMultiGroupVersioner(
-		schema.GroupVersion(v1alpha1.GroupVersion), schema.GroupKind{Group: ipam.GroupName})
+	o.Recommended.Etcd.DefaultStorageMediaType = runtime.ContentTypeProtobuf
 	return o
+}
+
+// setCodec has objects written to etcd in the media type that is set. They are read in any.
+func setCodec(etcd *genericoptions.EtcdOptions) error {
+	config := serverstorage.StorageCodecConfig{
+		StorageMediaType:  etcd.DefaultStorageMediaType,
+		StorageSerializer: Codecs,
+		StorageVersion:    schema.GroupVersion(v1alpha1.GroupVersion),
+		MemoryVersion:     schema.GroupVersion{Group: ipam.GroupName, Version: runtime.APIVersionInternal},
+	}
+	var err error
+	etcd.StorageConfig.Codec, etcd.StorageConfig.EncodeVersioner, err = serverstorage.NewStorageCodec(config)
+	return err
 }
 
 // AddFlags adds the flags of the options.
@@ -97,6 +110,9 @@ func (o *Options) Complete() error {
 		r.Features.EnablePriorityAndFairness = false
 		// There is no garbage collector to take its finalizers off again.
 		r.Etcd.EnableGarbageCollection = false
+	}
+	if err := setCodec(o.Recommended.Etcd); err != nil {
+		return fmt.Errorf("--storage-media-type: %w", err)
 	}
 	if err := o.Recommended.SecureServing.MaybeDefaultWithSelfSignedCerts("localhost", nil, []net.IP{net.IPv4(127, 0, 0, 1)}); err != nil {
 		return fmt.Errorf("self-signed serving certificate: %w", err)

@@ -72,7 +72,7 @@ func expectClaims(t testing.TB, w world) {
 func (w world) foreign() world {
 	rest := w.withoutClaims()
 	for key, value := range rest {
-		object := *decoded[map[string]any](value)
+		object := *decoded[map[string]any](asJSON(value))
 		metadata := object["metadata"].(map[string]any)
 		delete(metadata, "generation")
 		delete(metadata, "managedFields")

@@ -510,7 +510,7 @@ func TestRepairMakesTheSameClaims(t *testing.T) {
 	}
 	after := s.world(t)
 	for key, value := range whole {
-		if !sameJSON(value, after[key]) {
+		if !same(value, after[key]) {
 			t.Errorf("%s: was %s, is %s", key, value, after[key])
 		}
 	}
@@ -519,7 +519,8 @@ func TestRepairMakesTheSameClaims(t *testing.T) {
 	}
 }
 
-func sameJSON(a, b string) bool {
+// same compares two values as they are, or as JSON.
+func same(a, b string) bool {
 	var x, y any
-	return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && fmt.Sprint(x) == fmt.Sprint(y)
+	return a == b || json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && fmt.Sprint(x) == fmt.Sprint(y)
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
@@ -32,6 +33,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -251,12 +253,30 @@ func must[T any](value T, err error) T {
 	return value
 }
 
+// decoded decodes an object or a claim. Objects are stored as protobuf, or as JSON by other servers and
+// these tests.
 func decoded[T any](value string) *T {
 	into := new(T)
-	if err := json.Unmarshal([]byte(value), into); err != nil {
+	var err error
+	if object, ok := any(into).(runtime.Object); ok {
+		_, _, err = scheme.Codecs.UniversalDeserializer().Decode([]byte(value), nil, object)
+	} else {
+		err = json.Unmarshal([]byte(value), into)
+	}
+	if err != nil {
 		panic(fmt.Sprintf("%v in %.300s", err, value))
 	}
 	return into
+}
+
+// asJSON returns an object as other servers store it.
+func asJSON(value string) string {
+	object, kind, err := scheme.Codecs.UniversalDeserializer().Decode([]byte(value), nil, nil)
+	if err != nil {
+		panic(err)
+	}
+	object.GetObjectKind().SetGroupVersionKind(*kind)
+	return string(must(json.Marshal(object)))
 }
 
 func (w world) setPrefix(p *v1alpha1.Prefix) {

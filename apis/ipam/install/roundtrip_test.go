@@ -32,10 +32,10 @@ func TestRoundTrip(t *testing.T) {
 	roundtrip.RoundTripTestForAPIGroup(t, Install, fuzzer.Funcs)
 }
 
-// TestRoundTripExternal takes wire objects to JSON and back.
+// TestRoundTripExternal takes wire objects to JSON and protobuf and back.
 func TestRoundTripExternal(t *testing.T) {
 	scheme, codecs, filler := newFiller(t)
-	roundtrip.RoundTripExternalTypesWithoutProtobuf(t, scheme, codecs, filler, nil)
+	roundtrip.RoundTripExternalTypes(t, scheme, codecs, filler, nil)
 }
 
 // TestRoundTripTemplate is for the type that no kind of this group contains.

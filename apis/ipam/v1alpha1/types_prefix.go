@@ -30,7 +30,7 @@ const (
 // +structType=atomic
 type LocalObjectReference struct {
 	// name is the name of the object.
-	Name string `json:"name"`
+	Name string `json:"name" protobuf:"bytes,1,opt,name=name"`
 }
 
 // +genclient
@@ -43,14 +43,14 @@ type Prefix struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the standard object metadata.
 	// +optional
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
 
 	// spec is the range that is wanted, and where from.
 	// +optional
-	Spec PrefixSpec `json:"spec,omitempty"`
+	Spec PrefixSpec `json:"spec,omitempty" protobuf:"bytes,2,opt,name=spec"`
 	// status is what has been allocated, to this Prefix and out of it.
 	// +optional
-	Status PrefixStatus `json:"status,omitempty"`
+	Status PrefixStatus `json:"status,omitempty" protobuf:"bytes,3,opt,name=status"`
 }
 
 // PrefixSpec is the range that is wanted, and where from. Without parentRef and parentSelector the
@@ -60,23 +60,23 @@ type PrefixSpec struct {
 	// ipFamily is the family of the prefix, IPv4 or IPv6. If unset, it is taken from prefix, or
 	// else from the parent that parentRef names.
 	// +optional
-	IPFamily IPFamily `json:"ipFamily,omitempty"`
+	IPFamily IPFamily `json:"ipFamily,omitempty" protobuf:"bytes,1,opt,name=ipFamily,casttype=IPFamily"`
 	// prefix is the range in canonical CIDR notation, such as 10.0.0.0/8 or 2001:db8::/32. A root
 	// requires it; on a child it asks for exactly this range. It is filled in when a child is
 	// allocated.
 	// +optional
-	Prefix string `json:"prefix,omitempty"`
+	Prefix string `json:"prefix,omitempty" protobuf:"bytes,2,opt,name=prefix"`
 	// prefixLength is the length of the prefix to allocate, in bits: 1 to 32 for IPv4, 1 to 128 for
 	// IPv6. It is for a child only, and has to agree with prefix if both are set.
 	// +optional
-	PrefixLength int32 `json:"prefixLength,omitempty"`
+	PrefixLength int32 `json:"prefixLength,omitempty" protobuf:"varint,3,opt,name=prefixLength"`
 	// parentRef names the parent to allocate from. It is filled in when a child is allocated by
 	// parentSelector; if both are set, parentRef wins.
 	// +optional
-	ParentRef *LocalObjectReference `json:"parentRef,omitempty"`
+	ParentRef *LocalObjectReference `json:"parentRef,omitempty" protobuf:"bytes,4,opt,name=parentRef"`
 	// parentSelector selects, by label, the parents to allocate from.
 	// +optional
-	ParentSelector *metav1.LabelSelector `json:"parentSelector,omitempty"`
+	ParentSelector *metav1.LabelSelector `json:"parentSelector,omitempty" protobuf:"bytes,5,opt,name=parentSelector"`
 }
 
 // IsRoot reports whether the Prefix is a root: one that is not allocated from a parent.
@@ -99,18 +99,18 @@ const (
 type PrefixStatus struct {
 	// phase is Pending or Allocated. Allocated is final.
 	// +optional
-	Phase PrefixPhase `json:"phase,omitempty"`
+	Phase PrefixPhase `json:"phase,omitempty" protobuf:"bytes,1,opt,name=phase,casttype=PrefixPhase"`
 	// lastPhaseTransitionTime is when phase last changed.
 	// +optional
-	LastPhaseTransitionTime *metav1.Time `json:"lastPhaseTransitionTime,omitempty"`
+	LastPhaseTransitionTime *metav1.Time `json:"lastPhaseTransitionTime,omitempty" protobuf:"bytes,2,opt,name=lastPhaseTransitionTime"`
 	// used lists the prefixes that have been handed out of this one, by address. Above 1000 it is
 	// the same set of addresses as the fewest CIDRs, and of those the first 1000.
 	// +optional
 	// +listType=atomic
-	Used []string `json:"used,omitempty"`
+	Used []string `json:"used,omitempty" protobuf:"bytes,3,rep,name=used"`
 	// observedGeneration is the generation of the spec that the conditions were derived from.
 	// +optional
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	ObservedGeneration int64 `json:"observedGeneration,omitempty" protobuf:"varint,4,opt,name=observedGeneration"`
 	// conditions say where the Prefix stands and why: Allocated, and Deletable while it is being
 	// deleted.
 	// +optional
@@ -118,32 +118,32 @@ type PrefixStatus struct {
 	// +listMapKey=type
 	// +patchStrategy=merge
 	// +patchMergeKey=type
-	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type"`
+	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type" protobuf:"bytes,5,rep,name=conditions"`
 	// usage is how much of this Prefix has been handed out.
 	// +optional
-	Usage *PrefixUsage `json:"usage,omitempty"`
+	Usage *PrefixUsage `json:"usage,omitempty" protobuf:"bytes,6,opt,name=usage"`
 }
 
 // PrefixUsage is how much of a Prefix has been handed out. Addresses are counted in decimal
 // strings, since IPv6 has more of them than fit into an integer.
 type PrefixUsage struct {
 	// total is the number of addresses of the Prefix.
-	Total string `json:"total"`
+	Total string `json:"total" protobuf:"bytes,1,opt,name=total"`
 	// used is the number of addresses that have been handed out.
-	Used string `json:"used"`
+	Used string `json:"used" protobuf:"bytes,2,opt,name=used"`
 	// free is the number of addresses that have not been handed out.
-	Free string `json:"free"`
+	Free string `json:"free" protobuf:"bytes,3,opt,name=free"`
 	// percent is the used part of the total, 0 to 100, rounded down.
-	Percent int32 `json:"percent"`
+	Percent int32 `json:"percent" protobuf:"varint,4,opt,name=percent"`
 	// allocations is the number of prefixes that have been handed out.
-	Allocations int64 `json:"allocations"`
+	Allocations int64 `json:"allocations" protobuf:"varint,5,opt,name=allocations"`
 	// largestFree is the largest prefix that can still be handed out, as a length such as /26.
 	// It is unset when there is none.
 	// +optional
-	LargestFree string `json:"largestFree,omitempty"`
+	LargestFree string `json:"largestFree,omitempty" protobuf:"bytes,6,opt,name=largestFree"`
 	// truncated is set when status.used does not list everything.
 	// +optional
-	Truncated bool `json:"truncated,omitempty"`
+	Truncated bool `json:"truncated,omitempty" protobuf:"varint,7,opt,name=truncated"`
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
@@ -153,19 +153,19 @@ type PrefixList struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the standard list metadata.
 	// +optional
-	metav1.ListMeta `json:"metadata,omitempty"`
+	metav1.ListMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
 	// items are the Prefixes.
-	Items []Prefix `json:"items"`
+	Items []Prefix `json:"items" protobuf:"bytes,2,rep,name=items"`
 }
 
 // PrefixTemplateSpec is for types of other API groups that embed the request for a Prefix.
 type PrefixTemplateSpec struct {
 	// metadata is put on the Prefix.
 	// +optional
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
 	// spec is the spec of the Prefix.
 	// +optional
-	Spec PrefixSpec `json:"spec,omitempty"`
+	Spec PrefixSpec `json:"spec,omitempty" protobuf:"bytes,2,opt,name=spec"`
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
@@ -176,21 +176,21 @@ type PrefixBinding struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata names the Prefix. A uid here has to be the one of the Prefix.
 	// +optional
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
 
 	// prefix is the range that was allocated, in canonical CIDR notation.
-	Prefix string `json:"prefix"`
+	Prefix string `json:"prefix" protobuf:"bytes,2,opt,name=prefix"`
 	// parentRef is the parent that it was allocated from.
-	ParentRef BindingReference `json:"parentRef"`
+	ParentRef BindingReference `json:"parentRef" protobuf:"bytes,3,opt,name=parentRef"`
 }
 
 // BindingReference names the parent in a binding.
 // +structType=atomic
 type BindingReference struct {
 	// name is the name of the parent Prefix, in the same namespace.
-	Name string `json:"name"`
+	Name string `json:"name" protobuf:"bytes,1,opt,name=name"`
 	// uid, if set, has to be the uid of the parent: a parent that was created anew under the same
 	// name is another one.
 	// +optional
-	UID types.UID `json:"uid,omitempty"`
+	UID types.UID `json:"uid,omitempty" protobuf:"bytes,2,opt,name=uid,casttype=k8s.io/apimachinery/pkg/types.UID"`
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -70,10 +71,7 @@ func run(ctx context.Context, options *Options) error {
 		return err
 	}
 	restConfig.UserAgent = component + "/" + version.Get()
-	// The server limits the rate, by priority and fairness.
-	restConfig.QPS = -1
-	// The server is near, and its time is worth more than the bytes.
-	restConfig.DisableCompression = true
+	restConfig = manager.ClientConfig(restConfig)
 
 	config := options.config()
 	if config.Client, err = versioned.NewForConfig(restConfig); err != nil {

@@ -130,7 +130,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 		return nil, err
 	}
 
-	controllers.Client, err = versioned.NewForConfig(i.Config)
+	controllers.Client, err = versioned.NewForConfig(manager.ClientConfig(i.Config))
 	if err != nil {
 		i.cancel()
 		return nil, err

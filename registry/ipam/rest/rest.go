@@ -5,8 +5,6 @@
 package rest
 
 import (
-	"slices"
-
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	prefixstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix/storage"
@@ -23,7 +21,6 @@ import (
 // version with its storage.
 func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, optsGetter generic.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error) {
 	info := genericapiserver.NewDefaultAPIGroupInfo(ipam.GroupName, scheme, metav1.ParameterCodec, codecs)
-	info.NegotiatedSerializer = withoutProtobuf{info.NegotiatedSerializer}
 
 	prefixes, err := prefixstorage.New(scheme, optsGetter)
 	if err != nil {
@@ -43,15 +40,4 @@ func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, opt
 		"prefixallocations/binding": allocations.Binding,
 	}
 	return info, nil
-}
-
-// withoutProtobuf does not offer what the types of the group cannot be encoded in: who would like
-// protobuf, but takes JSON too, then gets JSON.
-type withoutProtobuf struct{ runtime.NegotiatedSerializer }
-
-// SupportedMediaTypes implements runtime.NegotiatedSerializer.
-func (s withoutProtobuf) SupportedMediaTypes() []runtime.SerializerInfo {
-	return slices.DeleteFunc(slices.Clone(s.NegotiatedSerializer.SupportedMediaTypes()), func(info runtime.SerializerInfo) bool {
-		return info.MediaType == runtime.ContentTypeProtobuf
-	})
 }
