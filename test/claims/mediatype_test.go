@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TestStorageMediaType has one server after the other on the same store, which write in different media
+// types, and read what the others have written.
+func TestStorageMediaType(t *testing.T) {
+	dir := t.TempDir()
+	for n, tt := range []struct{ mediaType, begins string }{
+		{"", "k8s\x00"},
+		{"application/json", "{"},
+		{"application/vnd.kubernetes.protobuf", "k8s\x00"},
+	} {
+		instance := start(t, dir, func(o *apiserver.Options) {
+			if tt.mediaType != "" {
+				o.Recommended.Etcd.DefaultStorageMediaType = tt.mediaType
+			}
+		}, "*")
+		prefixes := clientOf(t, instance).Prefixes(here)
+		if n == 0 {
+			create(t, prefixes, request("root", "10.0.0.0/8", 0, ""))
+		}
+		name := fmt.Sprintf("child-%d", n)
+		create(t, prefixes, request(name, "", 24, "root"))
+		waitAllocated(t, prefixes)
+
+		if value := connect(t, instance.EtcdEndpoints).world(t)[prefixKey(here, name)]; !strings.HasPrefix(value, tt.begins) {
+			t.Errorf("as %q: %.300q", tt.mediaType, value)
+		}
+		// What another one wrote is written anew when it changes.
+		p, err := prefixes.Get(t.Context(), "child-0", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Labels = map[string]string{"writer": name}
+		if _, err := prefixes.Update(t.Context(), p, metav1.UpdateOptions{}); err != nil {
+			t.Error(err)
+		}
+		instance.Close()
+	}
+}
