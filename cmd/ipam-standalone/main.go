@@ -9,11 +9,13 @@ import (
 	"os"
 
 	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/heap"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 )
 
 func main() {
+	heap.Reserve(heap.Room)
 	if err := cli.RunNoErrOutput(app.NewCommand(genericapiserver.SetupSignalContext())); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
