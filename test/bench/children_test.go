@@ -20,6 +20,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -187,7 +188,7 @@ func (s *standalone) plain(round, count int) float64 {
 		a, err := s.controller.PrefixAllocations(namespace).Create(ctx, &v1alpha1.PrefixAllocation{
 			ObjectMeta: metav1.ObjectMeta{
 				Name: p.Name, Labels: map[string]string{v1alpha1.RequesterUIDLabel: string(p.UID)},
-				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(p, v1alpha1.SchemeGroupVersion.WithKind(v1alpha1.PrefixKind))},
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(p, schema.GroupVersion(v1alpha1.GroupVersion).WithKind(v1alpha1.PrefixKind))},
 			},
 			Spec: v1alpha1.PrefixAllocationSpec{PrefixLength: 28, PrefixRef: &v1alpha1.LocalObjectReference{Name: "root"}, IPFamily: v1alpha1.IPv4},
 		}, metav1.CreateOptions{})
