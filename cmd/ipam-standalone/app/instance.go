@@ -130,7 +130,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 		return nil, err
 	}
 
-	controllers.Client, err = versioned.NewForConfig(manager.ClientConfig(i.Config))
+	controllers.Client, err = versioned.NewForConfig(inProcess(manager.ClientConfig(i.Config), server.GenericAPIServer.Handler))
 	if err != nil {
 		i.cancel()
 		return nil, err
@@ -156,6 +156,12 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 		i.clean()
 	}()
 	return i, nil
+}
+
+// inProcess has a client reach a handler of this process without a connection.
+func inProcess(config *rest.Config, handler http.Handler) *rest.Config {
+	config.Transport, config.TLSClientConfig = standalone.Transport{Handler: handler}, rest.TLSClientConfig{}
+	return config
 }
 
 func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etcdEndpoints []string) (*apiserver.Server, error) {

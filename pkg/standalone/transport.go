@@ -1,0 +1,128 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+
+	"k8s.io/apiserver/pkg/endpoints/responsewriter"
+)
+
+// Transport carries requests to a handler in the same process, without a connection in between. The
+// handler sees them as requests of HTTP/2, and does with them all that it does with others.
+type Transport struct{ Handler http.Handler }
+
+// RoundTrip implements http.RoundTripper. It returns when the handler has begun to answer, or has ended.
+func (t Transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(request.Context())
+	received := request.Clone(ctx)
+	received.Proto, received.ProtoMajor, received.ProtoMinor = "HTTP/2.0", 2, 0
+	received.RequestURI, received.RemoteAddr = request.URL.RequestURI(), "127.0.0.1:0"
+	if received.Host == "" {
+		received.Host = request.URL.Host
+	}
+	if received.Body == nil {
+		received.Body = http.NoBody
+	}
+
+	body, pipe := io.Pipe()
+	context.AfterFunc(ctx, func() { _ = pipe.CloseWithError(context.Cause(ctx)) })
+	w := &response{header: http.Header{}, body: pipe, began: make(chan struct{})}
+	go func() {
+		defer func() {
+			err := io.EOF
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			if reason := recover(); reason != nil {
+				// A handler that is ended that way wants its client to see that it was cut off.
+				err = io.ErrUnexpectedEOF
+			}
+			_ = received.Body.Close()
+			w.end(err)
+		}()
+		t.Handler.ServeHTTP(w, received)
+	}()
+	select {
+	case <-w.began:
+	case <-ctx.Done():
+		w.end(context.Cause(ctx))
+	}
+	if w.err != nil {
+		cancel()
+		return nil, w.err
+	}
+	return &http.Response{
+		Status: fmt.Sprintf("%d %s", w.code, http.StatusText(w.code)), StatusCode: w.code,
+		Proto: "HTTP/2.0", ProtoMajor: 2, Header: w.sent, ContentLength: -1,
+		Body: &responseBody{body, cancel}, Request: request,
+	}, nil
+}
+
+// responseBody ends the request when it is closed.
+type responseBody struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+}
+
+func (b *responseBody) Close() error {
+	b.cancel()
+	return b.PipeReader.Close()
+}
+
+// response is what a handler writes to. Only what it has sent belongs to the client.
+type response struct {
+	header http.Header
+	body   *io.PipeWriter
+
+	once  sync.Once
+	began chan struct{}
+	code  int
+	sent  http.Header
+	// err is set if the handler was cut off before it had sent anything.
+	err error
+}
+
+// A writer of HTTP/2 is told by this.
+var _ responsewriter.CloseNotifierFlusher = &response{}
+
+// Header implements http.ResponseWriter.
+func (r *response) Header() http.Header { return r.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *response) WriteHeader(code int) {
+	r.once.Do(func() {
+		r.code, r.sent = code, r.header.Clone()
+		close(r.began)
+	})
+}
+
+// Write implements http.ResponseWriter.
+func (r *response) Write(data []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	return r.body.Write(data)
+}
+
+// Flush implements http.Flusher.
+func (r *response) Flush() { r.WriteHeader(http.StatusOK) }
+
+// CloseNotify is there for handlers that look whether it is; the end of the request is in its context.
+func (r *response) CloseNotify() <-chan bool { return make(chan bool) }
+
+// end ends the response.
+func (r *response) end(err error) {
+	r.once.Do(func() {
+		r.code, r.sent = http.StatusOK, r.header.Clone()
+		if !errors.Is(err, io.EOF) {
+			r.err = err
+		}
+		close(r.began)
+	})
+	_ = r.body.CloseWithError(err)
+}
