@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	ipamscheme "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -245,7 +246,7 @@ func (f *front) serveBind(w http.ResponseWriter, r *http.Request, allocation str
 		return
 	}
 	binding := &v1alpha1.PrefixAllocationBinding{}
-	if err := json.Unmarshal(body, binding); err != nil {
+	if _, _, err := ipamscheme.Codecs.UniversalDeserializer().Decode(body, nil, binding); err != nil {
 		f.server.cluster.Error(err)
 	}
 	f.mu.Lock()
