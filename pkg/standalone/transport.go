@@ -103,10 +103,14 @@ func (r *response) WriteHeader(code int) {
 	})
 }
 
-// Write implements http.ResponseWriter.
+// Write implements http.ResponseWriter. What nobody reads any more is dropped: that the client has gone is
+// told by the context.
 func (r *response) Write(data []byte) (int, error) {
 	r.WriteHeader(http.StatusOK)
-	return r.body.Write(data)
+	if n, err := r.body.Write(data); !errors.Is(err, io.ErrClosedPipe) {
+		return n, err
+	}
+	return len(data), nil
 }
 
 // Flush implements http.Flusher.

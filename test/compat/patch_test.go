@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -156,6 +157,10 @@ func owns(t testing.TB, obj *unstructured.Unstructured, manager, subresource str
 	}
 }
 
+// awaitSecond returns at the beginning of a second. Field owners are sorted by the second of their last
+// apply, and an apply that changes their order is written even if it changes nothing else.
+func awaitSecond() { time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) }
+
 // TestApplyOfSpecAndOfStatusDoNotFight has one manager of the spec and one of the status, each of whom
 // applies again and again.
 func TestApplyOfSpecAndOfStatusDoNotFight(t *testing.T) {
@@ -172,6 +177,7 @@ func TestApplyOfSpecAndOfStatusDoNotFight(t *testing.T) {
 			applyStatus := func() *unstructured.Unstructured {
 				return shared.apply(t, namespace, subject.kind, "status-manager", status, "new", "status").must(t)
 			}
+			awaitSecond()
 			first := applySpec()
 			unwritten(t, first, applySpec())
 			second := applyStatus()
