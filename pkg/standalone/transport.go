@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"sync"
 
 	"k8s.io/apiserver/pkg/endpoints/responsewriter"
+	"k8s.io/klog/v2"
 )
 
 // Transport carries requests to a handler in the same process, without a connection in between. The
@@ -41,6 +43,9 @@ func (t Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 				err = context.Cause(ctx)
 			}
 			if reason := recover(); reason != nil {
+				if reason != http.ErrAbortHandler {
+					klog.FromContext(ctx).Error(nil, "A handler panicked", "panic", reason, "uri", received.RequestURI, "stack", string(debug.Stack()))
+				}
 				// A handler that is ended that way wants its client to see that it was cut off.
 				err = io.ErrUnexpectedEOF
 			}
