@@ -6,6 +6,7 @@ package admission
 
 import (
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
@@ -60,11 +61,22 @@ func check[P any](construct func(*configuration.Document) (P, error)) func(*conf
 // Install makes our list the one of the options, which have the generic plugins registered already,
 // but for the quota.
 func Install(options *genericoptions.AdmissionOptions) {
-	prefixparent.Register(options.Plugins)
-	prefixoverlap.Register(options.Plugins)
-	prefixinuse.Register(options.Plugins)
+	register(options.Plugins, prefixparent.PluginName, prefixparent.New)
+	register(options.Plugins, prefixoverlap.PluginName, prefixoverlap.New)
+	register(options.Plugins, prefixinuse.PluginName, prefixinuse.New)
 	resourcequota.Register(options.Plugins)
 	options.RecommendedPluginOrder = slices.Clone(order)
+}
+
+// register registers a plugin of ours, which is made of its configuration.
+func register[P admission.Interface](plugins *admission.Plugins, name string, construct func(*configuration.Document) (P, error)) {
+	plugins.Register(name, func(r io.Reader) (admission.Interface, error) {
+		document, err := configuration.Read(r)
+		if err != nil {
+			return nil, err
+		}
+		return construct(document)
+	})
 }
 
 // CheckConfiguration returns what is wrong in the configuration file of the options.

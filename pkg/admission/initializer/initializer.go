@@ -31,6 +31,25 @@ type WantsReader interface {
 	SetReader(Reader)
 }
 
+// WithReader is what a plugin embeds that reads Prefixes, and does not work without.
+type WithReader struct{ Reader Reader }
+
+var (
+	_ WantsReader                       = &WithReader{}
+	_ admission.InitializationValidator = &WithReader{}
+)
+
+// SetReader implements WantsReader.
+func (w *WithReader) SetReader(reader Reader) { w.Reader = reader }
+
+// ValidateInitialization implements admission.InitializationValidator.
+func (w *WithReader) ValidateInitialization() error {
+	if w.Reader == nil {
+		return errors.New("missing reader")
+	}
+	return nil
+}
+
 // New returns what hands the reader to the plugins that want one, and to the quota what it counts.
 func New(reader Reader) admission.PluginInitializer { return pluginInitializer{reader} }
 

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
@@ -28,43 +27,17 @@ const (
 	Kind = "PrefixInUseConfiguration"
 )
 
-// Register registers the plugin.
-func Register(plugins *admission.Plugins) {
-	plugins.Register(PluginName, func(r io.Reader) (admission.Interface, error) {
-		document, err := configuration.Read(r)
-		if err != nil {
-			return nil, err
-		}
-		return New(document)
-	})
-}
-
 // Plugin looks at the deletion of PrefixAllocations.
 type Plugin struct {
 	*admission.Handler
-	reader initializer.Reader
+	initializer.WithReader
 }
 
-var (
-	_ admission.ValidationInterface     = &Plugin{}
-	_ admission.InitializationValidator = &Plugin{}
-	_ initializer.WantsReader           = &Plugin{}
-)
+var _ admission.ValidationInterface = &Plugin{}
 
 // New returns the plugin with a configuration.
 func New(document *configuration.Document) (*Plugin, error) {
 	return &Plugin{Handler: admission.NewHandler(admission.Delete)}, document.Decode(Kind)
-}
-
-// SetReader implements initializer.WantsReader.
-func (p *Plugin) SetReader(reader initializer.Reader) { p.reader = reader }
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.reader == nil {
-		return errors.New("missing reader")
-	}
-	return nil
 }
 
 // Validate implements admission.ValidationInterface.
@@ -77,7 +50,7 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 	if owner == nil || owner.Kind != ipam.PrefixKind {
 		return nil
 	}
-	errs := initializer.Objections(ctx, p.reader, allocation.Namespace, owner.Name, func(child *ipam.Prefix) field.ErrorList {
+	errs := initializer.Objections(ctx, p.Reader, allocation.Namespace, owner.Name, func(child *ipam.Prefix) field.ErrorList {
 		held := request.PrefixOf(child)
 		if child.UID != owner.UID || child.Status.Phase != ipam.PrefixPhaseAllocated || !held.IsValid() || held != request.Parse(allocation.Status.Prefix) {
 			return nil
@@ -96,6 +69,6 @@ func (p *Plugin) orphaned(ctx context.Context, allocation *ipam.PrefixAllocation
 	if ref == nil {
 		return true
 	}
-	parent, err := p.reader.Prefix(ctx, allocation.Namespace, ref.Name, true)
+	parent, err := p.Reader.Prefix(ctx, allocation.Namespace, ref.Name, true)
 	return err != nil || parent == nil
 }

@@ -6,9 +6,7 @@ package prefixoverlap
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
@@ -26,30 +24,15 @@ const (
 	Kind = "PrefixOverlapConfiguration"
 )
 
-// Register registers the plugin.
-func Register(plugins *admission.Plugins) {
-	plugins.Register(PluginName, func(r io.Reader) (admission.Interface, error) {
-		document, err := configuration.Read(r)
-		if err != nil {
-			return nil, err
-		}
-		return New(document)
-	})
-}
-
 // Plugin looks at new roots that overlap another root of the namespace, and at new Prefixes and
 // PrefixAllocations that ask a parent by name for exactly a prefix which overlaps what is in use.
 type Plugin struct {
 	*admission.Handler
+	initializer.WithReader
 	roots, children configuration.Action
-	reader          initializer.Reader
 }
 
-var (
-	_ admission.ValidationInterface     = &Plugin{}
-	_ admission.InitializationValidator = &Plugin{}
-	_ initializer.WantsReader           = &Plugin{}
-)
+var _ admission.ValidationInterface = &Plugin{}
 
 // New returns the plugin with a configuration.
 func New(document *configuration.Document) (*Plugin, error) {
@@ -60,17 +43,6 @@ func New(document *configuration.Document) (*Plugin, error) {
 		configuration.Field{Name: "children", Action: &p.children, OneOf: all},
 	)
 	return p, err
-}
-
-// SetReader implements initializer.WantsReader.
-func (p *Plugin) SetReader(reader initializer.Reader) { p.reader = reader }
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.reader == nil {
-		return errors.New("missing reader")
-	}
-	return nil
 }
 
 // Validate implements admission.ValidationInterface.
@@ -89,7 +61,7 @@ func (p *Plugin) validateChild(ctx context.Context, r request.Request) error {
 	if p.children == configuration.Allow || !r.Prefix.IsValid() {
 		return nil
 	}
-	errs := initializer.Objections(ctx, p.reader, r.Namespace, r.Parent, func(parent *ipam.Prefix) field.ErrorList {
+	errs := initializer.Objections(ctx, p.Reader, r.Namespace, r.Parent, func(parent *ipam.Prefix) field.ErrorList {
 		if parent.DeletionTimestamp != nil || len(r.Misfit(parent)) > 0 {
 			// There is nothing to wait for, which others say.
 			return nil
@@ -107,7 +79,7 @@ func (p *Plugin) validateRoot(ctx context.Context, root *ipam.Prefix) error {
 	if p.roots == configuration.Allow || !prefix.IsValid() {
 		return nil
 	}
-	others, err := p.reader.Roots(ctx, root.Namespace)
+	others, err := p.Reader.Roots(ctx, root.Namespace)
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Cannot read the roots, so admission does without them", "namespace", root.Namespace)
 		return nil
@@ -121,7 +93,7 @@ func (p *Plugin) validateRoot(ctx context.Context, root *ipam.Prefix) error {
 		if other.Name == root.Name || !request.PrefixOf(other).Overlaps(prefix) {
 			continue
 		}
-		errs = append(errs, initializer.Objections(ctx, p.reader, other.Namespace, other.Name, func(other *ipam.Prefix) field.ErrorList {
+		errs = append(errs, initializer.Objections(ctx, p.Reader, other.Namespace, other.Name, func(other *ipam.Prefix) field.ErrorList {
 			held := request.PrefixOf(other)
 			if !other.Spec.IsRoot() || !held.Overlaps(prefix) {
 				return nil

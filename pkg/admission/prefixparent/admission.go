@@ -6,8 +6,6 @@ package prefixparent
 
 import (
 	"context"
-	"errors"
-	"io"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
@@ -24,30 +22,15 @@ const (
 	Kind = "PrefixParentConfiguration"
 )
 
-// Register registers the plugin.
-func Register(plugins *admission.Plugins) {
-	plugins.Register(PluginName, func(r io.Reader) (admission.Interface, error) {
-		document, err := configuration.Read(r)
-		if err != nil {
-			return nil, err
-		}
-		return New(document)
-	})
-}
-
 // Plugin looks at new Prefixes and PrefixAllocations that name a parent which exists, and which is
 // too small for them, of the other family, or somewhere else.
 type Plugin struct {
 	*admission.Handler
+	initializer.WithReader
 	action configuration.Action
-	reader initializer.Reader
 }
 
-var (
-	_ admission.ValidationInterface     = &Plugin{}
-	_ admission.InitializationValidator = &Plugin{}
-	_ initializer.WantsReader           = &Plugin{}
-)
+var _ admission.ValidationInterface = &Plugin{}
 
 // New returns the plugin with a configuration.
 func New(document *configuration.Document) (*Plugin, error) {
@@ -60,24 +43,13 @@ func New(document *configuration.Document) (*Plugin, error) {
 	return p, err
 }
 
-// SetReader implements initializer.WantsReader.
-func (p *Plugin) SetReader(reader initializer.Reader) { p.reader = reader }
-
-// ValidateInitialization implements admission.InitializationValidator.
-func (p *Plugin) ValidateInitialization() error {
-	if p.reader == nil {
-		return errors.New("missing reader")
-	}
-	return nil
-}
-
 // Validate implements admission.ValidationInterface.
 func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
 	r, ok := request.Of(a)
 	if !ok {
 		return nil
 	}
-	errs := initializer.Objections(ctx, p.reader, r.Namespace, r.Parent, func(parent *ipam.Prefix) field.ErrorList {
+	errs := initializer.Objections(ctx, p.Reader, r.Namespace, r.Parent, func(parent *ipam.Prefix) field.ErrorList {
 		if parent.DeletionTimestamp != nil {
 			// The next one of that name may be another one.
 			return nil
