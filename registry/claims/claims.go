@@ -262,15 +262,14 @@ func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocat
 		// The parent may be another one than the cache thinks, and the claim be there.
 		return c.planRelease(ctx, allocation, true)
 	}
-	stale := func([]*pb.RangeResponse) error { return errStale }
 	switch {
 	case kv == nil:
-		return plan{guards: []guard{isUnchanged(key, 0)}, explain: stale}, nil
+		return plan{guards: []guard{isUnchanged(key, 0)}}, nil
 	case h == nil:
-		return plan{guards: []guard{isUnchanged(key, kv.ModRevision)}, explain: stale}, nil
+		return plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}, nil
 	}
 
-	released := plan{guards: []guard{isUnchanged(key, kv.ModRevision)}, explain: stale}
+	released := plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}
 	if h.Owner != nil {
 		child, childKV, err := c.readPrefix(ctx, h.Namespace, h.Owner.Name)
 		if err != nil {
@@ -328,10 +327,7 @@ func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh boo
 	}
 	for _, h := range value.Holders {
 		if h.Namespace == child.Namespace && h.Owner != nil && h.Owner.UID == child.UID {
-			return plan{
-				guards:  []guard{isUnchanged(key, kv.ModRevision)},
-				explain: func([]*pb.RangeResponse) error { return errStale },
-			}, nil
+			return plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}, nil
 		}
 	}
 	if !fresh {

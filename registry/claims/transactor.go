@@ -19,12 +19,14 @@ type plan struct {
 	guards []guard
 	// then is done with the write.
 	then []clientv3.Op
-	// explain tells why the guards do not hold, from what their questions found, in their order.
-	// errStale means that a plan that is made anew may do.
+	// explain tells why the guards did not hold, from what their questions find afterwards, in their
+	// order. errStale means that a plan that is made anew may do, which is also what it means that
+	// there is no explain.
 	explain func(answers []*pb.RangeResponse) error
 }
 
-// guard is a compare, and the read that tells why it failed.
+// guard is a compare, and the read that tells why it failed. The read is not part of the transaction:
+// it would have to be encoded, proposed and checked with each, and is hardly ever needed.
 type guard struct {
 	compare  clientv3.Cmp
 	question clientv3.Op
@@ -100,31 +102,44 @@ func (p *plan) empty() bool { return len(p.guards) == 0 && len(p.then) == 0 }
 // it returns it as it is now. If not, but the guards of the plan do not hold, it returns why: to
 // say that the write did not succeed would have the etcd store try it again for ever.
 func (t *transactor) commit(ctx context.Context, p *plan, key string, expectedRevision int64, write clientv3.Op) (*clientv3.TxnResponse, *mvccpb.KeyValue, error) {
-	compares, questions := p.asked()
-	compares = append([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", expectedRevision)}, compares...)
-	questions = append([]clientv3.Op{clientv3.OpGet(key)}, questions...)
-	response, err := t.kv.Txn(ctx).If(compares...).Then(append([]clientv3.Op{write}, p.then...)...).Else(questions...).Commit()
+	compares := append([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", expectedRevision)}, p.compares()...)
+	response, err := t.kv.Txn(ctx).If(compares...).Then(append([]clientv3.Op{write}, p.then...)...).Else(clientv3.OpGet(key)).Commit()
 	if err != nil || response.Succeeded {
 		return response, nil, err
 	}
-	answers := answersOf(response)
-	kv, revision := first(answers[0]), int64(0)
+	kv, revision := first(answersOf(response)[0]), int64(0)
 	if kv != nil {
 		revision = kv.ModRevision
 	}
 	if revision != expectedRevision {
 		return response, kv, nil
 	}
-	return nil, nil, p.explain(answers[1:])
+	return nil, nil, p.why(ctx, t.kv)
 }
 
-// asked is what a transaction has to compare, and to read if that fails.
-func (p *plan) asked() (compares []clientv3.Cmp, questions []clientv3.Op) {
+// compares is what a transaction has to compare.
+func (p *plan) compares() []clientv3.Cmp {
+	compares := make([]clientv3.Cmp, 0, len(p.guards))
 	for _, g := range p.guards {
 		compares = append(compares, g.compare)
+	}
+	return compares
+}
+
+// why tells why the guards did not hold. What it finds may have changed since: then the plan is stale.
+func (p *plan) why(ctx context.Context, kv clientv3.KV) error {
+	if p.explain == nil {
+		return errStale
+	}
+	questions := make([]clientv3.Op, 0, len(p.guards))
+	for _, g := range p.guards {
 		questions = append(questions, g.question)
 	}
-	return compares, questions
+	response, err := kv.Txn(ctx).Then(questions...).Commit()
+	if err != nil {
+		return err
+	}
+	return p.explain(answersOf(response))
 }
 
 func answersOf(response *clientv3.TxnResponse) []*pb.RangeResponse {

@@ -31,12 +31,11 @@ func (c *Claims) Try(ctx context.Context, obj, old runtime.Object) error {
 		if err != nil || p.empty() {
 			return err
 		}
-		compares, questions := p.asked()
-		response, err := c.kv.Txn(ctx).If(compares...).Else(questions...).Commit()
+		response, err := c.kv.Txn(ctx).If(p.compares()...).Commit()
 		if err != nil || response.Succeeded {
 			return err
 		}
-		if err := p.explain(answersOf(response)); !errors.Is(err, errStale) {
+		if err := p.why(ctx, c.kv); !errors.Is(err, errStale) {
 			return err
 		}
 	}

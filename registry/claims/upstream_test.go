@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -48,10 +47,7 @@ func (p *fixedPlanner) plan(fresh bool) (plan, error) {
 	if !p.guarded {
 		return plan{}, nil
 	}
-	made := plan{
-		guards:  []guard{isEmpty(newKeyspace("").of("nobody"))},
-		explain: func([]*pb.RangeResponse) error { return errStale },
-	}
+	made := plan{guards: []guard{isEmpty(newKeyspace("").of("nobody"))}}
 	if p.stale && !fresh {
 		made.guards = append(made.guards, isUnchanged("/nothing", 1))
 	}
