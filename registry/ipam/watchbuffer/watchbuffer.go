@@ -1,54 +1,85 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watchbuffer keeps watches alive whose clients are slow for a moment.
+// Package watchbuffer keeps watches alive that are slow for a moment.
 //
 // The watch cache of k8s.io/apiserver has room for ten events of each watch at first, and ends a watch
-// that does not take them within some tens of milliseconds. A client on a busy machine, behind a proxy,
-// is not always as fast as that when a thousand children are made at once, and one that has to watch
-// anew waits a second or more before it does.
+// that does not take them within some tens of milliseconds, or at once if the server has started only
+// just now. A client on a busy machine, behind a proxy, is not always as fast as that when a thousand
+// children are made at once, and one that has to watch anew waits a second or more before it does.
+// So events wait here, and a watch that the cache has ended all the same is taken up again where it was.
 package watchbuffer
 
 import (
-	"sync"
+	"context"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/utils/buffer"
 )
 
-// Size is how many events wait for a client. Each is a reference to an object that the watch cache
-// shares among all watches.
-const Size = 8192
+// defaultSize is how many events wait for a client. Each is a reference to an object that the watch
+// cache shares among all watches.
+const defaultSize = 8192
 
-// New returns a watch with the events of another one, of which size may wait. When there are more, those
-// of the other watch wait there. The other watch is stopped with it.
-func New(from watch.Interface, size int) watch.Interface {
-	b := &buffered{from: from, size: size, result: make(chan watch.Event), stopped: make(chan struct{})}
+// maxFruitless is how often a watch is taken up again in a row without getting an event.
+const maxFruitless = 3
+
+// WatchFunc begins a watch.
+type WatchFunc func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error)
+
+// New returns a watch with the events of one that the function begins. Some thousands of them may wait;
+// when there are more, those of the other watch wait there. If the other watch ends, it is begun again
+// after the last event, unless that is not possible any more. The watch ends with the context at the latest.
+func New(ctx context.Context, options *metainternalversion.ListOptions, begin WatchFunc) (watch.Interface, error) {
+	return newBuffered(ctx, options, begin, defaultSize)
+}
+
+func newBuffered(ctx context.Context, options *metainternalversion.ListOptions, begin WatchFunc, size int) (*buffered, error) {
+	from, err := begin(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	b := &buffered{ctx: ctx, cancel: cancel, begin: begin, from: from, size: size, result: make(chan watch.Event)}
+	if options != nil {
+		b.options = *options.DeepCopy()
+	}
+	initial := b.options.SendInitialEvents
+	b.resumable = (initial == nil || !*initial) && b.options.ResourceVersion != "" && b.options.ResourceVersion != "0"
 	go b.run()
-	return b
+	return b, nil
 }
 
 type buffered struct {
-	from    watch.Interface
-	size    int
-	result  chan watch.Event
-	once    sync.Once
-	stopped chan struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
+	begin  WatchFunc
+	// options are those to begin again with, after the last event, once that is resumable: what there
+	// was at the beginning comes in any order.
+	options   metainternalversion.ListOptions
+	resumable bool
+	// fruitless is how often the watch was begun again since the last event.
+	fruitless int
+	from      watch.Interface
+	size      int
+	result    chan watch.Event
 }
 
 // ResultChan implements watch.Interface.
 func (b *buffered) ResultChan() <-chan watch.Event { return b.result }
 
 // Stop implements watch.Interface.
-func (b *buffered) Stop() {
-	b.once.Do(func() { close(b.stopped) })
-	b.from.Stop()
-}
+func (b *buffered) Stop() { b.cancel() }
 
-// run passes events on until it is stopped, or the other watch has ended and everything is delivered.
+// run passes events on until it is stopped, or the other watch has ended for good and everything is
+// delivered.
 func (b *buffered) run() {
 	defer close(b.result)
-	defer b.from.Stop()
+	defer func() { b.from.Stop() }()
+	defer b.cancel()
 	waiting := buffer.NewRing[watch.Event](buffer.RingOptions{InitialSize: 16, NormalSize: 256})
 	open := true
 	// next is the event that is to be delivered, if there is one.
@@ -61,12 +92,14 @@ func (b *buffered) run() {
 		}
 		select {
 		case event, ok := <-in:
-			switch {
-			case !ok:
-				open = false
-			case to == nil:
+			if !ok {
+				open = b.resume()
+				continue
+			}
+			b.note(event)
+			if to == nil {
 				next, to = event, b.result
-			default:
+			} else {
 				waiting.WriteOne(event)
 			}
 		case to <- next:
@@ -74,8 +107,39 @@ func (b *buffered) run() {
 			if next, ok = waiting.ReadOne(); !ok {
 				to = nil
 			}
-		case <-b.stopped:
+		case <-b.ctx.Done():
 			return
 		}
 	}
+}
+
+// note keeps in mind after what event the watch is to be taken up again.
+func (b *buffered) note(event watch.Event) {
+	b.fruitless = 0
+	object, err := meta.Accessor(event.Object)
+	if event.Type == watch.Error || err != nil {
+		// The client is told to begin anew.
+		b.resumable = false
+		return
+	}
+	if event.Type == watch.Bookmark && object.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true" {
+		b.options.SendInitialEvents, b.options.ResourceVersionMatch = nil, ""
+		b.resumable = true
+	}
+	b.options.ResourceVersion = object.GetResourceVersion()
+}
+
+// resume begins the other watch again after the last event, and reports whether that was possible.
+func (b *buffered) resume() bool {
+	if !b.resumable || b.fruitless == maxFruitless || b.ctx.Err() != nil {
+		return false
+	}
+	b.fruitless++
+	from, err := b.begin(b.ctx, &b.options)
+	if err != nil {
+		return false
+	}
+	b.from.Stop()
+	b.from = from
+	return true
 }

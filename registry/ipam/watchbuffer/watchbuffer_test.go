@@ -4,16 +4,34 @@
 package watchbuffer
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
 func event(n int) watch.Event {
-	return watch.Event{Type: watch.Added, Object: &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: strconv.Itoa(n)}}}
+	return watch.Event{Type: watch.Added, Object: &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		Name: strconv.Itoa(n), ResourceVersion: strconv.Itoa(n),
+	}}}
+}
+
+// begin returns a watch with the events of another one.
+func begin(t *testing.T, from watch.Interface, size int) watch.Interface {
+	t.Helper()
+	w, err := newBuffered(t.Context(), nil, func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error) {
+		return from, nil
+	}, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // expect fails unless the next events are those, in this order.
@@ -62,7 +80,7 @@ func send(t *testing.T, from *watch.FakeWatcher, n int) {
 // TestSlowClient has a client that takes nothing for a while, which the other watch does not feel.
 func TestSlowClient(t *testing.T) {
 	from := watch.NewFake()
-	w := New(from, 1000)
+	w := begin(t, from, 1000)
 	defer w.Stop()
 	for n := range 1000 {
 		send(t, from, n)
@@ -77,7 +95,7 @@ func TestSlowClient(t *testing.T) {
 // TestFull has more events than may wait: the other watch has to wait then.
 func TestFull(t *testing.T) {
 	from := watch.NewFake()
-	w := New(from, 10)
+	w := begin(t, from, 10)
 	defer w.Stop()
 	// One more is about to be delivered.
 	for n := range 11 {
@@ -100,7 +118,7 @@ func TestFull(t *testing.T) {
 // TestEnd has the other watch end: what waits is delivered, and then this one ends.
 func TestEnd(t *testing.T) {
 	from := watch.NewFake()
-	w := New(from, 100)
+	w := begin(t, from, 100)
 	for n := range 50 {
 		send(t, from, n)
 	}
@@ -112,7 +130,7 @@ func TestEnd(t *testing.T) {
 // TestStop ends the watch while events wait, more than once.
 func TestStop(t *testing.T) {
 	from := watch.NewFake()
-	w := New(from, 100)
+	w := begin(t, from, 100)
 	for n := range 50 {
 		send(t, from, n)
 	}
@@ -128,5 +146,115 @@ func TestStop(t *testing.T) {
 	}
 	if !from.IsStopped() {
 		t.Error("the other watch is not stopped")
+	}
+}
+
+// TestResume has the other watches end one after another, each after some events.
+func TestResume(t *testing.T) {
+	yes, no := true, false
+	for _, tt := range []struct {
+		name    string
+		options metainternalversion.ListOptions
+		// watches are the numbers of the events of each of the other watches; a negative one is the
+		// bookmark at the end of the initial events.
+		watches [][]int
+		// want are the resource versions that each is to begin with.
+		want []string
+	}{
+		{"after the last event", metainternalversion.ListOptions{ResourceVersion: "5"}, [][]int{{6, 7}, {8}, {9}}, []string{"5", "7", "8"}},
+		{"where it began", metainternalversion.ListOptions{ResourceVersion: "5"}, [][]int{{}, {6}}, []string{"5", "5"}},
+		{"not from what there was at the beginning", metainternalversion.ListOptions{ResourceVersion: "0"}, [][]int{{6, 7}}, []string{"0"}},
+		{"not from anywhere", metainternalversion.ListOptions{}, [][]int{{6, 7}}, []string{""}},
+		{"not among the initial events", metainternalversion.ListOptions{ResourceVersion: "5", SendInitialEvents: &yes}, [][]int{{3, 2}}, []string{"5"}},
+		{"after the initial events", metainternalversion.ListOptions{SendInitialEvents: &yes, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan},
+			[][]int{{3, 2, -6, 7}, {8}}, []string{"", "7"}},
+		{"without initial events", metainternalversion.ListOptions{ResourceVersion: "5", SendInitialEvents: &no}, [][]int{{6}, {7}}, []string{"5", "6"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			w, err := New(t.Context(), &tt.options, func(_ context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
+				if len(got) == len(tt.watches) {
+					return nil, errors.New("too old")
+				}
+				if len(got) > 0 && (options.SendInitialEvents != nil && *options.SendInitialEvents || options.ResourceVersionMatch != "") {
+					t.Errorf("it is begun again with the options of the beginning: %v", options)
+				}
+				numbers := tt.watches[len(got)]
+				got = append(got, options.ResourceVersion)
+				from := watch.NewFakeWithChanSize(len(numbers), false)
+				for _, n := range numbers {
+					if n < 0 {
+						bookmark := event(-n).Object.(*metav1.PartialObjectMetadata)
+						bookmark.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
+						from.Action(watch.Bookmark, bookmark)
+						continue
+					}
+					from.Add(event(n).Object)
+				}
+				from.Stop()
+				return from, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, numbers := range tt.watches {
+				for _, n := range numbers {
+					n = max(n, -n)
+					expect(t, w, n, n+1)
+				}
+			}
+			expectEnd(t, w)
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("begun with %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestFruitless has the other watch end again and again, without an event.
+func TestFruitless(t *testing.T) {
+	begun := 0
+	w, err := New(t.Context(), &metainternalversion.ListOptions{ResourceVersion: "5"}, func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error) {
+		begun++
+		from := watch.NewFake()
+		from.Stop()
+		return from, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectEnd(t, w)
+	if want := 1 + maxFruitless; begun != want {
+		t.Errorf("begun %d times, want %d", begun, want)
+	}
+}
+
+// TestErrorEvent has the other watch tell that its client has to begin anew.
+func TestErrorEvent(t *testing.T) {
+	begun := 0
+	w, err := New(t.Context(), &metainternalversion.ListOptions{ResourceVersion: "5"}, func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error) {
+		begun++
+		from := watch.NewFakeWithChanSize(1, false)
+		from.Error(&metav1.Status{Reason: metav1.StatusReasonExpired})
+		from.Stop()
+		return from, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := <-w.ResultChan(); got.Type != watch.Error {
+		t.Errorf("got %v", got)
+	}
+	expectEnd(t, w)
+	if begun != 1 {
+		t.Errorf("begun %d times", begun)
+	}
+}
+
+// TestCannotBegin has the other watch not begin.
+func TestCannotBegin(t *testing.T) {
+	want := errors.New("no")
+	if _, err := New(t.Context(), nil, func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error) { return nil, want }); err != want {
+		t.Errorf("got %v", err)
 	}
 }

@@ -76,11 +76,7 @@ type REST struct{ *genericregistry.Store }
 
 // Watch implements rest.Watcher.
 func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
-	watcher, err := r.Store.Watch(ctx, options)
-	if err != nil {
-		return nil, err
-	}
-	return watchbuffer.New(watcher, watchbuffer.Size), nil
+	return watchbuffer.New(ctx, options, r.Store.Watch)
 }
 
 // ShortNames implements rest.ShortNamesProvider.
