@@ -13,6 +13,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -48,14 +49,15 @@ type Config struct {
 	GenericConfig *genericapiserver.RecommendedConfig
 	// AuditInterval is how often objects are compared with claims; 0 is never.
 	AuditInterval time.Duration
+	// AdaptEtcdClient, if set, changes the clients of etcd with which objects are read and written.
+	AdaptEtcdClient func(*clientv3.Client)
 	// Reader, if set, is what admission reads with. It is ready once there is a server.
 	Reader *initializer.Deferred
 }
 
 type completedConfig struct {
+	config        *Config
 	genericConfig genericapiserver.CompletedConfig
-	auditInterval time.Duration
-	reader        *initializer.Deferred
 }
 
 // CompletedConfig is a Config with everything filled in. Only Complete makes one.
@@ -63,12 +65,13 @@ type CompletedConfig struct{ *completedConfig }
 
 // Complete fills in what is not set.
 func (c *Config) Complete() CompletedConfig {
-	return CompletedConfig{&completedConfig{c.GenericConfig.Complete(), c.AuditInterval, c.Reader}}
+	return CompletedConfig{&completedConfig{c, c.GenericConfig.Complete()}}
 }
 
 // Server is the API server.
 type Server struct {
 	GenericAPIServer *genericapiserver.GenericAPIServer
+	config           genericapiserver.CompletedConfig
 	claims           *claims.Claims
 }
 
@@ -79,24 +82,25 @@ func (c completedConfig) New() (*Server, error) {
 		return nil, err
 	}
 	options := claims.NewRESTOptionsGetter(c.genericConfig.RESTOptionsGetter)
+	options.AdaptClient(c.config.AdaptEtcdClient)
 	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, options)
 	if err != nil {
 		return nil, err
 	}
-	if c.reader != nil {
+	if c.config.Reader != nil {
 		reader, err := readerOf(&group)
 		if err != nil {
 			return nil, err
 		}
-		c.reader.Set(reader)
+		c.config.Reader.Set(reader)
 	}
 	if err := generic.InstallAPIGroup(&group); err != nil {
 		return nil, err
 	}
-	s := &Server{GenericAPIServer: generic, claims: options.Claims()}
-	if c.auditInterval > 0 {
+	s := &Server{GenericAPIServer: generic, config: c.genericConfig, claims: options.Claims()}
+	if c.config.AuditInterval > 0 {
 		err := generic.AddPostStartHook("ipam-claims-audit", func(hook genericapiserver.PostStartHookContext) error {
-			go s.auditPeriodically(hook, c.auditInterval)
+			go s.auditPeriodically(hook, c.config.AuditInterval)
 			return nil
 		})
 		if err != nil {

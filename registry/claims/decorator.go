@@ -45,8 +45,8 @@ const (
 // RESTOptionsGetter has the storage of every resource keep the claims.
 type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
-	// wrapKV, if set, comes between the stores and etcd. It is for tests.
-	wrapKV func(clientv3.KV) clientv3.KV
+	// adaptClient, if set, has the first word on the clients of etcd that the stores use.
+	adaptClient func(*clientv3.Client)
 
 	mu        sync.Mutex
 	claims    *Claims
@@ -60,6 +60,10 @@ var _ generic.RESTOptionsGetter = &RESTOptionsGetter{}
 func NewRESTOptionsGetter(getter generic.RESTOptionsGetter) *RESTOptionsGetter {
 	return &RESTOptionsGetter{RESTOptionsGetter: getter}
 }
+
+// AdaptClient has a function change the clients of etcd that the stores use, before they do. It is to
+// be called before there are stores.
+func (g *RESTOptionsGetter) AdaptClient(adapt func(*clientv3.Client)) { g.adaptClient = adapt }
 
 // Claims returns what the storages keep. They have to be made before.
 func (g *RESTOptionsGetter) Claims() *Claims {
@@ -108,10 +112,10 @@ func (g *RESTOptionsGetter) newStorage(
 		_ = client.Close()
 		return nil, nil, err
 	}
-	client.KV = etcd3.NewETCDLatencyTracker(client.KV)
-	if g.wrapKV != nil {
-		client.KV = g.wrapKV(client.KV)
+	if g.adaptClient != nil {
+		g.adaptClient(client.Client)
 	}
+	client.KV = etcd3.NewETCDLatencyTracker(client.KV)
 	client.Kubernetes = &transactor{Interface: client.Kubernetes, kv: client.KV}
 
 	transformer := config.Transformer

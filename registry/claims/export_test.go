@@ -9,7 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
 	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc/grpclog"
@@ -26,9 +25,6 @@ const MaxTxnOps = maxTxnOps
 
 // RunEtcd is runEtcd.
 var RunEtcd = runEtcd
-
-// WrapKV puts something between the stores and etcd.
-func (g *RESTOptionsGetter) WrapKV(wrap func(clientv3.KV) clientv3.KV) { g.wrapKV = wrap }
 
 // WrapCache puts something before the watch cache that parents are looked up in.
 func (c *Claims) WrapCache(wrap func(storage.Interface) storage.Interface) {

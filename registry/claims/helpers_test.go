@@ -107,7 +107,7 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, prefix string
 	config.Transformer = s.transformer
 	config.CompactionInterval = 0
 	getter := claims.NewRESTOptionsGetter(restOptions{config, v.cached})
-	getter.WrapKV(func(kv clientv3.KV) clientv3.KV { return &tamperKV{kv, s.tamper} })
+	getter.AdaptClient(func(client *clientv3.Client) { client.KV = &tamperKV{client.KV, s.tamper} })
 
 	var err error
 	if s.prefixes, err = prefixstorage.New(scheme, getter); err != nil {

@@ -114,7 +114,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	i.cleanup = append(i.cleanup, etcd.Close)
 	i.EtcdEndpoints = etcd.Endpoints()
 
-	server, err := newServer(options, pki, listener, etcd.Endpoints())
+	server, err := newServer(options, pki, listener, etcd)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 		return nil, err
 	}
 
-	controllers.Client, err = versioned.NewForConfig(inProcess(manager.ClientConfig(i.Config), server.GenericAPIServer.Handler))
+	controllers.Client, err = versioned.NewForConfig(inProcess(manager.ClientConfig(i.Config), server.Trusted()))
 	if err != nil {
 		i.cancel()
 		return nil, err
@@ -164,7 +164,7 @@ func inProcess(config *rest.Config, handler http.Handler) *rest.Config {
 	return config
 }
 
-func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etcdEndpoints []string) (*apiserver.Server, error) {
+func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etcd *standalone.Etcd) (*apiserver.Server, error) {
 	o := apiserver.NewOptions()
 	o.WithoutCluster = true
 	serving := o.Recommended.SecureServing
@@ -174,7 +174,8 @@ func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etc
 	serving.ServerCert.CertKey.CertFile = pki.ServingCertFile
 	serving.ServerCert.CertKey.KeyFile = pki.ServingKeyFile
 	o.Recommended.Authentication.ClientCert.ClientCA = pki.CACertFile
-	o.Recommended.Etcd.StorageConfig.Transport.ServerList = etcdEndpoints
+	o.Recommended.Etcd.StorageConfig.Transport.ServerList = etcd.Endpoints()
+	o.AdaptEtcdClient = etcd.Shortcut
 	o.Recommended.Admission.ConfigFile = options.AdmissionConfigFile
 	if options.Customize != nil {
 		options.Customize(o)
