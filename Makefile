@@ -40,8 +40,9 @@ test-long: ## Run the fault and race tests at full length; it takes hours.
 	IPAM_TEST_LONG=1 go test -timeout 12h -count=1 ./registry/claims ./test/claims ./test/fault
 
 .PHONY: bench
-bench: ## Run the benchmarks.
-	go test -run '^$$' -bench . ./pkg/allocator ./test/behaviour ./test/bench
+bench: ## Run the benchmarks; ARGS=--help tells what can be said, for instance ARGS='--rows E1,A'.
+	@go build -C test/bench -o $(CURDIR)/$(BIN)/bench .
+	@exec $(BIN)/bench $(ARGS)
 
 .PHONY: install.yaml
 install.yaml: ## Write all that is to be applied to a cluster into bin/install.yaml.

@@ -41,9 +41,11 @@ wall ./generated/... "${module}/(registry|pkg|cmd)" "generated imports apis only
 wall ./... "sigs.k8s.io/controller-runtime" "there is no controller-runtime in the product"
 
 go vet ./...
+go vet -C test/bench ./...
 
 mkdir -p bin/tools
 (cd hack/tools && GOBIN="${root}/bin/tools" go install honnef.co/go/tools/cmd/staticcheck)
 bin/tools/staticcheck $(go list ./... | grep -v /generated/) || complain "staticcheck found the above"
+(cd test/bench && "${root}/bin/tools/staticcheck" ./...) || complain "staticcheck found the above in test/bench"
 
 exit "${failed}"

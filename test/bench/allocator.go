@@ -1,0 +1,228 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
+	"go4.org/netipx"
+	bitmap "k8s.io/kubernetes/pkg/registry/core/service/allocator"
+)
+
+// allocatorRounds is how often those that are compared take turns.
+const allocatorRounds = 5
+
+// families are the parents of the addresses that are allocated.
+var families = []struct {
+	name   string
+	parent netip.Prefix
+}{
+	{"IPv4", netip.MustParsePrefix("10.0.0.0/8")},
+	{"IPv6", netip.MustParsePrefix("fd00::/64")},
+}
+
+// timed calls a function again and again, as a Go benchmark does.
+func (b *bench) timed(what string, f func() error) testing.BenchmarkResult {
+	b.Helper()
+	b.progress.phase(what, 0)
+	var err error
+	result := testing.Benchmark(func(tb *testing.B) {
+		tb.ReportAllocs()
+		for tb.Loop() {
+			if err = f(); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	})
+	if err != nil {
+		b.Fatalf("%s: %v", what, err)
+	}
+	if b.ctx.Err() != nil {
+		b.Fatal(b.ctx.Err())
+	}
+	return result
+}
+
+// nanoseconds returns the time of one call.
+func nanoseconds(result testing.BenchmarkResult) float64 {
+	return float64(result.T.Nanoseconds()) / float64(result.N)
+}
+
+// pool is a pool of which some addresses are in use.
+type pool struct {
+	*allocator.Pool
+	held   []netip.Prefix
+	bits   int
+	random *rand.Rand
+}
+
+func (b *bench) newPool(parent netip.Prefix) *pool {
+	p, err := allocator.New(parent)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &pool{Pool: p, bits: parent.Addr().BitLen(), random: rand.New(rand.NewPCG(1, 1))}
+}
+
+// fragmented returns a pool with so many fragments: twice as many addresses were allocated, packed as they
+// are, and every other one was freed.
+func (b *bench) fragmented(parent netip.Prefix, fragments int) *pool {
+	b.progress.phase("prepare a parent", 2*fragments)
+	p := b.newPool(parent)
+	for range 2 * fragments {
+		prefix, err := p.take()
+		if err != nil {
+			b.Fatal(err)
+		}
+		p.held = append(p.held, prefix)
+		b.progress.step()
+	}
+	for n, prefix := range p.held {
+		if n%2 == 0 {
+			p.held[n/2] = prefix
+		} else if err := p.Release(prefix); err != nil {
+			b.Fatal(err)
+		}
+	}
+	p.held = slices.Clip(p.held[:fragments])
+	return p
+}
+
+// take allocates an address.
+func (p *pool) take() (netip.Prefix, error) {
+	prefix, ok := p.Find(p.bits)
+	if !ok {
+		return netip.Prefix{}, fmt.Errorf("%s is full", p.Prefix())
+	}
+	return prefix, p.Take(prefix)
+}
+
+// twice frees an address and allocates one, two times: it frees a random one and takes the one that the pool
+// finds for it, and then the other way round. So the pool is as it was, however often this is done, and
+// the memory that it goes to is all over the place.
+func (p *pool) twice() error {
+	random := p.held[p.random.IntN(len(p.held))]
+	if err := p.Release(random); err != nil {
+		return err
+	}
+	found, err := p.take()
+	if err != nil {
+		return err
+	}
+	if err := p.Release(found); err != nil {
+		return err
+	}
+	if _, ok := p.Find(p.bits); !ok {
+		return fmt.Errorf("%s is full", p.Prefix())
+	}
+	return p.Take(random)
+}
+
+// set is a set of free addresses of netipx.
+type set struct {
+	free *netipx.IPSet
+	bits uint8
+}
+
+// newSet returns what is free of a pool.
+func (b *bench) newSet(p *pool) *set {
+	var builder netipx.IPSetBuilder
+	builder.AddPrefix(p.Prefix())
+	for _, prefix := range p.held {
+		builder.RemovePrefix(prefix)
+	}
+	free, err := builder.IPSet()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &set{free, uint8(p.bits)}
+}
+
+// once allocates an address and frees it.
+func (s *set) once() error {
+	prefix, rest, ok := s.free.RemoveFreePrefix(s.bits)
+	if !ok {
+		return fmt.Errorf("the set is empty")
+	}
+	var builder netipx.IPSetBuilder
+	builder.AddSet(rest)
+	builder.AddPrefix(prefix)
+	free, err := builder.IPSet()
+	s.free = free
+	return err
+}
+
+func measureNetipx(b *bench) {
+	for _, family := range families {
+		p := b.fragmented(family.parent, b.count(100_000))
+		s := b.newSet(p)
+		var allocs []float64
+		times := turns(allocatorRounds, func(int) float64 {
+			result := b.timed("pkg/allocator, "+family.name, p.twice)
+			allocs = append(allocs, float64(result.MemAllocs)/float64(result.N)/2)
+			return nanoseconds(result) / 2
+		}, func(int) float64 {
+			return nanoseconds(b.timed("netipx, "+family.name, s.once))
+		})
+		b.median("netipx "+family.name, ratios(times[1], times[0]))
+		b.median("allocs "+family.name, allocs)
+		b.median("ns "+family.name, times[0])
+	}
+}
+
+func measureFragments(b *bench) {
+	for _, family := range families {
+		few, many := b.fragmented(family.parent, b.count(1000)), b.fragmented(family.parent, b.count(1_000_000))
+		times := turns(allocatorRounds, func(int) float64 {
+			return nanoseconds(b.timed("1,000 fragments, "+family.name, few.twice))
+		}, func(int) float64 {
+			return nanoseconds(b.timed("1,000,000 fragments, "+family.name, many.twice))
+		})
+		b.median("size "+family.name, ratios(times[1], times[0]))
+	}
+}
+
+func measureBitmap(b *bench) {
+	const size = 1 << 20
+	parent := netip.MustParsePrefix("10.0.0.0/12")
+	ours, theirs := b.newPool(parent), bitmap.NewAllocationMap(size, parent.String())
+	random := rand.New(rand.NewPCG(2, 2))
+	all := random.Perm(size)
+	held := all[:size/2]
+	base := parent.Addr().As4()
+	for _, n := range held {
+		addr := netip.AddrFrom4([4]byte{base[0], base[1] | byte(n>>16), byte(n >> 8), byte(n)})
+		prefix := netip.PrefixFrom(addr, 32)
+		if err := ours.Take(prefix); err != nil {
+			b.Fatal(err)
+		}
+		ours.held = append(ours.held, prefix)
+		if ok, err := theirs.Allocate(n); !ok || err != nil {
+			b.Fatalf("allocate %d: %v, %v", n, ok, err)
+		}
+	}
+	times := turns(allocatorRounds, func(int) float64 {
+		return nanoseconds(b.timed("pkg/allocator", ours.twice)) / 2
+	}, func(int) float64 {
+		return nanoseconds(b.timed("bitmap of Kubernetes", func() error {
+			n := random.IntN(len(held))
+			if err := theirs.Release(held[n]); err != nil {
+				return err
+			}
+			next, ok, err := theirs.AllocateNext()
+			if !ok || err != nil {
+				return fmt.Errorf("allocate: %v, %w", ok, err)
+			}
+			held[n] = next
+			return nil
+		}))
+	})
+	b.median("bitmap", ratios(times[0], times[1]))
+	b.median("bitmap ns", times[1])
+}

@@ -1,0 +1,252 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
+	genericrest "k8s.io/apiserver/pkg/registry/rest"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	genericoptions "k8s.io/apiserver/pkg/server/options"
+)
+
+const (
+	// writers is how many there are at a time.
+	writers = 64
+	// bindRounds is how often the ways of writing take turns, and bindsOfRound how many objects each gets.
+	bindRounds   = 8
+	bindsOfRound = 1024
+)
+
+// store is what can be written to.
+type store struct {
+	create func(*v1alpha1.PrefixAllocation) (*v1alpha1.PrefixAllocation, error)
+	update func(*v1alpha1.PrefixAllocation) error
+	bind   func(name string, binding *v1alpha1.PrefixAllocationBinding) error
+	etcd   *clientv3.Client
+}
+
+// bindRates is how many objects a second each way of writing does.
+type bindRates struct{ bind, update, claim, key []float64 }
+
+func measureBindByHTTP(b *bench) {
+	server := startInProcess(b)
+	rates := compareBinds(b, store{
+		create: func(a *v1alpha1.PrefixAllocation) (*v1alpha1.PrefixAllocation, error) {
+			return server.client.PrefixAllocations(namespace).Create(b.ctx, a, metav1.CreateOptions{})
+		},
+		update: func(a *v1alpha1.PrefixAllocation) error {
+			_, err := server.client.PrefixAllocations(namespace).UpdateStatus(b.ctx, a, metav1.UpdateOptions{})
+			return err
+		},
+		bind: func(name string, binding *v1alpha1.PrefixAllocationBinding) error {
+			_, err := server.client.PrefixAllocations(namespace).Bind(b.ctx, name, binding, metav1.CreateOptions{})
+			return err
+		},
+		etcd: server.etcd,
+	})
+	b.median("bind/update", ratios(rates.bind, rates.update))
+	b.median("bind/claim", ratios(rates.bind, rates.claim))
+	b.median("bind/key", ratios(rates.bind, rates.key))
+	b.median("bind", rates.bind)
+}
+
+// measureBindInStorage goes without HTTP, which costs more than all that the ways of writing differ in.
+func measureBindInStorage(b *bench) {
+	server := startInProcess(b)
+	etcd := *server.options
+	etcd.SkipHealthEndpoints = true
+	config := genericapiserver.NewRecommendedConfig(apiserver.Codecs)
+	if err := etcd.ApplyTo(&config.Config); err != nil {
+		b.Fatal(err)
+	}
+	group, err := rest.NewAPIGroupInfo(apiserver.Scheme, apiserver.Codecs, claims.NewRESTOptionsGetter(config.RESTOptionsGetter))
+	if err != nil {
+		b.Fatal(err)
+	}
+	storages := group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version]
+	b.Cleanup(func() {
+		for _, s := range storages {
+			s.Destroy()
+		}
+	})
+	ctx := genericapirequest.WithNamespace(b.ctx, namespace)
+	hub := func(a *v1alpha1.PrefixAllocation) (*ipam.PrefixAllocation, error) {
+		out := &ipam.PrefixAllocation{}
+		return out, apiserver.Scheme.Convert(a, out, nil)
+	}
+	rates := compareBinds(b, store{
+		create: func(a *v1alpha1.PrefixAllocation) (*v1alpha1.PrefixAllocation, error) {
+			in, err := hub(a)
+			if err != nil {
+				return nil, err
+			}
+			obj, err := storages["prefixallocations"].(genericrest.Creater).Create(ctx, in, genericrest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+			if err != nil {
+				return nil, err
+			}
+			out := &v1alpha1.PrefixAllocation{}
+			return out, apiserver.Scheme.Convert(obj, out, nil)
+		},
+		update: func(a *v1alpha1.PrefixAllocation) error {
+			in, err := hub(a)
+			if err != nil {
+				return err
+			}
+			_, _, err = storages["prefixallocations/status"].(genericrest.Updater).Update(ctx, a.Name, genericrest.DefaultUpdatedObjectInfo(in),
+				genericrest.ValidateAllObjectFunc, genericrest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
+			return err
+		},
+		bind: func(name string, binding *v1alpha1.PrefixAllocationBinding) error {
+			out := &ipam.PrefixAllocationBinding{}
+			if err := apiserver.Scheme.Convert(binding, out, nil); err != nil {
+				return err
+			}
+			_, err := storages["prefixallocations/binding"].(genericrest.NamedCreater).Create(ctx, name, out, genericrest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+			return err
+		},
+		etcd: server.etcd,
+	})
+	b.median("storage/update", ratios(rates.bind, rates.update))
+	b.median("storage/claim", ratios(rates.bind, rates.claim))
+}
+
+// inProcess is a server without controllers in this process, which has a root.
+type inProcess struct {
+	client ipamclient.IpamV1alpha1Interface
+	etcd   *clientv3.Client
+	// options are how the server reaches etcd, and what it writes there.
+	options *genericoptions.EtcdOptions
+}
+
+func startInProcess(b *bench) inProcess {
+	b.progress.phase("start a server", 0)
+	options := app.NewOptions()
+	options.DataDir, options.Port, options.Controllers = b.TempDir(), 0, nil
+	var server inProcess
+	options.Customize = func(o *apiserver.Options) { server.options = o.Recommended.Etcd }
+	// It has to outlive the context, for what still writes to it then.
+	instance, err := app.Start(context.WithoutCancel(b.ctx), options)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(instance.Close)
+	if server.etcd, err = clientv3.New(clientv3.Config{Endpoints: instance.EtcdEndpoints}); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = server.etcd.Close() })
+
+	server.client = versioned.NewForConfigOrDie(b.userConfig(instance.Config)).IpamV1alpha1()
+	root, err := server.client.Prefixes(namespace).Create(b.ctx, &v1alpha1.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Name: "root"},
+		Spec:       v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	root.Status.Phase = v1alpha1.PrefixPhaseAllocated
+	if _, err := server.client.Prefixes(namespace).UpdateStatus(b.ctx, root, metav1.UpdateOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	return server
+}
+
+// compareBinds compares the bind, which commits object and claim in one transaction, with a plain update
+// of the status of the same object, without any claim; and with two ways to claim first and then do
+// such an update. One creates an object of the API whose name is the address, as Kubernetes does it
+// with the IPAddress of a Service (KEP-1880). The other creates a key in etcd, past the API, and does
+// not even look for overlaps: no claim can cost less.
+func compareBinds(b *bench, s store) bindRates {
+	next := uint32(0)
+	address := func() netip.Addr {
+		// Scattered, so that there are ones among the bits.
+		var bytes [4]byte
+		binary.BigEndian.PutUint32(bytes[:], 10<<24|(next*2654435761)>>8)
+		next++
+		return netip.AddrFrom4(bytes)
+	}
+	update := func(a *v1alpha1.PrefixAllocation) error {
+		meta.SetStatusCondition(&a.Status.Conditions, metav1.Condition{
+			Type: v1alpha1.ConditionAllocated, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonParentExhausted, Message: "root (10.0.0.0/8) has no room",
+		})
+		return s.update(a)
+	}
+	count := b.count(bindsOfRound)
+	// way returns the rate of one way in a round. The objects are made before.
+	way := func(name string, write func(*v1alpha1.PrefixAllocation, netip.Addr) error) func(int) float64 {
+		return func(round int) float64 {
+			b.progress.phase(fmt.Sprintf("round %d of %d: %s", round+1, bindRounds, name), count)
+			objs, addrs := make([]*v1alpha1.PrefixAllocation, count), make([]netip.Addr, count)
+			each(b.ctx, count, writers, func(n int) {
+				var err error
+				if objs[n], err = s.create(allocation(fmt.Sprintf("%s-%d-%d", name, round, n))); err != nil {
+					b.Error(err)
+				}
+			})
+			if b.Failed() {
+				b.FailNow()
+			}
+			for n := range addrs {
+				addrs[n] = address()
+			}
+			start := time.Now()
+			each(b.ctx, count, writers, func(n int) {
+				if err := write(objs[n], addrs[n]); err != nil {
+					b.Error(err)
+				}
+				b.progress.step()
+			})
+			return float64(count) / time.Since(start).Seconds()
+		}
+	}
+	rates := turns(bindRounds,
+		way("bind", func(a *v1alpha1.PrefixAllocation, addr netip.Addr) error {
+			return s.bind(a.Name, &v1alpha1.PrefixAllocationBinding{
+				Prefix: addr.String() + "/32", PrefixRef: v1alpha1.BindingReference{Name: "root"},
+			})
+		}),
+		way("update", func(a *v1alpha1.PrefixAllocation, _ netip.Addr) error { return update(a) }),
+		way("claim-then-update", func(a *v1alpha1.PrefixAllocation, addr netip.Addr) error {
+			if _, err := s.create(allocation("claim-" + addr.String())); err != nil {
+				return err
+			}
+			return update(a)
+		}),
+		way("key-then-update", func(a *v1alpha1.PrefixAllocation, addr netip.Addr) error {
+			key := fmt.Sprintf("/claims-first/%x/032", addr.AsSlice())
+			response, err := s.etcd.Txn(b.ctx).
+				If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+				Then(clientv3.OpPut(key, a.Name)).
+				Commit()
+			if err != nil || !response.Succeeded {
+				return fmt.Errorf("claim: %v", err)
+			}
+			return update(a)
+		}),
+	)
+	return bindRates{rates[0], rates[1], rates[2], rates[3]}
+}
+
+func allocation(name string) *v1alpha1.PrefixAllocation {
+	return &v1alpha1.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+		Spec:       v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 32, PrefixRef: &v1alpha1.LocalObjectReference{Name: "root"}},
+	}
+}

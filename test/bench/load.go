@@ -1,0 +1,178 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
+)
+
+const (
+	// namespace is where everything is, if nothing else is said. There is no API for namespaces.
+	namespace = "default"
+	// creators is how many children are created at a time.
+	creators = 64
+	// patience is how long nothing may happen before a measurement fails.
+	patience = 2 * time.Minute
+	// batchLabel is on Prefixes, and tells the batch that they are of.
+	batchLabel = "batch"
+)
+
+// site is a namespace on a server, with those who use it.
+type site struct {
+	*bench
+	// user is what people and their programs use, controller what controllers do.
+	user, controller ipamclient.PrefixInterface
+	// allocations are used by controllers.
+	allocations ipamclient.PrefixAllocationInterface
+}
+
+// newSite returns a namespace on the server that a configuration is for.
+func (b *bench) newSite(config *rest.Config, namespace string) *site {
+	user := versioned.NewForConfigOrDie(b.userConfig(config)).IpamV1alpha1()
+	controller := versioned.NewForConfigOrDie(manager.ClientConfig(config)).IpamV1alpha1()
+	return &site{b, user.Prefixes(namespace), controller.Prefixes(namespace), controller.PrefixAllocations(namespace)}
+}
+
+// userConfig returns the configuration of a user, who may speak JSON.
+func (b *bench) userConfig(config *rest.Config) *rest.Config {
+	if b.json {
+		config = rest.CopyConfig(config)
+		config.QPS = -1
+		return config
+	}
+	return manager.ClientConfig(config)
+}
+
+// each calls a function for each of so many numbers, some at a time, until the context ends.
+func each(ctx context.Context, count, parallel int, f func(n int)) {
+	numbers := make(chan int)
+	var group sync.WaitGroup
+	for range parallel {
+		group.Go(func() {
+			for n := range numbers {
+				f(n)
+			}
+		})
+	}
+	for n := 0; n < count && ctx.Err() == nil; n++ {
+		numbers <- n
+	}
+	close(numbers)
+	group.Wait()
+}
+
+// await calls a function, and returns when so many Prefixes of a batch have turned Allocated since, and the
+// function has returned. It calls seen with the name of each at once.
+func (s *site) await(batch string, count int, f func(), seen func(name string)) {
+	s.Helper()
+	list, err := s.controller.List(s.ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		s.Fatal(err)
+	}
+	// One watch would end some time, and an event on it is sent only once it has begun.
+	watcher, err := watchtools.NewRetryWatcherWithContext(s.ctx, list.ResourceVersion, &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.LabelSelector, options.FieldSelector = batchLabel+"="+batch, "status.phase="+string(v1alpha1.PrefixPhaseAllocated)
+			return s.controller.Watch(ctx, options)
+		},
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer watcher.Stop()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	impatient := time.NewTimer(patience)
+	defer impatient.Stop()
+	for allocated := 0; allocated < count; {
+		select {
+		case event := <-watcher.ResultChan():
+			switch event.Type {
+			case watch.Added:
+				// It is one that the watch selects now, and did not before.
+				allocated++
+				if seen != nil {
+					seen(event.Object.(*v1alpha1.Prefix).Name)
+				}
+				impatient.Reset(patience)
+			case watch.Modified, watch.Bookmark:
+			default:
+				s.Fatalf("the watch ended after %d of %d: %v", allocated, count, event)
+			}
+		case <-impatient.C:
+			s.Fatalf("nothing has happened for %v after %d of %d", patience, allocated, count)
+		case <-s.ctx.Done():
+			s.Fatal(s.ctx.Err())
+		}
+	}
+	<-done
+}
+
+// create has a user create a Prefix.
+func (s *site) create(p *v1alpha1.Prefix) {
+	if _, err := s.user.Create(s.ctx, p, metav1.CreateOptions{}); err != nil {
+		s.Error(err)
+	}
+}
+
+// roots creates roots, and waits until they are Allocated.
+func (s *site) roots(batch string, roots ...*v1alpha1.Prefix) {
+	s.Helper()
+	s.await(batch, len(roots), func() {
+		each(s.ctx, len(roots), creators, func(n int) {
+			roots[n].Labels = map[string]string{batchLabel: batch}
+			s.create(roots[n])
+		})
+	}, nil)
+}
+
+// root creates a root with much room, and waits until it is Allocated.
+func (s *site) root(name string) {
+	s.Helper()
+	s.roots(name, root(name, "10.0.0.0/8"))
+}
+
+// allocate creates children, and returns how many a second are Allocated.
+func (s *site) allocate(what, batch string, count int, spec v1alpha1.PrefixSpec) float64 {
+	s.Helper()
+	s.progress.phase(what, count)
+	start := time.Now()
+	s.await(batch, count, func() {
+		each(s.ctx, count, creators, func(n int) { s.create(child(batch, n, spec)) })
+	}, func(string) { s.progress.step() })
+	return float64(count) / time.Since(start).Seconds()
+}
+
+// child returns a child of a batch.
+func child(batch string, n int, spec v1alpha1.PrefixSpec) *v1alpha1.Prefix {
+	return &v1alpha1.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", batch, n), Labels: map[string]string{batchLabel: batch}},
+		Spec:       spec,
+	}
+}
+
+func root(name, prefix string) *v1alpha1.Prefix {
+	return &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PrefixSpec{Prefix: prefix}}
+}
+
+// of is what a child asks for that wants a small part of a parent.
+func of(parent string) v1alpha1.PrefixSpec {
+	return v1alpha1.PrefixSpec{PrefixLength: 28, ParentRef: &v1alpha1.LocalObjectReference{Name: parent}}
+}

@@ -1,0 +1,220 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// measurement is what is measured in one go, for one row of the report or for some.
+type measurement struct {
+	name string
+	// how tells how it is measured.
+	how     string
+	rows    []*row
+	measure func(*bench)
+}
+
+// names returns the names of the rows.
+func (m measurement) names() []string {
+	var names []string
+	for _, row := range m.rows {
+		if !slices.Contains(names, row.name) {
+			names = append(names, row.name)
+		}
+	}
+	return names
+}
+
+// row is a line of the report.
+type row struct {
+	// name is by what rows are selected. Several may have one.
+	name string
+	// id is what the measurement calls it; no other row has it.
+	id   string
+	what string
+	unit string
+	// goal is what is wanted. Without one, the row is for information.
+	goal goal
+}
+
+// goal is what a figure should be.
+type goal struct {
+	relation string
+	value    float64
+}
+
+func atLeast(value float64) goal { return goal{">=", value} }
+func atMost(value float64) goal  { return goal{"<=", value} }
+
+func (g goal) isMetBy(value float64) bool {
+	if g.relation == ">=" {
+		return value >= g.value
+	}
+	return value <= g.value
+}
+
+func (g goal) String() string {
+	if g.relation == "" {
+		return ""
+	}
+	return g.relation + " " + number(g.value)
+}
+
+// measurements are all there are, in the order of the report.
+var measurements = []measurement{
+	{
+		name: "free space",
+		how: "pkg/allocator frees one address and takes one, of a parent in which every other address is in use; netipx does the same with " +
+			"RemoveFreePrefix and a builder. The address that is freed is a random one. The two take turns, 5 times.",
+		rows: []*row{
+			{"A1", "netipx IPv4", "allocate and free an IPv4 /32 among 100,000 fragments, against go4.org/netipx", "x as fast", atLeast(20_000)},
+			{"A1", "netipx IPv6", "allocate and free an IPv6 /128 among 100,000 fragments, against go4.org/netipx", "x as fast", atLeast(20_000)},
+			{"A1", "allocs IPv4", "heap allocations of that, IPv4", "an operation", atMost(2)},
+			{"A1", "allocs IPv6", "heap allocations of that, IPv6", "an operation", atMost(2)},
+			{"A1", "ns IPv4", "time of that, IPv4", "ns", goal{}},
+			{"A1", "ns IPv6", "time of that, IPv6", "ns", goal{}},
+		},
+		measure: measureNetipx,
+	},
+	{
+		name: "free space by size",
+		how:  "The same of parents with 1,000 and with 1,000,000 fragments. They take turns, 5 times.",
+		rows: []*row{
+			{"A2", "size IPv4", "time among 1,000,000 fragments against 1,000, IPv4", "x its time", atMost(2)},
+			{"A2", "size IPv6", "time among 1,000,000 fragments against 1,000, IPv6", "x its time", atMost(2)},
+		},
+		measure: measureFragments,
+	},
+	{
+		name: "free space against Kubernetes",
+		how: "A /12 of which a random half of the /32s is in use. The allocator of the Services of Kubernetes, a bitmap, frees a random " +
+			"address and takes the one that AllocateNext chooses; ours as above. They take turns, 5 times.",
+		rows: []*row{
+			{"A3", "bitmap", "allocate and free a /32 of a /12 that is half full, against the bitmap of Kubernetes", "x its time", atMost(1)},
+			{"A3", "bitmap ns", "time of that bitmap", "ns", goal{}},
+		},
+		measure: measureBitmap,
+	},
+	{
+		name: "protobuf",
+		how:  "A v1alpha1 object is encoded and decoded by the serializers of the API server. They take turns, 5 times.",
+		rows: []*row{
+			{"P1", "codec one", "protobuf against JSON, a Prefix with managed fields there and back", "x as fast", atLeast(2)},
+			{"P1", "codec list", "protobuf against JSON, a list of 1,000 of them there and back", "x as fast", atLeast(2)},
+		},
+		measure: measureCodecs,
+	},
+	{
+		name: "bind by HTTP",
+		how: "64 clients write 1,024 objects in each of 8 rounds to one server, in four ways that take turns: bind, an update of the " +
+			"status, a claim as an object and then an update, a claim as a key in etcd and then an update.",
+		rows: []*row{
+			{"B1", "bind/update", "binds against plain updates of a status, by HTTP", "x its rate", atLeast(0.85)},
+			{"B2", "bind/claim", "binds against a claim that is an object and then an update, by HTTP", "x its rate", atLeast(1.5)},
+			{"B1", "bind/key", "binds against a claim that is a key of etcd and then an update, by HTTP", "x its rate", goal{}},
+			{"B1", "bind", "binds, by HTTP", "a second", goal{}},
+		},
+		measure: measureBindByHTTP,
+	},
+	{
+		name: "bind in storage",
+		how:  "The same without HTTP, on storage with the options of the server.",
+		rows: []*row{
+			{"B1", "storage/update", "binds against plain updates of a status, in storage", "x its rate", goal{}},
+			{"B2", "storage/claim", "binds against a claim that is an object and then an update, in storage", "x its rate", goal{}},
+		},
+		measure: measureBindInStorage,
+	},
+	{
+		name: "children",
+		how: "64 creators create 5,000 children of a new parent on ipam-standalone, until a watch has seen the last one Allocated; on another " +
+			"ipam-standalone without controllers, 64 clients do four writes 5,000 times. They take turns, 3 times. Clients speak protobuf, as " +
+			"the controllers do, unless --json is set. The writes are what etcd counts.",
+		rows: []*row{
+			{"E1", "children/plain", "children against the same four writes with nothing allocated", "x its rate", atLeast(0.85)},
+			{"E1", "plain", "those four writes", "a second", goal{}},
+			{"E2", "children", "children of one parent, 64 creators", "a second", atLeast(440)},
+			{"E6", "transactions", "transactions of etcd that write, the parent's counting included", "a child", atMost(4.3)},
+			{"E6", "puts", "puts of etcd: the claim is one of its own, in the transaction of the bind", "a child", goal{}},
+		},
+		measure: measureChildren,
+	},
+	{
+		name: "many children of one parent",
+		how: "One ipam-standalone has a parent with 100,000 children, another one gets a new parent with 1,000 in each round. 2,000 more of each " +
+			"are measured as in E2. They take turns, 5 times.",
+		rows:    []*row{{"E3", "existing", "children of a parent that has 100,000, against of one that has 1,000", "x its rate", atLeast(0.9)}},
+		measure: measureExisting,
+	},
+	{
+		name: "selectors",
+		how: "On an ipam-standalone with so many parents that the selector matches, 2,000 children by selector and 2,000 by reference to another " +
+			"parent take turns, 5 times.",
+		rows: []*row{
+			{"E4", "selector 100", "children by selector with 100 candidates, against by reference", "x its rate", atLeast(0.9)},
+			{"E4", "selector 1000", "children by selector with 1,000 candidates, against by reference", "x its rate", atLeast(0.9)},
+		},
+		measure: measureSelectors,
+	},
+	{
+		name: "latency",
+		how:  "One child is created each 50 ms on ipam-standalone, 600 of them. It begins before the create and ends when a watch sees it Allocated.",
+		rows: []*row{
+			{"E5", "p50", "create until Allocated at 20 children a second, the one in the middle", "ms", atMost(25)},
+			{"E5", "p99", "create until Allocated at 20 children a second, 99 of 100", "ms", atMost(100)},
+		},
+		measure: measureLatency,
+	},
+	{
+		name: "deletion",
+		how: "5,000 children are made as in E2, then 64 clients delete them, until there is no allocation left. 3 rounds, and each is compared " +
+			"with how fast its children were made.",
+		rows: []*row{
+			{"E9", "delete/create", "children deleted until nothing is left, against how they were made", "x its rate", atLeast(1)},
+			{"E9", "delete", "children deleted until nothing is left", "a second", goal{}},
+		},
+		measure: measureDeletion,
+	},
+}
+
+// selectRows returns the measurements with those of their rows that are asked for.
+func selectRows(names []string) ([]measurement, error) {
+	if len(names) == 0 {
+		return measurements, nil
+	}
+	wanted := func(name string) func(*row) bool {
+		return func(r *row) bool { return r.name == name || len(name) == 1 && strings.HasPrefix(r.name, name) }
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(measurements, func(m measurement) bool { return slices.ContainsFunc(m.rows, wanted(name)) }) {
+			return nil, fmt.Errorf("there is no row %q", name)
+		}
+	}
+	var selected []measurement
+	for _, m := range measurements {
+		if slices.ContainsFunc(names, func(name string) bool { return slices.ContainsFunc(m.rows, wanted(name)) }) {
+			selected = append(selected, m)
+		}
+	}
+	return selected, nil
+}
+
+// list tells what is measured and how.
+func list(selected []measurement, out io.Writer) error {
+	for _, m := range selected {
+		if _, err := fmt.Fprintf(out, "%s\n  %s\n", m.name, m.how); err != nil {
+			return err
+		}
+		for _, row := range m.rows {
+			if _, err := fmt.Fprintf(out, "  %s  %s (%s) %s\n", row.name, row.what, row.unit, row.goal); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,319 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/process"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+const (
+	// children are those of a round, where nothing else is said.
+	children = 5000
+	// rounds is how often those that are compared take turns, where nothing else is said.
+	rounds = 3
+)
+
+// standalone is ipam-standalone as a process.
+type standalone struct {
+	*site
+	*process.Process
+	// data is its directory.
+	data string
+	// etcd reaches the metrics of its etcd.
+	etcd *http.Client
+}
+
+// startStandalone starts the program on a new directory, and returns when it answers.
+func startStandalone(b *bench, args ...string) *standalone {
+	b.Helper()
+	return startStandaloneOn(b, filepath.Join(b.TempDir(), "data"), args...)
+}
+
+// startStandaloneOn starts the program on a directory, and returns when it answers.
+func startStandaloneOn(b *bench, data string, args ...string) *standalone {
+	b.Helper()
+	program := b.program("ipam-standalone")
+	b.progress.phase("start ipam-standalone", 0)
+	s := &standalone{data: data}
+	s.Process = process.Start(b, b.TempDir(), program, append([]string{"--data-dir", data, "--secure-port=0"}, args...)...)
+	socket := filepath.Join(data, "etcd", "http.sock")
+	s.etcd = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	b.Cleanup(s.etcd.CloseIdleConnections)
+	b.eventually("ipam-standalone answers", func() error {
+		if s.HasEnded() {
+			b.Fatalf("ipam-standalone ended: %s", s.LastOfLog(2000))
+		}
+		config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(data, "kubeconfig"))
+		if err != nil {
+			return err
+		}
+		s.site = b.newSite(config, namespace)
+		_, err = s.user.List(b.ctx, metav1.ListOptions{Limit: 1})
+		return err
+	})
+	return s
+}
+
+// eventually waits until a function returns nil.
+func (b *bench) eventually(what string, f func() error) {
+	b.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) || b.ctx.Err() != nil {
+			b.Fatalf("not in time: %s: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// writes are what etcd counts: its revision, which each transaction that writes raises by one, and the puts in
+// them.
+type writes struct{ transactions, puts float64 }
+
+func (s *standalone) writes() writes {
+	s.Helper()
+	counted := s.metrics(s.etcd, "http://etcd/metrics")
+	return writes{counted.sum("etcd_debugging_mvcc_current_revision"), counted.sum("etcd_mvcc_put_total")}
+}
+
+// metrics are what a server counts.
+type metrics map[string]*dto.MetricFamily
+
+// sum adds up the metrics of a name that have all of the labels.
+func (m metrics) sum(name string, labels ...string) float64 {
+	sum := 0.0
+	for _, metric := range m[name].GetMetric() {
+		has := map[string]bool{}
+		for _, label := range metric.GetLabel() {
+			has[label.GetName()+"="+label.GetValue()] = true
+		}
+		if !slices.ContainsFunc(labels, func(label string) bool { return !has[label] }) {
+			sum += metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
+		}
+	}
+	return sum
+}
+
+// metrics reads what a server counts.
+func (b *bench) metrics(client *http.Client, url string) metrics {
+	b.Helper()
+	request, err := http.NewRequestWithContext(b.ctx, http.MethodGet, url, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer response.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return families
+}
+
+// plain does the four writes that a child takes, without allocating anything, and returns how often a
+// second: a user creates a Prefix; a controller creates a PrefixAllocation, and updates both.
+func (s *standalone) plain(what, batch string, count int) float64 {
+	s.progress.phase(what, count)
+	start := time.Now()
+	each(s.ctx, count, creators, func(n int) {
+		if err := s.write(child(batch, n, of("nobody"))); err != nil {
+			s.Error(err)
+		}
+		s.progress.step()
+	})
+	return float64(count) / time.Since(start).Seconds()
+}
+
+func (s *standalone) write(p *v1alpha1.Prefix) error {
+	p, err := s.user.Create(s.ctx, p, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	a, err := s.allocations.Create(s.ctx, &v1alpha1.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: p.Name, Labels: map[string]string{v1alpha1.RequesterUIDLabel: string(p.UID)},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(p, schema.GroupVersion(v1alpha1.GroupVersion).WithKind(v1alpha1.PrefixKind))},
+		},
+		Spec: v1alpha1.PrefixAllocationSpec{PrefixLength: p.Spec.PrefixLength, PrefixRef: p.Spec.ParentRef, IPFamily: v1alpha1.IPv4},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	condition := []metav1.Condition{{
+		Type: v1alpha1.ConditionAllocated, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonParentNotFound,
+		Message: "There is no Prefix " + p.Spec.ParentRef.Name, LastTransitionTime: metav1.Now(),
+	}}
+	a.Status.Conditions, p.Status.Conditions = condition, condition
+	if _, err := s.allocations.UpdateStatus(s.ctx, a, metav1.UpdateOptions{}); err != nil {
+		return err
+	}
+	_, err = s.controller.UpdateStatus(s.ctx, p, metav1.UpdateOptions{})
+	return err
+}
+
+func measureChildren(b *bench) {
+	ours, plain := startStandalone(b), startStandalone(b, "--controllers=")
+	count := b.count(children)
+	var transactions, puts []float64
+	rates := turns(rounds, func(round int) float64 {
+		parent := fmt.Sprintf("root-%d", round)
+		ours.root(parent)
+		before := ours.writes()
+		rate := ours.allocate(fmt.Sprintf("round %d of %d: children", round+1, rounds), fmt.Sprintf("child-%d", round), count, of(parent))
+		after := ours.writes()
+		transactions = append(transactions, (after.transactions-before.transactions)/float64(count))
+		puts = append(puts, (after.puts-before.puts)/float64(count))
+		return rate
+	}, func(round int) float64 {
+		return plain.plain(fmt.Sprintf("round %d of %d: plain writes", round+1, rounds), fmt.Sprintf("child-%d", round), count)
+	})
+	b.median("children/plain", ratios(rates[0], rates[1]))
+	b.median("children", rates[0])
+	b.median("plain", rates[1])
+	b.median("transactions", transactions)
+	b.median("puts", puts)
+}
+
+// comparisons is how often those take turns of which small differences matter, and childrenOfTurn how many
+// children each gets.
+const (
+	comparisons    = 5
+	childrenOfTurn = 2000
+)
+
+func measureExisting(b *bench) {
+	few, many := startStandalone(b), startStandalone(b)
+	fewer, more, count := b.count(1000), b.count(100_000), b.count(childrenOfTurn)
+	many.root("root")
+	many.allocate("fill a parent", "existing", more, of("root"))
+	rates := turns(comparisons, func(round int) float64 {
+		parent := fmt.Sprintf("root-%d", round)
+		few.root(parent)
+		few.allocate("fill a parent", fmt.Sprintf("existing-%d", round), fewer, of(parent))
+		return few.allocate(fmt.Sprintf("round %d of %d: few exist", round+1, comparisons), fmt.Sprintf("child-%d", round), count, of(parent))
+	}, func(round int) float64 {
+		return many.allocate(fmt.Sprintf("round %d of %d: many exist", round+1, comparisons), fmt.Sprintf("child-%d", round), count, of("root"))
+	})
+	b.median("existing", ratios(rates[1], rates[0]))
+}
+
+func measureSelectors(b *bench) {
+	for _, candidates := range []int{100, 1000} {
+		b.median(fmt.Sprintf("selector %d", candidates), compareSelector(b, candidates))
+	}
+}
+
+// compareSelector returns how fast children by selector are against children by reference.
+func compareSelector(b *bench, candidates int) []float64 {
+	s, count := startStandalone(b), b.count(childrenOfTurn)
+	// The scale is that of how many children there are.
+	roots := make([]*v1alpha1.Prefix, candidates)
+	for n := range roots {
+		roots[n] = root(fmt.Sprintf("candidate-%d", n), fmt.Sprintf("%d.%d.0.0/16", 11+n/256, n%256))
+	}
+	const batch = "candidates"
+	s.roots(batch, roots...)
+	selector := v1alpha1.PrefixSpec{
+		IPFamily: v1alpha1.IPv4, PrefixLength: of("").PrefixLength,
+		ParentSelector: &metav1.LabelSelector{MatchLabels: map[string]string{batchLabel: batch}},
+	}
+	rates := turns(comparisons, func(round int) float64 {
+		return s.allocate(fmt.Sprintf("round %d of %d: selector, %d candidates", round+1, comparisons, candidates),
+			fmt.Sprintf("selected-%d", round), count, selector)
+	}, func(round int) float64 {
+		parent := fmt.Sprintf("root-%d", round)
+		s.root(parent)
+		return s.allocate(fmt.Sprintf("round %d of %d: reference", round+1, comparisons), fmt.Sprintf("child-%d", round), count, of(parent))
+	})
+	return ratios(rates[0], rates[1])
+}
+
+func measureLatency(b *bench) {
+	const pace = time.Second / 20
+	s, count := startStandalone(b), b.count(600)
+	s.root("root")
+	b.progress.phase("create at a steady pace", count)
+	var mu sync.Mutex
+	began, took := map[string]time.Time{}, make([]float64, 0, count)
+	const batch = "child"
+	s.await(batch, count, func() {
+		ticker := time.NewTicker(pace)
+		defer ticker.Stop()
+		for n := 0; n < count && b.ctx.Err() == nil; n++ {
+			<-ticker.C
+			p := child(batch, n, of("root"))
+			mu.Lock()
+			began[p.Name] = time.Now()
+			mu.Unlock()
+			// The pace is kept even if an answer takes longer than that.
+			go s.create(p)
+		}
+	}, func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		took = append(took, float64(time.Since(began[name]).Microseconds())/1000)
+		b.progress.step()
+	})
+	slices.Sort(took)
+	b.set("p50", took[len(took)/2])
+	b.set("p99", took[len(took)*99/100])
+}
+
+func measureDeletion(b *bench) {
+	s, count := startStandalone(b), b.count(children)
+	var made, deleted []float64
+	for round := range rounds {
+		of, batch := of(fmt.Sprintf("root-%d", round)), fmt.Sprintf("child-%d", round)
+		s.root(of.ParentRef.Name)
+		made = append(made, s.allocate(fmt.Sprintf("round %d of %d: create", round+1, rounds), batch, count, of))
+		deleted = append(deleted, s.delete(fmt.Sprintf("round %d of %d: delete", round+1, rounds), batch, count, of))
+	}
+	b.median("delete/create", ratios(deleted, made))
+	b.median("delete", deleted)
+}
+
+// delete deletes the children of a batch, and returns how many a second are gone, with all that they held.
+func (s *standalone) delete(what, batch string, count int, spec v1alpha1.PrefixSpec) float64 {
+	s.progress.phase(what, count)
+	start := time.Now()
+	each(s.ctx, count, creators, func(n int) {
+		if err := s.user.Delete(s.ctx, child(batch, n, spec).Name, metav1.DeleteOptions{}); err != nil {
+			s.Error(err)
+		}
+		s.progress.step()
+	})
+	s.eventually("nothing is left", func() error {
+		list, err := s.allocations.List(s.ctx, metav1.ListOptions{Limit: 1})
+		if err == nil && len(list.Items) > 0 {
+			return fmt.Errorf("there is %s", list.Items[0].Name)
+		}
+		return err
+	})
+	return float64(count) / time.Since(start).Seconds()
+}
