@@ -14,6 +14,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
+	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -44,16 +45,16 @@ func TestCluster(t *testing.T) {
 		{"killed leader", testKilledLeader},
 	} {
 		if !t.Run(test.name, func(t *testing.T) {
-			of := *i
+			of := *i.Installation
 			cluster := *i.Cluster
 			cluster.TB, of.Cluster = t, &cluster
-			test.run(t, &of)
-			i.servers, i.managers = of.servers, of.managers
+			test.run(t, &installation{&of})
+			i.Servers, i.Managers = of.Servers, of.Managers
 		}) && i.APIServer.HasEnded() {
 			t.Fatal("kube-apiserver has ended")
 		}
 	}
-	i.audited()
+	i.Audited()
 }
 
 func testManifests(t *testing.T, i *installation) {
@@ -66,7 +67,7 @@ func testManifests(t *testing.T, i *installation) {
 	}
 	// That there are two of each, and that they give way to each other.
 	for _, name := range []string{"ipam-apiserver", "ipam-controller-manager"} {
-		d, err := i.Client.AppsV1().Deployments(system).Get(t.Context(), name, metav1.GetOptions{})
+		d, err := i.Client.AppsV1().Deployments(product.Namespace).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,22 +78,22 @@ func testManifests(t *testing.T, i *installation) {
 	// The namespace demands the restricted standard of pods, so pods of ours have to meet it: a pod
 	// that is made as the Deployment says is admitted.
 	for _, name := range []string{"ipam-apiserver", "ipam-controller-manager"} {
-		d, err := i.Client.AppsV1().Deployments(system).Get(t.Context(), name, metav1.GetOptions{})
+		d, err := i.Client.AppsV1().Deployments(product.Namespace).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: name + "-", Labels: d.Spec.Template.Labels}, Spec: d.Spec.Template.Spec}
-		if _, err := i.Client.CoreV1().Pods(system).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
+		if _, err := i.Client.CoreV1().Pods(product.Namespace).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
 			t.Error(err)
 		}
 	}
-	set, err := i.Client.AppsV1().StatefulSets(system).Get(t.Context(), "ipam-etcd", metav1.GetOptions{})
+	set, err := i.Client.AppsV1().StatefulSets(product.Namespace).Get(t.Context(), "ipam-etcd", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "ipam-etcd-test"}, Spec: set.Spec.Template.Spec}
 	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
-	if _, err := i.Client.CoreV1().Pods(system).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
+	if _, err := i.Client.CoreV1().Pods(product.Namespace).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
 		t.Error(err)
 	}
 }
@@ -238,7 +239,7 @@ func testConformance(t *testing.T, i *installation) {
 	if err != nil || len(service.APIResources) == 0 {
 		t.Fatalf("resources: %v, %v", service, err)
 	}
-	bundle := i.Kubectl(i.AdminKubeconfig).Run("get", "apiservice", apiService, "-o", "jsonpath={.spec.caBundle} {.spec.insecureSkipTLSVerify}")
+	bundle := i.Kubectl(i.AdminKubeconfig).Run("get", "apiservice", product.APIService, "-o", "jsonpath={.spec.caBundle} {.spec.insecureSkipTLSVerify}")
 	if parts := strings.SplitN(bundle, " ", 2); len(parts[0]) == 0 || len(parts) > 1 && parts[1] == "true" {
 		t.Errorf("the certificate of the API server is not verified: %q", bundle)
 	}
@@ -336,7 +337,7 @@ func testNamespaceDeletion(t *testing.T, i *installation) {
 	})
 	t.Logf("the namespace with 23 prefixes was gone after %v", time.Since(start).Round(time.Millisecond))
 	// Nothing is made in a namespace that is not there.
-	if _, err := i.client.IpamV1alpha1().Prefixes(u.namespace).Create(t.Context(), root("late", "10.0.0.0/8"), metav1.CreateOptions{}); !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
+	if _, err := i.IPAM.IpamV1alpha1().Prefixes(u.namespace).Create(t.Context(), root("late", "10.0.0.0/8"), metav1.CreateOptions{}); !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
 		t.Errorf("a Prefix in a namespace that is gone: %v", err)
 	}
 }
@@ -467,7 +468,7 @@ func testManyChildren(t *testing.T, i *installation) {
 	if len(allocations.Items) != children {
 		t.Errorf("%d allocations", len(allocations.Items))
 	}
-	i.audited()
+	i.Audited()
 }
 
 // disjoint fails if two children of a parent overlap.

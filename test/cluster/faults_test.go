@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
+	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -112,7 +113,7 @@ func (l *load) end() {
 		}
 	}
 	disjoint(l, items)
-	l.audited()
+	l.Audited()
 	l.Logf("%d children were created", len(l.acknowledged))
 }
 
@@ -121,9 +122,9 @@ func (l *load) end() {
 func testRollingRestart(t *testing.T, i *installation) {
 	l := i.newLoad("team-rolling")
 	l.more(20)
-	for _, s := range slices.Clone(i.servers) {
+	for _, s := range slices.Clone(i.Servers) {
 		// The new one is ready before the old one ends.
-		i.startServer()
+		i.StartServer()
 		s.Signal(syscall.SIGTERM)
 		i.Eventually("the API server has ended", func() error {
 			if !s.HasEnded() {
@@ -134,11 +135,11 @@ func testRollingRestart(t *testing.T, i *installation) {
 		if !s.Cmd.ProcessState.Success() {
 			t.Errorf("the API server ended with %v: %s", s.Cmd.ProcessState, s.LastOfLog(2000))
 		}
-		i.servers = slices.DeleteFunc(i.servers, func(other *server) bool { return other == s })
+		i.Servers = slices.DeleteFunc(i.Servers, func(other *product.Server) bool { return other == s })
 		l.more(20)
 	}
-	for _, m := range slices.Clone(i.managers) {
-		i.startManager()
+	for _, m := range slices.Clone(i.Managers) {
+		i.StartManager()
 		start := time.Now()
 		m.Signal(syscall.SIGTERM)
 		select {
@@ -150,7 +151,7 @@ func testRollingRestart(t *testing.T, i *installation) {
 		case <-time.After(time.Minute):
 			t.Error("the controller manager does not end")
 		}
-		i.managers = slices.DeleteFunc(i.managers, func(other *process.Process) bool { return other == m })
+		i.Managers = slices.DeleteFunc(i.Managers, func(other *process.Process) bool { return other == m })
 		l.more(20)
 	}
 	l.end()
@@ -159,10 +160,10 @@ func testRollingRestart(t *testing.T, i *installation) {
 func testKilledServer(t *testing.T, i *installation) {
 	l := i.newLoad("team-killed")
 	l.more(20)
-	i.servers[0].Kill()
-	i.servers = i.servers[1:]
+	i.Servers[0].Kill()
+	i.Servers = i.Servers[1:]
 	l.more(40)
-	i.startServer()
+	i.StartServer()
 	l.more(20)
 	l.end()
 }
@@ -173,7 +174,7 @@ func testKilledLeader(t *testing.T, i *installation) {
 	l := i.newLoad("team-leader")
 	l.more(20)
 	lease := func() string {
-		lease, err := i.Client.CoordinationV1().Leases(system).Get(t.Context(), "ipam-controller-manager", metav1.GetOptions{})
+		lease, err := i.Client.CoordinationV1().Leases(product.Namespace).Get(t.Context(), "ipam-controller-manager", metav1.GetOptions{})
 		if err != nil || lease.Spec.HolderIdentity == nil {
 			t.Fatalf("lease: %v, %v", lease, err)
 		}
@@ -181,15 +182,15 @@ func testKilledLeader(t *testing.T, i *installation) {
 	}
 	before := lease()
 	// It says so in its log.
-	leader := slices.IndexFunc(i.managers, func(m *process.Process) bool {
+	leader := slices.IndexFunc(i.Managers, func(m *process.Process) bool {
 		return strings.Contains(m.LastOfLog(1_000_000), "uccessfully acquired lease")
 	})
 	if leader < 0 {
 		t.Fatal("no controller manager leads")
 	}
 	start := time.Now()
-	i.managers[leader].Kill()
-	i.managers = slices.Delete(i.managers, leader, leader+1)
+	i.Managers[leader].Kill()
+	i.Managers = slices.Delete(i.Managers, leader, leader+1)
 	i.Eventually("another one leads", func() error {
 		if holder := lease(); holder == before || holder == "" {
 			return fmt.Errorf("%s does", holder)
@@ -199,7 +200,7 @@ func testKilledLeader(t *testing.T, i *installation) {
 	t.Logf("another controller manager leads after %v", time.Since(start).Round(time.Millisecond))
 	l.more(20)
 	l.end()
-	i.startManager()
+	i.StartManager()
 }
 
 // TestMembers has an etcd of as many members as the manifests say. It kills one after the other, and each
@@ -208,10 +209,10 @@ func TestMembers(t *testing.T) {
 	i := install(t, 3, 1, 1)
 	l := i.newLoad("team-etcd")
 	l.more(20)
-	for n := range i.etcd {
-		i.etcd[n].Kill()
+	for n := range i.Etcd {
+		i.Etcd[n].Kill()
 		l.more(20)
-		i.etcd[n] = i.startMember(n)
+		i.Etcd[n] = i.StartMember(n)
 		l.more(20)
 	}
 	l.end()
@@ -222,7 +223,7 @@ func TestMembers(t *testing.T) {
 func testCertificates(t *testing.T, i *installation) {
 	l := i.newLoad("team-certificates")
 	l.more(20)
-	secrets := i.Client.CoreV1().Secrets(system)
+	secrets := i.Client.CoreV1().Secrets(product.Namespace)
 	// replaced deletes Secrets, and waits until the servers have what comes instead.
 	replaced := func(names ...string) {
 		before := i.presented()
@@ -237,7 +238,7 @@ func testCertificates(t *testing.T, i *installation) {
 			})
 			l.more(20)
 		}
-		i.refresh("ipam-apiserver-tls")
+		i.Refresh("ipam-apiserver-tls")
 		i.Eventually("all servers have the new certificate", func() error {
 			for server, serial := range i.presented() {
 				if serial == before[server] {
@@ -257,12 +258,12 @@ func testCertificates(t *testing.T, i *installation) {
 func (i *installation) presented() map[int]string {
 	i.Helper()
 	serials := map[int]string{}
-	for _, s := range i.servers {
-		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port), &tls.Config{InsecureSkipVerify: true})
+	for _, s := range i.Servers {
+		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.Port), &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			i.Fatal(err)
 		}
-		serials[s.port] = conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+		serials[s.Port] = conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
 		_ = conn.Close()
 	}
 	return serials

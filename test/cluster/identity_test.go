@@ -244,7 +244,7 @@ func (i *installation) newRoleBinding(namespace, role string, subject rbacv1.Sub
 func (i *installation) list(t *testing.T, namespace string, config *tls.Config, token string, header http.Header) (code int, body string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
-		fmt.Sprintf("https://%s/apis/ipam.ironcore.dev/v1alpha1/namespaces/%s/prefixes", i.service.address, namespace), nil)
+		fmt.Sprintf("https://%s/apis/ipam.ironcore.dev/v1alpha1/namespaces/%s/prefixes", i.Service.Address, namespace), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

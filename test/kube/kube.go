@@ -9,7 +9,6 @@ package kube
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -259,7 +258,7 @@ func (c *Cluster) Eventually(what string, f func() error) {
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) || errors.Is(err, context.Canceled) {
+		if time.Now().After(deadline) || c.Context().Err() != nil {
 			c.Fatalf("Not in time: %s: %v", what, err)
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package cluster
+package product
 
 import (
 	"crypto/tls"
@@ -14,10 +14,11 @@ import (
 	"time"
 )
 
-// balancer does what a Service does: it hands connections to one after the other of the servers that
+// Balancer does what a Service does: it hands connections to one after the other of the servers that
 // say that they are ready.
-type balancer struct {
-	address string
+type Balancer struct {
+	// Address is where it listens, host:port.
+	Address string
 
 	mu    sync.Mutex
 	ready map[int]bool
@@ -25,13 +26,13 @@ type balancer struct {
 	next  int
 }
 
-func newBalancer(t testing.TB) *balancer {
+func newBalancer(t testing.TB) *Balancer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &balancer{address: listener.Addr().String(), ready: map[int]bool{}}
+	b := &Balancer{Address: listener.Addr().String(), ready: map[int]bool{}}
 	ended := make(chan struct{})
 	t.Cleanup(func() {
 		close(ended)
@@ -75,20 +76,20 @@ func newBalancer(t testing.TB) *balancer {
 }
 
 // add adds a server on a port of loopback.
-func (b *balancer) add(port int) {
+func (b *Balancer) add(port int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ports = append(b.ports, port)
 }
 
-func (b *balancer) isReady(port int) bool {
+func (b *Balancer) isReady(port int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.ready[port]
 }
 
 // dial connects to a server that is ready.
-func (b *balancer) dial() (net.Conn, error) {
+func (b *Balancer) dial() (net.Conn, error) {
 	b.mu.Lock()
 	var ports []int
 	for n := range b.ports {
@@ -106,7 +107,7 @@ func (b *balancer) dial() (net.Conn, error) {
 	return nil, fmt.Errorf("no server is ready")
 }
 
-func (b *balancer) serve(client net.Conn) {
+func (b *Balancer) serve(client net.Conn) {
 	defer client.Close()
 	server, err := b.dial()
 	if err != nil {

@@ -1,0 +1,334 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package product installs the product in a cluster for tests: behind the aggregation layer of a real
+// kube-apiserver, with the manifests of config/, and the programs as processes that log in as their
+// service accounts, with the roles that they are given there.
+package product
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/test/kube"
+	"github.com/ironcore-dev/ipam-apiserver/test/process"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+)
+
+const (
+	// Namespace is where the manifests put the product.
+	Namespace = "ipam-system"
+	// APIService is the name of what registers it.
+	APIService = "v1alpha1.ipam.ironcore.dev"
+)
+
+// Options are what can be said about an installation.
+type Options struct {
+	// Programs is the directory with the programs.
+	Programs string
+	// Members, Servers and Managers are how many members of etcd, API servers and controller managers
+	// there are.
+	Members, Servers, Managers int
+	// Durable has etcd wait for the disk, as it does for users. Nothing that tests write has to
+	// outlive the machine.
+	Durable bool
+}
+
+// Installation is the product in a cluster.
+type Installation struct {
+	*kube.Cluster
+	options Options
+	// life is the test that the programs live as long as.
+	life testing.TB
+	// Etcd are the members of its etcd, and endpoints their URLs.
+	Etcd      []*process.Process
+	endpoints []string
+	// StartMember starts a member again.
+	StartMember func(n int) *process.Process
+	// secrets is where the content of Secrets is, as in volumes.
+	secrets string
+	// Service is what stands in for the Service of the API servers.
+	Service *Balancer
+	// Servers are the API servers, and Managers the controller managers.
+	Servers  []*Server
+	Managers []*process.Process
+	// IPAM is a client of the administrator.
+	IPAM versioned.Interface
+}
+
+// Server is an API server of the product.
+type Server struct {
+	*process.Process
+	// Port is that of loopback.
+	Port int
+}
+
+// Install installs the product in a cluster of its own, and returns when it is available.
+func Install(t testing.TB, options Options) *Installation {
+	t.Helper()
+	c := kube.Start(t)
+	i := &Installation{
+		Cluster: c, options: options, life: t, secrets: filepath.Join(c.Dir, "secrets"), Service: newBalancer(t), IPAM: versioned.NewForConfigOrDie(c.Admin),
+	}
+
+	admin := c.Kubectl(c.AdminKubeconfig)
+	admin.Run("apply", "-k", "config/default")
+	// There are neither nodes nor a network of Services: the programs are processes on loopback.
+	_, port, _ := strings.Cut(i.Service.Address, ":")
+	admin.Run("-n", Namespace, "patch", "service", "ipam-apiserver", "--type=merge", "-p",
+		`{"spec":{"type":"ExternalName","externalName":"localhost","selector":null,"clusterIP":null,"clusterIPs":null}}`)
+	admin.Run("patch", "apiservice", APIService, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"service":{"port":%s}}}`, port))
+
+	// The controller managers make the certificates that the others wait for.
+	for range options.Managers {
+		i.StartManager()
+	}
+	for _, secret := range []string{"ipam-etcd-tls", "ipam-etcd-client-tls", "ipam-apiserver-tls"} {
+		i.Eventually("there is the Secret "+secret, func() error {
+			_, err := c.Client.CoreV1().Secrets(Namespace).Get(c.Context(), secret, metav1.GetOptions{})
+			return err
+		})
+	}
+	i.startEtcd(options.Members)
+	for range options.Servers {
+		i.StartServer()
+	}
+	i.Eventually("the APIService is available", func() error {
+		out, errOut, err := admin.Try("", "get", "apiservice", APIService, "-o", `jsonpath={.status.conditions[?(@.type=="Available")]}`)
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, errOut)
+		}
+		var condition metav1.Condition
+		if err := json.Unmarshal([]byte(out), &condition); err != nil || condition.Status != metav1.ConditionTrue {
+			return fmt.Errorf("it is not: %s", out)
+		}
+		return nil
+	})
+	return i
+}
+
+// mount writes the Secrets of the volumes of a pod to files, as a kubelet does and does again when they
+// change, and returns where the paths in the pod are here.
+func (i *Installation) mount(name string, pod *corev1.PodSpec) map[string]string {
+	i.Helper()
+	paths := map[string]string{}
+	for _, mount := range pod.Containers[0].VolumeMounts {
+		volume := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name })
+		if volume < 0 {
+			// It is a claim of a StatefulSet.
+			paths[mount.MountPath] = filepath.Join(i.Dir, name, mount.Name)
+			continue
+		}
+		if pod.Volumes[volume].Secret == nil {
+			i.Fatalf("no volume of a Secret: %s", mount.Name)
+		}
+		secret := pod.Volumes[volume].Secret.SecretName
+		paths[mount.MountPath] = filepath.Join(i.secrets, secret)
+		i.Refresh(secret)
+	}
+	return paths
+}
+
+// Refresh writes a Secret to files.
+func (i *Installation) Refresh(name string) {
+	i.Helper()
+	secret, err := i.Client.CoreV1().Secrets(Namespace).Get(i.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		i.Fatal(err)
+	}
+	dir := filepath.Join(i.secrets, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		i.Fatal(err)
+	}
+	for key, data := range secret.Data {
+		file := filepath.Join(dir, key)
+		if err := os.WriteFile(file+".new", data, 0o600); err != nil {
+			i.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			i.Fatal(err)
+		}
+	}
+}
+
+// run starts the program of a Deployment as a process, as start does.
+func (i *Installation) run(deployment string, instead map[string]string) *process.Process {
+	i.Helper()
+	d, err := i.Client.AppsV1().Deployments(Namespace).Get(i.Context(), deployment, metav1.GetOptions{})
+	if err != nil {
+		i.Fatal(err)
+	}
+	pod := &d.Spec.Template.Spec
+	return i.start(deployment, pod, filepath.Join(i.options.Programs, filepath.Base(pod.Containers[0].Command[0])), instead)
+}
+
+// start starts a pod of that name as a process: with the arguments that it has there, but for those that
+// are given here.
+func (i *Installation) start(name string, pod *corev1.PodSpec, program string, instead map[string]string) *process.Process {
+	i.Helper()
+	paths := i.mount(name, pod)
+	var args []string
+	for _, arg := range pod.Containers[0].Args {
+		flag, value, _ := strings.Cut(arg, "=")
+		if _, replaced := instead[flag]; replaced {
+			continue
+		}
+		for there, here := range paths {
+			if rest, ok := strings.CutPrefix(value, there+"/"); ok {
+				arg = flag + "=" + filepath.Join(here, rest)
+			}
+		}
+		args = append(args, strings.ReplaceAll(arg, "$(POD_NAME)", name))
+	}
+	for flag, value := range instead {
+		args = append(args, flag+"="+value)
+	}
+	return process.Start(i.life, i.Dir, program, args...)
+}
+
+// startEtcd starts the members of etcd, and returns when they have found each other.
+func (i *Installation) startEtcd(members int) {
+	i.Helper()
+	set, err := i.Client.AppsV1().StatefulSets(Namespace).Get(i.Context(), "ipam-etcd", metav1.GetOptions{})
+	if err != nil {
+		i.Fatal(err)
+	}
+	var peers, metrics, all []string
+	for n := range members {
+		url := func(scheme string) string {
+			return fmt.Sprintf("%s://127.0.0.1:%d", scheme, process.ReservePort(i.life))
+		}
+		i.endpoints, peers, metrics = append(i.endpoints, url("https")), append(peers, url("https")), append(metrics, url("http"))
+		all = append(all, fmt.Sprintf("%s-%d=%s", set.Name, n, peers[n]))
+	}
+	i.StartMember = func(n int) *process.Process {
+		instead := map[string]string{
+			"--listen-client-urls": i.endpoints[n], "--advertise-client-urls": i.endpoints[n],
+			"--listen-peer-urls": peers[n], "--initial-advertise-peer-urls": peers[n],
+			"--initial-cluster":     strings.Join(all, ","),
+			"--listen-metrics-urls": metrics[n],
+			"--log-level":           "error",
+		}
+		if !i.options.Durable {
+			instead["--unsafe-no-fsync"] = "true"
+		}
+		return i.start(fmt.Sprintf("%s-%d", set.Name, n), &set.Spec.Template.Spec, kube.Program("etcd"), instead)
+	}
+	for n := range peers {
+		i.Etcd = append(i.Etcd, i.StartMember(n))
+	}
+	for n, url := range metrics {
+		i.Eventually("etcd is ready", func() error {
+			if i.Etcd[n].HasEnded() {
+				i.Fatalf("A member of etcd ended:\n%s", i.Etcd[n].LastOfLog(4000))
+			}
+			response, err := http.Get(url + set.Spec.Template.Spec.Containers[0].ReadinessProbe.HTTPGet.Path)
+			if err != nil {
+				return err
+			}
+			defer response.Body.Close()
+			if response.StatusCode != http.StatusOK {
+				return fmt.Errorf("it says %s", response.Status)
+			}
+			return nil
+		})
+	}
+}
+
+// StartServer starts an API server, and returns when the Service knows that it is ready.
+func (i *Installation) StartServer() *Server {
+	i.Helper()
+	kubeconfig, _ := i.ServiceAccount(Namespace, "ipam-apiserver")
+	s := &Server{Port: process.ReservePort(i.life)}
+	s.Process = i.run("ipam-apiserver", map[string]string{
+		"--bind-address": "127.0.0.1", "--secure-port": strconv.Itoa(s.Port),
+		"--etcd-servers": strings.Join(i.endpoints, ","),
+		"--kubeconfig":   kubeconfig, "--authentication-kubeconfig": kubeconfig, "--authorization-kubeconfig": kubeconfig,
+		"--shutdown-delay-duration": "2s",
+	})
+	i.Servers = append(i.Servers, s)
+	i.Service.add(s.Port)
+	i.Eventually("the API server is ready", func() error {
+		if s.HasEnded() {
+			i.Fatalf("The API server ended:\n%s", s.LastOfLog(4000))
+		}
+		if !i.Service.isReady(s.Port) {
+			return fmt.Errorf("it is not")
+		}
+		return nil
+	})
+	return s
+}
+
+// StartManager starts a controller manager.
+func (i *Installation) StartManager() *process.Process {
+	i.Helper()
+	kubeconfig, _ := i.ServiceAccount(Namespace, "ipam-controller-manager")
+	p := i.run("ipam-controller-manager", map[string]string{"--kubeconfig": kubeconfig, "--bind-address": "0"})
+	i.Managers = append(i.Managers, p)
+	return p
+}
+
+// Audited fails if objects and claims do not agree.
+func (i *Installation) Audited() {
+	i.Helper()
+	options := apiserver.NewOptions().Recommended.Etcd
+	transport := &options.StorageConfig.Transport
+	transport.ServerList = i.endpoints
+	secret := filepath.Join(i.secrets, "ipam-etcd-client-tls")
+	transport.CertFile, transport.KeyFile, transport.TrustedCAFile = filepath.Join(secret, "tls.crt"), filepath.Join(secret, "tls.key"), filepath.Join(secret, "ca.crt")
+	store, err := apiserver.OpenStore(options)
+	if err != nil {
+		i.Fatal(err)
+	}
+	defer store.Close()
+	differences, err := store.Audit(context.Background())
+	if err != nil {
+		i.Fatal(err)
+	}
+	for _, d := range differences {
+		i.Errorf("Audit: %s %s/%s: %s", d.Kind, d.Namespace, d.Name, d.Message)
+	}
+}
+
+// NewUser makes a namespace, unless it is there, and a user who is bound to a cluster role in it, and
+// returns when that is in force.
+func (i *Installation) NewUser(namespace, role string) (name, kubeconfig string, config *rest.Config) {
+	i.Helper()
+	ctx := i.Context()
+	_, err := i.Client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		i.Fatal(err)
+	}
+	name = namespace + "-" + role
+	_, err = i.Client.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		i.Fatal(err)
+	}
+	kubeconfig, config = i.User(name)
+	client := versioned.NewForConfigOrDie(config).IpamV1alpha1()
+	i.Eventually("the role is in force", func() error {
+		// The roles are aggregated by a controller.
+		_, err := client.Prefixes(namespace).List(ctx, metav1.ListOptions{Limit: 1})
+		return err
+	})
+	return name, kubeconfig, config
+}
