@@ -63,8 +63,8 @@ type options struct {
 const (
 	// fullChildren is the size that the goals of the rows that begin with S are for.
 	fullChildren = 1_000_000
-	// mostChildren is for how many there is room.
-	mostChildren = 6_000_000
+	// mostChildren leaves as much room as they take.
+	mostChildren = scaleParents * childrenOfParent / 2
 )
 
 func newCommand() *cobra.Command {

@@ -180,6 +180,52 @@ var measurements = []measurement{
 		},
 		measure: measureDeletion,
 	},
+	{
+		name: "in a cluster",
+		how: "The product is installed behind a real kube-apiserver with the manifests of config/, as processes of which there is one of each, etcd " +
+			"included, that log in as their service accounts. A user with the role edit creates 5,000 children of a new parent as in E2, " +
+			"3 times. The rate is compared with that of E2 in the same run.",
+		rows: []*row{
+			{"E7", "cluster/alone", "children through kube-apiserver, against E2", "x its rate", atLeast(0.4)},
+			{"E7", "cluster", "children through kube-apiserver", "a second", goal{}},
+		},
+		measure: measureCluster,
+	},
+	{
+		name: "two controller managers",
+		how: "One ipam-apiserver has one ipam-controller-manager, another one has two that both work, without leader election; each has an etcd, " +
+			"which is in the process that measures. 5,000 children as in E2 on each take turns, 3 times. What is refused is what the API " +
+			"server counts as answered with 409.",
+		rows: []*row{
+			{"E8", "two managers", "children with two controller managers at work, against with one", "x its rate", atLeast(0.9)},
+			{"E8", "refused", "binds that are refused with two controller managers at work", "%", atMost(10)},
+			{"E8", "one manager", "children with one ipam-apiserver and one ipam-controller-manager", "a second", goal{}},
+		},
+		measure: measureManagers,
+	},
+	{
+		name: "a million children",
+		how: "One ipam-apiserver and one ipam-controller-manager get 1,000,000 children of 100 parents, in turn, half of them of IPv4 and half of IPv6. " +
+			"64 creators stay at most 1,024 children ahead. The first 10,000 are those after 5,000. Memory is VmRSS when the last child is Allocated. " +
+			"Prefixes are looked at in etcd, the parents after each 10,000 children, and all at the end. Then " +
+			"ipam-standalone is started on that directory.",
+		rows: []*row{
+			{"S1", "last/first", "the last 10,000 of 1,000,000 children against the first", "x its rate", atLeast(0.8)},
+			{"S1", "differences", "differences between objects and claims after that", "", atMost(0)},
+			{"S1", "rate", "children of 100 parents, in all", "a second", goal{}},
+			{"S1", "etcd", "size of etcd's database then", "GiB", goal{}},
+			{"S2", "memory small", "resident memory of API server and controller manager at a tenth of the children", "KiB a child", atMost(10)},
+			{"S2", "memory", "the same at all of them", "KiB a child", atMost(10)},
+			{"S2", "memory flat", "the latter against the former", "x it", atMost(1.1)},
+			{"S2", "memory server", "resident memory of the API server at all of them", "KiB a child", goal{}},
+			{"S2", "memory manager", "resident memory of the controller manager at all of them", "KiB a child", goal{}},
+			{"S2", "memory anonymous", "resident memory of both at all of them that is not of files", "KiB a child", goal{}},
+			{"S3", "ready", "ipam-standalone started on them, until it answers", "s", atMost(60)},
+			{"S3", "one more", "one more child then, create until Allocated", "s", atMost(10)},
+			{"S4", "largest", "largest Prefix in etcd", "KiB", atMost(64)},
+		},
+		measure: measureScale,
+	},
 }
 
 // selectRows returns the measurements with those of their rows that are asked for.

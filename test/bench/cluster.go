@@ -1,0 +1,143 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	embedded "github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/test/process"
+	"github.com/ironcore-dev/ipam-apiserver/test/product"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// measureCluster has the product installed in a cluster, and a user with an ordinary role.
+func measureCluster(b *bench) {
+	alone := b.figureOf("children")
+	count := b.count(children)
+	b.progress.phase("install it in a cluster", 0)
+	installation := product.Install(b, product.Options{
+		Programs: filepath.Dir(b.program("ipam-apiserver")), Members: 1, Servers: 1, Managers: 1, Durable: true,
+	})
+	const namespace = "team"
+	_, _, config := installation.NewUser(namespace, "edit")
+	s := b.newSite(config, namespace)
+	var rates []float64
+	for round := range rounds {
+		parent := fmt.Sprintf("root-%d", round)
+		s.root(parent)
+		rates = append(rates, s.allocate(fmt.Sprintf("round %d of %d", round+1, rounds), fmt.Sprintf("child-%d", round), count, of(parent)))
+	}
+	installation.Audited()
+	b.set("cluster/alone", median(rates)/alone)
+	b.median("cluster", rates)
+}
+
+// separate is the product without a cluster: ipam-apiserver and ipam-controller-manager as processes, and an
+// etcd in this one.
+type separate struct {
+	*site
+	config   *rest.Config
+	etcd     *embedded.Etcd
+	server   *process.Process
+	managers []*process.Process
+}
+
+// startSeparate starts an API server and so many controller managers, of which each works without being asked
+// whether it leads, on a directory as ipam-standalone has it.
+func startSeparate(b *bench, data string, managers int) *separate {
+	b.Helper()
+	server, manager := b.program("ipam-apiserver"), b.program("ipam-controller-manager")
+	b.progress.phase("start the programs", 0)
+	s := &separate{}
+	var err error
+	if s.etcd, err = embedded.StartEtcd(b.ctx, data, "error"); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(s.etcd.Close)
+	pki, err := embedded.EnsurePKI(filepath.Join(data, "pki"), time.Now())
+	if err != nil {
+		b.Fatal(err)
+	}
+	port, dir := process.ReservePort(b), b.TempDir()
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	if err := embedded.WriteKubeconfig(kubeconfig, fmt.Sprintf("https://127.0.0.1:%d", port), pki); err != nil {
+		b.Fatal(err)
+	}
+	if s.config, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
+		b.Fatal(err)
+	}
+	s.server = process.Start(b, dir, server,
+		"--without-cluster",
+		"--client-ca-file", pki.CACertFile,
+		"--tls-cert-file", pki.ServingCertFile,
+		"--tls-private-key-file", pki.ServingKeyFile,
+		"--bind-address", "127.0.0.1",
+		"--secure-port", strconv.Itoa(port),
+		"--etcd-servers", s.etcd.Endpoints()[0])
+	s.site = b.newSite(s.config, namespace)
+	b.eventually("ipam-apiserver answers", func() error {
+		if s.server.HasEnded() {
+			b.Fatalf("ipam-apiserver ended: %s", s.server.LastOfLog(2000))
+		}
+		_, err := s.user.List(b.ctx, metav1.ListOptions{Limit: 1})
+		return err
+	})
+	for range managers {
+		s.managers = append(s.managers, process.Start(b, dir, manager, "--kubeconfig", kubeconfig, "--leader-elect=false", "--bind-address", "0"))
+	}
+	return s
+}
+
+// stop ends all of it in good order.
+func (s *separate) stop() {
+	s.Helper()
+	for _, p := range append(s.managers, s.server) {
+		p.Signal(syscall.SIGTERM)
+		select {
+		case <-p.Ended:
+		case <-time.After(patience):
+			s.Fatalf("it does not end: %s", p.LastOfLog(2000))
+		}
+	}
+	s.etcd.Close()
+}
+
+// binds returns how many bindings of PrefixAllocations the API server was asked for, and how many of them it
+// refused.
+func (s *separate) binds() (all, refused float64) {
+	s.Helper()
+	client, err := rest.HTTPClientFor(s.config)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	const name = "apiserver_request_total"
+	of := []string{"resource=prefixallocations", "subresource=binding"}
+	counted := s.metrics(client, s.config.Host+"/metrics")
+	return counted.sum(name, of...), counted.sum(name, append(of, "code=409")...)
+}
+
+func measureManagers(b *bench) {
+	count := b.count(children)
+	one, two := startSeparate(b, b.TempDir(), 1), startSeparate(b, b.TempDir(), 2)
+	side := func(s *separate, what string) func(int) float64 {
+		return func(round int) float64 {
+			parent := fmt.Sprintf("root-%d", round)
+			s.root(parent)
+			return s.allocate(fmt.Sprintf("round %d of %d: %s", round+1, rounds, what), fmt.Sprintf("child-%d", round), count, of(parent))
+		}
+	}
+	rates := turns(rounds, side(one, "one manager"), side(two, "two managers"))
+	all, refused := two.binds()
+	b.median("two managers", ratios(rates[1], rates[0]))
+	b.median("one manager", rates[0])
+	b.set("refused", 100*refused/all)
+}

@@ -1,0 +1,251 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/prometheus/procfs"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+const (
+	// scaleParents is how many parents the children are of, in turn.
+	scaleParents = 100
+	// childrenOfParent is for how many each has room.
+	childrenOfParent = 1 << 16
+	// outstanding is how many children may be created and not be Allocated. Creating one is a quarter of the
+	// work, so that creators would be far ahead otherwise.
+	outstanding = 1024
+	// pointSize is of how many children a rate is taken, in a run of full size.
+	pointSize = 10_000
+	// kibibyte is the unit of sizes.
+	kibibyte = 1024
+)
+
+// scaleParent returns a parent. Every other one is of IPv6.
+func scaleParent(n int) *v1alpha1.Prefix {
+	name := fmt.Sprintf("root-%d", n)
+	if n%2 == 1 {
+		return root(name, fmt.Sprintf("fd00:0:0:%x::/64", n))
+	}
+	return root(name, fmt.Sprintf("10.%d.0.0/16", n))
+}
+
+// scaleChild returns what a child asks for.
+func scaleChild(n int) v1alpha1.PrefixSpec {
+	parent := n % scaleParents
+	spec := v1alpha1.PrefixSpec{PrefixLength: 32, ParentRef: &v1alpha1.LocalObjectReference{Name: fmt.Sprintf("root-%d", parent)}}
+	if parent%2 == 1 {
+		spec.PrefixLength = 80
+	}
+	return spec
+}
+
+// memory is what a process has resident, in bytes: all, and without what is of files.
+type memory struct{ resident, anonymous float64 }
+
+func (b *bench) memory(pid int) memory {
+	b.Helper()
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		b.Fatal(err)
+	}
+	status, err := p.NewStatus()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return memory{float64(status.VmRSS), float64(status.RssAnon)}
+}
+
+// sample is what the programs take when there are so many children.
+type sample struct {
+	children        float64
+	server, manager memory
+}
+
+func (s *separate) sample(children int) sample {
+	return sample{float64(children), s.memory(s.server.Cmd.Process.Pid), s.memory(s.managers[0].Cmd.Process.Pid)}
+}
+
+// ofChild returns how many KiB a child takes in both programs.
+func (s sample) ofChild() float64 {
+	return (s.server.resident + s.manager.resident) / s.children / kibibyte
+}
+
+// sizes tells how large the Prefixes in etcd are.
+type sizes struct {
+	*bench
+	client *clientv3.Client
+	// largest is in bytes.
+	largest int
+}
+
+// prefixKeys is where the Prefixes are in etcd.
+const prefixKeys = apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/prefixes/"
+
+func (b *bench) newSizes(endpoints []string) *sizes {
+	b.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = client.Close() })
+	return &sizes{bench: b, client: client}
+}
+
+// look looks at the keys of a range, and returns how many there are and what is the key after the last one.
+func (s *sizes) look(from string, options ...clientv3.OpOption) (count int, next string) {
+	s.Helper()
+	response, err := s.client.Get(s.ctx, from, options...)
+	if err != nil {
+		s.Fatal(err)
+	}
+	for _, kv := range response.Kvs {
+		s.largest = max(s.largest, len(kv.Value))
+		next = string(kv.Key) + "\x00"
+	}
+	return len(response.Kvs), next
+}
+
+// parents looks at the parents, which are larger at one time than at another.
+func (s *sizes) parents() {
+	s.Helper()
+	for n := range scaleParents {
+		if count, _ := s.look(prefixKeys + namespace + "/" + scaleParent(n).Name); count != 1 {
+			s.Fatalf("%s is not in etcd", scaleParent(n).Name)
+		}
+	}
+}
+
+// all looks at all Prefixes.
+func (s *sizes) all(expected int) {
+	s.Helper()
+	s.progress.phase("look at the size of all Prefixes", 0)
+	const page = 1000
+	end := clientv3.GetPrefixRangeEnd(prefixKeys)
+	total := 0
+	for next := prefixKeys; next != ""; {
+		var count int
+		count, next = s.look(next, clientv3.WithRange(end), clientv3.WithLimit(page))
+		total += count
+	}
+	if total != expected {
+		s.Fatalf("there are %d Prefixes in etcd instead of %d", total, expected)
+	}
+}
+
+// measureScale makes very many children.
+func measureScale(b *bench) {
+	data := filepath.Join(b.TempDir(), "data")
+	s := startSeparate(b, data, 1)
+	sizes := b.newSizes(s.etcd.Endpoints())
+	samples := fill(s, sizes)
+	small, large := samples[0], samples[1]
+	b.set("memory small", small.ofChild())
+	b.set("memory", large.ofChild())
+	b.set("memory flat", large.ofChild()/small.ofChild())
+	b.set("memory server", large.server.resident/large.children/kibibyte)
+	b.set("memory manager", large.manager.resident/large.children/kibibyte)
+	b.set("memory anonymous", (large.server.anonymous+large.manager.anonymous)/large.children/kibibyte)
+
+	b.set("differences", audit(b, s.etcd.Endpoints()[0]))
+	sizes.all(scaleParents + b.children)
+	b.set("largest", float64(sizes.largest)/kibibyte)
+	status, err := sizes.client.Status(b.ctx, s.etcd.Endpoints()[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.set("etcd", float64(status.DbSize)/(1<<30))
+
+	b.progress.phase("stop the programs", 0)
+	if err := sizes.client.Close(); err != nil {
+		b.Fatal(err)
+	}
+	s.stop()
+	// What its etcd had here is for the one that comes.
+	debug.FreeOSMemory()
+
+	start := time.Now()
+	again := startStandaloneOn(b, data)
+	b.set("ready", time.Since(start).Seconds())
+	b.progress.phase("one more child", 1)
+	start = time.Now()
+	const batch = "more"
+	again.await(batch, 1, func() { again.create(child(batch, 0, scaleChild(0))) }, nil)
+	b.set("one more", time.Since(start).Seconds())
+}
+
+// fill makes the children, and returns what the programs take when there is a tenth of them, and all.
+func fill(s *separate, sizes *sizes) []sample {
+	roots := make([]*v1alpha1.Prefix, scaleParents)
+	for n := range roots {
+		roots[n] = scaleParent(n)
+	}
+	s.roots("roots", roots...)
+
+	const batch = "child"
+	all := s.children
+	size := min(pointSize, all/10)
+	s.progress.phase(fmt.Sprintf("%d children of %d parents", all, scaleParents), all)
+	var samples []sample
+	// What is first warms everything up.
+	warm := size / 2
+	window, allocated, start := make(chan struct{}, outstanding), 0, time.Now()
+	at := map[int]time.Time{0: start, warm: {}, warm + size: {}, all - size: {}, all: {}}
+	s.await(batch, all, func() {
+		each(s.ctx, all, creators, func(n int) {
+			select {
+			case window <- struct{}{}:
+				s.create(child(batch, n, scaleChild(n)))
+			case <-s.ctx.Done():
+			}
+		})
+	}, func(string) {
+		<-window
+		s.progress.step()
+		allocated++
+		if _, wanted := at[allocated]; wanted || allocated%size == 0 {
+			at[allocated] = time.Now()
+		}
+		if allocated%size == 0 {
+			s.points = append(s.points, point{float64(allocated), float64(size) / at[allocated].Sub(at[allocated-size]).Seconds()})
+			sizes.parents()
+		}
+		if allocated == all/10 || allocated == all {
+			samples = append(samples, s.sample(allocated))
+		}
+	})
+	first, last := at[warm+size].Sub(at[warm]), at[all].Sub(at[all-size])
+	s.set("last/first", first.Seconds()/last.Seconds())
+	s.set("rate", float64(all)/at[all].Sub(start).Seconds())
+	return samples
+}
+
+// audit returns how many differences there are between objects and claims.
+func audit(b *bench, endpoint string) float64 {
+	b.Helper()
+	b.progress.phase("audit", 0)
+	cmd := exec.CommandContext(b.ctx, b.program("ipam-apiserver"), "audit", "--etcd-servers", endpoint, "-o", "json")
+	var errOut bytes.Buffer
+	cmd.Stderr = &errOut
+	// It fails if there are differences, too.
+	out, err := cmd.Output()
+	var report struct {
+		Differences []json.RawMessage `json:"differences"`
+	}
+	if jsonErr := json.Unmarshal(out, &report); jsonErr != nil || err != nil && len(report.Differences) == 0 {
+		b.Fatalf("audit: %v: %v: %s", err, jsonErr, errOut.String())
+	}
+	return float64(len(report.Differences))
+}
