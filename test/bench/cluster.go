@@ -122,7 +122,10 @@ func (s *separate) binds() (all, refused float64) {
 	const name = "apiserver_request_total"
 	of := []string{"resource=prefixallocations", "subresource=binding"}
 	counted := s.metrics(client, s.config.Host+"/metrics")
-	return counted.sum(name, of...), counted.sum(name, append(of, "code=409")...)
+	if all = counted.sum(name, of...); all == 0 {
+		s.Fatalf("the API server does not count binds in %s", name)
+	}
+	return all, counted.sum(name, append(of, "code=409")...)
 }
 
 func measureManagers(b *bench) {

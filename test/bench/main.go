@@ -110,6 +110,8 @@ func (o options) validate() error {
 		return fmt.Errorf("--scale must be above 0 and at most 1, not %v", o.scale)
 	case o.children < 1000 || o.children > mostChildren:
 		return fmt.Errorf("--children must be from 1000 to %d, not %d", mostChildren, o.children)
+	case o.writeDocs && o.scale < 1:
+		return errors.New("--write-docs is for figures of full size, without --scale")
 	}
 	return nil
 }

@@ -84,12 +84,16 @@ func (p *progress) phase(what string, all int) {
 		return
 	}
 	p.clear()
-	if all == 0 {
+	options := []progressbar.Option{
+		progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(p.name + ": " + what), progressbar.OptionFullWidth(),
+		progressbar.OptionThrottle(100 * time.Millisecond), progressbar.OptionSetRenderBlankState(true), progressbar.OptionClearOnFinish(),
+	}
+	if all > 0 {
+		options = append(options, progressbar.OptionShowCount(), progressbar.OptionShowIts())
+	} else {
 		all = -1
 	}
-	p.bar = progressbar.NewOptions(all, progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(p.name+": "+what),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionSetRenderBlankState(true), progressbar.OptionClearOnFinish(), progressbar.OptionFullWidth())
+	p.bar = progressbar.NewOptions(all, options...)
 }
 
 // clear ends the bar.

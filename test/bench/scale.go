@@ -228,6 +228,7 @@ func fill(s *separate, sizes *sizes) []sample {
 	})
 	first, last := at[warm+size].Sub(at[warm]), at[all].Sub(at[all-size])
 	s.set("last/first", first.Seconds()/last.Seconds())
+	s.set("exist", float64(all))
 	s.set("rate", float64(all)/at[all].Sub(start).Seconds())
 	return samples
 }
