@@ -160,6 +160,30 @@ func (s *site) allocate(what, batch string, count int, spec v1alpha1.PrefixSpec)
 	return float64(count) / time.Since(start).Seconds()
 }
 
+// outstanding is how many children may be created and not be Allocated when there are many. Creating one is a
+// quarter of the work, so that creators would be far ahead otherwise.
+const outstanding = 1024
+
+// fill creates many children, and calls a function when one is Allocated.
+func (s *site) fill(what, batch string, count int, spec func(n int) v1alpha1.PrefixSpec, seen func()) {
+	s.Helper()
+	s.progress.phase(what, count)
+	window := make(chan struct{}, outstanding)
+	s.await(batch, count, func() {
+		each(s.ctx, count, creators, func(n int) {
+			select {
+			case window <- struct{}{}:
+				s.create(child(batch, n, spec(n)))
+			case <-s.ctx.Done():
+			}
+		})
+	}, func(string) {
+		<-window
+		s.progress.step()
+		seen()
+	})
+}
+
 // child returns a child of a batch.
 func child(batch string, n int, spec v1alpha1.PrefixSpec) *v1alpha1.Prefix {
 	return &v1alpha1.Prefix{

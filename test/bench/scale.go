@@ -24,9 +24,6 @@ const (
 	scaleParents = 100
 	// childrenOfParent is for how many each has room.
 	childrenOfParent = 1 << 16
-	// outstanding is how many children may be created and not be Allocated. Creating one is a quarter of the
-	// work, so that creators would be far ahead otherwise.
-	outstanding = 1024
 	// pointSize is of how many children a rate is taken, in a run of full size.
 	pointSize = 10_000
 	// kibibyte is the unit of sizes.
@@ -150,7 +147,7 @@ func measureScale(b *bench) {
 	data := filepath.Join(b.TempDir(), "data")
 	s := startSeparate(b, data, 1)
 	sizes := b.newSizes(s.etcd.Endpoints())
-	samples := fill(s, sizes)
+	samples := fillParents(s, sizes)
 	small, large := samples[0], samples[1]
 	b.set("memory small", small.ofChild())
 	b.set("memory", large.ofChild())
@@ -186,34 +183,22 @@ func measureScale(b *bench) {
 	b.set("one more", time.Since(start).Seconds())
 }
 
-// fill makes the children, and returns what the programs take when there is a tenth of them, and all.
-func fill(s *separate, sizes *sizes) []sample {
+// fillParents makes the children, and returns what the programs take when there is a tenth of them, and all.
+func fillParents(s *separate, sizes *sizes) []sample {
 	roots := make([]*v1alpha1.Prefix, scaleParents)
 	for n := range roots {
 		roots[n] = scaleParent(n)
 	}
 	s.roots("roots", roots...)
 
-	const batch = "child"
 	all := s.children
 	size := min(pointSize, all/10)
-	s.progress.phase(fmt.Sprintf("%d children of %d parents", all, scaleParents), all)
 	var samples []sample
 	// What is first warms everything up.
 	warm := size / 2
-	window, allocated, start := make(chan struct{}, outstanding), 0, time.Now()
+	allocated, start := 0, time.Now()
 	at := map[int]time.Time{0: start, warm: {}, warm + size: {}, all - size: {}, all: {}}
-	s.await(batch, all, func() {
-		each(s.ctx, all, creators, func(n int) {
-			select {
-			case window <- struct{}{}:
-				s.create(child(batch, n, scaleChild(n)))
-			case <-s.ctx.Done():
-			}
-		})
-	}, func(string) {
-		<-window
-		s.progress.step()
+	s.fill(fmt.Sprintf("children of %d parents", scaleParents), "child", all, scaleChild, func() {
 		allocated++
 		if _, wanted := at[allocated]; wanted || allocated%size == 0 {
 			at[allocated] = time.Now()

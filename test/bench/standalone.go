@@ -211,7 +211,7 @@ func measureExisting(b *bench) {
 	few, many := startStandalone(b), startStandalone(b)
 	fewer, more, count := b.count(1000), b.count(100_000), b.count(childrenOfTurn)
 	many.root("root")
-	many.allocate("fill a parent", "existing", more, of("root"))
+	many.fill("fill a parent", "existing", more, func(int) v1alpha1.PrefixSpec { return of("root") }, func() {})
 	rates := turns(comparisons, func(round int) float64 {
 		parent := fmt.Sprintf("root-%d", round)
 		few.root(parent)
