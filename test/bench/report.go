@@ -188,6 +188,8 @@ func writePlot(file string, points []point) error {
 		return err
 	}
 	p.Add(plotter.NewGrid(), line)
+	// Room above the line.
+	p.Y.Max *= 1.1
 	return p.Save(20*vg.Centimeter, 9*vg.Centimeter, file)
 }
 
