@@ -39,8 +39,11 @@ type namespace struct {
 	holders map[types.UID]string
 	// assumed is what a place was reserved for, by name, until the API says so too.
 	assumed map[string]types.UID
-	// waiting is what could not be scheduled, by name.
-	waiting map[string]candidate
+	// waiting is what could not be scheduled.
+	waiting waiting
+	// selections are what the selectors of candidates select, by selector, and uses counts their uses.
+	selections map[string]*selection
+	uses       uint64
 }
 
 // parent is a Prefix that prefixes can be allocated from.
@@ -86,10 +89,11 @@ func (x *index) namespace(name string) *namespace {
 	ns := x.namespaces[name]
 	if ns == nil {
 		ns = &namespace{
-			parents: map[string]*parent{},
-			holders: map[types.UID]string{},
-			assumed: map[string]types.UID{},
-			waiting: map[string]candidate{},
+			parents:    map[string]*parent{},
+			holders:    map[types.UID]string{},
+			assumed:    map[string]types.UID{},
+			waiting:    newWaiting(),
+			selections: map[string]*selection{},
 		}
 		x.namespaces[name] = ns
 	}
@@ -111,7 +115,7 @@ func (x *index) tidy(nsName, parentName string) {
 	if p := ns.parents[parentName]; p != nil && p.uid == "" && p.ledger.Len() == 0 {
 		delete(ns.parents, parentName)
 	}
-	if len(ns.parents) == 0 && len(ns.holders) == 0 && len(ns.waiting) == 0 {
+	if len(ns.parents) == 0 && len(ns.holders) == 0 && len(ns.waiting.byName) == 0 {
 		delete(x.namespaces, nsName)
 	}
 }
@@ -141,9 +145,8 @@ func (x *index) setPrefix(_, obj *v1alpha1.Prefix) {
 		// The pool is made anew, from what is held by this name.
 		p.ledger.UnsetPrefix()
 	}
-	x.wakeAll(ns, func(c candidate) bool {
-		return c.matches(obj.Name, before.labels) || c.matches(obj.Name, now.labels)
-	})
+	ns.changed(obj.Name)
+	ns.waiting.leave(x.wake, obj.Name, nil, before.labels, now.labels)
 }
 
 // deletePrefix takes in that a Prefix is gone.
@@ -159,7 +162,8 @@ func (x *index) deletePrefix(name types.NamespacedName, uid types.UID) {
 	before := p.labels
 	*p = parent{ledger: p.ledger}
 	p.ledger.UnsetPrefix()
-	x.wakeAll(ns, func(c candidate) bool { return c.matches(name.Name, before) })
+	ns.changed(name.Name)
+	ns.waiting.leave(x.wake, name.Name, nil, before)
 }
 
 // hold takes in that an allocation holds a prefix of a parent, according to the API. It reports
@@ -179,7 +183,11 @@ func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string
 		delete(ns.assumed, name.Name)
 	}
 	ns.holders[uid] = parentName
-	return ns.parent(parentName).ledger.Hold(uid, prefix)
+	if !ns.parent(parentName).ledger.Hold(uid, prefix) {
+		return false
+	}
+	ns.changed(parentName)
+	return true
 }
 
 // forget takes in that an allocation is gone.
@@ -217,9 +225,10 @@ func (x *index) release(nsName string, ns *namespace, uid types.UID) {
 	if p == nil || !p.ledger.Release(uid) {
 		return
 	}
-	x.wakeAll(ns, func(c candidate) bool {
-		return c.matches(name, p.labels) && p.usable() && p.room(c.request)
-	})
+	ns.changed(name)
+	if p.usable() {
+		ns.waiting.leave(x.wake, name, func(c candidate) bool { return p.room(c.request) }, p.labels)
+	}
 }
 
 // stopWaiting takes in that an allocation does not want to be scheduled any more.
@@ -227,17 +236,8 @@ func (x *index) stopWaiting(name types.NamespacedName) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if ns := x.namespaces[name.Namespace]; ns != nil {
-		delete(ns.waiting, name.Name)
+		ns.waiting.remove(name.Name)
 		x.tidy(name.Namespace, "")
-	}
-}
-
-func (x *index) wakeAll(ns *namespace, affected func(candidate) bool) {
-	for name, c := range ns.waiting {
-		if affected(c) {
-			delete(ns.waiting, name)
-			x.wake(c.name)
-		}
 	}
 }
 
@@ -248,7 +248,7 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	ns := x.namespace(c.name.Namespace)
-	delete(ns.waiting, c.name.Name)
+	ns.waiting.remove(c.name.Name)
 
 	if name, ok := ns.holders[c.uid]; ok {
 		p := ns.parents[name]
@@ -259,7 +259,7 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 	name, why := x.choose(ns, c)
 	if why != nil {
 		if !why.final {
-			ns.waiting[c.name.Name] = c
+			ns.waiting.add(c)
 		}
 		x.tidy(c.name.Namespace, c.ref)
 		return assumption{}, why
@@ -270,6 +270,7 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 		prefix, _ = p.pool().Find(c.request.Bits)
 	}
 	p.ledger.Hold(c.uid, prefix)
+	ns.changed(name)
 	ns.holders[c.uid] = name
 	ns.assumed[c.name.Name] = c.uid
 	return assumption{name, p.uid, prefix}, nil
@@ -285,18 +286,19 @@ func (x *index) choose(ns *namespace, c candidate) (string, *verdict) {
 		}
 		names = []string{c.ref}
 	} else {
-		for name, p := range ns.parents {
-			if p.uid != "" && name != "" && c.selector.Matches(p.labels) {
-				names = append(names, name)
-			}
-		}
-		if len(names) == 0 {
+		selected := ns.selection(c.selector)
+		if len(selected.parents) == 0 {
 			return "", &verdict{reason: v1alpha1.ReasonNoMatchingParent, message: fmt.Sprintf("No Prefix matches the selector %q", c.selector)}
 		}
+		if !c.request.Prefix.IsValid() {
+			if best, ok := selected.best(x.score, c.request); ok {
+				return best, nil
+			}
+		}
+		// By name, so that equals are chosen from, and complained about, in a stable order.
+		names = slices.Sorted(maps.Keys(selected.parents))
 	}
 
-	// By name, so that equals are chosen from, and complained about, in a stable order.
-	slices.Sort(names)
 	var best string
 	var refusals []refusal
 	for _, name := range names {
@@ -425,19 +427,12 @@ func (p *parent) pool() *allocator.Pool {
 	return p.ledger.Pool()
 }
 
-func (c candidate) matches(name string, set labels.Set) bool {
-	if c.ref != "" {
-		return c.ref == name
-	}
-	return c.selector.Matches(set)
-}
-
 // waitingIn returns the names of what waits in a namespace, sorted.
 func (x *index) waitingIn(nsName string) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if ns := x.namespaces[nsName]; ns != nil {
-		return slices.Sorted(maps.Keys(ns.waiting))
+		return slices.Sorted(maps.Keys(ns.waiting.byName))
 	}
 	return nil
 }

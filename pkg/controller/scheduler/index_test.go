@@ -624,7 +624,7 @@ func TestIndexForgets(t *testing.T) {
 	}
 	for name, left := range f.namespaces {
 		t.Errorf("left over of namespace %s: %d parents, %d holders, %d assumed, %d waiting",
-			name, len(left.parents), len(left.holders), len(left.assumed), len(left.waiting))
+			name, len(left.parents), len(left.holders), len(left.assumed), len(left.waiting.byName))
 	}
 }
 
@@ -702,12 +702,44 @@ func TestCandidateOf(t *testing.T) {
 			if c.name != key("c") || c.uid != "u" {
 				t.Errorf("is %+v", c)
 			}
-			if got := c.matches("root", nil); got != tt.byName {
+			if got := c.ref == "root" || c.selector != nil && c.selector.Matches(labels.Set(nil)); got != tt.byName {
 				t.Errorf("by name: %v", got)
 			}
-			if got := c.matches("other", matches); got != tt.byLabel {
+			if got := c.selector != nil && c.selector.Matches(matches); got != tt.byLabel {
 				t.Errorf("by label: %v", got)
 			}
 		})
+	}
+}
+
+// TestManySelectors has more selectors than are remembered, in turns, while what they select changes.
+func TestManySelectors(t *testing.T) {
+	f := newFixture(Pack)
+	const many = maxSelections + 10
+	for n := range many {
+		f.set(prefix(fmt.Sprintf("parent-%d", n), fmt.Sprintf("10.0.%d.0/24", n), labelled("net", fmt.Sprint(n))))
+	}
+	for round := range 3 {
+		for n := range many {
+			place, why := f.reserve(want(t, fmt.Sprintf("c-%d-%d", round, n), "IPv4/25", fmt.Sprintf("net=%d", n)))
+			switch {
+			case round < 2 && (why != nil || place.parent != fmt.Sprintf("parent-%d", n)):
+				t.Errorf("round %d, selector %d: got %+v, %+v", round, n, place, why)
+			case round == 2 && (why == nil || why.reason != v1alpha1.ReasonParentExhausted):
+				t.Errorf("selector %d: got %+v, %+v from a parent that is full", n, place, why)
+			}
+		}
+	}
+	if got := len(f.namespaces[ns].selections); got > maxSelections {
+		t.Errorf("%d selections are remembered", got)
+	}
+	// What was given back is found, also by a selector that was forgotten meanwhile.
+	f.takeWoken()
+	f.gone("c-0-0")
+	if got := f.takeWoken(); !slices.Equal(got, []string{"c-2-0"}) {
+		t.Errorf("woken: %v", got)
+	}
+	if got := f.mustReserve(t, want(t, "c-2-0", "IPv4/25", "net=0")); got != "10.0.0.0/25 from parent-0" {
+		t.Errorf("got %s", got)
 	}
 }
