@@ -17,7 +17,9 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -57,21 +59,21 @@ var controllers = []struct {
 	name string
 	// disabled are those that "*" does not mean.
 	disabled bool
-	init     func(Config, externalversions.SharedInformerFactory) (controller, error)
+	init     func(Config, externalversions.SharedInformerFactory, *standby.Standby) (controller, error)
 }{
-	{"prefix", false, func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
+	{"prefix", false, func(c Config, f externalversions.SharedInformerFactory, s *standby.Standby) (controller, error) {
 		v1alpha1 := f.Ipam().V1alpha1()
-		return prefix.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, c.Workers)
+		return prefix.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, s, c.Workers)
 	}},
-	{"scheduler", false, func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
+	{"scheduler", false, func(c Config, f externalversions.SharedInformerFactory, s *standby.Standby) (controller, error) {
 		strategy, err := scheduler.StrategyByName(c.Strategy)
 		if err != nil {
 			return nil, err
 		}
 		v1alpha1 := f.Ipam().V1alpha1()
-		return scheduler.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, strategy, c.Workers)
+		return scheduler.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, strategy, s, c.Workers)
 	}},
-	{"certificate", true, func(c Config, _ externalversions.SharedInformerFactory) (controller, error) {
+	{"certificate", true, func(c Config, _ externalversions.SharedInformerFactory, _ *standby.Standby) (controller, error) {
 		if c.Kube == nil || c.Aggregator == nil {
 			return nil, errors.New("needs a cluster to keep certificates in")
 		}
@@ -136,13 +138,14 @@ func (c Config) Run(ctx context.Context) error {
 	if c.Recorder == nil {
 		c.Recorder = noEvents{}
 	}
-	informers := externalversions.NewSharedInformerFactory(c.Client, 0)
+	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(withoutManagedFields))
+	standby := standby.New()
 	var running []controller
 	for _, entry := range controllers {
 		if !c.runs(entry.name, entry.disabled) {
 			continue
 		}
-		controller, err := entry.init(c, informers)
+		controller, err := entry.init(c, informers, standby)
 		if err != nil {
 			return fmt.Errorf("%s: %w", entry.name, err)
 		}
@@ -165,6 +168,15 @@ func (c Config) Run(ctx context.Context) error {
 	err := group.Wait()
 	informers.Shutdown()
 	return err
+}
+
+// withoutManagedFields drops from an object what takes most memory, and no controller looks at. A write of
+// it leaves them as they are.
+func withoutManagedFields(obj any) (any, error) {
+	if object, err := meta.Accessor(obj); err == nil {
+		object.SetManagedFields(nil)
+	}
+	return obj, nil
 }
 
 // awaitAPI waits until the API is served, which it is not yet where its certificate is made here.

@@ -17,6 +17,7 @@ import (
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -44,6 +45,7 @@ type Controller struct {
 	byOwner     cache.Indexer
 	byParent    cache.Indexer
 	recorder    events.EventRecorder
+	standby     *standby.Standby
 	workers     int
 
 	accounts *accounts
@@ -58,7 +60,7 @@ type Controller struct {
 
 // New returns a controller that does so many Prefixes at a time.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
-	recorder events.EventRecorder, workers int) (*Controller, error) {
+	recorder events.EventRecorder, standby *standby.Standby, workers int) (*Controller, error) {
 	c := &Controller{
 		client:      client,
 		prefixes:    prefixes.Lister(),
@@ -66,6 +68,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		byOwner:     allocations.Informer().GetIndexer(),
 		byParent:    prefixes.Informer().GetIndexer(),
 		recorder:    recorder,
+		standby:     standby,
 		workers:     workers,
 		accounts:    newAccounts(),
 		children:    newQueue("prefix"),
@@ -210,7 +213,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	for _, q := range queues {
 		for range q.workers {
 			wg.Go(func() {
-				for next(ctx, q.queue, q.sync) {
+				for c.next(ctx, q.queue, q.sync) {
 				}
 			})
 		}
@@ -221,12 +224,13 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-func next(ctx context.Context, q queue, sync func(context.Context, types.NamespacedName) error) bool {
+func (c *Controller) next(ctx context.Context, q queue, sync func(context.Context, types.NamespacedName) error) bool {
 	name, shutdown := q.Get()
 	if shutdown {
 		return false
 	}
 	defer q.Done(name)
+	c.standby.Wait(ctx)
 	err := sync(ctx, name)
 	switch {
 	case err == nil:

@@ -13,6 +13,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -304,7 +305,7 @@ func newTestController(t *testing.T) (*Controller, externalversions.SharedInform
 	client := fake.NewClientset()
 	factory := externalversions.NewSharedInformerFactory(client, 0)
 	informers := factory.Ipam().V1alpha1()
-	c, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(100), 1)
+	c, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(100), standby.New(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,96 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package standby has one of several controller managers that are at work at the same time leave the
+// work to another.
+//
+// That several are is right, as the store refuses what would be wrong, but each does what the others do
+// as well, in vain. They do not know of each other. But one whose writes are refused has company, and
+// stands by for a random time, up to twice as long each time, as stations of an Ethernet do that hear a
+// collision (IEEE 802.3, truncated binary exponential backoff). One that is left alone soon has to wait no
+// more than a little, while the other one waits for long, and takes over if the first has gone.
+package standby
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+const (
+	// shortest is how long one stands by at most after the first refusal, longest after many.
+	shortest = 100 * time.Millisecond
+	longest  = 10 * time.Second
+	// calm is how many writes have to go through, without a refusal, for that to become half as long.
+	calm = 100
+	// forgotten is how long after a refusal the next one counts as the first.
+	forgotten = time.Minute
+)
+
+// Standby tells the workers of a controller manager when to stand by. It is safe for concurrent use.
+type Standby struct {
+	clock clock.Clock
+
+	mu sync.Mutex
+	// window is how long it stands by at most.
+	window time.Duration
+	// until is when it works again, and refused when it was refused last.
+	until, refused time.Time
+	// done is how many writes have gone through since the last refusal, or since window became less.
+	done int
+}
+
+// New returns one that does not stand by.
+func New() *Standby { return &Standby{clock: clock.RealClock{}} }
+
+// Wait returns when there is work to do, or the context has ended.
+func (s *Standby) Wait(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		left := s.until.Sub(s.clock.Now())
+		s.mu.Unlock()
+		if left <= 0 {
+			return
+		}
+		timer := s.clock.NewTimer(left)
+		select {
+		case <-timer.C():
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// Refused takes in that a write was refused, because another one had been faster.
+func (s *Standby) Refused() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	if now.Before(s.until) {
+		// It was under way already.
+		return
+	}
+	if now.Sub(s.refused) > forgotten {
+		s.window = 0
+	}
+	s.window = min(max(2*s.window, shortest), longest)
+	s.until = now.Add(s.window/2 + rand.N(s.window/2))
+	s.refused, s.done = now, 0
+}
+
+// Done takes in that a write went through.
+func (s *Standby) Done() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done++; s.done < calm {
+		return
+	}
+	s.done = 0
+	if s.window /= 2; s.window < shortest {
+		s.window = 0
+	}
+}
