@@ -253,7 +253,7 @@ func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocat
 		return plan{}, err
 	}
 	key := c.keyspace.claim(p.uid, prefix)
-	kv, value, err := c.readClaim(ctx, key)
+	kv, value, err := c.readClaim(ctx, key, fresh)
 	if err != nil {
 		return plan{}, err
 	}
@@ -321,7 +321,7 @@ func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh boo
 		return refuse("it cannot get %s from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
 	}
 	key := c.keyspace.claim(p.uid, prefix)
-	kv, value, err := c.readClaim(ctx, key)
+	kv, value, err := c.readClaim(ctx, key, fresh)
 	if err != nil {
 		return plan{}, err
 	}
@@ -376,9 +376,14 @@ func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (plan, err
 	}, nil
 }
 
-// readClaim reads a claim. There is none if kv is nil.
-func (c *Claims) readClaim(ctx context.Context, key string) (*mvccpb.KeyValue, claim, error) {
-	response, err := c.kv.Get(ctx, key)
+// readClaim reads a claim. There is none if kv is nil. Unless fresh, it may be what a member of etcd knows
+// that is behind, which asks no other one.
+func (c *Claims) readClaim(ctx context.Context, key string, fresh bool) (*mvccpb.KeyValue, claim, error) {
+	var options []clientv3.OpOption
+	if !fresh {
+		options = append(options, clientv3.WithSerializable())
+	}
+	response, err := c.kv.Get(ctx, key, options...)
 	if err != nil || len(response.Kvs) == 0 {
 		return nil, claim{}, err
 	}

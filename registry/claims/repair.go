@@ -158,7 +158,7 @@ func (c *Claims) claim(ctx context.Context, a *ipam.PrefixAllocation, force bool
 	}
 	for force {
 		// Somebody has claimed what overlaps it. If it is the same prefix, they share the key.
-		kv, value, err := c.readClaim(ctx, key)
+		kv, value, err := c.readClaim(ctx, key, true)
 		if err != nil || value.find(a.UID) != nil {
 			return err
 		}
