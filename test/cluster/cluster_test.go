@@ -37,6 +37,7 @@ func TestCluster(t *testing.T) {
 		{"quota", testQuota},
 		{"who may do what", testRoles},
 		{"who somebody is", testIdentity},
+		{"flow schema", testFlowSchema},
 		{"many children", testManyChildren},
 		// These end and start programs, so they come last.
 		{"certificates", testCertificates},

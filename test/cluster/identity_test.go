@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,10 +17,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
+	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 )
 
 // testRoles tries every verb on every resource as everybody, and compares with what they may.
@@ -273,4 +276,41 @@ func tokenOf(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(token)
+}
+
+// testFlowSchema asks as the controllers do, and looks by which FlowSchema the servers let that wait, if it
+// has to. Both kube-apiserver and ours tell.
+func testFlowSchema(t *testing.T, i *installation) {
+	const name = "ipam-controller-manager"
+	schema, err := i.Client.FlowcontrolV1().FlowSchemas().Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := rest.CopyConfig(i.Admin)
+	config.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:" + product.Namespace + ":" + name,
+		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:" + product.Namespace, "system:authenticated"},
+	}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	// Servers learn of it by a watch.
+	i.Eventually("the requests of the controllers have the FlowSchema "+name, func() error {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, config.Host+"/apis/ipam.ironcore.dev/v1alpha1/prefixes?limit=1", nil)
+		if err != nil {
+			return err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		_ = response.Body.Close()
+		told := response.Header.Values("X-Kubernetes-Pf-Flowschema-Uid")
+		if response.StatusCode != http.StatusOK || len(told) == 0 || slices.ContainsFunc(told, func(uid string) bool { return uid != string(schema.UID) }) {
+			return fmt.Errorf("%s, FlowSchemas %q, want %q", response.Status, told, schema.UID)
+		}
+		return nil
+	})
 }
