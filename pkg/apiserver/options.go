@@ -194,7 +194,7 @@ func (o *Options) applyWithoutCluster(config *genericapiserver.Config) error {
 	if err != nil {
 		return fmt.Errorf("authentication: %w", err)
 	}
-	config.Authentication.Authenticator = authenticator
+	config.Authentication.Authenticator = rememberCertificates(authenticator)
 	config.OpenAPIConfig.SecurityDefinitions = securityDefinitions
 	config.OpenAPIV3Config.SecuritySchemes = nil
 	config.Authorization.Authorizer = authorizerfactory.NewPrivilegedGroups("system:masters")

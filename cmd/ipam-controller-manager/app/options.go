@@ -41,7 +41,7 @@ func NewOptions() *Options {
 	return &Options{
 		Controllers: []string{"*"},
 		Strategy:    "Pack",
-		Workers:     32,
+		Workers:     64,
 		BindAddress: "127.0.0.1:8080",
 		Certificate: certificate.NewConfig(),
 		LeaderElection: componentconfig.LeaderElectionConfiguration{

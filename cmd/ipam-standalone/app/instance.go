@@ -44,7 +44,7 @@ func NewOptions() *Options {
 		Port:        7443,
 		Controllers: []string{"*"},
 		Strategy:    "Pack",
-		Workers:     16,
+		Workers:     64,
 	}
 }
 

@@ -55,7 +55,9 @@ type Controller struct {
 	// written are the parents as the last write of a status left them, until the informer has
 	// caught up: the next write builds on them.
 	written sync.Map
-	synced  []cache.InformerSynced
+	// gone are the uids of Prefixes that the informer has seen go, and that left allocations.
+	gone   sync.Map
+	synced []cache.InformerSynced
 }
 
 // New returns a controller that does so many Prefixes at a time.
@@ -147,6 +149,9 @@ func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
 	if err != nil {
 		return
 	}
+	if len(owned) > 0 {
+		c.gone.Store(prefix.UID, struct{}{})
+	}
 	for _, obj := range owned {
 		c.orphans.Add(observe.NameOf(obj.(*v1alpha1.PrefixAllocation)))
 	}
@@ -167,6 +172,7 @@ func (c *Controller) allocationSeen(_, allocation *v1alpha1.PrefixAllocation) {
 
 func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
 	if owner := ownerOf(allocation); owner != nil {
+		c.gone.Delete(owner.UID)
 		c.children.Add(types.NamespacedName{Namespace: allocation.Namespace, Name: owner.Name})
 	}
 	if parent, _, ok := held(allocation); ok && c.accounts.release(parent, allocation.UID) {

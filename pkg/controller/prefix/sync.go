@@ -374,7 +374,10 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	if prefix, err := c.prefixes.Prefixes(name.Namespace).Get(owner.Name); err == nil && prefix.UID == owner.UID {
 		return nil
 	}
-	// The cache may be behind: only the server can tell that there is no such Prefix.
+	if _, gone := c.gone.Load(owner.UID); gone {
+		return c.deleteAllocation(ctx, allocation)
+	}
+	// The cache may be behind: only the server can tell that there never was such a Prefix.
 	prefix, err := c.client.IpamV1alpha1().Prefixes(name.Namespace).Get(ctx, owner.Name, metav1.GetOptions{})
 	switch {
 	case err == nil && prefix.UID == owner.UID:
