@@ -23,22 +23,52 @@ func keyOf(addr netip.Addr) key {
 	return key{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
 
-// bit returns bit i, 0 to 127, counted from the front of the address.
-func (k key) bit(i int) int {
-	if i < 64 {
-		return int(k.hi >> (63 - i) & 1)
+// slot returns the bits from top up to end, which are 1 to 6, as a number.
+func (k key) slot(top, end int) int {
+	bits := k.hi >> (uint(64-end) % 64)
+	if end > 64 {
+		bits = k.hi<<uint(end-64) | k.lo>>(uint(128-end)%64)
 	}
-	return int(k.lo >> (127 - i) & 1)
+	return int(bits & (1<<(uint(end-top)%64) - 1))
 }
 
-// with returns k with bit i, which must be 0, set to b.
-func (k key) with(i, b int) key {
-	if i < 64 {
-		k.hi |= uint64(b) << (63 - i)
+// skip returns k without the first bits, and what follows them in their place.
+func (k key) skip(bits int) key {
+	if bits < 64 {
+		return key{k.hi<<(uint(bits)%64) | k.lo>>1>>(uint(63-bits)%64), k.lo << (uint(bits) % 64)}
+	}
+	return key{k.lo << uint(bits-64), 0}
+}
+
+// next returns the first bits of k, as many as make up a slot, as a number, and
+// k without them.
+func (k key) next() (int, key) {
+	return int(k.hi >> (64 - pageLevels)), key{k.hi<<pageLevels | k.lo>>(64-pageLevels), k.lo << pageLevels}
+}
+
+// withSlot returns k with the number i in the bits before end, which must be 0.
+func (k key) withSlot(i, end int) key {
+	if end <= 64 {
+		k.hi |= uint64(i) << (uint(64-end) % 64)
 	} else {
-		k.lo |= uint64(b) << (127 - i)
+		k.hi |= uint64(i) >> uint(end-64)
+		k.lo |= uint64(i) << (uint(128-end) % 64)
 	}
 	return k
+}
+
+// longer reports whether k has other bits than the first ones.
+func (k key) longer(bits int) bool {
+	k = k.skip(bits)
+	return k.hi|k.lo != 0
+}
+
+// within reports whether the first bits of k are those of l.
+func (k key) within(l key, bits int) bool {
+	if bits <= 64 {
+		return (k.hi^l.hi)>>uint(64-bits) == 0
+	}
+	return k.hi == l.hi && (k.lo^l.lo)>>uint(128-bits) == 0
 }
 
 func (k key) addr(is4 bool) netip.Addr {
@@ -53,42 +83,58 @@ func (k key) addr(is4 bool) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// lengths is a set of prefix lengths from 1 to 128. Length 0 needs no place:
-// only the block of an empty /0 pool has it, and that pool has no nodes.
-type lengths [2]uint64
+// lengths is a set of prefix lengths from 1 to 128: bit i of lo is length i+1,
+// and bit i of hi is length i+65. Length 0 needs no place: only the block of an
+// empty /0 pool has it, and that pool has no pages.
+type lengths struct{ lo, hi uint64 }
 
-func only(length int) (l lengths) {
-	l[(length-1)/64] = 1 << ((length - 1) % 64)
-	return l
+func only(length int) lengths { return lengthsAfter(length-1, 1) }
+
+// lengthsAfter returns the set of the lengths top+1+i for each bit i, of which
+// there are at most 6.
+func lengthsAfter(top int, bits uint64) lengths {
+	if top < 64 {
+		return lengths{bits << (uint(top) % 64), bits >> 1 >> (uint(63-top) % 64)}
+	}
+	return lengths{0, bits << (uint(top) % 64)}
 }
 
-func (l lengths) union(m lengths) lengths { return lengths{l[0] | m[0], l[1] | m[1]} }
-
-func (l lengths) empty() bool { return l[0]|l[1] == 0 }
-
-func (l lengths) has(length int) bool {
-	return l[(length-1)/64]>>((length-1)%64)&1 != 0
+// above returns the lengths in the set that are above limit.
+func (l lengths) above(limit int) lengths {
+	all := ^uint64(0)
+	if limit < 64 {
+		return lengths{l.lo & (all << (uint(limit) % 64)), l.hi}
+	}
+	return lengths{0, l.hi & (all << uint(limit-64))}
 }
+
+func (l lengths) union(m lengths) lengths { return lengths{l.lo | m.lo, l.hi | m.hi} }
+
+func (l lengths) common(m lengths) lengths { return lengths{l.lo & m.lo, l.hi & m.hi} }
+
+func (l lengths) without(m lengths) lengths { return lengths{l.lo &^ m.lo, l.hi &^ m.hi} }
+
+func (l lengths) empty() bool { return l.lo|l.hi == 0 }
+
+func (l lengths) has(length int) bool { return !l.common(only(length)).empty() }
 
 // atMost returns the largest length in the set that is not above limit, which
 // must be 1 to 128, or 0 if there is none.
 func (l lengths) atMost(limit int) int {
-	if limit <= 64 {
-		return bits.Len64(l[0] << (64 - limit) >> (64 - limit))
+	l = l.without(l.above(limit))
+	if l.hi != 0 {
+		return 64 + bits.Len64(l.hi)
 	}
-	if n := bits.Len64(l[1] << (128 - limit) >> (128 - limit)); n > 0 {
-		return 64 + n
-	}
-	return bits.Len64(l[0])
+	return bits.Len64(l.lo)
 }
 
 // smallest returns the smallest length in the set, or 0 if it is empty.
 func (l lengths) smallest() int {
 	switch {
-	case l[0] != 0:
-		return bits.TrailingZeros64(l[0]) + 1
-	case l[1] != 0:
-		return bits.TrailingZeros64(l[1]) + 65
+	case l.lo != 0:
+		return bits.TrailingZeros64(l.lo) + 1
+	case l.hi != 0:
+		return bits.TrailingZeros64(l.hi) + 65
 	}
 	return 0
 }

@@ -6,4 +6,9 @@
 //
 // Lengths are prefix lengths in bits, as in netip.Prefix: the larger the
 // length, the smaller the block. Prefixes taken from a pool never overlap.
+//
+// A pool is a trie of six levels a page, one bit of a word for each block. It
+// takes about a byte of memory for each IPv4 /32 of many that lie side by side,
+// 13 for each of a million in random places of a /8, and 170 for each of a
+// million /64s in random places of an IPv6 /32; BenchmarkMemory measures this.
 package allocator

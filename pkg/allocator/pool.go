@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math/big"
+	"math/bits"
 	"net/netip"
 )
 
@@ -18,35 +19,15 @@ import (
 type Pool struct {
 	prefix netip.Prefix
 	base   key
-	root   *node
-	len    int
+	// top is the length of prefix, end that of the slots of the root, and size
+	// that of an address.
+	top, end, size int
+	// root is nil if nothing is taken.
+	root *page
+	len  int
 	// counts has the number of taken prefixes by length; as they never
 	// overlap, it is all that the number of used addresses depends on.
 	counts [129]int
-}
-
-// node is an inner node of a binary trie with one level for each bit. Free
-// blocks have no node, they are nil links, and all taken prefixes share one,
-// so that a densely used pool costs about one node for each prefix in use.
-// Below any node there is at least one taken prefix.
-type node struct {
-	child [2]*node
-	// free has the lengths of the largest aligned free blocks below the node,
-	// those that are not part of a larger free block. Without any, the node's
-	// block is used in full.
-	free lengths
-}
-
-// taken ends every path to a prefix in use. It is never written to.
-var taken = &node{}
-
-// freeIn returns the lengths of the free blocks in the block of the given
-// length, at least 1, that n stands for.
-func freeIn(n *node, length int) lengths {
-	if n == nil {
-		return only(length)
-	}
-	return n.free
 }
 
 // New returns the pool of prefix with all of it free. The error wraps
@@ -54,10 +35,13 @@ func freeIn(n *node, length int) lengths {
 // IPv6 prefix, which is most likely a mistaken IPv4 one. Zones need no check,
 // as a netip.Prefix has none.
 func New(prefix netip.Prefix) (*Pool, error) {
-	if !canonical(prefix) || prefix.Addr().Is4In6() {
+	if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
 		return nil, fmt.Errorf("%w: %s", ErrInvalid, prefix)
 	}
-	return &Pool{prefix: prefix, base: keyOf(prefix.Addr())}, nil
+	p := &Pool{prefix: prefix, base: keyOf(prefix.Addr()), top: prefix.Bits(), size: prefix.Addr().BitLen()}
+	// That a pool of one address has a root without levels does no harm: nothing can be taken from it.
+	p.end = p.size - (p.size-p.top-1)/pageLevels*pageLevels
+	return p, nil
 }
 
 // Prefix returns the prefix that the pool divides.
@@ -70,20 +54,26 @@ func (p *Pool) Prefix() netip.Prefix { return p.prefix }
 //
 // It returns false if no free block fits. A length not above Prefix().Bits(),
 // or above the bits of an address, never fits: a pool does not give out itself.
-func (p *Pool) Find(bits int) (netip.Prefix, bool) {
-	block, ok := p.FitBits(bits)
+func (p *Pool) Find(length int) (netip.Prefix, bool) {
+	block, ok := p.FitBits(length)
 	if !ok {
 		return netip.Prefix{}, false
 	}
-	k, n := p.base, p.root
-	for depth := p.prefix.Bits(); depth < block; depth++ {
-		b := 0
-		if !freeIn(n.child[0], depth+1).has(block) {
-			b = 1
-		}
-		k, n = k.with(depth, b), n.child[b]
+	k := p.base
+	if p.root == nil {
+		return p.prefixOf(k, length), true
 	}
-	return p.prefixOf(k, bits), true
+	pg, top, end, want := p.root, p.top, p.end, only(block)
+	for ; end < block; top, end = end, end+pageLevels {
+		below, n := pg.below.list, 0
+		rest := pg.below.slots
+		for ; below[n].free.common(want).empty(); n++ {
+			rest &= rest - 1
+		}
+		pg = &below[n]
+		k = k.withSlot(bits.TrailingZeros64(rest), end)
+	}
+	return p.prefixOf(k.withSlot(pg.lowest(block, top, end), end), length), true
 }
 
 // FitBits returns the length of the free block that Find(bits) would cut from.
@@ -94,7 +84,7 @@ func (p *Pool) FitBits(bits int) (blockBits int, ok bool) {
 		return 0, false
 	}
 	if p.root == nil {
-		return p.prefix.Bits(), true
+		return p.top, true
 	}
 	blockBits = p.root.free.atMost(bits)
 	return blockBits, blockBits > 0
@@ -107,61 +97,130 @@ func (p *Pool) FitBits(bits int) (blockBits int, ok bool) {
 //
 // In an IPv6 pool that covers them, IPv4-mapped addresses are like any other.
 func (p *Pool) Take(prefix netip.Prefix) error {
-	if !canonical(prefix) {
+	k, bits := keyOf(prefix.Addr()), prefix.Bits()
+	if !prefix.IsValid() || k.longer(bits) {
 		return fmt.Errorf("%w: %s", ErrInvalid, prefix)
 	}
-	if !p.inside(prefix) {
+	if !p.inside(prefix, k) {
 		return fmt.Errorf("%w: %s in %s", ErrOutside, prefix, p.prefix)
 	}
-	if holder, ok := p.Overlapping(prefix); ok {
-		return &InUseError{Holder: holder}
+	if p.root == nil {
+		p.root = &page{}
 	}
-	p.root = take(p.root, p.prefix.Bits(), prefix.Bits(), keyOf(prefix.Addr()))
+	// Pages are made only once there is a slot that is free as a whole, and then nothing can be in the way.
+	var path [maxPages]*page
+	pg, n, made := p.root, 0, maxPages
+	i, rest := k.slot(p.top, p.end), k.skip(p.end)
+	last := p.depth(bits)
+	for ; n < last; n++ {
+		path[n] = pg
+		below := pg.page(i)
+		if below == nil {
+			if pg.used&slot(i) != 0 {
+				return p.inUse(prefix)
+			}
+			below, made = pg.insert(i), min(made, n)
+		}
+		pg = below
+		i, rest = rest.next()
+	}
+	end := p.end + last*pageLevels
+	slots := run(i, end-bits)
+	if (pg.used|pg.divided())&slots != 0 {
+		return p.inUse(prefix)
+	}
+	pg.used |= slots
+	pg.start |= slot(i)
 	p.len++
-	p.counts[prefix.Bits()]++
+	p.counts[bits]++
+	was, is := pg.mendSlots(max(p.top, end-pageLevels), end)
+	p.mend(&path, n-1, made, was, is)
 	return nil
 }
 
-// take returns n, which stands for a block of length depth, with the free
-// block of length bits at k taken.
-func take(n *node, depth, bits int, k key) *node {
-	if depth == bits {
-		return taken
+// depth returns how many pages there are between the root and that in which a
+// prefix of length bits ends.
+func (p *Pool) depth(bits int) int { return int(uint(bits-p.end+pageLevels-1) / pageLevels) }
+
+// inUse returns the error for a prefix that overlaps one in use.
+func (p *Pool) inUse(prefix netip.Prefix) error {
+	holder, _ := p.Overlapping(prefix)
+	return &InUseError{Holder: holder}
+}
+
+// mend brings up to date what the pages of a path have free, from the one at n
+// up to the first one where nothing changes, after what the page below that one
+// has free has changed. From path[changed] on the slots have changed, too.
+func (p *Pool) mend(path *[maxPages]*page, n, changed int, was, is lengths) {
+	for ; n >= 0 && was != is; n-- {
+		pg := path[n]
+		free := pg.free
+		pg.mendBelow(was, is)
+		if n >= changed {
+			end := p.end + n*pageLevels
+			pg.mendSlots(max(p.top, end-pageLevels), end)
+		}
+		was, is = free, pg.free
 	}
-	if n == nil {
-		n = &node{}
-	}
-	b := k.bit(depth)
-	n.child[b] = take(n.child[b], depth+1, bits, k)
-	n.free = freeIn(n.child[0], depth+1).union(freeIn(n.child[1], depth+1))
-	return n
 }
 
 // Release gives back a prefix that was taken. The error wraps ErrNotTaken if
 // exactly this prefix is not taken, whatever it is; the pool is then unchanged.
 func (p *Pool) Release(prefix netip.Prefix) error {
-	if holder, ok := p.Overlapping(prefix); !ok || holder != prefix {
-		return fmt.Errorf("%w: %s", ErrNotTaken, prefix)
+	k, bits := keyOf(prefix.Addr()), prefix.Bits()
+	if p.root == nil || !prefix.IsValid() || k.longer(bits) || !p.inside(prefix, k) {
+		return notTaken(prefix)
 	}
-	p.root = release(p.root, p.prefix.Bits(), prefix.Bits(), keyOf(prefix.Addr()))
+	var path [maxPages]*page
+	pg, n := p.root, 0
+	i, rest := k.slot(p.top, p.end), k.skip(p.end)
+	last := p.depth(bits)
+	for ; n < last; n++ {
+		path[n] = pg
+		if pg = pg.page(i); pg == nil {
+			return notTaken(prefix)
+		}
+		i, rest = rest.next()
+	}
+	end := p.end + last*pageLevels
+	// After its start, a prefix uses the slots that are no other's start.
+	slots := run(i, end-bits)
+	if pg.start&slot(i) == 0 || pg.used&^pg.start&(slots<<1) != slots&^slot(i) {
+		return notTaken(prefix)
+	}
+	pg.used &^= slots
+	pg.start &^= slot(i)
 	p.len--
-	p.counts[prefix.Bits()]--
+	p.counts[bits]--
+	if pg.empty() {
+		path[n] = pg
+		p.prune(&path, n, k)
+		return nil
+	}
+	was, is := pg.mendSlots(max(p.top, end-pageLevels), end)
+	p.mend(&path, n-1, maxPages, was, is)
 	return nil
 }
 
-// release returns n, which stands for a block of length depth, with the taken
-// prefix of length bits at k freed: nil if that leaves it free as a whole.
-func release(n *node, depth, bits int, k key) *node {
-	if depth == bits {
-		return nil
+// prune removes the last page of a path to k, which is empty, and those that
+// are empty without it.
+func (p *Pool) prune(path *[maxPages]*page, n int, k key) {
+	var gone lengths
+	for pg := path[n]; pg.empty(); pg = path[n] {
+		if n == 0 {
+			p.root = nil
+			return
+		}
+		gone = pg.free
+		n--
+		end := p.end + n*pageLevels
+		path[n].remove(k.slot(max(p.top, end-pageLevels), end))
 	}
-	b := k.bit(depth)
-	n.child[b] = release(n.child[b], depth+1, bits, k)
-	if n.child == [2]*node{} {
-		return nil
-	}
-	n.free = freeIn(n.child[0], depth+1).union(freeIn(n.child[1], depth+1))
-	return n
+	p.mend(path, n, n, gone, lengths{})
+}
+
+func notTaken(prefix netip.Prefix) error {
+	return fmt.Errorf("%w: %s", ErrNotTaken, prefix)
 }
 
 // Overlapping returns a prefix in use that overlaps the one given: an equal
@@ -172,23 +231,28 @@ func (p *Pool) Overlapping(prefix netip.Prefix) (netip.Prefix, bool) {
 	if p.root == nil || !p.prefix.Overlaps(prefix) {
 		return netip.Prefix{}, false
 	}
-	to := keyOf(prefix.Addr())
-	k, n := p.base, p.root
-	depth := p.prefix.Bits()
-	for ; n != taken; depth++ {
-		var b int
-		switch {
-		case depth < prefix.Bits():
-			b = to.bit(depth)
-		case n.child[0] == nil:
-			b = 1
+	length := prefix.Bits()
+	to := keyOf(prefix.Masked().Addr())
+	k, pg := p.base, p.root
+	for top, end := p.top, p.end; ; top, end = end, end+pageLevels {
+		// Once the prefix is larger than the page, it is the lowest one in the page.
+		i, slots := 0, ^uint64(0)
+		if length > top {
+			i = to.slot(top, end)
+			slots = run(i, max(end-length, 0))
 		}
-		k, n = k.with(depth, b), n.child[b]
-		if n == nil {
+		if pg.used&slot(i) != 0 {
+			// What uses the slot may start before it.
+			i = bits.Len64(pg.start&(slot(i)<<1-1)) - 1
+		} else if i = bits.TrailingZeros64((pg.used | pg.divided()) & slots); i == 64 {
 			return netip.Prefix{}, false
 		}
+		k = k.withSlot(i, end)
+		if pg.used&slot(i) != 0 {
+			return p.prefixOf(k, end-pg.levels(i)), true
+		}
+		pg = pg.page(i)
 	}
-	return p.prefixOf(k, depth), true
 }
 
 // Len returns the number of prefixes taken.
@@ -198,8 +262,29 @@ func (p *Pool) Len() int { return p.len }
 // must not change during the iteration.
 func (p *Pool) All() iter.Seq[netip.Prefix] {
 	return func(yield func(netip.Prefix) bool) {
-		p.walk(p.root, p.base, p.prefix.Bits(), func(n *node) bool { return n == taken }, yield)
+		if p.root != nil {
+			p.all(p.root, p.base, p.end, yield)
+		}
 	}
+}
+
+// all yields the prefixes in use in a page, whose block is at k. It returns
+// false once yield does.
+func (p *Pool) all(pg *page, k key, end int, yield func(netip.Prefix) bool) bool {
+	divided := pg.divided()
+	for rest := pg.start | divided; rest != 0; rest &= rest - 1 {
+		i := bits.TrailingZeros64(rest)
+		at, next := k.withSlot(i, end), true
+		if divided&slot(i) != 0 {
+			next = p.all(pg.page(i), at, end+pageLevels, yield)
+		} else {
+			next = yield(p.prefixOf(at, end-pg.levels(i)))
+		}
+		if !next {
+			return false
+		}
+	}
+	return true
 }
 
 // LargestFree returns the length of the largest block that Find could give
@@ -208,7 +293,7 @@ func (p *Pool) All() iter.Seq[netip.Prefix] {
 // pool is used in full, or its prefix is a single address.
 func (p *Pool) LargestFree() (bits int, ok bool) {
 	if p.root == nil {
-		bits = p.prefix.Bits() + 1
+		bits = p.top + 1
 		return bits, p.inRange(bits)
 	}
 	bits = p.root.free.smallest()
@@ -243,47 +328,68 @@ func (p *Pool) TotalAddresses() *big.Int {
 // first max of them, none if max is not positive, and whether there were more.
 // Its time grows with the CIDRs returned, not with the prefixes taken.
 func (p *Pool) Summary(max int) (cidrs []netip.Prefix, truncated bool) {
-	p.walk(p.root, p.base, p.prefix.Bits(), func(n *node) bool { return n.free.empty() },
-		func(cidr netip.Prefix) bool {
-			if len(cidrs) >= max {
-				truncated = true
-				return false
-			}
-			cidrs = append(cidrs, cidr)
-			return true
-		})
+	yield := func(cidr netip.Prefix) bool {
+		if len(cidrs) >= max {
+			truncated = true
+			return false
+		}
+		cidrs = append(cidrs, cidr)
+		return true
+	}
+	switch {
+	case p.root == nil:
+	case p.root.free.empty():
+		yield(p.prefix)
+	default:
+		p.summary(p.root, p.base, p.end, yield)
+	}
 	return cidrs, truncated
 }
 
-// walk yields by address the blocks in n, which stands for the block of length
-// depth at k, whose nodes satisfy leaf, and does not look below those. It
-// returns false once yield does.
-func (p *Pool) walk(n *node, k key, depth int, leaf func(*node) bool, yield func(netip.Prefix) bool) bool {
-	if n == nil {
-		return true
+// summary yields the addresses in use in a page that is not used in full, whose
+// block is at k. It returns false once yield does.
+func (p *Pool) summary(pg *page, k key, end int, yield func(netip.Prefix) bool) bool {
+	full, divided := pg.used, pg.divided()
+	for rest := divided; rest != 0; rest &= rest - 1 {
+		if i := bits.TrailingZeros64(rest); pg.page(i).free.empty() {
+			full |= slot(i)
+		}
 	}
-	if leaf(n) {
-		return yield(p.prefixOf(k, depth))
+	for rest := full | divided; rest != 0; {
+		i := bits.TrailingZeros64(rest)
+		at := k.withSlot(i, end)
+		if full&slot(i) == 0 {
+			if !p.summary(pg.page(i), at, end+pageLevels, yield) {
+				return false
+			}
+			rest &^= slot(i)
+			continue
+		}
+		// The block grows as long as it is aligned and its other half is used.
+		length, slots := end, slot(i)
+		for starts[end-length+1]&slot(i) != 0 && full&run(i, end-length+1) == run(i, end-length+1) {
+			length--
+			slots = run(i, end-length)
+		}
+		if !yield(p.prefixOf(at, length)) {
+			return false
+		}
+		rest &^= slots
 	}
-	return p.walk(n.child[0], k, depth+1, leaf, yield) &&
-		p.walk(n.child[1], k.with(depth, 1), depth+1, leaf, yield)
+	return true
 }
 
-// canonical reports whether prefix is valid and has no host bits set.
-func canonical(prefix netip.Prefix) bool {
-	return prefix.IsValid() && prefix == prefix.Masked()
-}
-
-// inside reports whether a canonical prefix lies strictly inside the pool.
-func (p *Pool) inside(prefix netip.Prefix) bool {
-	return p.prefix.Contains(prefix.Addr()) && prefix.Bits() > p.prefix.Bits()
+// inside reports whether a valid prefix, whose address is k, lies strictly
+// inside the pool.
+func (p *Pool) inside(prefix netip.Prefix, k key) bool {
+	return prefix.Addr().BitLen() == p.size && prefix.Bits() > p.top && k.within(p.base, p.top)
 }
 
 // inRange reports whether a prefix strictly inside the pool can have length bits.
 func (p *Pool) inRange(bits int) bool {
-	return p.prefix.IsValid() && bits > p.prefix.Bits() && bits <= p.prefix.Addr().BitLen()
+	return bits > p.top && bits <= p.size
 }
 
 func (p *Pool) prefixOf(k key, bits int) netip.Prefix {
-	return netip.PrefixFrom(k.addr(p.prefix.Addr().Is4()), bits)
+	return netip.PrefixFrom(k.addr(p.size == 32), bits)
 }

@@ -6,6 +6,7 @@ package allocator
 import (
 	"errors"
 	"math/big"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"testing"
@@ -37,51 +38,88 @@ func poolWith(t testing.TB, prefix string, others ...string) *Pool {
 	return p
 }
 
-// checkTrie recomputes all that the trie of p caches.
+// checkTrie recomputes all that the trie of p caches, and checks the rest of it.
 func checkTrie(t testing.TB, p *Pool) {
 	t.Helper()
-	if *taken != (node{}) {
-		t.Fatalf("shared node was written to: %+v", *taken)
-	}
-	if p.root == taken {
-		t.Fatal("pool's prefix itself is taken")
-	}
 	var count int
 	var counts [129]int
-	// visit returns the lengths of the maximal free blocks in n, by brute force.
-	var visit func(n *node, depth int) map[int]bool
-	visit = func(n *node, depth int) map[int]bool {
-		if depth > p.prefix.Addr().BitLen() {
-			t.Fatalf("node at depth %d", depth)
+	// visit returns of each length whether there are maximal free blocks in the page, by brute force.
+	var visit func(pg *page, top, end int) [129]bool
+	visit = func(pg *page, top, end int) [129]bool {
+		if end > p.size || end <= top || end-top > pageLevels {
+			t.Fatalf("page from %d to %d", top, end)
 		}
-		switch n {
-		case nil:
-			return map[int]bool{depth: true}
-		case taken:
+		divided := pg.divided()
+		all := uint64(1)<<(1<<(end-top)) - 1
+		switch {
+		case pg.start&^pg.used != 0, divided&pg.used != 0, (pg.used|divided)&^all != 0:
+			t.Fatalf("page from %d to %d: used %x, start %x, divided %x", top, end, pg.used, pg.start, divided)
+		case pg.used|divided == 0:
+			t.Fatalf("page from %d to %d is empty", top, end)
+		case pg.below != nil && len(pg.below.list) != bits.OnesCount64(divided):
+			t.Fatalf("page from %d to %d: %d pages for %x", top, end, len(pg.below.list), divided)
+		case pg.below != nil && cap(pg.below.list) >= 4*len(pg.below.list):
+			t.Fatalf("page from %d to %d: place for %d pages, %d used", top, end, cap(pg.below.list), len(pg.below.list))
+		}
+		// free are the slots and, in a heap of which it is the end, all larger blocks.
+		slots := 1 << (end - top)
+		free := make([]bool, 2*slots)
+		for i := 0; i < slots; i++ {
+			free[slots+i] = (pg.used|divided)>>i&1 == 0
+			if pg.start>>i&1 == 0 {
+				if pg.used>>i&1 != 0 && (i == 0 || pg.used>>(i-1)&1 == 0) {
+					t.Fatalf("page from %d to %d: used %x, start %x", top, end, pg.used, pg.start)
+				}
+				continue
+			}
+			size := 1
+			for i+size < slots && pg.used>>(i+size)&1 != 0 && pg.start>>(i+size)&1 == 0 {
+				size++
+			}
+			if size&(size-1) != 0 || i%size != 0 || size == slots {
+				t.Fatalf("page from %d to %d: prefix of %d slots at %d", top, end, size, i)
+			}
 			count++
-			counts[depth]++
-			return nil
+			counts[end-bits.Len(uint(size))+1]++
 		}
-		if n.child[0] == nil && n.child[1] == nil {
-			t.Fatalf("node at depth %d without children", depth)
+		for i := slots - 1; i > 0; i-- {
+			free[i] = free[2*i] && free[2*i+1]
 		}
-		want := map[int]bool{}
-		for _, c := range n.child {
-			for l := range visit(c, depth+1) {
-				want[l] = true
+		var want [129]bool
+		var pages [129]int
+		for i := 1; i < 2*slots; i++ {
+			if free[i] && !free[i/2] {
+				want[top+bits.Len(uint(i))-1] = true
+			}
+		}
+		if pg.below != nil {
+			for i := range pg.below.list {
+				for l, free := range visit(&pg.below.list[i], end, end+pageLevels) {
+					if free {
+						want[l] = true
+						pages[l]++
+					}
+				}
+			}
+			for l, n := range pages {
+				if n > 1 && !pg.below.several.has(l) {
+					t.Fatalf("page from %d to %d: %d pages have %d free, which is not in several", top, end, n, l)
+				}
 			}
 		}
 		for l := 1; l <= 128; l++ {
-			if n.free.has(l) != want[l] {
-				t.Fatalf("node at depth %d: has(%d) = %t, want %t", depth, l, n.free.has(l), want[l])
+			if pg.free.has(l) != want[l] {
+				t.Fatalf("page from %d to %d: has(%d) = %t, want %t", top, end, l, pg.free.has(l), want[l])
 			}
 		}
-		if n.free.empty() != (len(want) == 0) {
-			t.Fatalf("node at depth %d: empty() = %t, want lengths %v", depth, n.free.empty(), want)
+		if pg.free.empty() != (want == [129]bool{}) {
+			t.Fatalf("page from %d to %d: empty() = %t, want lengths %v", top, end, pg.free.empty(), want)
 		}
 		return want
 	}
-	visit(p.root, p.prefix.Bits())
+	if p.root != nil {
+		visit(p.root, p.top, p.end)
+	}
 	if count != p.len || counts != p.counts {
 		t.Fatalf("trie has %d prefixes by length %v, pool counts %d, %v", count, counts, p.len, p.counts)
 	}
