@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
@@ -57,9 +56,24 @@ func nanoseconds(result testing.BenchmarkResult) float64 {
 // pool is a pool of which some addresses are in use.
 type pool struct {
 	*allocator.Pool
-	held   []netip.Prefix
-	bits   int
-	random *rand.Rand
+	// held are some that are in use, in random order.
+	held circle[netip.Prefix]
+	bits int
+}
+
+// circle is a list that is walked again and again. What is wanted in random order is shuffled once and then
+// walked: to draw from a list is to wait for its memory, which can take longer than what is to be measured.
+type circle[T any] struct {
+	list []T
+	at   int
+}
+
+// next returns the place of the next one.
+func (c *circle[T]) next() *T {
+	if c.at++; c.at >= len(c.list) {
+		c.at = 0
+	}
+	return &c.list[c.at]
 }
 
 func (b *bench) newPool(parent netip.Prefix) *pool {
@@ -67,7 +81,7 @@ func (b *bench) newPool(parent netip.Prefix) *pool {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return &pool{Pool: p, bits: parent.Addr().BitLen(), random: rand.New(rand.NewPCG(1, 1))}
+	return &pool{Pool: p, bits: parent.Addr().BitLen()}
 }
 
 // fragmented returns a pool with so many fragments: twice as many addresses were allocated, packed as they
@@ -75,22 +89,25 @@ func (b *bench) newPool(parent netip.Prefix) *pool {
 func (b *bench) fragmented(parent netip.Prefix, fragments int) *pool {
 	b.progress.phase("prepare a parent", 2*fragments)
 	p := b.newPool(parent)
+	var all []netip.Prefix
 	for range 2 * fragments {
 		prefix, err := p.take()
 		if err != nil {
 			b.Fatal(err)
 		}
-		p.held = append(p.held, prefix)
+		all = append(all, prefix)
 		b.progress.step()
 	}
-	for n, prefix := range p.held {
+	for n, prefix := range all {
 		if n%2 == 0 {
-			p.held[n/2] = prefix
+			p.held.list = append(p.held.list, prefix)
 		} else if err := p.Release(prefix); err != nil {
 			b.Fatal(err)
 		}
 	}
-	p.held = slices.Clip(p.held[:fragments])
+	rand.New(rand.NewPCG(1, 1)).Shuffle(fragments, func(i, j int) {
+		p.held.list[i], p.held.list[j] = p.held.list[j], p.held.list[i]
+	})
 	return p
 }
 
@@ -107,7 +124,7 @@ func (p *pool) take() (netip.Prefix, error) {
 // finds for it, and then the other way round. So the pool is as it was, however often this is done, and
 // the memory that it goes to is all over the place.
 func (p *pool) twice() error {
-	random := p.held[p.random.IntN(len(p.held))]
+	random := *p.held.next()
 	if err := p.Release(random); err != nil {
 		return err
 	}
@@ -134,7 +151,7 @@ type set struct {
 func (b *bench) newSet(p *pool) *set {
 	var builder netipx.IPSetBuilder
 	builder.AddPrefix(p.Prefix())
-	for _, prefix := range p.held {
+	for _, prefix := range p.held.list {
 		builder.RemovePrefix(prefix)
 	}
 	free, err := builder.IPSet()
@@ -192,17 +209,15 @@ func measureBitmap(b *bench) {
 	const size = 1 << 20
 	parent := netip.MustParsePrefix("10.0.0.0/12")
 	ours, theirs := b.newPool(parent), bitmap.NewAllocationMap(size, parent.String())
-	random := rand.New(rand.NewPCG(2, 2))
-	all := random.Perm(size)
-	held := all[:size/2]
+	held := circle[int]{list: rand.New(rand.NewPCG(2, 2)).Perm(size)[:size/2]}
 	base := parent.Addr().As4()
-	for _, n := range held {
+	for _, n := range held.list {
 		addr := netip.AddrFrom4([4]byte{base[0], base[1] | byte(n>>16), byte(n >> 8), byte(n)})
 		prefix := netip.PrefixFrom(addr, 32)
 		if err := ours.Take(prefix); err != nil {
 			b.Fatal(err)
 		}
-		ours.held = append(ours.held, prefix)
+		ours.held.list = append(ours.held.list, prefix)
 		if ok, err := theirs.Allocate(n); !ok || err != nil {
 			b.Fatalf("allocate %d: %v, %v", n, ok, err)
 		}
@@ -211,15 +226,15 @@ func measureBitmap(b *bench) {
 		return nanoseconds(b.timed("pkg/allocator", ours.twice)) / 2
 	}, func(int) float64 {
 		return nanoseconds(b.timed("bitmap of Kubernetes", func() error {
-			n := random.IntN(len(held))
-			if err := theirs.Release(held[n]); err != nil {
+			n := held.next()
+			if err := theirs.Release(*n); err != nil {
 				return err
 			}
 			next, ok, err := theirs.AllocateNext()
 			if !ok || err != nil {
 				return fmt.Errorf("allocate: %v, %w", ok, err)
 			}
-			held[n] = next
+			*n = next
 			return nil
 		}))
 	})
