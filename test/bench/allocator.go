@@ -6,12 +6,14 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 	"go4.org/netipx"
 	bitmap "k8s.io/kubernetes/pkg/registry/core/service/allocator"
+	"k8s.io/kubernetes/pkg/registry/core/service/ipallocator"
 )
 
 // allocatorRounds is how often those that are compared take turns.
@@ -208,29 +210,50 @@ func measureFragments(b *bench) {
 func measureBitmap(b *bench) {
 	const size = 1 << 20
 	parent := netip.MustParsePrefix("10.0.0.0/12")
-	ours, theirs := b.newPool(parent), bitmap.NewAllocationMap(size, parent.String())
-	held := circle[int]{list: rand.New(rand.NewPCG(2, 2)).Perm(size)[:size/2]}
+	ours, bits := b.newPool(parent), bitmap.NewAllocationMap(size, parent.String())
+	addresses, err := ipallocator.NewInMemory(&net.IPNet{IP: parent.Addr().AsSlice(), Mask: net.CIDRMask(parent.Bits(), 32)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	heldBits := circle[int]{list: rand.New(rand.NewPCG(2, 2)).Perm(size)[:size/2]}
+	var heldAddresses circle[net.IP]
 	base := parent.Addr().As4()
-	for _, n := range held.list {
+	for _, n := range heldBits.list {
 		addr := netip.AddrFrom4([4]byte{base[0], base[1] | byte(n>>16), byte(n >> 8), byte(n)})
 		prefix := netip.PrefixFrom(addr, 32)
 		if err := ours.Take(prefix); err != nil {
 			b.Fatal(err)
 		}
 		ours.held.list = append(ours.held.list, prefix)
-		if ok, err := theirs.Allocate(n); !ok || err != nil {
+		if ok, err := bits.Allocate(n); !ok || err != nil {
 			b.Fatalf("allocate %d: %v, %v", n, ok, err)
+		}
+		// It gives out neither the first address nor the last one.
+		if n > 0 && n < size-1 {
+			if err := addresses.Allocate(addr.AsSlice()); err != nil {
+				b.Fatal(err)
+			}
+			heldAddresses.list = append(heldAddresses.list, addr.AsSlice())
 		}
 	}
 	times := turns(allocatorRounds, func(int) float64 {
 		return nanoseconds(b.timed("pkg/allocator", ours.twice)) / 2
 	}, func(int) float64 {
-		return nanoseconds(b.timed("bitmap of Kubernetes", func() error {
-			n := held.next()
-			if err := theirs.Release(*n); err != nil {
+		return nanoseconds(b.timed("addresses of Kubernetes", func() error {
+			address := heldAddresses.next()
+			err := addresses.Release(*address)
+			if err == nil {
+				*address, err = addresses.AllocateNext()
+			}
+			return err
+		}))
+	}, func(int) float64 {
+		return nanoseconds(b.timed("bits of Kubernetes", func() error {
+			n := heldBits.next()
+			if err := bits.Release(*n); err != nil {
 				return err
 			}
-			next, ok, err := theirs.AllocateNext()
+			next, ok, err := bits.AllocateNext()
 			if !ok || err != nil {
 				return fmt.Errorf("allocate: %v, %w", ok, err)
 			}
@@ -238,6 +261,9 @@ func measureBitmap(b *bench) {
 			return nil
 		}))
 	})
-	b.median("bitmap", ratios(times[0], times[1]))
-	b.median("bitmap ns", times[1])
+	b.median("addresses", ratios(times[0], times[1]))
+	b.median("addresses ns", times[1])
+	b.median("bits", ratios(times[0], times[2]))
+	b.median("bits ns", times[2])
+	b.median("ours ns", times[0])
 }

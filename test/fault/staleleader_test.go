@@ -45,6 +45,9 @@ func TestStaleLeaderIsRefused(t *testing.T) {
 	}
 }
 
+// workers is how many binds a manager has under way at most.
+const workers = 32
+
 func testStaleLeader(t *testing.T, random *rand.Rand) {
 	t.Parallel()
 	// There are as many /28 in the parent as room, and more who want one.
@@ -65,7 +68,6 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 	for range n {
 		s.create(child(fmt.Sprintf("child-%016x", random.Uint64()), "parent", 28))
 	}
-	const workers = 32
 	c.eventually("binds under way", func() error {
 		if held := fronts[0].held(); held < workers {
 			return fmt.Errorf("only %d", held)
@@ -223,7 +225,7 @@ func (s *server) newFront(leases http.Handler) *front {
 // startManager starts a controller manager behind the front, which has to lead to work.
 func (f *front) startManager() *process.Process {
 	return process.Start(f.server.cluster, f.server.cluster.dir, filepath.Join(programs, "ipam-controller-manager"),
-		"--kubeconfig", f.kubeconfig, "--bind-address", "0",
+		"--kubeconfig", f.kubeconfig, "--bind-address", "0", "--workers", strconv.Itoa(workers),
 		"--leader-elect-lease-duration", "3s", "--leader-elect-renew-deadline", "2s", "--leader-elect-retry-period", "250ms")
 }
 
