@@ -87,5 +87,7 @@ func (o *Options) Validate() error {
 }
 
 func (o *Options) config() manager.Config {
-	return manager.Config{Controllers: o.Controllers, Strategy: o.Strategy, Workers: o.Workers, Certificate: o.Certificate}
+	return manager.Config{
+		Controllers: o.Controllers, Strategy: o.Strategy, Workers: o.Workers, Shared: !o.LeaderElection.LeaderElect, Certificate: o.Certificate,
+	}
 }

@@ -45,6 +45,9 @@ type Config struct {
 	Strategy string
 	// Workers is how many objects a controller works on at a time.
 	Workers int
+	// Shared tells that other controller managers may be at work at the same time. One that is refused
+	// then leaves the work to them for a while, instead of trying again at once.
+	Shared bool
 	// Certificate is for the controller of that name.
 	Certificate certificate.Config
 }
@@ -139,13 +142,16 @@ func (c Config) Run(ctx context.Context) error {
 		c.Recorder = noEvents{}
 	}
 	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(withoutManagedFields))
-	standby := standby.New()
+	var others *standby.Standby
+	if c.Shared {
+		others = standby.New()
+	}
 	var running []controller
 	for _, entry := range controllers {
 		if !c.runs(entry.name, entry.disabled) {
 			continue
 		}
-		controller, err := entry.init(c, informers, standby)
+		controller, err := entry.init(c, informers, others)
 		if err != nil {
 			return fmt.Errorf("%s: %w", entry.name, err)
 		}

@@ -30,7 +30,8 @@ const (
 	forgotten = time.Minute
 )
 
-// Standby tells the workers of a controller manager when to stand by. It is safe for concurrent use.
+// Standby tells the workers of a controller manager when to stand by. It is safe for concurrent use. A nil
+// one never has them stand by.
 type Standby struct {
 	clock clock.Clock
 
@@ -48,7 +49,7 @@ func New() *Standby { return &Standby{clock: clock.RealClock{}} }
 
 // Wait returns when there is work to do, or the context has ended.
 func (s *Standby) Wait(ctx context.Context) {
-	for {
+	for s != nil {
 		s.mu.Lock()
 		left := s.until.Sub(s.clock.Now())
 		s.mu.Unlock()
@@ -67,6 +68,9 @@ func (s *Standby) Wait(ctx context.Context) {
 
 // Refused takes in that a write was refused, because another one had been faster.
 func (s *Standby) Refused() {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()
@@ -84,6 +88,9 @@ func (s *Standby) Refused() {
 
 // Done takes in that a write went through.
 func (s *Standby) Done() {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.done++; s.done < calm {

@@ -132,3 +132,13 @@ func TestWait(t *testing.T) {
 	cancel()
 	expectReturn(returned)
 }
+
+// TestNil has nobody to leave the work to.
+func TestNil(t *testing.T) {
+	var s *Standby
+	for range 100 {
+		s.Refused()
+		s.Wait(t.Context())
+	}
+	s.Done()
+}
