@@ -15,13 +15,13 @@ import (
 // Trusted returns a handler for clients in the process of the server, whose requests are those of the
 // server itself. It does with them what Handler of GenericAPIServer does, but for what is there because of
 // others: it does not ask who they are and what they may do, nor limit how many they are, trace them
-// or answer in their place when they take too long; then their context ends.
+// or answer in their place when they take too long; then their context ends. It does not warn them: a
+// warning may be written when the answer has been, which only that filter keeps from doing harm.
 func (s *Server) Trusted() http.Handler {
 	self := &user.DefaultInfo{Name: user.APIServerUser, Groups: []string{user.SystemPrivilegedGroup}}
 	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.GenericAPIServer.Handler.Director.ServeHTTP(w, r.WithContext(request.WithUser(r.Context(), self)))
 	})
-	handler = genericfilters.WithWarningRecorder(handler)
 	handler = genericfilters.WithRequestDeadline(handler, nil, nil, s.config.LongRunningFunc, s.config.Serializer, s.config.RequestTimeout)
 	handler = serverfilters.WithWaitGroup(handler, s.config.LongRunningFunc, s.config.NonLongRunningRequestWaitGroup)
 	handler = genericfilters.WithRequestInfo(handler, s.config.RequestInfoResolver)
