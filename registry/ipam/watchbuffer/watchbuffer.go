@@ -37,7 +37,7 @@ func New(ctx context.Context, options *metainternalversion.ListOptions, begin Wa
 	return newBuffered(ctx, options, begin, defaultSize)
 }
 
-func newBuffered(ctx context.Context, options *metainternalversion.ListOptions, begin WatchFunc, size int) (*buffered, error) {
+func newBuffered(ctx context.Context, options *metainternalversion.ListOptions, begin WatchFunc, size int) (watch.Interface, error) {
 	from, err := begin(ctx, options)
 	if err != nil {
 		return nil, err
