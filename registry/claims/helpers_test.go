@@ -145,6 +145,8 @@ func (o restOptions) GetRESTOptions(resource schema.GroupResource, _ runtime.Obj
 // tamper changes what goes to etcd.
 type tamper struct {
 	mu sync.Mutex
+	// behind, if set, is the revision of the member of etcd that answers who takes any for an answer.
+	behind int64
 	// without are the compares to take out.
 	without func(txn, clientv3.Cmp) bool
 	// before is called before the next transaction that writes an object.
@@ -206,8 +208,25 @@ type tamperKV struct {
 	tamper *tamper
 }
 
+func (k *tamperKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	k.tamper.mu.Lock()
+	behind := k.tamper.behind
+	k.tamper.mu.Unlock()
+	if behind > 0 && clientv3.OpGet(key, opts...).IsSerializable() {
+		opts = append(opts, clientv3.WithRev(behind))
+	}
+	return k.KV.Get(ctx, key, opts...)
+}
+
 func (k *tamperKV) Txn(ctx context.Context) clientv3.Txn {
 	return &tamperTxn{ctx: ctx, kv: k.KV, tamper: k.tamper}
+}
+
+// fallBehind has a member of etcd answer that is at a revision, 0 is the current one.
+func (t *tamper) fallBehind(revision int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.behind = revision
 }
 
 type tamperTxn struct {
