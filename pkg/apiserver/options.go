@@ -167,8 +167,20 @@ func (o *Options) Config() (*Config, error) {
 		if err := o.applyWithoutCluster(&config.Config); err != nil {
 			return nil, err
 		}
+	} else {
+		rememberAnswers(&config.Config)
 	}
 	return &Config{GenericConfig: config, AuditInterval: o.AuditInterval, AdaptEtcdClient: o.AdaptEtcdClient, Reader: o.reader}, nil
+}
+
+// rememberAnswers has the server ask less often who somebody is and what they may do.
+func rememberAnswers(config *genericapiserver.Config) {
+	if proxies := config.Authentication.RequestHeaderConfig; proxies != nil {
+		config.Authentication.Authenticator = rememberProxies(config.Authentication.Authenticator, proxies)
+	}
+	if config.Authorization.Authorizer != nil {
+		config.Authorization.Authorizer = authorizeByKind(config.Authorization.Authorizer)
+	}
 }
 
 // admissionInitializers hands the plugins what the recommended options do not.

@@ -278,7 +278,9 @@ func (i *Installation) StartServer() *Server {
 func (i *Installation) StartManager() *process.Process {
 	i.Helper()
 	kubeconfig, _ := i.ServiceAccount(Namespace, "ipam-controller-manager")
-	p := i.run("ipam-controller-manager", map[string]string{"--kubeconfig": kubeconfig, "--bind-address": "0"})
+	p := i.run("ipam-controller-manager", map[string]string{
+		"--kubeconfig": kubeconfig, "--bind-address": "0", "--apiservice-address": i.Service.Address,
+	})
 	i.Managers = append(i.Managers, p)
 	return p
 }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/direct"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
 	"github.com/spf13/cobra"
@@ -74,7 +76,17 @@ func run(ctx context.Context, options *Options) error {
 	restConfig = manager.ClientConfig(restConfig)
 
 	config := options.config()
-	if config.Client, err = versioned.NewForConfig(restConfig); err != nil {
+	if config.Aggregator, err = aggregator.NewForConfig(rest.AddUserAgent(restConfig, "certificate")); err != nil {
+		return err
+	}
+	ipamConfig := restConfig
+	if options.APIServiceAddress != "" {
+		services := config.Aggregator.ApiregistrationV1().APIServices()
+		if ipamConfig, err = direct.Config(restConfig, services, certificate.APIService, options.APIServiceAddress); err != nil {
+			return err
+		}
+	}
+	if config.Client, err = versioned.NewForConfig(ipamConfig); err != nil {
 		return err
 	}
 	kubeClient, err := kubernetes.NewForConfig(rest.AddUserAgent(restConfig, "events"))
@@ -83,9 +95,6 @@ func run(ctx context.Context, options *Options) error {
 	}
 
 	config.Kube = kubeClient
-	if config.Aggregator, err = aggregator.NewForConfig(rest.AddUserAgent(restConfig, "certificate")); err != nil {
-		return err
-	}
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -108,7 +117,7 @@ func run(ctx context.Context, options *Options) error {
 					return err
 				}
 				defer broadcaster.Shutdown()
-				config.Recorder = broadcaster.NewRecorder(scheme.Scheme, component)
+				config.Recorder = manager.LimitEvents(broadcaster.NewRecorder(scheme.Scheme, component), options.EventQPS, options.EventBurst)
 			} else {
 				klog.FromContext(ctx).Info("The server has no API for events, none are recorded")
 			}

@@ -5,6 +5,7 @@ package app
 
 import (
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
@@ -22,12 +23,19 @@ import (
 type Options struct {
 	// Kubeconfig is the path of the kubeconfig; empty means that of the pod it runs in.
 	Kubeconfig string
+	// APIServiceAddress is where the API server of the APIService of ipam.ironcore.dev is, host:port; empty means
+	// to talk to it through that of the kubeconfig.
+	APIServiceAddress string
 	// Controllers are the names of those that run; "*" is all but those that are disabled by default.
 	Controllers []string
 	// Strategy is by what the scheduler chooses among parents, Pack or Spread.
 	Strategy string
 	// Workers is how many objects a controller works on at a time.
 	Workers int
+	// EventQPS is how many events of a type, Normal or Warning, are recorded a second, and EventBurst how many
+	// at once.
+	EventQPS   float32
+	EventBurst int
 	// BindAddress is where health and metrics are served, host:port; "0" is nowhere.
 	BindAddress string
 	// Certificate is for the controller of that name.
@@ -42,6 +50,8 @@ func NewOptions() *Options {
 		Controllers: []string{"*"},
 		Strategy:    "Pack",
 		Workers:     64,
+		EventQPS:    50,
+		EventBurst:  100,
 		BindAddress: "127.0.0.1:8080",
 		Certificate: certificate.NewConfig(),
 		LeaderElection: componentconfig.LeaderElectionConfiguration{
@@ -59,10 +69,15 @@ func NewOptions() *Options {
 // AddFlags adds the flags of the options.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig of a server that serves ipam.ironcore.dev; that of the pod if empty.")
+	fs.StringVar(&o.APIServiceAddress, "apiservice-address", o.APIServiceAddress,
+		"Address of the API server of ipam.ironcore.dev, host:port, to talk to it without the way through kube-apiserver. "+
+			"It is trusted by what the APIService says. Through kube-apiserver if empty.")
 	fs.StringSliceVar(&o.Controllers, "controllers", o.Controllers, fmt.Sprintf("Controllers to run; * is %q. Those that have to be named: %q.",
 		manager.Names(), manager.DisabledNames()))
 	fs.StringVar(&o.Strategy, "strategy", o.Strategy, "How to choose among parents: Pack fills them one by one, Spread takes the one with most room.")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "How many objects a controller works on at a time.")
+	fs.Float32Var(&o.EventQPS, "event-qps", o.EventQPS, "How many events to record a second, of those of type Normal and of those of type Warning. What is more is dropped.")
+	fs.IntVar(&o.EventBurst, "event-burst", o.EventBurst, "How many events of a type to record at once.")
 	fs.StringVar(&o.BindAddress, "bind-address", o.BindAddress, "Address to serve /healthz, /livez, /readyz and /metrics on, by HTTP; 0 is nowhere.")
 	c := &o.Certificate
 	fs.StringVar(&c.Namespace, "certificate-namespace", c.Namespace, "Namespace of the Secrets of the controller certificate, and of the Service of the API server.")
@@ -79,6 +94,14 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 func (o *Options) Validate() error {
 	if errs := componentvalidation.ValidateLeaderElectionConfiguration(&o.LeaderElection, field.NewPath("leaderElection")); len(errs) > 0 {
 		return errs.ToAggregate()
+	}
+	if o.APIServiceAddress != "" {
+		if _, _, err := net.SplitHostPort(o.APIServiceAddress); err != nil {
+			return fmt.Errorf("--apiservice-address: %w", err)
+		}
+	}
+	if o.EventQPS <= 0 || o.EventBurst < 1 {
+		return fmt.Errorf("--event-qps and --event-burst must be positive, not %v and %d", o.EventQPS, o.EventBurst)
 	}
 	if err := o.Certificate.Validate(); err != nil {
 		return err

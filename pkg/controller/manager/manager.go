@@ -199,9 +199,3 @@ func (c Config) awaitAPI(ctx context.Context) {
 		return err == nil, nil
 	})
 }
-
-// noEvents is for where there is no API for events.
-type noEvents struct{}
-
-// Eventf implements events.EventRecorder.
-func (noEvents) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) {}

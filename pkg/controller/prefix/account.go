@@ -104,19 +104,34 @@ func (a *accounts) done(parent types.NamespacedName, uid types.UID) {
 	a.tidy(parent)
 }
 
-// holders returns how many allocations hold a part of the parent, and the names of some.
-func (a *accounts) holders(parent types.NamespacedName, limit int) (names []string, count int) {
+// count returns how many allocations hold a part of the parent.
+func (a *accounts) count(parent types.NamespacedName) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	acc := a.byParent[parent]
 	if acc == nil {
-		return nil, 0
+		return 0
 	}
+	return acc.ledger.Len()
+}
+
+// holders returns the names of some of the allocations that hold a part of the parent: the first ones.
+func (a *accounts) holders(parent types.NamespacedName, limit int) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	acc := a.byParent[parent]
+	if acc == nil {
+		return nil
+	}
+	// There may be very many more than that.
+	var names []string
 	for _, name := range acc.names {
-		names = append(names, name)
+		i, _ := slices.BinarySearch(names, name)
+		if i < limit {
+			names = slices.Insert(names[:min(len(names), limit-1)], i, name)
+		}
 	}
-	slices.Sort(names)
-	return names[:min(len(names), limit)], acc.ledger.Len()
+	return names
 }
 
 // report is what the status of a parent has to say.

@@ -128,7 +128,7 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	c.children.Add(name)
 
 	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
-		if _, held := c.accounts.holders(name, 0); prefix.Status.Usage == nil || int(prefix.Status.Usage.Allocations) != held {
+		if prefix.Status.Usage == nil || int(prefix.Status.Usage.Allocations) != c.accounts.count(name) {
 			c.parents.Add(name)
 		}
 	}

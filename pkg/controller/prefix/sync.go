@@ -335,7 +335,8 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 	if !slices.Contains(prefix.Finalizers, v1alpha1.PrefixFinalizer) {
 		return nil
 	}
-	if names, count := c.accounts.holders(observe.NameOf(prefix), maxChildrenNamed); count > 0 {
+	if count := c.accounts.count(observe.NameOf(prefix)); count > 0 {
+		names := c.accounts.holders(observe.NameOf(prefix), maxChildrenNamed)
 		plural := "s"
 		if count == 1 {
 			plural = ""

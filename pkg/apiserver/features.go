@@ -1,0 +1,25 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apiserver/pkg/features"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/component-base/featuregate"
+)
+
+// This is before flags are added, and --feature-gates has the last word.
+func init() {
+	for _, feature := range []featuregate.Feature{
+		// A copy of the watch cache for each of the last resource versions lets pages of a list come from memory. The
+		// copies share what they can, and yet take as much memory as the objects. The first page, and every
+		// list that is not paged, come from memory without them.
+		features.ListFromCacheSnapshot,
+		// A watch that begins with a list would be compressed as long as it lasts, event by event.
+		features.WatchListCompression,
+	} {
+		utilruntime.Must(utilfeature.DefaultMutableFeatureGate.OverrideDefault(feature, false))
+	}
+}

@@ -1,0 +1,50 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/component-base/metrics/testutil"
+)
+
+func TestLimitEvents(t *testing.T) {
+	const burst, many = 5, 100
+	recorded := events.NewFakeRecorder(2 * many)
+	// There is next to none after the burst.
+	limited := LimitEvents(recorded, 1e-6, burst)
+	before := map[string]float64{}
+	kinds := []string{corev1.EventTypeNormal, corev1.EventTypeWarning}
+	counted := func(kind string) float64 {
+		value, err := testutil.GetCounterMetricValue(droppedEvents.WithLabelValues(kind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	// What is normal takes no room from what is not.
+	for _, kind := range kinds {
+		before[kind] = counted(kind)
+		for range many {
+			limited.Eventf(&corev1.Pod{}, nil, kind, "Reason", "Action", "of %s", kind)
+		}
+	}
+	close(recorded.Events)
+	got := map[string]int{}
+	for event := range recorded.Events {
+		kind, _, _ := strings.Cut(event, " ")
+		got[kind]++
+	}
+	for _, kind := range kinds {
+		if got[kind] != burst {
+			t.Errorf("%d %s events were recorded instead of %d", got[kind], kind, burst)
+		}
+		if dropped := counted(kind) - before[kind]; dropped != many-burst {
+			t.Errorf("%v %s events are said to be dropped instead of %d", dropped, kind, many-burst)
+		}
+	}
+}
