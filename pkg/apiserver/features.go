@@ -17,6 +17,8 @@ func init() {
 		// copies share what they can, and yet take as much memory as the objects. The first page, and every
 		// list that is not paged, come from memory without them.
 		features.ListFromCacheSnapshot,
+		// To estimate what a list costs, the size of each object would be kept, with its key.
+		features.SizeBasedListCostEstimate,
 		// A watch that begins with a list would be compressed as long as it lasts, event by event.
 		features.WatchListCompression,
 	} {

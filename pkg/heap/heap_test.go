@@ -5,7 +5,10 @@ package heap
 
 import (
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"testing"
+	"time"
 )
 
 var sink []byte
@@ -23,13 +26,72 @@ func collections(bytes int) uint32 {
 
 // TestReserve allocates the same with and without room for it.
 func TestReserve(t *testing.T) {
+	const usual = 100
+	debug.SetGCPercent(usual)
 	runtime.GC()
-	without := collections(200 << 20)
-	Reserve(Room)
+	without := collections(150 << 20)
+	tuner := reserve(200<<20, 50)
+	t.Cleanup(func() {
+		tuner.stopped.Store(true)
+		debug.SetGCPercent(usual)
+	})
 	runtime.GC()
-	with := collections(200 << 20)
+	with := collections(150 << 20)
 	t.Logf("%d collections without room, %d with", without, with)
 	if without < 10 || with > 1 {
 		t.Errorf("%d collections without room, %d with", without, with)
+	}
+}
+
+// TestReserveHeeds has the environment decide.
+func TestReserveHeeds(t *testing.T) {
+	t.Setenv("GOGC", "100")
+	defer begun.Store(begun.Swap(false))
+	Reserve(200<<20, 50)
+	if begun.Load() {
+		t.Error("GOGC does not count")
+	}
+}
+
+func TestTune(t *testing.T) {
+	const mebibyte = 1 << 20
+	var set []int
+	tuner := &tuner{room: 200 * mebibyte, least: 50, set: func(percent int) { set = append(set, percent) }}
+	for _, inUse := range []uint64{
+		0, 10 * mebibyte,
+		// Not enough of a change.
+		11 * mebibyte, 9*mebibyte + mebibyte/2,
+		100 * mebibyte, 400 * mebibyte, 4000 * mebibyte, 40000 * mebibyte,
+		50 * mebibyte,
+	} {
+		tuner.tune(inUse)
+	}
+	if want := []int{20000, 2000, 200, 50, 400}; !slices.Equal(set, want) {
+		t.Errorf("set %v instead of %v", set, want)
+	}
+}
+
+// TestWatch tunes after each of some collections.
+func TestWatch(t *testing.T) {
+	const never = 1 << 20
+	tuned := make(chan struct{}, 1)
+	w := &tuner{room: 1, percent: never}
+	t.Cleanup(func() { w.stopped.Store(true) })
+	w.set = func(int) {
+		// Whatever comes next, it is a change.
+		w.percent = never
+		select {
+		case tuned <- struct{}{}:
+		default:
+		}
+	}
+	w.watch()
+	for range 3 {
+		runtime.GC()
+		select {
+		case <-tuned:
+		case <-time.After(10 * time.Second):
+			t.Fatal("not tuned after a collection")
+		}
 	}
 }

@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	// etcdStartTimeout bounds the start, which replays the log since the last
-	// snapshot and so is seconds at the very most.
-	etcdStartTimeout = 60 * time.Second
+	// etcdStartTimeout bounds the start, which reads the index of all keys and replays the log since the
+	// last snapshot.
+	etcdStartTimeout = 5 * time.Minute
 	// etcdCloseGrace is how long Close waits for clients that are still connected.
 	etcdCloseGrace = 2 * time.Second
 

@@ -10,9 +10,11 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"unique"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -57,12 +59,49 @@ type Difference struct {
 	claimKey string
 }
 
-// snapshot is everything there is, at one revision of etcd.
-type snapshot struct {
-	revision    int64
-	prefixes    []ipam.Prefix
-	allocations []ipam.PrefixAllocation
-	claims      []claimEntry
+// survey is what has to be known of everything there is, at one revision of etcd, to tell the differences. It is
+// as little as possible, since there may be very much.
+type survey struct {
+	keys        keyspace
+	prefixes    []whole
+	allocations []part
+	// byName are the Prefixes.
+	byName map[types.NamespacedName]int32
+	// byUID and byOwner are the first of the allocations with a uid and with an owner; one leads to the next.
+	byUID, byOwner map[types.UID]int32
+	// exist are the uids of the Prefixes, once somebody asks.
+	exist map[types.UID]bool
+	// strays are the claims, by key, of which some holder holds nothing, and found tells which.
+	strays map[string]claimEntry
+	found  []Difference
+}
+
+// none is the index of nothing.
+const none = -1
+
+// whole is what has to be known of a Prefix.
+type whole struct {
+	namespace, name string
+	uid             types.UID
+	// prefix is what is in the spec.
+	prefix string
+	// parent is the name in the parentRef, if there is one.
+	parent string
+	// allocated is set on an allocated child.
+	allocated bool
+}
+
+// part is what has to be known of an allocation: what it holds, and of which Prefix.
+type part struct {
+	holder
+	parent string
+	prefix netip.Prefix
+	// created is when it was, in seconds since 1970, and revision that of etcd.
+	created, revision int64
+	// of is the index of the parent, and nextOfUID and nextOfOwner those of other parts.
+	of, nextOfUID, nextOfOwner int32
+	// claimed tells that it has its claim.
+	claimed bool
 }
 
 // claimEntry is a claim with its key.
@@ -74,20 +113,167 @@ type claimEntry struct {
 	prefix      netip.Prefix
 }
 
+func newSurvey(keys keyspace) *survey {
+	return &survey{
+		keys: keys, byName: map[types.NamespacedName]int32{}, byUID: map[types.UID]int32{}, byOwner: map[types.UID]int32{},
+		strays: map[string]claimEntry{},
+	}
+}
+
+// shared returns a string that does not take memory for each object that has it.
+func shared(s string) string { return unique.Make(s).Value() }
+
+// takePrefix takes in a Prefix.
+func (s *survey) takePrefix(p *ipam.Prefix) {
+	w := whole{
+		namespace: shared(p.Namespace), name: p.Name, uid: p.UID, prefix: p.Spec.Prefix,
+		allocated: p.Status.Phase == ipam.PrefixPhaseAllocated && !p.Spec.IsRoot(),
+	}
+	if p.Spec.ParentRef != nil {
+		w.parent = shared(p.Spec.ParentRef.Name)
+	}
+	s.byName[types.NamespacedName{Namespace: w.namespace, Name: w.name}] = int32(len(s.prefixes))
+	s.prefixes = append(s.prefixes, w)
+}
+
+// takeAllocation takes in a PrefixAllocation, if it holds something.
+func (s *survey) takeAllocation(a *ipam.PrefixAllocation) error {
+	p, ok, err := partOf(a)
+	if err != nil || !ok {
+		return err
+	}
+	at := int32(len(s.allocations))
+	before := func(index map[types.UID]int32, uid types.UID) int32 {
+		defer func() { index[uid] = at }()
+		if i, ok := index[uid]; ok {
+			return i
+		}
+		return none
+	}
+	p.nextOfUID = before(s.byUID, p.UID)
+	if p.Owner != nil {
+		p.nextOfOwner = before(s.byOwner, p.Owner.UID)
+	}
+	s.allocations = append(s.allocations, p)
+	return nil
+}
+
+// partOf returns what has to be known of an allocation that holds something.
+func partOf(a *ipam.PrefixAllocation) (p part, ok bool, err error) {
+	parent, prefix, ok := allocated(a)
+	if !ok {
+		return part{}, false, nil
+	}
+	p = part{holder: holderOf(a), parent: shared(parent), prefix: prefix, created: a.CreationTimestamp.Unix(), of: none, nextOfUID: none, nextOfOwner: none}
+	p.Namespace = shared(p.Namespace)
+	if a.ResourceVersion != "" {
+		p.revision, err = strconv.ParseInt(a.ResourceVersion, 10, 64)
+	}
+	return p, true, err
+}
+
+// resolve finds the parents, when all objects have been taken in.
+func (s *survey) resolve() {
+	for i := range s.allocations {
+		a := &s.allocations[i]
+		if at, ok := s.byName[types.NamespacedName{Namespace: a.Namespace, Name: a.parent}]; ok {
+			a.of = at
+		}
+	}
+}
+
+// takeClaim takes in a claim, when the parents are known.
+func (s *survey) takeClaim(entry claimEntry) {
+	holders := entry.Holders
+	if len(holders) == 0 {
+		holders = []holder{{}}
+	}
+	for _, h := range holders {
+		if s.holds(h.UID, entry) {
+			continue
+		}
+		s.strays[entry.key] = entry
+		s.found = append(s.found, Difference{
+			Kind: ClaimWithoutAllocation, Namespace: h.Namespace, Name: h.Name, Parent: string(entry.parent), Prefix: entry.prefix.String(),
+			Message: fmt.Sprintf("no PrefixAllocation with uid %s holds %s of the Prefix with uid %s", h.UID, entry.prefix, entry.parent),
+			uid:     h.UID, claimKey: entry.key,
+		})
+	}
+}
+
+// holds tells whether an allocation holds what a claim is to. Of one whose parent is missing only the prefix is
+// known.
+func (s *survey) holds(uid types.UID, entry claimEntry) bool {
+	first, ok := s.byUID[uid]
+	if !ok {
+		return false
+	}
+	holds := false
+	for i := first; i != none; i = s.allocations[i].nextOfUID {
+		a := &s.allocations[i]
+		switch {
+		case a.prefix != entry.prefix:
+		case a.of == none:
+			holds = holds || !s.exists(entry.parent)
+		case s.prefixes[a.of].uid == entry.parent:
+			a.claimed, holds = true, true
+		}
+	}
+	return holds
+}
+
+func (s *survey) exists(uid types.UID) bool {
+	if s.exist == nil {
+		s.exist = map[types.UID]bool{}
+		for i := range s.prefixes {
+			s.exist[s.prefixes[i].uid] = true
+		}
+	}
+	return s.exist[uid]
+}
+
 // pageSize is how many keys are read at a time.
 const pageSize = 1000
 
-// read reads everything at one revision.
-func (c *Claims) read(ctx context.Context) (*snapshot, error) {
-	s := &snapshot{}
+// survey reads everything at one revision.
+func (c *Claims) survey(ctx context.Context) (*survey, error) {
 	all := c.keyspace.all()
+	response, err := c.kv.Get(ctx, all.start, clientv3.WithRange(all.end), clientv3.WithCountOnly())
+	if err != nil {
+		return nil, err
+	}
+	s, revision := newSurvey(c.keyspace), response.Header.Revision
+
+	group, listing := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return listAt(listing, c.prefixes, revision, func() runtime.Object { return &ipam.PrefixList{} }, func(list runtime.Object) (string, error) {
+			page := list.(*ipam.PrefixList)
+			for i := range page.Items {
+				s.takePrefix(&page.Items[i])
+			}
+			return page.Continue, nil
+		})
+	})
+	group.Go(func() error {
+		return listAt(listing, c.allocations, revision, func() runtime.Object { return &ipam.PrefixAllocationList{} }, func(list runtime.Object) (string, error) {
+			page := list.(*ipam.PrefixAllocationList)
+			for i := range page.Items {
+				if err := s.takeAllocation(&page.Items[i]); err != nil {
+					return "", err
+				}
+			}
+			return page.Continue, nil
+		})
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	s.resolve()
+
 	for start := all.start; ; {
-		response, err := c.kv.Get(ctx, start, clientv3.WithRange(all.end), clientv3.WithLimit(pageSize), clientv3.WithRev(s.revision))
+		response, err := c.kv.Get(ctx, start, clientv3.WithRange(all.end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
 		if err != nil {
 			return nil, err
-		}
-		if s.revision == 0 {
-			s.revision = response.Header.Revision
 		}
 		for _, kv := range response.Kvs {
 			entry := claimEntry{key: string(kv.Key), modRevision: kv.ModRevision}
@@ -97,31 +283,17 @@ func (c *Claims) read(ctx context.Context) (*snapshot, error) {
 			if entry.claim, err = decodeClaim(kv.Value); err != nil {
 				return nil, fmt.Errorf("%s: %w", entry.key, err)
 			}
-			s.claims = append(s.claims, entry)
+			s.takeClaim(entry)
 		}
 		if !response.More {
-			break
+			return s, nil
 		}
 		start = string(response.Kvs[len(response.Kvs)-1].Key) + "\x00"
 	}
-
-	err := listAt(ctx, c.prefixes, s.revision, func() runtime.Object { return &ipam.PrefixList{} }, func(list runtime.Object) string {
-		page := list.(*ipam.PrefixList)
-		s.prefixes = append(s.prefixes, page.Items...)
-		return page.Continue
-	})
-	if err != nil {
-		return nil, err
-	}
-	return s, listAt(ctx, c.allocations, s.revision, func() runtime.Object { return &ipam.PrefixAllocationList{} }, func(list runtime.Object) string {
-		page := list.(*ipam.PrefixAllocationList)
-		s.allocations = append(s.allocations, page.Items...)
-		return page.Continue
-	})
 }
 
 // listAt lists the objects of a kind at a revision, page by page.
-func listAt(ctx context.Context, o objects, revision int64, newList func() runtime.Object, take func(runtime.Object) (next string)) error {
+func listAt(ctx context.Context, o objects, revision int64, newList func() runtime.Object, take func(runtime.Object) (next string, err error)) error {
 	predicate := storage.Everything
 	predicate.Limit = pageSize
 	options := storage.ListOptions{
@@ -135,8 +307,9 @@ func listAt(ctx context.Context, o objects, revision int64, newList func() runti
 		if err := o.raw.GetList(ctx, o.resourcePrefix, options, list); err != nil {
 			return err
 		}
-		if predicate.Continue = take(list); predicate.Continue == "" {
-			return nil
+		var err error
+		if predicate.Continue, err = take(list); err != nil || predicate.Continue == "" {
+			return err
 		}
 		// The revision is in the continue token.
 		options.ResourceVersion, options.ResourceVersionMatch = "", ""
@@ -146,115 +319,57 @@ func listAt(ctx context.Context, o objects, revision int64, newList func() runti
 // Audit tells every difference between objects and claims, all read at one revision. It changes
 // nothing.
 func (c *Claims) Audit(ctx context.Context) ([]Difference, error) {
-	s, err := c.read(ctx)
+	s, err := c.survey(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.differences(c.keyspace), nil
+	return s.differences(), nil
 }
 
-// differences compares objects and claims.
-func (s *snapshot) differences(keys keyspace) []Difference {
-	var differences []Difference
-
-	prefixes := map[types.NamespacedName]*ipam.Prefix{}
-	exists := map[types.UID]bool{}
-	for i := range s.prefixes {
-		p := &s.prefixes[i]
-		prefixes[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}] = p
-		exists[p.UID] = true
+// missing returns the allocations that have a parent, but no claim.
+func (s *survey) missing() []*part {
+	var missing []*part
+	for i := range s.allocations {
+		if a := &s.allocations[i]; a.of != none && !a.claimed {
+			missing = append(missing, a)
+		}
 	}
-	claims := map[string]*claimEntry{}
-	for i := range s.claims {
-		claims[s.claims[i].key] = &s.claims[i]
-	}
+	return missing
+}
 
-	// claimed are the keys at which each allocation should have a claim. Of one whose parent is
-	// missing only the prefix is known.
-	claimed := map[types.UID]string{}
-	orphaned := map[types.UID]netip.Prefix{}
-	// byParent are the allocations of each parent, byOwner those of each child.
-	byParent := map[types.NamespacedName][]part{}
-	byOwner := map[types.UID][]part{}
+// differences compares objects and claims, when all have been taken in.
+func (s *survey) differences() []Difference {
+	differences := slices.Clone(s.found)
 	for i := range s.allocations {
 		a := &s.allocations[i]
-		parentName, prefix, ok := allocated(a)
-		if !ok {
-			continue
-		}
 		found := func(kind DifferenceKind, format string, args ...any) {
-			differences = append(differences, Difference{
-				Kind: kind, Namespace: a.Namespace, Name: a.Name, Parent: parentName, Prefix: prefix.String(),
-				Message: fmt.Sprintf(format, args...), uid: a.UID,
-			})
+			differences = append(differences, a.difference(kind, fmt.Sprintf(format, args...)))
 		}
-		p := part{prefix, a}
-		if h := holderOf(a); h.Owner != nil {
-			byOwner[h.Owner.UID] = append(byOwner[h.Owner.UID], p)
-		}
-		name := types.NamespacedName{Namespace: a.Namespace, Name: parentName}
-		byParent[name] = append(byParent[name], p)
-
-		parent := prefixes[name]
-		if parent == nil {
-			found(ParentMissing, "Prefix %s does not exist", parentName)
-			orphaned[a.UID] = prefix
+		if a.of == none {
+			found(ParentMissing, "Prefix %s does not exist", a.parent)
 			continue
 		}
-		if whole, err := netip.ParsePrefix(parent.Spec.Prefix); err != nil || prefix.Bits() <= whole.Bits() || !whole.Contains(prefix.Addr()) {
-			found(OutsideParent, "%s is not strictly inside %s of Prefix %s", prefix, parent.Spec.Prefix, parentName)
+		parent := s.prefixes[a.of].prefix
+		if whole, err := netip.ParsePrefix(parent); err != nil || a.prefix.Bits() <= whole.Bits() || !whole.Contains(a.prefix.Addr()) {
+			found(OutsideParent, "%s is not strictly inside %s of Prefix %s", a.prefix, parent, a.parent)
 		}
-		key := keys.claim(parent.UID, prefix)
-		claimed[a.UID] = key
-		if entry := claims[key]; entry == nil || entry.find(a.UID) == nil {
-			found(AllocationWithoutClaim, "there is no claim to %s of Prefix %s", prefix, parentName)
-		}
-	}
-
-	for name, parts := range byParent {
-		for _, pair := range overlaps(parts) {
-			differences = append(differences, Difference{
-				Kind: Overlap, Namespace: pair[1].Namespace, Name: pair[1].Name, Parent: name.Name, Prefix: pair[1].prefix.String(),
-				Message: fmt.Sprintf("%s overlaps %s, which PrefixAllocation %s holds", pair[1].prefix, pair[0].prefix, pair[0].Name),
-				uid:     pair[1].UID,
-			})
+		if !a.claimed {
+			found(AllocationWithoutClaim, "there is no claim to %s of Prefix %s", a.prefix, a.parent)
 		}
 	}
 
-	for _, entry := range s.claims {
-		holders := entry.Holders
-		if len(holders) == 0 {
-			holders = []holder{{}}
-		}
-		for _, h := range holders {
-			if claimed[h.UID] == entry.key || orphaned[h.UID] == entry.prefix && !exists[entry.parent] {
-				continue
-			}
-			differences = append(differences, Difference{
-				Kind: ClaimWithoutAllocation, Namespace: h.Namespace, Name: h.Name, Parent: string(entry.parent), Prefix: entry.prefix.String(),
-				Message: fmt.Sprintf("no PrefixAllocation with uid %s holds %s of the Prefix with uid %s", h.UID, entry.prefix, entry.parent),
-				uid:     h.UID, claimKey: entry.key,
-			})
-		}
+	for _, pair := range overlaps(s.allocations) {
+		differences = append(differences, pair[1].difference(Overlap,
+			fmt.Sprintf("%s overlaps %s, which PrefixAllocation %s holds", pair[1].prefix, pair[0].prefix, pair[0].Name)))
 	}
 
 	for i := range s.prefixes {
 		child := &s.prefixes[i]
-		if child.Status.Phase != ipam.PrefixPhaseAllocated || child.Spec.IsRoot() {
-			continue
-		}
-		parentName := ""
-		if child.Spec.ParentRef != nil {
-			parentName = child.Spec.ParentRef.Name
-		}
-		stands := slices.ContainsFunc(byOwner[child.UID], func(p part) bool {
-			return p.Namespace == child.Namespace && p.Spec.PrefixRef.Name == parentName && samePrefix(p.Status.Prefix, child.Spec.Prefix)
-		})
-		if !stands {
+		if child.allocated && !s.stands(child) {
 			differences = append(differences, Difference{
-				Kind: ChildDiffers, Namespace: child.Namespace, Name: child.Name, Parent: parentName, Prefix: child.Spec.Prefix,
-				Message: fmt.Sprintf("no PrefixAllocation of it holds %q of Prefix %q", child.Spec.Prefix, parentName),
-				uid:     child.UID,
+				Kind: ChildDiffers, Namespace: child.namespace, Name: child.name, Parent: child.parent, Prefix: child.prefix,
+				Message: fmt.Sprintf("no PrefixAllocation of it holds %q of Prefix %q", child.prefix, child.parent),
+				uid:     child.uid,
 			})
 		}
 	}
@@ -266,24 +381,44 @@ func (s *snapshot) differences(keys keyspace) []Difference {
 	return differences
 }
 
-// part is what an allocation holds of its parent.
-type part struct {
-	prefix netip.Prefix
-	*ipam.PrefixAllocation
+// difference returns what is wrong with an allocation.
+func (p *part) difference(kind DifferenceKind, message string) Difference {
+	return Difference{Kind: kind, Namespace: p.Namespace, Name: p.Name, Parent: p.parent, Prefix: p.prefix.String(), Message: message, uid: p.UID}
 }
 
-// overlaps returns every part that overlaps one before it, each with one that it overlaps.
-func overlaps(parts []part) [][2]part {
+// stands tells whether an allocated child stands on an allocation that holds what it says.
+func (s *survey) stands(child *whole) bool {
+	prefix, err := netip.ParsePrefix(child.prefix)
+	first, ok := s.byOwner[child.uid]
+	if err != nil || !ok {
+		return false
+	}
+	for i := first; i != none; i = s.allocations[i].nextOfOwner {
+		if a := &s.allocations[i]; a.Namespace == child.namespace && a.parent == child.parent && a.prefix == prefix.Masked() {
+			return true
+		}
+	}
+	return false
+}
+
+// overlaps returns every part that overlaps one before it of the same parent, each with one that it overlaps.
+func overlaps(parts []part) [][2]*part {
+	sorted := make([]*part, len(parts))
+	for i := range parts {
+		sorted[i] = &parts[i]
+	}
 	// By address, the larger first, and the older first of equals: it has the better right.
-	slices.SortFunc(parts, func(a, b part) int {
-		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()),
-			a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.UID, b.UID))
+	slices.SortFunc(sorted, func(a, b *part) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.parent, b.parent),
+			a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()),
+			cmp.Compare(a.created, b.created), cmp.Compare(a.UID, b.UID))
 	})
-	var pairs [][2]part
-	for i, last := 1, 0; i < len(parts); i++ {
+	var pairs [][2]*part
+	for i, last := 1, 0; i < len(sorted); i++ {
+		a, b := sorted[last], sorted[i]
 		// Prefixes nest or are disjoint, so it is enough to look at the last one that none contains.
-		if parts[last].prefix.Overlaps(parts[i].prefix) {
-			pairs = append(pairs, [2]part{parts[last], parts[i]})
+		if a.Namespace == b.Namespace && a.parent == b.parent && a.prefix.Overlaps(b.prefix) {
+			pairs = append(pairs, [2]*part{a, b})
 		} else {
 			last = i
 		}

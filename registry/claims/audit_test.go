@@ -38,18 +38,16 @@ func TestOverlapsAgainstModel(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		var parts []part
 		for i := range random.IntN(12) {
-			parts = append(parts, part{randomPrefix(random), &ipam.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{
-				UID: types.UID(fmt.Sprint(i)), CreationTimestamp: randomTime(random),
-			}}})
+			parts = append(parts, part{holder: holder{UID: types.UID(fmt.Sprint(i))}, prefix: randomPrefix(random), created: randomTime(random).Unix()})
 		}
 		want := map[types.UID]bool{}
 		for _, p := range parts {
 			for _, q := range parts {
-				want[p.UID] = want[p.UID] || p.UID != q.UID && inTheRight(q, p)
+				want[p.UID] = want[p.UID] || p.UID != q.UID && inTheRight(&q, &p)
 			}
 		}
 		got := map[types.UID]bool{}
-		for _, pair := range overlaps(slices.Clone(parts)) {
+		for _, pair := range overlaps(parts) {
 			if !inTheRight(pair[0], pair[1]) {
 				t.Errorf("seed %d: %s of %s is not in the right against %s of %s",
 					seed, pair[0].prefix, pair[0].UID, pair[1].prefix, pair[1].UID)
@@ -72,17 +70,52 @@ func TestOverlapsAgainstModel(t *testing.T) {
 
 // inTheRight tells whether p overlaps q and has the better right: it is larger, or as large and
 // older. Of two of the same age, somebody has to have it.
-func inTheRight(p, q part) bool {
+func inTheRight(p, q *part) bool {
 	contains := p.prefix.Contains(q.prefix.Addr())
 	switch {
 	case !contains || p.prefix.Bits() > q.prefix.Bits():
 		return false
 	case p.prefix != q.prefix:
 		return true
-	case !p.CreationTimestamp.Equal(&q.CreationTimestamp):
-		return p.CreationTimestamp.Before(&q.CreationTimestamp)
+	case p.created != q.created:
+		return p.created < q.created
 	}
 	return p.UID < q.UID
+}
+
+// snapshot is everything there is.
+type snapshot struct {
+	prefixes    []ipam.Prefix
+	allocations []ipam.PrefixAllocation
+	claims      []claimEntry
+}
+
+// survey returns what an audit has to know of it.
+func (s *snapshot) survey(t *testing.T, keys keyspace) *survey {
+	t.Helper()
+	y := newSurvey(keys)
+	for i := range s.prefixes {
+		y.takePrefix(&s.prefixes[i])
+	}
+	for i := range s.allocations {
+		if err := y.takeAllocation(&s.allocations[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	y.resolve()
+	for _, entry := range s.claims {
+		y.takeClaim(entry)
+	}
+	return y
+}
+
+// mustPartOf returns what has to be known of an allocation that holds something.
+func mustPartOf(a *ipam.PrefixAllocation) *part {
+	p, ok, err := partOf(a)
+	if !ok || err != nil {
+		panic(fmt.Sprint(a.Name, ok, err))
+	}
+	return &p
 }
 
 // randomSnapshot returns a store in which most is right and every mistake happens.
@@ -224,7 +257,7 @@ func modelOf(s *snapshot) (found []string) {
 		}
 		if slices.ContainsFunc(holding, func(b *ipam.PrefixAllocation) bool {
 			return a != b && a.Namespace == b.Namespace && *a.Spec.PrefixRef == *b.Spec.PrefixRef &&
-				inTheRight(part{netip.MustParsePrefix(b.Status.Prefix), b}, part{prefix, a})
+				inTheRight(mustPartOf(b), mustPartOf(a))
 		}) {
 			tell(Overlap)
 		}
@@ -277,7 +310,7 @@ func TestDifferencesAgainstModel(t *testing.T) {
 	for seed := range uint64(5000) {
 		s := randomSnapshot(rand.New(rand.NewPCG(seed, 2)), keys)
 		want := modelOf(s)
-		differences := s.differences(keys)
+		differences := s.survey(t, keys).differences()
 		var got []string
 		for i, d := range differences {
 			got = append(got, differ(d.Kind, d.Namespace, d.Name, d.uid, d.Parent, d.Prefix))

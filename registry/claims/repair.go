@@ -6,9 +6,7 @@ package claims
 import (
 	"context"
 	"fmt"
-	"strconv"
 
-	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/types"
@@ -18,15 +16,11 @@ import (
 // missing, unless somebody else has claimed what they overlap, and removes those of nobody. It
 // returns what is left for a human.
 func (c *Claims) Repair(ctx context.Context) (mended, left []Difference, err error) {
-	s, err := c.read(ctx)
+	s, err := c.survey(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	before := s.differences(c.keyspace)
-	claims := map[string]claimEntry{}
-	for _, entry := range s.claims {
-		claims[entry.key] = entry
-	}
+	before := s.differences()
 	gone := map[string][]types.UID{}
 	for _, d := range before {
 		if d.Kind == ClaimWithoutAllocation {
@@ -34,11 +28,11 @@ func (c *Claims) Repair(ctx context.Context) (mended, left []Difference, err err
 		}
 	}
 	for key, holders := range gone {
-		if err := c.removeHolders(ctx, claims[key], holders); err != nil {
+		if err := c.removeHolders(ctx, s.strays[key], holders); err != nil {
 			return nil, nil, err
 		}
 	}
-	if err := c.claimAll(ctx, s, false); err != nil {
+	if err := c.claimAll(ctx, s.missing(), false); err != nil {
 		return nil, nil, err
 	}
 
@@ -89,11 +83,15 @@ func (c *Claims) removeHolders(ctx context.Context, entry claimEntry, gone []typ
 // Every claim is made in a transaction of its own, and making one that is there does nothing, so
 // that several servers can do this at a time, and any of them die in the midst of it.
 func (c *Claims) Adopt(ctx context.Context) ([]Difference, error) {
-	s, err := c.read(ctx)
+	s, err := c.survey(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.claimAll(ctx, s, true); err != nil {
+	missing := s.missing()
+	if len(missing) == 0 {
+		return s.differences(), nil
+	}
+	if err := c.claimAll(ctx, missing, true); err != nil {
 		return nil, err
 	}
 	return c.Audit(ctx)
@@ -102,47 +100,32 @@ func (c *Claims) Adopt(ctx context.Context) ([]Difference, error) {
 // adoptWorkers is how many claims are made at a time.
 const adoptWorkers = 16
 
-// claimAll makes the claims that are missing. What overlaps the claim of somebody else gets one
+// claimAll makes the claims of allocations that have none. What overlaps the claim of somebody else gets one
 // only by force.
-func (c *Claims) claimAll(ctx context.Context, s *snapshot, force bool) error {
-	missing := map[types.UID]bool{}
-	for _, d := range s.differences(c.keyspace) {
-		if d.Kind == AllocationWithoutClaim {
-			missing[d.uid] = true
-		}
-	}
+func (c *Claims) claimAll(ctx context.Context, missing []*part, force bool) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(adoptWorkers)
-	for i := range s.allocations {
-		if a := &s.allocations[i]; missing[a.UID] {
-			group.Go(func() error { return c.claim(ctx, a, force) })
-		}
+	for _, a := range missing {
+		group.Go(func() error { return c.claim(ctx, a, force) })
 	}
 	return group.Wait()
 }
 
 // claim makes the claim of an allocation as it was read. If that has changed meanwhile, whoever
 // changed it has taken care of the claim.
-func (c *Claims) claim(ctx context.Context, a *ipam.PrefixAllocation, force bool) error {
-	name, prefix, ok := allocated(a)
-	if !ok {
-		return nil
-	}
+func (c *Claims) claim(ctx context.Context, a *part, force bool) error {
+	name, prefix := a.parent, a.prefix
 	p, err := c.parent(ctx, a.Namespace, name, true)
 	if err != nil || p == nil {
 		return err
 	}
-	revision, err := strconv.ParseInt(a.ResourceVersion, 10, 64)
-	if err != nil {
-		return err
-	}
-	encoded, err := claim{Holders: []holder{holderOf(a)}}.encode()
+	encoded, err := claim{Holders: []holder{a.holder}}.encode()
 	if err != nil {
 		return err
 	}
 	key := c.keyspace.claim(p.uid, prefix)
 	same := []clientv3.Cmp{
-		clientv3.Compare(clientv3.ModRevision(c.allocations.etcdKey(a.Namespace, a.Name)), "=", revision),
+		clientv3.Compare(clientv3.ModRevision(c.allocations.etcdKey(a.Namespace, a.Name)), "=", a.revision),
 		clientv3.Compare(clientv3.CreateRevision(c.prefixes.etcdKey(a.Namespace, name)), "=", p.createRevision),
 	}
 	free := []clientv3.Cmp{isEmpty(c.keyspace.inside(p.uid, prefix)).compare}
@@ -166,7 +149,7 @@ func (c *Claims) claim(ctx context.Context, a *ipam.PrefixAllocation, force bool
 		if kv != nil {
 			modRevision = kv.ModRevision
 		}
-		shared, err := claim{Holders: append(value.Holders, holderOf(a))}.encode()
+		shared, err := claim{Holders: append(value.Holders, a.holder)}.encode()
 		if err != nil {
 			return err
 		}

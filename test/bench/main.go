@@ -26,7 +26,7 @@ import (
 func main() {
 	quiet()
 	// As the programs that are measured. What is saved here is left for them.
-	heap.Reserve(heap.Room)
+	heap.Reserve(256<<20, 100)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends it at once.
 	context.AfterFunc(ctx, stop)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"sync/atomic"
 	"time"
@@ -105,7 +106,7 @@ func run(ctx context.Context, options *Options) error {
 		if err != nil {
 			return err
 		}
-		group.Go(func() error { return serveHealth(ctx, listener, watchdog) })
+		group.Go(func() error { return serveHealth(ctx, listener, watchdog, options.Profiling) })
 	}
 	group.Go(func() error {
 		// Health is of no use without work.
@@ -190,13 +191,18 @@ func lead(ctx context.Context, options *Options, client kubernetes.Interface, wa
 	return nil
 }
 
-// serveHealth serves health and metrics until the context ends.
-func serveHealth(ctx context.Context, listener net.Listener, watchdog *leaderelection.HealthzAdaptor) error {
+// serveHealth serves health and metrics, and profiles if wanted, until the context ends.
+func serveHealth(ctx context.Context, listener net.Listener, watchdog *leaderelection.HealthzAdaptor, profiling bool) error {
 	mux := http.NewServeMux()
 	healthz.InstallHandler(mux, healthz.PingHealthz, watchdog)
 	healthz.InstallLivezHandler(mux, healthz.PingHealthz, watchdog)
 	healthz.InstallReadyzHandler(mux, healthz.PingHealthz)
 	mux.Handle("/metrics", legacyregistry.Handler())
+	if profiling {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
 
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	stopped := context.AfterFunc(ctx, func() { _ = server.Close() })

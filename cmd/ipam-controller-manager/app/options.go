@@ -38,6 +38,8 @@ type Options struct {
 	EventBurst int
 	// BindAddress is where health and metrics are served, host:port; "0" is nowhere.
 	BindAddress string
+	// Profiling has profiles served there too.
+	Profiling bool
 	// Certificate is for the controller of that name.
 	Certificate certificate.Config
 	// LeaderElection is how one of several managers is chosen to work.
@@ -79,6 +81,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.Float32Var(&o.EventQPS, "event-qps", o.EventQPS, "How many events to record a second, of those of type Normal and of those of type Warning. What is more is dropped.")
 	fs.IntVar(&o.EventBurst, "event-burst", o.EventBurst, "How many events of a type to record at once.")
 	fs.StringVar(&o.BindAddress, "bind-address", o.BindAddress, "Address to serve /healthz, /livez, /readyz and /metrics on, by HTTP; 0 is nowhere.")
+	fs.BoolVar(&o.Profiling, "profiling", o.Profiling, "Serve profiles under /debug/pprof there too, to everybody who can reach it.")
 	c := &o.Certificate
 	fs.StringVar(&c.Namespace, "certificate-namespace", c.Namespace, "Namespace of the Secrets of the controller certificate, and of the Service of the API server.")
 	fs.StringVar(&c.Secret, "certificate-secret", c.Secret, "Secret to keep the serving certificate of the API server in.")
