@@ -146,12 +146,23 @@ type PrefixTemplateSpec struct {
 type PrefixBinding struct {
 	metav1.TypeMeta
 	// metadata names the Prefix. A uid here has to be the one of the Prefix.
-	metav1.ObjectMeta
+	Metadata BindingMeta
 
 	// prefix is the range that was allocated, in canonical CIDR notation.
 	Prefix string
 	// parentRef is the parent that it was allocated from.
 	ParentRef BindingReference
+}
+
+// BindingMeta names the object that a binding is for. It is all of the standard object metadata that means something
+// in a binding, which is not kept.
+type BindingMeta struct {
+	// name, if set, has to be the one of the object.
+	Name string
+	// namespace, if set, has to be the one of the object.
+	Namespace string
+	// uid, if set, has to be the one of the object: one that was created anew under the same name is another one.
+	UID types.UID
 }
 
 // BindingReference names the parent in a binding.

@@ -96,7 +96,7 @@ type PrefixAllocationList struct {
 type PrefixAllocationBinding struct {
 	metav1.TypeMeta
 	// metadata names the PrefixAllocation. A uid here has to be the one of the PrefixAllocation.
-	metav1.ObjectMeta
+	Metadata BindingMeta
 
 	// prefix is the range to allocate, in canonical CIDR notation.
 	Prefix string

@@ -20,6 +20,7 @@ import (
 
 func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 	return map[string]common.OpenAPIDefinition{
+		v1alpha1.BindingMeta{}.OpenAPIModelName():             schema_ipam_apiserver_apis_ipam_v1alpha1_BindingMeta(ref),
 		v1alpha1.BindingReference{}.OpenAPIModelName():        schema_ipam_apiserver_apis_ipam_v1alpha1_BindingReference(ref),
 		v1alpha1.LocalObjectReference{}.OpenAPIModelName():    schema_ipam_apiserver_apis_ipam_v1alpha1_LocalObjectReference(ref),
 		v1alpha1.Prefix{}.OpenAPIModelName():                  schema_ipam_apiserver_apis_ipam_v1alpha1_Prefix(ref),
@@ -89,6 +90,40 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		runtime.TypeMeta{}.OpenAPIModelName():                 schema_k8sio_apimachinery_pkg_runtime_TypeMeta(ref),
 		runtime.Unknown{}.OpenAPIModelName():                  schema_k8sio_apimachinery_pkg_runtime_Unknown(ref),
 		version.Info{}.OpenAPIModelName():                     schema_k8sio_apimachinery_pkg_version_Info(ref),
+	}
+}
+
+func schema_ipam_apiserver_apis_ipam_v1alpha1_BindingMeta(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BindingMeta names the object that a binding is for. It is all of the standard object metadata that means something in a binding, which is not kept.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name, if set, has to be the one of the object.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace, if set, has to be the one of the object.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"uid": {
+						SchemaProps: spec.SchemaProps{
+							Description: "uid, if set, has to be the one of the object: one that was created anew under the same name is another one.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
 	}
 }
 
@@ -278,7 +313,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationBinding(ref common
 						SchemaProps: spec.SchemaProps{
 							Description: "metadata names the PrefixAllocation. A uid here has to be the one of the PrefixAllocation.",
 							Default:     map[string]interface{}{},
-							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+							Ref:         ref(v1alpha1.BindingMeta{}.OpenAPIModelName()),
 						},
 					},
 					"prefix": {
@@ -301,7 +336,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationBinding(ref common
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.BindingReference{}.OpenAPIModelName(), v1.ObjectMeta{}.OpenAPIModelName()},
+			v1alpha1.BindingMeta{}.OpenAPIModelName(), v1alpha1.BindingReference{}.OpenAPIModelName()},
 	}
 }
 
@@ -488,7 +523,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixBinding(ref common.Reference
 						SchemaProps: spec.SchemaProps{
 							Description: "metadata names the Prefix. A uid here has to be the one of the Prefix.",
 							Default:     map[string]interface{}{},
-							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+							Ref:         ref(v1alpha1.BindingMeta{}.OpenAPIModelName()),
 						},
 					},
 					"prefix": {
@@ -511,7 +546,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixBinding(ref common.Reference
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.BindingReference{}.OpenAPIModelName(), v1.ObjectMeta{}.OpenAPIModelName()},
+			v1alpha1.BindingMeta{}.OpenAPIModelName(), v1alpha1.BindingReference{}.OpenAPIModelName()},
 	}
 }
 

@@ -69,7 +69,7 @@ func TestControllersAwayForAWhile(t *testing.T) {
 		}
 		if phase == "bound" {
 			if _, err := e.allocations.Bind(t.Context(), a.Name, &v1alpha1.PrefixAllocationBinding{
-				ObjectMeta: metav1.ObjectMeta{Name: a.Name}, Prefix: "10.0.77.0/24", PrefixRef: v1alpha1.BindingReference{Name: "root"},
+				Metadata: v1alpha1.BindingMeta{Name: a.Name}, Prefix: "10.0.77.0/24", PrefixRef: v1alpha1.BindingReference{Name: "root"},
 			}, metav1.CreateOptions{}); err != nil {
 				t.Fatal(err)
 			}

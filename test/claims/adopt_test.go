@@ -403,9 +403,9 @@ func TestAdoptWhileChanging(t *testing.T) {
 				}, metav1.CreateOptions{})
 				if err == nil {
 					_, err = allocations.Bind(t.Context(), name, &v1alpha1.PrefixAllocationBinding{
-						ObjectMeta: metav1.ObjectMeta{Name: name},
-						Prefix:     prefix,
-						PrefixRef:  v1alpha1.BindingReference{Name: "root", UID: root.UID},
+						Metadata:  v1alpha1.BindingMeta{Name: name},
+						Prefix:    prefix,
+						PrefixRef: v1alpha1.BindingReference{Name: "root", UID: root.UID},
 					}, metav1.CreateOptions{})
 				}
 				if err == nil {
@@ -476,7 +476,7 @@ func TestAdoptHostBits(t *testing.T) {
 	}
 	bind := func() error {
 		_, err := allocations.Bind(t.Context(), "new", &v1alpha1.PrefixAllocationBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: "new"}, Prefix: "10.0.7.128/25", PrefixRef: v1alpha1.BindingReference{Name: "root"},
+			Metadata: v1alpha1.BindingMeta{Name: "new"}, Prefix: "10.0.7.128/25", PrefixRef: v1alpha1.BindingReference{Name: "root"},
 		}, metav1.CreateOptions{})
 		return err
 	}

@@ -277,9 +277,9 @@ func (c *client) createAllocation() {
 	}
 	asked := c.now()
 	_, err = c.server.allocations().Bind(c.Context(), name, &v1alpha1.PrefixAllocationBinding{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Prefix:     prefix.String(),
-		PrefixRef:  v1alpha1.BindingReference{Name: pool.name},
+		Metadata:  v1alpha1.BindingMeta{Namespace: namespace, Name: name},
+		Prefix:    prefix.String(),
+		PrefixRef: v1alpha1.BindingReference{Name: pool.name},
 	}, metav1.CreateOptions{})
 	if holder, ok := holderIn(err); ok {
 		c.add(porcupine.Operation{

@@ -246,13 +246,13 @@ func TestOneOfManyBindingsWins(t *testing.T) {
 
 func TestTypedBind(t *testing.T) {
 	namespace, obj := shared.bindable(t, "child")
-	meta := metav1.ObjectMeta{Name: "child", UID: obj.GetUID()}
+	meta := v1alpha1.BindingMeta{Name: "child", UID: obj.GetUID()}
 	parent, err := shared.client.Prefixes(namespace).Get(t.Context(), "parent", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ref := v1alpha1.BindingReference{Name: parent.Name, UID: parent.UID}
-	prefix, err := shared.client.Prefixes(namespace).Bind(t.Context(), "child", &v1alpha1.PrefixBinding{ObjectMeta: meta, Prefix: "10.0.4.0/24", ParentRef: ref}, metav1.CreateOptions{})
+	prefix, err := shared.client.Prefixes(namespace).Bind(t.Context(), "child", &v1alpha1.PrefixBinding{Metadata: meta, Prefix: "10.0.4.0/24", ParentRef: ref}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,8 +261,8 @@ func TestTypedBind(t *testing.T) {
 	}
 
 	request := fixtures["request"]
-	meta = metav1.ObjectMeta{Name: "request", UID: shared.create(t, namespace, request.kind, request.manifest).GetUID()}
-	allocation, err := shared.client.PrefixAllocations(namespace).Bind(t.Context(), "request", &v1alpha1.PrefixAllocationBinding{ObjectMeta: meta, Prefix: "10.0.5.0/24", PrefixRef: ref}, metav1.CreateOptions{})
+	meta = v1alpha1.BindingMeta{Name: "request", UID: shared.create(t, namespace, request.kind, request.manifest).GetUID()}
+	allocation, err := shared.client.PrefixAllocations(namespace).Bind(t.Context(), "request", &v1alpha1.PrefixAllocationBinding{Metadata: meta, Prefix: "10.0.5.0/24", PrefixRef: ref}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -176,12 +176,26 @@ type PrefixBinding struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata names the Prefix. A uid here has to be the one of the Prefix.
 	// +optional
-	metav1.ObjectMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
+	Metadata BindingMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
 
 	// prefix is the range that was allocated, in canonical CIDR notation.
 	Prefix string `json:"prefix" protobuf:"bytes,2,opt,name=prefix"`
 	// parentRef is the parent that it was allocated from.
 	ParentRef BindingReference `json:"parentRef" protobuf:"bytes,3,opt,name=parentRef"`
+}
+
+// BindingMeta names the object that a binding is for. It is all of the standard object metadata that means something
+// in a binding, which is not kept.
+type BindingMeta struct {
+	// name, if set, has to be the one of the object.
+	// +optional
+	Name string `json:"name,omitempty" protobuf:"bytes,1,opt,name=name"`
+	// namespace, if set, has to be the one of the object.
+	// +optional
+	Namespace string `json:"namespace,omitempty" protobuf:"bytes,3,opt,name=namespace"`
+	// uid, if set, has to be the one of the object: one that was created anew under the same name is another one.
+	// +optional
+	UID types.UID `json:"uid,omitempty" protobuf:"bytes,5,opt,name=uid,casttype=k8s.io/apimachinery/pkg/types.UID"`
 }
 
 // BindingReference names the parent in a binding.

@@ -117,7 +117,7 @@ type PrefixAllocationBinding struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata names the PrefixAllocation. A uid here has to be the one of the PrefixAllocation.
 	// +optional
-	metav1.ObjectMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
+	Metadata BindingMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
 
 	// prefix is the range to allocate, in canonical CIDR notation.
 	Prefix string `json:"prefix" protobuf:"bytes,2,opt,name=prefix"`

@@ -9,6 +9,11 @@
 package v1alpha1
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in BindingMeta) OpenAPIModelName() string {
+	return "dev.ironcore.ipam.v1alpha1.BindingMeta"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in BindingReference) OpenAPIModelName() string {
 	return "dev.ironcore.ipam.v1alpha1.BindingReference"
 }

@@ -168,6 +168,17 @@ func validateUsed(used []string, parent string, fldPath *field.Path) field.Error
 	return allErrs
 }
 
+// CheckBindingMeta tells why a binding is not for the object of that namespace and name.
+func CheckBindingMeta(meta ipam.BindingMeta, namespace, name string) error {
+	if meta.Name != "" && meta.Name != name {
+		return fmt.Errorf("the binding names %q, but was posted to %q", meta.Name, name)
+	}
+	if meta.Namespace != "" && meta.Namespace != namespace {
+		return fmt.Errorf("the binding names the namespace %q, but was posted to %q", meta.Namespace, namespace)
+	}
+	return nil
+}
+
 // ValidatePrefixBinding checks the binding of the Prefix of the given name.
 func ValidatePrefixBinding(binding *ipam.PrefixBinding, name string) field.ErrorList {
 	_, allErrs := validatePrefixString(binding.Prefix, "", field.NewPath("prefix"))

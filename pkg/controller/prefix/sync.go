@@ -269,9 +269,9 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 		return nil
 	}
 	_, err = c.client.IpamV1alpha1().Prefixes(prefix.Namespace).Bind(ctx, prefix.Name, &v1alpha1.PrefixBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: prefix.Name, Namespace: prefix.Namespace, UID: prefix.UID},
-		Prefix:     prefixHeld.String(),
-		ParentRef:  v1alpha1.BindingReference{Name: parent.Name, UID: parentObj.UID},
+		Metadata:  v1alpha1.BindingMeta{Name: prefix.Name, Namespace: prefix.Namespace, UID: prefix.UID},
+		Prefix:    prefixHeld.String(),
+		ParentRef: v1alpha1.BindingReference{Name: parent.Name, UID: parentObj.UID},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("completing with %s from %s: %w", allocation.Status.Prefix, parent.Name, err)

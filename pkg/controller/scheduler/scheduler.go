@@ -186,9 +186,9 @@ func candidateOf(allocation *v1alpha1.PrefixAllocation) (candidate, error) {
 // bind makes an assumption true.
 func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, place assumption) error {
 	_, err := s.client.IpamV1alpha1().PrefixAllocations(allocation.Namespace).Bind(ctx, allocation.Name, &v1alpha1.PrefixAllocationBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: allocation.Name, Namespace: allocation.Namespace, UID: allocation.UID},
-		Prefix:     place.prefix.String(),
-		PrefixRef:  v1alpha1.BindingReference{Name: place.parent, UID: place.parentUID},
+		Metadata:  v1alpha1.BindingMeta{Name: allocation.Name, Namespace: allocation.Namespace, UID: allocation.UID},
+		Prefix:    place.prefix.String(),
+		PrefixRef: v1alpha1.BindingReference{Name: place.parent, UID: place.parentUID},
 	}, metav1.CreateOptions{})
 	switch {
 	case err == nil:

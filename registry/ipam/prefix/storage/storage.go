@@ -23,18 +23,18 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
 var (
-	_ rest.StandardStorage                = &REST{}
-	_ rest.ShortNamesProvider             = &REST{}
-	_ rest.CategoriesProvider             = &REST{}
-	_ rest.NamedCreater                   = &BindingREST{}
-	_ rest.StorageMetadata                = &BindingREST{}
-	_ rest.SubresourceObjectMetaPreserver = &BindingREST{}
+	_ rest.StandardStorage    = &REST{}
+	_ rest.ShortNamesProvider = &REST{}
+	_ rest.CategoriesProvider = &REST{}
+	_ rest.NamedCreater       = &BindingREST{}
+	_ rest.StorageMetadata    = &BindingREST{}
 )
 
 // Storage is what is served of Prefixes.
@@ -172,10 +172,6 @@ func (r *BindingREST) ProducesMIMETypes(string) []string { return nil }
 // ProducesObject implements rest.StorageMetadata: a binding answers with the Prefix.
 func (r *BindingREST) ProducesObject(string) any { return v1alpha1.Prefix{} }
 
-// PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate implements
-// rest.SubresourceObjectMetaPreserver: the uid in a binding is a precondition.
-func (r *BindingREST) PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate() bool { return true }
-
 // Create implements rest.NamedCreater. A binding that repeats what already holds succeeds, so that
 // a lost answer can be asked for again; one that contradicts it is a conflict.
 func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Object, createValidation rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
@@ -183,8 +179,8 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a PrefixBinding: %T", obj))
 	}
-	if binding.Name != "" && binding.Name != name {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the binding names %q, but was posted to %q", binding.Name, name))
+	if err := validation.CheckBindingMeta(binding.Metadata, genericapirequest.NamespaceValue(ctx), name); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if errs := validation.ValidatePrefixBinding(binding, name); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(ipam.Kind("PrefixBinding"), name, errs)
@@ -219,8 +215,8 @@ func checkBindable(target *ipam.Prefix, binding *ipam.PrefixBinding) error {
 	same := target.Spec.Prefix == binding.Prefix &&
 		target.Spec.ParentRef != nil && target.Spec.ParentRef.Name == binding.ParentRef.Name
 	switch {
-	case binding.UID != "" && binding.UID != target.UID:
-		return fmt.Errorf("the binding is for uid %s, but this Prefix has uid %s", binding.UID, target.UID)
+	case binding.Metadata.UID != "" && binding.Metadata.UID != target.UID:
+		return fmt.Errorf("the binding is for uid %s, but this Prefix has uid %s", binding.Metadata.UID, target.UID)
 	case target.Spec.IsRoot():
 		return fmt.Errorf("a root Prefix is not allocated from a parent")
 	case target.Status.Phase == ipam.PrefixPhaseAllocated && !same:

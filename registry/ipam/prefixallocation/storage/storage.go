@@ -20,18 +20,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
 var (
-	_ rest.StandardStorage                = &REST{}
-	_ rest.ShortNamesProvider             = &REST{}
-	_ rest.CategoriesProvider             = &REST{}
-	_ rest.NamedCreater                   = &BindingREST{}
-	_ rest.StorageMetadata                = &BindingREST{}
-	_ rest.SubresourceObjectMetaPreserver = &BindingREST{}
+	_ rest.StandardStorage    = &REST{}
+	_ rest.ShortNamesProvider = &REST{}
+	_ rest.CategoriesProvider = &REST{}
+	_ rest.NamedCreater       = &BindingREST{}
+	_ rest.StorageMetadata    = &BindingREST{}
 )
 
 // Storage is what is served of PrefixAllocations.
@@ -103,10 +103,6 @@ func (r *BindingREST) ProducesMIMETypes(string) []string { return nil }
 // ProducesObject implements rest.StorageMetadata: a binding answers with the PrefixAllocation.
 func (r *BindingREST) ProducesObject(string) any { return v1alpha1.PrefixAllocation{} }
 
-// PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate implements
-// rest.SubresourceObjectMetaPreserver: the uid in a binding is a precondition.
-func (r *BindingREST) PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate() bool { return true }
-
 // Create implements rest.NamedCreater. A binding that repeats what already holds succeeds, so that
 // a lost answer can be asked for again; one that contradicts it is a conflict.
 func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Object, createValidation rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
@@ -114,8 +110,8 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 	if !ok {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("not a PrefixAllocationBinding: %T", obj))
 	}
-	if binding.Name != "" && binding.Name != name {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the binding names %q, but was posted to %q", binding.Name, name))
+	if err := validation.CheckBindingMeta(binding.Metadata, genericapirequest.NamespaceValue(ctx), name); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if errs := validation.ValidatePrefixAllocationBinding(binding); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(ipam.Kind("PrefixAllocationBinding"), name, errs)
@@ -149,8 +145,8 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 func checkBindable(allocation *ipam.PrefixAllocation, binding *ipam.PrefixAllocationBinding) error {
 	ref := allocation.Spec.PrefixRef
 	switch {
-	case binding.UID != "" && binding.UID != allocation.UID:
-		return fmt.Errorf("the binding is for uid %s, but this PrefixAllocation has uid %s", binding.UID, allocation.UID)
+	case binding.Metadata.UID != "" && binding.Metadata.UID != allocation.UID:
+		return fmt.Errorf("the binding is for uid %s, but this PrefixAllocation has uid %s", binding.Metadata.UID, allocation.UID)
 	case allocation.Status.Phase == ipam.PrefixAllocationPhaseFailed:
 		return fmt.Errorf("the PrefixAllocation has failed")
 	case allocation.Status.Phase == ipam.PrefixAllocationPhaseAllocated &&
