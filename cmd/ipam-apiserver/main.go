@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	heap.Reserve(192<<20, 60)
+	heap.Reserve(128<<20, 50)
 	if err := cli.RunNoErrOutput(app.NewCommand(genericapiserver.SetupSignalContext())); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)

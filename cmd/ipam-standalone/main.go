@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	heap.Reserve(256<<20, 150)
+	heap.Reserve(256<<20, 100)
 	if err := cli.RunNoErrOutput(app.NewCommand(genericapiserver.SetupSignalContext())); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)

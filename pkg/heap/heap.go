@@ -17,9 +17,9 @@ const step = 10
 
 var begun atomic.Bool
 
-// Reserve has garbage collected when there are room bytes of it or percent of what is in use, whichever is more. Left
-// alone, the runtime collects the garbage of a server with a small store many times a second, which takes a tenth of
-// its time, and lets that of a large one take as much memory as all objects.
+// Reserve has garbage collected when there is a percentage of what is in use of it, and room bytes more. Left alone, the
+// runtime collects the garbage of a server with a small store many times a second, which takes a tenth of its time,
+// and lets that of a large one take as much memory as all objects.
 //
 // It does nothing if the environment variable GOGC says something else, or if it has been called before.
 func Reserve(room uint64, percent int) {
@@ -39,7 +39,7 @@ func reserve(room uint64, percent int) *tuner {
 // tuner sets how much garbage there may be, after each collection.
 type tuner struct {
 	room uint64
-	// least is the percentage in a large heap, percent the one that is set.
+	// least is the percentage in a heap without end, percent the one that is set.
 	least, percent int
 	set            func(percent int)
 	stopped        atomic.Bool
@@ -59,7 +59,7 @@ func (t *tuner) watch() {
 
 // tune sets the percentage for so many bytes in use.
 func (t *tuner) tune(inUse uint64) {
-	percent := max(t.least, int(t.room*100/max(inUse, 1<<20)))
+	percent := t.least + int(t.room*100/max(inUse, 1<<20))
 	if difference := percent - t.percent; difference*100 > t.percent*step || -difference*100 > t.percent*step {
 		t.percent = percent
 		t.set(percent)

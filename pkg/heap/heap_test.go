@@ -61,12 +61,12 @@ func TestTune(t *testing.T) {
 		0, 10 * mebibyte,
 		// Not enough of a change.
 		11 * mebibyte, 9*mebibyte + mebibyte/2,
-		100 * mebibyte, 400 * mebibyte, 4000 * mebibyte, 40000 * mebibyte,
+		100 * mebibyte, 400 * mebibyte, 4000 * mebibyte, 400000 * mebibyte,
 		50 * mebibyte,
 	} {
 		tuner.tune(inUse)
 	}
-	if want := []int{20000, 2000, 200, 50, 400}; !slices.Equal(set, want) {
+	if want := []int{20050, 2050, 250, 100, 55, 450}; !slices.Equal(set, want) {
 		t.Errorf("set %v instead of %v", set, want)
 	}
 }

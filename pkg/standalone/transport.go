@@ -4,6 +4,7 @@
 package standalone
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,9 @@ import (
 // handler sees them as requests of HTTP/2, and does with them all that it does with others.
 type Transport struct{ Handler http.Handler }
 
-// RoundTrip implements http.RoundTripper. It returns when the handler has begun to answer, or has ended.
+// RoundTrip implements http.RoundTripper. For what can be a stream, that is a GET, it returns when the handler has begun to
+// answer, or has ended. Everything else is handled before it returns, without a goroutine of its own, whose stack
+// would have to grow each time.
 func (t Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(request.Context())
 	received := request.Clone(ctx)
@@ -33,31 +36,23 @@ func (t Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		received.Body = http.NoBody
 	}
 
-	body, pipe := io.Pipe()
-	context.AfterFunc(ctx, func() { _ = pipe.CloseWithError(context.Cause(ctx)) })
-	w := &response{header: http.Header{}, body: pipe, began: make(chan struct{})}
-	go func() {
-		defer func() {
-			err := io.EOF
-			if ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
-			if reason := recover(); reason != nil {
-				if reason != http.ErrAbortHandler {
-					klog.FromContext(ctx).Error(nil, "A handler panicked", "panic", reason, "uri", received.RequestURI, "stack", string(debug.Stack()))
-				}
-				// A handler that is ended that way wants its client to see that it was cut off.
-				err = io.ErrUnexpectedEOF
-			}
-			_ = received.Body.Close()
-			w.end(err)
-		}()
-		t.Handler.ServeHTTP(w, received)
-	}()
-	select {
-	case <-w.began:
-	case <-ctx.Done():
-		w.end(context.Cause(ctx))
+	w := &response{header: http.Header{}, began: make(chan struct{})}
+	var body io.ReadCloser
+	if request.Method == http.MethodGet {
+		reader, pipe := io.Pipe()
+		context.AfterFunc(ctx, func() { _ = pipe.CloseWithError(context.Cause(ctx)) })
+		w.body, body = pipe, &responseBody{reader, cancel}
+		go t.serve(w, received)
+		select {
+		case <-w.began:
+		case <-ctx.Done():
+			w.end(context.Cause(ctx))
+		}
+	} else {
+		whole := &wholeBody{}
+		w.body, body = whole, whole
+		t.serve(w, received)
+		cancel()
 	}
 	if w.err != nil {
 		cancel()
@@ -66,9 +61,55 @@ func (t Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	return &http.Response{
 		Status: fmt.Sprintf("%d %s", w.code, http.StatusText(w.code)), StatusCode: w.code,
 		Proto: "HTTP/2.0", ProtoMajor: 2, Header: w.sent, ContentLength: -1,
-		Body: &responseBody{body, cancel}, Request: request,
+		Body: body, Request: request,
 	}, nil
 }
+
+// serve has the handler answer a request, and ends the answer.
+func (t Transport) serve(w *response, received *http.Request) {
+	ctx := received.Context()
+	defer func() {
+		err := io.EOF
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if reason := recover(); reason != nil {
+			if reason != http.ErrAbortHandler {
+				klog.FromContext(ctx).Error(nil, "A handler panicked", "panic", reason, "uri", received.RequestURI, "stack", string(debug.Stack()))
+			}
+			// A handler that is ended that way wants its client to see that it was cut off.
+			err = io.ErrUnexpectedEOF
+		}
+		_ = received.Body.Close()
+		w.end(err)
+	}()
+	t.Handler.ServeHTTP(w, received)
+}
+
+// wholeBody is the body of an answer that is read when all of it has been written.
+type wholeBody struct {
+	bytes.Buffer
+	// err is how it ends.
+	err error
+}
+
+// CloseWithError ends it.
+func (b *wholeBody) CloseWithError(err error) error {
+	b.err = err
+	return nil
+}
+
+// Read implements io.Reader.
+func (b *wholeBody) Read(data []byte) (int, error) {
+	n, err := b.Buffer.Read(data)
+	if errors.Is(err, io.EOF) {
+		err = b.err
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *wholeBody) Close() error { return nil }
 
 // responseBody ends the request when it is closed.
 type responseBody struct {
@@ -84,7 +125,10 @@ func (b *responseBody) Close() error {
 // response is what a handler writes to. Only what it has sent belongs to the client.
 type response struct {
 	header http.Header
-	body   *io.PipeWriter
+	body   interface {
+		io.Writer
+		CloseWithError(err error) error
+	}
 
 	once  sync.Once
 	began chan struct{}

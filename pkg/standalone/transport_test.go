@@ -16,9 +16,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-func get(t *testing.T, ctx context.Context, handler http.HandlerFunc, body io.Reader) (*http.Response, error) {
+func ask(t *testing.T, ctx context.Context, method string, handler http.HandlerFunc, body io.Reader) (*http.Response, error) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://127.0.0.1:7443/a/b?c=d", body)
+	request, err := http.NewRequestWithContext(ctx, method, "https://127.0.0.1:7443/a/b?c=d", body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,8 +28,14 @@ func get(t *testing.T, ctx context.Context, handler http.HandlerFunc, body io.Re
 
 // TestTransport has everything arrive, in both directions.
 func TestTransport(t *testing.T) {
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		t.Run(method, func(t *testing.T) { everythingArrives(t, method) })
+	}
+}
+
+func everythingArrives(t *testing.T, method string) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	response, err := get(t, t.Context(), func(w http.ResponseWriter, r *http.Request) {
+	response, err := ask(t, t.Context(), method, func(w http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(r.Body)
 		w.Header().Set("X-Sent", "yes")
 		w.WriteHeader(http.StatusTeapot)
@@ -40,7 +46,7 @@ func TestTransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	data, err := io.ReadAll(response.Body)
-	if want := "POST /a/b?c=d 127.0.0.1:7443 Bearer token 2 body<nil>"; string(data) != want || err != nil {
+	if want := method + " /a/b?c=d 127.0.0.1:7443 Bearer token 2 body<nil>"; string(data) != want || err != nil {
 		t.Errorf("got %q, %v, want %q", data, err, want)
 	}
 	if response.StatusCode != http.StatusTeapot || response.Header.Get("X-Sent") != "yes" || response.Header.Get("X-Late") != "" {
@@ -54,7 +60,7 @@ func TestTransport(t *testing.T) {
 // TestTransportOfNothing has a handler answer nothing at all.
 func TestTransportOfNothing(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	response, err := get(t, t.Context(), func(http.ResponseWriter, *http.Request) {}, nil)
+	response, err := ask(t, t.Context(), http.MethodPost, func(http.ResponseWriter, *http.Request) {}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +75,7 @@ func TestTransportOfNothing(t *testing.T) {
 func TestTransportStreams(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	next, ended := make(chan string), make(chan error, 1)
-	response, err := get(t, t.Context(), func(w http.ResponseWriter, r *http.Request) {
+	response, err := ask(t, t.Context(), http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		for {
 			select {
@@ -110,19 +116,21 @@ func TestTransportStreams(t *testing.T) {
 // TestTransportCutOff has handlers that are cut off: before they have answered, and in the midst of it.
 func TestTransportCutOff(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	if _, err := get(t, t.Context(), func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("got %v", err)
-	}
-	response, err := get(t, t.Context(), func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, "half of")
-		panic(http.ErrAbortHandler)
-	}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	if data, err := io.ReadAll(response.Body); string(data) != "half of" || !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("got %q, %v", data, err)
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		if _, err := ask(t, t.Context(), method, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("got %v", err)
+		}
+		response, err := ask(t, t.Context(), method, func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "half of")
+			panic(http.ErrAbortHandler)
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data, err := io.ReadAll(response.Body); string(data) != "half of" || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("got %q, %v", data, err)
+		}
+		_ = response.Body.Close()
 	}
 }
 
@@ -131,7 +139,7 @@ func TestTransportCanceled(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for _, begin := range []bool{false, true} {
 		ctx, cancel := context.WithCancel(t.Context())
-		response, err := get(t, ctx, func(w http.ResponseWriter, r *http.Request) {
+		response, err := ask(t, ctx, http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
 			if begin {
 				w.WriteHeader(http.StatusOK)
 			} else {
@@ -153,5 +161,10 @@ func TestTransportCanceled(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		_ = response.Body.Close()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if _, err := ask(t, ctx, http.MethodPost, func(http.ResponseWriter, *http.Request) { cancel() }, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
