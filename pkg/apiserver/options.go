@@ -84,6 +84,7 @@ func setCodec(etcd *genericoptions.EtcdOptions) error {
 	}
 	var err error
 	etcd.StorageConfig.Codec, etcd.StorageConfig.EncodeVersioner, err = serverstorage.NewStorageCodec(config)
+	etcd.StorageConfig.Codec = sharingCodec{etcd.StorageConfig.Codec}
 	return err
 }
 

@@ -52,7 +52,7 @@ func NewOptions() *Options {
 		Controllers: []string{"*"},
 		Strategy:    "Pack",
 		Workers:     64,
-		EventQPS:    50,
+		EventQPS:    20,
 		EventBurst:  100,
 		BindAddress: "127.0.0.1:8080",
 		Certificate: certificate.NewConfig(),

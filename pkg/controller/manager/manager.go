@@ -19,7 +19,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -141,7 +140,7 @@ func (c Config) Run(ctx context.Context) error {
 	if c.Recorder == nil {
 		c.Recorder = noEvents{}
 	}
-	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(withoutManagedFields))
+	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(slim))
 	var others *standby.Standby
 	if c.Shared {
 		others = standby.New()
@@ -174,15 +173,6 @@ func (c Config) Run(ctx context.Context) error {
 	err := group.Wait()
 	informers.Shutdown()
 	return err
-}
-
-// withoutManagedFields drops from an object what takes most memory, and no controller looks at. A write of
-// it leaves them as they are.
-func withoutManagedFields(obj any) (any, error) {
-	if object, err := meta.Accessor(obj); err == nil {
-		object.SetManagedFields(nil)
-	}
-	return obj, nil
 }
 
 // awaitAPI waits until the API is served, which it is not yet where its certificate is made here.

@@ -92,45 +92,113 @@ func TestRandom(t *testing.T) {
 	}
 }
 
-// TestWait has a worker wait, for the time and for the end of the context.
-func TestWait(t *testing.T) {
-	s, clock := newStandby()
-	s.Wait(t.Context())
-	begin := func(ctx context.Context) chan struct{} {
-		returned := make(chan struct{})
-		go func() {
-			s.Wait(ctx)
-			close(returned)
-		}()
-		for !clock.HasWaiters() {
-			time.Sleep(time.Millisecond)
-		}
-		return returned
-	}
-	expectReturn := func(returned chan struct{}) {
-		t.Helper()
-		select {
-		case <-returned:
-		case <-time.After(10 * time.Second):
-			t.Fatal("it does not return")
-		}
-	}
+// worker waits, and tells when it is back.
+func worker(ctx context.Context, s *Standby) <-chan struct{} {
+	back := make(chan struct{})
+	go func() {
+		s.Wait(ctx)
+		close(back)
+	}()
+	return back
+}
 
-	s.until = clock.Now().Add(time.Second)
-	returned := begin(t.Context())
+func isBack(t *testing.T, back <-chan struct{}) {
+	t.Helper()
 	select {
-	case <-returned:
+	case <-back:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not return")
+	}
+}
+
+func standsBy(t *testing.T, back <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-back:
 		t.Fatal("it does not stand by")
 	case <-time.After(10 * time.Millisecond):
 	}
-	clock.Step(time.Second)
-	expectReturn(returned)
+}
 
-	s.until = clock.Now().Add(time.Second)
+// waiting starts workers, one after the other, so that each has its turn after the one before.
+func waiting(t *testing.T, s *Standby, clock *clocktesting.FakeClock, count int) []<-chan struct{} {
+	t.Helper()
+	var workers []<-chan struct{}
+	for range count {
+		before := clock.Waiters()
+		workers = append(workers, worker(t.Context(), s))
+		for clock.Waiters() == before {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return workers
+}
+
+// TestWait has workers wait for the time, and come back one by one.
+func TestWait(t *testing.T) {
+	s, clock := newStandby()
+	s.Wait(t.Context())
+	left := refuse(t, s, clock)
+	workers := waiting(t, s, clock, 3)
+	standsBy(t, workers[0])
+	clock.Step(left)
+	isBack(t, workers[0])
+	standsBy(t, workers[1])
+	clock.Step(pace)
+	isBack(t, workers[1])
+	standsBy(t, workers[2])
+
+	// What the first ones do is refused.
+	left = refuse(t, s, clock)
+	clock.Step(pace)
+	standsBy(t, workers[2])
+	clock.Step(left)
+	isBack(t, workers[2])
+}
+
+// TestSuccess has all workers come back when one has succeeded.
+func TestSuccess(t *testing.T) {
+	s, clock := newStandby()
+	left := refuse(t, s, clock)
+	workers := waiting(t, s, clock, 5)
+	// That was under way when another one was refused.
+	s.Done()
+	standsBy(t, workers[0])
+	clock.Step(left)
+	isBack(t, workers[0])
+	s.Done()
+	for _, w := range workers {
+		isBack(t, w)
+	}
+	s.Wait(t.Context())
+	if clock.HasWaiters() {
+		t.Error("somebody still waits")
+	}
+}
+
+// TestProbation has all workers come back when nothing is refused, and nothing written.
+func TestProbation(t *testing.T) {
+	s, clock := newStandby()
+	left := refuse(t, s, clock)
+	workers := waiting(t, s, clock, 2)
+	clock.Step(left + probation + 1)
+	for range 10 {
+		isBack(t, worker(t.Context(), s))
+	}
+	for _, w := range workers {
+		isBack(t, w)
+	}
+}
+
+// TestContext has the end of a context end the wait.
+func TestContext(t *testing.T) {
+	s, clock := newStandby()
+	refuse(t, s, clock)
 	ctx, cancel := context.WithCancel(t.Context())
-	returned = begin(ctx)
+	w := worker(ctx, s)
+	standsBy(t, w)
 	cancel()
-	expectReturn(returned)
+	isBack(t, w)
 }
 
 // TestNil has nobody to leave the work to.
