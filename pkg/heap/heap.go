@@ -47,7 +47,8 @@ type tuner struct {
 
 // watch tunes after the next collection, and all that follow.
 func (t *tuner) watch() {
-	// The finalizer of something that nobody refers to runs once, after a collection.
+	// The finalizer of something that nobody refers to runs once, after a collection. What is smaller than 16 bytes may
+	// share its place with others and never be collected.
 	runtime.SetFinalizer(&struct{ _ [16]byte }{}, func(any) {
 		if t.stopped.Load() {
 			return

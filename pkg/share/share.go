@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package share has objects that are kept in memory share what they have in common. Each object that is decoded has its
-// own copy of the same few words otherwise, which is a quarter of what it takes.
+// own copy of the same few words otherwise.
 //
 // What is shared must not be changed in place, as nothing must be that is in a cache.
 package share

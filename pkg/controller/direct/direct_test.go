@@ -191,7 +191,7 @@ func TestTrust(t *testing.T) {
 		{"its Service again", func(s *apiregistrationv1.APIServiceSpec) { s.Service.Name = "api" }, ""},
 		{"no CA that can be read", func(s *apiregistrationv1.APIServiceSpec) { s.CABundle = []byte("none") }, "spec.caBundle"},
 		{"those of the system", func(s *apiregistrationv1.APIServiceSpec) { s.CABundle = nil }, "unknown authority"},
-		{"anybody", func(s *apiregistrationv1.APIServiceSpec) { s.InsecureSkipTLSVerify = true }, ""},
+		{"anybody", func(s *apiregistrationv1.APIServiceSpec) { s.InsecureSkipTLSVerify = true }, "spec.insecureSkipTLSVerify"},
 		{"no Service", func(s *apiregistrationv1.APIServiceSpec) { s.Service = nil }, "kube-apiserver itself serves it"},
 	} {
 		e.services.change(test.change)

@@ -191,7 +191,7 @@ func held(allocation *v1alpha1.PrefixAllocation) (parent types.NamespacedName, p
 	return types.NamespacedName{Namespace: allocation.Namespace, Name: allocation.Spec.PrefixRef.Name}, prefix, err == nil
 }
 
-// parentWorkers is how many parents are counted at a time. While others have their turn, children of a parent gather,
+// parentWorkers is how many parents are counted at a time at most. While others have their turn, children of a parent gather,
 // and one write counts them all.
 const parentWorkers = 2
 
@@ -205,7 +205,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		sync    func(context.Context, types.NamespacedName) error
 	}{
 		{c.children, c.workers, c.syncPrefix},
-		{c.parents, parentWorkers, c.syncUsage},
+		{c.parents, min(c.workers, parentWorkers), c.syncUsage},
 		{c.orphans, c.workers, c.syncOrphan},
 	}
 	shutDown := func() {
