@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ironcore-dev/ipam-apiserver/pkg/heap"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/memory"
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 )
@@ -26,7 +26,7 @@ import (
 func main() {
 	quiet()
 	// As the programs that are measured. What is saved here is left for them.
-	heap.Reserve(256<<20, 100)
+	memory.Reserve(256<<20, 100)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends it at once.
 	context.AfterFunc(ctx, stop)

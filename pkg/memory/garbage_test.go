@@ -1,14 +1,13 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package heap
+package memory
 
 import (
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"testing"
-	"time"
 )
 
 var sink []byte
@@ -30,9 +29,9 @@ func TestReserve(t *testing.T) {
 	debug.SetGCPercent(usual)
 	runtime.GC()
 	without := collections(150 << 20)
-	tuner := reserve(200<<20, 50)
+	stop := reserve(200<<20, 50)
 	t.Cleanup(func() {
-		tuner.stopped.Store(true)
+		stop()
 		debug.SetGCPercent(usual)
 	})
 	runtime.GC()
@@ -43,20 +42,10 @@ func TestReserve(t *testing.T) {
 	}
 }
 
-// TestReserveHeeds has the environment decide.
-func TestReserveHeeds(t *testing.T) {
-	t.Setenv("GOGC", "100")
-	defer begun.Store(begun.Swap(false))
-	Reserve(200<<20, 50)
-	if begun.Load() {
-		t.Error("GOGC does not count")
-	}
-}
-
 func TestTune(t *testing.T) {
 	const mebibyte = 1 << 20
 	var set []int
-	tuner := &tuner{room: 200 * mebibyte, least: 50, set: func(percent int) { set = append(set, percent) }}
+	g := &garbage{room: 200 * mebibyte, least: 50, set: func(percent int) { set = append(set, percent) }}
 	for _, inUse := range []uint64{
 		0, 10 * mebibyte,
 		// Not enough of a change.
@@ -64,34 +53,9 @@ func TestTune(t *testing.T) {
 		100 * mebibyte, 400 * mebibyte, 4000 * mebibyte, 400000 * mebibyte,
 		50 * mebibyte,
 	} {
-		tuner.tune(inUse)
+		g.tune(inUse)
 	}
 	if want := []int{20050, 2050, 250, 100, 55, 450}; !slices.Equal(set, want) {
 		t.Errorf("set %v instead of %v", set, want)
-	}
-}
-
-// TestWatch tunes after each of some collections.
-func TestWatch(t *testing.T) {
-	const never = 1 << 20
-	tuned := make(chan struct{}, 1)
-	w := &tuner{room: 1, percent: never}
-	t.Cleanup(func() { w.stopped.Store(true) })
-	w.set = func(int) {
-		// Whatever comes next, it is a change.
-		w.percent = never
-		select {
-		case tuned <- struct{}{}:
-		default:
-		}
-	}
-	w.watch()
-	for range 3 {
-		runtime.GC()
-		select {
-		case <-tuned:
-		case <-time.After(10 * time.Second):
-			t.Fatal("not tuned after a collection")
-		}
 	}
 }
