@@ -49,10 +49,10 @@ func scaleChild(n int) v1alpha1.PrefixSpec {
 	return spec
 }
 
-// memory is what a process has resident, in bytes: all, and without what is of files.
-type memory struct{ resident, anonymous float64 }
+// residence is what a process has resident, in bytes: all, and without what is of files.
+type residence struct{ resident, anonymous float64 }
 
-func (b *bench) memory(pid int) memory {
+func (b *bench) residence(pid int) residence {
 	b.Helper()
 	p, err := procfs.NewProc(pid)
 	if err != nil {
@@ -62,17 +62,17 @@ func (b *bench) memory(pid int) memory {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return memory{float64(status.VmRSS), float64(status.RssAnon)}
+	return residence{float64(status.VmRSS), float64(status.RssAnon)}
 }
 
 // sample is what the programs take when there are so many children.
 type sample struct {
 	children        float64
-	server, manager memory
+	server, manager residence
 }
 
 func (s *separate) sample(children int) sample {
-	return sample{float64(children), s.memory(s.server.Cmd.Process.Pid), s.memory(s.managers[0].Cmd.Process.Pid)}
+	return sample{float64(children), s.residence(s.server.Cmd.Process.Pid), s.residence(s.managers[0].Cmd.Process.Pid)}
 }
 
 // ofChild returns how many KiB a child takes in both programs.

@@ -1,17 +1,22 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watchbuffer keeps watches alive that are slow for a moment.
+// Package watchbuffer keeps watches alive that are slow for a moment, and has events of a busy one go together.
 //
 // The watch cache of k8s.io/apiserver has room for ten events of each watch at first, and ends a watch
 // that does not take them within some tens of milliseconds, or at once if the server has started only
 // just now. A client on a busy machine, behind a proxy, is not always as fast as that when a thousand
 // children are made at once, and one that has to watch anew waits a second or more before it does.
 // So events wait here, and a watch that the cache has ended all the same is taken up again where it was.
+//
+// What an event costs both sides is mostly that it is sent: a frame, encrypted, a system call, and four goroutines that
+// wake up. The handler of a watch sends what it has when there is no other event for it. So those that come within some
+// milliseconds after others wait for each other.
 package watchbuffer
 
 import (
 	"context"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -23,6 +28,13 @@ import (
 // defaultSize is how many events wait for a client. Each is a reference to an object that the watch
 // cache shares among all watches.
 const defaultSize = 8192
+
+const (
+	// gap is how much time there is between two groups of events.
+	gap = 5 * time.Millisecond
+	// group is how many events there are in one at most.
+	group = 64
+)
 
 // maxFruitless is how often a watch is taken up again in a row without getting an event.
 const maxFruitless = 3
@@ -43,7 +55,7 @@ func newBuffered(ctx context.Context, options *metainternalversion.ListOptions, 
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	b := &buffered{ctx: ctx, cancel: cancel, begin: begin, from: from, size: size, result: make(chan watch.Event)}
+	b := &buffered{ctx: ctx, cancel: cancel, begin: begin, from: from, size: size, result: make(chan watch.Event, group)}
 	if options != nil {
 		b.options = *options.DeepCopy()
 	}
@@ -85,10 +97,16 @@ func (b *buffered) run() {
 	// next is the event that is to be delivered, if there is one.
 	var next watch.Event
 	var to chan<- watch.Event
+	// delivered is when the last event of a group was delivered, and pause ends when the next group may be.
+	var delivered time.Time
+	var pause <-chan time.Time
 	for open || to != nil {
-		in := b.from.ResultChan()
+		in, out := b.from.ResultChan(), to
 		if !open || waiting.Len() >= b.size {
 			in = nil
+		}
+		if pause != nil {
+			out = nil
 		}
 		select {
 		case event, ok := <-in:
@@ -99,14 +117,19 @@ func (b *buffered) run() {
 			b.note(event)
 			if to == nil {
 				next, to = event, b.result
+				if left := gap - time.Since(delivered); left > 0 {
+					pause = time.After(left)
+				}
 			} else {
 				waiting.WriteOne(event)
 			}
-		case to <- next:
+		case out <- next:
 			var ok bool
 			if next, ok = waiting.ReadOne(); !ok {
-				to = nil
+				to, delivered = nil, time.Now()
 			}
+		case <-pause:
+			pause = nil
 		case <-b.ctx.Done():
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -94,25 +95,71 @@ func TestSlowClient(t *testing.T) {
 
 // TestFull has more events than may wait: the other watch has to wait then.
 func TestFull(t *testing.T) {
-	from := watch.NewFake()
-	w := begin(t, from, 10)
-	defer w.Stop()
-	// One more is about to be delivered.
-	for n := range 11 {
-		send(t, from, n)
-	}
-	sent := make(chan struct{})
-	go func() {
-		from.Action(event(11).Type, event(11).Object)
-		close(sent)
-	}()
-	select {
-	case <-sent:
-		t.Error("12 events wait, want 11")
-	case <-time.After(50 * time.Millisecond):
-	}
-	expect(t, w, 0, 12)
-	<-sent
+	synctest.Test(t, func(t *testing.T) {
+		from := watch.NewFake()
+		w := begin(t, from, 10)
+		defer w.Stop()
+		// One more is about to be delivered, and a group has been.
+		const room = 10 + 1 + group
+		for n := range room {
+			send(t, from, n)
+			time.Sleep(gap)
+		}
+		sent := make(chan struct{})
+		go func() {
+			from.Action(event(room).Type, event(room).Object)
+			close(sent)
+		}()
+		synctest.Wait()
+		select {
+		case <-sent:
+			t.Errorf("%d events wait, want %d", room+1, room)
+		default:
+		}
+		expect(t, w, 0, room+1)
+		<-sent
+	})
+}
+
+// TestGroups has events come one after another, and looks at when they are delivered.
+func TestGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from := watch.NewFake()
+		w := begin(t, from, 1000)
+		defer w.Stop()
+		start := time.Now()
+		sendAfter := func(n int, after time.Duration) {
+			time.Sleep(after)
+			send(t, from, n)
+		}
+		expectAt := func(from, to int, at time.Duration) {
+			t.Helper()
+			expect(t, w, from, to)
+			if got := time.Since(start); got != at {
+				t.Errorf("%d comes after %v instead of %v", to-1, got, at)
+			}
+		}
+		// One comes at once, those after it come together.
+		sendAfter(0, 0)
+		expectAt(0, 1, 0)
+		sendAfter(1, time.Millisecond)
+		sendAfter(2, time.Millisecond)
+		sendAfter(3, gap-3*time.Millisecond)
+		expectAt(1, 4, gap)
+		sendAfter(4, 0)
+		sendAfter(5, 2*time.Millisecond)
+		expectAt(4, 6, 2*gap)
+		// One that comes late enough does not wait.
+		sendAfter(6, gap)
+		expectAt(6, 7, 3*gap)
+		sendAfter(7, time.Minute)
+		expectAt(7, 8, 3*gap+time.Minute)
+		// The end does not lose what waits.
+		sendAfter(8, 0)
+		from.Stop()
+		expectAt(8, 9, 4*gap+time.Minute)
+		expectEnd(t, w)
+	})
 }
 
 // TestEnd has the other watch end: what waits is delivered, and then this one ends.
