@@ -196,6 +196,7 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 	case err != nil:
 		return err
 	case metav1.IsControlledBy(existing, prefix) && existing.DeletionTimestamp == nil:
+		c.standby.Refused()
 		return nil
 	case metav1.IsControlledBy(existing, prefix):
 		return fmt.Errorf("PrefixAllocation %s is being deleted", allocation.Name)
