@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -68,6 +69,13 @@ func (c claim) find(uid types.UID) *holder {
 		}
 	}
 	return nil
+}
+
+// isOf tells whether an allocation that was made for a Prefix holds it.
+func (c claim) isOf(child *ipam.Prefix) bool {
+	return slices.ContainsFunc(c.Holders, func(h holder) bool {
+		return h.Namespace == child.Namespace && h.Owner != nil && h.Owner.UID == child.UID
+	})
 }
 
 // without returns the claim with a holder less.

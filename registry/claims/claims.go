@@ -28,6 +28,8 @@ type Claims struct {
 	prefixes, allocations objects
 	// created is the create revision of Prefixes by uid: what cannot change, and is dear to ask.
 	created *lru.Cache
+	// made is the claims that this server has made, by key.
+	made *lru.Cache
 }
 
 // objects is where the objects of a kind are.
@@ -40,11 +42,21 @@ type objects struct {
 	resourcePrefix, etcdPrefix string
 }
 
-// maxCreated is how many parents are remembered.
-const maxCreated = 100_000
+const (
+	// maxCreated is how many parents are remembered.
+	maxCreated = 100_000
+	// maxMade is how many claims are: the child is completed soon.
+	maxMade = 10_000
+)
+
+// made is a claim that this server has made, and at what revision of etcd.
+type made struct {
+	revision int64
+	claim    claim
+}
 
 func newClaims(kv clientv3.KV, etcdPrefix string) *Claims {
-	return &Claims{kv: kv, keyspace: newKeyspace(etcdPrefix), created: lru.New(maxCreated)}
+	return &Claims{kv: kv, keyspace: newKeyspace(etcdPrefix), created: lru.New(maxCreated), made: lru.New(maxMade)}
 }
 
 // storageKey is the key of an object in its store.
@@ -164,7 +176,8 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 			return plan{}, err
 		}
 	}
-	value, err := claim{Holders: []holder{holderOf(allocation)}}.encode()
+	held := claim{Holders: []holder{holderOf(allocation)}}
+	value, err := held.encode()
 	if err != nil {
 		return plan{}, err
 	}
@@ -183,8 +196,9 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 		}))
 	}
 	return plan{
-		guards: guards,
-		then:   []clientv3.Op{clientv3.OpPut(key, value)},
+		guards:    guards,
+		then:      []clientv3.Op{clientv3.OpPut(key, value)},
+		committed: func(revision int64) { c.made.Add(key, made{revision, held}) },
 		explain: func(answers []*pb.RangeResponse) error {
 			if kv := first(answers[0]); kv == nil || kv.CreateRevision != p.createRevision {
 				c.created.Remove(p.uid)
@@ -321,14 +335,17 @@ func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh boo
 		return refuse("it cannot get %s from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
 	}
 	key := c.keyspace.claim(p.uid, prefix)
+	if remembered, ok := c.made.Get(key); ok && !fresh {
+		if m := remembered.(made); m.claim.isOf(child) {
+			return plan{guards: []guard{isUnchanged(key, m.revision)}}, nil
+		}
+	}
 	kv, value, err := c.readClaim(ctx, key, fresh)
 	if err != nil {
 		return plan{}, err
 	}
-	for _, h := range value.Holders {
-		if h.Namespace == child.Namespace && h.Owner != nil && h.Owner.UID == child.UID {
-			return plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}, nil
-		}
+	if value.isOf(child) {
+		return plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}, nil
 	}
 	if !fresh {
 		// The parent may be another one than the cache thinks.

@@ -151,8 +151,8 @@ type tamper struct {
 	without func(txn, clientv3.Cmp) bool
 	// before is called before the next transaction that writes an object.
 	before map[string]func()
-	// txns counts the transactions.
-	txns int
+	// txns counts the transactions, and gets the reads for themselves.
+	txns, gets int
 }
 
 // txn is what a transaction is about.
@@ -203,6 +203,12 @@ func (t *tamper) count() int {
 	return t.txns
 }
 
+func (t *tamper) reads() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.gets
+}
+
 type tamperKV struct {
 	clientv3.KV
 	tamper *tamper
@@ -211,6 +217,7 @@ type tamperKV struct {
 func (k *tamperKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	k.tamper.mu.Lock()
 	behind := k.tamper.behind
+	k.tamper.gets++
 	k.tamper.mu.Unlock()
 	if behind > 0 && clientv3.OpGet(key, opts...).IsSerializable() {
 		opts = append(opts, clientv3.WithRev(behind))

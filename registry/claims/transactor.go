@@ -23,6 +23,8 @@ type plan struct {
 	// order. errStale means that a plan that is made anew may do, which is also what it means that
 	// there is no explain.
 	explain func(answers []*pb.RangeResponse) error
+	// committed, if there is one, takes in at what revision all of it has happened.
+	committed func(revision int64)
 }
 
 // guard is a compare, and the read that tells why it failed. The read is not part of the transaction:
@@ -104,8 +106,14 @@ func (p *plan) empty() bool { return len(p.guards) == 0 && len(p.then) == 0 }
 func (t *transactor) commit(ctx context.Context, p *plan, key string, expectedRevision int64, write clientv3.Op) (*clientv3.TxnResponse, *mvccpb.KeyValue, error) {
 	compares := append([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", expectedRevision)}, p.compares()...)
 	response, err := t.kv.Txn(ctx).If(compares...).Then(append([]clientv3.Op{write}, p.then...)...).Else(clientv3.OpGet(key)).Commit()
-	if err != nil || response.Succeeded {
-		return response, nil, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if response.Succeeded {
+		if p.committed != nil {
+			p.committed(response.Header.Revision)
+		}
+		return response, nil, nil
 	}
 	kv, revision := first(answersOf(response)[0]), int64(0)
 	if kv != nil {
