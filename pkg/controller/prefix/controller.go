@@ -127,10 +127,8 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	name := observe.NameOf(prefix)
 	c.children.Add(name)
 
-	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
-		if prefix.Status.Usage == nil || int(prefix.Status.Usage.Allocations) != c.accounts.count(name) {
-			c.parents.Add(name)
-		}
+	if !c.isCounted(prefix) {
+		c.parents.Add(name)
 	}
 	if before != nil && before.Spec.Prefix == prefix.Spec.Prefix {
 		return
@@ -141,6 +139,12 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 			c.children.Add(observe.NameOf(obj.(*v1alpha1.Prefix)))
 		}
 	}
+}
+
+// isCounted tells whether the status of a Prefix has as many allocations as are known.
+func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
+	return prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated ||
+		prefix.Status.Usage != nil && int(prefix.Status.Usage.Allocations) == c.accounts.count(observe.NameOf(prefix))
 }
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
@@ -203,10 +207,12 @@ func (c *Controller) Run(ctx context.Context) error {
 		queue
 		workers int
 		sync    func(context.Context, types.NamespacedName) error
+		// isDone tells whether there is nothing to write, if that can be told at a glance.
+		isDone func(types.NamespacedName) bool
 	}{
-		{c.children, c.workers, c.syncPrefix},
-		{c.parents, min(c.workers, parentWorkers), c.syncUsage},
-		{c.orphans, c.workers, c.syncOrphan},
+		{c.children, c.workers, c.syncPrefix, c.isPrefixDone},
+		{c.parents, min(c.workers, parentWorkers), c.syncUsage, c.isUsageDone},
+		{c.orphans, c.workers, c.syncOrphan, c.isOrphanDone},
 	}
 	shutDown := func() {
 		for _, q := range queues {
@@ -223,7 +229,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	for _, q := range queues {
 		for range q.workers {
 			wg.Go(func() {
-				for c.next(ctx, q.queue, q.sync) {
+				for c.next(ctx, q.queue, q.sync, q.isDone) {
 				}
 			})
 		}
@@ -234,13 +240,14 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *Controller) next(ctx context.Context, q queue, sync func(context.Context, types.NamespacedName) error) bool {
+func (c *Controller) next(ctx context.Context, q queue, sync func(context.Context, types.NamespacedName) error,
+	isDone func(types.NamespacedName) bool) bool {
 	name, shutdown := q.Get()
 	if shutdown {
 		return false
 	}
 	defer q.Done(name)
-	c.standby.Wait(ctx)
+	c.standby.Wait(ctx, func() bool { return isDone(name) })
 	err := sync(ctx, name)
 	switch {
 	case err == nil:

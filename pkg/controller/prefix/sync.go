@@ -46,6 +46,23 @@ func (c *Controller) syncPrefix(ctx context.Context, name types.NamespacedName) 
 	}
 }
 
+// isPrefixDone tells whether a Prefix waits for nothing that is done here.
+func (c *Controller) isPrefixDone(name types.NamespacedName) bool {
+	prefix, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
+	if err != nil {
+		return true
+	}
+	if prefix.DeletionTimestamp != nil || prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated || prefix.Spec.IsRoot() {
+		return prefix.DeletionTimestamp == nil && prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated
+	}
+	// Once there is an allocation it waits for that, until it can be completed.
+	allocations, err := c.byOwner.ByIndex(byOwner, string(prefix.UID))
+	return err == nil && len(allocations) > 0 && !slices.ContainsFunc(allocations, func(obj any) bool {
+		phase := obj.(*v1alpha1.PrefixAllocation).Status.Phase
+		return phase == v1alpha1.PrefixAllocationPhaseAllocated || phase == v1alpha1.PrefixAllocationPhaseFailed
+	})
+}
+
 // syncRoot makes a root Allocated: it brings its prefix along.
 func (c *Controller) syncRoot(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
@@ -184,6 +201,9 @@ func (c *Controller) mayFitNow(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixA
 func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	allocation := newAllocation(prefix)
 	_, err := c.client.IpamV1alpha1().PrefixAllocations(prefix.Namespace).Create(ctx, allocation, metav1.CreateOptions{})
+	if err == nil {
+		c.standby.Done()
+	}
 	if !apierrors.IsAlreadyExists(err) {
 		return err
 	}
@@ -359,6 +379,12 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 	return newerIsComing(err)
 }
 
+// isOrphanDone tells whether an allocation is gone.
+func (c *Controller) isOrphanDone(name types.NamespacedName) bool {
+	_, err := c.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
+	return err != nil
+}
+
 // syncOrphan deletes an allocation whose Prefix is gone, and frees its space by that. No garbage
 // collector is needed for it.
 func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) error {
@@ -397,6 +423,12 @@ func (c *Controller) deleteAllocation(ctx context.Context, allocation *v1alpha1.
 		return nil
 	}
 	return err
+}
+
+// isUsageDone tells whether the children of a parent have been counted.
+func (c *Controller) isUsageDone(name types.NamespacedName) bool {
+	parent, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
+	return err != nil || c.isCounted(parent)
 }
 
 // syncUsage writes to the status of a parent what is allocated from it. All that has been allocated

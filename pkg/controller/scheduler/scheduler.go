@@ -123,7 +123,7 @@ func (s *Scheduler) next(ctx context.Context) bool {
 		return false
 	}
 	defer s.queue.Done(name)
-	s.standby.Wait(ctx)
+	s.standby.Wait(ctx, func() bool { return s.isDone(name) })
 	if err := s.schedule(ctx, name); err != nil {
 		if ctx.Err() == nil {
 			klog.FromContext(ctx).V(2).Info("Trying again", "prefixAllocation", name, "reason", err.Error())
@@ -133,6 +133,13 @@ func (s *Scheduler) next(ctx context.Context) bool {
 	}
 	s.queue.Forget(name)
 	return true
+}
+
+// isDone tells whether an allocation does not wait for being bound.
+func (s *Scheduler) isDone(name types.NamespacedName) bool {
+	allocation, err := s.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
+	return err != nil || allocation.DeletionTimestamp != nil ||
+		allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated || allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseFailed
 }
 
 // schedule does one allocation. An error means that it has to be tried again.

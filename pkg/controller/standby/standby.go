@@ -5,11 +5,11 @@
 // work to another.
 //
 // That several are is right, as the store refuses what would be wrong, but each does what the others do
-// as well, in vain. They do not know of each other. But one whose writes are refused has company, and
-// stands by for a random time, up to twice as long each time, as stations of an Ethernet do that hear a
-// collision (IEEE 802.3, truncated binary exponential backoff). One that is left alone soon has to wait no
-// more than a little, while the other one waits for long, and takes over if the first has gone. When it has waited, its
-// workers come back one by one, until one of them succeeds: most of what they would do has been done.
+// as well, in vain. They do not know of each other. But one whose writes are refused, because they have been
+// done, has company, and stands by: before it does something, it waits whether somebody else does. As long as
+// what it has waited for is done, it goes on to stand by. When nothing has been done for a while that is a
+// random one, as with stations of an Ethernet that have heard a collision (IEEE 802.3), it goes to work, and if
+// that is not refused, stands by no more.
 package standby
 
 import (
@@ -17,112 +17,71 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"k8s.io/utils/clock"
 )
 
 const (
-	// shortest is how long one stands by at most after the first refusal, longest after many.
-	shortest = 100 * time.Millisecond
-	longest  = 10 * time.Second
-	// pace is how much time there is between two workers that come back.
-	pace = 10 * time.Millisecond
-	// probation is for how long they come back like that if none succeeds, and none is refused.
-	probation = 2 * time.Second
-	// calm is how many writes have to go through, without a refusal, for that to become half as long.
-	calm = 100
-	// forgotten is how long after a refusal the next one counts as the first.
-	forgotten = time.Minute
+	// patience is for how long nothing is done at least before one that stands by does it, and up to how much
+	// longer: of several, one is the first, and the others see what it does.
+	patience, spread = 200 * time.Millisecond, 400 * time.Millisecond
+	// longest is how long a worker waits for something that is not done although other things are.
+	longest = 10 * time.Second
+	// interval is how often a worker looks.
+	interval = 50 * time.Millisecond
 )
 
 // Standby tells the workers of a controller manager when to stand by. It is safe for concurrent use. A nil
 // one never has them stand by.
 type Standby struct {
-	clock clock.Clock
-
 	mu sync.Mutex
-	// window is how long it stands by at most.
-	window time.Duration
-	// until is when it works again, and refused when it was refused last.
-	until, refused time.Time
-	// next is when the next worker may come back, and free is closed when all may. It is nil when all do.
-	next time.Time
-	free chan struct{}
-	// done is how many writes have gone through since the last refusal, or since window became less.
-	done int
+	// standing is whether it stands by, since it was refused, until nothing is done for a time of quiet.
+	standing bool
+	refused  time.Time
+	quiet    time.Duration
+	// others is when something was seen that another one had done.
+	others time.Time
 }
 
 // New returns one that does not stand by.
-func New() *Standby { return &Standby{clock: clock.RealClock{}} }
+func New() *Standby { return &Standby{} }
 
-// Wait returns when there is work to do, or the context has ended.
-func (s *Standby) Wait(ctx context.Context) {
+// Wait returns when a worker may do something, or has nothing to do any more, or the context has ended.
+func (s *Standby) Wait(ctx context.Context, nothingToDo func() bool) {
 	if s == nil {
 		return
 	}
-	for {
-		turn, free := s.turn()
-		if free == nil {
+	begun := time.Now()
+	for waited := false; s.mustWait(begun); waited = true {
+		if nothingToDo() {
+			if waited {
+				s.seen()
+			}
 			return
 		}
-		if !s.sleep(ctx, turn, free) {
-			return
-		}
-		if s.mayWork() {
+		select {
+		case <-time.After(interval):
+		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// turn returns when a worker may come back, and what is closed when all may, which is nil if they do.
-func (s *Standby) turn() (at time.Time, free <-chan struct{}) {
+// mustWait tells whether to wait for others with what has begun to wait at a time.
+func (s *Standby) mustWait(begun time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.clock.Now()
-	if s.free != nil && now.Sub(s.until) > probation {
-		s.release()
-	}
-	if s.free == nil {
-		return time.Time{}, nil
-	}
-	for _, t := range []time.Time{now, s.until} {
-		if s.next.Before(t) {
-			s.next = t
-		}
-	}
-	at = s.next
-	s.next = at.Add(pace)
-	return at, s.free
+	return s.standing && time.Since(begun) < longest && (time.Since(begun) < s.quiet || !s.isQuiet())
 }
 
-// release has all workers come back.
-func (s *Standby) release() {
-	close(s.free)
-	s.free = nil
+// isQuiet tells whether nothing has been done by others for long enough.
+func (s *Standby) isQuiet() bool {
+	return time.Since(s.refused) >= s.quiet && time.Since(s.others) >= s.quiet
 }
 
-// mayWork tells whether a worker whose turn it was may work: another one may have been refused while it slept.
-func (s *Standby) mayWork() bool {
+// seen takes in that another one has done something.
+func (s *Standby) seen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.clock.Now().Before(s.until)
-}
-
-// sleep returns at a time or when all workers may come back, and false if the context has ended.
-func (s *Standby) sleep(ctx context.Context, until time.Time, free <-chan struct{}) bool {
-	left := until.Sub(s.clock.Now())
-	if left <= 0 {
-		return true
-	}
-	timer := s.clock.NewTimer(left)
-	defer timer.Stop()
-	select {
-	case <-timer.C():
-	case <-free:
-	case <-ctx.Done():
-		return false
-	}
-	return true
+	s.others = time.Now()
 }
 
 // Refused takes in that a write was refused, because another one had been faster.
@@ -132,21 +91,7 @@ func (s *Standby) Refused() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.clock.Now()
-	if now.Before(s.until) {
-		// It was under way already.
-		return
-	}
-	if now.Sub(s.refused) > forgotten {
-		s.window = 0
-	}
-	s.window = min(max(2*s.window, shortest), longest)
-	s.until = now.Add(s.window/2 + rand.N(s.window/2))
-	s.refused, s.done = now, 0
-	s.next = s.until
-	if s.free == nil {
-		s.free = make(chan struct{})
-	}
+	s.standing, s.refused, s.quiet = true, time.Now(), patience+rand.N(spread)
 }
 
 // Done takes in that a write went through.
@@ -156,14 +101,8 @@ func (s *Standby) Done() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.free != nil && !s.clock.Now().Before(s.until) {
-		s.release()
-	}
-	if s.done++; s.done < calm {
-		return
-	}
-	s.done = 0
-	if s.window /= 2; s.window < shortest {
-		s.window = 0
+	// If it is not quiet, the write was under way already, or one that the others do not get done.
+	if s.isQuiet() {
+		s.standing = false
 	}
 }

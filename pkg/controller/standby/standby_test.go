@@ -5,200 +5,157 @@ package standby
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	clocktesting "k8s.io/utils/clock/testing"
 )
 
-func newStandby() (*Standby, *clocktesting.FakeClock) {
-	clock := clocktesting.NewFakeClock(time.Now())
-	s := New()
-	s.clock = clock
-	return s, clock
+// never is what is not done by anybody else.
+func never() bool { return false }
+
+// after is what another one does after a time.
+func after(d time.Duration) func() bool {
+	begun := time.Now()
+	return func() bool { return time.Since(begun) >= d }
 }
 
-// refuse refuses a write after the time that it stood by, and returns how long it stands by now.
-func refuse(t *testing.T, s *Standby, clock *clocktesting.FakeClock) time.Duration {
+// wait waits and returns how long that took.
+func wait(ctx context.Context, s *Standby, nothingToDo func() bool) time.Duration {
+	begun := time.Now()
+	s.Wait(ctx, nothingToDo)
+	return time.Since(begun)
+}
+
+// isWithin fails unless something took that long, with what it takes to look.
+func isWithin(t *testing.T, what string, got, least, most time.Duration) {
 	t.Helper()
-	clock.SetTime(later(s.until, clock.Now()))
-	s.Refused()
-	left := s.until.Sub(clock.Now())
-	if left < s.window/2 || left >= s.window {
-		t.Errorf("it stands by for %v of at most %v", left, s.window)
+	if got < least || got > most+interval {
+		t.Errorf("%s: waits for %v instead of %v to %v", what, got, least, most)
 	}
-	return left
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+// TestAlone has nobody else at work, at first and at last.
+func TestAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New()
+		isWithin(t, "at first", wait(t.Context(), s, never), 0, 0)
+		s.Done()
+		s.Refused()
+		isWithin(t, "after a refusal", wait(t.Context(), s, never), patience, patience+spread)
+		// What it does until it has done something is one at a time for each worker.
+		isWithin(t, "before it has done something", wait(t.Context(), s, never), patience, patience+spread)
+		s.Done()
+		isWithin(t, "when it has done something", wait(t.Context(), s, never), 0, 0)
+	})
 }
 
-// TestWindow follows how long it stands by at most.
-func TestWindow(t *testing.T) {
-	s, clock := newStandby()
-	expect := func(want time.Duration) {
-		t.Helper()
-		if s.window != want {
-			t.Errorf("it stands by for at most %v, want %v", s.window, want)
+// TestOthers has another one do what there is to do, and end.
+func TestOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New()
+		s.Refused()
+		// Writes that were under way go through or are refused.
+		s.Done()
+		s.Refused()
+		s.Done()
+		for range 1000 {
+			isWithin(t, "another one does it", wait(t.Context(), s, after(interval)), interval, interval)
 		}
-	}
-	expect(0)
-	for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000} {
-		refuse(t, s, clock)
-		expect(want * time.Millisecond)
-	}
-	// What was under way when it was refused does not count.
-	s.until = clock.Now().Add(time.Second)
-	s.Refused()
-	expect(longest)
+		isWithin(t, "there is nothing to do", wait(t.Context(), s, after(0)), 0, 0)
 
-	for range calm - 1 {
+		// As long as others do something, what they do not do waits for long.
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for ctx.Err() == nil {
+				s.Wait(ctx, after(interval))
+			}
+		}()
+		isWithin(t, "they do not do this", wait(t.Context(), s, never), longest, longest)
 		s.Done()
-	}
-	expect(longest)
-	s.Done()
-	expect(longest / 2)
-	for range calm - 1 {
+		isWithin(t, "they are still there", wait(t.Context(), s, never), longest, longest)
+		cancel()
+		synctest.Wait()
+		isWithin(t, "they are gone", wait(t.Context(), s, never), patience, patience+spread)
 		s.Done()
-	}
-	refuse(t, s, clock)
-	expect(longest)
-	for range 10 * calm {
-		s.Done()
-	}
-	expect(0)
+		isWithin(t, "it works", wait(t.Context(), s, never), 0, 0)
+	})
+}
 
-	refuse(t, s, clock)
-	refuse(t, s, clock)
-	expect(2 * shortest)
-	clock.Step(forgotten + longest)
-	refuse(t, s, clock)
-	expect(shortest)
+// TestSeveral has several of them do the same, each of which is at work at first.
+func TestSeveral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const managers, workers, things = 3, 8, 2000
+		// Each thing is done by the first one that writes it, which others see a bit later.
+		var done [things]atomic.Int64
+		var refused, stalls atomic.Int64
+		var last atomic.Int64
+		begun := time.Now()
+		last.Store(int64(begun.UnixNano()))
+		finished := make(chan struct{})
+		for range managers {
+			s := New()
+			var next atomic.Int64
+			for range workers {
+				go func() {
+					for n := next.Add(1) - 1; n < things; n = next.Add(1) - 1 {
+						isDone := func() bool {
+							at := done[n].Load()
+							return at > 0 && time.Now().UnixNano()-at > int64(5*time.Millisecond)
+						}
+						s.Wait(t.Context(), isDone)
+						if isDone() {
+							continue
+						}
+						time.Sleep(10 * time.Millisecond)
+						now := time.Now().UnixNano()
+						if !done[n].CompareAndSwap(0, now) {
+							refused.Add(1)
+							s.Refused()
+							continue
+						}
+						s.Done()
+						if time.Duration(now-last.Swap(now)) > patience+spread+interval {
+							stalls.Add(1)
+						}
+					}
+					finished <- struct{}{}
+				}()
+			}
+		}
+		for range managers * workers {
+			<-finished
+		}
+		took, alone := time.Since(begun), time.Duration(things/workers)*10*time.Millisecond
+		t.Logf("%d of %d refused, %v instead of %v, %d times nobody was at work for long", refused.Load(), things, took, alone, stalls.Load())
+		if refused.Load() > things/10 || took > alone*3/2 || stalls.Load() > 0 {
+			t.Errorf("%d of %d refused, %v instead of %v, %d times nobody was at work for long", refused.Load(), things, took, alone, stalls.Load())
+		}
+	})
 }
 
 // TestRandom has many stand by, of which no two should do so for the same time.
 func TestRandom(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for range 20 {
-		s, clock := newStandby()
-		seen[refuse(t, s, clock)] = true
+		s := New()
+		s.Refused()
+		seen[s.quiet] = true
 	}
 	if len(seen) < 10 {
 		t.Errorf("20 stand by for only %d different times", len(seen))
 	}
 }
 
-// worker waits, and tells when it is back.
-func worker(ctx context.Context, s *Standby) <-chan struct{} {
-	back := make(chan struct{})
-	go func() {
-		s.Wait(ctx)
-		close(back)
-	}()
-	return back
-}
-
-func isBack(t *testing.T, back <-chan struct{}) {
-	t.Helper()
-	select {
-	case <-back:
-	case <-time.After(10 * time.Second):
-		t.Fatal("it does not return")
-	}
-}
-
-func standsBy(t *testing.T, back <-chan struct{}) {
-	t.Helper()
-	select {
-	case <-back:
-		t.Fatal("it does not stand by")
-	case <-time.After(10 * time.Millisecond):
-	}
-}
-
-// waiting starts workers, one after the other, so that each has its turn after the one before.
-func waiting(t *testing.T, s *Standby, clock *clocktesting.FakeClock, count int) []<-chan struct{} {
-	t.Helper()
-	var workers []<-chan struct{}
-	for range count {
-		before := clock.Waiters()
-		workers = append(workers, worker(t.Context(), s))
-		for clock.Waiters() == before {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	return workers
-}
-
-// TestWait has workers wait for the time, and come back one by one.
-func TestWait(t *testing.T) {
-	s, clock := newStandby()
-	s.Wait(t.Context())
-	left := refuse(t, s, clock)
-	workers := waiting(t, s, clock, 3)
-	standsBy(t, workers[0])
-	clock.Step(left)
-	isBack(t, workers[0])
-	standsBy(t, workers[1])
-	clock.Step(pace)
-	isBack(t, workers[1])
-	standsBy(t, workers[2])
-
-	// What the first ones do is refused.
-	left = refuse(t, s, clock)
-	clock.Step(pace)
-	standsBy(t, workers[2])
-	clock.Step(left)
-	isBack(t, workers[2])
-}
-
-// TestSuccess has all workers come back when one has succeeded.
-func TestSuccess(t *testing.T) {
-	s, clock := newStandby()
-	left := refuse(t, s, clock)
-	workers := waiting(t, s, clock, 5)
-	// That was under way when another one was refused.
-	s.Done()
-	standsBy(t, workers[0])
-	clock.Step(left)
-	isBack(t, workers[0])
-	s.Done()
-	for _, w := range workers {
-		isBack(t, w)
-	}
-	s.Wait(t.Context())
-	if clock.HasWaiters() {
-		t.Error("somebody still waits")
-	}
-}
-
-// TestProbation has all workers come back when nothing is refused, and nothing written.
-func TestProbation(t *testing.T) {
-	s, clock := newStandby()
-	left := refuse(t, s, clock)
-	workers := waiting(t, s, clock, 2)
-	clock.Step(left + probation + 1)
-	for range 10 {
-		isBack(t, worker(t.Context(), s))
-	}
-	for _, w := range workers {
-		isBack(t, w)
-	}
-}
-
 // TestContext has the end of a context end the wait.
 func TestContext(t *testing.T) {
-	s, clock := newStandby()
-	refuse(t, s, clock)
-	ctx, cancel := context.WithCancel(t.Context())
-	w := worker(ctx, s)
-	standsBy(t, w)
-	cancel()
-	isBack(t, w)
+	synctest.Test(t, func(t *testing.T) {
+		s := New()
+		s.Refused()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		isWithin(t, "the context ends", wait(ctx, s, never), time.Millisecond, time.Millisecond)
+	})
 }
 
 // TestNil has nobody to leave the work to.
@@ -206,7 +163,7 @@ func TestNil(t *testing.T) {
 	var s *Standby
 	for range 100 {
 		s.Refused()
-		s.Wait(t.Context())
+		s.Wait(t.Context(), never)
 	}
 	s.Done()
 }
