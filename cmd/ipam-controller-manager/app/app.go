@@ -24,6 +24,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/client-go/discovery"
@@ -112,7 +113,7 @@ func run(ctx context.Context, options *Options) error {
 		// Health is of no use without work.
 		defer cancel()
 		work := func(ctx context.Context) error {
-			if servesEvents(kubeClient.Discovery()) {
+			if servesEvents(ctx, kubeClient.Discovery()) {
 				broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: kubeClient.EventsV1()})
 				if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
 					return err
@@ -132,10 +133,10 @@ func run(ctx context.Context, options *Options) error {
 	return group.Wait()
 }
 
-// servesEvents reports whether the server has the API for events.
-func servesEvents(client discovery.DiscoveryInterface) bool {
-	resources, err := client.ServerResourcesForGroupVersion(eventsv1.SchemeGroupVersion.String())
-	return err == nil && len(resources.APIResources) > 0
+// servesEvents reports whether the server has the API for events, which only the server can deny.
+func servesEvents(ctx context.Context, client discovery.ServerResourcesInterfaceWithContext) bool {
+	_, err := client.ServerResourcesForGroupVersionWithContext(ctx, eventsv1.SchemeGroupVersion.String())
+	return !apierrors.IsNotFound(err)
 }
 
 // errNotLeader ends the program: what it has assumed is of no worth once another one leads. It is

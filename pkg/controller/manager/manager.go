@@ -180,8 +180,8 @@ func (c Config) Run(ctx context.Context) error {
 func (c Config) awaitAPI(ctx context.Context) {
 	logger, waits := klog.FromContext(ctx), false
 	// It ends with the context only.
-	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(context.Context) (bool, error) {
-		_, err := c.Client.Discovery().ServerResourcesForGroupVersion(v1alpha1.GroupVersion.String())
+	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+		_, err := c.Client.Discovery().ServerResourcesForGroupVersionWithContext(ctx, v1alpha1.GroupVersion.String())
 		if err != nil && !waits {
 			waits = true
 			logger.Info("Wait until the API is served", "groupVersion", v1alpha1.GroupVersion, "err", err)

@@ -6,16 +6,20 @@ package manager
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	kubefake "k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
 	aggregatorfake "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/fake"
 )
@@ -85,6 +89,35 @@ func TestRunEndsWithTheContext(t *testing.T) {
 				t.Fatal("does not end")
 			}
 		})
+	}
+}
+
+// TestRunEndsWhileTheServerIsBusy has a server ask for patience, as one does that is about to end.
+func TestRunEndsWhileTheServerIsBusy(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "60")
+		w.WriteHeader(http.StatusTooManyRequests)
+		asked <- struct{}{}
+	}))
+	defer server.Close()
+	client, err := versioned.NewForConfig(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- Config{Client: client, Strategy: "Pack", Workers: 1}.Run(ctx) }()
+	<-asked
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("does not end")
 	}
 }
 
