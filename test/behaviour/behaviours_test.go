@@ -194,7 +194,10 @@ func TestBehaviour2Child(t *testing.T) {
 		outdated(e, child, "other-prefix", v1alpha1.PrefixAllocationSpec{Prefix: "10.1.0.0/24", PrefixRef: ref("root")})
 		outdated(e, child, "other-selector", v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root"),
 			PrefixSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"net": "a"}}})
-		run(t, instance, "Pack", "*")
+		// Before they are scheduled, or they could get space first.
+		run(t, instance, "Pack", "prefix")
+		e.consistent()
+		run(t, instance, "Pack", "scheduler")
 		e.root("root", "10.0.0.0/8")
 		e.allocated("child")
 		e.consistent()

@@ -56,12 +56,15 @@ func TestForeignController(t *testing.T) {
 		t.Parallel()
 		e := inInstance(t, instance)
 		e.root("root", "10.0.0.0/16", labelled("net", "a"))
-		e.create("child", length(24), selecting("net", "a"))
-		allocate(e, e.allocationOf("child").Name, "root", "10.0.9.0/24")
-		// Ours does the same at the same time.
-		e.patch("child", `{"spec":{"prefix":"10.0.9.0/24","parentRef":{"name":"root"}}}`, types.MergePatchType)
-		e.patch("child", `{"status":{"phase":"Allocated"}}`, types.MergePatchType, "status")
-		e.allocated("child")
+		// Ours does the same at the same time. It may hear of the child first, and that its allocation is allocated later.
+		for n := range 30 {
+			child, prefix := fmt.Sprint("child-", n), fmt.Sprintf("10.0.%d.0/24", n)
+			e.create(child, length(24), selecting("net", "a"))
+			allocate(e, e.allocationOf(child).Name, "root", prefix)
+			e.patch(child, fmt.Sprintf(`{"spec":{"prefix":%q,"parentRef":{"name":"root"}}}`, prefix), types.MergePatchType)
+			e.patch(child, `{"status":{"phase":"Allocated"}}`, types.MergePatchType, "status")
+			e.allocated(child)
+		}
 		e.consistent()
 	})
 

@@ -94,7 +94,7 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 	}
 	active, outdated := sortOut(prefix, objs)
 	for _, allocation := range outdated {
-		if err := c.deleteAllocation(ctx, allocation); err != nil {
+		if err := c.deleteAsSeen(ctx, allocation); err != nil {
 			return err
 		}
 	}
@@ -113,7 +113,7 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 			// Its end brings the child here again. The delay grows, for the case that another
 			// scheduler lets it fail for reasons of its own.
 			c.children.AddRateLimited(observe.NameOf(prefix))
-			return c.deleteAllocation(ctx, active)
+			return c.deleteAsSeen(ctx, active)
 		}
 	}
 	return c.explain(ctx, prefix, active)
@@ -416,9 +416,17 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	return c.deleteAllocation(ctx, allocation)
 }
 
+// deleteAsSeen deletes an allocation that holds nothing, unless it has changed: it may have been allocated since.
+func (c *Controller) deleteAsSeen(ctx context.Context, allocation *v1alpha1.PrefixAllocation) error {
+	return newerIsComing(c.deleteIf(ctx, allocation, metav1.Preconditions{UID: &allocation.UID, ResourceVersion: &allocation.ResourceVersion}))
+}
+
 func (c *Controller) deleteAllocation(ctx context.Context, allocation *v1alpha1.PrefixAllocation) error {
-	err := c.client.IpamV1alpha1().PrefixAllocations(allocation.Namespace).Delete(ctx, allocation.Name,
-		metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &allocation.UID}})
+	return c.deleteIf(ctx, allocation, metav1.Preconditions{UID: &allocation.UID})
+}
+
+func (c *Controller) deleteIf(ctx context.Context, allocation *v1alpha1.PrefixAllocation, conditions metav1.Preconditions) error {
+	err := c.client.IpamV1alpha1().PrefixAllocations(allocation.Namespace).Delete(ctx, allocation.Name, metav1.DeleteOptions{Preconditions: &conditions})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
