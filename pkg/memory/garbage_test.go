@@ -37,7 +37,8 @@ func TestReserve(t *testing.T) {
 	runtime.GC()
 	with := collections(150 << 20)
 	t.Logf("%d collections without room, %d with", without, with)
-	if without < 10 || with > 1 {
+	// On a busy machine a collection takes so long that there are few of them.
+	if without < 2 || with > 1 {
 		t.Errorf("%d collections without room, %d with", without, with)
 	}
 }
