@@ -62,6 +62,19 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// mustEnd fails unless Run, whose error comes by the channel, ends without one.
+func mustEnd(t *testing.T, ended <-chan error) {
+	t.Helper()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("does not end")
+	}
+}
+
 // TestRunEndsWithTheContext has controllers, or none of them, run until the context ends and not
 // less. Without controllers Run used to end at once, and the program with it.
 func TestRunEndsWithTheContext(t *testing.T) {
@@ -80,14 +93,7 @@ func TestRunEndsWithTheContext(t *testing.T) {
 			case <-time.After(200 * time.Millisecond):
 			}
 			cancel()
-			select {
-			case err := <-ended:
-				if err != nil {
-					t.Errorf("ended with %v", err)
-				}
-			case <-time.After(10 * time.Second):
-				t.Fatal("does not end")
-			}
+			mustEnd(t, ended)
 		})
 	}
 }
@@ -111,14 +117,7 @@ func TestRunEndsWhileTheServerIsBusy(t *testing.T) {
 	go func() { ended <- Config{Client: client, Strategy: "Pack", Workers: 1}.Run(ctx) }()
 	<-asked
 	cancel()
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Errorf("ended with %v", err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("does not end")
-	}
+	mustEnd(t, ended)
 }
 
 // TestCertificateRunsIfNamed has the controller that is disabled by default run if it is named and
