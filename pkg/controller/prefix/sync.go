@@ -49,17 +49,20 @@ func (c *Controller) syncPrefix(ctx context.Context, name types.NamespacedName) 
 // isPrefixDone tells whether a Prefix waits for nothing that is done here.
 func (c *Controller) isPrefixDone(name types.NamespacedName) bool {
 	prefix, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return true
-	}
-	if prefix.DeletionTimestamp != nil || prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated || prefix.Spec.IsRoot() {
-		return prefix.DeletionTimestamp == nil && prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated
+	case prefix.DeletionTimestamp != nil:
+		return false
+	case prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated:
+		return true
+	case prefix.Spec.IsRoot():
+		return false
 	}
 	// Once there is an allocation it waits for that, until it can be completed.
 	allocations, err := c.byOwner.ByIndex(byOwner, string(prefix.UID))
 	return err == nil && len(allocations) > 0 && !slices.ContainsFunc(allocations, func(obj any) bool {
-		phase := obj.(*v1alpha1.PrefixAllocation).Status.Phase
-		return phase == v1alpha1.PrefixAllocationPhaseAllocated || phase == v1alpha1.PrefixAllocationPhaseFailed
+		return obj.(*v1alpha1.PrefixAllocation).Status.Phase.IsTerminal()
 	})
 }
 
@@ -95,7 +98,8 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 	active, outdated := sortOut(prefix, objs)
 	for _, allocation := range outdated {
 		if err := c.deleteAsSeen(ctx, allocation); err != nil {
-			return err
+			// If it has been allocated since, it may be what the child goes by.
+			return newerIsComing(err)
 		}
 	}
 	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
@@ -113,7 +117,7 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 			// Its end brings the child here again. The delay grows, for the case that another
 			// scheduler lets it fail for reasons of its own.
 			c.children.AddRateLimited(observe.NameOf(prefix))
-			return c.deleteAsSeen(ctx, active)
+			return newerIsComing(c.deleteAsSeen(ctx, active))
 		}
 	}
 	return c.explain(ctx, prefix, active)
@@ -416,9 +420,10 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	return c.deleteAllocation(ctx, allocation)
 }
 
-// deleteAsSeen deletes an allocation that holds nothing, unless it has changed: it may have been allocated since.
+// deleteAsSeen deletes an allocation that holds nothing. It is a conflict if the allocation has changed: it may have been
+// allocated since.
 func (c *Controller) deleteAsSeen(ctx context.Context, allocation *v1alpha1.PrefixAllocation) error {
-	return newerIsComing(c.deleteIf(ctx, allocation, metav1.Preconditions{UID: &allocation.UID, ResourceVersion: &allocation.ResourceVersion}))
+	return c.deleteIf(ctx, allocation, metav1.Preconditions{UID: &allocation.UID, ResourceVersion: &allocation.ResourceVersion})
 }
 
 func (c *Controller) deleteAllocation(ctx context.Context, allocation *v1alpha1.PrefixAllocation) error {

@@ -4,6 +4,7 @@
 package prefix
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,9 +16,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/events"
 )
 
@@ -344,6 +348,54 @@ func TestMayFitNow(t *testing.T) {
 			p := child(tt.child)
 			if got := c.mayFitNow(p, newAllocation(p)); got != tt.want {
 				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
+// TestOutdatedAsSeen has an allocation that does not match change before it is deleted: it may match now, and a second
+// one must not be made.
+func TestOutdatedAsSeen(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer error
+		want   []string
+	}{
+		{"outdated", nil, []string{"delete", "create"}},
+		{"changed", apierrors.NewConflict(v1alpha1.Resource("prefixallocations"), "a", errors.New("changed")), []string{"delete"}},
+		{"gone", apierrors.NewNotFound(v1alpha1.Resource("prefixallocations"), "a"), []string{"delete", "create"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, factory := newTestController(t)
+			p := child(v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, Prefix: "10.0.0.0/24", ParentRef: ref("root")})
+			a := newAllocation(p)
+			a.Name, a.UID, a.ResourceVersion, a.Spec.Prefix = "a", "uid-of-a", "7", "10.1.0.0/24"
+			a.Status.Phase = v1alpha1.PrefixAllocationPhasePending
+			if err := factory.Ipam().V1alpha1().PrefixAllocations().Informer().GetIndexer().Add(a); err != nil {
+				t.Fatal(err)
+			}
+			client := c.client.(*fake.Clientset)
+			client.PrependReactor("delete", "prefixallocations", func(action clienttesting.Action) (bool, runtime.Object, error) {
+				only := action.(clienttesting.DeleteAction).GetDeleteOptions().Preconditions
+				if only == nil || only.UID == nil || *only.UID != a.UID || only.ResourceVersion == nil || *only.ResourceVersion != "7" {
+					t.Errorf("deleted whatever it is now: %v", only)
+				}
+				return true, nil, tt.answer
+			})
+			client.PrependReactor("create", "prefixallocations", func(action clienttesting.Action) (bool, runtime.Object, error) {
+				return true, action.(clienttesting.CreateAction).GetObject(), nil
+			})
+			if err := c.syncChild(t.Context(), p); err != nil {
+				t.Error(err)
+			}
+			var got []string
+			for _, action := range client.Actions() {
+				if action.GetResource().Resource == "prefixallocations" && action.GetVerb() != "list" && action.GetVerb() != "watch" {
+					got = append(got, action.GetVerb())
+				}
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("did %v, want %v", got, tt.want)
 			}
 		})
 	}

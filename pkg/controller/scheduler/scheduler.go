@@ -138,8 +138,7 @@ func (s *Scheduler) next(ctx context.Context) bool {
 // isDone tells whether an allocation does not wait for being bound.
 func (s *Scheduler) isDone(name types.NamespacedName) bool {
 	allocation, err := s.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
-	return err != nil || allocation.DeletionTimestamp != nil ||
-		allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated || allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseFailed
+	return err != nil || allocation.DeletionTimestamp != nil || allocation.Status.Phase.IsTerminal()
 }
 
 // schedule does one allocation. An error means that it has to be tried again.
