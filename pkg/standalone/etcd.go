@@ -312,7 +312,7 @@ func newEtcdLogger(level string) (*zap.Logger, error) {
 	return logger.Named("etcd"), nil
 }
 
-// quietCore drops messages that embed logs as warnings or errors although all is well.
+// quietCore drops messages that etcd logs as warnings or errors although all is well.
 type quietCore struct{ zapcore.Core }
 
 var misleading = map[string]bool{
@@ -325,8 +325,12 @@ var misleading = map[string]bool{
 	"failed to update storage version": true,
 }
 
+// raftLogger is the name of the logger of etcd's Raft. It warns of elections that are late and the like, of which a single
+// member has nothing to fear; a machine that is busy when it starts is enough.
+const raftLogger = "etcd.raft"
+
 func (c quietCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if misleading[entry.Message] {
+	if misleading[entry.Message] || entry.LoggerName == raftLogger && entry.Level == zapcore.WarnLevel {
 		return checked
 	}
 	return c.Core.Check(entry, checked)

@@ -21,9 +21,9 @@ import (
 // handler sees them as requests of HTTP/2, and does with them all that it does with others.
 type Transport struct{ Handler http.Handler }
 
-// RoundTrip implements http.RoundTripper. For what can be a stream, that is a GET, it returns when the handler has begun to
+// RoundTrip implements http.RoundTripper. For a watch, which is a stream, it returns when the handler has begun to
 // answer, or has ended. Everything else is handled before it returns, without a goroutine of its own, whose stack
-// would have to grow each time.
+// would have to grow each time, and a context that ends after the answer was made does not take it away.
 func (t Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(request.Context())
 	received := request.Clone(ctx)
@@ -38,7 +38,7 @@ func (t Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 
 	w := &response{header: http.Header{}, began: make(chan struct{})}
 	var body io.ReadCloser
-	if request.Method == http.MethodGet {
+	if request.URL.Query().Has("watch") {
 		reader, pipe := io.Pipe()
 		context.AfterFunc(ctx, func() { _ = pipe.CloseWithError(context.Cause(ctx)) })
 		w.body, body = pipe, &responseBody{reader, cancel}
@@ -70,7 +70,7 @@ func (t Transport) serve(w *response, received *http.Request) {
 	ctx := received.Context()
 	defer func() {
 		err := io.EOF
-		if ctx.Err() != nil {
+		if _, whole := w.body.(*wholeBody); ctx.Err() != nil && !(whole && w.code != 0) {
 			err = context.Cause(ctx)
 		}
 		if reason := recover(); reason != nil {

@@ -16,9 +16,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func ask(t *testing.T, ctx context.Context, method string, handler http.HandlerFunc, body io.Reader) (*http.Response, error) {
+// The queries of what is answered at once, and of what is a stream.
+const (
+	plain = "c=d"
+	watch = "watch=true"
+)
+
+func ask(t *testing.T, ctx context.Context, method, query string, handler http.HandlerFunc, body io.Reader) (*http.Response, error) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(ctx, method, "https://127.0.0.1:7443/a/b?c=d", body)
+	request, err := http.NewRequestWithContext(ctx, method, "https://127.0.0.1:7443/a/b?"+query, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,13 +35,15 @@ func ask(t *testing.T, ctx context.Context, method string, handler http.HandlerF
 // TestTransport has everything arrive, in both directions.
 func TestTransport(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		t.Run(method, func(t *testing.T) { everythingArrives(t, method) })
+		for _, query := range []string{plain, watch} {
+			t.Run(method+" "+query, func(t *testing.T) { everythingArrives(t, method, query) })
+		}
 	}
 }
 
-func everythingArrives(t *testing.T, method string) {
+func everythingArrives(t *testing.T, method, query string) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	response, err := ask(t, t.Context(), method, func(w http.ResponseWriter, r *http.Request) {
+	response, err := ask(t, t.Context(), method, query, func(w http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(r.Body)
 		w.Header().Set("X-Sent", "yes")
 		w.WriteHeader(http.StatusTeapot)
@@ -46,7 +54,7 @@ func everythingArrives(t *testing.T, method string) {
 		t.Fatal(err)
 	}
 	data, err := io.ReadAll(response.Body)
-	if want := method + " /a/b?c=d 127.0.0.1:7443 Bearer token 2 body<nil>"; string(data) != want || err != nil {
+	if want := method + " /a/b?" + query + " 127.0.0.1:7443 Bearer token 2 body<nil>"; string(data) != want || err != nil {
 		t.Errorf("got %q, %v, want %q", data, err, want)
 	}
 	if response.StatusCode != http.StatusTeapot || response.Header.Get("X-Sent") != "yes" || response.Header.Get("X-Late") != "" {
@@ -60,7 +68,7 @@ func everythingArrives(t *testing.T, method string) {
 // TestTransportOfNothing has a handler answer nothing at all.
 func TestTransportOfNothing(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	response, err := ask(t, t.Context(), http.MethodPost, func(http.ResponseWriter, *http.Request) {}, nil)
+	response, err := ask(t, t.Context(), http.MethodPost, plain, func(http.ResponseWriter, *http.Request) {}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +83,7 @@ func TestTransportOfNothing(t *testing.T) {
 func TestTransportStreams(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	next, ended := make(chan string), make(chan error, 1)
-	response, err := ask(t, t.Context(), http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
+	response, err := ask(t, t.Context(), http.MethodGet, watch, func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		for {
 			select {
@@ -116,11 +124,11 @@ func TestTransportStreams(t *testing.T) {
 // TestTransportCutOff has handlers that are cut off: before they have answered, and in the midst of it.
 func TestTransportCutOff(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		if _, err := ask(t, t.Context(), method, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+	for _, query := range []string{plain, watch} {
+		if _, err := ask(t, t.Context(), http.MethodGet, query, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("got %v", err)
 		}
-		response, err := ask(t, t.Context(), method, func(w http.ResponseWriter, _ *http.Request) {
+		response, err := ask(t, t.Context(), http.MethodGet, query, func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "half of")
 			panic(http.ErrAbortHandler)
 		}, nil)
@@ -139,7 +147,7 @@ func TestTransportCanceled(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for _, begin := range []bool{false, true} {
 		ctx, cancel := context.WithCancel(t.Context())
-		response, err := ask(t, ctx, http.MethodGet, func(w http.ResponseWriter, r *http.Request) {
+		response, err := ask(t, ctx, http.MethodGet, watch, func(w http.ResponseWriter, r *http.Request) {
 			if begin {
 				w.WriteHeader(http.StatusOK)
 			} else {
@@ -162,9 +170,26 @@ func TestTransportCanceled(t *testing.T) {
 		}
 		_ = response.Body.Close()
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	if _, err := ask(t, ctx, http.MethodPost, func(http.ResponseWriter, *http.Request) { cancel() }, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+	for _, answer := range []string{"", "done"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		response, err := ask(t, ctx, http.MethodGet, plain, func(w http.ResponseWriter, _ *http.Request) {
+			if answer != "" {
+				fmt.Fprint(w, answer)
+			}
+			cancel()
+		}, nil)
+		if answer == "" {
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What is done has been done: the client is told.
+		if data, err := io.ReadAll(response.Body); string(data) != answer || err != nil {
+			t.Errorf("got %q, %v", data, err)
+		}
 	}
 }

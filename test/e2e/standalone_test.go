@@ -64,7 +64,7 @@ func TestReady(t *testing.T) {
 			t.Errorf("%s: %s to nobody", path, response.Status)
 		}
 	}
-	if stderr := p.stderr.String(); stderr != "" {
+	if stderr := p.complaints(); stderr != "" {
 		t.Errorf("standard error: %.3000s", stderr)
 	}
 	select {
@@ -130,7 +130,7 @@ func TestSamples(t *testing.T) {
 			t.Errorf("%s was written again", after.Items[i].Name)
 		}
 	}
-	if stderr := p.stderr.String(); stderr != "" {
+	if stderr := p.complaints(); stderr != "" {
 		t.Errorf("standard error: %.3000s", stderr)
 	}
 }
@@ -226,7 +226,7 @@ func TestSignals(t *testing.T) {
 					t.Errorf("exit code %d", code)
 				}
 				t.Logf("ended after %v", took.Round(time.Millisecond))
-				if stderr := p.stderr.String(); state != "with work under way" && stderr != "" {
+				if stderr := p.complaints(); state != "with work under way" && stderr != "" {
 					t.Errorf("standard error: %.3000s", stderr)
 				}
 			})
@@ -365,7 +365,7 @@ func TestVersionAndHelp(t *testing.T) {
 		if code, _ := p.wait(atOnce); code != 0 {
 			t.Errorf("%q: exit code %d", args, code)
 		}
-		if stderr := p.stderr.String(); stderr != "" {
+		if stderr := p.complaints(); stderr != "" {
 			t.Errorf("%q: standard error: %.3000s", args, stderr)
 		}
 		var lines []string

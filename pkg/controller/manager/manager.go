@@ -182,7 +182,7 @@ func (c Config) awaitAPI(ctx context.Context) {
 	// It ends with the context only.
 	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 		_, err := c.Client.Discovery().ServerResourcesForGroupVersionWithContext(ctx, v1alpha1.GroupVersion.String())
-		if err != nil && !waits {
+		if err != nil && !waits && ctx.Err() == nil {
 			waits = true
 			logger.Info("Wait until the API is served", "groupVersion", v1alpha1.GroupVersion, "err", err)
 		}
