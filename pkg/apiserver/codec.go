@@ -22,21 +22,18 @@ func (c sharingCodec) Decode(data []byte, defaults *schema.GroupVersionKind, int
 	}
 	switch o := obj.(type) {
 	case *ipam.Prefix:
-		share.Meta(&o.ObjectMeta)
+		share.Object(&o.ObjectMeta, o.Status.Conditions, &o.Spec.Prefix)
 		share.String(&o.Spec.IPFamily)
-		if o.Spec.ParentRef != nil {
-			share.String(&o.Spec.ParentRef.Name)
-		}
+		share.Pointer(&o.Spec.ParentRef)
 		share.String(&o.Status.Phase)
-		share.Conditions(o.Status.Conditions)
+		share.Pointer(&o.Status.LastPhaseTransitionTime)
+		share.Pointer(&o.Status.Usage)
 	case *ipam.PrefixAllocation:
-		share.Meta(&o.ObjectMeta)
+		share.Object(&o.ObjectMeta, o.Status.Conditions, &o.Spec.Prefix, &o.Status.Prefix)
 		share.String(&o.Spec.IPFamily)
-		if o.Spec.PrefixRef != nil {
-			share.String(&o.Spec.PrefixRef.Name)
-		}
+		share.Pointer(&o.Spec.PrefixRef)
 		share.String(&o.Status.Phase)
-		share.Conditions(o.Status.Conditions)
+		share.Pointer(&o.Status.LastPhaseTransitionTime)
 	}
 	return obj, kind, nil
 }

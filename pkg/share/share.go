@@ -1,13 +1,17 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package share has objects that are kept in memory share what they have in common. Each object that is decoded has its
-// own copy of the same few words otherwise.
+// Package share has objects that are kept in memory share what they have in common, and keeps what is their own in one
+// piece. Each object that is decoded has its own copy of the same few words otherwise, and each word a place of its own,
+// which the garbage collector looks at again and again.
 //
 // What is shared must not be changed in place, as nothing must be that is in a cache.
 package share
 
 import (
+	"bytes"
+	"slices"
+	"strings"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,23 +22,32 @@ import (
 const maxKnown = 4096
 
 // known has one of each value that was seen.
-type known[V any] struct {
+type known[K comparable, V any] struct {
 	mu     sync.RWMutex
-	values map[string]V
+	values map[K]V
 }
 
-func (k *known[V]) put(key string, value V) {
+func (k *known[K, V]) get(key K) (V, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	value, ok := k.values[key]
+	return value, ok
+}
+
+func (k *known[K, V]) put(key K, value V) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.values == nil || len(k.values) >= maxKnown {
-		k.values = map[string]V{}
+		k.values = map[K]V{}
 	}
 	k.values[key] = value
 }
 
 var (
-	words  known[string]
-	fields known[*metav1.FieldsV1]
+	words  known[string, string]
+	fields known[string, *metav1.FieldsV1]
+	// pointers are to the value that is their key, and lists consist of it.
+	pointers, lists known[any, any]
 )
 
 // String replaces a string that many objects have by one that they share.
@@ -42,21 +55,53 @@ func String[S ~string](s *S) {
 	if *s == "" {
 		return
 	}
-	words.mu.RLock()
-	common, ok := words.values[string(*s)]
-	words.mu.RUnlock()
-	if ok {
+	if common, ok := words.get(string(*s)); ok {
 		*s = S(common)
 		return
 	}
-	words.put(string(*s), string(*s))
+	// It may be a part of something larger.
+	own := strings.Clone(string(*s))
+	words.put(own, own)
+	*s = S(own)
 }
 
-// managedFields replaces fields that many objects have by those that they share.
-func managedFields(f **metav1.FieldsV1) {
-	raw := (*f).GetRawBytes()
-	if len(raw) == 0 {
+// Pointer replaces a pointer to a value that many objects have by one that they share.
+func Pointer[T comparable](p **T) {
+	if *p == nil {
 		return
+	}
+	if common, ok := pointers.get(**p); ok {
+		*p = common.(*T)
+		return
+	}
+	pointers.put(**p, *p)
+}
+
+// list replaces a list of one value by one that is shared.
+func list[T comparable](l *[]T) {
+	if len(*l) != 1 {
+		return
+	}
+	if common, ok := lists.get((*l)[0]); ok {
+		*l = common.([]T)
+		return
+	}
+	// Who appends to it gets another one.
+	*l = slices.Clip(*l)
+	lists.put((*l)[0], *l)
+}
+
+// uid is part of the fields of an object that has an owner. They are its own.
+var uid = []byte(`{\"uid\":`)
+
+// managedFields replaces fields that many objects have by those that they share, and tells whether they are such.
+func managedFields(f **metav1.FieldsV1) bool {
+	if *f == nil {
+		return true
+	}
+	raw := (*f).GetRawBytes()
+	if bytes.Contains(raw, uid) {
+		return false
 	}
 	fields.mu.RLock()
 	// The compiler makes no string for that.
@@ -64,21 +109,46 @@ func managedFields(f **metav1.FieldsV1) {
 	fields.mu.RUnlock()
 	if ok {
 		*f = common
-		return
+	} else {
+		fields.put(string(raw), *f)
 	}
-	fields.put(string(raw), *f)
+	return true
 }
 
-// Meta has the metadata of an object share its namespace, finalizers, and kinds of owners, and who manages which fields.
-func Meta(m *metav1.ObjectMeta) {
+// Object has an object share its namespace, finalizers, kinds of owners, who manages which fields, and what its
+// conditions are called. Its own strings, which are those of its metadata, the messages of its conditions and those that
+// are named, are put next to each other.
+func Object(m *metav1.ObjectMeta, conditions []metav1.Condition, own ...*string) {
+	var p pack
+	p.add(&m.Name)
+	p.add((*string)(&m.UID))
+	p.add(&m.ResourceVersion)
+	var labels [4]struct{ key, value string }
+	few := len(m.Labels) <= len(labels)
+	if few {
+		i := 0
+		for key, value := range m.Labels {
+			labels[i].key, labels[i].value = key, value
+			String(&labels[i].key)
+			p.add(&labels[i].value)
+			i++
+		}
+	}
 	String(&m.Namespace)
 	for i := range m.Finalizers {
 		String(&m.Finalizers[i])
 	}
+	list(&m.Finalizers)
 	for i := range m.OwnerReferences {
-		String(&m.OwnerReferences[i].APIVersion)
-		String(&m.OwnerReferences[i].Kind)
+		owner := &m.OwnerReferences[i]
+		String(&owner.APIVersion)
+		String(&owner.Kind)
+		Pointer(&owner.Controller)
+		Pointer(&owner.BlockOwnerDeletion)
+		p.add(&owner.Name)
+		p.add((*string)(&owner.UID))
 	}
+	common := true
 	for i := range m.ManagedFields {
 		entry := &m.ManagedFields[i]
 		String(&entry.Manager)
@@ -86,17 +156,76 @@ func Meta(m *metav1.ObjectMeta) {
 		String(&entry.APIVersion)
 		String(&entry.FieldsType)
 		String(&entry.Subresource)
-		if entry.FieldsV1 != nil {
-			managedFields(&entry.FieldsV1)
-		}
+		Pointer(&entry.Time)
+		common = managedFields(&entry.FieldsV1) && common
 	}
-}
-
-// Conditions has conditions share all but their messages, which tell of one object.
-func Conditions(conditions []metav1.Condition) {
+	if common {
+		list(&m.ManagedFields)
+	}
 	for i := range conditions {
 		String(&conditions[i].Type)
 		String(&conditions[i].Status)
 		String(&conditions[i].Reason)
+		p.add(&conditions[i].Message)
+	}
+	for _, s := range own {
+		p.add(s)
+	}
+	p.close()
+	if few {
+		// Only so are the keys replaced, too.
+		clear(m.Labels)
+		for _, label := range labels[:] {
+			if label.key != "" {
+				m.Labels[label.key] = label.value
+			}
+		}
+	}
+}
+
+// pack puts strings next to each other. Those that are too many stay where they are.
+type pack struct {
+	strings [16]*string
+	n       int
+}
+
+func (p *pack) add(s *string) {
+	if *s != "" && p.n < len(p.strings) {
+		p.strings[p.n] = s
+		p.n++
+	}
+}
+
+// close gives the strings that were added their places. What occurs twice has one.
+func (p *pack) close() {
+	var (
+		twice [len(p.strings)]*string
+		size  int
+	)
+	for i, s := range p.strings[:p.n] {
+		for _, before := range p.strings[:i] {
+			if *before == *s {
+				twice[i] = before
+				break
+			}
+		}
+		if twice[i] == nil {
+			size += len(*s)
+		}
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for i, s := range p.strings[:p.n] {
+		if twice[i] == nil {
+			b.WriteString(*s)
+		}
+	}
+	rest := b.String()
+	for i, s := range p.strings[:p.n] {
+		if twice[i] != nil {
+			*s = *twice[i]
+			continue
+		}
+		*s, rest = rest[:len(*s)], rest[len(*s):]
 	}
 }

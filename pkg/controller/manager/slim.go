@@ -17,21 +17,18 @@ func slim(obj any) (any, error) {
 	}
 	switch o := obj.(type) {
 	case *v1alpha1.Prefix:
-		share.Meta(&o.ObjectMeta)
+		share.Object(&o.ObjectMeta, o.Status.Conditions, &o.Spec.Prefix)
 		share.String(&o.Spec.IPFamily)
-		if o.Spec.ParentRef != nil {
-			share.String(&o.Spec.ParentRef.Name)
-		}
+		share.Pointer(&o.Spec.ParentRef)
 		share.String(&o.Status.Phase)
-		share.Conditions(o.Status.Conditions)
+		share.Pointer(&o.Status.LastPhaseTransitionTime)
+		share.Pointer(&o.Status.Usage)
 	case *v1alpha1.PrefixAllocation:
-		share.Meta(&o.ObjectMeta)
+		share.Object(&o.ObjectMeta, o.Status.Conditions, &o.Spec.Prefix, &o.Status.Prefix)
 		share.String(&o.Spec.IPFamily)
-		if o.Spec.PrefixRef != nil {
-			share.String(&o.Spec.PrefixRef.Name)
-		}
+		share.Pointer(&o.Spec.PrefixRef)
 		share.String(&o.Status.Phase)
-		share.Conditions(o.Status.Conditions)
+		share.Pointer(&o.Status.LastPhaseTransitionTime)
 	}
 	return obj, nil
 }
