@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	memory.Reserve(256<<20, 100)
+	memory.Reserve(256<<20, 200)
 	if err := cli.RunNoErrOutput(app.NewCommand(genericapiserver.SetupSignalContext())); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)

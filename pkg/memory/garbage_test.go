@@ -49,7 +49,7 @@ func TestReserve(t *testing.T) {
 func TestTune(t *testing.T) {
 	const mebibyte = 1 << 20
 	var set []int
-	g := &garbage{room: 200 * mebibyte, least: 50, set: func(percent int) { set = append(set, percent) }}
+	g := &garbage{room: 200 * mebibyte, percent: 50, set: func(percent int) { set = append(set, percent) }}
 	for _, inUse := range []uint64{
 		0, 10 * mebibyte,
 		// Not enough of a change.
@@ -61,5 +61,23 @@ func TestTune(t *testing.T) {
 	}
 	if want := []int{20050, 2050, 250, 100, 55, 450}; !slices.Equal(set, want) {
 		t.Errorf("set %v instead of %v", set, want)
+	}
+}
+
+// TestTuneWithin has more and more in use of a memory that is limited.
+func TestTuneWithin(t *testing.T) {
+	const mebibyte = 1 << 20
+	for _, tt := range []struct {
+		inUse uint64
+		want  int
+	}{
+		{10 * mebibyte, 2200}, {100 * mebibyte, 400}, {500 * mebibyte, 240}, {1000 * mebibyte, 100}, {1300 * mebibyte, 53},
+		{1500 * mebibyte, 50}, {2500 * mebibyte, 50},
+	} {
+		var got int
+		g := &garbage{room: 200 * mebibyte, percent: 200, limit: 2000 * mebibyte, set: func(percent int) { got = percent }}
+		if g.tune(tt.inUse); got != tt.want {
+			t.Errorf("%d %% with %d MiB in use, not %d", got, tt.inUse/mebibyte, tt.want)
+		}
 	}
 }

@@ -13,13 +13,16 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
 var begun atomic.Bool
 
-// Reserve has garbage collected when there is a percentage of what is in use of it, and room bytes more. Left alone, the
-// runtime collects the garbage of a server with a small store many times a second, which takes a tenth of its time,
-// and lets that of a large one take as much memory as all objects.
+// Reserve has garbage collected when there is a percentage of what is in use of it, and room bytes more; or sooner, when
+// half of the memory is taken that the process may have at most, by its control group or the machine, but not before
+// there is half of what is in use. Left alone, the runtime collects the garbage of a server with a small store many
+// times a second, which takes a tenth of its time.
 //
 // It has goroutines begin with a stack of 16 KiB, as long as there are not very many of them. A goroutine of a request
 // that begins with less has its stack copied three times, with a call in each of many frames to be mended, which takes
@@ -27,7 +30,7 @@ var begun atomic.Bool
 //
 // What the environment says with GOGC, or GODEBUG=adaptivestackstart=0, is heeded. Reserve does nothing if it has been
 // called before.
-func Reserve(room uint64, percent int) {
+func Reserve(room, percent uint64) {
 	if begun.Swap(true) {
 		return
 	}
@@ -39,8 +42,12 @@ func Reserve(room uint64, percent int) {
 	}
 }
 
-func reserve(room uint64, percent int) (stop func()) {
-	g := &garbage{room: room, least: percent, set: func(percent int) { debug.SetGCPercent(percent) }}
+func reserve(room, percent uint64) (stop func()) {
+	g := &garbage{room: room, percent: percent, set: func(percent int) { debug.SetGCPercent(percent) }}
+	// Where nobody knows, there is enough.
+	if limit, err := memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)(); err == nil {
+		g.limit = limit / 2
+	}
 	g.tune(inUse())
 	return afterCollections(func() { g.tune(inUse()) })
 }
