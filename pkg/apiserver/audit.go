@@ -50,8 +50,14 @@ func report(ctx context.Context, differences []claims.Difference) {
 	}
 }
 
-// auditPeriodically audits until the context ends.
+// auditPeriodically audits until the context ends, for the first time after one interval: what there was at the start has
+// been reported when it was adopted.
 func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) {
+	select {
+	case <-time.After(wait.Jitter(interval, 0.1)):
+	case <-ctx.Done():
+		return
+	}
 	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
 		differences, err := s.claims.Audit(ctx)
 		if err != nil {

@@ -232,8 +232,8 @@ func (s *survey) exists(uid types.UID) bool {
 	return s.exist[uid]
 }
 
-// pageSize is how many keys are read at a time.
-const pageSize = 1000
+// pageSize is how many keys are read at a time. With each page etcd counts all keys that follow.
+const pageSize = 10000
 
 // survey reads everything at one revision.
 func (c *Claims) survey(ctx context.Context) (*survey, error) {
