@@ -182,11 +182,12 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 		return plan{}, err
 	}
 
-	guards := []guard{
+	around := c.keyspace.around(p.uid, p.prefix, prefix)
+	guards := append(make([]guard, 0, 2+len(around)),
 		isSame(c.prefixes.etcdKey(allocation.Namespace, name), p.createRevision),
 		isEmpty(inside),
-	}
-	for _, r := range c.keyspace.around(p.uid, p.prefix, prefix) {
+	)
+	for _, r := range around {
 		guards = append(guards, isEmpty(r))
 	}
 	if len(guards)+1 > maxTxnOps {

@@ -163,7 +163,7 @@ func TestTxnContract(t *testing.T) {
 	}
 	parts := func(guards []guard) (compares []clientv3.Cmp, questions []clientv3.Op) {
 		for _, g := range guards {
-			compares, questions = append(compares, g.compare), append(questions, g.question)
+			compares, questions = append(compares, g.compare), append(questions, g.question())
 		}
 		return compares, questions
 	}

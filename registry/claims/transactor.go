@@ -27,11 +27,20 @@ type plan struct {
 	committed func(revision int64)
 }
 
-// guard is a compare, and the read that tells why it failed. The read is not part of the transaction:
-// it would have to be encoded, proposed and checked with each, and is hardly ever needed.
+// guard is a compare, and what it is about.
 type guard struct {
-	compare  clientv3.Cmp
-	question clientv3.Op
+	compare clientv3.Cmp
+	// keys are one key, with no end, or a range.
+	keys keyRange
+}
+
+// question is the read that tells why a guard failed. It is not part of the transaction: it would have to
+// be encoded, proposed and checked with each, and is hardly ever needed.
+func (g guard) question() clientv3.Op {
+	if g.keys.end == "" {
+		return clientv3.OpGet(g.keys.start, clientv3.WithKeysOnly())
+	}
+	return clientv3.OpGet(g.keys.start, clientv3.WithRange(g.keys.end), clientv3.WithLimit(1))
 }
 
 // errStale means that the plan was made on what is no longer so.
@@ -141,7 +150,7 @@ func (p *plan) why(ctx context.Context, kv clientv3.KV) error {
 	}
 	questions := make([]clientv3.Op, 0, len(p.guards))
 	for _, g := range p.guards {
-		questions = append(questions, g.question)
+		questions = append(questions, g.question())
 	}
 	response, err := kv.Txn(ctx).Then(questions...).Commit()
 	if err != nil {
@@ -167,24 +176,15 @@ func first(answer *pb.RangeResponse) *mvccpb.KeyValue {
 
 // isEmpty guards that there is no key in a range.
 func isEmpty(r keyRange) guard {
-	return guard{
-		compare:  clientv3.Compare(clientv3.CreateRevision(r.start).WithRange(r.end), "=", 0),
-		question: clientv3.OpGet(r.start, clientv3.WithRange(r.end), clientv3.WithLimit(1)),
-	}
+	return guard{clientv3.Compare(clientv3.CreateRevision(r.start).WithRange(r.end), "=", 0), r}
 }
 
 // isSame guards that a key is the one that was created at a revision.
 func isSame(key string, createRevision int64) guard {
-	return guard{
-		compare:  clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision),
-		question: clientv3.OpGet(key, clientv3.WithKeysOnly()),
-	}
+	return guard{clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision), keyRange{start: key}}
 }
 
 // isUnchanged guards that a key was last changed at a revision; 0 means that there is no such key.
 func isUnchanged(key string, modRevision int64) guard {
-	return guard{
-		compare:  clientv3.Compare(clientv3.ModRevision(key), "=", modRevision),
-		question: clientv3.OpGet(key, clientv3.WithKeysOnly()),
-	}
+	return guard{clientv3.Compare(clientv3.ModRevision(key), "=", modRevision), keyRange{start: key}}
 }
