@@ -16,15 +16,16 @@ import (
 type Ledger[Holder comparable] struct {
 	// pool is nil until the prefix is known.
 	pool *Pool
+	// held is nil as long as nobody holds anything, of which there are very many.
 	held map[Holder]netip.Prefix
 	// misfits are held, but not taken from the pool: they lie outside, or in what another holds. There
-	// are none, unless somebody went behind the API's back.
+	// are none, unless somebody went behind the API's back; it is nil then.
 	misfits map[Holder]struct{}
 }
 
 // NewLedger returns a ledger in which nobody holds anything.
 func NewLedger[Holder comparable]() *Ledger[Holder] {
-	return &Ledger[Holder]{held: map[Holder]netip.Prefix{}, misfits: map[Holder]struct{}{}}
+	return &Ledger[Holder]{}
 }
 
 // Pool returns what is free of the prefix, or nil while the prefix is not known. Only the ledger
@@ -44,25 +45,30 @@ func (l *Ledger[Holder]) Get(holder Holder) (netip.Prefix, bool) {
 // of New; the prefix is then not known.
 func (l *Ledger[Holder]) SetPrefix(prefix netip.Prefix) error {
 	pool, err := New(prefix)
-	l.pool = pool
-	l.misfits = map[Holder]struct{}{}
+	l.pool, l.misfits = pool, nil
 	if err != nil {
 		return err
 	}
 	for holder := range l.held {
-		l.misfits[holder] = struct{}{}
+		l.addMisfit(holder)
 	}
 	if l.fit(); len(l.misfits) == 0 {
 		// A map does not shrink.
-		l.misfits = map[Holder]struct{}{}
+		l.misfits = nil
 	}
 	return nil
 }
 
 // UnsetPrefix forgets the prefix, but not what the holders hold.
 func (l *Ledger[Holder]) UnsetPrefix() {
-	l.pool = nil
-	l.misfits = map[Holder]struct{}{}
+	l.pool, l.misfits = nil, nil
+}
+
+func (l *Ledger[Holder]) addMisfit(holder Holder) {
+	if l.misfits == nil {
+		l.misfits = map[Holder]struct{}{}
+	}
+	l.misfits[holder] = struct{}{}
 }
 
 // Hold tells that the holder holds the prefix, whose host bits are ignored, and nothing else. It
@@ -71,13 +77,18 @@ func (l *Ledger[Holder]) Hold(holder Holder, prefix netip.Prefix) bool {
 	prefix = prefix.Masked()
 	if held, ok := l.held[holder]; ok {
 		if held == prefix {
+			// What the holder's name is a part of may be older than what this one is a part of, and be there for it only.
+			l.held[holder] = prefix
 			return false
 		}
 		l.Release(holder)
 	}
+	if l.held == nil {
+		l.held = map[Holder]netip.Prefix{}
+	}
 	l.held[holder] = prefix
 	if l.pool != nil && !l.take(prefix) {
-		l.misfits[holder] = struct{}{}
+		l.addMisfit(holder)
 	}
 	return true
 }
@@ -91,7 +102,7 @@ func (l *Ledger[Holder]) take(prefix netip.Prefix) bool {
 	}
 	for holder, held := range l.held {
 		if _, misfit := l.misfits[holder]; !misfit && held.Bits() > prefix.Bits() && prefix.Contains(held.Addr()) && l.pool.Release(held) == nil {
-			l.misfits[holder] = struct{}{}
+			l.addMisfit(holder)
 		}
 	}
 	return l.pool.Take(prefix) == nil

@@ -135,6 +135,8 @@ func (x *index) setPrefix(_, obj *v1alpha1.Prefix) {
 	defer x.mu.Unlock()
 	ns := x.namespace(obj.Namespace)
 	p := ns.parent(obj.Name)
+	// What the name is a part of is there for it only, unless it is that of the newest version of the object.
+	ns.parents[obj.Name] = p
 	before := *p
 	if before.uid == now.uid && before.prefix == now.prefix && before.ready == now.ready &&
 		before.deleting == now.deleting && labels.Equals(before.labels, now.labels) {

@@ -6,9 +6,12 @@ package scheduler
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
+	"weak"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
@@ -626,6 +629,44 @@ func TestIndexForgets(t *testing.T) {
 		t.Errorf("left over of namespace %s: %d parents, %d holders, %d assumed, %d waiting",
 			name, len(left.parents), len(left.holders), len(left.assumed), len(left.waiting.byName))
 	}
+}
+
+// TestIndexKeepsTheNewest has nothing in memory that is part of an old version of an object, all of whose strings are in
+// one piece.
+func TestIndexKeepsTheNewest(t *testing.T) {
+	f := newFixture(Pack)
+	f.set(prefix("root", "10.0.0.0/8"))
+	// version returns the name and the uid of a version, and what is nil when it has been collected.
+	version := func() (name string, uid types.UID, kept weak.Pointer[[16]byte]) {
+		piece := new([16]byte)
+		copy(piece[:], "child-0uid-of-c0")
+		return unsafe.String(&piece[0], 7), types.UID(unsafe.String(&piece[7], 9)), weak.Make(piece)
+	}
+	var versions []weak.Pointer[[16]byte]
+	func() {
+		for _, change := range []parentOption{pending, func(*v1alpha1.Prefix) {}} {
+			name, uid, kept := version()
+			p := prefix(name, "10.0.0.0/24", change)
+			p.Name, p.UID = name, uid
+			f.set(p)
+			versions = append(versions, kept)
+		}
+		name, uid, kept := version()
+		c := want(t, name, "/24", "root")
+		c.name.Name, c.uid = name, uid
+		f.mustReserve(t, c)
+		versions = append(versions, kept)
+		name, uid, kept = version()
+		f.hold(key(name), uid, "root", netip.MustParsePrefix("10.0.0.0/24"))
+		versions = append(versions, kept)
+	}()
+	runtime.GC()
+	for i, want := range []bool{false, true, false, true} {
+		if got := versions[i].Value() != nil; got != want {
+			t.Errorf("version %d is kept: %t", i, got)
+		}
+	}
+	runtime.KeepAlive(f)
 }
 
 func TestStrategies(t *testing.T) {
