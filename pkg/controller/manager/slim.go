@@ -9,8 +9,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 )
 
-// slim drops from an object what takes most memory, and no controller looks at, its managed fields, and has it share
-// with others what they have in common. A write of it leaves the managed fields as they are.
+// slim drops from an object what takes most memory and no controller looks at, and has it share with others what they have
+// in common. That is its managed fields, which a write without any leaves as they are; and of an allocation that is
+// Allocated, which is never written again, its labels and conditions.
 func slim(obj any) (any, error) {
 	if object, err := meta.Accessor(obj); err == nil {
 		object.SetManagedFields(nil)
@@ -24,6 +25,9 @@ func slim(obj any) (any, error) {
 		share.Pointer(&o.Status.LastPhaseTransitionTime)
 		share.Pointer(&o.Status.Usage)
 	case *v1alpha1.PrefixAllocation:
+		if o.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated {
+			o.Labels, o.Status.Conditions = nil, nil
+		}
 		share.Object(&o.ObjectMeta, o.Status.Conditions, &o.Spec.Prefix, &o.Status.Prefix)
 		share.String(&o.Spec.IPFamily)
 		share.Pointer(&o.Spec.PrefixRef)

@@ -27,13 +27,9 @@ import (
 	"k8s.io/klog/v2"
 )
 
-const (
-	// byOwner indexes PrefixAllocations by the uid of the Prefix that controls them.
-	byOwner = "owner"
-	// byParentName indexes the Prefixes that are not allocated yet by namespace/name of the parent
-	// that they name.
-	byParentName = "parent"
-)
+// byParentName indexes the Prefixes that are not allocated yet by namespace/name of the parent
+// that they name.
+const byParentName = "parent"
 
 type queue = workqueue.TypedRateLimitingInterface[types.NamespacedName]
 
@@ -42,13 +38,13 @@ type Controller struct {
 	client      versioned.Interface
 	prefixes    listers.PrefixLister
 	allocations listers.PrefixAllocationLister
-	byOwner     cache.Indexer
 	byParent    cache.Indexer
 	recorder    events.EventRecorder
 	standby     *standby.Standby
 	workers     int
 
 	accounts *accounts
+	owned    *owned
 	// children is the queue of Prefixes by themselves, parents that of Prefixes whose children
 	// changed, orphans that of PrefixAllocations whose Prefix may be gone.
 	children, parents, orphans queue
@@ -67,25 +63,17 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		client:      client,
 		prefixes:    prefixes.Lister(),
 		allocations: allocations.Lister(),
-		byOwner:     allocations.Informer().GetIndexer(),
 		byParent:    prefixes.Informer().GetIndexer(),
 		recorder:    recorder,
 		standby:     standby,
 		workers:     workers,
 		accounts:    newAccounts(),
+		owned:       newOwned(),
 		children:    newQueue("prefix"),
 		parents:     newQueue("prefix_usage"),
 		orphans:     newQueue("prefix_orphans"),
 	}
 
-	if err := c.byOwner.AddIndexers(cache.Indexers{byOwner: func(obj any) ([]string, error) {
-		if owner := ownerOf(obj.(*v1alpha1.PrefixAllocation)); owner != nil {
-			return []string{string(owner.UID)}, nil
-		}
-		return nil, nil
-	}}); err != nil {
-		return nil, err
-	}
 	if err := c.byParent.AddIndexers(cache.Indexers{byParentName: func(obj any) ([]string, error) {
 		prefix := obj.(*v1alpha1.Prefix)
 		if ref := prefix.Spec.ParentRef; ref != nil && prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
@@ -149,23 +137,27 @@ func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
 	c.written.Delete(prefix.UID)
-	owned, err := c.byOwner.ByIndex(byOwner, string(prefix.UID))
-	if err != nil {
-		return
-	}
-	if len(owned) > 0 {
+	names := c.owned.names(owner{prefix.Namespace, prefix.UID})
+	if len(names) > 0 {
 		c.gone.Store(prefix.UID, struct{}{})
 	}
-	for _, obj := range owned {
-		c.orphans.Add(observe.NameOf(obj.(*v1alpha1.PrefixAllocation)))
+	for _, name := range names {
+		c.orphans.Add(types.NamespacedName{Namespace: prefix.Namespace, Name: name})
 	}
 }
 
-func (c *Controller) allocationSeen(_, allocation *v1alpha1.PrefixAllocation) {
-	if owner := ownerOf(allocation); owner != nil {
-		name := types.NamespacedName{Namespace: allocation.Namespace, Name: owner.Name}
+func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocation) {
+	ref := ownerOf(allocation)
+	if before != nil {
+		if was := ownerOf(before); was != nil && (ref == nil || was.UID != ref.UID) {
+			c.owned.remove(owner{before.Namespace, was.UID}, before.Name)
+		}
+	}
+	if ref != nil {
+		c.owned.add(owner{allocation.Namespace, ref.UID}, allocation.Name)
+		name := types.NamespacedName{Namespace: allocation.Namespace, Name: ref.Name}
 		c.children.Add(name)
-		if prefix, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name); err != nil || prefix.UID != owner.UID {
+		if prefix, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name); err != nil || prefix.UID != ref.UID {
 			c.orphans.Add(observe.NameOf(allocation))
 		}
 	}
@@ -175,15 +167,31 @@ func (c *Controller) allocationSeen(_, allocation *v1alpha1.PrefixAllocation) {
 }
 
 func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
-	if owner := ownerOf(allocation); owner != nil {
-		c.gone.Delete(owner.UID)
-		c.children.Add(types.NamespacedName{Namespace: allocation.Namespace, Name: owner.Name})
+	if ref := ownerOf(allocation); ref != nil {
+		c.owned.remove(owner{allocation.Namespace, ref.UID}, allocation.Name)
+		c.gone.Delete(ref.UID)
+		c.children.Add(types.NamespacedName{Namespace: allocation.Namespace, Name: ref.Name})
 	}
 	if parent, _, ok := held(allocation); ok && c.accounts.release(parent, allocation.UID) {
 		c.parents.Add(parent)
 		// It may have been the last one that the parent had to wait for.
 		c.children.Add(parent)
 	}
+}
+
+// allocationsOf returns the allocations of a Prefix.
+func (c *Controller) allocationsOf(prefix *v1alpha1.Prefix) []*v1alpha1.PrefixAllocation {
+	var allocations []*v1alpha1.PrefixAllocation
+	for _, name := range c.owned.names(owner{prefix.Namespace, prefix.UID}) {
+		allocation, err := c.allocations.PrefixAllocations(prefix.Namespace).Get(name)
+		if err != nil {
+			continue
+		}
+		if ref := ownerOf(allocation); ref != nil && ref.UID == prefix.UID {
+			allocations = append(allocations, allocation)
+		}
+	}
+	return allocations
 }
 
 // held returns what an allocation holds of which parent.

@@ -60,9 +60,9 @@ func (c *Controller) isPrefixDone(name types.NamespacedName) bool {
 		return false
 	}
 	// Once there is an allocation it waits for that, until it can be completed.
-	allocations, err := c.byOwner.ByIndex(byOwner, string(prefix.UID))
-	return err == nil && len(allocations) > 0 && !slices.ContainsFunc(allocations, func(obj any) bool {
-		return obj.(*v1alpha1.PrefixAllocation).Status.Phase.IsTerminal()
+	allocations := c.allocationsOf(prefix)
+	return len(allocations) > 0 && !slices.ContainsFunc(allocations, func(allocation *v1alpha1.PrefixAllocation) bool {
+		return allocation.Status.Phase.IsTerminal()
 	})
 }
 
@@ -91,11 +91,7 @@ func newerIsComing(err error) error {
 
 // syncChild makes the PrefixAllocation of a child, and completes the child once it is allocated.
 func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) error {
-	objs, err := c.byOwner.ByIndex(byOwner, string(prefix.UID))
-	if err != nil {
-		return err
-	}
-	active, outdated := sortOut(prefix, objs)
+	active, outdated := sortOut(prefix, c.allocationsOf(prefix))
 	for _, allocation := range outdated {
 		if err := c.deleteAsSeen(ctx, allocation); err != nil {
 			// If it has been allocated since, it may be what the child goes by.
@@ -123,16 +119,10 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 	return c.explain(ctx, prefix, active)
 }
 
-// sortOut picks the allocation that the child goes by, and tells which others of its own are
+// sortOut picks, of its allocations, the one that the child goes by, and tells which others are
 // outdated. What holds space is never outdated.
-func sortOut(prefix *v1alpha1.Prefix, objs []any) (active *v1alpha1.PrefixAllocation, outdated []*v1alpha1.PrefixAllocation) {
-	var own []*v1alpha1.PrefixAllocation
-	for _, obj := range objs {
-		allocation := obj.(*v1alpha1.PrefixAllocation)
-		if allocation.Namespace == prefix.Namespace && allocation.DeletionTimestamp == nil {
-			own = append(own, allocation)
-		}
-	}
+func sortOut(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) (active *v1alpha1.PrefixAllocation, outdated []*v1alpha1.PrefixAllocation) {
+	own = slices.DeleteFunc(own, func(allocation *v1alpha1.PrefixAllocation) bool { return allocation.DeletionTimestamp != nil })
 	order := []v1alpha1.PrefixAllocationPhase{v1alpha1.PrefixAllocationPhaseAllocated, v1alpha1.PrefixAllocationPhasePending, v1alpha1.PrefixAllocationPhaseFailed}
 	slices.SortFunc(own, func(a, b *v1alpha1.PrefixAllocation) int {
 		return cmp.Or(
