@@ -52,6 +52,9 @@ func (t Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		whole := &wholeBody{}
 		w.body, body = whole, whole
 		t.serve(w, received)
+		if cause := context.Cause(ctx); cause != nil && errors.Is(whole.err, cause) {
+			w.err = cause
+		}
 		cancel()
 	}
 	if w.err != nil {
@@ -70,7 +73,9 @@ func (t Transport) serve(w *response, received *http.Request) {
 	ctx := received.Context()
 	defer func() {
 		err := io.EOF
-		if _, whole := w.body.(*wholeBody); ctx.Err() != nil && !(whole && w.code != 0) {
+		// That something was done is told all the same; that it was not may be because of that.
+		_, whole := w.body.(*wholeBody)
+		if done := whole && w.code != 0 && w.code < http.StatusBadRequest; ctx.Err() != nil && !done {
 			err = context.Cause(ctx)
 		}
 		if reason := recover(); reason != nil {

@@ -170,25 +170,27 @@ func TestTransportCanceled(t *testing.T) {
 		}
 		_ = response.Body.Close()
 	}
-	for _, answer := range []string{"", "done"} {
+	for _, code := range []int{0, http.StatusOK, http.StatusInternalServerError} {
 		ctx, cancel := context.WithCancel(t.Context())
 		response, err := ask(t, ctx, http.MethodGet, plain, func(w http.ResponseWriter, _ *http.Request) {
-			if answer != "" {
-				fmt.Fprint(w, answer)
+			if code != 0 {
+				w.WriteHeader(code)
+				fmt.Fprint(w, "answer")
 			}
 			cancel()
 		}, nil)
-		if answer == "" {
+		if code != http.StatusOK {
+			// That it failed may be because the client gave up, which is what the client is told.
 			if !errors.Is(err, context.Canceled) {
-				t.Errorf("got %v", err)
+				t.Errorf("%d: got %v", code, err)
 			}
 			continue
 		}
+		// What is done has been done: the client is told.
 		if err != nil {
 			t.Fatal(err)
 		}
-		// What is done has been done: the client is told.
-		if data, err := io.ReadAll(response.Body); string(data) != answer || err != nil {
+		if data, err := io.ReadAll(response.Body); string(data) != "answer" || err != nil {
 			t.Errorf("got %q, %v", data, err)
 		}
 	}
