@@ -137,12 +137,9 @@ func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
 	c.written.Delete(prefix.UID)
-	names := c.owned.names(owner{prefix.Namespace, prefix.UID})
-	if len(names) > 0 {
+	for _, allocation := range c.allocationsOf(prefix) {
 		c.gone.Store(prefix.UID, struct{}{})
-	}
-	for _, name := range names {
-		c.orphans.Add(types.NamespacedName{Namespace: prefix.Namespace, Name: name})
+		c.orphans.Add(observe.NameOf(allocation))
 	}
 }
 
@@ -151,6 +148,8 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 	if before != nil {
 		if was := ownerOf(before); was != nil && (ref == nil || was.UID != ref.UID) {
 			c.owned.remove(owner{before.Namespace, was.UID}, before.Name)
+			// It needs another one now.
+			c.children.Add(types.NamespacedName{Namespace: before.Namespace, Name: was.Name})
 		}
 	}
 	if ref != nil {

@@ -85,8 +85,14 @@ func TestAllocationsOf(t *testing.T) {
 	seen(func(a *v1alpha1.PrefixAllocation) { a.ResourceVersion = "2" })
 	expect(1)
 	owner := before.OwnerReferences[0]
-	seen(func(a *v1alpha1.PrefixAllocation) { a.OwnerReferences[0].UID = "another" })
+	seen(func(a *v1alpha1.PrefixAllocation) {
+		a.OwnerReferences[0].UID, a.OwnerReferences[0].Name = "another", "other"
+	})
 	expect(0)
+	// Both are looked at: the one that has lost it, and the other one.
+	if n := c.children.Len(); n != 2 {
+		t.Errorf("%d children are looked at instead of 2", n)
+	}
 	seen(func(a *v1alpha1.PrefixAllocation) { a.OwnerReferences = nil })
 	expect(0)
 	seen(func(a *v1alpha1.PrefixAllocation) { a.OwnerReferences = []metav1.OwnerReference{owner} })
