@@ -140,6 +140,8 @@ func (x *index) setPrefix(_, obj *v1alpha1.Prefix) {
 	before := *p
 	if before.uid == now.uid && before.prefix == now.prefix && before.ready == now.ready &&
 		before.deleting == now.deleting && labels.Equals(before.labels, now.labels) {
+		// What they are a part of stays in memory with them: it should be the newest version of the object, which does anyway.
+		p.uid, p.labels = now.uid, now.labels
 		return
 	}
 	p.uid, p.labels, p.prefix, p.ready, p.deleting = now.uid, now.labels, now.prefix, now.ready, now.deleting
