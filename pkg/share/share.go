@@ -77,18 +77,28 @@ func Pointer[T comparable](p **T) {
 	pointers.put(**p, *p)
 }
 
-// list replaces a list of one value by one that is shared.
-func list[T comparable](l *[]T) {
+// list has the values of a list share what they have in common, which the function does and tells whether the value may be
+// shared as a whole, and replaces a list of one by one that is shared. Such a list is not written to, not even what is
+// there already: others read it.
+func list[T comparable](l *[]T, common func(*T) bool) {
 	if len(*l) != 1 {
+		for i := range *l {
+			common(&(*l)[i])
+		}
 		return
 	}
-	if common, ok := lists.get((*l)[0]); ok {
-		*l = common.([]T)
+	value := (*l)[0]
+	if !common(&value) {
+		(*l)[0] = value
 		return
 	}
-	// Who appends to it gets another one.
-	*l = slices.Clip(*l)
-	lists.put((*l)[0], *l)
+	known, ok := lists.get(value)
+	if !ok {
+		// Who appends to it gets another one.
+		known = slices.Clip([]T{value})
+		lists.put(value, known)
+	}
+	*l = known.([]T)
 }
 
 // uid is part of the fields of an object that has an owner. They are its own.
@@ -119,12 +129,20 @@ func managedFields(f **metav1.FieldsV1) bool {
 // conditions are called. Its own strings, which are those of its metadata, the messages of its conditions and those that
 // are named, are put next to each other.
 func Object(m *metav1.ObjectMeta, conditions []metav1.Condition, own ...*string) {
-	var p pack
+	shareAll(m, conditions, &pack{}, own)
+}
+
+// Copy has a copy of such an object share the same. Its own strings stay where they are, since a copy has them in common with
+// what it is a copy of.
+func Copy(m *metav1.ObjectMeta, conditions []metav1.Condition) { shareAll(m, conditions, nil, nil) }
+
+// shareAll has an object share what many have, and puts its own strings into the pack, if there is one.
+func shareAll(m *metav1.ObjectMeta, conditions []metav1.Condition, p *pack, own []*string) {
 	p.add(&m.Name)
 	p.add((*string)(&m.UID))
 	p.add(&m.ResourceVersion)
 	var labels [4]struct{ key, value string }
-	few := len(m.Labels) <= len(labels)
+	few := p != nil && len(m.Labels) <= len(labels)
 	if few {
 		i := 0
 		for key, value := range m.Labels {
@@ -135,10 +153,10 @@ func Object(m *metav1.ObjectMeta, conditions []metav1.Condition, own ...*string)
 		}
 	}
 	String(&m.Namespace)
-	for i := range m.Finalizers {
-		String(&m.Finalizers[i])
-	}
-	list(&m.Finalizers)
+	list(&m.Finalizers, func(finalizer *string) bool {
+		String(finalizer)
+		return true
+	})
 	for i := range m.OwnerReferences {
 		owner := &m.OwnerReferences[i]
 		String(&owner.APIVersion)
@@ -148,20 +166,15 @@ func Object(m *metav1.ObjectMeta, conditions []metav1.Condition, own ...*string)
 		p.add(&owner.Name)
 		p.add((*string)(&owner.UID))
 	}
-	common := true
-	for i := range m.ManagedFields {
-		entry := &m.ManagedFields[i]
+	list(&m.ManagedFields, func(entry *metav1.ManagedFieldsEntry) bool {
 		String(&entry.Manager)
 		String(&entry.Operation)
 		String(&entry.APIVersion)
 		String(&entry.FieldsType)
 		String(&entry.Subresource)
 		Pointer(&entry.Time)
-		common = managedFields(&entry.FieldsV1) && common
-	}
-	if common {
-		list(&m.ManagedFields)
-	}
+		return managedFields(&entry.FieldsV1)
+	})
 	for i := range conditions {
 		String(&conditions[i].Type)
 		String(&conditions[i].Status)
@@ -183,14 +196,14 @@ func Object(m *metav1.ObjectMeta, conditions []metav1.Condition, own ...*string)
 	}
 }
 
-// pack puts strings next to each other. Those that are too many stay where they are.
+// pack puts strings next to each other. Those that are too many stay where they are, and without a pack all do.
 type pack struct {
 	strings [16]*string
 	n       int
 }
 
 func (p *pack) add(s *string) {
-	if *s != "" && p.n < len(p.strings) {
+	if p != nil && *s != "" && p.n < len(p.strings) {
 		p.strings[p.n] = s
 		p.n++
 	}
@@ -198,6 +211,9 @@ func (p *pack) add(s *string) {
 
 // close gives the strings that were added their places. What occurs twice has one.
 func (p *pack) close() {
+	if p == nil {
+		return
+	}
 	var (
 		twice [len(p.strings)]*string
 		size  int

@@ -88,6 +88,47 @@ func TestObject(t *testing.T) {
 	}
 }
 
+// TestCopy has a copy share what its original does, and have its own strings where that has them.
+func TestCopy(t *testing.T) {
+	a, first := object("a"), conditions("one")
+	Object(a, first)
+	b, second := a.DeepCopy(), slices.Clone(first)
+	Copy(b, second)
+	if !reflect.DeepEqual(a, b) || !slices.Equal(first, second) {
+		t.Errorf("got %v and %v instead of %v and %v", b, second, a, first)
+	}
+	for what, same := range map[string]bool{
+		"name":       unsafe.StringData(a.Name) == unsafe.StringData(b.Name),
+		"finalizers": unsafe.SliceData(a.Finalizers) == unsafe.SliceData(b.Finalizers),
+		"fields":     a.ManagedFields[0].FieldsV1 == b.ManagedFields[0].FieldsV1,
+		"controller": a.OwnerReferences[0].Controller == b.OwnerReferences[0].Controller,
+	} {
+		if !same {
+			t.Errorf("the %s is not shared", what)
+		}
+	}
+}
+
+// TestSharedStays has objects that share already shared again, several at a time: it is a race if anything is written where
+// others read it, even if it is the same.
+func TestSharedStays(t *testing.T) {
+	shared := object("a")
+	shared.ManagedFields, shared.OwnerReferences, shared.Labels = shared.ManagedFields[:1], nil, nil
+	Object(shared, nil)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 100 {
+				again := *shared
+				if Object(&again, nil); !reflect.DeepEqual(again, *shared) {
+					t.Errorf("got %v", again)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // TestOwnFields has objects with an owner, whose fields name it.
 func TestOwnFields(t *testing.T) {
 	of := func(uid string) *metav1.ObjectMeta {
