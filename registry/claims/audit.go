@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 	"unique"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
@@ -18,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/storage"
 )
 
@@ -269,27 +271,82 @@ func (c *Claims) survey(ctx context.Context) (*survey, error) {
 		return nil, err
 	}
 	s.resolve()
+	return s, c.takeClaims(ctx, s, revision)
+}
 
+// takeClaims has a survey take in all claims of one revision, which is that of now if it is 0.
+func (c *Claims) takeClaims(ctx context.Context, s *survey, revision int64) error {
+	all := c.keyspace.all()
 	for start := all.start; ; {
 		response, err := c.kv.Get(ctx, start, clientv3.WithRange(all.end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, kv := range response.Kvs {
 			entry := claimEntry{key: string(kv.Key), modRevision: kv.ModRevision}
 			if entry.parent, entry.prefix, err = c.keyspace.parse(entry.key); err != nil {
-				return nil, err
+				return err
 			}
 			if entry.claim, err = decodeClaim(kv.Value); err != nil {
-				return nil, fmt.Errorf("%s: %w", entry.key, err)
+				return fmt.Errorf("%s: %w", entry.key, err)
 			}
 			s.takeClaim(entry)
 		}
 		if !response.More {
-			return s, nil
+			return nil
 		}
-		start = string(response.Kvs[len(response.Kvs)-1].Key) + "\x00"
+		start, revision = string(response.Kvs[len(response.Kvs)-1].Key)+"\x00", cmp.Or(revision, response.Header.Revision)
 	}
+}
+
+// glance is a survey of what the watch caches have, which have to read everything at a start anyway. They are not at one
+// revision, and the claims are at a later one, so that it may find what is not so, if somebody writes. But what was wrong
+// before it began, and is still, it finds: so where it finds nothing, nothing is wrong.
+func (c *Claims) glance(ctx context.Context) (*survey, error) {
+	s := newSurvey(c.keyspace)
+	prefixes := &ipam.PrefixList{}
+	if err := c.listCached(ctx, c.prefixes, prefixes); err != nil {
+		return nil, err
+	}
+	for i := range prefixes.Items {
+		s.takePrefix(&prefixes.Items[i])
+	}
+	// There may be very much of both, so one at a time.
+	prefixes = nil
+	allocations := &ipam.PrefixAllocationList{}
+	if err := c.listCached(ctx, c.allocations, allocations); err != nil {
+		return nil, err
+	}
+	for i := range allocations.Items {
+		if err := s.takeAllocation(&allocations.Items[i]); err != nil {
+			return nil, err
+		}
+	}
+	s.resolve()
+	return s, c.takeClaims(ctx, s, 0)
+}
+
+// A watch cache reads at least one object in objectPatience, and begins within cachePatience, or something is wrong.
+const (
+	cachePatience  = 10 * time.Second
+	objectPatience = time.Millisecond
+)
+
+// listCached lists the objects of a kind from the watch cache, when that has them, and fails if it takes so long that it
+// will never: it does not if an object cannot be decoded.
+func (c *Claims) listCached(ctx context.Context, o objects, list runtime.Object) error {
+	response, err := c.kv.Get(ctx, o.etcdPrefix+o.resourcePrefix+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		return err
+	}
+	patience := cachePatience + time.Duration(response.Count)*objectPatience
+	if err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, patience, true, func(context.Context) (bool, error) {
+		return o.cached.ReadinessCheck() == nil, nil
+	}); err != nil {
+		return err
+	}
+	// Without a revision it is not older than what etcd has now.
+	return o.cached.GetList(ctx, o.resourcePrefix, storage.ListOptions{Predicate: storage.Everything, Recursive: true}, list)
 }
 
 // listAt lists the objects of a kind at a revision, page by page.

@@ -4,6 +4,7 @@
 package claims
 
 import (
+	"context"
 	"io"
 	"os"
 	"sync"
@@ -29,6 +30,15 @@ var RunEtcd = runEtcd
 // WrapCache puts something before the watch cache that parents are looked up in.
 func (c *Claims) WrapCache(wrap func(storage.Interface) storage.Interface) {
 	c.prefixes.cached = wrap(c.prefixes.cached)
+}
+
+// Glance tells what Adopt sees before anything else.
+func (c *Claims) Glance(ctx context.Context) ([]Difference, error) {
+	s, err := c.glance(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.differences(), nil
 }
 
 func TestMain(m *testing.M) {

@@ -83,6 +83,10 @@ func (c *Claims) removeHolders(ctx context.Context, entry claimEntry, gone []typ
 // Every claim is made in a transaction of its own, and making one that is there does nothing, so
 // that several servers can do this at a time, and any of them die in the midst of it.
 func (c *Claims) Adopt(ctx context.Context) ([]Difference, error) {
+	// Mostly there is nothing to do, which is seen at a glance. If that fails, a survey does not, or tells why.
+	if s, err := c.glance(ctx); err == nil && len(s.differences()) == 0 {
+		return nil, nil
+	}
 	s, err := c.survey(ctx)
 	if err != nil {
 		return nil, err

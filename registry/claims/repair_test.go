@@ -5,6 +5,8 @@ package claims_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -237,5 +239,74 @@ func TestClaimsTooDeepForOneTransaction(t *testing.T) {
 	left, err = g.claims.Adopt(t.Context())
 	if err != nil || len(left) != 0 || len(g.holders("root", prefix)) != 1 {
 		t.Errorf("adoption: %v left, %v", left, err)
+	}
+}
+
+// TestGlance has the caches seen at a glance tell what an audit does, right after each write past the server.
+func TestGlance(t *testing.T) {
+	etcd := claims.RunEtcd(t)
+	for _, v := range variants {
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, etcd, v)
+			if v.encrypted {
+				// What is put here is not encrypted; an allocation of the server's is enough.
+				ctx := withNamespace(t.Context(), "ns")
+				s.allocate(t, ctx, "allocation", s.root(t, ctx, "root", "10.0.0.0/24"), "root", "10.0.0.0/28")
+				expectGlance(t, s, 0)
+				return
+			}
+			g := &ground{t, s}
+			random := rand.New(rand.NewPCG(1, 2))
+			prefixes := []string{"10.0.0.0/28", "10.0.0.16/28", "10.0.0.0/27", "10.0.1.0/28"}
+			clean := 0
+			for range 100 {
+				i := random.IntN(len(prefixes))
+				name, prefix := fmt.Sprint("allocation-", i), prefixes[i]
+				switch random.IntN(6) {
+				case 0:
+					g.putRoot("root")
+				case 1:
+					g.putAllocation(name, prefix)
+				case 2:
+					g.putClaim(prefix, name)
+				case 3:
+					g.delete(g.allocationKey("ns", name))
+				case 4:
+					g.delete(g.keyOf("root", prefix))
+				case 5:
+					if random.IntN(3) == 0 {
+						g.delete(g.prefixKey("ns", "root"))
+					}
+				}
+				if expectGlance(t, s, -1) == 0 {
+					clean++
+				}
+			}
+			if clean == 0 {
+				t.Error("there were differences all the time")
+			}
+		})
+	}
+}
+
+// expectGlance compares a glance with an audit, and with how many differences there should be unless that is less than 0.
+func expectGlance(t *testing.T, s *server, want int) int {
+	t.Helper()
+	seen, audited := must[[]claims.Difference](t)(s.claims.Glance(t.Context())), must[[]claims.Difference](t)(s.claims.Audit(t.Context()))
+	if !slices.Equal(seen, audited) || want >= 0 && len(seen) != want {
+		t.Fatalf("got %v instead of %v", seen, audited)
+	}
+	return len(seen)
+}
+
+// TestAdoptTellsWhatItCannotRead has an object that the cache cannot have.
+func TestAdoptTellsWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	etcd := claims.RunEtcd(t)
+	g := &ground{t, newServer(t, etcd, variant{})}
+	g.put(g.prefixKey("ns", "broken"), "nonsense")
+	if _, err := newServerAt(t, etcd, variant{cached: true}, g.prefix).claims.Adopt(t.Context()); err == nil {
+		t.Error("it says nothing")
 	}
 }
