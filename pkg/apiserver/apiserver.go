@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	registryrest "k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
@@ -73,6 +75,8 @@ type Server struct {
 	GenericAPIServer *genericapiserver.GenericAPIServer
 	config           genericapiserver.CompletedConfig
 	claims           *claims.Claims
+	// storages are those of the resources of v1alpha1.
+	storages map[string]registryrest.Storage
 }
 
 // New returns the server with the API group installed.
@@ -97,7 +101,10 @@ func (c completedConfig) New() (*Server, error) {
 	if err := generic.InstallAPIGroup(&group); err != nil {
 		return nil, err
 	}
-	s := &Server{GenericAPIServer: generic, config: c.genericConfig, claims: options.Claims()}
+	s := &Server{
+		GenericAPIServer: generic, config: c.genericConfig, claims: options.Claims(),
+		storages: group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version],
+	}
 	if c.config.AuditInterval > 0 {
 		err := generic.AddPostStartHook("ipam-claims-audit", func(hook genericapiserver.PostStartHookContext) error {
 			go s.auditPeriodically(hook, c.config.AuditInterval)

@@ -17,6 +17,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 )
 
 // Options are what can be said about an instance.
@@ -56,6 +57,9 @@ type Instance struct {
 	Kubeconfig string
 	// Config is for a client of it within the process, which is not limited in its rate.
 	Config *rest.Config
+	// Client is a client within the process, as the controllers have it: without a connection, and with what it watches not
+	// even encoded.
+	Client versioned.Interface
 	// EtcdEndpoints are the endpoints of etcd.
 	EtcdEndpoints []string
 
@@ -65,8 +69,8 @@ type Instance struct {
 	cleanup []func()
 }
 
-// readyTimeout bounds how long a start takes.
-const readyTimeout = time.Minute
+// startPatience is how long a start takes without a word. One that has a million children to read takes longer.
+const startPatience = 15 * time.Second
 
 // Start starts an instance, which runs until the context ends or it is closed, and returns when it
 // is ready. It fails if another one uses the data directory or the port.
@@ -89,6 +93,8 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 		return nil, err
 	}
 	i.cleanup = append(i.cleanup, func() { _ = dataDir.Close() })
+	slow := time.AfterFunc(startPatience, func() { klog.Warningf("Still starting: reading what is in %s", dataDir.Path()) })
+	defer slow.Stop()
 
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", options.Port))
 	if err != nil {
@@ -125,16 +131,16 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	go func() { served <- server.Run(ctx) }()
 	// From here on the server has to be waited for before etcd is taken away from it.
 	i.cleanup = append(i.cleanup, func() { <-served })
-	if err := waitReady(ctx, i.Config, served); err != nil {
+	if err := waitReady(ctx, i.Config, served, etcd.Err()); err != nil {
 		i.cancel()
 		return nil, err
 	}
 
-	controllers.Client, err = versioned.NewForConfig(inProcess(manager.ClientConfig(i.Config), server.Trusted()))
-	if err != nil {
+	if i.Client, err = newLocalClient(manager.ClientConfig(i.Config), server); err != nil {
 		i.cancel()
 		return nil, err
 	}
+	controllers.Client, controllers.InProcess = i.Client, true
 	controlled := make(chan error, 1)
 	go func() { controlled <- controllers.Run(ctx) }()
 
@@ -145,10 +151,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 			controlled <- i.err
 		case i.err = <-served:
 			served <- i.err
-		case err, ok := <-etcd.Err():
-			if ok {
-				i.err = fmt.Errorf("etcd: %w", err)
-			}
+		case i.err = <-etcd.Err():
 		case <-ctx.Done():
 		}
 		i.cancel()
@@ -156,12 +159,6 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 		i.clean()
 	}()
 	return i, nil
-}
-
-// inProcess has a client reach a handler of this process without a connection.
-func inProcess(config *rest.Config, handler http.Handler) *rest.Config {
-	config.Transport, config.TLSClientConfig = standalone.Transport{Handler: handler}, rest.TLSClientConfig{}
-	return config
 }
 
 func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etcd *standalone.Etcd) (*apiserver.Server, error) {
@@ -193,18 +190,20 @@ func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etc
 	return config.Complete().New()
 }
 
-// waitReady waits until the server says that it is ready.
-func waitReady(ctx context.Context, config *rest.Config, served chan error) error {
+// waitReady waits until the server says that it is ready, however long that takes, or until it or etcd has ended.
+func waitReady(ctx context.Context, config *rest.Config, served chan error, etcd <-chan error) error {
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return err
 	}
 	defer client.CloseIdleConnections()
-	return wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, readyTimeout, true, func(ctx context.Context) (bool, error) {
+	return wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(ctx context.Context) (bool, error) {
 		select {
 		case err := <-served:
 			served <- err
 			return false, fmt.Errorf("the API server ended: %w", err)
+		case err := <-etcd:
+			return false, err
 		default:
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/readyz", nil)

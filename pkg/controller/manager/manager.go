@@ -32,6 +32,9 @@ import (
 type Config struct {
 	// Client talks to the API server. It should not limit its rate: the server does.
 	Client versioned.Interface
+	// InProcess tells that what Client watches are copies of what the API server has, which is in this process, so that the
+	// strings in it take no memory of their own.
+	InProcess bool
 	// Recorder records events. It may be nil where there is no API for them.
 	Recorder events.EventRecorder
 	// Kube and Aggregator talk to the cluster that the API server is part of. They may be nil where
@@ -140,7 +143,11 @@ func (c Config) Run(ctx context.Context) error {
 	if c.Recorder == nil {
 		c.Recorder = noEvents{}
 	}
-	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(slim))
+	transform := slim
+	if c.InProcess {
+		transform = slimCopy
+	}
+	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(transform))
 	var others *standby.Standby
 	if c.Shared {
 		others = standby.New()

@@ -41,9 +41,11 @@ func TestSlim(t *testing.T) {
 			a := want.(*v1alpha1.PrefixAllocation)
 			a.Labels, a.Status.Conditions = nil, nil
 		}
-		got, err := slim(obj)
-		if err != nil || !equality.Semantic.DeepEqual(got, want) {
-			t.Errorf("%s: got %v, %v, want %v", name, got, err, want)
+		for how, transform := range map[string]func(any) (any, error){"slim": slim, "slimCopy": slimCopy} {
+			got, err := transform(obj.DeepCopyObject())
+			if err != nil || !equality.Semantic.DeepEqual(got, want) {
+				t.Errorf("%s of %s: got %v, %v, want %v", how, name, got, err, want)
+			}
 		}
 	}
 }
