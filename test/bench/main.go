@@ -25,8 +25,8 @@ import (
 
 func main() {
 	quiet()
-	// As the programs that are measured. What is saved here is left for them.
-	memory.Reserve(256<<20, 100)
+	// As ipam-standalone, which has its etcd in the process, too. What is saved here is left for the programs.
+	memory.Reserve(256<<20, 200)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends it at once.
 	context.AfterFunc(ctx, stop)
