@@ -26,7 +26,7 @@ const (
 	// creators is how many children are created at a time.
 	creators = 64
 	// patience is how long nothing may happen before a measurement fails.
-	patience = 2 * time.Minute
+	patience = 5 * time.Minute
 	// startPatience is how long a server may take to start, with all that it may have to read.
 	startPatience = 10 * time.Minute
 	// batchLabel is on Prefixes, and tells the batch that they are of.
