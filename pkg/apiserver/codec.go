@@ -28,6 +28,8 @@ func (c sharingCodec) Decode(data []byte, defaults *schema.GroupVersionKind, int
 		share.String(&o.Status.Phase)
 		share.Pointer(&o.Status.LastPhaseTransitionTime)
 		share.Pointer(&o.Status.Usage)
+		// Of a parent there are many, and the watch cache keeps many versions of it.
+		share.Strings(o.Status.Used)
 	case *ipam.PrefixAllocation:
 		share.Object(&o.ObjectMeta, o.Status.Conditions, &o.Spec.Prefix, &o.Status.Prefix)
 		share.String(&o.Spec.IPFamily)

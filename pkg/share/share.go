@@ -101,6 +101,14 @@ func list[T comparable](l *[]T, common func(*T) bool) {
 	*l = known.([]T)
 }
 
+// Strings puts the strings of a list, which are its own, next to each other.
+func Strings(list []string) {
+	rest := strings.Join(list, "")
+	for i, s := range list {
+		list[i], rest = rest[:len(s)], rest[len(s):]
+	}
+}
+
 // uid is part of the fields of an object that has an owner. They are its own.
 var uid = []byte(`{\"uid\":`)
 

@@ -168,6 +168,21 @@ func TestManyStrings(t *testing.T) {
 	}
 }
 
+func TestStrings(t *testing.T) {
+	for _, want := range [][]string{nil, {""}, {"a"}, {"a", "", "bc", "a"}} {
+		got := slices.Clone(want)
+		for i := range got {
+			got[i] = of(got[i])
+		}
+		if Strings(got); !slices.Equal(got, want) {
+			t.Errorf("got %q instead of %q", got, want)
+		}
+		if n := len(got); n == 4 && unsafe.StringData(got[3]) != (*byte)(unsafe.Add(unsafe.Pointer(unsafe.StringData(got[0])), 3)) {
+			t.Errorf("%q are not next to each other", got)
+		}
+	}
+}
+
 func TestPointer(t *testing.T) {
 	type ref struct{ name string }
 	type other struct{ name string }
