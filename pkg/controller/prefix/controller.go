@@ -9,6 +9,7 @@ package prefix
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -113,7 +114,9 @@ func ownerOf(allocation *v1alpha1.PrefixAllocation) *metav1.OwnerReference {
 
 func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	name := observe.NameOf(prefix)
-	c.children.Add(name)
+	if !c.isSettled(prefix) {
+		c.children.Add(name)
+	}
 
 	if !c.isCounted(prefix) {
 		c.parents.Add(name)
@@ -127,6 +130,17 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 			c.children.Add(observe.NameOf(obj.(*v1alpha1.Prefix)))
 		}
 	}
+}
+
+// isSettled tells whether there is nothing to do for a Prefix by itself: it is allocated, and no other allocation was made
+// for it. Of a million children that there are at a start all are, mostly.
+func (c *Controller) isSettled(prefix *v1alpha1.Prefix) bool {
+	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated || prefix.DeletionTimestamp != nil {
+		return false
+	}
+	return !slices.ContainsFunc(c.allocationsOf(prefix), func(allocation *v1alpha1.PrefixAllocation) bool {
+		return allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated
+	})
 }
 
 // isCounted tells whether the status of a Prefix has as many allocations as are known.
@@ -154,10 +168,12 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 	}
 	if ref != nil {
 		c.owned.add(owner{allocation.Namespace, ref.UID}, allocation.Name)
-		name := types.NamespacedName{Namespace: allocation.Namespace, Name: ref.Name}
-		c.children.Add(name)
-		if prefix, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name); err != nil || prefix.UID != ref.UID {
+		// Of a Prefix that is seen later, allocations that were seen before are known then.
+		switch prefix, err := c.prefixes.Prefixes(allocation.Namespace).Get(ref.Name); {
+		case err != nil || prefix.UID != ref.UID:
 			c.orphans.Add(observe.NameOf(allocation))
+		case !c.isSettled(prefix):
+			c.children.Add(observe.NameOf(prefix))
 		}
 	}
 	if parent, prefix, ok := held(allocation); ok && c.accounts.hold(parent, allocation.UID, allocation.Name, prefix) {

@@ -89,9 +89,9 @@ func TestAllocationsOf(t *testing.T) {
 		a.OwnerReferences[0].UID, a.OwnerReferences[0].Name = "another", "other"
 	})
 	expect(0)
-	// Both are looked at: the one that has lost it, and the other one.
-	if n := c.children.Len(); n != 2 {
-		t.Errorf("%d children are looked at instead of 2", n)
+	// The one that has lost it is looked at.
+	if n := c.children.Len(); n != 1 {
+		t.Errorf("%d children are looked at instead of one", n)
 	}
 	seen(func(a *v1alpha1.PrefixAllocation) { a.OwnerReferences = nil })
 	expect(0)
@@ -109,5 +109,64 @@ func TestAllocationsOf(t *testing.T) {
 	expect(0)
 	if len(c.owned.one) != 0 {
 		t.Errorf("left: %v", c.owned.one)
+	}
+}
+
+// TestSettled has only those Prefixes looked at for which there is something to do, in whatever order they and their
+// allocations are seen.
+func TestSettled(t *testing.T) {
+	pending := child(v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")})
+	allocated := pending.DeepCopy()
+	allocated.Status.Phase = v1alpha1.PrefixPhaseAllocated
+	deleted := allocated.DeepCopy()
+	deleted.DeletionTimestamp = new(metav1.Now())
+	root := child(v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"})
+	rootAllocated := root.DeepCopy()
+	rootAllocated.Status.Phase = v1alpha1.PrefixPhaseAllocated
+	of := func(p *v1alpha1.Prefix, name string, phase v1alpha1.PrefixAllocationPhase) *v1alpha1.PrefixAllocation {
+		a := newAllocation(p)
+		a.Name, a.UID, a.Status.Phase = name, types.UID(name), phase
+		return a
+	}
+	held, left := v1alpha1.PrefixAllocationPhaseAllocated, v1alpha1.PrefixAllocationPhasePending
+	another := allocated.DeepCopy()
+	another.UID = "another"
+	for name, tt := range map[string]struct {
+		prefix      *v1alpha1.Prefix
+		allocations []*v1alpha1.PrefixAllocation
+		want        bool
+	}{
+		"pending":                  {pending, nil, true},
+		"pending, allocation held": {pending, []*v1alpha1.PrefixAllocation{of(pending, "a", held)}, true},
+		"allocated":                {allocated, []*v1alpha1.PrefixAllocation{of(allocated, "a", held)}, false},
+		"allocated, two of them":   {allocated, []*v1alpha1.PrefixAllocation{of(allocated, "a", held), of(allocated, "b", held)}, false},
+		"allocated, one left over": {allocated, []*v1alpha1.PrefixAllocation{of(allocated, "a", held), of(allocated, "b", left)}, true},
+		"allocated, only one left": {allocated, []*v1alpha1.PrefixAllocation{of(allocated, "b", left)}, true},
+		"allocated, of another":    {allocated, []*v1alpha1.PrefixAllocation{of(another, "b", left)}, false},
+		"deleted":                  {deleted, []*v1alpha1.PrefixAllocation{of(deleted, "a", held)}, true},
+		"root":                     {root, nil, true},
+		"allocated root":           {rootAllocated, nil, false},
+	} {
+		for at := range len(tt.allocations) + 1 {
+			c, factory := newTestController(t)
+			prefixes, allocations := factory.Ipam().V1alpha1().Prefixes().Informer().GetIndexer(), factory.Ipam().V1alpha1().PrefixAllocations().Informer().GetIndexer()
+			for i := range len(tt.allocations) + 1 {
+				if i == at {
+					if err := prefixes.Add(tt.prefix); err != nil {
+						t.Fatal(err)
+					}
+					c.prefixSeen(nil, tt.prefix)
+				}
+				if i < len(tt.allocations) {
+					if err := allocations.Add(tt.allocations[i]); err != nil {
+						t.Fatal(err)
+					}
+					c.allocationSeen(nil, tt.allocations[i])
+				}
+			}
+			if got := c.children.Len() > 0; got != tt.want {
+				t.Errorf("%s, seen after %d: it is looked at: %v", name, at, got)
+			}
+		}
 	}
 }
