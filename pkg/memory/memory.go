@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package memory tells the Go runtime about the memory of a server, of which it knows too little: how much garbage may
-// lie around, and how much stack a request takes.
+// lie around, how much stack a request takes, and in what pages it is.
 package memory
 
 import (
@@ -28,8 +28,11 @@ var begun atomic.Bool
 // that begins with less has its stack copied three times, with a call in each of many frames to be mended, which takes
 // another tenth.
 //
-// What the environment says with GOGC, or GODEBUG=adaptivestackstart=0, is heeded. Reserve does nothing if it has been
-// called before.
+// It has the heap in huge pages, where Linux gives them to who asks. A store of some gigabytes has more pages of the usual
+// size than the processor can find at once, and to look for garbage is to visit all of them.
+//
+// What the environment says with GOGC, or with adaptivestackstart=0 or disablethp=1 in GODEBUG, is heeded. Reserve does
+// nothing if it has been called before.
 func Reserve(room, percent uint64) {
 	if begun.Swap(true) {
 		return
@@ -39,6 +42,9 @@ func Reserve(room, percent uint64) {
 	}
 	if !strings.Contains(os.Getenv("GODEBUG"), "adaptivestackstart=0") {
 		hold()
+	}
+	if !strings.Contains(os.Getenv("GODEBUG"), "disablethp=1") {
+		adviseHugePages()
 	}
 }
 
