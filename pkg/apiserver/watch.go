@@ -40,7 +40,7 @@ func (s *Server) Watch(ctx context.Context, resource, namespace string, options 
 		return nil, err
 	}
 	var cancel context.CancelFunc
-	if seconds := options.TimeoutSeconds; seconds != nil {
+	if seconds := options.TimeoutSeconds; seconds != nil && *seconds > 0 {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(*seconds)*time.Second)
 	} else {
 		ctx, cancel = context.WithCancel(ctx)
