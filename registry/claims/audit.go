@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unique"
 
@@ -122,6 +123,19 @@ func newSurvey(keys keyspace) *survey {
 	}
 }
 
+// compact puts strings next to each other in a place of their own. What they are a part of stays in memory with them
+// otherwise, and is all that an object says.
+func compact(all ...*string) {
+	var b strings.Builder
+	for _, s := range all {
+		b.WriteString(*s)
+	}
+	rest := b.String()
+	for _, s := range all {
+		*s, rest = rest[:len(*s)], rest[len(*s):]
+	}
+}
+
 // shared returns a string that does not take memory for each object that has it.
 func shared(s string) string { return unique.Make(s).Value() }
 
@@ -134,6 +148,7 @@ func (s *survey) takePrefix(p *ipam.Prefix) {
 	if p.Spec.ParentRef != nil {
 		w.parent = shared(p.Spec.ParentRef.Name)
 	}
+	compact(&w.name, (*string)(&w.uid), &w.prefix)
 	s.byName[types.NamespacedName{Namespace: w.namespace, Name: w.name}] = int32(len(s.prefixes))
 	s.prefixes = append(s.prefixes, w)
 }
@@ -168,6 +183,11 @@ func partOf(a *ipam.PrefixAllocation) (p part, ok bool, err error) {
 	}
 	p = part{holder: holderOf(a), parent: shared(parent), prefix: prefix, created: a.CreationTimestamp.Unix(), of: none, nextOfUID: none, nextOfOwner: none}
 	p.Namespace = shared(p.Namespace)
+	if p.Owner == nil {
+		compact(&p.Name, (*string)(&p.UID))
+	} else {
+		compact(&p.Name, (*string)(&p.UID), &p.Owner.Name, (*string)(&p.Owner.UID))
+	}
 	if a.ResourceVersion != "" {
 		p.revision, err = strconv.ParseInt(a.ResourceVersion, 10, 64)
 	}
