@@ -15,6 +15,7 @@ import (
 	"unique"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -296,21 +297,41 @@ func (c *Claims) survey(ctx context.Context) (*survey, error) {
 
 // takeClaims has a survey take in all claims of one revision, which is that of now if it is 0.
 func (c *Claims) takeClaims(ctx context.Context, s *survey, revision int64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// One page is read while the one before it is taken in.
+	pages := make(chan []*mvccpb.KeyValue)
+	var reading errgroup.Group
+	reading.Go(func() error {
+		defer close(pages)
+		return c.readClaims(ctx, revision, pages)
+	})
+	for page := range pages {
+		for _, kv := range page {
+			entry, err := c.claimEntry(kv)
+			if err != nil {
+				cancel()
+				_ = reading.Wait()
+				return err
+			}
+			s.takeClaim(entry)
+		}
+	}
+	return reading.Wait()
+}
+
+// readClaims reads all claims of a revision, page by page.
+func (c *Claims) readClaims(ctx context.Context, revision int64, pages chan<- []*mvccpb.KeyValue) error {
 	all := c.keyspace.all()
 	for start := all.start; ; {
 		response, err := c.kv.Get(ctx, start, clientv3.WithRange(all.end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
 		if err != nil {
 			return err
 		}
-		for _, kv := range response.Kvs {
-			entry := claimEntry{key: string(kv.Key), modRevision: kv.ModRevision}
-			if entry.parent, entry.prefix, err = c.keyspace.parse(entry.key); err != nil {
-				return err
-			}
-			if entry.claim, err = decodeClaim(kv.Value); err != nil {
-				return fmt.Errorf("%s: %w", entry.key, err)
-			}
-			s.takeClaim(entry)
+		select {
+		case pages <- response.Kvs:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 		if !response.More {
 			return nil
@@ -319,28 +340,48 @@ func (c *Claims) takeClaims(ctx context.Context, s *survey, revision int64) erro
 	}
 }
 
+// claimEntry decodes a claim with its key.
+func (c *Claims) claimEntry(kv *mvccpb.KeyValue) (entry claimEntry, err error) {
+	entry.key, entry.modRevision = string(kv.Key), kv.ModRevision
+	if entry.parent, entry.prefix, err = c.keyspace.parse(entry.key); err != nil {
+		return entry, err
+	}
+	if entry.claim, err = decodeClaim(kv.Value); err != nil {
+		return entry, fmt.Errorf("%s: %w", entry.key, err)
+	}
+	return entry, nil
+}
+
 // glance is a survey of what the watch caches have, which have to read everything at a start anyway. They are not at one
 // revision, and the claims are at a later one, so that it may find what is not so, if somebody writes. But what was wrong
 // before it began, and is still, it finds: so where it finds nothing, nothing is wrong.
 func (c *Claims) glance(ctx context.Context) (*survey, error) {
 	s := newSurvey(c.keyspace)
-	prefixes := &ipam.PrefixList{}
-	if err := c.listCached(ctx, c.prefixes, prefixes); err != nil {
-		return nil, err
-	}
-	for i := range prefixes.Items {
-		s.takePrefix(&prefixes.Items[i])
-	}
-	// There may be very much of both, so one at a time.
-	prefixes = nil
-	allocations := &ipam.PrefixAllocationList{}
-	if err := c.listCached(ctx, c.allocations, allocations); err != nil {
-		return nil, err
-	}
-	for i := range allocations.Items {
-		if err := s.takeAllocation(&allocations.Items[i]); err != nil {
-			return nil, err
+	group, listing := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		list := &ipam.PrefixList{}
+		if err := c.listCached(listing, c.prefixes, list); err != nil {
+			return err
 		}
+		for i := range list.Items {
+			s.takePrefix(&list.Items[i])
+		}
+		return nil
+	})
+	group.Go(func() error {
+		list := &ipam.PrefixAllocationList{}
+		if err := c.listCached(listing, c.allocations, list); err != nil {
+			return err
+		}
+		for i := range list.Items {
+			if err := s.takeAllocation(&list.Items[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
 	}
 	s.resolve()
 	return s, c.takeClaims(ctx, s, 0)

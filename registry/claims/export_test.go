@@ -32,6 +32,9 @@ func (c *Claims) WrapCache(wrap func(storage.Interface) storage.Interface) {
 	c.prefixes.cached = wrap(c.prefixes.cached)
 }
 
+// PageSize is how many keys are read at a time.
+const PageSize = pageSize
+
 // Glance tells what Adopt sees before anything else.
 func (c *Claims) Glance(ctx context.Context) ([]Difference, error) {
 	s, err := c.glance(ctx)

@@ -9,10 +9,12 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -287,6 +289,40 @@ func TestGlance(t *testing.T) {
 				t.Error("there were differences all the time")
 			}
 		})
+	}
+}
+
+// TestAuditOfManyPages has an audit find each of more claims than are read at a time, and none twice.
+func TestAuditOfManyPages(t *testing.T) {
+	t.Parallel()
+	g := &ground{t, newServer(t, claims.RunEtcd(t), variant{})}
+	const many = 2*claims.PageSize + 1
+	want := map[string]bool{}
+	var puts []clientv3.Op
+	for i := range many {
+		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
+		want[prefix.String()] = true
+		puts = append(puts, clientv3.OpPut(g.claimKey("root", prefix), `{"holders":[{"namespace":"ns","name":"a","uid":"a"}]}`))
+		if len(puts) == 128 || i == many-1 {
+			if _, err := g.etcd.KV.Txn(t.Context()).Then(puts...).Commit(); err != nil {
+				t.Fatal(err)
+			}
+			puts = nil
+		}
+	}
+	for _, d := range must[[]claims.Difference](t)(g.claims.Audit(t.Context())) {
+		if d.Kind != claims.ClaimWithoutAllocation || !want[d.Prefix] {
+			t.Errorf("found %v", d)
+		}
+		delete(want, d.Prefix)
+	}
+	if len(want) > 0 {
+		t.Errorf("%d of %d were not found", len(want), many)
+	}
+	// What cannot be read ends it, although there are pages left.
+	g.put(g.claimKey("root", netip.MustParsePrefix("10.0.0.7/32")), "nonsense")
+	if _, err := g.claims.Audit(t.Context()); err == nil || !strings.Contains(err.Error(), "value of a claim") {
+		t.Errorf("got %v", err)
 	}
 }
 
