@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// growth is by how many bytes the memory has to grow to be looked at again: half of what the runtime asks for at a time.
+	// growth is by how many bytes the memory has to grow to be looked at again.
 	growth = 32 << 20
 	// glances is how often it is looked whether it has.
 	glances = time.Second
@@ -30,7 +30,8 @@ type hugePages struct {
 	seen uint64
 }
 
-// tune asks for huge pages for what the heap has grown by.
+// tune asks for huge pages for what the heap has grown by. What has been used of that already becomes huge when the kernel
+// finds the time.
 func (h *hugePages) tune(total uint64) error {
 	if total < h.seen+growth {
 		return nil
