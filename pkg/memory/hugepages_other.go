@@ -5,5 +5,7 @@
 
 package memory
 
+import "time"
+
 // adviseHugePages does nothing: only Linux wants to be asked.
-func adviseHugePages() (stop func()) { return func() {} }
+func adviseHugePages(time.Duration) (stop func()) { return func() {} }

@@ -13,9 +13,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
+
+// glances is how much time there is between two looks at the pages.
+const glances = time.Second
 
 var begun atomic.Bool
 
@@ -44,7 +48,7 @@ func Reserve(room, percent uint64) {
 		hold()
 	}
 	if !strings.Contains(os.Getenv("GODEBUG"), "disablethp=1") {
-		adviseHugePages()
+		adviseHugePages(glances)
 	}
 }
 

@@ -24,8 +24,8 @@ func TestReserveHeeds(t *testing.T) {
 	if percent := debug.SetGCPercent(usual); percent != usual {
 		t.Errorf("%d %% although GOGC says otherwise", percent)
 	}
-	if after := runtime.NumGoroutine(); after != before {
-		t.Errorf("%d goroutines instead of %d although GODEBUG says that there are to be none", after, before)
+	if after := runtime.NumGoroutine(); after > before {
+		t.Errorf("%d goroutines instead of at most %d although GODEBUG says that there are to be none", after, before)
 	}
 }
 
