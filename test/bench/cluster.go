@@ -135,10 +135,10 @@ func measureManagers(b *bench) {
 		return func(round int) float64 {
 			parent := fmt.Sprintf("root-%d", round)
 			s.root(parent)
-			return s.allocate(fmt.Sprintf("round %d of %d: %s", round+1, rounds, what), fmt.Sprintf("child-%d", round), count, of(parent))
+			return s.allocate(fmt.Sprintf("round %d of %d: %s", round+1, comparisons, what), fmt.Sprintf("child-%d", round), count, of(parent))
 		}
 	}
-	rates := turns(rounds, side(one, "one manager"), side(two, "two managers"))
+	rates := turns(comparisons, side(one, "one manager"), side(two, "two managers"))
 	all, refused := two.binds()
 	b.median("two managers", ratios(rates[1], rates[0]))
 	b.median("one manager", rates[0])

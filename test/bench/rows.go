@@ -188,7 +188,7 @@ var measurements = []measurement{
 	{
 		name: "two controller managers",
 		how: "One ipam-apiserver has one ipam-controller-manager, another one has two that both work, without leader election; each has an etcd, " +
-			"which is in the process that measures. 5,000 children as in E2 on each take turns, 3 times. What is refused is what the API " +
+			"which is in the process that measures. 5,000 children as in E2 on each take turns, 5 times. What is refused is what the API " +
 			"server counts as answered with 409.",
 		rows: []*row{
 			{"E8", "two managers", "children with two controller managers at work, against with one", "x its rate", atLeast(0.9)},
