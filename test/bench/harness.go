@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
@@ -66,6 +67,7 @@ func (r *runner) measure(m measurement) error {
 	b := &bench{runner: r, measurement: m}
 	b.ctx, b.cancel = context.WithCancel(r.ctx)
 	r.progress.begin(m.name)
+	settle()
 	done := make(chan struct{})
 	// FailNow ends the goroutine, as in a test.
 	go func() {
@@ -235,9 +237,14 @@ func (b *bench) program(name string) string {
 		if out, err := build.CombinedOutput(); err != nil {
 			b.Fatalf("%v: %v\n%s", build, err, out)
 		}
+		settle()
 	})
 	return filepath.Join(dir, name)
 }
+
+// settle has on the disk what was written before. Linux begins with that half a minute later, in the midst of some round, and
+// the log of etcd waits meanwhile.
+func settle() { syscall.Sync() }
 
 // turns calls functions so many times, one after the other, and lets another one begin each time, so that
 // what the machine does meanwhile concerns all of them. It returns what each has returned.
