@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
@@ -99,7 +100,8 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 
 func newQueue(name string) queue {
 	return workqueue.NewTypedRateLimitingQueueWithConfig(
-		workqueue.DefaultTypedControllerRateLimiter[types.NamespacedName](),
+		// The default one has all names share ten tries a second as well, so that many that fail once would wait for each other.
+		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](5*time.Millisecond, 1000*time.Second),
 		workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: name})
 }
 

@@ -58,7 +58,8 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		standby:     standby,
 		workers:     workers,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
-			workqueue.DefaultTypedControllerRateLimiter[types.NamespacedName](),
+			// The default one has all names share ten tries a second as well, so that many that fail once would wait for each other.
+			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](5*time.Millisecond, 1000*time.Second),
 			workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: "scheduler"}),
 	}
 	s.index = newIndex(strategy, s.queue.Add)
