@@ -115,7 +115,8 @@ func (s stretch) madvise(advice uintptr) error {
 	return nil
 }
 
-// adviseHugePages has the heap in huge pages, with a glance at it every so often, until it is stopped, or that fails. Where nobody is to have them it does nothing.
+// adviseHugePages has the heap in huge pages, with a glance at it every so often, until it is stopped, or that fails. Where
+// nobody is to have them it does nothing.
 func adviseHugePages(every time.Duration) (stop func()) {
 	if who, err := os.ReadFile(setting); err == nil && bytes.Contains(who, []byte("[never]")) {
 		return func() {}

@@ -11,13 +11,13 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,15 +25,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 )
 
 // byParentName indexes the Prefixes that are not allocated yet by namespace/name of the parent
 // that they name.
 const byParentName = "parent"
-
-type queue = workqueue.TypedRateLimitingInterface[types.NamespacedName]
 
 // Controller is the controller of Prefixes.
 type Controller struct {
@@ -49,7 +46,7 @@ type Controller struct {
 	owned    *owned
 	// children is the queue of Prefixes by themselves, parents that of Prefixes whose children
 	// changed, orphans that of PrefixAllocations whose Prefix may be gone.
-	children, parents, orphans queue
+	children, parents, orphans queue.Queue
 	// written are the parents as the last write of a status left them, until the informer has
 	// caught up: the next write builds on them.
 	written sync.Map
@@ -71,9 +68,9 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		workers:     workers,
 		accounts:    newAccounts(),
 		owned:       newOwned(),
-		children:    newQueue("prefix"),
-		parents:     newQueue("prefix_usage"),
-		orphans:     newQueue("prefix_orphans"),
+		children:    queue.New("prefix"),
+		parents:     queue.New("prefix_usage"),
+		orphans:     queue.New("prefix_orphans"),
 	}
 
 	if err := c.byParent.AddIndexers(cache.Indexers{byParentName: func(obj any) ([]string, error) {
@@ -96,13 +93,6 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 	}
 	c.synced = []cache.InformerSynced{prefixEvents.HasSynced, allocationEvents.HasSynced}
 	return c, nil
-}
-
-func newQueue(name string) queue {
-	return workqueue.NewTypedRateLimitingQueueWithConfig(
-		// The default one has all names share ten tries a second as well, so that many that fail once would wait for each other.
-		workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](5*time.Millisecond, 1000*time.Second),
-		workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: name})
 }
 
 // ownerOf returns the reference to the Prefix that controls an allocation, or nil.
@@ -229,7 +219,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx).WithName("prefix")
 	ctx = klog.NewContext(ctx, logger)
 	queues := []struct {
-		queue
+		queue.Queue
 		workers int
 		sync    func(context.Context, types.NamespacedName) error
 		// isDone tells whether there is nothing to write, if that can be told at a glance.
@@ -254,7 +244,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	for _, q := range queues {
 		for range q.workers {
 			wg.Go(func() {
-				for c.next(ctx, q.queue, q.sync, q.isDone) {
+				for c.next(ctx, q.Queue, q.sync, q.isDone) {
 				}
 			})
 		}
@@ -265,7 +255,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *Controller) next(ctx context.Context, q queue, sync func(context.Context, types.NamespacedName) error,
+func (c *Controller) next(ctx context.Context, q queue.Queue, sync func(context.Context, types.NamespacedName) error,
 	isDone func(types.NamespacedName) bool) bool {
 	name, shutdown := q.Get()
 	if shutdown {
@@ -279,9 +269,11 @@ func (c *Controller) next(ctx context.Context, q queue, sync func(context.Contex
 		q.Forget(name)
 	case ctx.Err() != nil:
 	default:
-		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-			klog.FromContext(ctx).Info("Trying again", "name", name, "reason", err.Error())
+		level := 0
+		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+			level = 2
 		}
+		klog.FromContext(ctx).V(level).Info("Trying again", "name", name, "reason", err.Error())
 		q.AddRateLimited(name)
 	}
 	return true

@@ -445,8 +445,12 @@ func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) e
 	if err != nil {
 		return err
 	}
-	if written, ok := c.written.Load(parent.UID); ok && newer(written.(*v1alpha1.Prefix), parent) {
-		parent = written.(*v1alpha1.Prefix)
+	if written, ok := c.written.Load(parent.UID); ok {
+		if written := written.(*v1alpha1.Prefix); newer(written, parent) {
+			parent = written
+		} else {
+			c.written.Delete(parent.UID)
+		}
 	}
 	if parent.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 		return nil
@@ -468,8 +472,6 @@ func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) e
 			return err
 		}
 		c.written.Store(parent.UID, result)
-	} else {
-		c.written.Delete(parent.UID)
 	}
 	for _, child := range c.accounts.settle(name, r) {
 		c.children.Add(child)

@@ -6,7 +6,9 @@ package prefix
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -312,7 +316,7 @@ func newTestController(t *testing.T) (*Controller, externalversions.SharedInform
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, q := range []queue{c.children, c.parents, c.orphans} {
+		for _, q := range []queue.Queue{c.children, c.parents, c.orphans} {
 			q.ShutDown()
 		}
 	})
@@ -397,6 +401,79 @@ func TestOutdatedAsSeen(t *testing.T) {
 				t.Errorf("did %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestUsageOnItsOwnWrites has the informer lag behind: what is written is based on what was written last, not on the informer's
+// copy, which would be a conflict; until the informer is ahead, because somebody else has written.
+func TestUsageOnItsOwnWrites(t *testing.T) {
+	c, factory := newTestController(t)
+	root := &v1alpha1.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "root", UID: "r", ResourceVersion: "1"},
+		Spec:       v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"},
+		Status:     v1alpha1.PrefixStatus{Phase: v1alpha1.PrefixPhaseAllocated},
+	}
+	name := observe.NameOf(root)
+	indexer := factory.Ipam().V1alpha1().Prefixes().Informer().GetIndexer()
+	if err := indexer.Add(root); err != nil {
+		t.Fatal(err)
+	}
+	stored := root
+	c.client.(*fake.Clientset).PrependReactor("update", "prefixes", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		updated := action.(clienttesting.UpdateAction).GetObject().(*v1alpha1.Prefix).DeepCopy()
+		if updated.ResourceVersion != stored.ResourceVersion {
+			return true, nil, apierrors.NewConflict(v1alpha1.Resource("prefixes"), updated.Name, errors.New("changed"))
+		}
+		version, err := strconv.Atoi(stored.ResourceVersion)
+		if err != nil {
+			return true, nil, err
+		}
+		updated.ResourceVersion = strconv.Itoa(version + 1)
+		stored = updated
+		return true, updated, nil
+	})
+	allocated := 0
+	allocate := func() {
+		uid := types.UID(strconv.Itoa(allocated))
+		c.accounts.hold(name, uid, string(uid), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(allocated)}), 32))
+		allocated++
+	}
+	see := func() {
+		if err := indexer.Update(stored); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nothing := func() {}
+	for i, step := range []struct {
+		name string
+		do   func()
+		want string // the resource version
+	}{
+		{"first child", allocate, "2"},
+		{"nothing new", nothing, "2"},
+		{"child after nothing new", allocate, "3"},
+		{"informer catches up", see, "3"},
+		{"nothing new, informer ahead", nothing, "3"},
+		{"child, informer ahead", allocate, "4"},
+		{"somebody else writes", func() { stored = stored.DeepCopy(); stored.ResourceVersion = "8"; see(); allocate() }, "9"},
+		{"child after somebody else", allocate, "10"},
+	} {
+		step.do()
+		if err := c.syncUsage(t.Context(), name); err != nil {
+			t.Errorf("%d, %s: %v", i, step.name, err)
+		}
+		if stored.ResourceVersion != step.want || int(stored.Status.Usage.Allocations) != allocated {
+			t.Errorf("%d, %s: version %s with %d allocations, want %s with %d", i, step.name,
+				stored.ResourceVersion, stored.Status.Usage.Allocations, step.want, allocated)
+		}
+	}
+	// What is written and seen is not kept.
+	see()
+	if err := c.syncUsage(t.Context(), name); err != nil {
+		t.Error(err)
+	}
+	if _, kept := c.written.Load(root.UID); kept {
+		t.Error("kept though the informer has it")
 	}
 }
 

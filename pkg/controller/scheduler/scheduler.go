@@ -22,6 +22,7 @@ import (
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	corev1 "k8s.io/api/core/v1"
@@ -31,7 +32,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 )
 
@@ -44,7 +44,7 @@ type Scheduler struct {
 	workers     int
 
 	index  *index
-	queue  workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	queue  queue.Queue
 	synced []cache.InformerSynced
 }
 
@@ -57,10 +57,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		recorder:    recorder,
 		standby:     standby,
 		workers:     workers,
-		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
-			// The default one has all names share ten tries a second as well, so that many that fail once would wait for each other.
-			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](5*time.Millisecond, 1000*time.Second),
-			workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: "scheduler"}),
+		queue:       queue.New("scheduler"),
 	}
 	s.index = newIndex(strategy, s.queue.Add)
 
