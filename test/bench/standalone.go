@@ -203,7 +203,7 @@ func measureChildren(b *bench) {
 // comparisons is how often those take turns of which small differences matter, and childrenOfTurn how many
 // children each gets.
 const (
-	comparisons    = 5
+	comparisons    = 9
 	childrenOfTurn = 2000
 )
 
