@@ -49,7 +49,7 @@ func newScheme() *runtime.Scheme {
 // Config is the configuration of the server.
 type Config struct {
 	GenericConfig *genericapiserver.RecommendedConfig
-	// AuditInterval is how often objects are compared with claims; 0 is never.
+	// AuditInterval is the time between two comparisons of objects with claims; 0 is never.
 	AuditInterval time.Duration
 	// AdaptEtcdClient, if set, changes the clients of etcd with which objects are read and written.
 	AdaptEtcdClient func(*clientv3.Client)

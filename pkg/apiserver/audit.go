@@ -17,12 +17,12 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// differencesGauge is what the last audit found.
+// differencesGauge is what was found last.
 var differencesGauge = registered(metrics.NewGaugeVec(&metrics.GaugeOpts{
 	Namespace:      "ipam",
 	Subsystem:      "claims",
 	Name:           "differences",
-	Help:           "Differences between objects and claims that the last audit found, by kind. Anything but 0 is wrong.",
+	Help:           "Differences between objects and claims that were found last, by kind. Anything but 0 is wrong.",
 	StabilityLevel: metrics.ALPHA,
 }, []string{"kind"}))
 
@@ -31,7 +31,7 @@ func registered(gauge *metrics.GaugeVec) *metrics.GaugeVec {
 	return gauge
 }
 
-// report tells what an audit found, in the metric and in the log.
+// report tells what was found, in the metric and in the log.
 func report(ctx context.Context, differences []claims.Difference) {
 	count := map[claims.DifferenceKind]int{}
 	for _, d := range differences {
@@ -50,8 +50,8 @@ func report(ctx context.Context, differences []claims.Difference) {
 	}
 }
 
-// auditPeriodically audits until the context ends, for the first time after one interval: what there was at the start has
-// been reported when it was adopted.
+// auditPeriodically looks for differences until the context ends, for the first time after one interval: what there was at the
+// start has been reported when it was adopted.
 func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) {
 	select {
 	case <-time.After(wait.Jitter(interval, 0.1)):
@@ -59,7 +59,7 @@ func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) 
 		return
 	}
 	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
-		differences, err := s.claims.Audit(ctx)
+		differences, err := s.claims.Scrub(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
 				klog.FromContext(ctx).Error(err, "Cannot audit the claims")

@@ -47,7 +47,7 @@ type Options struct {
 	// certificate, only the group system:masters is authorized, and there are no namespaces to look
 	// up and no webhooks to ask. Of admission it has the plugins of this group.
 	WithoutCluster bool
-	// AuditInterval is how often objects are compared with claims; 0 is never.
+	// AuditInterval is the time between two comparisons of objects with claims; 0 is never.
 	AuditInterval time.Duration
 	// ShutdownDelay is how long a server that is told to end still serves, but says that it is not
 	// ready, so that those who send it requests can turn to another one.
@@ -96,7 +96,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 		"Serve without a Kubernetes cluster behind: authenticate by --client-ca-file only, authorize the group "+
 			"system:masters only, and accept any namespace.")
 	fs.DurationVar(&o.AuditInterval, "claims-audit-interval", o.AuditInterval,
-		"How often to compare all objects with their claims, for the metric ipam_claims_differences; 0 is never.")
+		"How long to wait, after all objects were compared with their claims, until that is done again, at leisure, for the "+
+			"metric ipam_claims_differences; 0 is never.")
 	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay-duration", o.ShutdownDelay,
 		"How long to serve on after being told to end, while /readyz says that it is not ready.")
 }

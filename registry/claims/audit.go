@@ -18,7 +18,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -142,6 +141,13 @@ func shared(s string) string { return unique.Make(s).Value() }
 
 // takePrefix takes in a Prefix.
 func (s *survey) takePrefix(p *ipam.Prefix) {
+	w := wholeOf(p)
+	s.byName[types.NamespacedName{Namespace: w.namespace, Name: w.name}] = int32(len(s.prefixes))
+	s.prefixes = append(s.prefixes, w)
+}
+
+// wholeOf returns what has to be known of a Prefix.
+func wholeOf(p *ipam.Prefix) whole {
 	w := whole{
 		namespace: shared(p.Namespace), name: p.Name, uid: p.UID, prefix: p.Spec.Prefix,
 		allocated: p.Status.Phase == ipam.PrefixPhaseAllocated && !p.Spec.IsRoot(),
@@ -150,8 +156,7 @@ func (s *survey) takePrefix(p *ipam.Prefix) {
 		w.parent = shared(p.Spec.ParentRef.Name)
 	}
 	compact(&w.name, (*string)(&w.uid), &w.prefix)
-	s.byName[types.NamespacedName{Namespace: w.namespace, Name: w.name}] = int32(len(s.prefixes))
-	s.prefixes = append(s.prefixes, w)
+	return w
 }
 
 // takeAllocation takes in a PrefixAllocation, if it holds something.
@@ -255,39 +260,21 @@ func (s *survey) exists(uid types.UID) bool {
 	return s.exist[uid]
 }
 
-// pageSize is how many keys are read at a time. With each page etcd counts all keys that follow.
-const pageSize = 10000
-
 // survey reads everything at one revision.
 func (c *Claims) survey(ctx context.Context) (*survey, error) {
-	all := c.keyspace.all()
-	response, err := c.kv.Get(ctx, all.start, clientv3.WithRange(all.end), clientv3.WithCountOnly())
+	revision, err := c.revision(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, revision := newSurvey(c.keyspace), response.Header.Revision
-
-	group, listing := errgroup.WithContext(ctx)
+	s := newSurvey(c.keyspace)
+	group, reading := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return listAt(listing, c.prefixes, revision, func() runtime.Object { return &ipam.PrefixList{} }, func(list runtime.Object) (string, error) {
-			page := list.(*ipam.PrefixList)
-			for i := range page.Items {
-				s.takePrefix(&page.Items[i])
-			}
-			return page.Continue, nil
+		return eachObject(reading, c, c.prefixes, revision, func(p *ipam.Prefix) error {
+			s.takePrefix(p)
+			return nil
 		})
 	})
-	group.Go(func() error {
-		return listAt(listing, c.allocations, revision, func() runtime.Object { return &ipam.PrefixAllocationList{} }, func(list runtime.Object) (string, error) {
-			page := list.(*ipam.PrefixAllocationList)
-			for i := range page.Items {
-				if err := s.takeAllocation(&page.Items[i]); err != nil {
-					return "", err
-				}
-			}
-			return page.Continue, nil
-		})
-	})
+	group.Go(func() error { return eachObject(reading, c, c.allocations, revision, s.takeAllocation) })
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
@@ -295,49 +282,43 @@ func (c *Claims) survey(ctx context.Context) (*survey, error) {
 	return s, c.takeClaims(ctx, s, revision)
 }
 
+// eachObject has all objects of a kind at a revision taken in.
+func eachObject[T any, P interface {
+	*T
+	runtime.Object
+}](ctx context.Context, c *Claims, o objects, revision int64, take func(P) error) error {
+	for kvs, err := range c.scan(ctx, o.all(), revision) {
+		if err != nil {
+			return err
+		}
+		for _, kv := range kvs {
+			object := P(new(T))
+			if err := o.decode(ctx, kv, object); err != nil {
+				return err
+			}
+			if err := take(object); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // takeClaims has a survey take in all claims of one revision, which is that of now if it is 0.
 func (c *Claims) takeClaims(ctx context.Context, s *survey, revision int64) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	// One page is read while the one before it is taken in.
-	pages := make(chan []*mvccpb.KeyValue)
-	var reading errgroup.Group
-	reading.Go(func() error {
-		defer close(pages)
-		return c.readClaims(ctx, revision, pages)
-	})
-	for page := range pages {
-		for _, kv := range page {
+	for kvs, err := range c.scan(ctx, c.keyspace.all(), revision) {
+		if err != nil {
+			return err
+		}
+		for _, kv := range kvs {
 			entry, err := c.claimEntry(kv)
 			if err != nil {
-				cancel()
-				_ = reading.Wait()
 				return err
 			}
 			s.takeClaim(entry)
 		}
 	}
-	return reading.Wait()
-}
-
-// readClaims reads all claims of a revision, page by page.
-func (c *Claims) readClaims(ctx context.Context, revision int64, pages chan<- []*mvccpb.KeyValue) error {
-	all := c.keyspace.all()
-	for start := all.start; ; {
-		response, err := c.kv.Get(ctx, start, clientv3.WithRange(all.end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
-		if err != nil {
-			return err
-		}
-		select {
-		case pages <- response.Kvs:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if !response.More {
-			return nil
-		}
-		start, revision = string(response.Kvs[len(response.Kvs)-1].Key)+"\x00", cmp.Or(revision, response.Header.Revision)
-	}
+	return nil
 }
 
 // claimEntry decodes a claim with its key.
@@ -396,7 +377,8 @@ const (
 // listCached lists the objects of a kind from the watch cache, when that has them, and fails if it takes so long that it
 // will never: it does not if an object cannot be decoded.
 func (c *Claims) listCached(ctx context.Context, o objects, list runtime.Object) error {
-	response, err := c.kv.Get(ctx, o.etcdPrefix+o.resourcePrefix+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	all := o.all()
+	response, err := c.kv.Get(ctx, all.start, clientv3.WithRange(all.end), clientv3.WithCountOnly())
 	if err != nil {
 		return err
 	}
@@ -408,30 +390,6 @@ func (c *Claims) listCached(ctx context.Context, o objects, list runtime.Object)
 	}
 	// Without a revision it is not older than what etcd has now.
 	return o.cached.GetList(ctx, o.resourcePrefix, storage.ListOptions{Predicate: storage.Everything, Recursive: true}, list)
-}
-
-// listAt lists the objects of a kind at a revision, page by page.
-func listAt(ctx context.Context, o objects, revision int64, newList func() runtime.Object, take func(runtime.Object) (next string, err error)) error {
-	predicate := storage.Everything
-	predicate.Limit = pageSize
-	options := storage.ListOptions{
-		ResourceVersion:      strconv.FormatInt(revision, 10),
-		ResourceVersionMatch: metav1.ResourceVersionMatchExact,
-		Recursive:            true,
-	}
-	for {
-		options.Predicate = predicate
-		list := newList()
-		if err := o.raw.GetList(ctx, o.resourcePrefix, options, list); err != nil {
-			return err
-		}
-		var err error
-		if predicate.Continue, err = take(list); err != nil || predicate.Continue == "" {
-			return err
-		}
-		// The revision is in the continue token.
-		options.ResourceVersion, options.ResourceVersionMatch = "", ""
-	}
 }
 
 // Audit tells every difference between objects and claims, all read at one revision. It changes
@@ -468,7 +426,7 @@ func (s *survey) differences() []Difference {
 			continue
 		}
 		parent := s.prefixes[a.of].prefix
-		if whole, err := netip.ParsePrefix(parent); err != nil || a.prefix.Bits() <= whole.Bits() || !whole.Contains(a.prefix.Addr()) {
+		if !strictlyInside(a.prefix, parent) {
 			found(OutsideParent, "%s is not strictly inside %s of Prefix %s", a.prefix, parent, a.parent)
 		}
 		if !a.claimed {
@@ -499,6 +457,12 @@ func (s *survey) differences() []Difference {
 	return differences
 }
 
+// strictlyInside tells whether a prefix is a part of another one, as that is written, and not all of it.
+func strictlyInside(prefix netip.Prefix, of string) bool {
+	whole, err := netip.ParsePrefix(of)
+	return err == nil && prefix.Bits() > whole.Bits() && whole.Contains(prefix.Addr())
+}
+
 // difference returns what is wrong with an allocation.
 func (p *part) difference(kind DifferenceKind, message string) Difference {
 	return Difference{Kind: kind, Namespace: p.Namespace, Name: p.Name, Parent: p.parent, Prefix: p.prefix.String(), Message: message, uid: p.UID}
@@ -506,17 +470,23 @@ func (p *part) difference(kind DifferenceKind, message string) Difference {
 
 // stands tells whether an allocated child stands on an allocation that holds what it says.
 func (s *survey) stands(child *whole) bool {
-	prefix, err := netip.ParsePrefix(child.prefix)
 	first, ok := s.byOwner[child.uid]
-	if err != nil || !ok {
+	if !ok {
 		return false
 	}
 	for i := first; i != none; i = s.allocations[i].nextOfOwner {
-		if a := &s.allocations[i]; a.Namespace == child.namespace && a.parent == child.parent && a.prefix == prefix.Masked() {
+		if s.allocations[i].carries(child) {
 			return true
 		}
 	}
 	return false
+}
+
+// carries tells whether an allocation was made for a child and holds what that says.
+func (p *part) carries(child *whole) bool {
+	prefix, err := netip.ParsePrefix(child.prefix)
+	return err == nil && p.Owner != nil && p.Owner.UID == child.uid &&
+		p.Namespace == child.namespace && p.parent == child.parent && p.prefix == prefix.Masked()
 }
 
 // overlaps returns every part that overlaps one before it of the same parent, each with one that it overlaps.

@@ -32,16 +32,6 @@ type Claims struct {
 	made *lru.Cache
 }
 
-// objects is where the objects of a kind are.
-type objects struct {
-	// raw is the etcd store, whose client has a transactor.
-	raw storage.Interface
-	// cached answers from memory if it can.
-	cached storage.Interface
-	// resourcePrefix is that of the keys in both, etcdPrefix what comes before it in etcd.
-	resourcePrefix, etcdPrefix string
-}
-
 const (
 	// maxCreated is how many parents are remembered.
 	maxCreated = 100_000
@@ -59,25 +49,11 @@ func newClaims(kv clientv3.KV, etcdPrefix string) *Claims {
 	return &Claims{kv: kv, keyspace: newKeyspace(etcdPrefix), created: lru.New(maxCreated), made: lru.New(maxMade)}
 }
 
-// storageKey is the key of an object in its store.
-func (r objects) storageKey(namespace, name string) string {
-	return r.resourcePrefix + "/" + namespace + "/" + name
-}
-
-// etcdKey is the key of an object in etcd.
-func (r objects) etcdKey(namespace, name string) string {
-	return r.etcdPrefix + r.storageKey(namespace, name)
-}
-
 // readPrefix reads a Prefix from etcd, with its revisions. There is none if kv is nil.
 func (c *Claims) readPrefix(ctx context.Context, namespace, name string) (*ipam.Prefix, *mvccpb.KeyValue, error) {
-	var kv *mvccpb.KeyValue
 	prefix := &ipam.Prefix{}
-	err := c.prefixes.raw.Get(withCapture(ctx, &kv), c.prefixes.storageKey(namespace, name), storage.GetOptions{IgnoreNotFound: true}, prefix)
-	if err != nil {
-		return nil, nil, err
-	}
-	return prefix, kv, nil
+	kv, err := c.get(ctx, c.prefixes, namespace, name, prefix)
+	return prefix, kv, err
 }
 
 // parent is what a plan has to know of a parent.

@@ -123,8 +123,9 @@ func (g *RESTOptionsGetter) newStorage(
 		transformer = identity.NewEncryptCheckTransformer()
 	}
 	versioner := storage.APIObjectVersioner{}
+	decoder := etcd3.NewDefaultDecoder(config.Codec, versioner)
 	raw, err := etcd3.New(client, compactor, config.Codec, newFunc, newListFunc, config.Prefix, resourcePrefix,
-		config.GroupResource, transformer, config.LeaseManagerConfig, etcd3.NewDefaultDecoder(config.Codec, versioner), versioner)
+		config.GroupResource, transformer, config.LeaseManagerConfig, decoder, versioner)
 	if err != nil {
 		stopCompactor()
 		_ = client.Close()
@@ -175,7 +176,10 @@ func (g *RESTOptionsGetter) newStorage(
 		}
 	}
 
-	read := objects{raw: raw, cached: result, resourcePrefix: resourcePrefix, etcdPrefix: path.Join("/", config.Prefix)}
+	read := objects{
+		cached: result, resourcePrefix: resourcePrefix, etcdPrefix: path.Join("/", config.Prefix),
+		transformer: transformer, decoder: decoder,
+	}
 	switch config.GroupResource {
 	case ipam.Resource("prefixes"):
 		g.claims.prefixes = read

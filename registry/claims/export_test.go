@@ -27,12 +27,12 @@ const MaxTxnOps = maxTxnOps
 // RunEtcd is runEtcd.
 var RunEtcd = runEtcd
 
-// WrapCache puts something before the watch cache that parents are looked up in.
+// WrapCache puts something before the watch caches that objects are looked up in.
 func (c *Claims) WrapCache(wrap func(storage.Interface) storage.Interface) {
-	c.prefixes.cached = wrap(c.prefixes.cached)
+	c.prefixes.cached, c.allocations.cached = wrap(c.prefixes.cached), wrap(c.allocations.cached)
 }
 
-// PageSize is how many keys are read at a time.
+// PageSize is how many keys are read at a time where there are no streams.
 const PageSize = pageSize
 
 // Glance tells what Adopt sees before anything else.
@@ -42,6 +42,11 @@ func (c *Claims) Glance(ctx context.Context) ([]Difference, error) {
 		return nil, err
 	}
 	return s.differences(), nil
+}
+
+// IsClean tells whether a Scrub with pages of a size does without an Audit. It does not rest.
+func (c *Claims) IsClean(ctx context.Context, pageSize int) (bool, error) {
+	return (&scrub{Claims: c, pageSize: pageSize}).isClean(ctx, 0)
 }
 
 func TestMain(m *testing.M) {

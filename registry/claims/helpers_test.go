@@ -149,6 +149,8 @@ type tamper struct {
 	behind int64
 	// without are the compares to take out.
 	without func(txn, clientv3.Cmp) bool
+	// reading, if set, is called before each read.
+	reading func()
 	// before is called before the next transaction that writes an object.
 	before map[string]func()
 	// txns counts the transactions, and gets the reads for themselves.
@@ -219,14 +221,36 @@ func (k *tamperKV) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 	behind := k.tamper.behind
 	k.tamper.gets++
 	k.tamper.mu.Unlock()
+	k.tamper.read()
 	if behind > 0 && clientv3.OpGet(key, opts...).IsSerializable() {
 		opts = append(opts, clientv3.WithRev(behind))
 	}
 	return k.KV.Get(ctx, key, opts...)
 }
 
+func (k *tamperKV) GetStream(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.GetStreamChan, error) {
+	k.tamper.read()
+	return k.KV.GetStream(ctx, key, opts...)
+}
+
 func (k *tamperKV) Txn(ctx context.Context) clientv3.Txn {
 	return &tamperTxn{ctx: ctx, kv: k.KV, tamper: k.tamper}
+}
+
+// beforeReads has something happen before each read; nil is nothing.
+func (t *tamper) beforeReads(happens func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reading = happens
+}
+
+func (t *tamper) read() {
+	t.mu.Lock()
+	happens := t.reading
+	t.mu.Unlock()
+	if happens != nil {
+		happens()
+	}
 }
 
 // fallBehind has a member of etcd answer that is at a revision, 0 is the current one.
@@ -270,6 +294,9 @@ func (t *tamperTxn) Commit() (*clientv3.TxnResponse, error) {
 	t.tamper.mu.Unlock()
 	if happens != nil {
 		happens()
+	}
+	if len(t.compares) == 0 {
+		t.tamper.read()
 	}
 	return t.kv.Txn(t.ctx).If(compares...).Then(t.successes...).Else(t.otherwise...).Commit()
 }

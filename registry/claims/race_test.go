@@ -16,6 +16,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/storage"
 )
 
 // rounds is how often each of the five races is run: 300 times in all, or 10,000 times.
@@ -246,4 +248,83 @@ func checkBoth(t *testing.T, outcomes map[bool]int) {
 	if least := rounds() / 30; outcomes[true] < least || outcomes[false] < least {
 		t.Errorf("got %v: that is hardly a race", outcomes)
 	}
+}
+
+// TestScrubBesideWriters has everything come and go, and come back under the same names and with the same prefixes, between any
+// two reads of a scrub. Nothing is ever wrong, and no scrub may think so.
+func TestScrubBesideWriters(t *testing.T) {
+	for _, v := range []variant{{}, {cached: true}} {
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			writer := newServer(t, claims.RunEtcd(t), variant{})
+			reader := newServerAt(t, writer.etcd, v, writer.prefix)
+			random := rand.New(rand.NewPCG(7, 0))
+			if v.cached {
+				reader.claims.WrapCache(func(cache storage.Interface) storage.Interface { return behind{cache, random} })
+			}
+			ctx, _ := newNamespace(t)
+			do := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			var a, b *ipam.Prefix
+			steps := []func(){
+				func() { writer.root(t, ctx, "parent", "10.0.0.0/16") },
+				func() { a = writer.child(t, ctx, "a", "parent", 24) },
+				func() { writer.allocate(t, ctx, "a", a, "parent", "10.0.1.0/24") },
+				func() { do(writer.complete(ctx, "a", "parent", "10.0.1.0/24", "")) },
+				func() { b = writer.child(t, ctx, "b", "a", 28) },
+				func() { writer.allocate(t, ctx, "b", b, "a", "10.0.1.0/28") },
+				func() { do(writer.complete(ctx, "b", "a", "10.0.1.0/28", "")) },
+				func() { writer.allocate(t, ctx, "c", nil, "parent", "10.0.2.0/23") },
+				func() { do(writer.end(ctx, "b")) },
+				func() { do(writer.deleteAllocation(ctx, "b")) },
+				func() { do(writer.end(ctx, "a")) },
+				func() { do(writer.deleteAllocation(ctx, "a")) },
+				func() { do(writer.deleteAllocation(ctx, "c")) },
+				// This is inside what the other was.
+				func() { writer.allocate(t, ctx, "c", nil, "parent", "10.0.3.0/24") },
+				func() { do(writer.deleteAllocation(ctx, "c")) },
+				func() { do(writer.end(ctx, "parent")) },
+			}
+			next, scrubs := 0, 100
+			for n := range scrubs {
+				reader.tamper.beforeReads(func() {
+					for range random.IntN(2 * len(steps)) {
+						if random.IntN(3) == 0 {
+							break
+						}
+						steps[next%len(steps)]()
+						next++
+					}
+				})
+				if clean, err := reader.claims.IsClean(t.Context(), 1+n%5); err != nil || !clean {
+					t.Fatalf("scrub %d, after step %d: clean: %t, %v", n, (next-1)%len(steps), clean, err)
+				}
+				reader.tamper.beforeReads(nil)
+				if n%20 == 0 {
+					writer.check(t)
+				}
+			}
+			if next < 10*len(steps) {
+				t.Errorf("there were %d writes only", next)
+			}
+			t.Logf("%d writes beside %d scrubs", next, scrubs)
+		})
+	}
+}
+
+// behind is a watch cache that does not know everything yet.
+type behind struct {
+	storage.Interface
+	random *rand.Rand
+}
+
+func (b behind) Get(ctx context.Context, key string, options storage.GetOptions, into runtime.Object) error {
+	if b.random.IntN(4) == 0 {
+		return nil
+	}
+	return b.Interface.Get(ctx, key, options, into)
 }

@@ -15,6 +15,10 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -244,7 +248,8 @@ func TestClaimsTooDeepForOneTransaction(t *testing.T) {
 	}
 }
 
-// TestGlance has the caches seen at a glance tell what an audit does, right after each write past the server.
+// TestGlance has the caches seen at a glance tell what an audit does, right after each write past the server, and a scrub
+// find something exactly when an audit does.
 func TestGlance(t *testing.T) {
 	etcd := claims.RunEtcd(t)
 	for _, v := range variants {
@@ -294,8 +299,27 @@ func TestGlance(t *testing.T) {
 
 // TestAuditOfManyPages has an audit find each of more claims than are read at a time, and none twice.
 func TestAuditOfManyPages(t *testing.T) {
-	t.Parallel()
-	g := &ground{t, newServer(t, claims.RunEtcd(t), variant{})}
+	for name, configure := range map[string]func(*embed.Config){"streams": func(*embed.Config) {}, "no streams": withoutStreams} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testAuditOfManyPages(t, configure)
+		})
+	}
+}
+
+// withoutStreams has an etcd answer as one before 3.7 does, which has no streams of ranges.
+func withoutStreams(config *embed.Config) {
+	config.GRPCAdditionalServerOptions = append(config.GRPCAdditionalServerOptions, grpc.ChainStreamInterceptor(
+		func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if info.FullMethod == "/etcdserverpb.KV/RangeStream" {
+				return status.Error(codes.Unimplemented, "unknown method RangeStream")
+			}
+			return handler(srv, stream)
+		}))
+}
+
+func testAuditOfManyPages(t *testing.T, configure func(*embed.Config)) {
+	g := &ground{t, newServer(t, claims.RunEtcd(t, configure), variant{})}
 	const many = 2*claims.PageSize + 1
 	want := map[string]bool{}
 	var puts []clientv3.Op
@@ -332,6 +356,9 @@ func expectGlance(t *testing.T, s *server, want int) int {
 	seen, audited := must[[]claims.Difference](t)(s.claims.Glance(t.Context())), must[[]claims.Difference](t)(s.claims.Audit(t.Context()))
 	if !slices.Equal(seen, audited) || want >= 0 && len(seen) != want {
 		t.Fatalf("got %v instead of %v", seen, audited)
+	}
+	if clean := must[bool](t)(s.claims.IsClean(t.Context(), 2)); clean != (len(audited) == 0) {
+		t.Fatalf("clean: %t, although there is %v", clean, audited)
 	}
 	return len(seen)
 }

@@ -57,28 +57,11 @@ func withPlan(ctx context.Context, p *plan) context.Context {
 	return context.WithValue(ctx, planKey{}, p)
 }
 
-type captureKey struct{}
-
-// withCapture has the key-value pair of a read handed up: the etcd store does not tell the create
-// revision of an object.
-func withCapture(ctx context.Context, kv **mvccpb.KeyValue) context.Context {
-	return context.WithValue(ctx, captureKey{}, kv)
-}
-
 // transactor stands in for the Kubernetes interface of an etcd client, through which the etcd store
 // writes. It joins the plan of a write to it.
 type transactor struct {
 	kubernetes.Interface
 	kv clientv3.KV
-}
-
-// Get implements kubernetes.Interface.
-func (t *transactor) Get(ctx context.Context, key string, opts kubernetes.GetOptions) (kubernetes.GetResponse, error) {
-	response, err := t.Interface.Get(ctx, key, opts)
-	if kv, ok := ctx.Value(captureKey{}).(**mvccpb.KeyValue); ok && err == nil {
-		*kv = response.KV
-	}
-	return response, err
 }
 
 // OptimisticPut implements kubernetes.Interface.

@@ -1,0 +1,141 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/etcd3"
+	"k8s.io/apiserver/pkg/storage/value"
+)
+
+// objects is where the objects of a kind are.
+type objects struct {
+	// cached answers from memory if it can.
+	cached storage.Interface
+	// resourcePrefix is that of the keys in it, etcdPrefix what comes before it in etcd.
+	resourcePrefix, etcdPrefix string
+	// transformer and decoder make an object of what is in etcd.
+	transformer value.Transformer
+	decoder     etcd3.Decoder
+}
+
+// storageKey is the key of an object in its store.
+func (o objects) storageKey(namespace, name string) string {
+	return o.resourcePrefix + "/" + namespace + "/" + name
+}
+
+// etcdKey is the key of an object in etcd.
+func (o objects) etcdKey(namespace, name string) string {
+	return o.etcdPrefix + o.storageKey(namespace, name)
+}
+
+// all is the range of all objects.
+func (o objects) all() keyRange {
+	start := o.etcdPrefix + o.resourcePrefix + "/"
+	return keyRange{start, clientv3.GetPrefixRangeEnd(start)}
+}
+
+// decode makes an object of what is in etcd.
+func (o objects) decode(ctx context.Context, kv *mvccpb.KeyValue, into runtime.Object) error {
+	data, _, err := o.transformer.TransformFromStorage(ctx, kv.Value, value.DefaultContext(kv.Key))
+	if err == nil {
+		err = o.decoder.Decode(data, into, kv.ModRevision)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", kv.Key, err)
+	}
+	return nil
+}
+
+// get reads an object from etcd, with its revisions. There is none if kv is nil.
+func (c *Claims) get(ctx context.Context, o objects, namespace, name string, into runtime.Object) (*mvccpb.KeyValue, error) {
+	response, err := c.kv.Get(ctx, o.etcdKey(namespace, name))
+	if err != nil || len(response.Kvs) == 0 {
+		return nil, err
+	}
+	return response.Kvs[0], o.decode(ctx, response.Kvs[0], into)
+}
+
+// revision returns that of etcd.
+func (c *Claims) revision(ctx context.Context) (int64, error) {
+	response, err := c.kv.Get(ctx, c.keyspace.prefix, clientv3.WithKeysOnly())
+	if err != nil {
+		return 0, err
+	}
+	return response.Header.Revision, nil
+}
+
+// scan reads the keys of a range at a revision, in order, some at a time; 0 is the revision of now. It takes them from a
+// stream: with each range that has a limit etcd counts all keys that follow, and every write waits meanwhile. Before etcd 3.7
+// there are no streams.
+func (c *Claims) scan(ctx context.Context, r keyRange, revision int64) iter.Seq2[[]*mvccpb.KeyValue, error] {
+	return func(yield func([]*mvccpb.KeyValue, error) bool) {
+		if !c.scanStream(ctx, r, revision, yield) {
+			c.scanPages(ctx, r, revision, yield)
+		}
+	}
+}
+
+// scanStream is a scan of a stream, if etcd supports that.
+func (c *Claims) scanStream(ctx context.Context, r keyRange, revision int64, yield func([]*mvccpb.KeyValue, error) bool) (supported bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := func(err error) (supported bool) {
+		if status.Code(err) == codes.Unimplemented {
+			return false
+		}
+		yield(nil, err)
+		return true
+	}
+	stream, err := c.kv.GetStream(ctx, r.start, clientv3.WithRange(r.end), clientv3.WithRev(revision))
+	if err != nil {
+		return failed(err)
+	}
+	defer func() {
+		// Its sender waits until everything was taken.
+		cancel()
+		for range stream {
+		}
+	}()
+	for chunk := range stream {
+		if err := chunk.Err(); err != nil {
+			return failed(err)
+		}
+		if len(chunk.Kvs) > 0 && !yield(chunk.Kvs, nil) {
+			return true
+		}
+	}
+	return true
+}
+
+// pageSize is how many keys are read at a time where there are no streams.
+const pageSize = 10000
+
+// scanPages is a scan page by page.
+func (c *Claims) scanPages(ctx context.Context, r keyRange, revision int64, yield func([]*mvccpb.KeyValue, error) bool) {
+	for start := r.start; ; {
+		response, err := c.kv.Get(ctx, start, clientv3.WithRange(r.end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		if len(response.Kvs) > 0 && !yield(response.Kvs, nil) || !response.More {
+			return
+		}
+		start, revision = after(response.Kvs), cmp.Or(revision, response.Header.Revision)
+	}
+}
+
+// after is the first key that can come after some.
+func after(kvs []*mvccpb.KeyValue) string { return string(kvs[len(kvs)-1].Key) + "\x00" }
