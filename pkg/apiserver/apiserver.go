@@ -87,6 +87,7 @@ func (c completedConfig) New() (*Server, error) {
 	}
 	options := claims.NewRESTOptionsGetter(c.genericConfig.RESTOptionsGetter)
 	options.AdaptClient(c.config.AdaptEtcdClient)
+	options.BeforeCached(shareLabels)
 	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, options)
 	if err != nil {
 		return nil, err

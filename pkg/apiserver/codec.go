@@ -39,3 +39,11 @@ func (c sharingCodec) Decode(data []byte, defaults *schema.GroupVersionKind, int
 	}
 	return obj, kind, nil
 }
+
+// shareLabels has Prefixes in the watch cache share their labels. What is decoded to be changed does not; and of a
+// PrefixAllocation they name its child.
+func shareLabels(obj runtime.Object) {
+	if p, ok := obj.(*ipam.Prefix); ok {
+		p.Labels = share.Labels(p.Labels)
+	}
+}

@@ -10,6 +10,8 @@ package share
 
 import (
 	"bytes"
+	"encoding/binary"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -48,6 +50,8 @@ var (
 	fields known[string, *metav1.FieldsV1]
 	// pointers are to the value that is their key, and lists consist of it.
 	pointers, lists known[any, any]
+	// labelMaps are by what is in them.
+	labelMaps known[string, map[string]string]
 )
 
 // String replaces a string that many objects have by one that they share.
@@ -99,6 +103,31 @@ func list[T comparable](l *[]T, common func(*T) bool) {
 		lists.put(value, known)
 	}
 	*l = known.([]T)
+}
+
+// Labels returns one map for all labels that are the same: a map takes 336 bytes, however little is in it. It is for objects
+// that nobody writes to any more, such as those of a cache.
+func Labels(l map[string]string) map[string]string {
+	if len(l) == 0 {
+		return l
+	}
+	var key []byte
+	for _, name := range slices.Sorted(maps.Keys(l)) {
+		for _, s := range []string{name, l[name]} {
+			key = append(binary.AppendUvarint(key, uint64(len(s))), s...)
+		}
+	}
+	labelMaps.mu.RLock()
+	common, ok := labelMaps.values[string(key)]
+	labelMaps.mu.RUnlock()
+	if !ok {
+		common = make(map[string]string, len(l))
+		for name, value := range l {
+			common[strings.Clone(name)] = strings.Clone(value)
+		}
+		labelMaps.put(string(key), common)
+	}
+	return common
 }
 
 // Strings puts the strings of a list, which are its own, next to each other.

@@ -5,6 +5,7 @@ package share
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -165,6 +166,28 @@ func TestManyStrings(t *testing.T) {
 		if Object(m, nil); !reflect.DeepEqual(m, want) {
 			t.Fatalf("got %v instead of %v", m, want)
 		}
+	}
+}
+
+// TestLabels has labels that are the same in one map, and others in another.
+func TestLabels(t *testing.T) {
+	same := func(a, b map[string]string) bool { return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() }
+	all := []map[string]string{
+		{"a": "b"}, {"a": "b", "c": "d"}, {"a": ""}, {"": "a"}, {"ab": ""}, {"a": "b", "cd": ""}, {"a": "bc", "d": ""}, {"b": "a"},
+	}
+	for i, l := range all {
+		got, again := Labels(maps.Clone(l)), Labels(maps.Clone(l))
+		if !maps.Equal(got, l) || !same(got, again) {
+			t.Errorf("got %v and %v", got, again)
+		}
+		for _, other := range all[:i] {
+			if same(got, Labels(other)) {
+				t.Errorf("%v is also %v", l, other)
+			}
+		}
+	}
+	if Labels(nil) != nil || Labels(map[string]string{}) == nil {
+		t.Error("no labels are not left as they are")
 	}
 }
 

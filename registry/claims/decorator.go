@@ -20,9 +20,12 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apiserver/pkg/features"
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/server/egressselector"
 	"k8s.io/apiserver/pkg/storage"
@@ -31,6 +34,7 @@ import (
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/apiserver/pkg/storage/storagebackend/factory"
 	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/component-base/tracing"
 )
@@ -47,6 +51,8 @@ type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
 	// adaptClient, if set, has the first word on the clients of etcd that the stores use.
 	adaptClient func(*clientv3.Client)
+	// beforeCached, if set, has the last write to objects that get into a watch cache.
+	beforeCached func(runtime.Object)
 
 	mu        sync.Mutex
 	claims    *Claims
@@ -64,6 +70,10 @@ func NewRESTOptionsGetter(getter generic.RESTOptionsGetter) *RESTOptionsGetter {
 // AdaptClient has a function change the clients of etcd that the stores use, before they do. It is to
 // be called before there are stores.
 func (g *RESTOptionsGetter) AdaptClient(adapt func(*clientv3.Client)) { g.adaptClient = adapt }
+
+// BeforeCached has a function change each object that gets into a watch cache, before anybody else has it and never after. It
+// is to be called before there are stores.
+func (g *RESTOptionsGetter) BeforeCached(change func(runtime.Object)) { g.beforeCached = change }
 
 // Claims returns what the storages keep. They have to be made before.
 func (g *RESTOptionsGetter) Claims() *Claims {
@@ -134,7 +144,8 @@ func (g *RESTOptionsGetter) newStorage(
 	if g.claims == nil {
 		g.claims = newClaims(client.KV, config.Prefix)
 	}
-	var result storage.Interface = &Store{Interface: raw, planner: g.claims}
+	store := &Store{Interface: raw, planner: g.claims}
+	var result storage.Interface = store
 	var once sync.Once
 	destroy := func() {
 		once.Do(func() {
@@ -154,7 +165,7 @@ func (g *RESTOptionsGetter) newStorage(
 			KeyFunc:             keyFunc,
 			NewFunc:             newFunc,
 			NewListFunc:         newListFunc,
-			GetAttrsFunc:        getAttrs,
+			GetAttrsFunc:        g.attrsOfCached(getAttrs),
 			IndexerFuncs:        triggers,
 			Indexers:            indexers,
 			Codec:               config.Codec,
@@ -165,6 +176,11 @@ func (g *RESTOptionsGetter) newStorage(
 		}
 		delegator := cacher.NewCacheDelegator(c, result)
 		result = delegator
+		if !utilfeature.DefaultFeatureGate.Enabled(features.SizeBasedListCostEstimate) {
+			store.count = func(ctx context.Context) (int64, error) {
+				return countCached(ctx, delegator, resourcePrefix, newListFunc())
+			}
+		}
 		destroyStore := destroy
 		var once sync.Once
 		destroy = func() {
@@ -190,6 +206,18 @@ func (g *RESTOptionsGetter) newStorage(
 		return nil, nil, fmt.Errorf("%s has no claims", config.GroupResource)
 	}
 	return result, destroy, nil
+}
+
+// attrsOfCached returns what tells the attributes of an object. A watch cache asks for them once, right before it puts the
+// object in.
+func (g *RESTOptionsGetter) attrsOfCached(getAttrs storage.AttrFunc) storage.AttrFunc {
+	if g.beforeCached == nil {
+		return getAttrs
+	}
+	return func(obj runtime.Object) (labels.Set, fields.Set, error) {
+		g.beforeCached(obj)
+		return getAttrs(obj)
+	}
 }
 
 // sharedCompactor compacts etcd as long as a resource uses it.

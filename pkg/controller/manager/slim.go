@@ -27,7 +27,11 @@ func slim(obj any) (any, error) {
 	obj, err := drop(obj)
 	switch o := obj.(type) {
 	case *v1alpha1.Prefix:
+		// They may be shared already.
+		labels := o.Labels
+		o.Labels = nil
 		share.Object(&o.ObjectMeta, o.Status.Conditions, &o.Spec.Prefix)
+		o.Labels = share.Labels(labels)
 		share.String(&o.Spec.IPFamily)
 		share.String(&o.Status.Phase)
 	case *v1alpha1.PrefixAllocation:
@@ -45,6 +49,7 @@ func slimCopy(obj any) (any, error) {
 	switch o := obj.(type) {
 	case *v1alpha1.Prefix:
 		share.Copy(&o.ObjectMeta, o.Status.Conditions)
+		o.Labels = share.Labels(o.Labels)
 	case *v1alpha1.PrefixAllocation:
 		share.Copy(&o.ObjectMeta, o.Status.Conditions)
 	}

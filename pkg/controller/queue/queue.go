@@ -14,10 +14,11 @@ import (
 // Queue has each name at most once, and gives a name to one worker at a time.
 type Queue = workqueue.TypedRateLimitingInterface[types.NamespacedName]
 
-// The first retry of a name waits for minDelay, each one after it for twice as long as the last, up to maxDelay.
+// The first retry of a name waits for minDelay, each one after it for twice as long as the last, up to maxDelay: so long at most
+// does a name still wait when what kept it from being done is over.
 const (
 	minDelay = 5 * time.Millisecond
-	maxDelay = 1000 * time.Second
+	maxDelay = 30 * time.Second
 )
 
 // New returns a queue whose metrics have that name. What is tried again waits by its own backoff alone: with client-go's default

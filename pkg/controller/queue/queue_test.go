@@ -35,7 +35,8 @@ func TestBackoff(t *testing.T) {
 		q := New("")
 		defer q.ShutDown()
 		name := types.NamespacedName{Namespace: "default", Name: "a"}
-		for _, delay := range []time.Duration{minDelay, 2 * minDelay, 4 * minDelay, 8 * minDelay} {
+		for n := range 20 {
+			delay := min(minDelay<<n, maxDelay)
 			q.AddRateLimited(name)
 			time.Sleep(delay - time.Nanosecond)
 			synctest.Wait()

@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"k8s.io/apiserver/pkg/features"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	featuregatetesting "k8s.io/component-base/featuregate/testing"
+)
+
+// TestStats has the objects counted, by the watch cache if there is one.
+func TestStats(t *testing.T) {
+	featuregatetesting.SetFeatureGateDuringTest(t, utilfeature.DefaultFeatureGate, features.SizeBasedListCostEstimate, false)
+	etcd := claims.RunEtcd(t)
+	for _, v := range fewVariants {
+		t.Run(v.String(), func(t *testing.T) {
+			s := newServer(t, etcd, v)
+			store := s.prefixes.Prefix.Storage
+			ctx, _ := newNamespace(t)
+			for want := range int64(4) {
+				if want > 0 {
+					s.root(t, ctx, fmt.Sprint("root-", want), "10.0.0.0/8")
+				}
+				deadline := time.Now().Add(10 * time.Second)
+				for {
+					before := s.tamper.reads()
+					stats, err := store.Stats(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					if asked := s.tamper.reads() > before; asked == v.cached {
+						t.Fatalf("etcd is asked: %t", asked)
+					}
+					if stats.ObjectCount == want {
+						break
+					}
+					if time.Now().After(deadline) {
+						t.Fatalf("there are %d, not %d", stats.ObjectCount, want)
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+			}
+		})
+	}
+}
