@@ -26,7 +26,16 @@ var differencesGauge = registered(metrics.NewGaugeVec(&metrics.GaugeOpts{
 	StabilityLevel: metrics.ALPHA,
 }, []string{"kind"}))
 
-func registered(gauge *metrics.GaugeVec) *metrics.GaugeVec {
+// comparedGauge is when that was.
+var comparedGauge = registered(metrics.NewGauge(&metrics.GaugeOpts{
+	Namespace:      "ipam",
+	Subsystem:      "claims",
+	Name:           "compared_timestamp_seconds",
+	Help:           "When all objects and claims had last been compared, in seconds since 1970.",
+	StabilityLevel: metrics.ALPHA,
+}))
+
+func registered[G metrics.Registerable](gauge G) G {
 	legacyregistry.MustRegister(gauge)
 	return gauge
 }
@@ -40,6 +49,7 @@ func report(ctx context.Context, differences []claims.Difference) {
 	for _, kind := range claims.DifferenceKinds {
 		differencesGauge.WithLabelValues(string(kind)).Set(float64(count[kind]))
 	}
+	comparedGauge.SetToCurrentTime()
 	for i, d := range differences {
 		if i == 10 {
 			klog.FromContext(ctx).Error(nil, "More differences between objects and claims", "count", len(differences)-i)
@@ -62,7 +72,7 @@ func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) 
 		differences, err := s.claims.Scrub(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				klog.FromContext(ctx).Error(err, "Cannot audit the claims")
+				klog.FromContext(ctx).Error(err, "Cannot compare objects and claims")
 			}
 			return
 		}

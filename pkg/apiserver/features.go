@@ -21,7 +21,7 @@ func init() {
 		features.SizeBasedListCostEstimate,
 		// All objects would be read from etcd every five minutes and compared with the watch cache, for a metric, and to do
 		// without those copies when they differ. A million children are more than can be read in that time beside other
-		// work, and the claims are audited anyway.
+		// work.
 		features.DetectCacheInconsistency,
 		// A watch that begins with a list would be compressed as long as it lasts, event by event.
 		features.WatchListCompression,

@@ -106,28 +106,37 @@ func list[T comparable](l *[]T, common func(*T) bool) {
 }
 
 // Labels returns one map for all labels that are the same: a map takes 336 bytes, however little is in it. It is for objects
-// that nobody writes to any more, such as those of a cache.
+// that nobody writes to any more, such as those of a cache, and what it gets it may return for others.
 func Labels(l map[string]string) map[string]string {
 	if len(l) == 0 {
 		return l
 	}
+	names := slices.Sorted(maps.Keys(l))
 	var key []byte
-	for _, name := range slices.Sorted(maps.Keys(l)) {
+	for _, name := range names {
 		for _, s := range []string{name, l[name]} {
 			key = append(binary.AppendUvarint(key, uint64(len(s))), s...)
 		}
 	}
 	labelMaps.mu.RLock()
+	// The compiler makes no string for that.
 	common, ok := labelMaps.values[string(key)]
 	labelMaps.mu.RUnlock()
-	if !ok {
-		common = make(map[string]string, len(l))
-		for name, value := range l {
-			common[strings.Clone(name)] = strings.Clone(value)
-		}
-		labelMaps.put(string(key), common)
+	if ok {
+		return common
 	}
-	return common
+	values := make([]string, len(names))
+	for i, name := range names {
+		values[i] = l[name]
+	}
+	// Only so are the names replaced, too.
+	clear(l)
+	for i, name := range names {
+		String(&name)
+		l[name] = values[i]
+	}
+	labelMaps.put(string(key), l)
+	return l
 }
 
 // Strings puts the strings of a list, which are its own, next to each other.

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/client/v3/kubernetes"
 	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc/grpclog"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/etcd3/testserver"
 	"k8s.io/klog/v2"
@@ -44,9 +45,10 @@ func (c *Claims) Glance(ctx context.Context) ([]Difference, error) {
 	return s.differences(), nil
 }
 
-// IsClean tells whether a Scrub with pages of a size does without an Audit. It does not rest.
-func (c *Claims) IsClean(ctx context.Context, pageSize int) (bool, error) {
-	return (&scrub{Claims: c, pageSize: pageSize}).isClean(ctx, 0)
+// IsClean tells whether a Scrub that reads and checks so many keys at a time does without an Audit. It does not rest, and tries again
+// so often what fails.
+func (c *Claims) IsClean(ctx context.Context, read, page, patience int) (bool, error) {
+	return c.isClean(ctx, pace{read: read, page: page, patience: wait.Backoff{Steps: patience}})
 }
 
 func TestMain(m *testing.M) {

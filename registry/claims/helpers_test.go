@@ -22,6 +22,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	prefixstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix/storage"
 	prefixallocationstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation/storage"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -149,8 +151,10 @@ type tamper struct {
 	behind int64
 	// without are the compares to take out.
 	without func(txn, clientv3.Cmp) bool
-	// reading, if set, is called before each read.
-	reading func()
+	// reading, if set, is called before each read of a context that is tampered with, which fails if it does.
+	reading func() error
+	// chunks, if it is not 0, is how many chunks streams have, the last one of which is lost.
+	chunks int
 	// before is called before the next transaction that writes an object.
 	before map[string]func()
 	// txns counts the transactions, and gets the reads for themselves.
@@ -221,36 +225,83 @@ func (k *tamperKV) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 	behind := k.tamper.behind
 	k.tamper.gets++
 	k.tamper.mu.Unlock()
-	k.tamper.read()
+	if err := k.tamper.read(ctx); err != nil {
+		return nil, err
+	}
 	if behind > 0 && clientv3.OpGet(key, opts...).IsSerializable() {
 		opts = append(opts, clientv3.WithRev(behind))
 	}
 	return k.KV.Get(ctx, key, opts...)
 }
 
+// GetStream returns a stream with a chunk for each key.
 func (k *tamperKV) GetStream(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.GetStreamChan, error) {
-	k.tamper.read()
-	return k.KV.GetStream(ctx, key, opts...)
+	if err := k.tamper.read(ctx); err != nil {
+		return nil, err
+	}
+	k.tamper.mu.Lock()
+	most := k.tamper.chunks
+	k.tamper.mu.Unlock()
+	stream, err := k.KV.GetStream(ctx, key, opts...)
+	if err != nil {
+		return nil, err
+	}
+	chunks := make(chan clientv3.RangeStreamResponse)
+	go func() {
+		defer close(chunks)
+		n := 0
+		for all := range stream {
+			single := []clientv3.RangeStreamResponse{all}
+			if all.Err() == nil {
+				single = nil
+				for _, kv := range all.Kvs {
+					single = append(single, clientv3.RangeStreamResponse{RangeResponse: &etcdserverpb.RangeResponse{Kvs: []*mvccpb.KeyValue{kv}}})
+				}
+				single = append(single, clientv3.RangeStreamResponse{RangeResponse: &etcdserverpb.RangeResponse{Header: all.Header}})
+			}
+			for _, chunk := range single {
+				if n++; most > 0 && n >= most {
+					continue
+				}
+				select {
+				case chunks <- chunk:
+				case <-ctx.Done():
+				}
+			}
+		}
+	}()
+	return chunks, nil
 }
 
 func (k *tamperKV) Txn(ctx context.Context) clientv3.Txn {
 	return &tamperTxn{ctx: ctx, kv: k.KV, tamper: k.tamper}
 }
 
-// beforeReads has something happen before each read; nil is nothing.
-func (t *tamper) beforeReads(happens func()) {
+// beforeReads has something happen before each read, which fails if that does; nil is nothing.
+func (t *tamper) beforeReads(happens func() error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.reading = happens
 }
 
-func (t *tamper) read() {
+// endStreamsAfter has streams end too early; 0 is not at all.
+func (t *tamper) endStreamsAfter(chunks int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.chunks = chunks
+}
+
+// tampered is the key of a context whose reads something happens before; others may be of a watch cache, at any time.
+type tampered struct{}
+
+func (t *tamper) read(ctx context.Context) error {
 	t.mu.Lock()
 	happens := t.reading
 	t.mu.Unlock()
-	if happens != nil {
-		happens()
+	if happens == nil || ctx.Value(tampered{}) == nil {
+		return nil
 	}
+	return happens()
 }
 
 // fallBehind has a member of etcd answer that is at a revision, 0 is the current one.
@@ -296,7 +347,9 @@ func (t *tamperTxn) Commit() (*clientv3.TxnResponse, error) {
 		happens()
 	}
 	if len(t.compares) == 0 {
-		t.tamper.read()
+		if err := t.tamper.read(t.ctx); err != nil {
+			return nil, err
+		}
 	}
 	return t.kv.Txn(t.ctx).If(compares...).Then(t.successes...).Else(t.otherwise...).Commit()
 }

@@ -5,6 +5,7 @@ package claims_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -251,7 +252,7 @@ func checkBoth(t *testing.T, outcomes map[bool]int) {
 }
 
 // TestScrubBesideWriters has everything come and go, and come back under the same names and with the same prefixes, between any
-// two reads of a scrub. Nothing is ever wrong, and no scrub may think so.
+// two reads of a scrub, some of which fail. Nothing is ever wrong, and no scrub may think so.
 func TestScrubBesideWriters(t *testing.T) {
 	for _, v := range []variant{{}, {cached: true}} {
 		t.Run(v.String(), func(t *testing.T) {
@@ -291,7 +292,7 @@ func TestScrubBesideWriters(t *testing.T) {
 			}
 			next, scrubs := 0, 100
 			for n := range scrubs {
-				reader.tamper.beforeReads(func() {
+				reader.tamper.beforeReads(func() error {
 					for range random.IntN(2 * len(steps)) {
 						if random.IntN(3) == 0 {
 							break
@@ -299,8 +300,12 @@ func TestScrubBesideWriters(t *testing.T) {
 						steps[next%len(steps)]()
 						next++
 					}
+					if random.IntN(10) == 0 {
+						return errors.New("etcd is away")
+					}
+					return nil
 				})
-				if clean, err := reader.claims.IsClean(t.Context(), 1+n%5); err != nil || !clean {
+				if clean, err := reader.claims.IsClean(context.WithValue(t.Context(), tampered{}, true), 1+n%5, 1+n%3, 100); err != nil || !clean {
 					t.Fatalf("scrub %d, after step %d: clean: %t, %v", n, (next-1)%len(steps), clean, err)
 				}
 				reader.tamper.beforeReads(nil)

@@ -91,30 +91,36 @@ func (c *Claims) scan(ctx context.Context, r keyRange, revision int64) iter.Seq2
 func (c *Claims) scanStream(ctx context.Context, r keyRange, revision int64, yield func([]*mvccpb.KeyValue, error) bool) (supported bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	failed := func(err error) (supported bool) {
-		if status.Code(err) == codes.Unimplemented {
+	stream, err := c.kv.GetStream(ctx, r.start, clientv3.WithRange(r.end), clientv3.WithRev(revision))
+	if err == nil {
+		defer func() {
+			// Its sender waits until everything was taken.
+			cancel()
+			for range stream {
+			}
+		}()
+	}
+	begun, ended := false, false
+	for err == nil && !ended {
+		chunk, ok := <-stream
+		switch {
+		case !ok:
+			err = fmt.Errorf("a stream of %s ended too early", r.start)
+		case chunk.Err() != nil:
+			err = chunk.Err()
+		default:
+			// Only the last one tells the revision.
+			begun, ended = true, chunk.Header != nil
+			if len(chunk.Kvs) > 0 && !yield(chunk.Kvs, nil) {
+				return true
+			}
+		}
+	}
+	if err != nil {
+		if !begun && status.Code(err) == codes.Unimplemented {
 			return false
 		}
 		yield(nil, err)
-		return true
-	}
-	stream, err := c.kv.GetStream(ctx, r.start, clientv3.WithRange(r.end), clientv3.WithRev(revision))
-	if err != nil {
-		return failed(err)
-	}
-	defer func() {
-		// Its sender waits until everything was taken.
-		cancel()
-		for range stream {
-		}
-	}()
-	for chunk := range stream {
-		if err := chunk.Err(); err != nil {
-			return failed(err)
-		}
-		if len(chunk.Kvs) > 0 && !yield(chunk.Kvs, nil) {
-			return true
-		}
 	}
 	return true
 }

@@ -299,7 +299,7 @@ func TestGlance(t *testing.T) {
 
 // TestAuditOfManyPages has an audit find each of more claims than are read at a time, and none twice.
 func TestAuditOfManyPages(t *testing.T) {
-	for name, configure := range map[string]func(*embed.Config){"streams": func(*embed.Config) {}, "no streams": withoutStreams} {
+	for name, configure := range map[string][]func(*embed.Config){"streams": nil, "no streams": {withoutStreams}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			testAuditOfManyPages(t, configure)
@@ -318,8 +318,8 @@ func withoutStreams(config *embed.Config) {
 		}))
 }
 
-func testAuditOfManyPages(t *testing.T, configure func(*embed.Config)) {
-	g := &ground{t, newServer(t, claims.RunEtcd(t, configure), variant{})}
+func testAuditOfManyPages(t *testing.T, configure []func(*embed.Config)) {
+	g := &ground{t, newServer(t, claims.RunEtcd(t, configure...), variant{})}
 	const many = 2*claims.PageSize + 1
 	want := map[string]bool{}
 	var puts []clientv3.Op
@@ -343,6 +343,15 @@ func testAuditOfManyPages(t *testing.T, configure func(*embed.Config)) {
 	if len(want) > 0 {
 		t.Errorf("%d of %d were not found", len(want), many)
 	}
+	if clean := must[bool](t)(g.claims.IsClean(t.Context(), 1000, 1000, 0)); clean {
+		t.Error("a scrub finds nothing")
+	}
+	// A stream that ends before it has told that it is the end says nothing about what there is.
+	g.tamper.endStreamsAfter(7)
+	if found, err := g.claims.Audit(t.Context()); configure == nil && (err == nil || !strings.Contains(err.Error(), "ended too early")) {
+		t.Errorf("got %v and %d differences", err, len(found))
+	}
+	g.tamper.endStreamsAfter(0)
 	// What cannot be read ends it, although there are pages left.
 	g.put(g.claimKey("root", netip.MustParsePrefix("10.0.0.7/32")), "nonsense")
 	if _, err := g.claims.Audit(t.Context()); err == nil || !strings.Contains(err.Error(), "value of a claim") {
@@ -357,7 +366,7 @@ func expectGlance(t *testing.T, s *server, want int) int {
 	if !slices.Equal(seen, audited) || want >= 0 && len(seen) != want {
 		t.Fatalf("got %v instead of %v", seen, audited)
 	}
-	if clean := must[bool](t)(s.claims.IsClean(t.Context(), 2)); clean != (len(audited) == 0) {
+	if clean := must[bool](t)(s.claims.IsClean(t.Context(), 3, 2, 0)); clean != (len(audited) == 0) {
 		t.Fatalf("clean: %t, although there is %v", clean, audited)
 	}
 	return len(seen)

@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/storage"
 )
 
@@ -25,44 +26,71 @@ import (
 // which may be one at a cache, is looked at again in etcd, and then whether what needs it is still there.
 type scrub struct {
 	*Claims
-	// pageSize is how many keys are checked at a time.
-	pageSize int
+	pace
 	// previous is the claim before the one that is checked.
 	previous claimEntry
 }
 
-// scrubPage is the size of a page: a stream of etcd begins with 10 keys, then 20, and so on, which are 2,550 together with 1,280.
-const scrubPage = 2550
+// pace is how a scrub goes on.
+type pace struct {
+	// read is at least how many keys are read in one go, as long as there are so many, and page how many are checked in one go.
+	read, page int
+	// leisure is how many times as long as it works it rests.
+	leisure time.Duration
+	// patience is how often in a row a page may fail, and how long it waits then.
+	patience wait.Backoff
+}
+
+// defaultPace goes on after etcd was away for half a minute. What etcd reads for a stream beyond the keys that are taken, a
+// thousand or two, it reads in vain.
+var defaultPace = pace{
+	read: 10_000, page: 2_500, leisure: 19,
+	patience: wait.Backoff{Duration: time.Second, Factor: 2, Steps: 5},
+}
 
 // Scrub tells every difference between objects and claims, as Audit does, at leisure: while nothing is wrong, it takes little
 // memory, and a twentieth of the time. Only when it comes upon something it audits. It changes nothing. An error
 // is one of etcd, or of what cannot be decoded.
-func (c *Claims) Scrub(ctx context.Context) ([]Difference, error) {
-	if clean, err := (&scrub{Claims: c, pageSize: scrubPage}).isClean(ctx, leisure); clean || err != nil {
+func (c *Claims) Scrub(ctx context.Context) ([]Difference, error) { return c.scrub(ctx, defaultPace) }
+
+func (c *Claims) scrub(ctx context.Context, pace pace) ([]Difference, error) {
+	clean, err := c.isClean(ctx, pace)
+	if clean || err != nil {
 		return nil, err
 	}
-	return c.Audit(ctx)
+	differences, err := c.Audit(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("something is wrong, but not known what: %w", err)
+	}
+	return differences, nil
 }
 
-// isClean tells whether there is no difference. It rests as many times as long as it works.
-func (s *scrub) isClean(ctx context.Context, leisure time.Duration) (clean bool, err error) {
+// isClean tells whether there is no difference.
+func (c *Claims) isClean(ctx context.Context, pace pace) (clean bool, err error) {
+	s := &scrub{Claims: c, pace: pace}
 	for _, of := range []struct {
 		keys  keyRange
 		check func(context.Context, []*mvccpb.KeyValue) (clean bool, err error)
 	}{
-		{s.allocations.all(), s.checkAllocations},
-		{s.keyspace.all(), s.checkClaims},
-		{s.prefixes.all(), s.checkPrefixes},
+		{c.allocations.all(), s.checkAllocations},
+		{c.keyspace.all(), s.checkClaims},
+		{c.prefixes.all(), s.checkPrefixes},
 	} {
+		var unchecked []*mvccpb.KeyValue
 		clean = true
-		if err := atLeisure(ctx, leisure, func() (done bool, err error) {
-			kvs, err := s.page(ctx, of.keys)
-			if err != nil || len(kvs) == 0 {
+		if err := s.atLeisure(ctx, func() (done bool, err error) {
+			if len(unchecked) == 0 {
+				if unchecked, err = s.next(ctx, of.keys); err != nil || len(unchecked) == 0 {
+					return true, err
+				}
+				of.keys.start = after(unchecked)
+			}
+			page := unchecked[:min(s.page, len(unchecked))]
+			if clean, err = of.check(ctx, page); err != nil || !clean {
 				return true, err
 			}
-			of.keys.start = after(kvs)
-			clean, err = of.check(ctx, kvs)
-			return !clean, err
+			unchecked = unchecked[len(page):]
+			return false, nil
 		}); err != nil || !clean {
 			return false, err
 		}
@@ -70,32 +98,39 @@ func (s *scrub) isClean(ctx context.Context, leisure time.Duration) (clean bool,
 	return true, nil
 }
 
-// leisure is how many times as long as it works a Scrub rests.
-const leisure = 19
-
-// atLeisure works piece by piece until that is done, and rests in between, so many times as long as a piece took.
-func atLeisure(ctx context.Context, leisure time.Duration, piece func() (done bool, err error)) error {
+// atLeisure works piece by piece until that is done, and rests in between. A piece that fails is worked on once more.
+func (p pace) atLeisure(ctx context.Context, piece func() (done bool, err error)) error {
+	patience := p.patience
 	for {
 		began := time.Now()
-		if done, err := piece(); done || err != nil {
+		done, err := piece()
+		rest := p.leisure * time.Since(began)
+		switch {
+		case err == nil && done:
+			return nil
+		case err == nil:
+			patience = p.patience
+		case ctx.Err() != nil || patience.Steps == 0:
 			return err
+		default:
+			rest += patience.Step()
 		}
 		select {
-		case <-time.After(leisure * time.Since(began)):
+		case <-time.After(rest):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// page reads the first keys of a range, as they are now.
-func (s *scrub) page(ctx context.Context, r keyRange) (kvs []*mvccpb.KeyValue, err error) {
+// next reads the first keys of a range, as they are now.
+func (s *scrub) next(ctx context.Context, r keyRange) (kvs []*mvccpb.KeyValue, err error) {
 	for some, err := range s.scan(ctx, r, 0) {
 		if err != nil {
 			return nil, err
 		}
-		if kvs = append(kvs, some...); len(kvs) >= s.pageSize {
-			return kvs[:s.pageSize], nil
+		if kvs = append(kvs, some...); len(kvs) >= s.read {
+			break
 		}
 	}
 	return kvs, nil
@@ -146,7 +181,7 @@ func (s *scrub) unclaimed(ctx context.Context, allocations []*part, fresh bool) 
 		return nil, err
 	}
 	for _, a := range allocations {
-		if held[keyOf[a]].find(a.UID) == nil {
+		if h := held[keyOf[a]].find(a.UID); h == nil || h.Namespace != a.Namespace || h.Name != a.Name {
 			unclaimed = append(unclaimed, a)
 		}
 	}
@@ -156,18 +191,19 @@ func (s *scrub) unclaimed(ctx context.Context, allocations []*part, fresh bool) 
 // checkClaims checks that each claim has one holder, which holds it, and that none overlaps another.
 func (s *scrub) checkClaims(ctx context.Context, kvs []*mvccpb.KeyValue) (clean bool, err error) {
 	var suspects []claimEntry
+	previous := s.previous
 	for _, kv := range kvs {
 		entry, err := s.claimEntry(kv)
 		if err != nil {
 			return false, err
 		}
 		// What overlaps another claim before it overlaps one of those in between, too.
-		if entry.parent == s.previous.parent && entry.prefix.Overlaps(s.previous.prefix) {
-			if still, err := s.isStill(ctx, s.previous); err != nil || still {
+		if entry.parent == previous.parent && entry.prefix.Overlaps(previous.prefix) {
+			if still, err := s.isStill(ctx, previous); err != nil || still {
 				return false, err
 			}
 		}
-		s.previous = entry
+		previous = entry
 		if held, err := s.isHeld(ctx, entry, false); err != nil {
 			return false, err
 		} else if !held {
@@ -184,6 +220,7 @@ func (s *scrub) checkClaims(ctx context.Context, kvs []*mvccpb.KeyValue) (clean 
 			return false, err
 		}
 	}
+	s.previous = previous
 	return true, nil
 }
 

@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/etcd3"
 	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
@@ -157,11 +158,11 @@ func TestScrubAgainstModel(t *testing.T) {
 	check := func(s *snapshot, found []Difference) {
 		g.put(t, s)
 		for _, pageSize := range []int{1, 2, 1000} {
-			if clean, err := (&scrub{Claims: g.Claims, pageSize: pageSize}).isClean(t.Context(), 0); err != nil || clean != (len(found) == 0) {
+			if clean, err := g.isClean(t.Context(), pace{read: 1000, page: pageSize}); err != nil || clean != (len(found) == 0) {
 				t.Fatalf("clean by pages of %d: %t (%v), although there is %v", pageSize, clean, err, found)
 			}
 		}
-		scrubbed, err := g.Scrub(t.Context())
+		scrubbed, err := g.scrub(t.Context(), pace{read: 1000, page: 1000})
 		audited, auditErr := g.Audit(t.Context())
 		if err := errors.Join(err, auditErr); err != nil || !reflect.DeepEqual(scrubbed, audited) {
 			t.Fatalf("a scrub tells %v (%v), an audit %v", scrubbed, err, audited)
@@ -208,34 +209,42 @@ func TestScrubTellsWhatItCannotRead(t *testing.T) {
 		if _, err := g.kv.Put(t.Context(), key, "nonsense"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := g.Scrub(t.Context()); err == nil || !strings.Contains(err.Error(), key) {
+		if _, err := g.scrub(t.Context(), pace{read: 1, page: 1}); err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s: got %v", key, err)
 		}
 	}
 }
 
-// TestAtLeisure has ten pieces of a second each.
+// TestAtLeisure has ten pieces of a second each, then some that fail.
 func TestAtLeisure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		began, pieces := time.Now(), 0
+		pace := pace{leisure: 9, patience: wait.Backoff{Duration: time.Minute, Factor: 2, Steps: 3}}
+		began, pieces, failing := time.Now(), 0, map[int]bool{}
+		away := errors.New("away")
 		piece := func() (bool, error) {
 			time.Sleep(time.Second)
-			pieces++
+			if pieces++; failing[pieces] {
+				return false, away
+			}
 			return pieces == 10, nil
 		}
-		if err := atLeisure(t.Context(), 9, piece); err != nil || pieces != 10 || time.Since(began) != (10+9*9)*time.Second {
-			t.Errorf("%d in %s: %v", pieces, time.Since(began), err)
+		run := func(ctx context.Context, wantPieces int, want error, wantTime time.Duration) {
+			t.Helper()
+			began, pieces = time.Now(), 0
+			if err := pace.atLeisure(ctx, piece); !errors.Is(err, want) || pieces != wantPieces || time.Since(began) != wantTime {
+				t.Errorf("%d pieces in %s: %v", pieces, time.Since(began), err)
+			}
 		}
+		run(t.Context(), 10, nil, (10+9*9)*time.Second)
+		// What fails is tried again, three times in a row.
+		failing = map[int]bool{2: true, 3: true, 4: true, 6: true}
+		run(t.Context(), 10, nil, (10+9*9)*time.Second+(1+2+4+1)*time.Minute)
+		failing = map[int]bool{2: true, 3: true, 4: true, 5: true}
+		run(t.Context(), 5, away, (5+4*9)*time.Second+(1+2+4)*time.Minute)
 		// It ends at once if it has to.
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
-		began, pieces = time.Now(), 10
-		if err := atLeisure(ctx, 9, piece); !errors.Is(err, context.DeadlineExceeded) || pieces != 11 || time.Since(began) != 1500*time.Millisecond {
-			t.Errorf("%d in %s: %v", pieces, time.Since(began), err)
-		}
-		wrong := errors.New("wrong")
-		if err := atLeisure(t.Context(), 9, func() (bool, error) { return false, wrong }); !errors.Is(err, wrong) {
-			t.Errorf("got %v", err)
-		}
+		run(ctx, 1, context.DeadlineExceeded, 1500*time.Millisecond)
+		run(ctx, 1, context.DeadlineExceeded, time.Second)
 	})
 }

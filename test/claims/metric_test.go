@@ -18,13 +18,35 @@ import (
 
 var sample = regexp.MustCompile(`(?m)^ipam_claims_differences\{kind="(\w+)"\} (\S+)$`)
 
-// metricsOf returns ipam_claims_differences by kind.
-func metricsOf(t testing.TB, instance *app.Instance) map[claims.DifferenceKind]int {
+var compared = regexp.MustCompile(`(?m)^ipam_claims_compared_timestamp_seconds (\S+)$`)
+
+func scrape(t testing.TB, instance *app.Instance) []byte {
 	t.Helper()
 	body, err := clientOf(t, instance).RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return body
+}
+
+// comparedOf returns ipam_claims_compared_timestamp_seconds.
+func comparedOf(t testing.TB, instance *app.Instance) float64 {
+	t.Helper()
+	match := compared.FindSubmatch(scrape(t, instance))
+	if match == nil {
+		t.Fatal("it is not said when anything was compared")
+	}
+	value, err := strconv.ParseFloat(string(match[1]), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// metricsOf returns ipam_claims_differences by kind.
+func metricsOf(t testing.TB, instance *app.Instance) map[claims.DifferenceKind]int {
+	t.Helper()
+	body := scrape(t, instance)
 	values := map[claims.DifferenceKind]int{}
 	for _, match := range sample.FindAllSubmatch(body, -1) {
 		value, err := strconv.ParseFloat(string(match[2]), 64)
@@ -80,6 +102,8 @@ func TestMetric(t *testing.T) {
 		t.Errorf("nothing is wrong: %v", got)
 	}
 	s = connect(t, instance.EtcdEndpoints)
+	started := comparedOf(t, instance)
+	eventually(t, func() string { return "it is not said that anything was compared again" }, func() bool { return comparedOf(t, instance) > started })
 	for _, want := range [][]finding{all, nil} {
 		if s.replace(t, healthy(t)); want != nil {
 			s.replace(t, w)

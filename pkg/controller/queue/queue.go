@@ -15,10 +15,10 @@ import (
 type Queue = workqueue.TypedRateLimitingInterface[types.NamespacedName]
 
 // The first retry of a name waits for minDelay, each one after it for twice as long as the last, up to maxDelay: so long at most
-// does a name still wait when what kept it from being done is over.
+// does a name still wait when what kept it from being done is over. Less would be much work where very many fail for good.
 const (
 	minDelay = 5 * time.Millisecond
-	maxDelay = 30 * time.Second
+	maxDelay = 2 * time.Minute
 )
 
 // New returns a queue whose metrics have that name. What is tried again waits by its own backoff alone: with client-go's default
