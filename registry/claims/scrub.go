@@ -19,8 +19,8 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 )
 
-// scrub looks for differences a page at a time, so that it takes the memory of a page, and is not at one revision. An
-// allocation, its claim and its parent are written so that at no revision one of them lacks another: a claim comes and goes
+// scrub looks for differences some thousand keys at a time, so that it takes no more memory than these, and is not at one revision.
+// An allocation, its claim and its parent are written so that at no revision one of them lacks another: a claim comes and goes
 // with its allocation, and goes after the child that stands on it, and a parent goes after the claims. So what was
 // there before something that it needs was found missing, and is there afterwards, is wrong. What is missing at the first look,
 // which may be one at a cache, is looked at again in etcd, and then whether what needs it is still there.
