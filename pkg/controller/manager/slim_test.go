@@ -4,6 +4,8 @@
 package manager
 
 import (
+	"reflect"
+	"sync"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -48,4 +50,24 @@ func TestSlim(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSlimTwice has what was made slim made so again, as an informer does that begins with a watch, beside others with the same
+// labels: it is a race if anything is written where these read it.
+func TestSlimTwice(t *testing.T) {
+	prefix := func() *v1alpha1.Prefix {
+		return &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: map[string]string{"of": "all"}}}
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			p := prefix()
+			for range 100 {
+				if _, err := slim(p); err != nil || !reflect.DeepEqual(p, prefix()) {
+					t.Errorf("got %v, %v", p, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
