@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
@@ -25,12 +26,20 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 )
 
 // byParentName indexes the Prefixes that are not allocated yet by namespace/name of the parent
 // that they name.
 const byParentName = "parent"
+
+// A child whose allocations fail again and again keeps the second one for minKept, and each one after it for twice as long as
+// the last, up to maxKept.
+const (
+	minKept = time.Second
+	maxKept = 2 * time.Minute
+)
 
 // Controller is the controller of Prefixes.
 type Controller struct {
@@ -51,8 +60,10 @@ type Controller struct {
 	// caught up: the next write builds on them.
 	written sync.Map
 	// gone are the uids of Prefixes that the informer has seen go, and that left allocations.
-	gone   sync.Map
-	synced []cache.InformerSynced
+	gone sync.Map
+	// givenUp are the children, by name, that had allocations deleted in favour of others, and for how long they keep the next ones.
+	givenUp *flowcontrol.Backoff
+	synced  []cache.InformerSynced
 }
 
 // New returns a controller that does so many Prefixes at a time.
@@ -68,6 +79,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		workers:     workers,
 		accounts:    newAccounts(),
 		owned:       newOwned(),
+		givenUp:     flowcontrol.NewBackOff(minKept, maxKept),
 		children:    queue.New("prefix"),
 		parents:     queue.New("prefix_usage"),
 		orphans:     queue.New("prefix_orphans"),
@@ -143,6 +155,7 @@ func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
 	c.written.Delete(prefix.UID)
+	c.givenUp.Reset(observe.NameOf(prefix).String())
 	for _, allocation := range c.allocationsOf(prefix) {
 		c.gone.Store(prefix.UID, struct{}{})
 		c.orphans.Add(observe.NameOf(allocation))

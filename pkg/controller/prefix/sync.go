@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
@@ -92,10 +93,17 @@ func newerIsComing(err error) error {
 // syncChild makes the PrefixAllocation of a child, and completes the child once it is allocated.
 func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	active, outdated := sortOut(prefix, c.allocationsOf(prefix))
-	for _, allocation := range outdated {
-		if err := c.deleteAsSeen(ctx, allocation); err != nil {
-			// If it has been allocated since, it may be what the child goes by.
-			return newerIsComing(err)
+	if len(outdated) > 0 {
+		switch {
+		case c.mayGiveUp(prefix):
+			for _, allocation := range outdated {
+				if err := c.deleteAsSeen(ctx, allocation); err != nil {
+					// If it has been allocated since, it may be what the child goes by.
+					return newerIsComing(err)
+				}
+			}
+		case active == nil && prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated:
+			return c.explain(ctx, prefix, outdated[0])
 		}
 	}
 	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
@@ -109,14 +117,24 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 	case v1alpha1.PrefixAllocationPhaseAllocated:
 		return c.complete(ctx, prefix, active)
 	case v1alpha1.PrefixAllocationPhaseFailed:
-		if c.mayFitNow(prefix, active) {
-			// Its end brings the child here again. The delay grows, for the case that another
-			// scheduler lets it fail for reasons of its own.
-			c.children.AddRateLimited(observe.NameOf(prefix))
+		if c.mayFitNow(prefix, active) && c.mayGiveUp(prefix) {
+			// Its end brings the child here again.
 			return newerIsComing(c.deleteAsSeen(ctx, active))
 		}
 	}
 	return c.explain(ctx, prefix, active)
+}
+
+// mayGiveUp tells whether allocations of a child may be deleted now, so that it gets another one. If some were a short while ago,
+// the child is looked at again later, and later each time: another scheduler may let all of them fail, for reasons of its own.
+func (c *Controller) mayGiveUp(prefix *v1alpha1.Prefix) bool {
+	name, now := observe.NameOf(prefix), time.Now()
+	if !c.givenUp.IsInBackOffSinceUpdate(name.String(), now) {
+		c.givenUp.Next(name.String(), now)
+		return true
+	}
+	c.children.AddAfter(name, c.givenUp.Get(name.String()))
+	return false
 }
 
 // sortOut picks, of its allocations, the one that the child goes by, and tells which others are

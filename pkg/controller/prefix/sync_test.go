@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -401,6 +402,96 @@ func TestOutdatedAsSeen(t *testing.T) {
 				t.Errorf("did %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestGivesUpLessAndLess has another scheduler that lets every allocation of a child fail.
+func TestGivesUpLessAndLess(t *testing.T) {
+	for name, fail := range map[string]func(*v1alpha1.PrefixAllocation){
+		"failed": func(a *v1alpha1.PrefixAllocation) { a.Status.Phase = v1alpha1.PrefixAllocationPhaseFailed },
+		"scheduled where it cannot be": func(a *v1alpha1.PrefixAllocation) {
+			a.Spec.PrefixRef, a.Status = ref("root"), refused(v1alpha1.ReasonParentExhausted)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, factory := newTestController(t)
+				began := time.Now()
+				p := child(v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, ParentSelector: selector("a")})
+				if err := factory.Ipam().V1alpha1().Prefixes().Informer().GetIndexer().Add(p); err != nil {
+					t.Fatal(err)
+				}
+				allocations := factory.Ipam().V1alpha1().PrefixAllocations().Informer().GetIndexer()
+				client := c.client.(*fake.Clientset)
+				client.PrependReactor("delete", "prefixallocations", func(clienttesting.Action) (bool, runtime.Object, error) {
+					a := allocations.List()[0].(*v1alpha1.PrefixAllocation)
+					if err := allocations.Delete(a); err != nil {
+						t.Error(err)
+					}
+					c.allocationGone(a)
+					return true, nil, nil
+				})
+				var made []time.Duration
+				client.PrependReactor("create", "prefixallocations", func(action clienttesting.Action) (bool, runtime.Object, error) {
+					if len(made) == 50 {
+						return true, nil, errors.New("that is enough")
+					}
+					made = append(made, time.Since(began))
+					a := action.(clienttesting.CreateAction).GetObject().(*v1alpha1.PrefixAllocation).DeepCopy()
+					a.UID, a.ResourceVersion = types.UID(strconv.Itoa(len(made))), strconv.Itoa(len(made))
+					fail(a)
+					if err := allocations.Add(a); err != nil {
+						t.Error(err)
+					}
+					c.allocationSeen(nil, a)
+					return true, a, nil
+				})
+				client.PrependReactor("update", "prefixes", func(action clienttesting.Action) (bool, runtime.Object, error) {
+					return true, action.(clienttesting.UpdateAction).GetObject(), nil
+				})
+				go func() {
+					for c.next(t.Context(), c.children, c.syncPrefix, c.isPrefixDone) {
+					}
+				}()
+				c.prefixSeen(nil, p)
+				time.Sleep(10*time.Minute + time.Millisecond)
+				synctest.Wait()
+				want := []time.Duration{0, 0, 1, 3, 7, 15, 31, 63, 127, 247, 367, 487}
+				for i := range want {
+					want[i] *= time.Second
+				}
+				if !slices.Equal(made, want) {
+					t.Errorf("made after %v, want %v", made, want)
+				}
+				// Another one of that name is not to wait for what this one did.
+				c.prefixGone(p)
+				if kept := c.givenUp.Get(observe.NameOf(p).String()); kept != 0 {
+					t.Errorf("%v is remembered", kept)
+				}
+			})
+		})
+	}
+}
+
+// TestAllocatedIsNotExplained has a child that is allocated, and an allocation that is to go but was not deleted yet.
+func TestAllocatedIsNotExplained(t *testing.T) {
+	c, factory := newTestController(t)
+	p := child(v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, Prefix: "10.0.0.0/24", ParentRef: ref("root")})
+	p.Status.Phase = v1alpha1.PrefixPhaseAllocated
+	a := newAllocation(p)
+	a.Spec.Prefix, a.Status = "10.1.0.0/24", refused(v1alpha1.ReasonParentExhausted)
+	if err := factory.Ipam().V1alpha1().PrefixAllocations().Informer().GetIndexer().Add(a); err != nil {
+		t.Fatal(err)
+	}
+	c.allocationSeen(nil, a)
+	if !c.mayGiveUp(p) {
+		t.Fatal("may not give up the first one")
+	}
+	if err := c.syncChild(t.Context(), p); err != nil {
+		t.Error(err)
+	}
+	for _, action := range c.client.(*fake.Clientset).Actions() {
+		t.Error(action)
 	}
 }
 
