@@ -268,13 +268,13 @@ func checkNamespace(t *testing.T, client versioned.Interface, namespace string) 
 	return nil
 }
 
-// complaints is what a program said on standard error, but for what is said of a busy machine: that etcd is slow, or that
-// the start takes long.
+// complaints is what a program said on standard error, but for what is said of a busy machine: that etcd is slow, which it
+// says of a part of a request, of a whole one ("request stats") and of the disk, or that the start takes long.
 func (p *process) complaints() string {
 	return slow.ReplaceAllString(p.stderr.String(), "")
 }
 
-var slow = regexp.MustCompile(`(?m)^.*\twarn\tetcd\t.*\t(.* took too long|slow fdatasync).*\n|^W.* Still starting: .*\n`)
+var slow = regexp.MustCompile(`(?m)^.*\twarn\tetcd\t.*\t(.* took too long|request stats|slow fdatasync).*\n|^W.* Still starting: .*\n`)
 
 // oneLine checks that what a program said on standard error is one clear line: about these words.
 func oneLine(t *testing.T, stderr string, words ...string) {
