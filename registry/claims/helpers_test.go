@@ -23,7 +23,6 @@ import (
 	prefixstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix/storage"
 	prefixallocationstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation/storage"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -157,7 +156,7 @@ type tamper struct {
 	chunks int
 	// before is called before the next transaction that writes an object.
 	before map[string]func()
-	// txns counts the transactions, and gets the reads for themselves.
+	// txns counts the transactions, and gets the reads for themselves, streams among them.
 	txns, gets int
 }
 
@@ -234,14 +233,15 @@ func (k *tamperKV) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 	return k.KV.Get(ctx, key, opts...)
 }
 
-// GetStream returns a stream with a chunk for each key.
+// GetStream returns a stream with a chunk for each key, the last of which tells what the last one of etcd does.
 func (k *tamperKV) GetStream(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.GetStreamChan, error) {
+	k.tamper.mu.Lock()
+	most := k.tamper.chunks
+	k.tamper.gets++
+	k.tamper.mu.Unlock()
 	if err := k.tamper.read(ctx); err != nil {
 		return nil, err
 	}
-	k.tamper.mu.Lock()
-	most := k.tamper.chunks
-	k.tamper.mu.Unlock()
 	stream, err := k.KV.GetStream(ctx, key, opts...)
 	if err != nil {
 		return nil, err
@@ -251,15 +251,14 @@ func (k *tamperKV) GetStream(ctx context.Context, key string, opts ...clientv3.O
 		defer close(chunks)
 		n := 0
 		for all := range stream {
-			single := []clientv3.RangeStreamResponse{all}
+			var single []clientv3.RangeStreamResponse
 			if all.Err() == nil {
-				single = nil
-				for _, kv := range all.Kvs {
-					single = append(single, clientv3.RangeStreamResponse{RangeResponse: &etcdserverpb.RangeResponse{Kvs: []*mvccpb.KeyValue{kv}}})
+				for len(all.Kvs) > 1 {
+					single = append(single, clientv3.RangeStreamResponse{RangeResponse: &etcdserverpb.RangeResponse{Kvs: all.Kvs[:1]}})
+					all.Kvs = all.Kvs[1:]
 				}
-				single = append(single, clientv3.RangeStreamResponse{RangeResponse: &etcdserverpb.RangeResponse{Header: all.Header}})
 			}
-			for _, chunk := range single {
+			for _, chunk := range append(single, all) {
 				if n++; most > 0 && n >= most {
 					continue
 				}

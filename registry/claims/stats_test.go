@@ -4,11 +4,13 @@
 package claims_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/features"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	featuregatetesting "k8s.io/component-base/featuregate/testing"
@@ -23,6 +25,12 @@ func TestStats(t *testing.T) {
 			s := newServer(t, etcd, v)
 			store := s.prefixes.Prefix.Storage
 			ctx, _ := newNamespace(t)
+			// Watch caches that do not have their objects yet ask etcd.
+			if err := wait.PollUntilContextTimeout(t.Context(), time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
+				return store.Storage.ReadinessCheck() == nil && s.allocations.PrefixAllocation.Storage.Storage.ReadinessCheck() == nil, nil
+			}); err != nil {
+				t.Fatal(err)
+			}
 			for want := range int64(4) {
 				if want > 0 {
 					s.root(t, ctx, fmt.Sprint("root-", want), "10.0.0.0/8")
