@@ -30,6 +30,12 @@ var logs atomic.Int64
 // test at the latest. The end of its log is shown if the test fails.
 func Start(t testing.TB, dir, program string, args ...string) *Process {
 	t.Helper()
+	return StartWith(t, nil, dir, program, args...)
+}
+
+// StartWith is Start with variables of the environment, NAME=value, besides those of the test.
+func StartWith(t testing.TB, environment []string, dir, program string, args ...string) *Process {
+	t.Helper()
 	logFile, err := os.CreateTemp(dir, filepath.Base(program)+"-*.log")
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +43,7 @@ func Start(t testing.TB, dir, program string, args ...string) *Process {
 	defer logFile.Close()
 	p := &Process{Cmd: exec.Command(program, args...), LogFile: logFile.Name(), Ended: make(chan struct{})}
 	p.Cmd.Stdout, p.Cmd.Stderr = logFile, logFile
+	p.Cmd.Env = append(p.Cmd.Environ(), environment...)
 	p.Cmd.SysProcAttr = dieWithParent()
 	if err := p.Cmd.Start(); err != nil {
 		t.Fatal(err)

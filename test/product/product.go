@@ -176,8 +176,8 @@ func (i *Installation) run(deployment string, instead map[string]string) *proces
 	return i.start(deployment, pod, filepath.Join(i.options.Programs, filepath.Base(pod.Containers[0].Command[0])), instead)
 }
 
-// start starts a pod of that name as a process: with the arguments that it has there, but for those that
-// are given here.
+// start starts a pod of that name as a process: with the environment and the arguments that it has there, but for arguments
+// that are given here.
 func (i *Installation) start(name string, pod *corev1.PodSpec, program string, instead map[string]string) *process.Process {
 	i.Helper()
 	paths := i.mount(name, pod)
@@ -197,7 +197,28 @@ func (i *Installation) start(name string, pod *corev1.PodSpec, program string, i
 	for flag, value := range instead {
 		args = append(args, flag+"="+value)
 	}
-	return process.Start(i.life, i.Dir, program, args...)
+	return process.StartWith(i.life, i.environment(name, &pod.Containers[0]), i.Dir, program, args...)
+}
+
+// environment is what the environment of a container has in a pod of that name.
+func (i *Installation) environment(name string, container *corev1.Container) []string {
+	i.Helper()
+	var variables []string
+	for _, variable := range container.Env {
+		value := variable.Value
+		if from := variable.ValueFrom; from != nil {
+			switch {
+			case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.name":
+				value = name
+			case from.ResourceFieldRef != nil && from.ResourceFieldRef.Resource == "limits.memory":
+				value = strconv.FormatInt(container.Resources.Limits.Memory().Value(), 10)
+			default:
+				i.Fatalf("%s has %s from what is not known here: %v", name, variable.Name, from)
+			}
+		}
+		variables = append(variables, variable.Name+"="+value)
+	}
+	return variables
 }
 
 // startEtcd starts the members of etcd, and returns when they have found each other.
@@ -207,18 +228,20 @@ func (i *Installation) startEtcd(members int) {
 	if err != nil {
 		i.Fatal(err)
 	}
-	var peers, metrics, all []string
+	var https, peers, metrics, all []string
 	for n := range members {
 		url := func(scheme string) string {
 			return fmt.Sprintf("%s://127.0.0.1:%d", scheme, process.ReservePort(i.life))
 		}
-		i.endpoints, peers, metrics = append(i.endpoints, url("https")), append(peers, url("https")), append(metrics, url("http"))
+		i.endpoints, https = append(i.endpoints, url("https")), append(https, url("https"))
+		peers, metrics = append(peers, url("https")), append(metrics, url("http"))
 		all = append(all, fmt.Sprintf("%s-%d=%s", set.Name, n, peers[n]))
 	}
 	i.StartMember = func(n int) *process.Process {
 		instead := map[string]string{
 			"--listen-client-urls": i.endpoints[n], "--advertise-client-urls": i.endpoints[n],
-			"--listen-peer-urls": peers[n], "--initial-advertise-peer-urls": peers[n],
+			"--listen-client-http-urls": https[n],
+			"--listen-peer-urls":        peers[n], "--initial-advertise-peer-urls": peers[n],
 			"--initial-cluster":     strings.Join(all, ","),
 			"--listen-metrics-urls": metrics[n],
 			"--log-level":           "error",
