@@ -210,12 +210,41 @@ func TestMembers(t *testing.T) {
 	l := i.newLoad("team-etcd")
 	l.more(20)
 	for n := range i.Etcd {
+		i.wantsCertificates(i.Etcd[n])
 		i.Etcd[n].Kill()
 		l.more(20)
 		i.Etcd[n] = i.StartMember(n)
 		l.more(20)
 	}
 	l.end()
+}
+
+// wantsCertificates fails unless a member of etcd wants a certificate of who connects to a port where it has data.
+func (i *installation) wantsCertificates(member *process.Process) {
+	i.Helper()
+	args := map[string]string{}
+	for _, arg := range member.Cmd.Args {
+		flag, value, _ := strings.Cut(arg, "=")
+		args[flag] = value
+	}
+	own, err := tls.LoadX509KeyPair(args["--cert-file"], args["--key-file"])
+	if err != nil {
+		i.Fatal(err)
+	}
+	for _, flag := range []string{"--listen-client-urls", "--listen-client-http-urls", "--listen-peer-urls"} {
+		for _, certificates := range [][]tls.Certificate{nil, {own}} {
+			// With a newer version of TLS a client is told after the handshake.
+			conn, err := tls.Dial("tcp", strings.TrimPrefix(args[flag], "https://"), &tls.Config{
+				InsecureSkipVerify: true, Certificates: certificates, MaxVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
+			})
+			if err == nil {
+				_ = conn.Close()
+			}
+			if (err == nil) != (certificates != nil) {
+				i.Errorf("%s, %d certificates: %v", flag, len(certificates), err)
+			}
+		}
+	}
 }
 
 // testCertificates has the certificate of the API servers replaced, and then its authority too, and
