@@ -114,6 +114,6 @@ func (o *Options) Validate() error {
 
 func (o *Options) config() manager.Config {
 	return manager.Config{
-		Controllers: o.Controllers, Strategy: o.Strategy, Workers: o.Workers, Shared: !o.LeaderElection.LeaderElect, Certificate: o.Certificate,
+		Controllers: o.Controllers, Strategy: o.Strategy, Workers: o.Workers, Certificate: o.Certificate,
 	}
 }

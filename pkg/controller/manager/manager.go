@@ -17,7 +17,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -47,9 +46,6 @@ type Config struct {
 	Strategy string
 	// Workers is how many objects a controller works on at a time.
 	Workers int
-	// Shared tells that other controller managers may be at work at the same time. One that is refused
-	// then leaves the work to them for a while, instead of trying again at once.
-	Shared bool
 	// Certificate is for the controller of that name.
 	Certificate certificate.Config
 }
@@ -64,21 +60,21 @@ var controllers = []struct {
 	name string
 	// disabled are those that "*" does not mean.
 	disabled bool
-	init     func(Config, externalversions.SharedInformerFactory, *standby.Standby) (controller, error)
+	init     func(Config, externalversions.SharedInformerFactory) (controller, error)
 }{
-	{"prefix", false, func(c Config, f externalversions.SharedInformerFactory, s *standby.Standby) (controller, error) {
+	{"prefix", false, func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
 		v1alpha1 := f.Ipam().V1alpha1()
-		return prefix.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, s, c.Workers)
+		return prefix.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, c.Workers)
 	}},
-	{"scheduler", false, func(c Config, f externalversions.SharedInformerFactory, s *standby.Standby) (controller, error) {
+	{"scheduler", false, func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
 		strategy, err := scheduler.StrategyByName(c.Strategy)
 		if err != nil {
 			return nil, err
 		}
 		v1alpha1 := f.Ipam().V1alpha1()
-		return scheduler.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, strategy, s, c.Workers)
+		return scheduler.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, strategy, c.Workers)
 	}},
-	{"certificate", true, func(c Config, _ externalversions.SharedInformerFactory, _ *standby.Standby) (controller, error) {
+	{"certificate", true, func(c Config, _ externalversions.SharedInformerFactory) (controller, error) {
 		if c.Kube == nil || c.Aggregator == nil {
 			return nil, errors.New("needs a cluster to keep certificates in")
 		}
@@ -148,16 +144,12 @@ func (c Config) Run(ctx context.Context) error {
 		transform = slimCopy
 	}
 	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(transform))
-	var others *standby.Standby
-	if c.Shared {
-		others = standby.New()
-	}
 	var running []controller
 	for _, entry := range controllers {
 		if !c.runs(entry.name, entry.disabled) {
 			continue
 		}
-		controller, err := entry.init(c, informers, others)
+		controller, err := entry.init(c, informers)
 		if err != nil {
 			return fmt.Errorf("%s: %w", entry.name, err)
 		}

@@ -20,7 +20,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -48,7 +47,6 @@ type Controller struct {
 	allocations listers.PrefixAllocationLister
 	byParent    cache.Indexer
 	recorder    events.EventRecorder
-	standby     *standby.Standby
 	workers     int
 
 	accounts *accounts
@@ -68,14 +66,13 @@ type Controller struct {
 
 // New returns a controller that does so many Prefixes at a time.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
-	recorder events.EventRecorder, standby *standby.Standby, workers int) (*Controller, error) {
+	recorder events.EventRecorder, workers int) (*Controller, error) {
 	c := &Controller{
 		client:      client,
 		prefixes:    prefixes.Lister(),
 		allocations: allocations.Lister(),
 		byParent:    prefixes.Informer().GetIndexer(),
 		recorder:    recorder,
-		standby:     standby,
 		workers:     workers,
 		accounts:    newAccounts(),
 		owned:       newOwned(),
@@ -235,12 +232,10 @@ func (c *Controller) Run(ctx context.Context) error {
 		queue.Queue
 		workers int
 		sync    func(context.Context, types.NamespacedName) error
-		// isDone tells whether there is nothing to write, if that can be told at a glance.
-		isDone func(types.NamespacedName) bool
 	}{
-		{c.children, c.workers, c.syncPrefix, c.isPrefixDone},
-		{c.parents, min(c.workers, parentWorkers), c.syncUsage, c.isUsageDone},
-		{c.orphans, c.workers, c.syncOrphan, c.isOrphanDone},
+		{c.children, c.workers, c.syncPrefix},
+		{c.parents, min(c.workers, parentWorkers), c.syncUsage},
+		{c.orphans, c.workers, c.syncOrphan},
 	}
 	shutDown := func() {
 		for _, q := range queues {
@@ -257,7 +252,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	for _, q := range queues {
 		for range q.workers {
 			wg.Go(func() {
-				for c.next(ctx, q.Queue, q.sync, q.isDone) {
+				for c.next(ctx, q.Queue, q.sync) {
 				}
 			})
 		}
@@ -268,14 +263,12 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *Controller) next(ctx context.Context, q queue.Queue, sync func(context.Context, types.NamespacedName) error,
-	isDone func(types.NamespacedName) bool) bool {
+func (c *Controller) next(ctx context.Context, q queue.Queue, sync func(context.Context, types.NamespacedName) error) bool {
 	name, shutdown := q.Get()
 	if shutdown {
 		return false
 	}
 	defer q.Done(name)
-	c.standby.Wait(ctx, func() bool { return isDone(name) })
 	err := sync(ctx, name)
 	switch {
 	case err == nil:

@@ -47,26 +47,6 @@ func (c *Controller) syncPrefix(ctx context.Context, name types.NamespacedName) 
 	}
 }
 
-// isPrefixDone tells whether a Prefix waits for nothing that is done here.
-func (c *Controller) isPrefixDone(name types.NamespacedName) bool {
-	prefix, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
-	switch {
-	case err != nil:
-		return true
-	case prefix.DeletionTimestamp != nil:
-		return false
-	case prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated:
-		return true
-	case prefix.Spec.IsRoot():
-		return false
-	}
-	// Once there is an allocation it waits for that, until it can be completed.
-	allocations := c.allocationsOf(prefix)
-	return len(allocations) > 0 && !slices.ContainsFunc(allocations, func(allocation *v1alpha1.PrefixAllocation) bool {
-		return allocation.Status.Phase.IsTerminal()
-	})
-}
-
 // syncRoot makes a root Allocated: it brings its prefix along.
 func (c *Controller) syncRoot(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
@@ -213,9 +193,6 @@ func (c *Controller) mayFitNow(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixA
 func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	allocation := newAllocation(prefix)
 	_, err := c.client.IpamV1alpha1().PrefixAllocations(prefix.Namespace).Create(ctx, allocation, metav1.CreateOptions{})
-	if err == nil {
-		c.standby.Done()
-	}
 	if !apierrors.IsAlreadyExists(err) {
 		return err
 	}
@@ -228,7 +205,6 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 	case err != nil:
 		return err
 	case metav1.IsControlledBy(existing, prefix) && existing.DeletionTimestamp == nil:
-		c.standby.Refused()
 		return nil
 	case metav1.IsControlledBy(existing, prefix):
 		return fmt.Errorf("PrefixAllocation %s is being deleted", allocation.Name)
@@ -391,12 +367,6 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 	return newerIsComing(err)
 }
 
-// isOrphanDone tells whether an allocation is gone.
-func (c *Controller) isOrphanDone(name types.NamespacedName) bool {
-	_, err := c.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
-	return err != nil
-}
-
 // syncOrphan deletes an allocation whose Prefix is gone, and frees its space by that. No garbage
 // collector is needed for it.
 func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) error {
@@ -444,12 +414,6 @@ func (c *Controller) deleteIf(ctx context.Context, allocation *v1alpha1.PrefixAl
 		return nil
 	}
 	return err
-}
-
-// isUsageDone tells whether the children of a parent have been counted.
-func (c *Controller) isUsageDone(name types.NamespacedName) bool {
-	parent, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
-	return err != nil || c.isCounted(parent)
 }
 
 // syncUsage writes to the status of a parent what is allocated from it. All that has been allocated

@@ -19,7 +19,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -312,7 +311,7 @@ func newTestController(t *testing.T) (*Controller, externalversions.SharedInform
 	client := fake.NewClientset()
 	factory := externalversions.NewSharedInformerFactory(client, 0)
 	informers := factory.Ipam().V1alpha1()
-	c, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(100), standby.New(), 1)
+	c, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(100), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -450,7 +449,7 @@ func TestGivesUpLessAndLess(t *testing.T) {
 					return true, action.(clienttesting.UpdateAction).GetObject(), nil
 				})
 				go func() {
-					for c.next(t.Context(), c.children, c.syncPrefix, c.isPrefixDone) {
+					for c.next(t.Context(), c.children, c.syncPrefix) {
 					}
 				}()
 				c.prefixSeen(nil, p)

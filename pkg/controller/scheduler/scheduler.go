@@ -24,7 +24,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -40,7 +39,6 @@ type Scheduler struct {
 	client      versioned.Interface
 	allocations listers.PrefixAllocationLister
 	recorder    events.EventRecorder
-	standby     *standby.Standby
 	workers     int
 
 	index  *index
@@ -50,12 +48,11 @@ type Scheduler struct {
 
 // New returns a scheduler that binds with so many workers at a time.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
-	recorder events.EventRecorder, strategy Strategy, standby *standby.Standby, workers int) (*Scheduler, error) {
+	recorder events.EventRecorder, strategy Strategy, workers int) (*Scheduler, error) {
 	s := &Scheduler{
 		client:      client,
 		allocations: allocations.Lister(),
 		recorder:    recorder,
-		standby:     standby,
 		workers:     workers,
 		queue:       queue.New("scheduler"),
 	}
@@ -121,7 +118,6 @@ func (s *Scheduler) next(ctx context.Context) bool {
 		return false
 	}
 	defer s.queue.Done(name)
-	s.standby.Wait(ctx, func() bool { return s.isDone(name) })
 	if err := s.schedule(ctx, name); err != nil {
 		if ctx.Err() == nil {
 			klog.FromContext(ctx).V(2).Info("Trying again", "prefixAllocation", name, "reason", err.Error())
@@ -131,12 +127,6 @@ func (s *Scheduler) next(ctx context.Context) bool {
 	}
 	s.queue.Forget(name)
 	return true
-}
-
-// isDone tells whether an allocation does not wait for being bound.
-func (s *Scheduler) isDone(name types.NamespacedName) bool {
-	allocation, err := s.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
-	return err != nil || allocation.DeletionTimestamp != nil || allocation.Status.Phase.IsTerminal()
 }
 
 // schedule does one allocation. An error means that it has to be tried again.
@@ -196,16 +186,12 @@ func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocat
 	}, metav1.CreateOptions{})
 	switch {
 	case err == nil:
-		s.standby.Done()
 		// Of a child there is an event of the Prefix, and one is enough.
 		if metav1.GetControllerOf(allocation) == nil {
 			s.recorder.Eventf(allocation, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Bind", "Allocated %s from %s", place.prefix, place.parent)
 		}
 		return nil
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err):
-		if apierrors.IsConflict(err) {
-			s.standby.Refused()
-		}
 		// The server refused, so the place is free again. If somebody holds it whom the informer has
 		// not shown yet, there is another place to try at once.
 		name := observe.NameOf(allocation)

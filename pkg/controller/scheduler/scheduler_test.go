@@ -11,7 +11,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/standby"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,7 +46,7 @@ func newDesk(t *testing.T) *desk {
 		return true, &v1alpha1.PrefixAllocation{}, d.answer
 	})
 	informers := externalversions.NewSharedInformerFactory(d.client, 0).Ipam().V1alpha1()
-	s, err := New(d.client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(100), Pack, standby.New(), 1)
+	s, err := New(d.client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(100), Pack, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
