@@ -161,7 +161,7 @@ func randomSnapshot(random *rand.Rand, keys keyspace) *snapshot {
 		if n := len(s.prefixes); n > 0 && !chance(4) {
 			// It is of a child, and mostly what that stands on.
 			child := s.prefixes[pick(n)]
-			a.OwnerReferences = []metav1.OwnerReference{{Kind: "Prefix", Name: child.Name, UID: child.UID, Controller: new(!chance(8))}}
+			a.OwnerReferences = []metav1.OwnerReference{{APIVersion: "ipam.ironcore.dev/v1alpha1", Kind: "Prefix", Name: child.Name, UID: child.UID, Controller: new(!chance(8))}}
 			if child.Spec.ParentRef != nil && !chance(4) {
 				a.Namespace, a.Spec.PrefixRef.Name, a.Status.Prefix = child.Namespace, child.Spec.ParentRef.Name, child.Spec.Prefix
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -19,7 +20,8 @@ type holder struct {
 	Namespace string    `json:"namespace"`
 	Name      string    `json:"name"`
 	UID       types.UID `json:"uid"`
-	// Owner is the child that the allocation was made for, the only one that may stand on it.
+	// Owner is the child that the space was claimed for, the only one that may stand on it. It is nil if
+	// the allocation stands for itself. It is verified when the claim is made, and never changes.
 	Owner *owner `json:"owner,omitempty"`
 }
 
@@ -35,12 +37,34 @@ type claim struct {
 	Holders []holder `json:"holders"`
 }
 
+// holderOf returns an allocation as the holder of a claim, for the child that it refers to. Anybody who
+// may write the allocation may write that reference, so it has to be verified before a claim is made.
 func holderOf(allocation *ipam.PrefixAllocation) holder {
-	h := holder{Namespace: allocation.Namespace, Name: allocation.Name, UID: allocation.UID}
-	if ref := metav1.GetControllerOfNoCopy(allocation); ref != nil && ref.Kind == ipam.PrefixKind {
-		h.Owner = &owner{Name: ref.Name, UID: ref.UID}
+	return holder{Namespace: allocation.Namespace, Name: allocation.Name, UID: allocation.UID, Owner: requesterOf(allocation)}
+}
+
+// requesterOf returns the Prefix to which the controller reference of an allocation refers, or nil if
+// the reference is missing or refers to a kind of another API group.
+func requesterOf(allocation *ipam.PrefixAllocation) *owner {
+	ref := metav1.GetControllerOfNoCopy(allocation)
+	if ref == nil || ref.Kind != ipam.PrefixKind {
+		return nil
 	}
-	return h
+	if gv, err := schema.ParseGroupVersion(ref.APIVersion); err != nil || gv.Group != ipam.GroupName {
+		return nil
+	}
+	return &owner{Name: ref.Name, UID: ref.UID}
+}
+
+// is reports whether a Prefix, in the namespace of the holder, is the owner. It is not if the Prefix was
+// deleted and created anew.
+func (o *owner) is(prefix *ipam.Prefix) bool {
+	return o != nil && o.Name == prefix.Name && o.UID == prefix.UID
+}
+
+// same reports whether two owners are the same Prefix, or both are nil.
+func (o *owner) same(other *owner) bool {
+	return o == other || o != nil && other != nil && *o == *other
 }
 
 // String names the holder.
@@ -74,7 +98,7 @@ func (c claim) find(uid types.UID) *holder {
 // isOf tells whether an allocation that was made for a Prefix holds it.
 func (c claim) isOf(child *ipam.Prefix) bool {
 	return slices.ContainsFunc(c.Holders, func(h holder) bool {
-		return h.Namespace == child.Namespace && h.Owner != nil && h.Owner.UID == child.UID
+		return h.Namespace == child.Namespace && h.Owner.is(child)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -157,15 +158,24 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 	if err != nil {
 		return plan{}, err
 	}
+	child, why, err := c.guardRequester(ctx, allocation, prefix, name, fresh)
+	switch {
+	case err != nil:
+		return plan{}, err
+	case why != nil:
+		return refused(why)
+	}
 
 	around := c.keyspace.around(p.uid, p.prefix, prefix)
-	guards := append(make([]guard, 0, 2+len(around)),
+	guards := append(make([]guard, 0, 3+len(around)),
 		isSame(c.prefixes.etcdKey(allocation.Namespace, name), p.createRevision),
 		isEmpty(inside),
 	)
 	for _, r := range around {
 		guards = append(guards, isEmpty(r))
 	}
+	ranges := len(guards)
+	guards = append(guards, child...)
 	if len(guards)+1 > maxTxnOps {
 		return refused(apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
 			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix,
@@ -181,7 +191,7 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 				c.created.Remove(p.uid)
 				return errStale
 			}
-			for _, answer := range answers[1:] {
+			for _, answer := range answers[1:ranges] {
 				if kv := first(answer); kv != nil {
 					return c.inUse(allocation, prefix, name, kv)
 				}
@@ -189,6 +199,71 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 			return errStale
 		},
 	}, nil
+}
+
+// guardRequester checks that the Prefix to which an allocation refers exists, is Pending, and asks for the
+// prefix that the allocation is about to get from the parent. From then on the claim says whom the space is
+// for, whatever anybody writes into the allocation. It returns the guard that the Prefix has not changed
+// meanwhile, or why the allocation cannot be made for it. If the allocation refers to none, there is neither.
+func (c *Claims) guardRequester(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, fresh bool) ([]guard, error, error) {
+	requester := requesterOf(allocation)
+	if requester == nil {
+		return nil, nil, nil
+	}
+	child, revision, err := c.prefixAt(ctx, allocation.Namespace, requester.Name, fresh)
+	if err != nil {
+		return nil, nil, err
+	}
+	refuse := func(format string, args ...any) ([]guard, error, error) {
+		return nil, conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...)), nil
+	}
+	switch {
+	case revision == 0 || !requester.is(child):
+		return refuse("it is for Prefix %s with uid %s, which does not exist", requester.Name, requester.UID)
+	case child.DeletionTimestamp != nil:
+		return refuse("it is for Prefix %s, which is being deleted", child.Name)
+	case child.Spec.IsRoot():
+		return refuse("it is for Prefix %s, which is a root and needs no PrefixAllocation", child.Name)
+	case child.Status.Phase == ipam.PrefixPhaseAllocated:
+		return refuse("it is for Prefix %s, which is Allocated already", child.Name)
+	case !asksFor(child, prefix, parentName):
+		return refuse("it is for Prefix %s, which does not ask for %s of Prefix %s", child.Name, prefix, parentName)
+	}
+	return []guard{isUnchanged(c.prefixes.etcdKey(allocation.Namespace, child.Name), revision)}, nil, nil
+}
+
+// asksFor reports whether a Pending child can become Allocated with a prefix of a parent. What the child
+// selects its parent by does not matter: that is up to the scheduler.
+func asksFor(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
+	spec := &child.Spec
+	switch {
+	case spec.ParentRef != nil && spec.ParentRef.Name != parentName:
+		return false
+	case spec.IPFamily == ipam.IPv4 && !prefix.Addr().Is4(), spec.IPFamily == ipam.IPv6 && prefix.Addr().Is4():
+		return false
+	case spec.Prefix != "":
+		return samePrefix(spec.Prefix, prefix.String())
+	}
+	return spec.PrefixLength == 0 || int(spec.PrefixLength) == prefix.Bits()
+}
+
+// prefixAt returns a Prefix with the revision at which it was written last, which is 0 if there is none.
+// Unless fresh is set, both are from the watch cache and may be stale, so the revision has to be guarded.
+func (c *Claims) prefixAt(ctx context.Context, namespace, name string, fresh bool) (*ipam.Prefix, int64, error) {
+	if fresh {
+		prefix, kv, err := c.readPrefix(ctx, namespace, name)
+		if err != nil || kv == nil {
+			return nil, 0, err
+		}
+		return prefix, kv.ModRevision, nil
+	}
+	prefix := &ipam.Prefix{}
+	options := storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}
+	if err := c.prefixes.cached.Get(ctx, c.prefixes.storageKey(namespace, name), options, prefix); err != nil {
+		return nil, 0, err
+	}
+	revision, err := storage.APIObjectVersioner{}.ObjectResourceVersion(prefix)
+	return prefix, int64(revision), err
 }
 
 // refuseInUse looks for one claim in a range.
@@ -240,8 +315,11 @@ func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocat
 		return plan{}, nil
 	}
 	p, err := c.parent(ctx, allocation.Namespace, name, fresh)
-	if err != nil || p == nil {
+	if err != nil {
 		return plan{}, err
+	}
+	if p == nil {
+		return c.guardChild(ctx, requesterOf(allocation), allocation, plan{})
 	}
 	key := c.keyspace.claim(p.uid, prefix)
 	kv, value, err := c.readClaim(ctx, key, fresh)
@@ -255,27 +333,12 @@ func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocat
 	}
 	switch {
 	case kv == nil:
-		return plan{guards: []guard{isUnchanged(key, 0)}}, nil
+		return c.guardChild(ctx, requesterOf(allocation), allocation, plan{guards: []guard{isUnchanged(key, 0)}})
 	case h == nil:
-		return plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}, nil
+		return c.guardChild(ctx, requesterOf(allocation), allocation, plan{guards: []guard{isUnchanged(key, kv.ModRevision)}})
 	}
 
 	released := plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}
-	if h.Owner != nil {
-		child, childKV, err := c.readPrefix(ctx, h.Namespace, h.Owner.Name)
-		if err != nil {
-			return plan{}, err
-		}
-		revision := int64(0)
-		if childKV != nil {
-			if child.UID == h.Owner.UID && child.Status.Phase == ipam.PrefixPhaseAllocated && samePrefix(child.Spec.Prefix, allocation.Status.Prefix) {
-				return plan{}, conflict("prefixallocations", allocation.Name,
-					fmt.Errorf("%s is what Prefix %s stands on: delete that Prefix instead", prefix, child.Name))
-			}
-			revision = childKV.ModRevision
-		}
-		released.guards = append(released.guards, isUnchanged(c.prefixes.etcdKey(h.Namespace, h.Owner.Name), revision))
-	}
 	if rest := value.without(allocation.UID); len(rest.Holders) > 0 {
 		encoded, err := rest.encode()
 		if err != nil {
@@ -285,7 +348,97 @@ func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocat
 	} else {
 		released.then = []clientv3.Op{clientv3.OpDelete(key)}
 	}
-	return released, nil
+	return c.guardChild(ctx, h.Owner, allocation, released)
+}
+
+// guardChild adds to the plan for the removal of an allocation that no child stands on it. The child is the
+// one that the claim names; an allocation without claim, of another server, has none but the one to which
+// it refers.
+func (c *Claims) guardChild(ctx context.Context, child *owner, allocation *ipam.PrefixAllocation, removal plan) (plan, error) {
+	if child == nil {
+		return removal, nil
+	}
+	found, revision, err := c.prefixAt(ctx, allocation.Namespace, child.Name, true)
+	if err != nil {
+		return plan{}, err
+	}
+	parentName, prefix, _ := allocated(allocation)
+	if revision != 0 && child.is(found) && standsOn(found, prefix, parentName) {
+		return plan{}, conflict("prefixallocations", allocation.Name,
+			fmt.Errorf("%s is what Prefix %s stands on: delete that Prefix instead", prefix, found.Name))
+	}
+	removal.guards = append(removal.guards, isUnchanged(c.prefixes.etcdKey(allocation.Namespace, child.Name), revision))
+	return removal, nil
+}
+
+// standsOn reports whether a child is Allocated with a prefix of a parent.
+func standsOn(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
+	return child.Status.Phase == ipam.PrefixPhaseAllocated && samePrefix(child.Spec.Prefix, prefix.String()) &&
+		child.Spec.ParentRef != nil && child.Spec.ParentRef.Name == parentName
+}
+
+// keepRequester keeps the controller reference of an allocation that holds space in line with its claim,
+// which says for good whom the space is for. It is refused to remove the reference while that child lives.
+// While the child is being deleted, and afterwards, the reference stays silently: whoever orphans the
+// dependents of the child removes it, and the space has to be freed all the same. It is also refused to
+// make the allocation that of another Prefix.
+func (c *Claims) keepRequester(ctx context.Context, allocation, old *ipam.PrefixAllocation) error {
+	was, is := requesterOf(old), requesterOf(allocation)
+	if is.same(was) {
+		return nil
+	}
+	claimed, err := c.claimedFor(ctx, old)
+	if err != nil {
+		return err
+	}
+	refuse := func(format string, args ...any) error {
+		return apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
+			field.Forbidden(field.NewPath("metadata", "ownerReferences"), fmt.Sprintf(format, args...)),
+		})
+	}
+	switch {
+	case is != nil && is.same(claimed):
+		return nil
+	case is != nil && claimed == nil:
+		return refuse("%s is allocated to it already, and not for Prefix %s: create that Prefix without this PrefixAllocation", old.Status.Prefix, is.Name)
+	case is != nil:
+		return refuse("%s is allocated to it for Prefix %s, not for Prefix %s", old.Status.Prefix, claimed.Name, is.Name)
+	case !was.same(claimed):
+		return nil
+	}
+	child, revision, err := c.prefixAt(ctx, old.Namespace, claimed.Name, true)
+	if err != nil {
+		return err
+	}
+	if revision != 0 && claimed.is(child) && child.DeletionTimestamp == nil {
+		return refuse("%s is allocated to it for Prefix %s, so the controller reference to that Prefix cannot be removed", old.Status.Prefix, claimed.Name)
+	}
+	if other := metav1.GetControllerOfNoCopy(allocation); other != nil {
+		return refuse("%s is allocated to it for Prefix %s, not for %s %s", old.Status.Prefix, claimed.Name, other.Kind, other.Name)
+	}
+	allocation.OwnerReferences = append(slices.Clone(allocation.OwnerReferences), *metav1.GetControllerOf(old))
+	return nil
+}
+
+// claimedFor returns the child that the space of an allocation was claimed for, or nil if the allocation
+// stands for itself or has no claim.
+func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocation) (*owner, error) {
+	name, prefix, ok := allocated(allocation)
+	if !ok {
+		return nil, nil
+	}
+	p, err := c.parent(ctx, allocation.Namespace, name, true)
+	if err != nil || p == nil {
+		return nil, err
+	}
+	_, value, err := c.readClaim(ctx, c.keyspace.claim(p.uid, prefix), true)
+	if err != nil {
+		return nil, err
+	}
+	if h := value.find(allocation.UID); h != nil {
+		return h.Owner, nil
+	}
+	return nil, nil
 }
 
 // planComplete plans that a child becomes Allocated: an allocation that was made for it has to hold

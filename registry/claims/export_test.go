@@ -28,9 +28,9 @@ const MaxTxnOps = maxTxnOps
 // RunEtcd is runEtcd.
 var RunEtcd = runEtcd
 
-// WrapCache puts something before the watch caches that objects are looked up in.
+// WrapCache puts something before the watch cache in which Prefixes are looked up.
 func (c *Claims) WrapCache(wrap func(storage.Interface) storage.Interface) {
-	c.prefixes.cached, c.allocations.cached = wrap(c.prefixes.cached), wrap(c.allocations.cached)
+	c.prefixes.cached = wrap(c.prefixes.cached)
 }
 
 // PageSize is how many keys are read at a time where there are no streams.

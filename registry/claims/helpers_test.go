@@ -406,10 +406,15 @@ type storedClaim struct {
 }
 
 type storedHolder struct {
-	Namespace string    `json:"namespace"`
-	Name      string    `json:"name"`
-	UID       types.UID `json:"uid"`
-	Owner     any       `json:"owner,omitempty"`
+	Namespace string       `json:"namespace"`
+	Name      string       `json:"name"`
+	UID       types.UID    `json:"uid"`
+	Owner     *storedOwner `json:"owner,omitempty"`
+}
+
+type storedOwner struct {
+	Name string    `json:"name"`
+	UID  types.UID `json:"uid"`
 }
 
 // violations reads every key at one revision and tells what must never be. It is as naive as can be.
@@ -500,10 +505,9 @@ func (s *server) violations(t testing.TB) []string {
 		if child.Status.Phase != ipam.PrefixPhaseAllocated || child.Spec.IsRoot() {
 			continue
 		}
-		if !slices.ContainsFunc(allocations, func(a *ipam.PrefixAllocation) bool {
-			owner := metav1.GetControllerOf(a)
-			return owner != nil && owner.UID == child.UID && a.Namespace == child.Namespace &&
-				a.Spec.PrefixRef.Name == child.Spec.ParentRef.Name && a.Status.Prefix == child.Spec.Prefix
+		parent := prefixes[child.Namespace+"/"+child.Spec.ParentRef.Name]
+		if parent == nil || !slices.ContainsFunc(stored[s.claimKey(parent.UID, netip.MustParsePrefix(child.Spec.Prefix))].Holders, func(h storedHolder) bool {
+			return h.Namespace == child.Namespace && h.Owner != nil && *h.Owner == storedOwner{child.Name, child.UID}
 		}) {
 			report("child without allocation: %s/%s stands on %s", child.Namespace, child.Name, child.Spec.Prefix)
 		}

@@ -181,6 +181,28 @@ func races() []race {
 			}
 			return nil
 		}},
+		{"bind for a child, the child ends", func(t *testing.T, s *server, ctx context.Context, namespace string) []string {
+			parent := s.root(t, ctx, "parent", "10.0.0.0/16")
+			child := s.child(t, ctx, "child", "parent", 24)
+			s.requestLength(t, ctx, "a", child, "10.0.5.0/24")
+			s.tamper.beforeWriteOf(s.allocationKey(namespace, "a"), func() { ok(t, s.end(ctx, "child")) })
+			if kept(t, s.bind(ctx, "a", "parent", "10.0.5.0/24", "")) {
+				return []string{fmt.Sprintf("10.0.5.0/24 was claimed for %v, which was gone", s.owners(t, ctx, parent, "10.0.5.0/24"))}
+			}
+			return nil
+		}},
+		{"bind for a child, the child asks for another prefix", func(t *testing.T, s *server, ctx context.Context, namespace string) []string {
+			s.root(t, ctx, "parent", "10.0.0.0/16")
+			child := s.child(t, ctx, "child", "parent", 24)
+			s.requestLength(t, ctx, "a", child, "10.0.5.0/24")
+			s.tamper.beforeWriteOf(s.allocationKey(namespace, "a"), func() {
+				must[*ipam.Prefix](t)(s.updatePrefix(ctx, "child", func(p *ipam.Prefix) { p.Spec.Prefix = "10.0.6.0/24" }))
+			})
+			if kept(t, s.bind(ctx, "a", "parent", "10.0.5.0/24", "")) {
+				return []string{"10.0.5.0/24 was claimed for a child that does not ask for it"}
+			}
+			return nil
+		}},
 		{"deletion of an allocation, another one that shares its claim is deleted", func(t *testing.T, s *server, ctx context.Context, namespace string) []string {
 			parent := s.root(t, ctx, "parent", "10.0.0.0/16")
 			s.shareClaim(t, ctx, parent, "10.0.5.0/24", "a", "b")
@@ -332,6 +354,7 @@ func TestMutations(t *testing.T) {
 		"parent, in write of allocation",
 		"inside, in write of allocation",
 		"around, in write of allocation",
+		"child, in write of allocation",
 		"claim, in removal of allocation",
 		"child, in removal of allocation",
 		"claim, in write of prefix",

@@ -259,7 +259,8 @@ func TestGlance(t *testing.T) {
 			if v.encrypted {
 				// What is put here is not encrypted; an allocation of the server's is enough.
 				ctx := withNamespace(t.Context(), "ns")
-				s.allocate(t, ctx, "allocation", s.root(t, ctx, "root", "10.0.0.0/24"), "root", "10.0.0.0/28")
+				s.root(t, ctx, "root", "10.0.0.0/24")
+				s.allocate(t, ctx, "allocation", nil, "root", "10.0.0.0/28")
 				expectGlance(t, s, 0)
 				return
 			}

@@ -171,6 +171,9 @@ func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, 
 			// Validation has refused this already, on every way there is today.
 			return plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
 		case was:
+			if err := c.keepRequester(ctx, newObj, oldAllocation); err != nil {
+				return plan{}, err
+			}
 			return plan{}, c.checkParentUID(ctx, "prefixallocations", newObj.Namespace, newObj.Name, newObj.Spec.PrefixRef)
 		}
 		return plan{}, nil

@@ -922,9 +922,9 @@ func TestComplete(t *testing.T) {
 					}, []string{"no PrefixAllocation"}},
 					{"allocation of the one before", func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
-						before := child.DeepCopy()
-						before.UID = "0"
-						s.allocate(t, ctx, "a", before, "parent", prefix)
+						s.allocate(t, ctx, "a", child, "parent", prefix)
+						ok(t, s.end(ctx, "child"))
+						must[*ipam.Prefix](t)(s.createPrefix(ctx, "child", child.Spec))
 					}, []string{"no PrefixAllocation"}},
 					{"allocation of nobody", func(t *testing.T, ctx context.Context, _ *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
@@ -936,7 +936,7 @@ func TestComplete(t *testing.T) {
 					}, []string{"no PrefixAllocation"}},
 					{"around it", func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
-						s.allocate(t, ctx, "a", child, "parent", "10.0.4.0/23")
+						s.allocate(t, ctx, "a", s.child(t, ctx, "wide", "parent", 23), "parent", "10.0.4.0/23")
 					}, []string{"no PrefixAllocation"}},
 					{"from another parent", func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")

@@ -9,25 +9,54 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/util/dryrun"
 )
 
-// OnDryRun returns how an update is validated that may be a dry run. A dry run is not written, so
-// that no transaction would refuse it.
-func OnDryRun(getter generic.RESTOptionsGetter, dryRun []string) rest.ValidateObjectUpdateFunc {
-	if g, ok := getter.(*RESTOptionsGetter); ok && dryrun.IsDryRun(dryRun) {
-		return g.Claims().Try
+// OnDryRun returns the validation of an update. If the update is a dry run, it also reports what the
+// transaction would refuse, since a dry run never gets that far.
+func OnDryRun(getter generic.RESTOptionsGetter, dryRun []string, validate rest.ValidateObjectUpdateFunc) rest.ValidateObjectUpdateFunc {
+	g, ok := getter.(*RESTOptionsGetter)
+	if !ok || !dryrun.IsDryRun(dryRun) {
+		return validate
 	}
-	return rest.ValidateAllObjectUpdateFunc
+	return func(ctx context.Context, obj, old runtime.Object) error {
+		if validate != nil {
+			if err := validate(ctx, obj, old); err != nil {
+				return err
+			}
+		}
+		return g.Claims().try(ctx, func() (plan, error) { return g.Claims().planUpdate(ctx, old, obj, true) })
+	}
 }
 
-// Try tells whether a write that makes obj of old would be refused, without writing anything.
-func (c *Claims) Try(ctx context.Context, obj, old runtime.Object) error {
+// OnDryRunDelete returns the validation of a removal. If the removal is a dry run, it also reports what the
+// transaction would refuse. What has finalizers would not be removed yet.
+func OnDryRunDelete(getter generic.RESTOptionsGetter, dryRun []string, validate rest.ValidateObjectFunc) rest.ValidateObjectFunc {
+	g, ok := getter.(*RESTOptionsGetter)
+	if !ok || !dryrun.IsDryRun(dryRun) {
+		return validate
+	}
+	return func(ctx context.Context, obj runtime.Object) error {
+		if validate != nil {
+			if err := validate(ctx, obj); err != nil {
+				return err
+			}
+		}
+		if object, err := meta.Accessor(obj); err != nil || len(object.GetFinalizers()) > 0 {
+			return err
+		}
+		return g.Claims().try(ctx, func() (plan, error) { return g.Claims().planDelete(ctx, obj, true) })
+	}
+}
+
+// try reports whether a write with a plan would be refused, without writing anything.
+func (c *Claims) try(ctx context.Context, make func() (plan, error)) error {
 	for range maxPlans {
-		p, err := c.planUpdate(ctx, old, obj, true)
+		p, err := make()
 		if err != nil || p.empty() {
 			return err
 		}

@@ -7,8 +7,10 @@ package status
 import (
 	"context"
 
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -20,14 +22,17 @@ var (
 )
 
 // REST reads the whole object and updates its status.
-type REST struct{ store *genericregistry.Store }
+type REST struct {
+	store  *genericregistry.Store
+	getter generic.RESTOptionsGetter
+}
 
 // NewREST returns the subresource on a store of the main resource, with the strategy for writes to
 // the status.
-func NewREST(main *genericregistry.Store, strategy rest.UpdateResetFieldsStrategy) *REST {
+func NewREST(main *genericregistry.Store, getter generic.RESTOptionsGetter, strategy rest.UpdateResetFieldsStrategy) *REST {
 	store := *main
 	store.UpdateStrategy, store.ResetFieldsStrategy = strategy, strategy
-	return &REST{&store}
+	return &REST{&store, getter}
 }
 
 // New implements rest.Storage.
@@ -43,6 +48,7 @@ func (r *REST) Get(ctx context.Context, name string, options *metav1.GetOptions)
 
 // Update implements rest.Updater. It never creates.
 func (r *REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
+	updateValidation = claims.OnDryRun(r.getter, options.DryRun, updateValidation)
 	return r.store.Update(ctx, name, objInfo, createValidation, updateValidation, false, options)
 }
 

@@ -13,9 +13,9 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/mainresource"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/status"
-	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/watchbuffer"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -67,19 +67,14 @@ func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter) (*Storage
 	bindingStore.UpdateStrategy = prefix.BindingStrategy{Strategy: strategy}
 
 	return &Storage{
-		Prefix:  &REST{store},
-		Status:  status.NewREST(store, prefix.StatusStrategy{Strategy: strategy}),
+		Prefix:  &REST{mainresource.REST{Store: store, Getter: optsGetter}},
+		Status:  status.NewREST(store, optsGetter, prefix.StatusStrategy{Strategy: strategy}),
 		Binding: &BindingREST{&bindingStore, optsGetter},
 	}, nil
 }
 
 // REST serves the main resource.
-type REST struct{ *genericregistry.Store }
-
-// Watch implements rest.Watcher.
-func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
-	return watchbuffer.New(ctx, options, r.Store.Watch)
-}
+type REST struct{ mainresource.REST }
 
 // ShortNames implements rest.ShortNamesProvider.
 func (*REST) ShortNames() []string { return []string{"pfx"} }
@@ -94,7 +89,7 @@ const collectionGrace = 2 * time.Second
 // the controllers a moment, or after a short while. The namespace controller of Kubernetes looks right
 // after this whether anything is left, and looks again many seconds later only.
 func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
-	list, err := r.Store.DeleteCollection(ctx, deleteValidation, options, listOptions)
+	list, err := r.REST.DeleteCollection(ctx, deleteValidation, options, listOptions)
 	if err == nil && (options == nil || len(options.DryRun) == 0) {
 		r.awaitEnd(ctx, list, listOptions)
 	}
@@ -205,7 +200,7 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 		return target, nil
 	}
 	result, _, err := r.store.Update(claims.WithParentUID(ctx, binding.ParentRef.UID), name, rest.DefaultUpdatedObjectInfo(nil, bind),
-		rest.ValidateAllObjectFunc, claims.OnDryRun(r.optsGetter, options.DryRun), false,
+		rest.ValidateAllObjectFunc, claims.OnDryRun(r.optsGetter, options.DryRun, rest.ValidateAllObjectUpdateFunc), false,
 		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
 	return result, err
 }

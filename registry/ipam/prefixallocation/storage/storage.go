@@ -12,14 +12,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/mainresource"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/status"
-	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/watchbuffer"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
@@ -65,19 +63,14 @@ func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, familyOf 
 	bindingStore.UpdateStrategy = prefixallocation.BindingStrategy{Strategy: strategy}
 
 	return &Storage{
-		PrefixAllocation: &REST{store},
-		Status:           status.NewREST(store, prefixallocation.StatusStrategy{Strategy: strategy}),
+		PrefixAllocation: &REST{mainresource.REST{Store: store, Getter: optsGetter}},
+		Status:           status.NewREST(store, optsGetter, prefixallocation.StatusStrategy{Strategy: strategy}),
 		Binding:          &BindingREST{&bindingStore, optsGetter},
 	}, nil
 }
 
 // REST serves the main resource.
-type REST struct{ *genericregistry.Store }
-
-// Watch implements rest.Watcher.
-func (r *REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
-	return watchbuffer.New(ctx, options, r.Store.Watch)
-}
+type REST struct{ mainresource.REST }
 
 // ShortNames implements rest.ShortNamesProvider.
 func (*REST) ShortNames() []string { return []string{"pfxa"} }
@@ -136,7 +129,7 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 		return allocation, nil
 	}
 	result, _, err := r.store.Update(claims.WithParentUID(ctx, binding.PrefixRef.UID), name, rest.DefaultUpdatedObjectInfo(nil, bind),
-		rest.ValidateAllObjectFunc, claims.OnDryRun(r.optsGetter, options.DryRun), false,
+		rest.ValidateAllObjectFunc, claims.OnDryRun(r.optsGetter, options.DryRun, rest.ValidateAllObjectUpdateFunc), false,
 		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
 	return result, err
 }
