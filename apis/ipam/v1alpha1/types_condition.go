@@ -31,6 +31,11 @@ const (
 	ReasonParentNotReady = "ParentNotReady"
 	// ReasonPrefixInUse means that the prefix that was asked for overlaps one that is in use.
 	ReasonPrefixInUse = "PrefixInUse"
+	// ReasonRefused means that the API server refused what a controller wrote for the request, for another
+	// reason than that the prefix is in use: a quota, a policy or a rule. The message has the words of the server.
+	ReasonRefused = "Refused"
+	// ReasonRequesterNotFound means that the PrefixAllocation was made for a Prefix that does not exist.
+	ReasonRequesterNotFound = "RequesterNotFound"
 	// ReasonInvalidRequest means that the request contradicts itself.
 	ReasonInvalidRequest = "InvalidRequest"
 	// ReasonHasChildren is the reason of Deletable=False on a Prefix that prefixes are still
