@@ -9,13 +9,11 @@ import (
 	"os"
 
 	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-controller-manager/app"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/memory"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 )
 
 func main() {
-	memory.Reserve(48<<20, 50)
 	if err := cli.RunNoErrOutput(app.NewCommand(genericapiserver.SetupSignalContext())); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)

@@ -9,13 +9,11 @@ import (
 	"os"
 
 	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/memory"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 )
 
 func main() {
-	memory.Reserve(256<<20, 200)
 	if err := cli.RunNoErrOutput(app.NewCommand(genericapiserver.SetupSignalContext())); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)

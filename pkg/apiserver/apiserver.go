@@ -10,16 +10,13 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
-	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	registryrest "k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
@@ -51,8 +48,6 @@ type Config struct {
 	GenericConfig *genericapiserver.RecommendedConfig
 	// AuditInterval is the time between two comparisons of objects with claims; 0 is never.
 	AuditInterval time.Duration
-	// AdaptEtcdClient, if set, changes the clients of etcd with which objects are read and written.
-	AdaptEtcdClient func(*clientv3.Client)
 	// Reader, if set, is what admission reads with. It is ready once there is a server.
 	Reader *initializer.Deferred
 }
@@ -73,10 +68,7 @@ func (c *Config) Complete() CompletedConfig {
 // Server is the API server.
 type Server struct {
 	GenericAPIServer *genericapiserver.GenericAPIServer
-	config           genericapiserver.CompletedConfig
 	claims           *claims.Claims
-	// storages are those of the resources of v1alpha1.
-	storages map[string]registryrest.Storage
 }
 
 // New returns the server with the API group installed.
@@ -86,8 +78,6 @@ func (c completedConfig) New() (*Server, error) {
 		return nil, err
 	}
 	options := claims.NewRESTOptionsGetter(c.genericConfig.RESTOptionsGetter)
-	options.AdaptClient(c.config.AdaptEtcdClient)
-	options.BeforeCached(shareLabels)
 	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, options)
 	if err != nil {
 		return nil, err
@@ -102,10 +92,7 @@ func (c completedConfig) New() (*Server, error) {
 	if err := generic.InstallAPIGroup(&group); err != nil {
 		return nil, err
 	}
-	s := &Server{
-		GenericAPIServer: generic, config: c.genericConfig, claims: options.Claims(),
-		storages: group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version],
-	}
+	s := &Server{GenericAPIServer: generic, claims: options.Claims()}
 	if c.config.AuditInterval > 0 {
 		err := generic.AddPostStartHook("ipam-claims-audit", func(hook genericapiserver.PostStartHookContext) error {
 			go s.auditPeriodically(hook, c.config.AuditInterval)

@@ -15,7 +15,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
 	"github.com/spf13/pflag"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -52,8 +51,6 @@ type Options struct {
 	// ShutdownDelay is how long a server that is told to end still serves, but says that it is not
 	// ready, so that those who send it requests can turn to another one.
 	ShutdownDelay time.Duration
-	// AdaptEtcdClient, if set, changes the clients of etcd with which objects are read and written.
-	AdaptEtcdClient func(*clientv3.Client)
 
 	clientCA genericoptions.ClientCertAuthenticationOptions
 	// admission is what is left of the recommended ones without a cluster.
@@ -84,7 +81,6 @@ func setCodec(etcd *genericoptions.EtcdOptions) error {
 	}
 	var err error
 	etcd.StorageConfig.Codec, etcd.StorageConfig.EncodeVersioner, err = serverstorage.NewStorageCodec(config)
-	etcd.StorageConfig.Codec = sharingCodec{etcd.StorageConfig.Codec}
 	return err
 }
 
@@ -172,7 +168,7 @@ func (o *Options) Config() (*Config, error) {
 	} else {
 		rememberAnswers(&config.Config)
 	}
-	return &Config{GenericConfig: config, AuditInterval: o.AuditInterval, AdaptEtcdClient: o.AdaptEtcdClient, Reader: o.reader}, nil
+	return &Config{GenericConfig: config, AuditInterval: o.AuditInterval, Reader: o.reader}, nil
 }
 
 // rememberAnswers has the server ask less often who somebody is and what they may do.

@@ -20,8 +20,6 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -51,8 +49,6 @@ type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
 	// adaptClient, if set, has the first word on the clients of etcd that the stores use.
 	adaptClient func(*clientv3.Client)
-	// beforeCached, if set, has the last write to objects that get into a watch cache.
-	beforeCached func(runtime.Object)
 
 	mu        sync.Mutex
 	claims    *Claims
@@ -70,10 +66,6 @@ func NewRESTOptionsGetter(getter generic.RESTOptionsGetter) *RESTOptionsGetter {
 // AdaptClient has a function change the clients of etcd that the stores use, before they do. It is to
 // be called before there are stores.
 func (g *RESTOptionsGetter) AdaptClient(adapt func(*clientv3.Client)) { g.adaptClient = adapt }
-
-// BeforeCached has a function change each object that gets into a watch cache, before anybody else has it and never after. It
-// is to be called before there are stores.
-func (g *RESTOptionsGetter) BeforeCached(change func(runtime.Object)) { g.beforeCached = change }
 
 // Claims returns what the storages keep. They have to be made before.
 func (g *RESTOptionsGetter) Claims() *Claims {
@@ -165,7 +157,7 @@ func (g *RESTOptionsGetter) newStorage(
 			KeyFunc:             keyFunc,
 			NewFunc:             newFunc,
 			NewListFunc:         newListFunc,
-			GetAttrsFunc:        g.attrsOfCached(getAttrs),
+			GetAttrsFunc:        getAttrs,
 			IndexerFuncs:        triggers,
 			Indexers:            indexers,
 			Codec:               config.Codec,
@@ -206,18 +198,6 @@ func (g *RESTOptionsGetter) newStorage(
 		return nil, nil, fmt.Errorf("%s has no claims", config.GroupResource)
 	}
 	return result, destroy, nil
-}
-
-// attrsOfCached returns what tells the attributes of an object. A watch cache asks for them once, right before it puts the
-// object in.
-func (g *RESTOptionsGetter) attrsOfCached(getAttrs storage.AttrFunc) storage.AttrFunc {
-	if g.beforeCached == nil {
-		return getAttrs
-	}
-	return func(obj runtime.Object) (labels.Set, fields.Set, error) {
-		g.beforeCached(obj)
-		return getAttrs(obj)
-	}
 }
 
 // sharedCompactor compacts etcd as long as a resource uses it.

@@ -18,15 +18,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ironcore-dev/ipam-apiserver/pkg/memory"
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 )
 
 func main() {
 	quiet()
-	// As ipam-standalone, which has its etcd in the process, too. What is saved here is left for the programs.
-	memory.Reserve(256<<20, 200)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends it at once.
 	context.AfterFunc(ctx, stop)

@@ -210,8 +210,6 @@ func (i *Installation) environment(name string, container *corev1.Container) []s
 			switch {
 			case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.name":
 				value = name
-			case from.ResourceFieldRef != nil && from.ResourceFieldRef.Resource == "limits.memory":
-				value = strconv.FormatInt(container.Resources.Limits.Memory().Value(), 10)
 			default:
 				i.Fatalf("%s has %s from what is not known here: %v", name, variable.Name, from)
 			}

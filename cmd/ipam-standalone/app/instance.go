@@ -55,10 +55,9 @@ type Instance struct {
 	URL string
 	// Kubeconfig is the path of a kubeconfig for it.
 	Kubeconfig string
-	// Config is for a client of it within the process, which is not limited in its rate.
+	// Config is for a client of it with all rights. It does not limit its rate.
 	Config *rest.Config
-	// Client is a client within the process, as the controllers have it: without a connection, and with what it watches not
-	// even encoded.
+	// Client is the client that the controllers have.
 	Client versioned.Interface
 	// EtcdEndpoints are the endpoints of etcd.
 	EtcdEndpoints []string
@@ -127,20 +126,24 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	i.Config = rest.CopyConfig(server.GenericAPIServer.LoopbackClientConfig)
 	i.Config.QPS = -1
 
+	// The server outlives the controllers, which are its clients, and etcd outlives the server.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
-	go func() { served <- server.Run(ctx) }()
-	// From here on the server has to be waited for before etcd is taken away from it.
-	i.cleanup = append(i.cleanup, func() { <-served })
+	go func() { served <- server.Run(serving) }()
+	i.cleanup = append(i.cleanup, func() {
+		stopServing()
+		<-served
+	})
 	if err := waitReady(ctx, i.Config, served, etcd.Err()); err != nil {
 		i.cancel()
 		return nil, err
 	}
 
-	if i.Client, err = newLocalClient(manager.ClientConfig(i.Config), server); err != nil {
+	if i.Client, err = versioned.NewForConfig(manager.ClientConfig(i.Config)); err != nil {
 		i.cancel()
 		return nil, err
 	}
-	controllers.Client, controllers.InProcess = i.Client, true
+	controllers.Client = i.Client
 	controlled := make(chan error, 1)
 	go func() { controlled <- controllers.Run(ctx) }()
 
@@ -172,7 +175,6 @@ func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etc
 	serving.ServerCert.CertKey.KeyFile = pki.ServingKeyFile
 	o.Recommended.Authentication.ClientCert.ClientCA = pki.CACertFile
 	o.Recommended.Etcd.StorageConfig.Transport.ServerList = etcd.Endpoints()
-	o.AdaptEtcdClient = etcd.Shortcut
 	o.Recommended.Admission.ConfigFile = options.AdmissionConfigFile
 	if options.Customize != nil {
 		options.Customize(o)

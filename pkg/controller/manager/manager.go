@@ -18,6 +18,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -31,9 +32,6 @@ import (
 type Config struct {
 	// Client talks to the API server. It should not limit its rate: the server does.
 	Client versioned.Interface
-	// InProcess tells that what Client watches are copies of what the API server has, which is in this process, so that the
-	// strings in it take no memory of their own.
-	InProcess bool
 	// Recorder records events. It may be nil where there is no API for them.
 	Recorder events.EventRecorder
 	// Kube and Aggregator talk to the cluster that the API server is part of. They may be nil where
@@ -139,11 +137,7 @@ func (c Config) Run(ctx context.Context) error {
 	if c.Recorder == nil {
 		c.Recorder = noEvents{}
 	}
-	transform := slim
-	if c.InProcess {
-		transform = slimCopy
-	}
-	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(transform))
+	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(dropManagedFields))
 	var running []controller
 	for _, entry := range controllers {
 		if !c.runs(entry.name, entry.disabled) {
@@ -172,6 +166,15 @@ func (c Config) Run(ctx context.Context) error {
 	err := group.Wait()
 	informers.Shutdown()
 	return err
+}
+
+// dropManagedFields is the transform of the informers. No controller reads managed fields, and they can take more memory than
+// the rest of the object. A write without managed fields leaves those that are stored as they are.
+func dropManagedFields(obj any) (any, error) {
+	if object, err := meta.Accessor(obj); err == nil {
+		object.SetManagedFields(nil)
+	}
+	return obj, nil
 }
 
 // awaitAPI waits until the API is served, which it is not yet where its certificate is made here.
