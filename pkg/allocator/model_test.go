@@ -107,7 +107,7 @@ type pair struct {
 
 func newPair(t testing.TB, prefix netip.Prefix) pair {
 	t.Helper()
-	p, err := New(prefix)
+	p, err := newPool(prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,6 +181,8 @@ func (p pair) check(t testing.TB) {
 	if got := p.UsedAddresses(); got.Cmp(used) != 0 {
 		t.Fatalf("with %v, UsedAddresses = %v, want %v", m.taken, got, used)
 	}
+
+	checkFree128(t, p.Pool)
 
 	summary := m.maximal(true)
 	for _, limit := range []int{-1, 0, 1, len(summary) - 1, len(summary), len(summary) + 1} {

@@ -134,7 +134,7 @@ type both struct {
 
 func newBoth(t testing.TB, prefix netip.Prefix) both {
 	t.Helper()
-	p, err := New(prefix)
+	p, err := newPool(prefix)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,18 @@ type Pool struct {
 	// counts has the number of taken prefixes by length; as they never
 	// overlap, it is all that the number of used addresses depends on.
 	counts [129]int
+	// withholds tells that the pool does not give out mapped, and withheld that mapped
+	// is marked as used at the moment, though nobody took it.
+	withholds, withheld bool
+}
+
+// mapped are the IPv4-mapped addresses (RFC 4291, section 2.5.5.2). They mean IPv4
+// addresses, so a pool that covers them does not give them out.
+var mapped = netip.MustParsePrefix("::ffff:0:0/96")
+
+// covers reports whether a prefix is larger than mapped and contains it.
+func covers(prefix netip.Prefix) bool {
+	return prefix.Bits() < mapped.Bits() && prefix.Contains(mapped.Addr())
 }
 
 // New returns the pool of prefix with all of it free. The error wraps
@@ -35,6 +47,17 @@ type Pool struct {
 // IPv6 prefix, which is most likely a mistaken IPv4 one. Zones need no check,
 // as a netip.Prefix has none.
 func New(prefix netip.Prefix) (*Pool, error) {
+	p, err := newPool(prefix)
+	if err != nil {
+		return nil, err
+	}
+	p.withholds = covers(prefix)
+	p.withhold()
+	return p, nil
+}
+
+// newPool returns a pool that gives out IPv4-mapped addresses like any other.
+func newPool(prefix netip.Prefix) (*Pool, error) {
 	if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
 		return nil, fmt.Errorf("%w: %s", ErrInvalid, prefix)
 	}
@@ -42,6 +65,23 @@ func New(prefix netip.Prefix) (*Pool, error) {
 	// That a pool of one address has a root without levels does no harm: nothing can be taken from it.
 	p.end = p.size - (p.size-p.top-1)/pageLevels*pageLevels
 	return p, nil
+}
+
+// withhold marks mapped as used, unless somebody took what contains it.
+func (p *Pool) withhold() {
+	if p.withholds && !p.withheld {
+		p.withheld = p.mark(mapped) == nil
+	}
+}
+
+// unwithhold undoes withhold until the function that it returns is called.
+func (p *Pool) unwithhold() (again func()) {
+	if p.withheld {
+		// It was marked, so this cannot fail.
+		_ = p.unmark(mapped)
+		p.withheld = false
+	}
+	return p.withhold
 }
 
 // Prefix returns the prefix that the pool divides.
@@ -95,8 +135,23 @@ func (p *Pool) FitBits(bits int) (blockBits int, ok bool) {
 // inside Prefix(); it is an *InUseError if a prefix in use overlaps. The pool
 // is unchanged on error.
 //
-// In an IPv6 pool that covers them, IPv4-mapped addresses are like any other.
+// In a pool that covers the IPv4-mapped addresses, ::ffff:0:0/96 is in use from the
+// start. What contains all of it can be taken all the same.
 func (p *Pool) Take(prefix netip.Prefix) error {
+	if p.withheld && prefix.IsValid() && covers(prefix) {
+		// It is withheld again unless prefix was taken.
+		defer p.unwithhold()()
+	}
+	if err := p.mark(prefix); err != nil {
+		return err
+	}
+	p.len++
+	p.counts[prefix.Bits()]++
+	return nil
+}
+
+// mark is Take without the account.
+func (p *Pool) mark(prefix netip.Prefix) error {
 	k, bits := keyOf(prefix.Addr()), prefix.Bits()
 	if !prefix.IsValid() || k.longer(bits) {
 		return fmt.Errorf("%w: %s", ErrInvalid, prefix)
@@ -131,8 +186,6 @@ func (p *Pool) Take(prefix netip.Prefix) error {
 	}
 	pg.used |= slots
 	pg.start |= slot(i)
-	p.len++
-	p.counts[bits]++
 	was, is := pg.mendSlots(max(p.top, end-pageLevels), end)
 	p.mend(&path, n-1, made, was, is)
 	return nil
@@ -167,6 +220,22 @@ func (p *Pool) mend(path *[maxPages]*page, n, changed int, was, is lengths) {
 // Release gives back a prefix that was taken. The error wraps ErrNotTaken if
 // exactly this prefix is not taken, whatever it is; the pool is then unchanged.
 func (p *Pool) Release(prefix netip.Prefix) error {
+	if p.withheld && prefix == mapped {
+		return notTaken(prefix)
+	}
+	if err := p.unmark(prefix); err != nil {
+		return err
+	}
+	p.len--
+	p.counts[prefix.Bits()]--
+	if covers(prefix) {
+		p.withhold()
+	}
+	return nil
+}
+
+// unmark is Release without the account.
+func (p *Pool) unmark(prefix netip.Prefix) error {
 	k, bits := keyOf(prefix.Addr()), prefix.Bits()
 	if p.root == nil || !prefix.IsValid() || k.longer(bits) || !p.inside(prefix, k) {
 		return notTaken(prefix)
@@ -190,8 +259,6 @@ func (p *Pool) Release(prefix netip.Prefix) error {
 	}
 	pg.used &^= slots
 	pg.start &^= slot(i)
-	p.len--
-	p.counts[bits]--
 	if pg.empty() {
 		path[n] = pg
 		p.prune(&path, n, k)
@@ -226,8 +293,12 @@ func notTaken(prefix netip.Prefix) error {
 // Overlapping returns a prefix in use that overlaps the one given: an equal
 // one, an ancestor, or the one inside with the lowest address. The prefix given
 // need not lie inside the pool, and its host bits are ignored. It returns false
-// if there is none, or if the prefix is invalid.
+// if there is none, or if the prefix is invalid. IPv4-mapped addresses that the pool
+// does not give out are in use for a prefix inside ::ffff:0:0/96, but not for one around it.
 func (p *Pool) Overlapping(prefix netip.Prefix) (netip.Prefix, bool) {
+	if p.withheld && prefix.IsValid() && covers(prefix.Masked()) {
+		defer p.unwithhold()()
+	}
 	if p.root == nil || !p.prefix.Overlaps(prefix) {
 		return netip.Prefix{}, false
 	}
@@ -262,9 +333,14 @@ func (p *Pool) Len() int { return p.len }
 // must not change during the iteration.
 func (p *Pool) All() iter.Seq[netip.Prefix] {
 	return func(yield func(netip.Prefix) bool) {
-		if p.root != nil {
-			p.all(p.root, p.base, p.end, yield)
+		if p.root == nil {
+			return
 		}
+		if p.withheld {
+			each := yield
+			yield = func(prefix netip.Prefix) bool { return prefix == mapped || each(prefix) }
+		}
+		p.all(p.root, p.base, p.end, yield)
 	}
 }
 
@@ -313,6 +389,54 @@ func (p *Pool) UsedAddresses() *big.Int {
 	return sum
 }
 
+// FreeAddresses returns the exact number of addresses that can still be given out.
+// The caller owns the result.
+func (p *Pool) FreeAddresses() *big.Int {
+	free := p.TotalAddresses()
+	free.Sub(free, p.UsedAddresses())
+	if p.withheld {
+		free.Sub(free, big.NewInt(1<<32))
+	}
+	return free
+}
+
+// FreeAddresses128 returns FreeAddresses as a number of 128 bits, without allocating
+// memory. Of 2^128 addresses it returns one less.
+func (p *Pool) FreeAddresses128() (hi, lo uint64) {
+	add := func(n int, shift int) {
+		if shift >= 64 {
+			hi += uint64(n) << uint(shift-64)
+			return
+		}
+		var carry uint64
+		lo, carry = bits.Add64(lo, uint64(n)<<uint(shift), 0)
+		hi += uint64(n)>>(64-uint(shift)) + carry
+	}
+	for length := p.top + 1; length <= p.size; length++ {
+		if count := p.counts[length]; count > 0 {
+			add(count, p.size-length)
+		}
+	}
+	if p.withheld {
+		add(1, 32)
+	}
+	// What is used is taken from the total, modulo 2^128.
+	var totalHi, totalLo, borrow uint64
+	switch shift := p.size - p.top; {
+	case !p.prefix.IsValid():
+	case shift == 128 && p.root == nil:
+		return ^uint64(0), ^uint64(0)
+	case shift == 128:
+	case shift >= 64:
+		totalHi = 1 << uint(shift-64)
+	default:
+		totalLo = 1 << uint(shift)
+	}
+	lo, borrow = bits.Sub64(totalLo, lo, 0)
+	hi, _ = bits.Sub64(totalHi, hi, borrow)
+	return hi, lo
+}
+
 // TotalAddresses returns the exact number of addresses in Prefix(), used or
 // not. The caller owns the result.
 func (p *Pool) TotalAddresses() *big.Int {
@@ -328,6 +452,7 @@ func (p *Pool) TotalAddresses() *big.Int {
 // first max of them, none if max is not positive, and whether there were more.
 // Its time grows with the CIDRs returned, not with the prefixes taken.
 func (p *Pool) Summary(max int) (cidrs []netip.Prefix, truncated bool) {
+	defer p.unwithhold()()
 	yield := func(cidr netip.Prefix) bool {
 		if len(cidrs) >= max {
 			truncated = true

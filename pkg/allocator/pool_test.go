@@ -25,7 +25,7 @@ func pfxs(ss ...string) []netip.Prefix {
 // poolWith returns the pool of prefix with the others taken.
 func poolWith(t testing.TB, prefix string, others ...string) *Pool {
 	t.Helper()
-	p, err := New(pfx(prefix))
+	p, err := newPool(pfx(prefix))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -174,7 +174,7 @@ func (a *accounts) report(parent types.NamespacedName, prefix netip.Prefix) (rep
 
 	total, used := pool.TotalAddresses(), pool.UsedAddresses()
 	r.usage.Total, r.usage.Used = total.String(), used.String()
-	r.usage.Free = new(big.Int).Sub(total, used).String()
+	r.usage.Free = pool.FreeAddresses().String()
 	percent := new(big.Int).Mul(used, big.NewInt(100))
 	r.usage.Percent = int32(percent.Quo(percent, total).Int64())
 	r.usage.Allocations = int64(acc.ledger.Len())
