@@ -15,6 +15,7 @@ import (
 	"unique"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
@@ -459,8 +460,8 @@ func (s *survey) differences() []Difference {
 
 // strictlyInside tells whether a prefix is a part of another one, as that is written, and not all of it.
 func strictlyInside(prefix netip.Prefix, of string) bool {
-	whole, err := netip.ParsePrefix(of)
-	return err == nil && prefix.Bits() > whole.Bits() && whole.Contains(prefix.Addr())
+	whole, err := cidr.ParseStored(of)
+	return err == nil && cidr.StrictlyInside(prefix, whole)
 }
 
 // difference returns what is wrong with an allocation.
@@ -484,9 +485,9 @@ func (s *survey) stands(child *whole) bool {
 
 // carries tells whether an allocation was made for a child and holds what that says.
 func (p *part) carries(child *whole) bool {
-	prefix, err := netip.ParsePrefix(child.prefix)
+	prefix, err := cidr.ParseStored(child.prefix)
 	return err == nil && p.Owner != nil && p.Owner.UID == child.uid &&
-		p.Namespace == child.namespace && p.parent == child.parent && p.prefix == prefix.Masked()
+		p.Namespace == child.namespace && p.parent == child.parent && p.prefix == prefix
 }
 
 // overlaps returns every part that overlaps one before it of the same parent, each with one that it overlaps.

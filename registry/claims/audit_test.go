@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -246,7 +247,7 @@ func modelOf(s *snapshot) (found []string) {
 			tell(ParentMissing)
 		} else {
 			whole, err := netip.ParsePrefix(parent.Spec.Prefix)
-			if err != nil || whole == prefix || !whole.Contains(prefix.Addr()) || !whole.Contains(lastOf(prefix)) {
+			if err != nil || whole == prefix || !whole.Contains(prefix.Addr()) || !whole.Contains(cidr.Last(prefix)) {
 				tell(OutsideParent)
 			}
 			if !slices.ContainsFunc(s.claims, func(c claimEntry) bool {

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -113,22 +114,11 @@ func (c claim) without(uid types.UID) claim {
 	return rest
 }
 
-// samePrefix reports whether two strings name the same prefix.
-func samePrefix(a, b string) bool {
-	if a == b {
-		return true
-	}
-	prefixA, errA := netip.ParsePrefix(a)
-	prefixB, errB := netip.ParsePrefix(b)
-	return errA == nil && errB == nil && prefixA.Masked() == prefixB.Masked()
-}
-
-// allocated returns what an allocation holds, and of which parent. Other servers of the API group let
-// host bits pass; they mean nothing.
+// allocated returns what an allocation holds, and of which parent.
 func allocated(allocation *ipam.PrefixAllocation) (parent string, prefix netip.Prefix, ok bool) {
 	if allocation.Status.Phase != ipam.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
 		return "", netip.Prefix{}, false
 	}
-	prefix, err := netip.ParsePrefix(allocation.Status.Prefix)
-	return allocation.Spec.PrefixRef.Name, prefix.Masked(), err == nil
+	prefix, err := cidr.ParseStored(allocation.Status.Prefix)
+	return allocation.Spec.PrefixRef.Name, prefix, err == nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -94,11 +95,11 @@ func (c *Claims) parent(ctx context.Context, namespace, name string, fresh bool)
 }
 
 func parentOf(prefix *ipam.Prefix, createRevision int64) *parent {
-	parsed, err := netip.ParsePrefix(prefix.Spec.Prefix)
+	parsed, err := cidr.ParseStored(prefix.Spec.Prefix)
 	return &parent{
 		uid:            prefix.UID,
 		createRevision: createRevision,
-		prefix:         parsed.Masked(),
+		prefix:         parsed,
 		allocated:      err == nil && prefix.Status.Phase == ipam.PrefixPhaseAllocated,
 		deleting:       prefix.DeletionTimestamp != nil,
 	}
@@ -139,7 +140,7 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 		return refuse("%s cannot be allocated from Prefix %s, which is not allocated itself", prefix, name)
 	case p.deleting:
 		return refuse("%s cannot be allocated from Prefix %s, which is being deleted", prefix, name)
-	case prefix.Bits() <= p.prefix.Bits() || !p.prefix.Contains(prefix.Addr()):
+	case !cidr.StrictlyInside(prefix, p.prefix):
 		return refused(apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
 			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix, fmt.Sprintf("must be strictly inside %s of Prefix %s", p.prefix, name)),
 		}))
@@ -242,7 +243,7 @@ func asksFor(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
 	case spec.IPFamily == ipam.IPv4 && !prefix.Addr().Is4(), spec.IPFamily == ipam.IPv6 && prefix.Addr().Is4():
 		return false
 	case spec.Prefix != "":
-		return samePrefix(spec.Prefix, prefix.String())
+		return cidr.Equal(spec.Prefix, prefix.String())
 	}
 	return spec.PrefixLength == 0 || int(spec.PrefixLength) == prefix.Bits()
 }
@@ -373,7 +374,7 @@ func (c *Claims) guardChild(ctx context.Context, child *owner, allocation *ipam.
 
 // standsOn reports whether a child is Allocated with a prefix of a parent.
 func standsOn(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
-	return child.Status.Phase == ipam.PrefixPhaseAllocated && samePrefix(child.Spec.Prefix, prefix.String()) &&
+	return child.Status.Phase == ipam.PrefixPhaseAllocated && cidr.Equal(child.Spec.Prefix, prefix.String()) &&
 		child.Spec.ParentRef != nil && child.Spec.ParentRef.Name == parentName
 }
 
@@ -447,11 +448,10 @@ func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh boo
 	refuse := func(format string, args ...any) (plan, error) {
 		return plan{}, conflict("prefixes", child.Name, fmt.Errorf(format, args...))
 	}
-	prefix, err := netip.ParsePrefix(child.Spec.Prefix)
+	prefix, err := cidr.ParseStored(child.Spec.Prefix)
 	if err != nil || child.Spec.ParentRef == nil {
 		return refuse("it cannot be Allocated without a valid prefix and parentRef")
 	}
-	prefix = prefix.Masked()
 	name := child.Spec.ParentRef.Name
 	p, err := c.parent(ctx, child.Namespace, name, fresh)
 	if err != nil {

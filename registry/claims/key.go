@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -57,7 +58,7 @@ func lengthOf(bits int) string { return fmt.Sprintf("%03d", bits) }
 func (k keyspace) inside(parent types.UID, prefix netip.Prefix) keyRange {
 	return keyRange{
 		k.at(parent, prefix.Addr()),
-		clientv3.GetPrefixRangeEnd(k.at(parent, lastOf(prefix))),
+		clientv3.GetPrefixRangeEnd(k.at(parent, cidr.Last(prefix))),
 	}
 }
 
@@ -107,14 +108,4 @@ func (k keyspace) parse(key string) (parent types.UID, prefix netip.Prefix, err 
 		return "", netip.Prefix{}, fmt.Errorf("not the key of a claim: %q", key)
 	}
 	return parent, prefix, nil
-}
-
-// lastOf returns the last address of a prefix.
-func lastOf(prefix netip.Prefix) netip.Addr {
-	bytes := prefix.Addr().AsSlice()
-	for bit := prefix.Bits(); bit < len(bytes)*8; bit++ {
-		bytes[bit/8] |= 1 << (7 - bit%8)
-	}
-	last, _ := netip.AddrFromSlice(bytes)
-	return last
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -59,7 +60,7 @@ func relative(random *rand.Rand, whole, of netip.Prefix) netip.Prefix {
 		return randomInside(random, shorter, of.Bits())
 	}
 	// A neighbour.
-	if next := lastOf(of).Next(); next.IsValid() && whole.Contains(next) {
+	if next := cidr.Last(of).Next(); next.IsValid() && whole.Contains(next) {
 		return netip.PrefixFrom(next, of.Addr().BitLen())
 	}
 	return of
@@ -194,34 +195,6 @@ func TestKeyRoundTripAndOrder(t *testing.T) {
 			if got := strings.Compare(keys.claim(testParent, a), keys.claim(testParent, b)); got < 0 != (want < 0) || got > 0 != (want > 0) {
 				t.Fatalf("the key of %s compares to that of %s as %d, want the sign of %d", a, b, got, want)
 			}
-		}
-	}
-}
-
-func TestLastOf(t *testing.T) {
-	for prefix, want := range map[string]string{
-		"0.0.0.0/0":         "255.255.255.255",
-		"10.0.0.0/8":        "10.255.255.255",
-		"10.0.0.128/25":     "10.0.0.255",
-		"10.0.0.6/31":       "10.0.0.7",
-		"10.0.0.7/32":       "10.0.0.7",
-		"::/0":              "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-		"2001:db8::/32":     "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
-		"2001:db8::/127":    "2001:db8::1",
-		"2001:db8::1/128":   "2001:db8::1",
-		"2001:db8:80::/41":  "2001:db8:ff:ffff:ffff:ffff:ffff:ffff",
-		"::ffff:0:0:0:0/80": "::ffff:0:ffff:ffff:ffff",
-	} {
-		if got := lastOf(netip.MustParsePrefix(prefix)); got != netip.MustParseAddr(want) {
-			t.Errorf("the last address of %s is %s, want %s", prefix, got, want)
-		}
-	}
-	random := rand.New(rand.NewPCG(5, 6))
-	for range 10_000 {
-		prefix := randomWhole(random)
-		last := lastOf(prefix)
-		if !prefix.Contains(last) || last.Next().IsValid() && prefix.Contains(last.Next()) {
-			t.Fatalf("the last address of %s is not %s", prefix, last)
 		}
 	}
 }

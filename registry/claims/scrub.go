@@ -7,11 +7,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -287,7 +287,7 @@ func (s *scrub) checkPrefixes(ctx context.Context, kvs []*mvccpb.KeyValue) (clea
 func (s *scrub) uncarried(ctx context.Context, children []*whole, fresh bool) (uncarried []*whole, err error) {
 	keyOf := map[*whole]string{}
 	for _, child := range children {
-		prefix, err := netip.ParsePrefix(child.prefix)
+		prefix, err := cidr.ParseStored(child.prefix)
 		if err != nil || child.parent == "" {
 			continue
 		}
@@ -296,7 +296,7 @@ func (s *scrub) uncarried(ctx context.Context, children []*whole, fresh bool) (u
 			return nil, err
 		}
 		if parent.UID != "" {
-			keyOf[child] = s.keyspace.claim(parent.UID, prefix.Masked())
+			keyOf[child] = s.keyspace.claim(parent.UID, prefix)
 		}
 	}
 	held, err := s.claimsAt(ctx, slices.Collect(maps.Values(keyOf)))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -167,7 +168,7 @@ func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, 
 		switch {
 		case !was && is:
 			return c.planAllocate(ctx, newObj, fresh)
-		case was && (!is || oldAllocation.Status.Prefix != newObj.Status.Prefix || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef)):
+		case was && (!is || !cidr.Equal(oldAllocation.Status.Prefix, newObj.Status.Prefix) || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef)):
 			// Validation has refused this already, on every way there is today.
 			return plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
 		case was:
@@ -184,7 +185,7 @@ func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, 
 		switch {
 		case !was && is && !newObj.Spec.IsRoot():
 			return c.planComplete(ctx, newObj, fresh)
-		case was && (!is || oldPrefix.Spec.Prefix != newObj.Spec.Prefix || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef)):
+		case was && (!is || !cidr.Equal(oldPrefix.Spec.Prefix, newObj.Spec.Prefix) || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef)):
 			return plan{}, conflict("prefixes", newObj.Name, fmt.Errorf("it is allocated as %s, which is final", oldPrefix.Spec.Prefix))
 		case was:
 			return plan{}, c.checkParentUID(ctx, "prefixes", newObj.Namespace, newObj.Name, newObj.Spec.ParentRef)

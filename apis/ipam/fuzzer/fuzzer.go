@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	runtimeserializer "k8s.io/apimachinery/pkg/runtime/serializer"
 	"sigs.k8s.io/randfill"
 )
@@ -41,11 +42,8 @@ func Funcs(runtimeserializer.CodecFactory) []any {
 func request(c randfill.Continue) (ipam.IPFamily, string) {
 	families := []ipam.IPFamily{"", ipam.IPv4, ipam.IPv6, ipam.IPFamily(c.String(0))}
 	family, prefix := families[c.Intn(len(families))], prefixString(c)
-	if parsed, err := netip.ParsePrefix(prefix); family == "" && err == nil {
-		family = ipam.IPv6
-		if parsed.Addr().Is4() {
-			family = ipam.IPv4
-		}
+	if parsed, err := cidr.ParseStored(prefix); family == "" && err == nil {
+		family = ipam.IPFamily(cidr.FamilyOf(parsed))
 	}
 	return family, prefix
 }

@@ -4,8 +4,7 @@
 package v1alpha1
 
 import (
-	"net/netip"
-
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
@@ -34,13 +33,9 @@ func defaultFamily(family IPFamily, prefix string) IPFamily {
 	if family != "" {
 		return family
 	}
-	p, err := netip.ParsePrefix(prefix)
-	switch {
-	case err != nil:
+	parsed, err := cidr.ParseStored(prefix)
+	if err != nil {
 		return ""
-	case p.Addr().Is4():
-		return IPv4
-	default:
-		return IPv6
 	}
+	return IPFamily(cidr.FamilyOf(parsed))
 }

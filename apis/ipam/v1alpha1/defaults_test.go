@@ -26,7 +26,7 @@ func TestDefaultFamily(t *testing.T) {
 		// Validation says what is wrong with these. That the family is missing is not.
 		{"host bits", "", "10.0.0.1/8", IPv4},
 		{"not canonical", "", "2001:DB8::/32", IPv6},
-		{"4in6", "", "::ffff:10.0.0.0/104", IPv6},
+		{"4in6", "", "::ffff:10.0.0.0/104", IPv4},
 		{"no prefix", "", "", ""},
 		{"malformed", "", "10.0.0.0", ""},
 		{"leading zero", "", "010.0.0.0/8", ""},

@@ -11,41 +11,14 @@ import (
 	"reflect"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// ParsePrefix parses a prefix in canonical CIDR notation. Each address range has exactly one such
-// notation, so that equal strings and equal prefixes are the same thing. It refuses whatever
-// netip.ParsePrefix does (leading zeros, zones), and also IPv4-mapped IPv6 (RFC 4291 section
-// 2.5.5.2), host bits, and IPv6 that is not written as RFC 5952 wants it; the error then names the
-// canonical form.
-func ParsePrefix(s string) (netip.Prefix, error) {
-	prefix, err := netip.ParsePrefix(s)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("must be a prefix in CIDR notation, such as 10.0.0.0/8 or 2001:db8::/32")
-	}
-	if prefix.Addr().Is4In6() {
-		return netip.Prefix{}, fmt.Errorf("must not be an IPv4-mapped IPv6 prefix")
-	}
-	if masked := prefix.Masked(); masked != prefix {
-		return netip.Prefix{}, fmt.Errorf("must not have host bits set, did you mean %s?", masked)
-	}
-	if canonical := prefix.String(); canonical != s {
-		return netip.Prefix{}, fmt.Errorf("must be in canonical form, %s", canonical)
-	}
-	return prefix, nil
-}
-
-// FamilyOf returns the family of a prefix.
-func FamilyOf(prefix netip.Prefix) ipam.IPFamily {
-	if prefix.Addr().Is4() {
-		return ipam.IPv4
-	}
-	return ipam.IPv6
-}
+func familyOf(prefix netip.Prefix) ipam.IPFamily { return ipam.IPFamily(cidr.FamilyOf(prefix)) }
 
 // addressBits returns the number of bits of an address. Of an unset family it is the larger one.
 func addressBits(family ipam.IPFamily) int32 {
@@ -96,11 +69,11 @@ func validateLength(length int32, family ipam.IPFamily, fldPath *field.Path) fie
 
 // validatePrefixString parses a prefix of the given family, or of any if the family is unset.
 func validatePrefixString(s string, family ipam.IPFamily, fldPath *field.Path) (netip.Prefix, field.ErrorList) {
-	prefix, err := ParsePrefix(s)
+	prefix, err := cidr.Parse(s)
 	if err != nil {
 		return netip.Prefix{}, field.ErrorList{field.Invalid(fldPath, s, err.Error())}
 	}
-	if family != "" && FamilyOf(prefix) != family {
+	if family != "" && familyOf(prefix) != family {
 		return netip.Prefix{}, field.ErrorList{field.Invalid(fldPath, s, fmt.Sprintf("must be an %s prefix", family))}
 	}
 	return prefix, nil

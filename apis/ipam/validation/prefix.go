@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -39,7 +40,7 @@ func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path)
 	}
 
 	lengthPath := fldPath.Child("prefixLength")
-	prefix, err := ParsePrefix(spec.Prefix)
+	prefix, err := cidr.Parse(spec.Prefix)
 	switch {
 	case spec.Prefix == "" && spec.PrefixLength == 0:
 		allErrs = append(allErrs, field.Required(lengthPath, "a child Prefix needs prefix or prefixLength"))
@@ -132,7 +133,7 @@ func validateUsed(used []string, parent string, fldPath *field.Path) field.Error
 	if len(used) > MaxUsed {
 		return append(allErrs, field.TooMany(fldPath, len(used), MaxUsed))
 	}
-	parentPrefix, err := ParsePrefix(parent)
+	parentPrefix, err := cidr.Parse(parent)
 	if err != nil {
 		return nil
 	}
@@ -143,7 +144,7 @@ func validateUsed(used []string, parent string, fldPath *field.Path) field.Error
 	}
 	prefixes := make([]indexed, 0, len(used))
 	for i, s := range used {
-		prefix, errs := validatePrefixString(s, FamilyOf(parentPrefix), fldPath.Index(i))
+		prefix, errs := validatePrefixString(s, familyOf(parentPrefix), fldPath.Index(i))
 		switch {
 		case len(errs) > 0:
 			allErrs = append(allErrs, errs...)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -53,8 +54,8 @@ func ValidatePrefixAllocationUpdate(newAllocation, oldAllocation *ipam.PrefixAll
 	immutable = append(immutable, setOnceReference(newSpec.PrefixRef, oldSpec.PrefixRef, fldPath.Child("prefixRef"))...)
 	immutable = append(immutable, apivalidation.ValidateImmutableField(newSpec.PrefixSelector, oldSpec.PrefixSelector, fldPath.Child("prefixSelector"))...)
 	// What was allocated while the family was open has told it.
-	if allocated, err := ParsePrefix(oldAllocation.Status.Prefix); err == nil && oldSpec.IPFamily == "" && newSpec.IPFamily != "" && newSpec.IPFamily != FamilyOf(allocated) {
-		immutable = append(immutable, field.Invalid(fldPath.Child("ipFamily"), newSpec.IPFamily, fmt.Sprintf("must be %s, as %s has been allocated", FamilyOf(allocated), allocated)))
+	if allocated, err := cidr.ParseStored(oldAllocation.Status.Prefix); err == nil && oldSpec.IPFamily == "" && newSpec.IPFamily != "" && newSpec.IPFamily != familyOf(allocated) {
+		immutable = append(immutable, field.Invalid(fldPath.Child("ipFamily"), newSpec.IPFamily, fmt.Sprintf("must be %s, as %s has been allocated", familyOf(allocated), allocated)))
 	}
 	if len(immutable) > 0 {
 		return append(allErrs, immutable...)

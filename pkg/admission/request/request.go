@@ -9,7 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -23,12 +23,8 @@ type Request struct {
 	Namespace, Name string
 	// Parent is the name of the Prefix that is asked.
 	Parent string
-	// Family is the family that is asked for, or "" for that of the parent.
-	Family ipam.IPFamily
-	// Prefix is what is asked for, if it is exactly that.
-	Prefix netip.Prefix
-	// Bits is the length that is asked for.
-	Bits int
+	// Request is what is asked for.
+	cidr.Request
 }
 
 // Of returns what is asked of a parent that is named. There is no such request if the object is not
@@ -60,47 +56,34 @@ func of(kind string, meta *metav1.ObjectMeta, parent *ipam.LocalObjectReference,
 		Namespace: meta.Namespace,
 		Name:      meta.Name,
 		Parent:    parent.Name,
-		Family:    family,
-		Bits:      int(length),
+		Request:   cidr.Request{Family: string(family), Bits: int(length)},
 	}
-	if prefix, err := validation.ParsePrefix(exact); err == nil {
-		r.Family, r.Prefix, r.Bits = validation.FamilyOf(prefix), prefix, prefix.Bits()
+	if prefix := Parse(exact); prefix.IsValid() {
+		r.Request = cidr.Exactly(prefix)
 	}
 	return r
-}
-
-// String tells what is asked for, such as "10.0.0.0/24" or "a /24".
-func (r Request) String() string {
-	if r.Prefix.IsValid() {
-		return r.Prefix.String()
-	}
-	return fmt.Sprintf("a /%d", r.Bits)
 }
 
 // Misfit tells why the parent could not hold the request if all of it were free, in the words of the
 // scheduler. There is nothing to tell as long as the parent does not know its own prefix, except
 // what its family and its length tell already.
 func (r Request) Misfit(parent *ipam.Prefix) field.ErrorList {
-	family, bits := parent.Spec.IPFamily, int(parent.Spec.PrefixLength)
-	prefix := PrefixOf(parent)
-	if prefix.IsValid() {
-		family, bits = validation.FamilyOf(prefix), prefix.Bits()
+	family, why := string(parent.Spec.IPFamily), ""
+	switch prefix := PrefixOf(parent); {
+	case prefix.IsValid():
+		family, why = cidr.FamilyOf(prefix), r.Request.Misfit(prefix)
+	case parent.Spec.PrefixLength > 0:
+		why = r.MisfitLength(family, int(parent.Spec.PrefixLength))
+	default:
+		why = r.MisfitLength(family, -1)
 	}
 	switch {
-	case family != "" && r.Family != "" && r.Family != family:
-		path := field.NewPath("spec", "ipFamily")
-		if r.Prefix.IsValid() {
-			path = field.NewPath("spec", "prefix")
-		}
-		return r.against(path, parent, fmt.Sprintf("is %s, not %s", family, r.Family))
-	case (prefix.IsValid() || bits > 0) && r.Bits <= bits:
-		return r.against(r.sizePath(), parent, fmt.Sprintf("is too small to hold %s", r))
-	case family == ipam.IPv4 && r.Bits > 32:
-		return r.against(r.sizePath(), parent, fmt.Sprintf("is %s, which has no /%d", family, r.Bits))
-	case prefix.IsValid() && r.Prefix.IsValid() && !prefix.Contains(r.Prefix.Addr()):
-		return r.against(r.sizePath(), parent, fmt.Sprintf("does not contain %s", r.Prefix))
+	case why == "":
+		return nil
+	case !r.Prefix.IsValid() && r.Family != "" && family != "" && r.Family != family:
+		return r.against(field.NewPath("spec", "ipFamily"), parent, why)
 	}
-	return nil
+	return r.against(r.sizePath(), parent, why)
 }
 
 // Overlap tells what of the parent is in use that overlaps the prefix that is asked for.
@@ -109,7 +92,7 @@ func (r Request) Overlap(parent *ipam.Prefix) field.ErrorList {
 		return nil
 	}
 	for _, s := range parent.Status.Used {
-		if used, err := netip.ParsePrefix(s); err == nil && used.Overlaps(r.Prefix) {
+		if used := Parse(s); used.Overlaps(r.Prefix) {
 			return r.against(r.sizePath(), parent, fmt.Sprintf("has %s in use, which overlaps %s", used, r.Prefix))
 		}
 	}
@@ -135,12 +118,8 @@ func (r Request) against(path *field.Path, parent *ipam.Prefix, why string) fiel
 // PrefixOf returns the range of a Prefix, which is not valid if there is none yet.
 func PrefixOf(p *ipam.Prefix) netip.Prefix { return Parse(p.Spec.Prefix) }
 
-// Parse parses the prefix of an object, which is not valid if there is none. Other servers of the API
-// group let host bits pass; they mean nothing.
+// Parse parses the prefix of an object, which is not valid if there is none.
 func Parse(s string) netip.Prefix {
-	prefix, err := netip.ParsePrefix(s)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return prefix.Masked()
+	prefix, _ := cidr.ParseStored(s)
+	return prefix
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 )
 
@@ -18,20 +19,15 @@ import (
 // warned has to find the same words in the condition.
 func TestTheSchedulerSaysTheSame(t *testing.T) {
 	parents := []string{"0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.0/32", "::/0", "2001:db8::/32", "2001:db8::1/128"}
-	families := []ipam.IPFamily{"", ipam.IPv4, ipam.IPv6}
+	families := []string{"", cidr.IPv4, cidr.IPv6}
 	var requests []Request
 	for _, family := range families {
 		for _, bits := range []int{1, 8, 9, 24, 25, 32, 33, 64, 128} {
-			requests = append(requests, Request{Family: family, Bits: bits})
+			requests = append(requests, Request{Request: cidr.Request{Family: family, Bits: bits}})
 		}
 	}
 	for _, s := range append([]string{"10.0.0.128/25", "10.1.0.0/16", "11.0.0.0/24", "2001:db8:1::/48", "fd00::/48"}, parents...) {
-		prefix := netip.MustParsePrefix(s)
-		family := ipam.IPv6
-		if prefix.Addr().Is4() {
-			family = ipam.IPv4
-		}
-		requests = append(requests, Request{Family: family, Prefix: prefix, Bits: prefix.Bits()})
+		requests = append(requests, Request{Request: cidr.Exactly(netip.MustParsePrefix(s))})
 	}
 	misfits := 0
 	for _, p := range parents {
@@ -76,7 +72,7 @@ func TestAPendingParentTellsWhatItKnows(t *testing.T) {
 		parent := &ipam.Prefix{Spec: test.parent}
 		parent.Name = "parent"
 		got := ""
-		if errs := (Request{Family: test.family, Bits: test.bits}).Misfit(parent); len(errs) > 0 {
+		if errs := (Request{Request: cidr.Request{Family: string(test.family), Bits: test.bits}}).Misfit(parent); len(errs) > 0 {
 			got = errs[0].Detail
 			if !strings.HasPrefix(errs[0].Field, "spec.") {
 				t.Errorf("field is %q", errs[0].Field)

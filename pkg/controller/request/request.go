@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 )
 
 // Request asks for exactly one prefix, or for any of a length.
@@ -21,12 +22,8 @@ type Request struct {
 	Bits int
 }
 
-// ParsePrefix parses a prefix in CIDR notation. The API server lets no host bits pass, but others of
-// the API group do, and may have stored them; they mean nothing.
-func ParsePrefix(s string) (netip.Prefix, error) {
-	prefix, err := netip.ParsePrefix(s)
-	return prefix.Masked(), err
-}
+// ParsePrefix parses a prefix of an object, and returns the range that it means.
+func ParsePrefix(s string) (netip.Prefix, error) { return cidr.ParseStored(s) }
 
 // Of returns what the spec asks for. The error tells what is wrong with it; the API server lets no
 // such spec pass.
@@ -45,35 +42,19 @@ func Of(spec *v1alpha1.PrefixAllocationSpec) (Request, error) {
 }
 
 // FamilyOf returns the family of a prefix.
-func FamilyOf(prefix netip.Prefix) v1alpha1.IPFamily {
-	if prefix.Addr().Is4() {
-		return v1alpha1.IPv4
-	}
-	return v1alpha1.IPv6
-}
+func FamilyOf(prefix netip.Prefix) v1alpha1.IPFamily { return v1alpha1.IPFamily(cidr.FamilyOf(prefix)) }
 
 // String tells what is asked for, such as "10.0.0.0/24" or "a /24".
-func (r Request) String() string {
-	if r.Prefix.IsValid() {
-		return r.Prefix.String()
-	}
-	return fmt.Sprintf("a /%d", r.Bits)
-}
+func (r Request) String() string { return r.cidr().String() }
 
 // FitsIn reports whether a parent could hold the request if all of it were free, and if not, why:
 // the rest of a sentence that begins with the parent. A parent never holds anything as large as
 // itself.
 func (r Request) FitsIn(parent netip.Prefix) (why string, ok bool) {
-	family := FamilyOf(parent)
-	switch {
-	case r.Family != "" && r.Family != family:
-		return fmt.Sprintf("is %s, not %s", family, r.Family), false
-	case r.Bits <= parent.Bits():
-		return fmt.Sprintf("is too small to hold %s", r), false
-	case r.Bits > parent.Addr().BitLen():
-		return fmt.Sprintf("is %s, which has no /%d", family, r.Bits), false
-	case r.Prefix.IsValid() && !parent.Contains(r.Prefix.Addr()):
-		return fmt.Sprintf("does not contain %s", r.Prefix), false
-	}
-	return "", true
+	why = r.cidr().Misfit(parent)
+	return why, why == ""
+}
+
+func (r Request) cidr() cidr.Request {
+	return cidr.Request{Family: string(r.Family), Prefix: r.Prefix, Bits: r.Bits}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -222,7 +223,7 @@ func keepAllocated(newStatus, oldStatus *ipam.PrefixStatus) {
 // unused returns the usage of a prefix that nothing is allocated from, which is how every Prefix
 // begins. It returns nil if the prefix is not valid.
 func unused(s string) *ipam.PrefixUsage {
-	prefix, err := validation.ParsePrefix(s)
+	prefix, err := cidr.ParseStored(s)
 	if err != nil {
 		return nil
 	}

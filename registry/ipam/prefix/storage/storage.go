@@ -12,6 +12,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/mainresource"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
@@ -193,8 +194,8 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 		}
 		target.Spec.Prefix = binding.Prefix
 		target.Spec.ParentRef = &ipam.LocalObjectReference{Name: binding.ParentRef.Name}
-		if parsed, err := validation.ParsePrefix(binding.Prefix); err == nil && target.Spec.IPFamily == "" {
-			target.Spec.IPFamily = validation.FamilyOf(parsed)
+		if parsed, err := cidr.ParseStored(binding.Prefix); err == nil && target.Spec.IPFamily == "" {
+			target.Spec.IPFamily = ipam.IPFamily(cidr.FamilyOf(parsed))
 		}
 		target.Status.Phase = ipam.PrefixPhaseAllocated
 		return target, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/mainresource"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
@@ -121,8 +122,8 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 			return nil, apierrors.NewConflict(ipam.Resource("prefixallocations"), name, err)
 		}
 		allocation.Spec.PrefixRef = &ipam.LocalObjectReference{Name: binding.PrefixRef.Name}
-		if parsed, err := validation.ParsePrefix(binding.Prefix); err == nil && allocation.Spec.IPFamily == "" {
-			allocation.Spec.IPFamily = validation.FamilyOf(parsed)
+		if parsed, err := cidr.ParseStored(binding.Prefix); err == nil && allocation.Spec.IPFamily == "" {
+			allocation.Spec.IPFamily = ipam.IPFamily(cidr.FamilyOf(parsed))
 		}
 		allocation.Status.Prefix = binding.Prefix
 		allocation.Status.Phase = ipam.PrefixAllocationPhaseAllocated
