@@ -240,10 +240,10 @@ func asksFor(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
 	switch {
 	case spec.ParentRef != nil && spec.ParentRef.Name != parentName:
 		return false
-	case spec.IPFamily == ipam.IPv4 && !prefix.Addr().Is4(), spec.IPFamily == ipam.IPv6 && prefix.Addr().Is4():
-		return false
 	case spec.Prefix != "":
 		return cidr.Equal(spec.Prefix, prefix.String())
+	case spec.IPFamily != "" && string(spec.IPFamily) != cidr.FamilyOf(prefix):
+		return false
 	}
 	return spec.PrefixLength == 0 || int(spec.PrefixLength) == prefix.Bits()
 }
