@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/admissiontest"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 )
 
@@ -94,7 +95,7 @@ func TestConfigurationFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 				// What is checked is also what is read later.
-				if _, err := NewWithoutCluster(options, &admissiontest.Reader{}); err != nil {
+				if _, err := NewWithoutCluster(options, initializer.New(&admissiontest.Reader{}, &initializer.Enforced{})); err != nil {
 					t.Error(err)
 				}
 				return

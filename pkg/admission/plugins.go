@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/prefixinuse"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/prefixoverlap"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/prefixparent"
@@ -105,8 +104,9 @@ func CheckWithoutCluster(options *genericoptions.AdmissionOptions) error {
 	return nil
 }
 
-// NewWithoutCluster returns the plugins that need no cluster, by the options.
-func NewWithoutCluster(options *genericoptions.AdmissionOptions, reader initializer.Reader) (admission.Interface, error) {
+// NewWithoutCluster returns the plugins that need no cluster, by the options. They are initialized by
+// initializer.
+func NewWithoutCluster(options *genericoptions.AdmissionOptions, initializer admission.PluginInitializer) (admission.Interface, error) {
 	var names []string
 	for _, name := range order {
 		if own[name] != nil && !slices.Contains(options.DisablePlugins, name) {
@@ -123,7 +123,7 @@ func NewWithoutCluster(options *genericoptions.AdmissionOptions, reader initiali
 	if err != nil {
 		return nil, fmt.Errorf("admission configuration: %w", err)
 	}
-	chain, err := options.Plugins.NewFromPlugins(names, configurations, initializer.New(reader), options.Decorators)
+	chain, err := options.Plugins.NewFromPlugins(names, configurations, initializer, options.Decorators)
 	if err != nil {
 		return nil, err
 	}

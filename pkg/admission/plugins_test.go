@@ -4,6 +4,8 @@
 package admission
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -80,7 +82,7 @@ func TestAllPluginsStartAndTheQuotaCounts(t *testing.T) {
 	config := genericapiserver.NewConfig(serializer.NewCodecFactory(runtime.NewScheme()))
 	reader := &admissiontest.Reader{Live: []*ipam.Prefix{admissiontest.Root("root", "10.0.0.0/8")}}
 	err := options.ApplyTo(config, factory, client, dynamicfake.NewSimpleDynamicClient(runtime.NewScheme()),
-		utilfeature.DefaultFeatureGate, compatibility.DefaultBuildEffectiveVersion(), initializer.New(reader))
+		utilfeature.DefaultFeatureGate, compatibility.DefaultBuildEffectiveVersion(), initializer.New(reader, &initializer.Enforced{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +128,8 @@ func TestWithoutCluster(t *testing.T) {
 			}
 			continue
 		}
-		chain, err := NewWithoutCluster(options, &admissiontest.Reader{Live: []*ipam.Prefix{admissiontest.Root("root", "10.0.0.0/8")}})
+		chain, err := NewWithoutCluster(options, initializer.New(
+			&admissiontest.Reader{Live: []*ipam.Prefix{admissiontest.Root("root", "10.0.0.0/8")}}, &initializer.Enforced{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,6 +137,55 @@ func TestWithoutCluster(t *testing.T) {
 			admissiontest.Attributes(admission.Create, admissiontest.Root("new", "10.0.0.0/8"), ""))
 		if err != nil || len(warnings) != test.warnings {
 			t.Errorf("%+v: %q, %v", test, warnings, err)
+		}
+	}
+}
+
+// TestEnforced checks what the storage is told to enforce, by the configuration.
+func TestEnforced(t *testing.T) {
+	for _, test := range []struct {
+		configuration string
+		disable       []string
+		want          initializer.Enforced
+	}{
+		{"", nil, initializer.Enforced{}},
+		{"roots: Allow", nil, initializer.Enforced{}},
+		{"roots: Warn", nil, initializer.Enforced{}},
+		{"children: Deny", nil, initializer.Enforced{}},
+		{"roots: Deny", nil, initializer.Enforced{DisjointRoots: true}},
+		{"roots: Deny", []string{"PrefixParent"}, initializer.Enforced{DisjointRoots: true}},
+		{"roots: Deny", []string{"PrefixOverlap"}, initializer.Enforced{}},
+	} {
+		options := genericoptions.NewAdmissionOptions()
+		Install(options)
+		options.DisablePlugins = test.disable
+		if test.configuration != "" {
+			options.ConfigFile = filepath.Join(t.TempDir(), "admission.yaml")
+			content := head + "plugins:\n- name: PrefixOverlap\n  configuration:\n    " + strings.ReplaceAll(overlapHead+test.configuration, "\n", "\n    ") + "\n"
+			if err := os.WriteFile(options.ConfigFile, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var enforced initializer.Enforced
+		if _, err := NewWithoutCluster(options, initializer.New(&admissiontest.Reader{}, &enforced)); err != nil {
+			t.Fatal(err)
+		}
+		if enforced != test.want {
+			t.Errorf("%q without %q: %+v", test.configuration, test.disable, enforced)
+		}
+
+		// A server in a cluster does the same.
+		enforced = initializer.Enforced{}
+		options.DisablePlugins = append(options.DisablePlugins, "MutatingAdmissionPolicy", "ValidatingAdmissionPolicy")
+		client := fake.NewClientset()
+		config := genericapiserver.NewConfig(serializer.NewCodecFactory(runtime.NewScheme()))
+		err := options.ApplyTo(config, informers.NewSharedInformerFactory(client, 0), client, dynamicfake.NewSimpleDynamicClient(runtime.NewScheme()),
+			utilfeature.DefaultFeatureGate, compatibility.DefaultBuildEffectiveVersion(), initializer.New(&admissiontest.Reader{}, &enforced))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if enforced != test.want {
+			t.Errorf("%q without %q, in a cluster: %+v", test.configuration, test.disable, enforced)
 		}
 	}
 }

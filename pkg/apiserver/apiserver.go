@@ -50,6 +50,8 @@ type Config struct {
 	AuditInterval time.Duration
 	// Reader, if set, is what admission reads with. It is ready once there is a server.
 	Reader *initializer.Deferred
+	// Enforced is what admission wants the storage to enforce.
+	Enforced initializer.Enforced
 }
 
 type completedConfig struct {
@@ -78,6 +80,9 @@ func (c completedConfig) New() (*Server, error) {
 		return nil, err
 	}
 	options := claims.NewRESTOptionsGetter(c.genericConfig.RESTOptionsGetter)
+	if c.config.Enforced.DisjointRoots {
+		options.DisjointRoots()
+	}
 	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, options)
 	if err != nil {
 		return nil, err

@@ -56,6 +56,8 @@ type Options struct {
 	// admission is what is left of the recommended ones without a cluster.
 	admission *genericoptions.AdmissionOptions
 	reader    *initializer.Deferred
+	// enforced is known once the plugins are made.
+	enforced initializer.Enforced
 }
 
 // NewOptions returns the defaults.
@@ -168,7 +170,7 @@ func (o *Options) Config() (*Config, error) {
 	} else {
 		rememberAnswers(&config.Config)
 	}
-	return &Config{GenericConfig: config, AuditInterval: o.AuditInterval, Reader: o.reader}, nil
+	return &Config{GenericConfig: config, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced}, nil
 }
 
 // rememberAnswers has the server ask less often who somebody is and what they may do.
@@ -183,7 +185,7 @@ func rememberAnswers(config *genericapiserver.Config) {
 
 // admissionInitializers hands the plugins what the recommended options do not.
 func (o *Options) admissionInitializers(*genericapiserver.RecommendedConfig) ([]genericadmission.PluginInitializer, error) {
-	return []genericadmission.PluginInitializer{initializer.New(o.reader)}, nil
+	return []genericadmission.PluginInitializer{initializer.New(o.reader, &o.enforced)}, nil
 }
 
 // applyWithoutCluster authenticates by client certificates and refuses everybody else, the
@@ -209,7 +211,7 @@ func (o *Options) applyWithoutCluster(config *genericapiserver.Config) error {
 	config.OpenAPIV3Config.SecuritySchemes = nil
 	config.Authorization.Authorizer = authorizerfactory.NewPrivilegedGroups("system:masters")
 	if o.admission != nil {
-		if config.AdmissionControl, err = admission.NewWithoutCluster(o.admission, o.reader); err != nil {
+		if config.AdmissionControl, err = admission.NewWithoutCluster(o.admission, initializer.New(o.reader, &o.enforced)); err != nil {
 			return err
 		}
 	}

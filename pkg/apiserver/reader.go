@@ -6,6 +6,7 @@ package apiserver
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
@@ -15,7 +16,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -61,13 +61,13 @@ func (r prefixReader) Prefix(ctx context.Context, namespace, name string, live b
 	return obj.(*ipam.Prefix), nil
 }
 
-// Roots implements initializer.Reader. The watch cache has an index of them.
-func (r prefixReader) Roots(ctx context.Context, namespace string) ([]ipam.Prefix, error) {
+// RootsOverlapping implements initializer.Reader. The watch cache has an index of roots.
+func (r prefixReader) RootsOverlapping(ctx context.Context, namespace string, overlapping netip.Prefix) ([]ipam.Prefix, error) {
 	ctx, cancel := context.WithTimeout(genericapirequest.WithNamespace(ctx, namespace), readTimeout)
 	defer cancel()
 	obj, err := r.List(ctx, &internalversion.ListOptions{
 		ResourceVersion: "0",
-		FieldSelector:   fields.OneTermEqualSelector(prefix.FieldRootOf, namespace),
+		FieldSelector:   prefix.RootsOverlapping(namespace, overlapping),
 	})
 	if err != nil {
 		return nil, err

@@ -32,6 +32,10 @@ type Claims struct {
 	created *lru.Cache
 	// made is the claims that this server has made, by key.
 	made *lru.Cache
+	// disjointRoots is whether no new root may overlap another one of its namespace.
+	disjointRoots bool
+	// rootLocks are held by namespace while a root is created.
+	rootLocks keyLocks
 }
 
 const (

@@ -49,6 +49,8 @@ type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
 	// adaptClient, if set, has the first word on the clients of etcd that the stores use.
 	adaptClient func(*clientv3.Client)
+	// disjointRoots is whether no new root may overlap another one of its namespace.
+	disjointRoots bool
 
 	mu        sync.Mutex
 	claims    *Claims
@@ -66,6 +68,10 @@ func NewRESTOptionsGetter(getter generic.RESTOptionsGetter) *RESTOptionsGetter {
 // AdaptClient has a function change the clients of etcd that the stores use, before they do. It is to
 // be called before there are stores.
 func (g *RESTOptionsGetter) AdaptClient(adapt func(*clientv3.Client)) { g.adaptClient = adapt }
+
+// DisjointRoots makes the storage refuse new roots that overlap another root of their namespace. It is
+// to be called before there are stores.
+func (g *RESTOptionsGetter) DisjointRoots() { g.disjointRoots = true }
 
 // Claims returns what the storages keep. They have to be made before.
 func (g *RESTOptionsGetter) Claims() *Claims {
@@ -135,6 +141,7 @@ func (g *RESTOptionsGetter) newStorage(
 	}
 	if g.claims == nil {
 		g.claims = newClaims(client.KV, config.Prefix)
+		g.claims.disjointRoots = g.disjointRoots
 	}
 	store := &Store{Interface: raw, planner: g.claims}
 	var result storage.Interface = store

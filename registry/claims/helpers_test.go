@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -83,6 +84,8 @@ type server struct {
 	prefixes    *prefixstorage.Storage
 	allocations *prefixallocationstorage.Storage
 	tamper      *tamper
+	// disjoint is whether the server refuses overlapping roots.
+	disjoint bool
 }
 
 var etcdPrefixes atomic.Int64
@@ -94,7 +97,7 @@ func newServer(t testing.TB, etcd *kubernetes.Client, v variant) *server {
 }
 
 // newServerAt returns a server with a store that others may have too.
-func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, prefix string) *server {
+func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, prefix string, configure ...func(*claims.RESTOptionsGetter)) *server {
 	t.Helper()
 	s := &server{etcd: etcd, prefix: prefix, transformer: identity.NewEncryptCheckTransformer(), tamper: &tamper{}}
 	if v.encrypted {
@@ -109,6 +112,9 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, prefix string
 	config.CompactionInterval = 0
 	getter := claims.NewRESTOptionsGetter(restOptions{config, v.cached})
 	getter.AdaptClient(func(client *clientv3.Client) { client.KV = &tamperKV{client.KV, s.tamper} })
+	for _, c := range configure {
+		c(getter)
+	}
 
 	var err error
 	if s.prefixes, err = prefixstorage.New(scheme, getter); err != nil {
@@ -430,6 +436,8 @@ func (s *server) violations(t testing.TB) []string {
 	prefixes := map[string]*ipam.Prefix{}
 	var allocations []*ipam.PrefixAllocation
 	stored := map[string]storedClaim{}
+	rooted, hasKey := map[string]bool{}, map[string]bool{}
+	var roots []*ipam.Prefix
 	for _, kv := range response.Kvs {
 		key := string(kv.Key)
 		if strings.HasPrefix(key, s.prefix+"/claims/") {
@@ -438,6 +446,10 @@ func (s *server) violations(t testing.TB) []string {
 				t.Fatalf("%s: %v", key, err)
 			}
 			stored[key] = c
+			continue
+		}
+		if namespace, ok := strings.CutPrefix(key, s.prefix+"/roots/"); ok {
+			hasKey[namespace] = true
 			continue
 		}
 		data, _, err := s.transformer.TransformFromStorage(t.Context(), kv.Value, value.DefaultContext(kv.Key))
@@ -454,6 +466,10 @@ func (s *server) violations(t testing.TB) []string {
 				report("%s is the key of Prefix %s/%s", key, obj.Namespace, obj.Name)
 			}
 			prefixes[obj.Namespace+"/"+obj.Name] = obj
+			if obj.Spec.IsRoot() {
+				rooted[obj.Namespace] = true
+				roots = append(roots, obj)
+			}
 		case *ipam.PrefixAllocation:
 			if key != s.allocationKey(obj.Namespace, obj.Name) {
 				report("%s is the key of PrefixAllocation %s/%s", key, obj.Namespace, obj.Name)
@@ -464,6 +480,18 @@ func (s *server) violations(t testing.TB) []string {
 		}
 	}
 
+	// The auditor does not look at roots.
+	var foundOfRoots []string
+	if !maps.Equal(rooted, hasKey) {
+		foundOfRoots = append(foundOfRoots, fmt.Sprintf("namespaces with roots are %v, those with a key %v", rooted, hasKey))
+	}
+	for i, a := range roots {
+		for _, b := range roots[:i] {
+			if s.disjoint && a.Namespace == b.Namespace && netip.MustParsePrefix(a.Spec.Prefix).Overlaps(netip.MustParsePrefix(b.Spec.Prefix)) {
+				foundOfRoots = append(foundOfRoots, fmt.Sprintf("root %s/%s overlaps root %s", a.Namespace, a.Name, b.Name))
+			}
+		}
+	}
 	claimed := map[string]types.UID{}
 	for i, a := range allocations {
 		prefix := netip.MustParsePrefix(a.Status.Prefix)
@@ -522,7 +550,7 @@ func (s *server) violations(t testing.TB) []string {
 	if (len(found) > 0) != (len(differences) > 0) {
 		t.Errorf("the auditor finds %+v, the test %v", differences, found)
 	}
-	return found
+	return append(found, foundOfRoots...)
 }
 
 // check fails the test if anything is what it must never be.

@@ -18,16 +18,19 @@ import (
 
 // keyspace tells where the claims are in etcd.
 type keyspace struct {
-	// prefix ends in a slash.
-	prefix string
+	// prefix is that of the claims, roots that of the keys of namespaces with roots. Both end in a slash.
+	prefix, roots string
 }
 
 // keyRange is a range of keys, the end exclusive.
 type keyRange struct{ start, end string }
 
 func newKeyspace(etcdPrefix string) keyspace {
-	return keyspace{path.Join("/", etcdPrefix, "claims") + "/"}
+	return keyspace{path.Join("/", etcdPrefix, "claims") + "/", path.Join("/", etcdPrefix, "roots") + "/"}
 }
+
+// rootsOf is the key that changes with each root that is created in a namespace.
+func (k keyspace) rootsOf(namespace string) string { return k.roots + namespace }
 
 // all is the range of all claims.
 func (k keyspace) all() keyRange {

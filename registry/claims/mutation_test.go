@@ -71,6 +71,32 @@ func bindRace(name, whole, wanted, overtaking string) race {
 
 func races() []race {
 	all := []race{
+		{"root, one that overlaps is created", func(t *testing.T, s *server, ctx context.Context, namespace string) []string {
+			// Not in this server, where the two would wait for each other.
+			other := newServerAt(t, s.etcd, variant{}, s.prefix)
+			s.tamper.beforeWriteOf(s.prefixKey(namespace, "a"), func() { ok(t, other.createRoot(ctx, "b", "10.0.0.0/8")) })
+			if err := s.createRoot(ctx, "a", "10.0.0.0/16"); err != nil && !apierrors.IsInvalid(err) {
+				t.Errorf("neither done nor refused: %v", err)
+			}
+			return nil
+		}},
+		{"the last root but one goes, the last one goes", func(t *testing.T, s *server, ctx context.Context, namespace string) []string {
+			ok(t, s.createRoot(ctx, "a", "10.0.0.0/8"))
+			ok(t, s.createRoot(ctx, "b", "11.0.0.0/8"))
+			s.tamper.beforeWriteOf(s.prefixKey(namespace, "a"), func() {
+				s.tamper.beforeWriteOf(s.prefixKey(namespace, "a"), func() { ok(t, s.end(ctx, "b")) })
+			})
+			ok(t, s.end(ctx, "a"))
+			return nil
+		}},
+		{"the last root goes, one is created", func(t *testing.T, s *server, ctx context.Context, namespace string) []string {
+			ok(t, s.createRoot(ctx, "a", "10.0.0.0/8"))
+			s.tamper.beforeWriteOf(s.prefixKey(namespace, "a"), func() {
+				s.tamper.beforeWriteOf(s.prefixKey(namespace, "a"), func() { ok(t, s.createRoot(ctx, "b", "11.0.0.0/8")) })
+			})
+			ok(t, s.end(ctx, "a"))
+			return nil
+		}},
 		bindRace("bind, the same is bound", "10.0.0.0/16", "10.0.5.0/24", "10.0.5.0/24"),
 		bindRace("bind, a part of it is bound", "10.0.0.0/16", "10.0.5.0/24", "10.0.5.7/32"),
 		bindRace("bind, the last address of it is bound", "10.0.0.0/16", "10.0.5.0/24", "10.0.5.255/32"),
@@ -292,6 +318,9 @@ func (s *server) compareKind(t txn, c clientv3.Cmp) string {
 		what = "removal of"
 	}
 	parts := strings.Split(strings.TrimPrefix(key, s.prefix+"/claims/"), "/")
+	if strings.HasPrefix(key, s.prefix+"/roots/") {
+		return "roots, in " + what + " " + of
+	}
 	switch isClaim := strings.HasPrefix(key, s.prefix+"/claims/"); {
 	case key == t.key() && compare.Target == pb.Compare_MOD && !isRange:
 		return "self"
@@ -317,7 +346,7 @@ func TestMutations(t *testing.T) {
 	etcd := claims.RunEtcd(t)
 	run := func(t *testing.T, r race, without func(*server) func(txn, clientv3.Cmp) bool) []string {
 		t.Helper()
-		s := newServer(t, etcd, variant{})
+		s := newDisjointServers(t, etcd, variant{}, 1)[0]
 		ctx, namespace := newNamespace(t)
 		if without != nil {
 			s.tamper.take(without(s))
@@ -359,6 +388,9 @@ func TestMutations(t *testing.T) {
 		"child, in removal of allocation",
 		"claim, in write of prefix",
 		"all claims, in removal of prefix",
+		"roots, in write of prefix",
+		"roots, in removal of prefix",
+		"parent, in removal of prefix", // Another root of the namespace.
 	}
 	for kind := range seen {
 		if !slices.Contains(kinds, kind) {

@@ -50,7 +50,7 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 		if err != nil {
 			return err
 		}
-		*p = made
+		p.set(made)
 		return s.Interface.Create(ctx, key, obj, out, ttl)
 	})
 }
@@ -64,7 +64,7 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination ru
 		}
 		return s.Interface.GuaranteedUpdate(ctx, key, destination, ignoreNotFound, preconditions,
 			func(input runtime.Object, meta storage.ResponseMeta) (runtime.Object, *uint64, error) {
-				*p = plan{}
+				p.set(plan{})
 				// The update may work on the object that it gets.
 				old := input.DeepCopyObject()
 				output, ttl, err := tryUpdate(input, meta)
@@ -75,7 +75,7 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination ru
 				if err != nil {
 					return nil, nil, err
 				}
-				*p = made
+				p.set(made)
 				return output, ttl, nil
 			}, cachedExistingObject)
 	})
@@ -93,7 +93,7 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, prec
 		}
 		return s.Interface.Delete(ctx, key, out, preconditions,
 			func(ctx context.Context, obj runtime.Object) error {
-				*p = plan{}
+				p.set(plan{})
 				if err := validateDeletion(ctx, obj); err != nil {
 					return err
 				}
@@ -101,7 +101,7 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, prec
 				if err != nil {
 					return err
 				}
-				*p = made
+				p.set(made)
 				return nil
 			}, cachedExistingObject, opts)
 	})
@@ -113,6 +113,7 @@ func (s *Store) planned(ctx context.Context, write func(ctx context.Context, p *
 	for n := range maxPlans {
 		p := &plan{}
 		err := write(withPlan(ctx, p), p, n > 0)
+		p.set(plan{})
 		if !errors.Is(err, errStale) {
 			return err
 		}
@@ -183,6 +184,8 @@ func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, 
 		was := oldPrefix != nil && oldPrefix.Status.Phase == ipam.PrefixPhaseAllocated
 		is := newObj.Status.Phase == ipam.PrefixPhaseAllocated
 		switch {
+		case isNew(oldPrefix) && newObj.Spec.IsRoot():
+			return c.planRoot(ctx, newObj)
 		case !was && is && !newObj.Spec.IsRoot():
 			return c.planComplete(ctx, newObj, fresh)
 		case was && (!is || !cidr.Equal(oldPrefix.Spec.Prefix, newObj.Spec.Prefix) || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef)):
@@ -218,10 +221,18 @@ func (c *Claims) planDelete(ctx context.Context, obj runtime.Object, fresh bool)
 	case *ipam.PrefixAllocation:
 		return c.planRelease(ctx, obj, fresh)
 	case *ipam.Prefix:
-		return c.planVanish(ctx, obj)
+		vanish, err := c.planVanish(ctx, obj)
+		if err != nil || !obj.Spec.IsRoot() {
+			return vanish, err
+		}
+		return c.planLastRoot(ctx, obj, vanish)
 	}
 	return plan{}, fmt.Errorf("claims: not of this API group: %T", obj)
 }
+
+// isNew reports that a Prefix was not there before. An update that creates, as apply does, begins with an
+// empty object.
+func isNew(old *ipam.Prefix) bool { return old == nil || old.UID == "" }
 
 func sameRef(a, b *ipam.LocalObjectReference) bool {
 	return a == b || a != nil && b != nil && *a == *b

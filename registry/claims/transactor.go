@@ -25,6 +25,16 @@ type plan struct {
 	explain func(answers []*pb.RangeResponse) error
 	// committed, if there is one, takes in at what revision all of it has happened.
 	committed func(revision int64)
+	// release, if there is one, releases what the plan holds. It may be called again.
+	release func()
+}
+
+// set makes it another plan, and releases what it held.
+func (p *plan) set(next plan) {
+	if p.release != nil {
+		p.release()
+	}
+	*p = next
 }
 
 // guard is a compare, and what it is about.

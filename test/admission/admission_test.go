@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -172,6 +173,56 @@ func TestTheDocumentedConfiguration(t *testing.T) {
 
 	// Another namespace is another world.
 	newClient(t, shared).create(root("again", "10.0.0.0/8"))
+}
+
+// TestOverlappingRootsAreDeniedInParallel creates equal roots at the same time, in every way.
+func TestOverlappingRootsAreDeniedInParallel(t *testing.T) {
+	instance := configured(t, documented(t))
+	apply := func(c *client, name string) error {
+		_, err := c.prefixes.Patch(t.Context(), name, types.ApplyPatchType, fmt.Appendf(nil, `{"apiVersion":"ipam.ironcore.dev/v1alpha1","kind":"Prefix",`+
+			`"metadata":{"name":%q},"spec":{"prefix":"10.0.0.0/16"}}`, name), metav1.PatchOptions{FieldManager: "me"})
+		return err
+	}
+	create := func(c *client, name string) error {
+		_, err := c.prefixes.Create(t.Context(), root(name, "10.0.0.0/16"), metav1.CreateOptions{})
+		return err
+	}
+	generate := func(c *client, name string) error {
+		generated := root("", "10.0.0.0/16")
+		generated.GenerateName = name
+		_, err := c.prefixes.Create(t.Context(), generated, metav1.CreateOptions{})
+		return err
+	}
+	for range 10 {
+		c := newClient(t, instance)
+		errs := make([]error, 51)
+		var group sync.WaitGroup
+		for i := range errs {
+			group.Go(func() {
+				errs[i] = []func(*client, string) error{apply, create, generate}[i%3](c, fmt.Sprintf("root-%d", i))
+			})
+		}
+		group.Wait()
+		list, err := c.prefixes.List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list.Items) != 1 {
+			t.Fatalf("there are %d roots", len(list.Items))
+		}
+		winners := 0
+		for _, err := range errs {
+			if err == nil {
+				winners++
+				continue
+			}
+			refused(t, err, http.StatusUnprocessableEntity, "spec.prefix:", fmt.Sprintf("10.0.0.0/16 overlaps the root %s (10.0.0.0/16)", list.Items[0].Name))
+		}
+		if winners != 1 {
+			t.Errorf("%d were told that they are created", winners)
+		}
+		c.warnedOf()
+	}
 }
 
 // TestDenyLetsTheControllersExplain has a child come before a parent that is too small: only the

@@ -7,11 +7,13 @@ package admissiontest
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/request"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -38,10 +40,10 @@ func (r *Reader) Prefix(_ context.Context, namespace, name string, live bool) (*
 	return nil, r.Err
 }
 
-// Roots implements initializer.Reader.
-func (r *Reader) Roots(_ context.Context, namespace string) (roots []ipam.Prefix, err error) {
+// RootsOverlapping implements initializer.Reader.
+func (r *Reader) RootsOverlapping(_ context.Context, namespace string, prefix netip.Prefix) (roots []ipam.Prefix, err error) {
 	for _, p := range r.of(false) {
-		if p.Namespace == namespace && p.Spec.IsRoot() {
+		if p.Namespace == namespace && p.Spec.IsRoot() && request.PrefixOf(p).Overlaps(prefix) {
 			roots = append(roots, *p)
 		}
 	}

@@ -1,12 +1,14 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package initializer hands the admission plugins what they read Prefixes with.
+// Package initializer gives the admission plugins what they read Prefixes with, and tells the storage
+// what they want it to enforce.
 package initializer
 
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
@@ -22,8 +24,21 @@ type Reader interface {
 	// Prefix returns a Prefix, or nil if there is none. Unless live, it comes from memory, and may be
 	// the Prefix of a moment ago.
 	Prefix(ctx context.Context, namespace, name string, live bool) (*ipam.Prefix, error)
-	// Roots returns the roots of a namespace, from memory.
-	Roots(ctx context.Context, namespace string) ([]ipam.Prefix, error)
+	// RootsOverlapping returns the roots of a namespace that overlap a prefix, from memory.
+	RootsOverlapping(ctx context.Context, namespace string, prefix netip.Prefix) ([]ipam.Prefix, error)
+}
+
+// Enforced is what the storage has to enforce. A plugin checks a request before it is written, so it
+// cannot know what others write at the same time.
+type Enforced struct {
+	// DisjointRoots refuses new roots that overlap another root of their namespace.
+	DisjointRoots bool
+}
+
+// WantsEnforced is a plugin that wants the storage to enforce something.
+type WantsEnforced interface {
+	// SetEnforced is called once the plugin is configured. It sets what the plugin wants.
+	SetEnforced(*Enforced)
 }
 
 // WantsReader is a plugin that reads Prefixes.
@@ -50,15 +65,24 @@ func (w *WithReader) ValidateInitialization() error {
 	return nil
 }
 
-// New returns what hands the reader to the plugins that want one, and to the quota what it counts.
-func New(reader Reader) admission.PluginInitializer { return pluginInitializer{reader} }
+// New returns what gives the reader to the plugins that want one, and to the quota what it counts. It
+// fills in what the plugins want the storage to enforce.
+func New(reader Reader, enforced *Enforced) admission.PluginInitializer {
+	return pluginInitializer{reader, enforced}
+}
 
-type pluginInitializer struct{ reader Reader }
+type pluginInitializer struct {
+	reader   Reader
+	enforced *Enforced
+}
 
 // Initialize implements admission.PluginInitializer.
 func (i pluginInitializer) Initialize(plugin admission.Interface) {
 	if wants, ok := plugin.(WantsReader); ok {
 		wants.SetReader(i.reader)
+	}
+	if wants, ok := plugin.(WantsEnforced); ok {
+		wants.SetEnforced(i.enforced)
 	}
 	if wants, ok := plugin.(genericinitializer.WantsQuotaConfiguration); ok {
 		// A resource that has no evaluator is counted, as count/prefixes.ipam.ironcore.dev.
@@ -85,10 +109,10 @@ func (d *Deferred) Prefix(ctx context.Context, namespace, name string, live bool
 	return nil, ErrNotReady
 }
 
-// Roots implements Reader.
-func (d *Deferred) Roots(ctx context.Context, namespace string) ([]ipam.Prefix, error) {
+// RootsOverlapping implements Reader.
+func (d *Deferred) RootsOverlapping(ctx context.Context, namespace string, prefix netip.Prefix) ([]ipam.Prefix, error) {
 	if reader := d.reader.Load(); reader != nil {
-		return (*reader).Roots(ctx, namespace)
+		return (*reader).RootsOverlapping(ctx, namespace, prefix)
 	}
 	return nil, ErrNotReady
 }

@@ -101,7 +101,7 @@ func TestItTakesNoConfiguration(t *testing.T) {
 	if err != nil || p.ValidateInitialization() == nil {
 		t.Errorf("without a reader it is content, %v", err)
 	}
-	initializer.New(&initializer.Deferred{}).Initialize(p)
+	initializer.New(&initializer.Deferred{}, &initializer.Enforced{}).Initialize(p)
 	if err := p.ValidateInitialization(); err != nil {
 		t.Error(err)
 	}

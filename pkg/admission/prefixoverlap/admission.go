@@ -6,9 +6,9 @@ package prefixoverlap
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/request"
@@ -32,7 +32,10 @@ type Plugin struct {
 	roots, children configuration.Action
 }
 
-var _ admission.ValidationInterface = &Plugin{}
+var (
+	_ admission.ValidationInterface = &Plugin{}
+	_ initializer.WantsEnforced     = &Plugin{}
+)
 
 // New returns the plugin with a configuration.
 func New(document *configuration.Document) (*Plugin, error) {
@@ -43,6 +46,12 @@ func New(document *configuration.Document) (*Plugin, error) {
 		configuration.Field{Name: "children", Action: &p.children, OneOf: all},
 	)
 	return p, err
+}
+
+// SetEnforced implements initializer.WantsEnforced: the storage enforces that roots do not overlap, if
+// that is to be denied.
+func (p *Plugin) SetEnforced(enforced *initializer.Enforced) {
+	enforced.DisjointRoots = p.roots == configuration.Deny
 }
 
 // Validate implements admission.ValidationInterface.
@@ -71,15 +80,12 @@ func (p *Plugin) validateChild(ctx context.Context, r request.Request) error {
 	return p.children.Take(ctx, r.Kind, r.Name, errs)
 }
 
-// maxNamed is how many of the roots that overlap a new one are named.
-const maxNamed = 5
-
 func (p *Plugin) validateRoot(ctx context.Context, root *ipam.Prefix) error {
 	prefix := request.PrefixOf(root)
 	if p.roots == configuration.Allow || !prefix.IsValid() {
 		return nil
 	}
-	others, err := p.Reader.Roots(ctx, root.Namespace)
+	others, err := p.Reader.RootsOverlapping(ctx, root.Namespace, prefix)
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Cannot read the roots, so admission does without them", "namespace", root.Namespace)
 		return nil
@@ -87,18 +93,17 @@ func (p *Plugin) validateRoot(ctx context.Context, root *ipam.Prefix) error {
 	var errs field.ErrorList
 	for i := range others {
 		other := &others[i]
-		if len(errs) == maxNamed {
+		if len(errs) == validation.MaxOverlapsNamed {
 			break
 		}
-		if other.Name == root.Name || !request.PrefixOf(other).Overlaps(prefix) {
+		if other.Name == root.Name {
 			continue
 		}
 		errs = append(errs, initializer.Objections(ctx, p.Reader, other.Namespace, other.Name, func(other *ipam.Prefix) field.ErrorList {
-			held := request.PrefixOf(other)
-			if !other.Spec.IsRoot() || !held.Overlaps(prefix) {
+			if !other.Spec.IsRoot() || !request.PrefixOf(other).Overlaps(prefix) {
 				return nil
 			}
-			return field.ErrorList{field.Forbidden(field.NewPath("spec", "prefix"), fmt.Sprintf("%s overlaps the root %s (%s)", prefix, other.Name, held))}
+			return field.ErrorList{validation.OverlapsRoot(prefix, other)}
 		})...)
 	}
 	return p.roots.Take(ctx, ipam.Kind(ipam.PrefixKind), root.Name, errs)

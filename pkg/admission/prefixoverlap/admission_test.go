@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/admissiontest"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -169,7 +170,7 @@ func TestOfManyRootsAFewAreNamed(t *testing.T) {
 	}
 	p.SetReader(reader)
 	warnings, err := admissiontest.Validate(t.Context(), p, admissiontest.Attributes(admission.Create, admissiontest.Root("new", "10.0.0.0/8"), ""))
-	if len(warnings) != maxNamed || err != nil {
+	if len(warnings) != validation.MaxOverlapsNamed || err != nil {
 		t.Errorf("warned of %q, %v", warnings, err)
 	}
 }

@@ -138,7 +138,7 @@ func TestItWantsAReader(t *testing.T) {
 		t.Errorf("without a reader it is content, %v", err)
 	}
 	deferred := &initializer.Deferred{}
-	initializer.New(deferred).Initialize(p)
+	initializer.New(deferred, &initializer.Enforced{}).Initialize(p)
 	if err := p.ValidateInitialization(); err != nil {
 		t.Error(err)
 	}

@@ -1,0 +1,44 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package prefix
+
+import (
+	"net/netip"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"k8s.io/apimachinery/pkg/fields"
+)
+
+// Roots selects the roots of a namespace, for lists within the server. The watch cache finds them by
+// its index.
+func Roots(namespace string) fields.Selector {
+	return fields.OneTermEqualSelector(FieldRootOf, namespace)
+}
+
+// RootsOverlapping selects the roots of a namespace that overlap a prefix. The list compares each root
+// before it copies it, so that it copies only those that overlap.
+func RootsOverlapping(namespace string, prefix netip.Prefix) fields.Selector {
+	return overlapping{Roots(namespace), prefix}
+}
+
+// overlapping is a selector that also compares the prefix.
+type overlapping struct {
+	fields.Selector
+	prefix netip.Prefix
+}
+
+// Matches implements fields.Selector. Other servers of the API group may have stored host bits, which
+// mean nothing.
+func (o overlapping) Matches(set fields.Fields) bool {
+	if !o.Selector.Matches(set) {
+		return false
+	}
+	prefix, err := netip.ParsePrefix(set.Get(v1alpha1.FieldPrefix))
+	return err == nil && prefix.Masked().Overlaps(o.prefix)
+}
+
+// DeepCopySelector implements fields.Selector.
+func (o overlapping) DeepCopySelector() fields.Selector {
+	return overlapping{o.Selector.DeepCopySelector(), o.prefix}
+}
