@@ -125,6 +125,30 @@ func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
 	}
 }
 
+// TestTheTableSaysWhatIsBeingDeleted checks that the column PHASE says Terminating for an object that is being
+// deleted, in whatever phase it is. The phase of the object itself stays.
+func TestTheTableSaysWhatIsBeingDeleted(t *testing.T) {
+	for _, fixture := range []string{"root", "child", "child-allocated", "request", "request-allocated", "request-failed"} {
+		namespace, obj := shared.setUp(t, fixture)
+		k := fixtures[fixture].kind
+		obj = shared.write(t, obj, mergePatch, "{metadata: {finalizers: [example.com/wait, ipam.ironcore.dev/prefix]}}").must(t)
+		phase := func() any {
+			t.Helper()
+			list := shared.table(t, path(namespace, k, fixture))
+			column := slices.IndexFunc(list.ColumnDefinitions, func(c metav1.TableColumnDefinition) bool { return c.Name == "Phase" })
+			return list.Rows[0].Cells[column]
+		}
+		was := at(obj, "status.phase")
+		if got := phase(); got != was {
+			t.Errorf("%s: PHASE is %v, its phase is %v", fixture, got, was)
+		}
+		deleting := shared.delete(t, obj, "").must(t)
+		if got := phase(); got != "Terminating" || at(deleting, "status.phase") != was {
+			t.Errorf("%s: PHASE is %v while it is being deleted, its phase is %v, was %v", fixture, got, at(deleting, "status.phase"), was)
+		}
+	}
+}
+
 // TestTheTableOfAWatchHasItsColumnsOnce is kubectl get -w.
 func TestTheTableOfAWatchHasItsColumnsOnce(t *testing.T) {
 	namespace, _ := shared.setUp(t, "root")

@@ -54,6 +54,14 @@ func Age() metav1.TableColumnDefinition {
 	return metav1.TableColumnDefinition{Name: "Age", Type: "string", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"]}
 }
 
+// Phase is the cell of the phase. An object that is being deleted is Terminating, whatever its phase.
+func Phase(object metav1.Object, phase string) string {
+	if object.GetDeletionTimestamp() != nil {
+		return "Terminating"
+	}
+	return phase
+}
+
 // OrNone shows that a cell has no value.
 func OrNone(s string) string {
 	if s == "" {

@@ -17,7 +17,7 @@ var tableConvertor = table.Convertor{
 		table.Name(),
 		{Name: "Prefix", Type: "string", Description: "The range of addresses"},
 		{Name: "Parent", Type: "string", Description: "The Prefix that it is allocated from"},
-		{Name: "Phase", Type: "string", Description: "Pending or Allocated"},
+		{Name: "Phase", Type: "string", Description: "Pending, Allocated, or Terminating while it is being deleted"},
 		table.Age(),
 		{Name: "Family", Type: "string", Priority: 1, Description: "IPv4 or IPv6"},
 		{Name: "Used", Type: "string", Priority: 1, Description: "The number of addresses handed out"},
@@ -37,7 +37,7 @@ var tableConvertor = table.Convertor{
 		if usage := prefix.Status.Usage; usage != nil {
 			used, free, percent = usage.Used, usage.Free, fmt.Sprintf("%d%%", usage.Percent)
 		}
-		return []any{name, table.OrNone(prefix.Spec.Prefix), table.OrNone(parent), string(prefix.Status.Phase), age,
+		return []any{name, table.OrNone(prefix.Spec.Prefix), table.OrNone(parent), table.Phase(prefix, string(prefix.Status.Phase)), age,
 			table.OrNone(string(prefix.Spec.IPFamily)), table.OrNone(used), table.OrNone(free), table.OrNone(percent)}, nil
 	},
 }

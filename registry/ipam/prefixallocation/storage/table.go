@@ -17,7 +17,7 @@ var tableConvertor = table.Convertor{
 		table.Name(),
 		{Name: "Parent", Type: "string", Description: "The Prefix that it is allocated from"},
 		{Name: "Request", Type: "string", Description: "The prefix, or the length of prefix, that is asked for"},
-		{Name: "Phase", Type: "string", Description: "Pending, Allocated or Failed"},
+		{Name: "Phase", Type: "string", Description: "Pending, Allocated, Failed, or Terminating while it is being deleted"},
 		{Name: "Prefix", Type: "string", Description: "The range of addresses that is allocated"},
 		table.Age(),
 	},
@@ -34,6 +34,6 @@ var tableConvertor = table.Convertor{
 		if request == "" {
 			request = fmt.Sprintf("/%d", allocation.Spec.PrefixLength)
 		}
-		return []any{name, table.OrNone(parent), request, string(allocation.Status.Phase), table.OrNone(allocation.Status.Prefix), age}, nil
+		return []any{name, table.OrNone(parent), request, table.Phase(allocation, string(allocation.Status.Phase)), table.OrNone(allocation.Status.Prefix), age}, nil
 	},
 }
