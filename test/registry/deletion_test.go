@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -132,6 +133,83 @@ func TestDeleteCollection(t *testing.T) {
 	}
 	if left := shared.names(t, path(namespace, allocationKind)); len(left) > 0 {
 		t.Errorf("%q are left", left)
+	}
+}
+
+// TestNothingWaitsForAGarbageCollector deletes, with every propagation policy, objects with the finalizers of the
+// garbage collector, which this server does not have. Only the other finalizers are left.
+func TestNothingWaitsForAGarbageCollector(t *testing.T) {
+	finalizers := []string{"[]", "[orphan]", "[foregroundDeletion]", "[example.com/wait, orphan]"}
+	policies := []string{"", "{propagationPolicy: Orphan}", "{propagationPolicy: Foreground}", "{propagationPolicy: Background}", "{orphanDependents: true}", "{orphanDependents: false}"}
+	for _, finalizers := range finalizers {
+		for _, policy := range policies {
+			for _, fixture := range []string{"root", "request", "request-allocated"} {
+				what := fmt.Sprintf("%s with finalizers %s, deleted with %q", fixture, finalizers, policy)
+				k := fixtures[fixture].kind
+				namespace, obj := shared.setUp(t, fixture)
+				shared.write(t, obj, mergePatch, "{metadata: {finalizers: "+finalizers+"}}").must(t)
+				shared.delete(t, obj, policy).must(t)
+				var want []string
+				if strings.Contains(finalizers, "example.com/wait") {
+					want = append(want, "example.com/wait")
+				}
+				if k == prefixKind {
+					want = append(want, v1alpha1.PrefixFinalizer)
+				}
+				if len(want) == 0 {
+					if shared.exists(t, namespace, k, fixture) {
+						t.Errorf("%s: it is still there", what)
+					}
+					continue
+				}
+				if left := shared.get(t, namespace, k, fixture); left.GetDeletionTimestamp() == nil || !slices.Equal(left.GetFinalizers(), want) {
+					t.Errorf("%s: it is left with finalizers %q, deletion %v", what, left.GetFinalizers(), left.GetDeletionTimestamp())
+				}
+				shared.write(t, obj, mergePatch, drop).must(t)
+				if shared.exists(t, namespace, k, fixture) {
+					t.Errorf("%s: it is still there without finalizers", what)
+				}
+			}
+		}
+	}
+}
+
+// TestWhatWaitedForAGarbageCollectorGoes writes objects into etcd as a cluster leaves them when its garbage collector
+// is at work. Whoever takes the last other finalizer off, or deletes such an object once more, lets it go.
+func TestWhatWaitedForAGarbageCollectorGoes(t *testing.T) {
+	for _, finalizer := range []string{metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents} {
+		for _, fixture := range []string{"root", "request-allocated"} {
+			for _, again := range []bool{false, true} {
+				k := fixtures[fixture].kind
+				namespace, obj := shared.setUp(t, fixture)
+				now := metav1.Now()
+				obj.SetDeletionTimestamp(&now)
+				seconds := int64(0)
+				obj.SetDeletionGracePeriodSeconds(&seconds)
+				obj.SetFinalizers([]string{finalizer, "example.com/wait"})
+				key := apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/" + k.resource + "/" + namespace + "/" + fixture
+				written, err := shared.etcd.Put(t.Context(), key, string(encode(t, obj.Object)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				// The watch cache may be behind.
+				shared.do(t, http.MethodGet, path(namespace, k)+fmt.Sprintf("?resourceVersion=%d", written.Header.Revision), jsonType, "").must(t)
+				last := "{metadata: {finalizers: [" + finalizer + "]}}"
+				if again {
+					// Only the finalizer of the garbage collector is left.
+					obj.SetFinalizers([]string{finalizer})
+					if _, err := shared.etcd.Put(t.Context(), key, string(encode(t, obj.Object))); err != nil {
+						t.Fatal(err)
+					}
+					shared.delete(t, obj, "").must(t)
+				} else {
+					shared.write(t, obj, mergePatch, last).must(t)
+				}
+				if shared.exists(t, namespace, k, fixture) {
+					t.Errorf("%s with finalizer %s, deleted again %v: it is still there", fixture, finalizer, again)
+				}
+			}
+		}
 	}
 }
 

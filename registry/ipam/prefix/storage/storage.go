@@ -7,23 +7,19 @@ package storage
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/garbagecollection"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/mainresource"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/status"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
@@ -64,6 +60,10 @@ func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter) (*Storage
 		return nil, fmt.Errorf("prefixes: %w", err)
 	}
 
+	if !store.EnableGarbageCollection {
+		garbagecollection.Disable(store)
+	}
+
 	bindingStore := *store
 	bindingStore.UpdateStrategy = prefix.BindingStrategy{Strategy: strategy}
 
@@ -82,58 +82,6 @@ func (*REST) ShortNames() []string { return []string{"pfx"} }
 
 // Categories implements rest.CategoriesProvider.
 func (*REST) Categories() []string { return []string{"ipam"} }
-
-// collectionGrace is for how long the deletion of a collection waits for its Prefixes to be gone.
-const collectionGrace = 2 * time.Second
-
-// DeleteCollection implements rest.CollectionDeleter. It answers when the Prefixes are gone, which takes
-// the controllers a moment, or after a short while. The namespace controller of Kubernetes looks right
-// after this whether anything is left, and looks again many seconds later only.
-func (r *REST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
-	list, err := r.REST.DeleteCollection(ctx, deleteValidation, options, listOptions)
-	if err == nil && (options == nil || len(options.DryRun) == 0) {
-		r.awaitEnd(ctx, list, listOptions)
-	}
-	return list, err
-}
-
-// awaitEnd waits until what was in a list is gone, or for collectionGrace.
-func (r *REST) awaitEnd(ctx context.Context, list runtime.Object, listOptions *metainternalversion.ListOptions) {
-	prefixes, ok := list.(*ipam.PrefixList)
-	if !ok || len(prefixes.Items) == 0 {
-		return
-	}
-	left := map[types.UID]bool{}
-	for i := range prefixes.Items {
-		left[prefixes.Items[i].UID] = true
-	}
-	ctx, cancel := context.WithTimeout(ctx, collectionGrace)
-	defer cancel()
-	options := &metainternalversion.ListOptions{ResourceVersion: prefixes.ResourceVersion}
-	if listOptions != nil {
-		options.LabelSelector, options.FieldSelector = listOptions.LabelSelector, listOptions.FieldSelector
-	}
-	watcher, err := r.Watch(ctx, options)
-	if err != nil {
-		// They are being deleted all the same.
-		return
-	}
-	defer watcher.Stop()
-	for len(left) > 0 {
-		select {
-		case event, open := <-watcher.ResultChan():
-			if !open {
-				return
-			}
-			// The watch cache may wrap it.
-			if object, err := meta.Accessor(event.Object); err == nil && event.Type == watch.Deleted {
-				delete(left, object.GetUID())
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
-}
 
 // FamilyOf tells the family of the Prefix of a name, or "" if there is no such Prefix.
 func (r *REST) FamilyOf(ctx context.Context, name string) ipam.IPFamily {

@@ -13,6 +13,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/garbagecollection"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/mainresource"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/status"
@@ -58,6 +59,10 @@ func New(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, familyOf 
 	}
 	if err := store.CompleteWithOptions(&generic.StoreOptions{RESTOptions: optsGetter, AttrFunc: prefixallocation.GetAttrs}); err != nil {
 		return nil, fmt.Errorf("prefixallocations: %w", err)
+	}
+
+	if !store.EnableGarbageCollection {
+		garbagecollection.Disable(store)
 	}
 
 	bindingStore := *store
