@@ -46,6 +46,8 @@ func newScheme() *runtime.Scheme {
 // Config is the configuration of the server.
 type Config struct {
 	GenericConfig *genericapiserver.RecommendedConfig
+	// WithoutCluster is for a server that clients reach directly, with no kube-apiserver that serves the core group.
+	WithoutCluster bool
 	// AuditInterval is the time between two comparisons of objects with claims; 0 is never.
 	AuditInterval time.Duration
 	// Reader, if set, is what admission reads with. It is ready once there is a server.
@@ -96,6 +98,9 @@ func (c completedConfig) New() (*Server, error) {
 	}
 	if err := generic.InstallAPIGroup(&group); err != nil {
 		return nil, err
+	}
+	if c.config.WithoutCluster {
+		installCore(generic, c.genericConfig.DiscoveryAddresses)
 	}
 	s := &Server{GenericAPIServer: generic, claims: options.Claims()}
 	if c.config.AuditInterval > 0 {

@@ -111,7 +111,7 @@ func (o *Options) Complete() error {
 		r.Authentication, r.Authorization, r.CoreAPI, r.Admission = nil, nil, nil, nil
 		// Its configuration comes from the cluster.
 		r.Features.EnablePriorityAndFairness = false
-		// There is no garbage collector to take its finalizers off again.
+		// There is no garbage collector, so no object may wait for one.
 		r.Etcd.EnableGarbageCollection = false
 	}
 	if err := setCodec(o.Recommended.Etcd); err != nil {
@@ -150,7 +150,7 @@ func (o *Options) Validate() error {
 func (o *Options) Config() (*Config, error) {
 	config := genericapiserver.NewRecommendedConfig(Codecs)
 	config.FeatureGate = utilfeature.DefaultFeatureGate
-	config.EffectiveVersion = compatibility.DefaultComponentGlobalsRegistry.EffectiveVersionFor(basecompatibility.DefaultKubeComponent)
+	config.EffectiveVersion = effectiveVersion{compatibility.DefaultComponentGlobalsRegistry.EffectiveVersionFor(basecompatibility.DefaultKubeComponent)}
 	config.ShutdownDelayDuration = o.ShutdownDelay
 	config.ShutdownWatchTerminationGracePeriod = watchGrace
 
@@ -170,7 +170,9 @@ func (o *Options) Config() (*Config, error) {
 	} else {
 		rememberAnswers(&config.Config)
 	}
-	return &Config{GenericConfig: config, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced}, nil
+	return &Config{
+		GenericConfig: config, WithoutCluster: o.WithoutCluster, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced,
+	}, nil
 }
 
 // rememberAnswers has the server ask less often who somebody is and what they may do.

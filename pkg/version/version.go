@@ -4,8 +4,61 @@
 // Package version tells the version of the programs.
 package version
 
-// version is set by the linker.
-var version = "v0.0.0-unreleased"
+import (
+	"regexp"
+	"runtime"
+	"runtime/debug"
 
-// Get returns the version of the running program, such as v1.2.3.
-func Get() string { return version }
+	utilversion "k8s.io/apimachinery/pkg/util/version"
+	apimachineryversion "k8s.io/apimachinery/pkg/version"
+)
+
+// unreleased is the version of a build that was given none.
+const unreleased = "v0.0.0-unreleased"
+
+// version is set by the linker.
+var version = unreleased
+
+// Get returns the version of the running program, such as v1.2.3. It is always a semantic version, as clients of an
+// API server expect: a build that was given something else, such as a bare commit, has that as build metadata of
+// v0.0.0-unreleased.
+func Get() string { return semantic(version) }
+
+// notMetadata are characters that build metadata must not have.
+var notMetadata = regexp.MustCompile(`[^0-9A-Za-z-]+`)
+
+func semantic(given string) string {
+	if _, err := utilversion.ParseSemantic(given); err == nil {
+		return given
+	}
+	if metadata := notMetadata.ReplaceAllString(given, "-"); metadata != "" {
+		return unreleased + "+" + metadata
+	}
+	return unreleased
+}
+
+// Info returns what an API server answers at /version.
+func Info() *apimachineryversion.Info {
+	parsed := utilversion.MustParseSemantic(Get())
+	info := &apimachineryversion.Info{
+		Major:      utilversion.Itoa(parsed.Major()),
+		Minor:      utilversion.Itoa(parsed.Minor()),
+		GitVersion: Get(),
+		GoVersion:  runtime.Version(),
+		Compiler:   runtime.Compiler,
+		Platform:   runtime.GOOS + "/" + runtime.GOARCH,
+	}
+	build, _ := debug.ReadBuildInfo()
+	if build == nil {
+		return info
+	}
+	for _, setting := range build.Settings {
+		switch setting.Key {
+		case "vcs.revision":
+			info.GitCommit = setting.Value
+		case "vcs.modified":
+			info.GitTreeState = map[string]string{"true": "dirty", "false": "clean"}[setting.Value]
+		}
+	}
+	return info
+}

@@ -7,7 +7,6 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -16,7 +15,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -63,11 +61,13 @@ func Root() string {
 }
 
 // build builds the programs of the control plane, unless they are there.
-var build = sync.OnceValue(func() error {
-	cmd := exec.Command(filepath.Join(Root(), "hack", "controlplane.sh"))
+var build = sync.OnceValue(func() error { return buildPrograms() })
+
+func buildPrograms(programs ...string) error {
+	cmd := exec.Command(filepath.Join(Root(), "hack", "controlplane.sh"), programs...)
 	cmd.Stderr = os.Stderr
 	return cmd.Run()
-})
+}
 
 // Program returns the path of a program of the control plane.
 func Program(name string) string { return filepath.Join(Root(), "bin", "controlplane", name) }
@@ -209,44 +209,6 @@ func (c *Cluster) kubeconfig(name string, user clientcmdapi.AuthInfo) (string, *
 	}
 	restConfig.QPS = -1
 	return file, restConfig
-}
-
-// Kubectl is kubectl as a user types it.
-type Kubectl struct {
-	cluster    *Cluster
-	kubeconfig string
-}
-
-// Kubectl returns kubectl with a kubeconfig.
-func (c *Cluster) Kubectl(kubeconfig string) Kubectl { return Kubectl{c, kubeconfig} }
-
-// Try runs kubectl with what is read from its standard input, and returns what it prints, both what
-// is meant for programs and what is not. The error is that of its exit code.
-func (k Kubectl) Try(stdin string, args ...string) (stdout, stderr string, err error) {
-	cmd := exec.Command(Program("kubectl"), args...)
-	cmd.Dir = Root()
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+k.kubeconfig, "KUBECACHEDIR="+filepath.Join(k.cluster.Dir, "kubectl-cache"))
-	cmd.Stdin = strings.NewReader(stdin)
-	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
-	err = cmd.Run()
-	return out.String(), errOut.String(), err
-}
-
-// Run runs kubectl, which has to succeed, and returns what it prints for programs.
-func (k Kubectl) Run(args ...string) string {
-	k.cluster.Helper()
-	return k.Apply("", args...)
-}
-
-// Apply runs kubectl with what is read from its standard input.
-func (k Kubectl) Apply(stdin string, args ...string) string {
-	k.cluster.Helper()
-	out, errOut, err := k.Try(stdin, args...)
-	if err != nil {
-		k.cluster.Fatalf("kubectl %s: %v\n%s%s", strings.Join(args, " "), err, out, errOut)
-	}
-	return out
 }
 
 // Eventually waits until the function returns nil.

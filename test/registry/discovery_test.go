@@ -12,9 +12,13 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
 )
 
 func TestDiscovery(t *testing.T) {
@@ -49,16 +53,25 @@ func TestDiscovery(t *testing.T) {
 		t.Errorf("%s is not served", name)
 	}
 
-	// The aggregated document is what kubectl reads first. It says the same.
-	groups, resources, err := client.ServerGroupsAndResources()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(groups) != 1 || groups[0].Name != "ipam.ironcore.dev" || groups[0].PreferredVersion.GroupVersion != groupVersion || len(groups[0].Versions) != 1 {
-		t.Errorf("got groups %+v", groups)
-	}
-	if len(resources) != 1 || len(resources[0].APIResources) != 6 {
-		t.Errorf("got resources %+v", resources)
+	// The aggregated document is what kubectl reads first. It says the same, as do the documents of a client that does
+	// not know it. The core group is there with nothing in it, for the kind List.
+	for _, legacy := range []bool{false, true} {
+		client.UseLegacyDiscovery = legacy
+		groups, resources, err := client.ServerGroupsAndResources()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(groups) != 2 || groups[0].Name != "" || groups[0].PreferredVersion.GroupVersion != "v1" || len(groups[0].Versions) != 1 ||
+			groups[1].Name != "ipam.ironcore.dev" || groups[1].PreferredVersion.GroupVersion != groupVersion || len(groups[1].Versions) != 1 {
+			t.Errorf("legacy %v: got groups %+v", legacy, groups)
+		}
+		if len(resources) != 2 || resources[0].GroupVersion != "v1" || len(resources[0].APIResources) != 0 || len(resources[1].APIResources) != 6 {
+			t.Errorf("legacy %v: got resources %+v", legacy, resources)
+		}
+		mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(client))
+		if _, err := mapper.RESTMapping(runtimeschema.GroupKind{Kind: "List"}, "v1"); err != nil {
+			t.Errorf("legacy %v: %v", legacy, err)
+		}
 	}
 }
 
@@ -70,7 +83,10 @@ func TestVersionHealthAndMetricsAreServedToWhoHasACertificate(t *testing.T) {
 		"/readyz?verbose":    "[+]etcd-readiness ok",
 		"/healthz":           "ok",
 		"/metrics":           "apiserver_request_total{",
-		"/version":           `"gitVersion"`,
+		"/version":           `"gitVersion":"` + version.Get() + `"`,
+		"/api":               `"v1"`,
+		"/api/v1":            `"APIResourceList"`,
+		"/api/v1/namespaces": "404",
 		"/apis":              `"ipam.ironcore.dev"`,
 		"/openapi/v2":        `"swagger":"2.0"`,
 		"/openapi/v3":        `"apis/ipam.ironcore.dev/v1alpha1"`,
@@ -104,7 +120,7 @@ func TestNobodyIsServedWithoutACertificate(t *testing.T) {
 	}
 	before := shared.snapshot(t, namespace)
 	for who, client := range map[string]*http.Client{"without anything": anonymous, "with a token": token} {
-		for _, p := range []string{"/", "/livez", "/readyz", "/healthz", "/metrics", "/version", "/api", "/apis", "/openapi/v2", "/openapi/v3", "/debug/pprof/", "/nothing",
+		for _, p := range []string{"/", "/livez", "/readyz", "/healthz", "/metrics", "/version", "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3", "/debug/pprof/", "/nothing",
 			path(namespace, prefixKind), path(namespace, prefixKind, "root"), path(namespace, allocationKind) + "?watch=true"} {
 			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
 				request, err := http.NewRequestWithContext(t.Context(), method, shared.URL+p, strings.NewReader("{}"))

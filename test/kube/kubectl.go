@@ -1,0 +1,71 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Kubectl is kubectl as a user types it.
+type Kubectl struct {
+	t testing.TB
+	// dir is where it keeps its cache.
+	dir, kubeconfig string
+}
+
+// buildKubectl builds kubectl alone, unless it is there.
+var buildKubectl = sync.OnceValue(func() error { return buildPrograms("kubectl") })
+
+// NewKubectl returns kubectl with a kubeconfig, for a server that is no cluster.
+func NewKubectl(t testing.TB, kubeconfig string) Kubectl {
+	t.Helper()
+	if err := buildKubectl(); err != nil {
+		t.Fatalf("building kubectl: %v", err)
+	}
+	return Kubectl{t, t.TempDir(), kubeconfig}
+}
+
+// Kubectl returns kubectl with a kubeconfig of the cluster.
+func (c *Cluster) Kubectl(kubeconfig string) Kubectl { return Kubectl{c, c.Dir, kubeconfig} }
+
+// In returns kubectl for a subtest.
+func (k Kubectl) In(t testing.TB) Kubectl {
+	k.t = t
+	return k
+}
+
+// Try runs kubectl with what is read from its standard input, and returns what it prints, both what
+// is meant for programs and what is not. The error is that of its exit code.
+func (k Kubectl) Try(stdin string, args ...string) (stdout, stderr string, err error) {
+	cmd := exec.Command(Program("kubectl"), args...)
+	cmd.Dir = Root()
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+k.kubeconfig, "KUBECACHEDIR="+filepath.Join(k.dir, "kubectl-cache"))
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err = cmd.Run()
+	return out.String(), errOut.String(), err
+}
+
+// Run runs kubectl, which has to succeed, and returns what it prints for programs.
+func (k Kubectl) Run(args ...string) string {
+	k.t.Helper()
+	return k.Apply("", args...)
+}
+
+// Apply runs kubectl with what is read from its standard input.
+func (k Kubectl) Apply(stdin string, args ...string) string {
+	k.t.Helper()
+	out, errOut, err := k.Try(stdin, args...)
+	if err != nil {
+		k.t.Fatalf("kubectl %s: %v\n%s%s", strings.Join(args, " "), err, out, errOut)
+	}
+	return out
+}
