@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 # SPDX-License-Identifier: Apache-2.0
 
-FROM golang:1.26 AS build
+FROM golang:1.26.8 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
@@ -11,6 +11,8 @@ RUN CGO_ENABLED=0 go build -trimpath -o /out/ \
     -ldflags "-s -w -X github.com/ironcore-dev/ipam-apiserver/pkg/version.version=${VERSION}" \
     ./cmd/ipam-apiserver ./cmd/ipam-controller-manager
 
-FROM gcr.io/distroless/static:nonroot
+# The programs are static. They need nothing else but the authorities of the Internet, for webhooks outside of the cluster.
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/ /
 USER 65532:65532

@@ -46,7 +46,7 @@ bench: ## Run the benchmarks; ARGS=--help tells what can be said, for instance A
 
 .PHONY: install.yaml
 install.yaml: ## Write all that is to be applied to a cluster into bin/install.yaml.
-	hack/install-yaml.sh
+	VERSION=$(VERSION) hack/install-yaml.sh
 
 .PHONY: image
 image: ## Build the container image.

@@ -46,6 +46,8 @@ type Options struct {
 	// certificate, only the group system:masters is authorized, and there are no namespaces to look
 	// up and no webhooks to ask. Of admission it has the plugins of this group.
 	WithoutCluster bool
+	// APIAudiences are what tokens may be for, besides kube-apiserver.
+	APIAudiences []string
 	// AuditInterval is the time between two comparisons of objects with claims; 0 is never.
 	AuditInterval time.Duration
 	// ShutdownDelay is how long a server that is told to end still serves, but says that it is not
@@ -64,6 +66,7 @@ type Options struct {
 func NewOptions() *Options {
 	o := &Options{
 		Recommended:   genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, nil),
+		APIAudiences:  []string{ipam.GroupName},
 		AuditInterval: 10 * time.Minute,
 		reader:        &initializer.Deferred{},
 	}
@@ -93,6 +96,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.WithoutCluster, "without-cluster", o.WithoutCluster,
 		"Serve without a Kubernetes cluster behind: authenticate by --client-ca-file only, authorize the group "+
 			"system:masters only, and accept any namespace.")
+	fs.StringSliceVar(&o.APIAudiences, "api-audiences", o.APIAudiences,
+		"Audiences that tokens may be for. Tokens for kube-apiserver are accepted, too.")
 	fs.DurationVar(&o.AuditInterval, "claims-audit-interval", o.AuditInterval,
 		"How long to wait, after all objects were compared with their claims, until that is done again, at leisure, for the "+
 			"metric ipam_claims_differences; 0 is never.")
@@ -168,6 +173,7 @@ func (o *Options) Config() (*Config, error) {
 			return nil, err
 		}
 	} else {
+		config.Authentication.Authenticator = acceptAudiences(config.Authentication.Authenticator, o.APIAudiences)
 		rememberAnswers(&config.Config)
 	}
 	return &Config{

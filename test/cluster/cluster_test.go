@@ -37,6 +37,9 @@ func TestCluster(t *testing.T) {
 		{"quota", testQuota},
 		{"who may do what", testRoles},
 		{"who somebody is", testIdentity},
+		{"what the accounts of the controllers may do", testAccounts},
+		{"tokens of the controllers", testDirectToken},
+		{"audit log", testAuditLog},
 		{"flow schema", testFlowSchema},
 		{"many children", testManyChildren},
 		// These end and start programs, so they come last.
@@ -78,7 +81,7 @@ func testManifests(t *testing.T, i *installation) {
 	}
 	// The namespace demands the restricted standard of pods, so pods of ours have to meet it: a pod
 	// that is made as the Deployment says is admitted.
-	for _, name := range []string{"ipam-apiserver", "ipam-controller-manager"} {
+	for _, name := range []string{"ipam-apiserver", "ipam-controller-manager", "ipam-certificate-controller"} {
 		d, err := i.Client.AppsV1().Deployments(product.Namespace).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)

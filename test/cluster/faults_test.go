@@ -211,6 +211,7 @@ func TestMembers(t *testing.T) {
 	l.more(20)
 	for n := range i.Etcd {
 		i.wantsCertificates(i.Etcd[n])
+		i.knowsMembers(i.Etcd[n])
 		i.Etcd[n].Kill()
 		l.more(20)
 		i.Etcd[n] = i.StartMember(n)
@@ -222,29 +223,49 @@ func TestMembers(t *testing.T) {
 // wantsCertificates fails unless a member of etcd wants a certificate of who connects to a port where it has data.
 func (i *installation) wantsCertificates(member *process.Process) {
 	i.Helper()
-	args := map[string]string{}
-	for _, arg := range member.Cmd.Args {
-		flag, value, _ := strings.Cut(arg, "=")
-		args[flag] = value
-	}
-	own, err := tls.LoadX509KeyPair(args["--cert-file"], args["--key-file"])
-	if err != nil {
-		i.Fatal(err)
-	}
+	own := i.certificate(argument(member, "--cert-file"), argument(member, "--key-file"))
 	for _, flag := range []string{"--listen-client-urls", "--listen-client-http-urls", "--listen-peer-urls"} {
-		for _, certificates := range [][]tls.Certificate{nil, {own}} {
-			// With a newer version of TLS a client is told after the handshake.
-			conn, err := tls.Dial("tcp", strings.TrimPrefix(args[flag], "https://"), &tls.Config{
-				InsecureSkipVerify: true, Certificates: certificates, MaxVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
-			})
-			if err == nil {
-				_ = conn.Close()
-			}
-			if (err == nil) != (certificates != nil) {
+		for _, certificates := range [][]tls.Certificate{nil, own} {
+			if err := connect(argument(member, flag), certificates); (err == nil) != (certificates != nil) {
 				i.Errorf("%s, %d certificates: %v", flag, len(certificates), err)
 			}
 		}
 	}
+}
+
+// knowsMembers fails unless a member of etcd takes the certificate of its client for that of a client, and not for that of
+// another member.
+func (i *installation) knowsMembers(member *process.Process) {
+	i.Helper()
+	client := i.certificate(argument(i.Servers[0].Process, "--etcd-certfile"), argument(i.Servers[0].Process, "--etcd-keyfile"))
+	if err := connect(argument(member, "--listen-client-urls"), client); err != nil {
+		i.Errorf("a client is refused: %v", err)
+	}
+	if err := connect(argument(member, "--listen-peer-urls"), client); err == nil {
+		i.Error("a client is taken for a member")
+	}
+}
+
+// certificate reads a certificate and its key.
+func (i *installation) certificate(certFile, keyFile string) []tls.Certificate {
+	i.Helper()
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		i.Fatal(err)
+	}
+	return []tls.Certificate{pair}
+}
+
+// connect tells why a server refuses a client with those certificates.
+func connect(url string, certificates []tls.Certificate) error {
+	// With a newer version of TLS a client is told after the handshake.
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(url, "https://"), &tls.Config{
+		InsecureSkipVerify: true, Certificates: certificates, MaxVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
+	})
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err
 }
 
 // testCertificates has the certificate of the API servers replaced, and then its authority too, and

@@ -175,14 +175,20 @@ func (c *Cluster) User(name string, groups ...string) (kubeconfig string, config
 // token as it would in a pod.
 func (c *Cluster) ServiceAccount(namespace, name string) (kubeconfig string, config *rest.Config) {
 	c.Helper()
+	file := filepath.Join(c.Dir, namespace+"-"+name+".token")
+	writeFile(c, file, []byte(c.Token(namespace, name)))
+	return c.kubeconfig(namespace+"-"+name, clientcmdapi.AuthInfo{TokenFile: file})
+}
+
+// Token returns a token of a service account for audiences; without any, for kube-apiserver.
+func (c *Cluster) Token(namespace, name string, audiences ...string) string {
+	c.Helper()
 	token, err := c.Client.CoreV1().ServiceAccounts(namespace).CreateToken(c.Context(), name,
-		&authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: audiences}}, metav1.CreateOptions{})
 	if err != nil {
 		c.Fatal(err)
 	}
-	file := filepath.Join(c.Dir, namespace+"-"+name+".token")
-	writeFile(c, file, []byte(token.Status.Token))
-	return c.kubeconfig(namespace+"-"+name, clientcmdapi.AuthInfo{TokenFile: file})
+	return token.Status.Token
 }
 
 // Anonymous returns a client config of nobody.

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -59,13 +60,15 @@ type Installation struct {
 	endpoints []string
 	// StartMember starts a member again.
 	StartMember func(n int) *process.Process
-	// secrets is where the content of Secrets is, as in volumes.
-	secrets string
+	// volumes is where the content of volumes is.
+	volumes string
 	// Service is what stands in for the Service of the API servers.
 	Service *Balancer
 	// Servers are the API servers, and Managers the controller managers.
 	Servers  []*Server
 	Managers []*process.Process
+	// Certificates is the certificate controller.
+	Certificates *process.Process
 	// IPAM is a client of the administrator.
 	IPAM versioned.Interface
 }
@@ -82,7 +85,7 @@ func Install(t testing.TB, options Options) *Installation {
 	t.Helper()
 	c := kube.Start(t)
 	i := &Installation{
-		Cluster: c, options: options, life: t, secrets: filepath.Join(c.Dir, "secrets"), Service: newBalancer(t), IPAM: versioned.NewForConfigOrDie(c.Admin),
+		Cluster: c, options: options, life: t, volumes: filepath.Join(c.Dir, "volumes"), Service: newBalancer(t), IPAM: versioned.NewForConfigOrDie(c.Admin),
 	}
 
 	admin := c.Kubectl(c.AdminKubeconfig)
@@ -93,7 +96,8 @@ func Install(t testing.TB, options Options) *Installation {
 		`{"spec":{"type":"ExternalName","externalName":"localhost","selector":null,"clusterIP":null,"clusterIPs":null}}`)
 	admin.Run("patch", "apiservice", APIService, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"service":{"port":%s}}}`, port))
 
-	// The controller managers make the certificates that the others wait for.
+	// It makes the certificates that the others wait for.
+	i.Certificates = i.startController("ipam-certificate-controller", nil)
 	for range options.Managers {
 		i.StartManager()
 	}
@@ -121,8 +125,7 @@ func Install(t testing.TB, options Options) *Installation {
 	return i
 }
 
-// mount writes the Secrets of the volumes of a pod to files, as a kubelet does and does again when they
-// change, and returns where the paths in the pod are here.
+// mount writes the volumes of a pod to files, as a kubelet does, and returns where the paths in the pod are here.
 func (i *Installation) mount(name string, pod *corev1.PodSpec) map[string]string {
 	i.Helper()
 	paths := map[string]string{}
@@ -133,28 +136,50 @@ func (i *Installation) mount(name string, pod *corev1.PodSpec) map[string]string
 			paths[mount.MountPath] = filepath.Join(i.Dir, name, mount.Name)
 			continue
 		}
-		if pod.Volumes[volume].Secret == nil {
-			i.Fatalf("no volume of a Secret: %s", mount.Name)
+		switch v := pod.Volumes[volume]; {
+		case v.Secret != nil:
+			i.Refresh(v.Secret.SecretName)
+			paths[mount.MountPath] = filepath.Join(i.volumes, v.Secret.SecretName)
+		case v.ConfigMap != nil:
+			config, err := i.Client.CoreV1().ConfigMaps(Namespace).Get(i.Context(), v.ConfigMap.Name, metav1.GetOptions{})
+			if err != nil {
+				i.Fatal(err)
+			}
+			data := map[string][]byte{}
+			for key, value := range config.Data {
+				data[key] = []byte(value)
+			}
+			paths[mount.MountPath] = i.write(config.Name, data)
+		case v.Projected != nil && len(v.Projected.Sources) == 1 && v.Projected.Sources[0].ServiceAccountToken != nil:
+			token := v.Projected.Sources[0].ServiceAccountToken
+			paths[mount.MountPath] = i.write(name+"-"+v.Name, map[string][]byte{
+				token.Path: []byte(i.Token(Namespace, pod.ServiceAccountName, token.Audience)),
+			})
+		default:
+			i.Fatalf("a volume of a kind that is not known here: %s", v.Name)
 		}
-		secret := pod.Volumes[volume].Secret.SecretName
-		paths[mount.MountPath] = filepath.Join(i.secrets, secret)
-		i.Refresh(secret)
 	}
 	return paths
 }
 
-// Refresh writes a Secret to files.
+// Refresh writes a Secret to files again, as a kubelet does when it changes.
 func (i *Installation) Refresh(name string) {
 	i.Helper()
 	secret, err := i.Client.CoreV1().Secrets(Namespace).Get(i.Context(), name, metav1.GetOptions{})
 	if err != nil {
 		i.Fatal(err)
 	}
-	dir := filepath.Join(i.secrets, name)
+	i.write(name, secret.Data)
+}
+
+// write writes the files of a volume, and returns its directory.
+func (i *Installation) write(name string, files map[string][]byte) string {
+	i.Helper()
+	dir := filepath.Join(i.volumes, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		i.Fatal(err)
 	}
-	for key, data := range secret.Data {
+	for key, data := range files {
 		file := filepath.Join(dir, key)
 		if err := os.WriteFile(file+".new", data, 0o600); err != nil {
 			i.Fatal(err)
@@ -163,6 +188,7 @@ func (i *Installation) Refresh(name string) {
 			i.Fatal(err)
 		}
 	}
+	return dir
 }
 
 // run starts the program of a Deployment as a process, as start does.
@@ -298,12 +324,18 @@ func (i *Installation) StartServer() *Server {
 // StartManager starts a controller manager.
 func (i *Installation) StartManager() *process.Process {
 	i.Helper()
-	kubeconfig, _ := i.ServiceAccount(Namespace, "ipam-controller-manager")
-	p := i.run("ipam-controller-manager", map[string]string{
-		"--kubeconfig": kubeconfig, "--bind-address": "0", "--apiservice-address": i.Service.Address,
-	})
+	p := i.startController("ipam-controller-manager", map[string]string{"--apiservice-address": i.Service.Address})
 	i.Managers = append(i.Managers, p)
 	return p
+}
+
+// startController starts the controllers of a Deployment, which log in as the service account of that name.
+func (i *Installation) startController(deployment string, instead map[string]string) *process.Process {
+	i.Helper()
+	kubeconfig, _ := i.ServiceAccount(Namespace, deployment)
+	all := map[string]string{"--kubeconfig": kubeconfig, "--bind-address": "0"}
+	maps.Copy(all, instead)
+	return i.run(deployment, all)
 }
 
 // Audited fails if objects and claims do not agree.
@@ -312,7 +344,7 @@ func (i *Installation) Audited() {
 	options := apiserver.NewOptions().Recommended.Etcd
 	transport := &options.StorageConfig.Transport
 	transport.ServerList = i.endpoints
-	secret := filepath.Join(i.secrets, "ipam-etcd-client-tls")
+	secret := filepath.Join(i.volumes, "ipam-etcd-client-tls")
 	transport.CertFile, transport.KeyFile, transport.TrustedCAFile = filepath.Join(secret, "tls.crt"), filepath.Join(secret, "tls.key"), filepath.Join(secret, "ca.crt")
 	store, err := apiserver.OpenStore(options)
 	if err != nil {

@@ -60,6 +60,20 @@ func Config(config *rest.Config, services aggregator.APIServiceInterface, name, 
 	return config, nil
 }
 
+// WithToken returns a copy of a configuration that logs in with the token in a file and with nothing else. The file may be
+// replaced at any time. Without a file, it returns the configuration as it is.
+//
+// The token should be for an audience that only the API server accepts. Whoever gets hold of one that was sent to the API
+// server can then do nothing with it at kube-apiserver.
+func WithToken(config *rest.Config, file string) *rest.Config {
+	if file == "" {
+		return config
+	}
+	config = rest.AnonymousClientConfig(config)
+	config.BearerTokenFile = file
+	return config
+}
+
 // dialer connects to the server of an APIService.
 type dialer struct {
 	services aggregator.APIServiceInterface

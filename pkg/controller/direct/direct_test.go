@@ -161,6 +161,57 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// TestWithToken has the server see the token of the file, also after it was replaced, and nothing else of what logs in at
+// the cluster.
+func TestWithToken(t *testing.T) {
+	e := newEnvironment(t)
+	dir := t.TempDir()
+	write := func(name, token string) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	pair := issue(t, newCA(t), &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	cluster := &rest.Config{
+		BearerToken: "of the cluster", BearerTokenFile: write("cluster", "of the cluster"), UserAgent: "a manager", QPS: -1,
+		Impersonate:     rest.ImpersonationConfig{UserName: "somebody"},
+		TLSClientConfig: rest.TLSClientConfig{CertData: pair.CertPEM, KeyData: pair.KeyPEM},
+	}
+	file := write("own", "of its own")
+	config := WithToken(cluster, file)
+	if config.QPS != -1 {
+		t.Errorf("QPS is %v", config.QPS)
+	}
+	if err := e.get(e.client(config)); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.seen.Header.Get("Authorization"); got != "Bearer of its own" {
+		t.Errorf("logged in with %q", got)
+	}
+	if n := len(e.seen.TLS.PeerCertificates); n != 0 {
+		t.Errorf("logged in with %d certificates, too", n)
+	}
+	if got := e.seen.Header.Get("Impersonate-User"); got != "" {
+		t.Errorf("impersonates %q", got)
+	}
+	if got := e.seen.UserAgent(); got != "a manager" {
+		t.Errorf("user agent %q", got)
+	}
+	write("own", "another one")
+	if err := e.get(e.client(WithToken(cluster, file))); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.seen.Header.Get("Authorization"); got != "Bearer another one" {
+		t.Errorf("after it was replaced: logged in with %q", got)
+	}
+	if WithToken(cluster, "") != cluster {
+		t.Error("without a file, it is not the same configuration")
+	}
+}
+
 func TestClientCertificate(t *testing.T) {
 	e := newEnvironment(t)
 	pair := issue(t, newCA(t), &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})

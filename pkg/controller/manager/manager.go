@@ -6,7 +6,6 @@ package manager
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -14,18 +13,15 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
-	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 )
 
 // Config is what the controllers need.
@@ -34,18 +30,12 @@ type Config struct {
 	Client versioned.Interface
 	// Recorder records events. It may be nil where there is no API for them.
 	Recorder events.EventRecorder
-	// Kube and Aggregator talk to the cluster that the API server is part of. They may be nil where
-	// there is none, and no controller runs that needs them.
-	Kube       kubernetes.Interface
-	Aggregator aggregator.Interface
-	// Controllers are the names of those that run; "*" is all but those that are disabled by default.
+	// Controllers are the names of those that run; "*" is all.
 	Controllers []string
 	// Strategy is by what the scheduler chooses among parents, Pack or Spread.
 	Strategy string
 	// Workers is how many objects a controller works on at a time.
 	Workers int
-	// Certificate is for the controller of that name.
-	Certificate certificate.Config
 }
 
 // controller runs until the context ends.
@@ -56,27 +46,19 @@ type controller interface {
 // controllers are all there are.
 var controllers = []struct {
 	name string
-	// disabled are those that "*" does not mean.
-	disabled bool
-	init     func(Config, externalversions.SharedInformerFactory) (controller, error)
+	init func(Config, externalversions.SharedInformerFactory) (controller, error)
 }{
-	{"prefix", false, func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
+	{"prefix", func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
 		v1alpha1 := f.Ipam().V1alpha1()
 		return prefix.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, c.Workers)
 	}},
-	{"scheduler", false, func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
+	{"scheduler", func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
 		strategy, err := scheduler.StrategyByName(c.Strategy)
 		if err != nil {
 			return nil, err
 		}
 		v1alpha1 := f.Ipam().V1alpha1()
 		return scheduler.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, strategy, c.Workers)
-	}},
-	{"certificate", true, func(c Config, _ externalversions.SharedInformerFactory) (controller, error) {
-		if c.Kube == nil || c.Aggregator == nil {
-			return nil, errors.New("needs a cluster to keep certificates in")
-		}
-		return certificate.New(c.Certificate, c.Kube, c.Aggregator), nil
 	}},
 }
 
@@ -93,30 +75,23 @@ func ClientConfig(config *rest.Config) *rest.Config {
 	return config
 }
 
-// Names returns the names of the controllers that "*" means.
-func Names() []string { return names(false) }
-
-// DisabledNames returns the names of the controllers that run only if they are named.
-func DisabledNames() []string { return names(true) }
-
-func names(disabled bool) []string {
+// Names returns the names of the controllers.
+func Names() []string {
 	var names []string
 	for _, c := range controllers {
-		if c.disabled == disabled {
-			names = append(names, c.name)
-		}
+		names = append(names, c.name)
 	}
 	return names
 }
 
 // runs tells whether a controller is to run.
-func (c Config) runs(name string, disabled bool) bool {
-	return slices.Contains(c.Controllers, name) || slices.Contains(c.Controllers, "*") && !disabled
+func (c Config) runs(name string) bool {
+	return slices.Contains(c.Controllers, name) || slices.Contains(c.Controllers, "*")
 }
 
 // Validate tells what is wrong with the configuration.
 func (c Config) Validate() error {
-	all := append(Names(), DisabledNames()...)
+	all := Names()
 	for _, name := range c.Controllers {
 		if name != "*" && !slices.Contains(all, name) {
 			return fmt.Errorf("unknown controller %q, must be one of %q or *", name, all)
@@ -140,7 +115,7 @@ func (c Config) Run(ctx context.Context) error {
 	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(dropManagedFields))
 	var running []controller
 	for _, entry := range controllers {
-		if !c.runs(entry.name, entry.disabled) {
+		if !c.runs(entry.name) {
 			continue
 		}
 		controller, err := entry.init(c, informers)
@@ -177,7 +152,7 @@ func dropManagedFields(obj any) (any, error) {
 	return obj, nil
 }
 
-// awaitAPI waits until the API is served, which it is not yet where its certificate is made here.
+// awaitAPI waits until the API is served, which it is not before it has a certificate.
 // Informers would ask again after longer and longer times.
 func (c Config) awaitAPI(ctx context.Context) {
 	logger, waits := klog.FromContext(ctx), false

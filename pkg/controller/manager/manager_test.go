@@ -5,7 +5,6 @@ package manager
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -15,13 +14,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	kubefake "k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
-	clienttesting "k8s.io/client-go/testing"
-	aggregatorfake "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/fake"
 )
 
 func TestValidate(t *testing.T) {
@@ -34,9 +27,10 @@ func TestValidate(t *testing.T) {
 		{"all", func(*Config) {}, ""},
 		{"none", func(c *Config) { c.Controllers = nil }, ""},
 		{"by name", func(c *Config) { c.Controllers = Names() }, ""},
-		{"one more", func(c *Config) { c.Controllers = []string{"*", "certificate"} }, ""},
 		{"spread", func(c *Config) { c.Strategy = "Spread" }, ""},
 		{"unknown controller", func(c *Config) { c.Controllers = []string{"prefix", "network"} }, `unknown controller "network"`},
+		// It has a command of its own.
+		{"certificate", func(c *Config) { c.Controllers = []string{"*", "certificate"} }, `unknown controller "certificate"`},
 		{"unknown strategy", func(c *Config) { c.Strategy = "Random" }, `unknown strategy "Random"`},
 		{"no workers", func(c *Config) { c.Workers = 0 }, "at least one worker"},
 	} {
@@ -56,9 +50,6 @@ func TestValidate(t *testing.T) {
 	}
 	if want := []string{"prefix", "scheduler"}; !slices.Equal(Names(), want) {
 		t.Errorf("names are %v, want %v", Names(), want)
-	}
-	if want := []string{"certificate"}; !slices.Equal(DisabledNames(), want) {
-		t.Errorf("names of those that are disabled are %v, want %v", DisabledNames(), want)
 	}
 }
 
@@ -118,61 +109,4 @@ func TestRunEndsWhileTheServerIsBusy(t *testing.T) {
 	<-asked
 	cancel()
 	mustEnd(t, ended)
-}
-
-// TestCertificateRunsIfNamed has the controller that is disabled by default run if it is named and
-// only then, whether or not there is an API of prefixes.
-func TestCertificateRunsIfNamed(t *testing.T) {
-	for _, tt := range []struct {
-		controllers []string
-		want        bool
-	}{
-		{[]string{"*"}, false},
-		{[]string{"certificate"}, true},
-		{[]string{"*", "certificate"}, true},
-	} {
-		t.Run(strings.Join(tt.controllers, ","), func(t *testing.T) {
-			t.Parallel()
-			client := fake.NewClientset()
-			client.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
-				return true, nil, errors.New("the API server has no certificate yet")
-			})
-			kube := kubefake.NewClientset()
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			ended := make(chan error, 1)
-			go func() {
-				ended <- Config{
-					Client: client, Kube: kube, Aggregator: aggregatorfake.NewClientset(),
-					Controllers: tt.controllers, Strategy: "Pack", Workers: 1, Certificate: certificate.NewConfig(),
-				}.Run(ctx)
-			}()
-			issued := func() bool {
-				_, err := kube.CoreV1().Secrets("ipam-system").Get(ctx, "ipam-apiserver-tls", metav1.GetOptions{})
-				return err == nil
-			}
-			deadline := time.Now().Add(10 * time.Second)
-			if !tt.want {
-				deadline = time.Now().Add(200 * time.Millisecond)
-			}
-			for !issued() && time.Now().Before(deadline) {
-				time.Sleep(10 * time.Millisecond)
-			}
-			if issued() != tt.want {
-				t.Errorf("issued a certificate: %t, want %t", issued(), tt.want)
-			}
-			cancel()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-// TestCertificateNeedsCluster is about ipam-standalone, which has none.
-func TestCertificateNeedsCluster(t *testing.T) {
-	err := Config{Client: fake.NewClientset(), Controllers: []string{"certificate"}, Strategy: "Pack", Workers: 1}.Run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "needs a cluster") {
-		t.Errorf("got %v", err)
-	}
 }

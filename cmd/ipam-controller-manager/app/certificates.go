@@ -1,0 +1,87 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/certificate"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/kubernetes"
+	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
+)
+
+const certificateComponent = "ipam-certificate-controller"
+
+// CertificatesOptions are the options of the command certificates.
+type CertificatesOptions struct {
+	ProcessOptions
+	// Certificate tells which certificates are kept.
+	Certificate certificate.Config
+}
+
+// NewCertificatesOptions returns the defaults.
+func NewCertificatesOptions() *CertificatesOptions {
+	return &CertificatesOptions{ProcessOptions: newProcessOptions(certificateComponent), Certificate: certificate.NewConfig()}
+}
+
+// AddFlags adds the flags of the options.
+func (o *CertificatesOptions) AddFlags(fs *pflag.FlagSet) {
+	o.ProcessOptions.AddFlags(fs)
+	c := &o.Certificate
+	fs.StringVar(&c.Namespace, "certificate-namespace", c.Namespace, "Namespace of the Secrets, and of the Service of the API server.")
+	fs.StringVar(&c.Secret, "certificate-secret", c.Secret, "Secret to keep the serving certificate of the API server in.")
+	fs.StringVar(&c.CASecret, "certificate-ca-secret", c.CASecret, "Secret to keep the authority in that signs it.")
+	fs.StringVar(&c.Service, "certificate-service", c.Service, "Service of the API server, whose names the certificate is for.")
+	fs.StringVar(&c.EtcdService, "certificate-etcd-service", c.EtcdService, "Service of the members of etcd, if their certificates are to be kept too, in the Secrets NAME-ca, NAME-tls and NAME-client-tls.")
+	fs.DurationVar(&c.Lifetime, "certificate-lifetime", c.Lifetime, "How long a certificate is valid. It is renewed when a third of this is left.")
+	fs.DurationVar(&c.CALifetime, "certificate-ca-lifetime", c.CALifetime, "How long an authority is valid. It is replaced when a third of this is left.")
+}
+
+// Validate tells every mistake in the options.
+func (o *CertificatesOptions) Validate() error {
+	if err := o.ProcessOptions.Validate(); err != nil {
+		return err
+	}
+	return o.Certificate.Validate()
+}
+
+// newCertificatesCommand returns the command that keeps the certificates. It is not a controller among the others:
+// it can read the keys of all authorities, so it runs as a process with an account of its own.
+func newCertificatesCommand(ctx context.Context) *cobra.Command {
+	options := NewCertificatesOptions()
+	cmd := &cobra.Command{
+		Use:   "certificates",
+		Short: "Keep the certificates of the API server and of etcd",
+		Long: "This command issues and renews the serving certificate of the API server, publishes its authority in the " +
+			"APIService, and does the same for etcd if told to. It needs nothing but Kubernetes. Of several processes one " +
+			"works, the leader.",
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if err := options.Validate(); err != nil {
+				return err
+			}
+			return keepCertificates(ctx, options)
+		},
+	}
+	options.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func keepCertificates(ctx context.Context, options *CertificatesOptions) error {
+	config, err := options.clientConfig(certificateComponent)
+	if err != nil {
+		return err
+	}
+	kubeClient, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	aggregatorClient, err := aggregator.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	return options.lead(ctx, kubeClient, certificate.New(options.Certificate, kubeClient, aggregatorClient).Run)
+}
