@@ -68,11 +68,6 @@ func (o *owner) same(other *owner) bool {
 	return o == other || o != nil && other != nil && *o == *other
 }
 
-// String names the holder.
-func (h holder) String() string {
-	return fmt.Sprintf("PrefixAllocation %s/%s (uid %s)", h.Namespace, h.Name, h.UID)
-}
-
 func (c claim) encode() (string, error) {
 	data, err := json.Marshal(c)
 	return string(data), err

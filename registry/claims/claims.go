@@ -198,7 +198,7 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 			}
 			for _, answer := range answers[1:ranges] {
 				if kv := first(answer); kv != nil {
-					return c.inUse(allocation, prefix, name, kv)
+					return c.inUse(ctx, allocation, prefix, name, kv)
 				}
 			}
 			return errStale
@@ -278,28 +278,21 @@ func (c *Claims) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocat
 		return err
 	}
 	if len(response.Kvs) > 0 {
-		return c.inUse(allocation, prefix, parentName, response.Kvs[0])
+		return c.inUse(ctx, allocation, prefix, parentName, response.Kvs[0])
 	}
 	return nil
 }
 
 // inUse is the answer to who asks for what overlaps a claim.
-func (c *Claims) inUse(allocation *ipam.PrefixAllocation, wanted netip.Prefix, parentName string, kv *mvccpb.KeyValue) error {
-	_, held, err := c.keyspace.parse(string(kv.Key))
+func (c *Claims) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, wanted netip.Prefix, parentName string, kv *mvccpb.KeyValue) error {
+	held, h, err := c.holderIn(kv)
 	if err != nil {
 		return err
 	}
-	value, err := decodeClaim(kv.Value)
-	if err != nil {
-		return err
-	}
-	var h holder
-	if len(value.Holders) > 0 {
-		h = value.Holders[0]
-	}
-	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName, held, h))
+	who := c.describe(ctx, h)
+	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName, held, who))
 	refusal.ErrStatus.Details.Causes = append([]metav1.StatusCause{
-		{Type: ipam.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, held, h)},
+		{Type: ipam.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, held, who)},
 	}, holderCauses(held, h)...)
 	return refusal
 }
@@ -492,19 +485,11 @@ func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh boo
 func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (plan, error) {
 	held := c.keyspace.of(prefix.UID)
 	refuse := func(kv *mvccpb.KeyValue) error {
-		_, part, err := c.keyspace.parse(string(kv.Key))
+		part, h, err := c.holderIn(kv)
 		if err != nil {
 			return err
 		}
-		value, err := decodeClaim(kv.Value)
-		if err != nil {
-			return err
-		}
-		var h holder
-		if len(value.Holders) > 0 {
-			h = value.Holders[0]
-		}
-		refusal := conflict("prefixes", prefix.Name, fmt.Errorf("%s is allocated from it, which %s holds", part, h))
+		refusal := conflict("prefixes", prefix.Name, fmt.Errorf("%s is allocated from it, which %s holds", part, c.describe(ctx, h)))
 		refusal.ErrStatus.Details.Causes = holderCauses(part, h)
 		return refusal
 	}

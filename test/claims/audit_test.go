@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -499,6 +500,8 @@ func TestRepair(t *testing.T) {
 func TestRepairMakesTheSameClaims(t *testing.T) {
 	t.Parallel()
 	whole := healthy(t)
+	// The keys of namespaces with roots are made with the next root.
+	maps.DeleteFunc(whole, func(key, _ string) bool { return strings.HasPrefix(key, rootsPrefix) })
 	s := newEtcd(t, whole.withoutClaims())
 	opened := s.open(t)
 	if got := len(auditOf(t, opened)); got != 304 {

@@ -206,6 +206,7 @@ const (
 	prefixPrefix     = etcdPrefix + "/ipam.ironcore.dev/prefixes/"
 	allocationPrefix = etcdPrefix + "/ipam.ironcore.dev/prefixallocations/"
 	claimPrefix      = etcdPrefix + "/claims/"
+	rootsPrefix      = etcdPrefix + "/roots/"
 )
 
 func prefixKey(namespace, name string) string     { return prefixPrefix + namespace + "/" + name }
@@ -334,10 +335,12 @@ func (w world) children(namespace, parent string) (all []*v1alpha1.Prefix) {
 	return all
 }
 
-// withoutClaims returns the world as a server without claims has it.
+// withoutClaims returns the world as a server without claims has it, that is only the objects.
 func (w world) withoutClaims() world {
 	rest := maps.Clone(w)
-	maps.DeleteFunc(rest, func(key, _ string) bool { return strings.HasPrefix(key, claimPrefix) })
+	maps.DeleteFunc(rest, func(key, _ string) bool {
+		return strings.HasPrefix(key, claimPrefix) || strings.HasPrefix(key, rootsPrefix)
+	})
 	return rest
 }
 

@@ -1,0 +1,116 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Children returns how many prefixes are allocated from a Prefix. Its status counts them, a moment late.
+// Whether there are any is asked of the claims.
+func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
+	claims := c.keyspace.of(prefix.UID)
+	kv, err := c.firstOf(ctx, claims)
+	if err != nil || kv == nil {
+		return 0, err
+	}
+	if usage := prefix.Status.Usage; usage != nil && usage.Allocations > 0 {
+		return usage.Allocations, nil
+	}
+	// As far as the status is late, there are few.
+	response, err := c.kv.Get(ctx, claims.start, clientv3.WithRange(claims.end), clientv3.WithCountOnly())
+	if err != nil {
+		return 0, err
+	}
+	return response.Count, nil
+}
+
+// Holder returns a prefix that is allocated from a parent and overlaps another one, and who holds it. The
+// prefix is not valid if there is none.
+func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.Prefix) (netip.Prefix, string, error) {
+	whole, err := netip.ParsePrefix(parent.Spec.Prefix)
+	if err != nil {
+		return netip.Prefix{}, "", fmt.Errorf("prefix of the parent: %w", err)
+	}
+	kv, err := c.firstOf(ctx, c.keyspace.inside(parent.UID, wanted))
+	if err != nil {
+		return netip.Prefix{}, "", err
+	}
+	for _, r := range c.keyspace.around(parent.UID, whole.Masked(), wanted) {
+		if kv != nil {
+			break
+		}
+		if kv, err = c.firstOf(ctx, r); err != nil {
+			return netip.Prefix{}, "", err
+		}
+	}
+	if kv == nil {
+		return netip.Prefix{}, "", nil
+	}
+	held, h, err := c.holderIn(kv)
+	if err != nil {
+		return netip.Prefix{}, "", err
+	}
+	return held, c.describe(ctx, h), nil
+}
+
+// Checkable reports whether one transaction can check that a prefix is free in a parent, when it is
+// allocated for a child or for nobody in particular.
+func (c *Claims) Checkable(parent, wanted netip.Prefix, forChild bool) bool {
+	// There is a compare for each range around it, for what is inside, for the allocation and its parent.
+	compares := len(c.keyspace.around("", parent, wanted)) + 3
+	if forChild {
+		compares++
+	}
+	return compares <= maxTxnOps
+}
+
+// firstOf returns a key of a range, or nil if it is empty. A read with a limit would make etcd count all
+// keys of the range.
+func (c *Claims) firstOf(ctx context.Context, r keyRange) (*mvccpb.KeyValue, error) {
+	for kvs, err := range c.scan(ctx, r, 0) {
+		if err != nil {
+			return nil, err
+		}
+		return kvs[0], nil
+	}
+	return nil, nil
+}
+
+// holderIn returns what a claim is to, and its first holder.
+func (c *Claims) holderIn(kv *mvccpb.KeyValue) (netip.Prefix, holder, error) {
+	_, held, err := c.keyspace.parse(string(kv.Key))
+	if err != nil {
+		return netip.Prefix{}, holder{}, err
+	}
+	value, err := decodeClaim(kv.Value)
+	if err != nil || len(value.Holders) == 0 {
+		return held, holder{}, err
+	}
+	return held, value.Holders[0], nil
+}
+
+// describe names who holds a claim: the Prefix that it was made for, with what controls that, or else the
+// PrefixAllocation.
+func (c *Claims) describe(ctx context.Context, h holder) string {
+	if h.Owner == nil {
+		return "PrefixAllocation " + h.Name
+	}
+	text := "Prefix " + h.Owner.Name
+	child, revision, err := c.prefixAt(ctx, h.Namespace, h.Owner.Name, false)
+	if err != nil || revision == 0 || !h.Owner.is(child) {
+		return text
+	}
+	if controller := metav1.GetControllerOfNoCopy(child); controller != nil {
+		text += fmt.Sprintf(" of %s %s", controller.Kind, controller.Name)
+	}
+	return text
+}
