@@ -41,6 +41,8 @@ const (
 	// ReasonHasChildren is the reason of Deletable=False on a Prefix that prefixes are still
 	// allocated from.
 	ReasonHasChildren = "HasChildren"
+	// ReasonNoChildren is the reason of Deletable=True on a Prefix that only the finalizers of others keep.
+	ReasonNoChildren = "NoChildren"
 )
 
 // Types of the causes in the details of a 409, which is the answer to a write that would allocate
@@ -55,4 +57,6 @@ const (
 	CauseTypeHolderName = "HolderName"
 	// CauseTypeHolderUID is the uid of the PrefixAllocation that holds it.
 	CauseTypeHolderUID = "HolderUID"
+	// CauseTypeNotAllocatedFor says that the prefix which a child was to get is not allocated for it.
+	CauseTypeNotAllocatedFor = "NotAllocatedFor"
 )

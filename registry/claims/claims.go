@@ -478,7 +478,11 @@ func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh boo
 		// The parent may be another one than the cache thinks.
 		return c.planComplete(ctx, child, true)
 	}
-	return refuse("no PrefixAllocation of it holds %s of Prefix %s", prefix, name)
+	refusal := conflict("prefixes", child.Name, fmt.Errorf("no PrefixAllocation of it holds %s of Prefix %s", prefix, name))
+	refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{
+		Type: ipam.CauseTypeNotAllocatedFor, Field: "spec.prefix", Message: fmt.Sprintf("%s of Prefix %s is not allocated for it", prefix, name),
+	}}
+	return plan{}, refusal
 }
 
 // planVanish plans that a Prefix goes for good: nothing may be allocated from it.

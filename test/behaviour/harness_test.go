@@ -29,6 +29,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -263,7 +264,7 @@ func (e *env) listAllocations() []v1alpha1.PrefixAllocation {
 func (e *env) allocationsOf(p *v1alpha1.Prefix) []v1alpha1.PrefixAllocation {
 	e.Helper()
 	return slices.DeleteFunc(e.listAllocations(), func(a v1alpha1.PrefixAllocation) bool {
-		return !metav1.IsControlledBy(&a, p)
+		return !requester.IsOf(&a, p)
 	})
 }
 

@@ -331,7 +331,7 @@ func TestReasons(t *testing.T) {
 			if condition == nil || !meta.IsStatusConditionTrue(root.Status.Conditions, v1alpha1.ConditionAllocated) {
 				return errors.New(describe(root))
 			}
-			return checkCondition(condition, v1alpha1.ReasonHasChildren, "7 PrefixAllocations", "child-0-", "and more")
+			return checkCondition(condition, v1alpha1.ReasonHasChildren, "Prefix child-0, ", "Prefix child-4 and more")
 		})
 	})
 

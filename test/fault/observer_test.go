@@ -42,7 +42,7 @@ type observer struct {
 	lives map[types.UID]*life
 	// byOwner is which allocations there were of a child.
 	byOwner map[types.UID][]types.UID
-	// held is what allocations hold by the name of the parent.
+	// held is what allocations, and children, hold by their kind and the name of the parent.
 	held map[string]map[types.UID]netip.Prefix
 	errs []error
 	// changed is closed, and made anew, whenever something was seen.
@@ -176,7 +176,7 @@ func (o *observer) see(obj runtime.Object, deleted bool) {
 		o.errs = append(o.errs, fmt.Errorf("%s %s had %s of %q, and now has %s of %q", l.kind, l.name, l.prefix, l.parent, now.prefix, now.parent))
 	case l.allocated == 0 && allocated:
 		l.allocated, l.prefix, l.parent = time.Since(o.epoch), now.prefix, now.parent
-		if l.kind == v1alpha1.PrefixAllocationKind && !deleted {
+		if !deleted && (l.kind == v1alpha1.PrefixAllocationKind || l.parent != "") {
 			o.hold(uid, l)
 		}
 	}
@@ -187,25 +187,26 @@ func (o *observer) see(obj runtime.Object, deleted bool) {
 
 func (o *observer) seeGone(uid types.UID, l *life) {
 	l.gone = time.Since(o.epoch)
-	delete(o.held[l.parent], uid)
+	delete(o.held[l.kind+" of "+l.parent], uid)
 }
 
-// hold checks that what an allocation got was free.
+// hold checks that what an allocation, or a child, got was free.
 func (o *observer) hold(uid types.UID, l *life) {
 	prefix, err := netip.ParsePrefix(l.prefix)
 	if err != nil {
 		o.errs = append(o.errs, err)
 		return
 	}
-	if o.held[l.parent] == nil {
-		o.held[l.parent] = map[types.UID]netip.Prefix{}
+	key := l.kind + " of " + l.parent
+	if o.held[key] == nil {
+		o.held[key] = map[types.UID]netip.Prefix{}
 	}
-	for other, held := range o.held[l.parent] {
+	for other, held := range o.held[key] {
 		if held.Overlaps(prefix) {
-			o.errs = append(o.errs, fmt.Errorf("%s got %s of %s while %s held %s", l.name, prefix, l.parent, o.lives[other].name, held))
+			o.errs = append(o.errs, fmt.Errorf("%s %s got %s of %s while %s held %s", l.kind, l.name, prefix, l.parent, o.lives[other].name, held))
 		}
 	}
-	o.held[l.parent][uid] = prefix
+	o.held[key][uid] = prefix
 }
 
 // snapshot returns what has been seen.

@@ -17,8 +17,8 @@ import (
 // maxUsed is the greatest number of entries of status.used.
 const maxUsed = 1000
 
-// accounts tell what has been allocated from each Prefix, according to the API, and what of it the
-// status of the Prefix counts already. They are safe for concurrent use.
+// accounts tell what is allocated from each Prefix, according to the informer. They are safe for concurrent
+// use.
 type accounts struct {
 	mu       sync.Mutex
 	byParent map[types.NamespacedName]*account
@@ -28,11 +28,6 @@ type account struct {
 	ledger *allocator.Ledger[types.UID]
 	// names is who holds: the names of the allocations.
 	names map[types.UID]string
-	// uncounted are the children that wait until the status counts what they hold, by the uid of
-	// their allocation.
-	uncounted map[types.UID]types.NamespacedName
-	// counted are the allocations that the status counts and whose child waits no longer.
-	counted map[types.UID]bool
 }
 
 func newAccounts() *accounts {
@@ -43,10 +38,8 @@ func (a *accounts) get(parent types.NamespacedName) *account {
 	acc := a.byParent[parent]
 	if acc == nil {
 		acc = &account{
-			ledger:    allocator.NewLedger[types.UID](),
-			names:     map[types.UID]string{},
-			uncounted: map[types.UID]types.NamespacedName{},
-			counted:   map[types.UID]bool{},
+			ledger: allocator.NewLedger[types.UID](),
+			names:  map[types.UID]string{},
 		}
 		a.byParent[parent] = acc
 	}
@@ -54,7 +47,7 @@ func (a *accounts) get(parent types.NamespacedName) *account {
 }
 
 func (a *accounts) tidy(parent types.NamespacedName) {
-	if acc := a.byParent[parent]; acc != nil && acc.ledger.Len() == 0 && len(acc.uncounted) == 0 {
+	if acc := a.byParent[parent]; acc != nil && acc.ledger.Len() == 0 {
 		delete(a.byParent, parent)
 	}
 }
@@ -75,33 +68,7 @@ func (a *accounts) release(parent types.NamespacedName, uid types.UID) bool {
 	defer a.tidy(parent)
 	acc := a.get(parent)
 	delete(acc.names, uid)
-	delete(acc.uncounted, uid)
-	delete(acc.counted, uid)
 	return acc.ledger.Release(uid)
-}
-
-// await reports whether the status of the parent counts the allocation. If it does not, the child
-// is told by the next settle.
-func (a *accounts) await(parent types.NamespacedName, uid types.UID, child types.NamespacedName) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	acc := a.get(parent)
-	if acc.counted[uid] {
-		return true
-	}
-	acc.uncounted[uid] = child
-	return false
-}
-
-// done forgets that an allocation is counted: its child does not ask again.
-func (a *accounts) done(parent types.NamespacedName, uid types.UID) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if acc := a.byParent[parent]; acc != nil {
-		delete(acc.counted, uid)
-		delete(acc.uncounted, uid)
-	}
-	a.tidy(parent)
 }
 
 // count returns how many allocations hold a part of the parent.
@@ -138,8 +105,6 @@ func (a *accounts) holders(parent types.NamespacedName, limit int) []string {
 type report struct {
 	used  []string
 	usage v1alpha1.PrefixUsage
-	// children are told once the status says so.
-	children map[types.UID]types.NamespacedName
 }
 
 // report tells what is held of the parent now. The error is that of the parent's prefix.
@@ -155,13 +120,7 @@ func (a *accounts) report(parent types.NamespacedName, prefix netip.Prefix) (rep
 	}
 	pool := acc.ledger.Pool()
 
-	r := report{children: map[types.UID]types.NamespacedName{}}
-	for uid, child := range acc.uncounted {
-		if _, held := acc.ledger.Get(uid); held {
-			r.children[uid] = child
-		}
-	}
-
+	var r report
 	var cidrs []netip.Prefix
 	if pool.Len() <= maxUsed {
 		cidrs = slices.Collect(pool.All())
@@ -182,24 +141,4 @@ func (a *accounts) report(parent types.NamespacedName, prefix netip.Prefix) (rep
 		r.usage.LargestFree = "/" + big.NewInt(int64(bits)).String()
 	}
 	return r, nil
-}
-
-// settle takes in that the status says what the report says, and returns the children to tell.
-func (a *accounts) settle(parent types.NamespacedName, r report) []types.NamespacedName {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	acc := a.byParent[parent]
-	if acc == nil {
-		return nil
-	}
-	var children []types.NamespacedName
-	for uid, child := range r.children {
-		if _, waits := acc.uncounted[uid]; !waits {
-			continue
-		}
-		delete(acc.uncounted, uid)
-		acc.counted[uid] = true
-		children = append(children, child)
-	}
-	return children
 }

@@ -145,82 +145,6 @@ func TestReportOfMany(t *testing.T) {
 	}
 }
 
-// TestCompletion has a child wait until the status counts it, and not longer.
-func TestCompletion(t *testing.T) {
-	prefix := netip.MustParsePrefix("10.0.0.0/24")
-	settled := func(a *accounts, r report) []string {
-		var names []string
-		for _, child := range a.settle(root, r) {
-			names = append(names, child.Name)
-		}
-		slices.Sort(names)
-		return names
-	}
-
-	t.Run("waits for the write that counts it", func(t *testing.T) {
-		a := newAccounts()
-		a.hold(root, "a", "a", prefix)
-		if a.await(root, "a", name("child")) {
-			t.Error("counted before the first write")
-		}
-		r := a.mustReport(t, "10.0.0.0/16")
-		if a.await(root, "a", name("child")) {
-			t.Error("counted before the write is done")
-		}
-		if got := settled(a, r); !slices.Equal(got, []string{"child"}) {
-			t.Errorf("settled: %v", got)
-		}
-		if !a.await(root, "a", name("child")) {
-			t.Error("not counted after the write")
-		}
-		a.done(root, "a")
-		if got := settled(a, a.mustReport(t, "10.0.0.0/16")); len(got) != 0 {
-			t.Errorf("settled once more: %v", got)
-		}
-	})
-
-	t.Run("a write that began before does not count it", func(t *testing.T) {
-		a := newAccounts()
-		a.hold(root, "a", "a", prefix)
-		a.await(root, "a", name("child"))
-		r := a.mustReport(t, "10.0.0.0/16")
-		a.hold(root, "b", "b", netip.MustParsePrefix("10.0.1.0/24"))
-		a.await(root, "b", name("late"))
-		if got := settled(a, r); !slices.Equal(got, []string{"child"}) {
-			t.Errorf("settled: %v", got)
-		}
-		if a.await(root, "b", name("late")) {
-			t.Error("counted by a write that began before")
-		}
-		if got := settled(a, a.mustReport(t, "10.0.0.0/16")); !slices.Equal(got, []string{"late"}) {
-			t.Errorf("settled: %v", got)
-		}
-	})
-
-	t.Run("asked before the allocation is seen", func(t *testing.T) {
-		a := newAccounts()
-		a.await(root, "a", name("child"))
-		if got := settled(a, a.mustReport(t, "10.0.0.0/16")); len(got) != 0 {
-			t.Errorf("settled: %v", got)
-		}
-		a.hold(root, "a", "a", prefix)
-		if got := settled(a, a.mustReport(t, "10.0.0.0/16")); !slices.Equal(got, []string{"child"}) {
-			t.Errorf("settled: %v", got)
-		}
-	})
-
-	t.Run("released while the write is under way", func(t *testing.T) {
-		a := newAccounts()
-		a.hold(root, "a", "a", prefix)
-		a.await(root, "a", name("child"))
-		r := a.mustReport(t, "10.0.0.0/16")
-		a.release(root, "a")
-		if got := settled(a, r); len(got) != 0 {
-			t.Errorf("settled: %v", got)
-		}
-	})
-}
-
 func TestHolders(t *testing.T) {
 	a := newAccounts()
 	if names, n := a.holders(root, 5), a.count(root); n != 0 || len(names) != 0 {
@@ -248,15 +172,9 @@ func TestHolders(t *testing.T) {
 func TestAccountsForget(t *testing.T) {
 	a := newAccounts()
 	a.hold(root, "a", "a", netip.MustParsePrefix("10.0.0.0/24"))
-	a.await(root, "a", name("child"))
-	a.settle(root, a.mustReport(t, "10.0.0.0/16"))
-	a.done(root, "a")
 	a.release(root, "a")
-	a.done(root, "a")
 	a.release(name("other"), "never")
-	a.done(name("other"), "never")
 	a.holders(name("other"), 1)
-	a.settle(name("other"), report{})
 	if n := len(a.byParent); n != 0 {
 		t.Errorf("%d left over", n)
 	}

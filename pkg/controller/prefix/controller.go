@@ -9,7 +9,6 @@ package prefix
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,8 +19,9 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
@@ -54,14 +54,16 @@ type Controller struct {
 	// children is the queue of Prefixes by themselves, parents that of Prefixes whose children
 	// changed, orphans that of PrefixAllocations whose Prefix may be gone.
 	children, parents, orphans queue.Queue
-	// written are the parents as the last write of a status left them, until the informer has
-	// caught up: the next write builds on them.
-	written sync.Map
 	// gone are the uids of Prefixes that the informer has seen go, and that left allocations.
 	gone sync.Map
 	// givenUp are the children, by name, that had allocations deleted in favour of others, and for how long they keep the next ones.
 	givenUp *flowcontrol.Backoff
-	synced  []cache.InformerSynced
+	// notOurs are the uids of allocations that refer to a child, but hold their space for somebody else:
+	// the server said so.
+	notOurs sync.Map
+	// refusals limit how often a request that the server refused is made again.
+	refusals *refusals
+	synced   []cache.InformerSynced
 }
 
 // New returns a controller that does so many Prefixes at a time.
@@ -77,6 +79,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		accounts:    newAccounts(),
 		owned:       newOwned(),
 		givenUp:     flowcontrol.NewBackOff(minKept, maxKept),
+		refusals:    newRefusals(),
 		children:    queue.New("prefix"),
 		parents:     queue.New("prefix_usage"),
 		orphans:     queue.New("prefix_orphans"),
@@ -104,23 +107,13 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 	return c, nil
 }
 
-// ownerOf returns the reference to the Prefix that controls an allocation, or nil.
-func ownerOf(allocation *v1alpha1.PrefixAllocation) *metav1.OwnerReference {
-	owner := metav1.GetControllerOfNoCopy(allocation)
-	if owner == nil || owner.Kind != v1alpha1.PrefixKind || owner.APIVersion != v1alpha1.GroupVersion.String() {
-		return nil
-	}
-	return owner
-}
-
 func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	name := observe.NameOf(prefix)
 	if !c.isSettled(prefix) {
 		c.children.Add(name)
 	}
-
-	if !c.isCounted(prefix) {
-		c.parents.Add(name)
+	if !c.isCounted(prefix) || before != nil && !equality.Semantic.DeepEqual(before.Status.Usage, prefix.Status.Usage) {
+		c.count(name)
 	}
 	if before != nil && before.Spec.Prefix == prefix.Spec.Prefix {
 		return
@@ -133,25 +126,40 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	}
 }
 
-// isSettled tells whether there is nothing to do for a Prefix by itself: it is allocated, and no other allocation was made
-// for it. Of a million children that there are at a start all are, mostly.
+// isSettled reports whether there is nothing to do for a Prefix itself: it is Allocated, is not being
+// deleted, and has no allocation besides the one that it stands on. At a start this is true of nearly all
+// Prefixes.
 func (c *Controller) isSettled(prefix *v1alpha1.Prefix) bool {
 	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated || prefix.DeletionTimestamp != nil {
 		return false
 	}
-	return !slices.ContainsFunc(c.allocationsOf(prefix), func(allocation *v1alpha1.PrefixAllocation) bool {
-		return allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated
-	})
+	own := c.allocationsOf(prefix)
+	return len(own) == 0 || len(own) == 1 && own[0].Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated
 }
 
-// isCounted tells whether the status of a Prefix has as many allocations as are known.
+// isCounted reports whether the status of a Prefix has as many allocations as the informer knows. A Prefix
+// that nothing is allocated from, and whose status says nothing of usage, needs no write: another server of
+// the API group leaves many of those.
 func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
-	return prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated ||
-		prefix.Status.Usage != nil && int(prefix.Status.Usage.Allocations) == c.accounts.count(observe.NameOf(prefix))
+	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+		return true
+	}
+	count := c.accounts.count(observe.NameOf(prefix))
+	if prefix.Status.Usage == nil {
+		return count == 0 && len(prefix.Status.Used) == 0
+	}
+	return int(prefix.Status.Usage.Allocations) == count
 }
+
+// usageDelay is how long changes of what is allocated from a parent are gathered, to be written at once. The
+// status of a parent follows within a second.
+const usageDelay = 200 * time.Millisecond
+
+// count queues a parent whose allocations changed.
+func (c *Controller) count(parent types.NamespacedName) { c.parents.AddAfter(parent, usageDelay) }
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
-	c.written.Delete(prefix.UID)
+	c.refusals.forget(observe.NameOf(prefix))
 	c.givenUp.Reset(observe.NameOf(prefix).String())
 	for _, allocation := range c.allocationsOf(prefix) {
 		c.gone.Store(prefix.UID, struct{}{})
@@ -160,9 +168,9 @@ func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
 }
 
 func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocation) {
-	ref := ownerOf(allocation)
+	ref := requester.Of(allocation)
 	if before != nil {
-		if was := ownerOf(before); was != nil && (ref == nil || was.UID != ref.UID) {
+		if was := requester.Of(before); was != nil && (ref == nil || was.UID != ref.UID || was.Name != ref.Name) {
 			c.owned.remove(owner{before.Namespace, was.UID}, before.Name)
 			// It needs another one now.
 			c.children.Add(types.NamespacedName{Namespace: before.Namespace, Name: was.Name})
@@ -178,21 +186,30 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 			c.children.Add(observe.NameOf(prefix))
 		}
 	}
+	if requester.IsLost(allocation) && allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
+		c.orphans.Add(observe.NameOf(allocation))
+	}
 	if parent, prefix, ok := held(allocation); ok && c.accounts.hold(parent, allocation.UID, allocation.Name, prefix) {
-		c.parents.Add(parent)
+		c.count(parent)
 	}
 }
 
 func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
-	if ref := ownerOf(allocation); ref != nil {
+	c.notOurs.Delete(allocation.UID)
+	if ref := requester.Of(allocation); ref != nil {
 		c.owned.remove(owner{allocation.Namespace, ref.UID}, allocation.Name)
 		c.gone.Delete(ref.UID)
 		c.children.Add(types.NamespacedName{Namespace: allocation.Namespace, Name: ref.Name})
 	}
 	if parent, _, ok := held(allocation); ok && c.accounts.release(parent, allocation.UID) {
-		c.parents.Add(parent)
-		// It may have been the last one that the parent had to wait for.
-		c.children.Add(parent)
+		c.count(parent)
+		if c.accounts.count(parent) == 0 {
+			// A parent that is being deleted waits for this.
+			c.children.Add(parent)
+		} else {
+			// Its condition may name what is gone.
+			c.children.AddAfter(parent, usageDelay)
+		}
 	}
 }
 
@@ -204,7 +221,7 @@ func (c *Controller) allocationsOf(prefix *v1alpha1.Prefix) []*v1alpha1.PrefixAl
 		if err != nil {
 			continue
 		}
-		if ref := ownerOf(allocation); ref != nil && ref.UID == prefix.UID {
+		if requester.IsOf(allocation, prefix) {
 			allocations = append(allocations, allocation)
 		}
 	}
@@ -220,8 +237,7 @@ func held(allocation *v1alpha1.PrefixAllocation) (parent types.NamespacedName, p
 	return types.NamespacedName{Namespace: allocation.Namespace, Name: allocation.Spec.PrefixRef.Name}, prefix, err == nil
 }
 
-// parentWorkers is how many parents are counted at a time at most. While others have their turn, children of a parent gather,
-// and one write counts them all.
+// parentWorkers is how many statuses of parents are written at a time at most.
 const parentWorkers = 2
 
 // Run works until the context ends. The informers have to be started.

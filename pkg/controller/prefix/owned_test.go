@@ -61,7 +61,7 @@ func TestAllocationsOf(t *testing.T) {
 	var before *v1alpha1.PrefixAllocation
 	seen := func(change func(*v1alpha1.PrefixAllocation)) {
 		t.Helper()
-		a := newAllocation(p)
+		a := newAllocation(p, 0)
 		if before != nil {
 			a = before.DeepCopy()
 		}
@@ -124,7 +124,7 @@ func TestSettled(t *testing.T) {
 	rootAllocated := root.DeepCopy()
 	rootAllocated.Status.Phase = v1alpha1.PrefixPhaseAllocated
 	of := func(p *v1alpha1.Prefix, name string, phase v1alpha1.PrefixAllocationPhase) *v1alpha1.PrefixAllocation {
-		a := newAllocation(p)
+		a := newAllocation(p, 0)
 		a.Name, a.UID, a.Status.Phase = name, types.UID(name), phase
 		return a
 	}
@@ -139,7 +139,7 @@ func TestSettled(t *testing.T) {
 		"pending":                  {pending, nil, true},
 		"pending, allocation held": {pending, []*v1alpha1.PrefixAllocation{of(pending, "a", held)}, true},
 		"allocated":                {allocated, []*v1alpha1.PrefixAllocation{of(allocated, "a", held)}, false},
-		"allocated, two of them":   {allocated, []*v1alpha1.PrefixAllocation{of(allocated, "a", held), of(allocated, "b", held)}, false},
+		"allocated, two of them":   {allocated, []*v1alpha1.PrefixAllocation{of(allocated, "a", held), of(allocated, "b", held)}, true},
 		"allocated, one left over": {allocated, []*v1alpha1.PrefixAllocation{of(allocated, "a", held), of(allocated, "b", left)}, true},
 		"allocated, only one left": {allocated, []*v1alpha1.PrefixAllocation{of(allocated, "b", left)}, true},
 		"allocated, of another":    {allocated, []*v1alpha1.PrefixAllocation{of(another, "b", left)}, false},

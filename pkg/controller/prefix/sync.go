@@ -6,8 +6,7 @@ package prefix
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -18,14 +17,13 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
-	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // syncPrefix brings one Prefix forward. An error means that it has to be tried again.
@@ -70,29 +68,46 @@ func newerIsComing(err error) error {
 	return err
 }
 
-// syncChild makes the PrefixAllocation of a child, and completes the child once it is allocated.
+// syncChild makes the PrefixAllocation of a child, completes the child once that is allocated, and deletes
+// the allocations that the child does not need.
 func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) error {
-	active, outdated := sortOut(prefix, c.allocationsOf(prefix))
-	if len(outdated) > 0 {
+	own := slices.DeleteFunc(c.allocationsOf(prefix), func(allocation *v1alpha1.PrefixAllocation) bool {
+		_, notOurs := c.notOurs.Load(allocation.UID)
+		return notOurs
+	})
+	sorted := sortOut(prefix, own)
+	for _, allocation := range sorted.leftovers {
+		// If the child stands on it after all, the server refuses.
+		if err := newerIsComing(c.deleteAllocation(ctx, allocation)); err != nil {
+			return err
+		}
+	}
+	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+		for _, allocation := range sorted.outdated {
+			if err := newerIsComing(c.deleteAsSeen(ctx, allocation)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+
+	if len(sorted.outdated) > 0 {
 		switch {
 		case c.mayGiveUp(prefix):
-			for _, allocation := range outdated {
+			for _, allocation := range sorted.outdated {
 				if err := c.deleteAsSeen(ctx, allocation); err != nil {
 					// If it has been allocated since, it may be what the child goes by.
 					return newerIsComing(err)
 				}
 			}
-		case active == nil && prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated:
-			return c.explain(ctx, prefix, outdated[0])
+		case sorted.active == nil:
+			return c.explain(ctx, prefix, sorted.outdated[0])
 		}
 	}
-	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
-		return nil
-	}
+	active := sorted.active
 	if active == nil {
 		return c.createAllocation(ctx, prefix)
 	}
-
 	switch active.Status.Phase {
 	case v1alpha1.PrefixAllocationPhaseAllocated:
 		return c.complete(ctx, prefix, active)
@@ -105,8 +120,9 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 	return c.explain(ctx, prefix, active)
 }
 
-// mayGiveUp tells whether allocations of a child may be deleted now, so that it gets another one. If some were a short while ago,
-// the child is looked at again later, and later each time: another scheduler may let all of them fail, for reasons of its own.
+// mayGiveUp reports whether allocations of a child may be deleted now, so that the child gets another one.
+// After that, the child waits before the next time, and longer each time: another scheduler may let all of
+// them fail, for reasons of its own.
 func (c *Controller) mayGiveUp(prefix *v1alpha1.Prefix) bool {
 	name, now := observe.NameOf(prefix), time.Now()
 	if !c.givenUp.IsInBackOffSinceUpdate(name.String(), now) {
@@ -117,9 +133,20 @@ func (c *Controller) mayGiveUp(prefix *v1alpha1.Prefix) bool {
 	return false
 }
 
-// sortOut picks, of its allocations, the one that the child goes by, and tells which others are
-// outdated. What holds space is never outdated.
-func sortOut(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) (active *v1alpha1.PrefixAllocation, outdated []*v1alpha1.PrefixAllocation) {
+// allocationsOfChild are the allocations that refer to a child.
+type allocationsOfChild struct {
+	// active is the one that the child goes by, or nil.
+	active *v1alpha1.PrefixAllocation
+	// outdated hold nothing, and are not what the child asks for.
+	outdated []*v1alpha1.PrefixAllocation
+	// leftovers hold space that the child does not stand on and never will.
+	leftovers []*v1alpha1.PrefixAllocation
+}
+
+// sortOut sorts the allocations of a child. A Pending child goes by what is Allocated before what is Pending,
+// and by the oldest. If several that it could be completed with are Allocated, it keeps all of them until it is
+// completed with one, since another controller manager may choose another one.
+func sortOut(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) allocationsOfChild {
 	own = slices.DeleteFunc(own, func(allocation *v1alpha1.PrefixAllocation) bool { return allocation.DeletionTimestamp != nil })
 	order := []v1alpha1.PrefixAllocationPhase{v1alpha1.PrefixAllocationPhaseAllocated, v1alpha1.PrefixAllocationPhasePending, v1alpha1.PrefixAllocationPhaseFailed}
 	slices.SortFunc(own, func(a, b *v1alpha1.PrefixAllocation) int {
@@ -128,15 +155,24 @@ func sortOut(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) (active 
 			a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
 			strings.Compare(a.Name, b.Name))
 	})
+	var sorted allocationsOfChild
+	done := prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated
 	for _, allocation := range own {
-		switch {
-		case active == nil && matches(prefix, allocation):
-			active = allocation
-		case allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated:
-			outdated = append(outdated, allocation)
+		holds := allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated
+		switch suits := matches(prefix, allocation); {
+		case sorted.active == nil && suits && (holds || !done):
+			sorted.active = allocation
+		case !holds:
+			sorted.outdated = append(sorted.outdated, allocation)
+		case done || !suits:
+			sorted.leftovers = append(sorted.leftovers, allocation)
 		}
 	}
-	return active, outdated
+	if done && sorted.active == nil {
+		// What the child stands on is not known here, so nothing can be told to be left over.
+		sorted.leftovers = nil
+	}
+	return sorted
 }
 
 // matches reports whether the allocation is what the child asks for.
@@ -190,35 +226,71 @@ func (c *Controller) mayFitNow(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixA
 	return fits
 }
 
+// maxAttempts is how many names are tried for an allocation. Only somebody who makes objects with exactly
+// these names lets the first one fail.
+const maxAttempts = 10
+
 func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Prefix) error {
-	allocation := newAllocation(prefix)
-	_, err := c.client.IpamV1alpha1().PrefixAllocations(prefix.Namespace).Create(ctx, allocation, metav1.CreateOptions{})
-	if !apierrors.IsAlreadyExists(err) {
-		return err
-	}
-	// Most likely it is our own, and the informer will bring it. If somebody else has the name, say
-	// so: without an allocation the child would wait for nothing.
-	existing, err := c.client.IpamV1alpha1().PrefixAllocations(prefix.Namespace).Get(ctx, allocation.Name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return fmt.Errorf("PrefixAllocation %s vanished", allocation.Name)
-	case err != nil:
-		return err
-	case metav1.IsControlledBy(existing, prefix) && existing.DeletionTimestamp == nil:
+	child := observe.NameOf(prefix)
+	if wait := c.refusals.wait(child); wait > 0 {
+		c.children.AddAfter(child, wait)
 		return nil
-	case metav1.IsControlledBy(existing, prefix):
-		return fmt.Errorf("PrefixAllocation %s is being deleted", allocation.Name)
 	}
-	why := fmt.Sprintf("PrefixAllocation %s exists already and is not of this Prefix", allocation.Name)
-	if err := c.setCondition(ctx, prefix, v1alpha1.ConditionAllocated, v1alpha1.ReasonInvalidRequest, why); err != nil {
+	allocations := c.client.IpamV1alpha1().PrefixAllocations(prefix.Namespace)
+	for attempt := range maxAttempts {
+		allocation := newAllocation(prefix, attempt)
+		_, err := allocations.Create(ctx, allocation, metav1.CreateOptions{})
+		switch {
+		case err == nil:
+			c.refusals.accepted(child)
+			return nil
+		case isRefusal(err):
+			c.children.AddAfter(child, c.refusals.refused(child))
+			return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonRefused, refusalMessage(err))
+		case !apierrors.IsAlreadyExists(err):
+			return err
+		}
+		// Most likely it is our own, and the informer will bring it. If somebody else has the name, another
+		// one is tried: without an allocation the child would wait for nothing.
+		existing, err := allocations.Get(ctx, allocation.Name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			return fmt.Errorf("PrefixAllocation %s vanished", allocation.Name)
+		case err != nil:
+			return err
+		}
+		if _, notOurs := c.notOurs.Load(existing.UID); !notOurs && requester.IsOf(existing, prefix) && existing.DeletionTimestamp == nil {
+			return nil
+		}
+	}
+	why := fmt.Sprintf("PrefixAllocations exist that have the names which the controller would use, such as %s, and are not of this Prefix", requester.Name(prefix, 0))
+	if err := c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonInvalidRequest, why); err != nil {
 		return err
 	}
-	return fmt.Errorf("%s", why)
+	c.children.AddAfter(child, maxRefused)
+	return nil
 }
 
-// newAllocation returns the PrefixAllocation of a child. The name is made of what it asks for and
-// on whose behalf, so that trying again does not make a second one.
-func newAllocation(prefix *v1alpha1.Prefix) *v1alpha1.PrefixAllocation {
+// isRefusal reports whether the server refused a request, and will do so again until something changes that
+// there may be no event of: a quota, a policy, a permission.
+func isRefusal(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) ||
+		apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsMethodNotSupported(err)
+}
+
+// maxRefusalMessage is how much of what the server said a condition repeats, in bytes.
+const maxRefusalMessage = 1024
+
+func refusalMessage(err error) string {
+	message := err.Error()
+	if len(message) > maxRefusalMessage {
+		message = strings.ToValidUTF8(message[:maxRefusalMessage], "") + "..."
+	}
+	return "The API server refused the PrefixAllocation: " + message
+}
+
+// newAllocation returns the PrefixAllocation of a child.
+func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocation {
 	spec := v1alpha1.PrefixAllocationSpec{
 		IPFamily:       prefix.Spec.IPFamily,
 		Prefix:         prefix.Spec.Prefix,
@@ -231,7 +303,7 @@ func newAllocation(prefix *v1alpha1.Prefix) *v1alpha1.PrefixAllocation {
 	return &v1alpha1.PrefixAllocation{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: prefix.Namespace,
-			Name:      allocationName(prefix),
+			Name:      requester.Name(prefix, attempt),
 			Labels:    map[string]string{v1alpha1.RequesterUIDLabel: string(prefix.UID)},
 			// It does not block the deletion of its owner: it goes after it, not before.
 			OwnerReferences: []metav1.OwnerReference{{
@@ -246,21 +318,7 @@ func newAllocation(prefix *v1alpha1.Prefix) *v1alpha1.PrefixAllocation {
 	}
 }
 
-func allocationName(prefix *v1alpha1.Prefix) string {
-	ref := ""
-	if prefix.Spec.ParentRef != nil {
-		ref = prefix.Spec.ParentRef.Name
-	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d\x00%s", prefix.UID, prefix.Spec.Prefix, prefix.Spec.PrefixLength, ref))
-	suffix := "-" + hex.EncodeToString(sum[:])[:10]
-	name := prefix.Name
-	if most := validation.DNS1123SubdomainMaxLength - len(suffix); len(name) > most {
-		name = name[:most]
-	}
-	return strings.TrimRight(name, "-.") + suffix
-}
-
-// complete makes a child Allocated once the status of its parent counts what it is about to get.
+// complete makes a child Allocated. The status of its parent follows.
 func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
 	parent, prefixHeld, ok := held(allocation)
 	if !ok {
@@ -273,19 +331,18 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 	if err != nil {
 		return err
 	}
-	if !c.accounts.await(parent, allocation.UID, observe.NameOf(prefix)) {
-		c.parents.Add(parent)
-		return nil
-	}
 	_, err = c.client.IpamV1alpha1().Prefixes(prefix.Namespace).Bind(ctx, prefix.Name, &v1alpha1.PrefixBinding{
 		Metadata:  v1alpha1.BindingMeta{Name: prefix.Name, Namespace: prefix.Namespace, UID: prefix.UID},
 		Prefix:    prefixHeld.String(),
 		ParentRef: v1alpha1.BindingReference{Name: parent.Name, UID: parentObj.UID},
 	}, metav1.CreateOptions{})
+	if apierrors.HasStatusCause(err, v1alpha1.CauseTypeNotAllocatedFor) {
+		// The claim is for somebody else, whatever the allocation refers to. The child needs another one.
+		c.notOurs.Store(allocation.UID, struct{}{})
+	}
 	if err != nil {
 		return fmt.Errorf("completing with %s from %s: %w", allocation.Status.Prefix, parent.Name, err)
 	}
-	c.accounts.done(parent, allocation.UID)
 	c.recorder.Eventf(prefix, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", "Allocated %s from %s", allocation.Status.Prefix, parent.Name)
 	return nil
 }
@@ -310,16 +367,16 @@ func (c *Controller) explain(ctx context.Context, prefix *v1alpha1.Prefix, alloc
 	if condition == nil || condition.Status == metav1.ConditionTrue {
 		return nil
 	}
-	return c.setCondition(ctx, prefix, v1alpha1.ConditionAllocated, condition.Reason, condition.Message)
+	return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, condition.Reason, condition.Message)
 }
 
-// setCondition sets a condition to False, and tells in an event why when the reason is another one.
-func (c *Controller) setCondition(ctx context.Context, prefix *v1alpha1.Prefix, conditionType, reason, message string) error {
+// setCondition sets a condition. When it becomes False for another reason, an event says why.
+func (c *Controller) setCondition(ctx context.Context, prefix *v1alpha1.Prefix, status metav1.ConditionStatus, conditionType, reason, message string) error {
 	updated := prefix.DeepCopy()
 	before := meta.FindStatusCondition(prefix.Status.Conditions, conditionType)
 	if !meta.SetStatusCondition(&updated.Status.Conditions, metav1.Condition{
 		Type:               conditionType,
-		Status:             metav1.ConditionFalse,
+		Status:             status,
 		Reason:             reason,
 		Message:            message,
 		ObservedGeneration: prefix.Generation,
@@ -330,7 +387,7 @@ func (c *Controller) setCondition(ctx context.Context, prefix *v1alpha1.Prefix, 
 	if _, err := c.client.IpamV1alpha1().Prefixes(prefix.Namespace).UpdateStatus(ctx, updated, metav1.UpdateOptions{}); err != nil {
 		return newerIsComing(err)
 	}
-	if before == nil || before.Reason != reason {
+	if status == metav1.ConditionFalse && (before == nil || before.Reason != reason) {
 		c.recorder.Eventf(prefix, nil, corev1.EventTypeWarning, reason, "Sync", "%s", message)
 	}
 	return nil
@@ -342,19 +399,18 @@ const maxChildrenNamed = 5
 // syncDeletion lets a Prefix go once nothing is allocated from it.
 func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	if !slices.Contains(prefix.Finalizers, v1alpha1.PrefixFinalizer) {
-		return nil
-	}
-	if count := c.accounts.count(observe.NameOf(prefix)); count > 0 {
-		names := c.accounts.holders(observe.NameOf(prefix), maxChildrenNamed)
-		plural := "s"
-		if count == 1 {
-			plural = ""
+		if len(prefix.Finalizers) == 0 {
+			return nil
 		}
-		message := fmt.Sprintf("Still allocated from by %d PrefixAllocation%s: %s", count, plural, strings.Join(names, ", "))
-		if count > len(names) {
+		return c.setCondition(ctx, prefix, metav1.ConditionTrue, v1alpha1.ConditionDeletable, v1alpha1.ReasonNoChildren,
+			"Nothing is allocated from it; it waits for the other finalizers")
+	}
+	if holders := c.accounts.holders(observe.NameOf(prefix), maxChildrenNamed+1); len(holders) > 0 {
+		message := "Still allocated from by " + strings.Join(c.childrenNamed(prefix.Namespace, holders[:min(len(holders), maxChildrenNamed)]), ", ")
+		if len(holders) > maxChildrenNamed {
 			message += " and more"
 		}
-		return c.setCondition(ctx, prefix, v1alpha1.ConditionDeletable, v1alpha1.ReasonHasChildren, message)
+		return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionDeletable, v1alpha1.ReasonHasChildren, message)
 	}
 	updated := prefix.DeepCopy()
 	updated.Finalizers = slices.DeleteFunc(updated.Finalizers, func(s string) bool { return s == v1alpha1.PrefixFinalizer })
@@ -362,13 +418,28 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 	if apierrors.HasStatusCause(err, v1alpha1.CauseTypeHolderPrefix) {
 		// The server knows of a child that the informer has not shown, or that has no object any
 		// more. Either way it has to be said, and tried again.
-		return errors.Join(err, c.setCondition(ctx, prefix, v1alpha1.ConditionDeletable, v1alpha1.ReasonHasChildren, err.Error()))
+		return errors.Join(err, c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionDeletable, v1alpha1.ReasonHasChildren, err.Error()))
 	}
 	return newerIsComing(err)
 }
 
-// syncOrphan deletes an allocation whose Prefix is gone, and frees its space by that. No garbage
-// collector is needed for it.
+// childrenNamed names the children that allocations are for, and the allocations that are for none.
+func (c *Controller) childrenNamed(namespace string, allocations []string) []string {
+	names := make([]string, 0, len(allocations))
+	for _, name := range allocations {
+		text := v1alpha1.PrefixAllocationKind + " " + name
+		if allocation, err := c.allocations.PrefixAllocations(namespace).Get(name); err == nil {
+			if ref := requester.Of(allocation); ref != nil {
+				text = v1alpha1.PrefixKind + " " + ref.Name
+			}
+		}
+		names = append(names, text)
+	}
+	return names
+}
+
+// syncOrphan deletes an allocation whose Prefix is gone, and thereby frees its space. No garbage collector is
+// needed for it. It also deletes an allocation that holds nothing and has lost the reference to its Prefix.
 func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) error {
 	allocation, err := c.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
@@ -377,8 +448,13 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	if err != nil {
 		return err
 	}
-	owner := ownerOf(allocation)
-	if owner == nil || allocation.DeletionTimestamp != nil {
+	owner := requester.Of(allocation)
+	switch {
+	case allocation.DeletionTimestamp != nil:
+		return nil
+	case owner == nil && requester.IsLost(allocation) && allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated:
+		return newerIsComing(c.deleteAsSeen(ctx, allocation))
+	case owner == nil:
 		return nil
 	}
 	if prefix, err := c.prefixes.Prefixes(name.Namespace).Get(owner.Name); err == nil && prefix.UID == owner.UID {
@@ -416,9 +492,8 @@ func (c *Controller) deleteIf(ctx context.Context, allocation *v1alpha1.PrefixAl
 	return err
 }
 
-// syncUsage writes to the status of a parent what is allocated from it. All that has been allocated
-// while a write is under way goes into the next one; the children are completed after the write
-// that counts them.
+// syncUsage writes to the status of a parent what is allocated from it. It patches only the fields that are
+// its own, so that a parent whose metadata somebody keeps changing is counted all the same.
 func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) error {
 	parent, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
@@ -426,13 +501,6 @@ func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) e
 	}
 	if err != nil {
 		return err
-	}
-	if written, ok := c.written.Load(parent.UID); ok {
-		if written := written.(*v1alpha1.Prefix); newer(written, parent) {
-			parent = written
-		} else {
-			c.written.Delete(parent.UID)
-		}
 	}
 	if parent.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 		return nil
@@ -445,24 +513,20 @@ func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) e
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(parent.Status.Used, r.used) || !reflect.DeepEqual(parent.Status.Usage, &r.usage) {
-		updated := parent.DeepCopy()
-		updated.Status.Used, updated.Status.Usage = r.used, &r.usage
-		result, err := c.client.IpamV1alpha1().Prefixes(name.Namespace).UpdateStatus(ctx, updated, metav1.UpdateOptions{})
-		if err != nil {
-			c.written.Delete(parent.UID)
-			return err
-		}
-		c.written.Store(parent.UID, result)
+	if slices.Equal(parent.Status.Used, r.used) && reflect.DeepEqual(parent.Status.Usage, &r.usage) {
+		return nil
 	}
-	for _, child := range c.accounts.settle(name, r) {
-		c.children.Add(child)
+	patch, err := json.Marshal([]any{
+		map[string]any{"op": "test", "path": "/metadata/uid", "value": parent.UID},
+		map[string]any{"op": "add", "path": "/status/used", "value": r.used},
+		map[string]any{"op": "add", "path": "/status/usage", "value": &r.usage},
+	})
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-// newer reports whether a is a later version of the same object than b.
-func newer(a, b *v1alpha1.Prefix) bool {
-	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
-	return err == nil && order > 0
+	_, err = c.client.IpamV1alpha1().Prefixes(name.Namespace).Patch(ctx, name.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "status")
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }

@@ -6,7 +6,6 @@ package prefix
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,12 +18,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/events"
 )
@@ -125,7 +124,7 @@ func TestNewAllocationMatches(t *testing.T) {
 		{IPFamily: v1alpha1.IPv4, Prefix: "10.0.0.0/24", PrefixLength: 24, ParentSelector: &metav1.LabelSelector{}},
 	} {
 		p := child(spec)
-		a := newAllocation(p)
+		a := newAllocation(p, 0)
 		if !matches(p, a) {
 			t.Errorf("%+v does not match %+v", a.Spec, spec)
 		}
@@ -135,7 +134,7 @@ func TestNewAllocationMatches(t *testing.T) {
 		if a.Spec.IPFamily != spec.IPFamily || !equality.Semantic.DeepEqual(a.Spec.PrefixSelector, spec.ParentSelector) {
 			t.Errorf("%+v does not copy %+v", a.Spec, spec)
 		}
-		if owner := ownerOf(a); owner == nil || owner.UID != p.UID || owner.BlockOwnerDeletion != nil {
+		if owner := requester.Of(a); !requester.IsOf(a, p) || owner.BlockOwnerDeletion != nil {
 			t.Errorf("owners: %+v", a.OwnerReferences)
 		}
 		if a.Labels[v1alpha1.RequesterUIDLabel] != string(p.UID) {
@@ -144,30 +143,6 @@ func TestNewAllocationMatches(t *testing.T) {
 		// It shares nothing with the child, which is in a cache.
 		if spec.ParentRef != nil && a.Spec.PrefixRef == spec.ParentRef || spec.ParentSelector != nil && a.Spec.PrefixSelector == spec.ParentSelector {
 			t.Error("shares its reference or selector with the child")
-		}
-	}
-}
-
-func TestOwnerOf(t *testing.T) {
-	owner := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: "child", UID: "u", Controller: new(true)}
-	with := func(change func(*metav1.OwnerReference)) *v1alpha1.PrefixAllocation {
-		o := owner
-		change(&o)
-		return &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{o}}}
-	}
-	for name, tt := range map[string]struct {
-		allocation *v1alpha1.PrefixAllocation
-		want       bool
-	}{
-		"a Prefix":              {with(func(*metav1.OwnerReference) {}), true},
-		"nobody":                {&v1alpha1.PrefixAllocation{}, false},
-		"not the controller":    {with(func(o *metav1.OwnerReference) { o.Controller = nil }), false},
-		"another kind":          {with(func(o *metav1.OwnerReference) { o.Kind = "Network" }), false},
-		"another group":         {with(func(o *metav1.OwnerReference) { o.APIVersion = "example.com/v1" }), false},
-		"another group version": {with(func(o *metav1.OwnerReference) { o.APIVersion = "ipam.ironcore.dev/v2" }), false},
-	} {
-		if got := ownerOf(tt.allocation) != nil; got != tt.want {
-			t.Errorf("%s: %v", name, got)
 		}
 	}
 }
@@ -188,24 +163,44 @@ func TestSortOut(t *testing.T) {
 		failed    = v1alpha1.PrefixAllocationPhaseFailed
 	)
 	deleting := func(a *v1alpha1.PrefixAllocation) { a.DeletionTimestamp = new(metav1.Now()) }
+	elsewhere := func(prefix string) func(*v1alpha1.PrefixAllocation) {
+		return func(a *v1alpha1.PrefixAllocation) { a.Status.Prefix = prefix }
+	}
 	for _, tt := range []struct {
-		name     string
-		entries  []entry
-		active   string
-		outdated []string
+		name    string
+		entries []entry
+		// stands is what the child is Allocated with, if it is.
+		stands              string
+		active              string
+		outdated, leftovers []string
 	}{
-		{"none", nil, "", nil},
-		{"one", []entry{{"a", pending, 0, 24, nil}}, "a", nil},
-		{"one that does not match", []entry{{"a", pending, 0, 25, nil}}, "", []string{"a"}},
-		{"one that failed", []entry{{"a", failed, 0, 24, nil}}, "a", nil},
-		{"allocated before pending before failed", []entry{{"a", failed, 9, 24, nil}, {"b", pending, 8, 24, nil}, {"c", allocated, 7, 24, nil}}, "c", []string{"b", "a"}},
-		{"the oldest", []entry{{"a", pending, 1, 24, nil}, {"b", pending, 3, 24, nil}, {"c", pending, 2, 24, nil}}, "b", []string{"c", "a"}},
-		{"the first by name", []entry{{"b", pending, 1, 24, nil}, {"a", pending, 1, 24, nil}}, "a", []string{"b"}},
-		{"what holds space stays, matching or not", []entry{{"a", allocated, 1, 25, nil}, {"b", allocated, 3, 24, nil}, {"c", allocated, 2, 24, nil}}, "b", nil},
-		{"what holds space and does not match is no answer", []entry{{"a", allocated, 2, 25, nil}, {"b", pending, 1, 24, nil}}, "b", nil},
-		{"what is being deleted is neither", []entry{{"a", allocated, 2, 24, deleting}, {"b", pending, 1, 25, deleting}}, "", nil},
+		{name: "none"},
+		{name: "one", entries: []entry{{"a", pending, 0, 24, nil}}, active: "a"},
+		{name: "one that does not match", entries: []entry{{"a", pending, 0, 25, nil}}, outdated: []string{"a"}},
+		{name: "one that failed", entries: []entry{{"a", failed, 0, 24, nil}}, active: "a"},
+		{name: "allocated before pending before failed", entries: []entry{{"a", failed, 9, 24, nil}, {"b", pending, 8, 24, nil}, {"c", allocated, 7, 24, nil}},
+			active: "c", outdated: []string{"b", "a"}},
+		{name: "the oldest", entries: []entry{{"a", pending, 1, 24, nil}, {"b", pending, 3, 24, nil}, {"c", pending, 2, 24, nil}}, active: "b", outdated: []string{"c", "a"}},
+		{name: "the first by name", entries: []entry{{"b", pending, 1, 24, nil}, {"a", pending, 1, 24, nil}}, active: "a", outdated: []string{"b"}},
+		{name: "what the child could get stays, what it could not is left over", entries: []entry{{"a", allocated, 1, 25, nil}, {"b", allocated, 3, 24, nil}, {"c", allocated, 2, 24, nil}},
+			active: "b", leftovers: []string{"a"}},
+		{name: "what holds space and does not match is no answer", entries: []entry{{"a", allocated, 2, 25, nil}, {"b", pending, 1, 24, nil}}, active: "b", leftovers: []string{"a"}},
+		{name: "what is being deleted is neither", entries: []entry{{"a", allocated, 2, 24, deleting}, {"b", pending, 1, 25, deleting}}},
+		{name: "allocated", stands: "10.0.0.0/24", entries: []entry{{"a", allocated, 2, 24, nil}}, active: "a"},
+		{name: "allocated, what is pending is outdated", stands: "10.0.0.0/24", entries: []entry{{"a", allocated, 2, 24, nil}, {"b", pending, 3, 24, nil}}, active: "a", outdated: []string{"b"}},
+		{name: "allocated, it stands on one only", stands: "10.0.0.0/24",
+			entries: []entry{{"a", allocated, 1, 24, nil}, {"b", allocated, 3, 24, elsewhere("10.0.1.0/24")}, {"c", allocated, 4, 25, nil}},
+			active:  "a", leftovers: []string{"c", "b"}},
+		{name: "allocated, the same of another parent", stands: "10.0.0.0/24",
+			entries: []entry{{"a", allocated, 1, 24, nil}, {"b", allocated, 3, 24, func(a *v1alpha1.PrefixAllocation) { a.Spec.PrefixRef = ref("other") }}},
+			active:  "a", leftovers: []string{"b"}},
+		{name: "allocated, what it stands on is not known", stands: "10.0.9.0/24", entries: []entry{{"a", allocated, 2, 24, nil}, {"b", pending, 3, 24, nil}}, outdated: []string{"b"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			p := p.DeepCopy()
+			if tt.stands != "" {
+				p.Spec.Prefix, p.Status.Phase = tt.stands, v1alpha1.PrefixPhaseAllocated
+			}
 			var objs []*v1alpha1.PrefixAllocation
 			for _, e := range tt.entries {
 				a := &v1alpha1.PrefixAllocation{
@@ -221,19 +216,21 @@ func TestSortOut(t *testing.T) {
 				}
 				objs = append(objs, a)
 			}
-			// The order in which they come is any.
-			for range 5 {
-				active, outdated := sortOut(p, slices.Clone(objs))
-				name := ""
-				if active != nil {
-					name = active.Name
-				}
-				var names []string
-				for _, a := range outdated {
+			names := func(allocations []*v1alpha1.PrefixAllocation) (names []string) {
+				for _, a := range allocations {
 					names = append(names, a.Name)
 				}
-				if name != tt.active || !slices.Equal(names, tt.outdated) {
-					t.Errorf("got %q, %v; want %q, %v", name, names, tt.active, tt.outdated)
+				return names
+			}
+			// The order in which they come is any.
+			for range 5 {
+				got := sortOut(p, slices.Clone(objs))
+				active := ""
+				if got.active != nil {
+					active = got.active.Name
+				}
+				if active != tt.active || !slices.Equal(names(got.outdated), tt.outdated) || !slices.Equal(names(got.leftovers), tt.leftovers) {
+					t.Errorf("got %q, outdated %v, left over %v; want %q, %v, %v", active, names(got.outdated), names(got.leftovers), tt.active, tt.outdated, tt.leftovers)
 				}
 				if len(objs) > 0 {
 					objs = append(objs[1:], objs[0])
@@ -243,75 +240,12 @@ func TestSortOut(t *testing.T) {
 	}
 }
 
-func TestAllocationName(t *testing.T) {
-	named := func(name string) *v1alpha1.Prefix {
-		p := child(v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")})
-		p.Name = name
-		return p
-	}
-	const suffix = 11 // a dash and ten digits
-	long := strings.Repeat("a", 253)
-	for _, tt := range []struct{ name, prefix string }{
-		{"child", "child"},
-		{"a.b-c", "a.b-c"},
-		{strings.Repeat("a", 253-suffix), strings.Repeat("a", 253-suffix)},
-		{strings.Repeat("a", 253-suffix+1), strings.Repeat("a", 253-suffix)},
-		{long, strings.Repeat("a", 253-suffix)},
-		// What is cut off may leave what no name, and no part of one, ends with.
-		{strings.Repeat("a", 253-suffix-1) + "." + "bbb", strings.Repeat("a", 253-suffix-1)},
-		{strings.Repeat("a", 253-suffix-3) + "-.-" + "bbb", strings.Repeat("a", 253-suffix-3)},
-		{strings.Repeat("a", 253-suffix-2) + "--" + "bbb", strings.Repeat("a", 253-suffix-2)},
-	} {
-		got := allocationName(named(tt.name))
-		if errs := validation.IsDNS1123Subdomain(got); len(errs) > 0 {
-			t.Errorf("%s: %s: %v", tt.name, got, errs)
-		}
-		if got[:len(got)-suffix] != tt.prefix || len(got) != len(tt.prefix)+suffix {
-			t.Errorf("%s: got %s", tt.name, got)
-		}
-	}
-
-	// The same request has the same name, whatever else changes; another has another.
-	base := named("child")
-	want := allocationName(base)
-	for name, change := range map[string]func(*v1alpha1.Prefix){
-		"labels":           func(p *v1alpha1.Prefix) { p.Labels = map[string]string{"a": "b"} },
-		"resource version": func(p *v1alpha1.Prefix) { p.ResourceVersion = "7" },
-		"status":           func(p *v1alpha1.Prefix) { p.Status.ObservedGeneration = 1 },
-		"family":           func(p *v1alpha1.Prefix) { p.Spec.IPFamily = v1alpha1.IPv4 },
-		"deletion":         func(p *v1alpha1.Prefix) { p.DeletionTimestamp = new(metav1.Now()) },
-	} {
-		p := base.DeepCopy()
-		change(p)
-		if got := allocationName(p); got != want {
-			t.Errorf("%s: %s, was %s", name, got, want)
-		}
-	}
-	seen := map[string]string{want: "as it was"}
-	for name, change := range map[string]func(*v1alpha1.Prefix){
-		"uid":         func(p *v1alpha1.Prefix) { p.UID = "other" },
-		"prefix":      func(p *v1alpha1.Prefix) { p.Spec.Prefix = "10.0.0.0/24" },
-		"length":      func(p *v1alpha1.Prefix) { p.Spec.PrefixLength = 25 },
-		"parent":      func(p *v1alpha1.Prefix) { p.Spec.ParentRef = ref("other") },
-		"no parent":   func(p *v1alpha1.Prefix) { p.Spec.ParentRef = nil },
-		"run-on name": func(p *v1alpha1.Prefix) { p.Spec.PrefixLength, p.Spec.ParentRef = 2, ref("4root") },
-	} {
-		p := base.DeepCopy()
-		change(p)
-		got := allocationName(p)
-		if other, taken := seen[got]; taken {
-			t.Errorf("%s and %s: both %s", name, other, got)
-		}
-		seen[got] = name
-	}
-}
-
 func newTestController(t *testing.T) (*Controller, externalversions.SharedInformerFactory) {
 	t.Helper()
 	client := fake.NewClientset()
 	factory := externalversions.NewSharedInformerFactory(client, 0)
 	informers := factory.Ipam().V1alpha1()
-	c, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(100), 1)
+	c, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(10_000), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +282,7 @@ func TestMayFitNow(t *testing.T) {
 				}
 			}
 			p := child(tt.child)
-			if got := c.mayFitNow(p, newAllocation(p)); got != tt.want {
+			if got := c.mayFitNow(p, newAllocation(p, 0)); got != tt.want {
 				t.Errorf("got %v", got)
 			}
 		})
@@ -370,7 +304,7 @@ func TestOutdatedAsSeen(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, factory := newTestController(t)
 			p := child(v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, Prefix: "10.0.0.0/24", ParentRef: ref("root")})
-			a := newAllocation(p)
+			a := newAllocation(p, 0)
 			a.Name, a.UID, a.ResourceVersion, a.Spec.Prefix = "a", "uid-of-a", "7", "10.1.0.0/24"
 			a.Status.Phase = v1alpha1.PrefixAllocationPhasePending
 			if err := factory.Ipam().V1alpha1().PrefixAllocations().Informer().GetIndexer().Add(a); err != nil {
@@ -472,98 +406,131 @@ func TestGivesUpLessAndLess(t *testing.T) {
 	}
 }
 
-// TestAllocatedIsNotExplained has a child that is allocated, and an allocation that is to go but was not deleted yet.
-func TestAllocatedIsNotExplained(t *testing.T) {
+// TestAllocatedNeedsOneAllocation has a child that is Allocated, and an allocation of it that waits: that is
+// deleted, and the condition of the child does not follow what it waits for.
+func TestAllocatedNeedsOneAllocation(t *testing.T) {
 	c, factory := newTestController(t)
 	p := child(v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, Prefix: "10.0.0.0/24", ParentRef: ref("root")})
 	p.Status.Phase = v1alpha1.PrefixPhaseAllocated
-	a := newAllocation(p)
+	a := newAllocation(p, 0)
 	a.Spec.Prefix, a.Status = "10.1.0.0/24", refused(v1alpha1.ReasonParentExhausted)
 	if err := factory.Ipam().V1alpha1().PrefixAllocations().Informer().GetIndexer().Add(a); err != nil {
 		t.Fatal(err)
 	}
 	c.allocationSeen(nil, a)
-	if !c.mayGiveUp(p) {
-		t.Fatal("may not give up the first one")
+	if err := c.syncChild(t.Context(), p); err != nil {
+		t.Error(err)
+	}
+	actions := c.client.(*fake.Clientset).Actions()
+	if len(actions) != 1 || !actions[0].Matches("delete", "prefixallocations") {
+		t.Errorf("did %v", actions)
+	}
+}
+
+// TestRefused has the server refuse allocations of a child: the condition says so, and the request is made
+// again soon, but not more often for many children.
+func TestRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, factory := newTestController(t)
+		client := c.client.(*fake.Clientset)
+		indexer := factory.Ipam().V1alpha1().Prefixes().Informer().GetIndexer()
+		refuse, asked, made := true, 0, map[string]bool{}
+		client.PrependReactor("create", "prefixallocations", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			a := action.(clienttesting.CreateAction).GetObject().(*v1alpha1.PrefixAllocation)
+			asked++
+			if refuse {
+				return true, nil, apierrors.NewForbidden(v1alpha1.Resource("prefixallocations"), a.Name, errors.New("exceeded quota: few"))
+			}
+			made[a.OwnerReferences[0].Name] = true
+			return true, a, nil
+		})
+		reasons := map[string]string{}
+		client.PrependReactor("update", "prefixes", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			p := action.(clienttesting.UpdateAction).GetObject().(*v1alpha1.Prefix)
+			reasons[p.Name] = p.Status.Conditions[0].Reason
+			if !strings.Contains(p.Status.Conditions[0].Message, "exceeded quota: few") {
+				t.Errorf("%s: %s", p.Name, p.Status.Conditions[0].Message)
+			}
+			return true, p, indexer.Update(p)
+		})
+		go func() {
+			for c.next(t.Context(), c.children, c.syncPrefix) {
+			}
+		}()
+		const children = 1000
+		for i := range children {
+			p := child(v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")})
+			p.Name, p.UID = fmt.Sprint("child-", i), types.UID(fmt.Sprint(i))
+			if err := indexer.Add(p); err != nil {
+				t.Fatal(err)
+			}
+			c.prefixSeen(nil, p)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		for i := range children {
+			if got := reasons[fmt.Sprint("child-", i)]; got != v1alpha1.ReasonRefused {
+				t.Fatalf("child %d: reason %q", i, got)
+			}
+		}
+		before := asked
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if again := asked - before; again < 60 || again > 2*60*refusedPerSecond {
+			t.Errorf("asked %d times in a minute", again)
+		}
+		refuse = false
+		time.Sleep(2 * maxRefused)
+		synctest.Wait()
+		if len(made) != children {
+			t.Errorf("%d of %d have an allocation, %v after the server refuses no more", len(made), children, 2*maxRefused)
+		}
+	})
+}
+
+// TestNotAllocatedFor has the server say that an allocation, whatever it refers to, holds its space for somebody
+// else: the child gets another one.
+func TestNotAllocatedFor(t *testing.T) {
+	c, factory := newTestController(t)
+	client := c.client.(*fake.Clientset)
+	informers := factory.Ipam().V1alpha1()
+	root := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "root", UID: "r"}, Spec: v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"}}
+	p := child(v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")})
+	a := newAllocation(p, 0)
+	a.UID, a.Status = "a", v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.0/24"}
+	for _, err := range []error{informers.Prefixes().Informer().GetIndexer().Add(root), informers.PrefixAllocations().Informer().GetIndexer().Add(a)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.allocationSeen(nil, a)
+	client.PrependReactor("create", "prefixes", func(clienttesting.Action) (bool, runtime.Object, error) {
+		refusal := apierrors.NewConflict(v1alpha1.Resource("prefixes"), "child", errors.New("no PrefixAllocation of it holds 10.0.0.0/24"))
+		refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: v1alpha1.CauseTypeNotAllocatedFor}}
+		return true, nil, refusal
+	})
+	var made []string
+	client.PrependReactor("get", "prefixallocations", func(clienttesting.Action) (bool, runtime.Object, error) { return true, a, nil })
+	client.PrependReactor("create", "prefixallocations", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		other := action.(clienttesting.CreateAction).GetObject().(*v1alpha1.PrefixAllocation)
+		if other.Name == a.Name {
+			return true, nil, apierrors.NewAlreadyExists(v1alpha1.Resource("prefixallocations"), a.Name)
+		}
+		made = append(made, other.Name)
+		return true, other, nil
+	})
+	if err := c.syncChild(t.Context(), p); err == nil {
+		t.Error("completed")
 	}
 	if err := c.syncChild(t.Context(), p); err != nil {
 		t.Error(err)
 	}
-	for _, action := range c.client.(*fake.Clientset).Actions() {
-		t.Error(action)
+	if !slices.Equal(made, []string{requester.Name(p, 1)}) {
+		t.Errorf("made %v", made)
 	}
-}
-
-// TestUsageOnItsOwnWrites has the informer lag behind: what is written is based on what was written last, not on the informer's
-// copy, which would be a conflict; until the informer is ahead, because somebody else has written.
-func TestUsageOnItsOwnWrites(t *testing.T) {
-	c, factory := newTestController(t)
-	root := &v1alpha1.Prefix{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "root", UID: "r", ResourceVersion: "1"},
-		Spec:       v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"},
-		Status:     v1alpha1.PrefixStatus{Phase: v1alpha1.PrefixPhaseAllocated},
-	}
-	name := observe.NameOf(root)
-	indexer := factory.Ipam().V1alpha1().Prefixes().Informer().GetIndexer()
-	if err := indexer.Add(root); err != nil {
-		t.Fatal(err)
-	}
-	stored := root
-	c.client.(*fake.Clientset).PrependReactor("update", "prefixes", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		updated := action.(clienttesting.UpdateAction).GetObject().(*v1alpha1.Prefix).DeepCopy()
-		if updated.ResourceVersion != stored.ResourceVersion {
-			return true, nil, apierrors.NewConflict(v1alpha1.Resource("prefixes"), updated.Name, errors.New("changed"))
-		}
-		version, err := strconv.Atoi(stored.ResourceVersion)
-		if err != nil {
-			return true, nil, err
-		}
-		updated.ResourceVersion = strconv.Itoa(version + 1)
-		stored = updated
-		return true, updated, nil
-	})
-	allocated := 0
-	allocate := func() {
-		uid := types.UID(strconv.Itoa(allocated))
-		c.accounts.hold(name, uid, string(uid), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(allocated)}), 32))
-		allocated++
-	}
-	see := func() {
-		if err := indexer.Update(stored); err != nil {
-			t.Fatal(err)
-		}
-	}
-	nothing := func() {}
-	for i, step := range []struct {
-		name string
-		do   func()
-		want string // the resource version
-	}{
-		{"first child", allocate, "2"},
-		{"nothing new", nothing, "2"},
-		{"child after nothing new", allocate, "3"},
-		{"informer catches up", see, "3"},
-		{"nothing new, informer ahead", nothing, "3"},
-		{"child, informer ahead", allocate, "4"},
-		{"somebody else writes", func() { stored = stored.DeepCopy(); stored.ResourceVersion = "8"; see(); allocate() }, "9"},
-		{"child after somebody else", allocate, "10"},
-	} {
-		step.do()
-		if err := c.syncUsage(t.Context(), name); err != nil {
-			t.Errorf("%d, %s: %v", i, step.name, err)
-		}
-		if stored.ResourceVersion != step.want || int(stored.Status.Usage.Allocations) != allocated {
-			t.Errorf("%d, %s: version %s with %d allocations, want %s with %d", i, step.name,
-				stored.ResourceVersion, stored.Status.Usage.Allocations, step.want, allocated)
-		}
-	}
-	// What is written and seen is not kept.
-	see()
-	if err := c.syncUsage(t.Context(), name); err != nil {
-		t.Error(err)
-	}
-	if _, kept := c.written.Load(root.UID); kept {
-		t.Error("kept though the informer has it")
+	c.allocationGone(a)
+	if _, kept := c.notOurs.Load(a.UID); kept {
+		t.Error("kept though the allocation is gone")
 	}
 }
 
@@ -586,20 +553,6 @@ func TestHeld(t *testing.T) {
 		change(b)
 		if _, _, ok := held(b); ok {
 			t.Errorf("%s: held", name)
-		}
-	}
-}
-
-func TestNewer(t *testing.T) {
-	version := func(s string) *v1alpha1.Prefix {
-		return &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{ResourceVersion: s}}
-	}
-	for _, tt := range []struct {
-		a, b string
-		want bool
-	}{{"2", "1", true}, {"10", "9", true}, {"1", "1", false}, {"9", "10", false}, {"", "1", false}, {"x", "1", false}} {
-		if got := newer(version(tt.a), version(tt.b)); got != tt.want {
-			t.Errorf("%q newer than %q: %v", tt.a, tt.b, got)
 		}
 	}
 }

@@ -1,0 +1,402 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// refersTo returns a controller reference to a Prefix.
+func refersTo(p *v1alpha1.Prefix) []metav1.OwnerReference {
+	return []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: p.Name, UID: p.UID, Controller: new(true)}}
+}
+
+// ownerPatch is a patch that replaces the owner references.
+func (e *env) ownerPatch(refs []metav1.OwnerReference) string {
+	e.Helper()
+	data, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": refs}})
+	if err != nil {
+		e.Fatal(err)
+	}
+	return string(data)
+}
+
+func (e *env) tryPatchAllocation(name, patch string, subresources ...string) error {
+	_, err := e.allocations.Patch(e.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, subresources...)
+	return err
+}
+
+// request creates an allocation that asks a parent for a prefix of a length, for nobody but itself.
+func (e *env) request(name, parent string, bits int32, change func(*v1alpha1.PrefixAllocation)) *v1alpha1.PrefixAllocation {
+	e.Helper()
+	a := &v1alpha1.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1alpha1.PrefixAllocationSpec{PrefixLength: bits, PrefixRef: &v1alpha1.LocalObjectReference{Name: parent}},
+	}
+	if change != nil {
+		change(a)
+	}
+	created, err := e.allocations.Create(e.Context(), a, metav1.CreateOptions{})
+	if err != nil {
+		e.Fatal(err)
+	}
+	return created
+}
+
+// bound waits until an allocation is Allocated.
+func (e *env) bound(name string) *v1alpha1.PrefixAllocation {
+	e.Helper()
+	var a *v1alpha1.PrefixAllocation
+	e.eventually(name+" Allocated", func() error {
+		if a = e.getAllocation(name); a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
+			return errors.New(describeAllocation(a))
+		}
+		return nil
+	})
+	return a
+}
+
+// TestOrphanedChildFreesItsSpace deletes children, also one in the middle, whose allocation loses the reference to
+// them meanwhile, as a garbage collector does that is told to orphan. The space is free once the child is gone.
+func TestOrphanedChildFreesItsSpace(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/16")
+	e.create("middle", length(20), from("root"), finalizer(foreignFinalizer))
+	e.allocated("middle")
+	e.create("leaf", length(24), from("middle"), finalizer(foreignFinalizer))
+	e.allocated("leaf")
+	for _, name := range []string{"leaf", "middle"} {
+		prefix := e.get(name).Spec.Prefix
+		allocation := e.allocationOf(name).Name
+		if err := e.tryPatchAllocation(allocation, `{"metadata":{"ownerReferences":null}}`); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "metadata.ownerReferences") {
+			t.Errorf("the reference to a live child can be removed: %v", err)
+		}
+		e.delete(name)
+		for _, patch := range []string{`{"metadata":{"ownerReferences":null}}`, `{"metadata":{"labels":null}}`} {
+			if err := e.tryPatchAllocation(allocation, patch); err != nil {
+				t.Errorf("%s: %v", patch, err)
+			}
+		}
+		e.removeFinalizer(name)
+		e.gone(name)
+		e.eventually("the allocation goes", func() error {
+			_, err := e.allocations.Get(e.Context(), allocation, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				return nil
+			}
+			return fmt.Errorf("there: %v", err)
+		})
+		if name == "middle" {
+			e.create("next", exactly(prefix), from("root"))
+			e.allocated("next")
+		}
+	}
+	e.delete("next", "root")
+	e.empty()
+}
+
+// TestReferenceAddedByHand makes an allocation that stands for itself look like that of a child. It is refused,
+// and the child, which waits, gets an allocation of its own.
+func TestReferenceAddedByHand(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/16")
+	e.request("mine", "root", 24, nil)
+	mine := e.bound("mine")
+	waits := e.create("waits", length(24), selecting("net", "later"))
+	if err := e.tryPatchAllocation("mine", e.ownerPatch(refersTo(waits))); !apierrors.IsInvalid(err) {
+		t.Errorf("it can be made that of a child: %v", err)
+	}
+	e.patch("root", `{"metadata":{"labels":{"net":"later"}}}`, types.MergePatchType)
+	if p := e.allocated("waits"); p.Spec.Prefix == mine.Status.Prefix {
+		t.Errorf("got what another one holds: %s", describe(p))
+	}
+	if a := e.bound("mine"); a.Status.Prefix != mine.Status.Prefix {
+		t.Errorf("lost what it held: %s", describeAllocation(a))
+	}
+}
+
+// TestForgedReference binds allocations whose references are almost those to a child. None of them ever becomes the
+// child's, and the child is allocated once and keeps what it has.
+func TestForgedReference(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/24")
+	victim := e.create("victim", length(28), selecting("net", "later"))
+	for name, change := range map[string]func(*metav1.OwnerReference){
+		"group": func(r *metav1.OwnerReference) { r.APIVersion = "x/v1" },
+		"decoy": func(r *metav1.OwnerReference) { r.APIVersion, r.Name = "x/v1", "decoy" },
+		"kind":  func(r *metav1.OwnerReference) { r.Kind = "Network" },
+	} {
+		refs := refersTo(victim)
+		change(&refs[0])
+		e.request(name, "root", 28, func(a *v1alpha1.PrefixAllocation) { a.OwnerReferences = refs })
+		e.bound(name)
+		if err := e.tryPatchAllocation(name, e.ownerPatch(refersTo(victim))); !apierrors.IsInvalid(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	e.never("the victim is allocated", func() error {
+		if p := e.get("victim"); p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+			return errors.New(describe(p))
+		}
+		return nil
+	})
+	e.patch("root", `{"metadata":{"labels":{"net":"later"}}}`, types.MergePatchType)
+	held := e.allocated("victim").Spec.Prefix
+	allocation := e.allocationOf("victim").Name
+	for _, patch := range []string{`{"metadata":{"ownerReferences":null}}`, e.ownerPatch(refersTo(e.get("root")))} {
+		if err := e.tryPatchAllocation(allocation, patch); !apierrors.IsInvalid(err) {
+			t.Errorf("%s: %v", patch, err)
+		}
+	}
+	for _, dryRun := range [][]string{{metav1.DryRunAll}, nil} {
+		if err := e.allocations.Delete(e.Context(), allocation, metav1.DeleteOptions{DryRun: dryRun}); !apierrors.IsConflict(err) {
+			t.Errorf("it can be deleted from under the child: %v", err)
+		}
+	}
+	e.create("thief", exactly(held), from("root"))
+	e.pending("thief", v1alpha1.ReasonPrefixInUse)
+}
+
+// TestAllocationForAChildThatHasOne makes allocations that refer rightly to a child. They cannot be told from those
+// of the controller, so the child is allocated with one of them, and nothing is left of the others.
+func TestAllocationForAChildThatHasOne(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/24")
+	for n := range 10 {
+		name := fmt.Sprint("child-", n)
+		p := e.create(name, length(28), from("root"))
+		for i := range 2 {
+			e.request(fmt.Sprint(name, "-more-", i), "root", 28, func(a *v1alpha1.PrefixAllocation) { a.OwnerReferences = refersTo(p) })
+		}
+	}
+	for n := range 10 {
+		name := fmt.Sprint("child-", n)
+		e.allocated(name)
+		e.allocationOf(name)
+	}
+	e.eventually("ten are counted", func() error {
+		if used := e.get("root").Status.Used; len(used) != 10 {
+			return fmt.Errorf("used: %v", used)
+		}
+		return nil
+	})
+	e.consistent()
+}
+
+// TestChildThatChangesItsMind narrows down what a child asks for after its allocation is bound, and before the child
+// is completed. What the child cannot get any more is free again.
+func TestChildThatChangesItsMind(t *testing.T) {
+	t.Parallel()
+	instance := start(t, t.TempDir())
+	e := inInstance(t, instance)
+	stop := run(t, instance, "Pack", "prefix")
+	e.root("root", "10.0.0.0/24", labelled("net", "a"))
+	e.root("other", "10.1.0.0/24", labelled("net", "a"))
+	e.create("prefix", length(28), selecting("net", "a"))
+	e.create("parent", length(28), selecting("net", "a"))
+	e.create("both", length(28), selecting("net", "a"))
+	for _, name := range []string{"prefix", "parent", "both"} {
+		e.allocationOf(name)
+	}
+	stop()
+	stop = run(t, instance, "Pack", "scheduler")
+	for _, name := range []string{"prefix", "parent", "both"} {
+		e.bound(e.allocationOf(name).Name)
+	}
+	e.patch("prefix", `{"spec":{"prefix":"10.0.0.240/28"}}`, types.MergePatchType)
+	// Each is asked of the parent that its allocation is not from.
+	elsewhere := map[string]string{"root": "other", "other": "root"}
+	free := map[string]string{"root": "10.0.0.96/28", "other": "10.1.0.96/28"}
+	e.patch("parent", fmt.Sprintf(`{"spec":{"parentRef":{"name":%q}}}`, elsewhere[e.allocationOf("parent").Spec.PrefixRef.Name]), types.MergePatchType)
+	parent := elsewhere[e.allocationOf("both").Spec.PrefixRef.Name]
+	e.patch("both", fmt.Sprintf(`{"spec":{"parentRef":{"name":%q},"prefix":%q}}`, parent, free[parent]), types.MergePatchType)
+	stop()
+	run(t, instance, "Pack", "*")
+	for _, name := range []string{"prefix", "parent", "both"} {
+		e.allocated(name)
+		e.allocationOf(name)
+	}
+	e.eventually("three are counted", func() error {
+		if used := append(e.get("root").Status.Used, e.get("other").Status.Used...); len(used) != 3 {
+			return fmt.Errorf("used: %v", used)
+		}
+		return nil
+	})
+	e.consistent()
+}
+
+// TestPatchedRightAfterCreation is the same as a race.
+func TestPatchedRightAfterCreation(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/16", labelled("net", "a"))
+	const children = 200
+	each(children, 16, func(i int) {
+		name := fmt.Sprint("child-", i)
+		if _, err := e.prefixes.Create(e.Context(), prefixOf(name, length(28), selecting("net", "a")), metav1.CreateOptions{}); err != nil {
+			t.Error(err)
+			return
+		}
+		time.Sleep(time.Duration(i%10) * time.Millisecond)
+		// Most are refused once the child has a prefix.
+		patch := fmt.Sprintf(`{"spec":{"prefix":"10.0.%d.%d/28"}}`, 128+i/16, i%16*16)
+		_, _ = e.prefixes.Patch(e.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	})
+	for i := range children {
+		e.allocated(fmt.Sprint("child-", i))
+	}
+	e.eventually("each child has one allocation", func() error {
+		allocations := e.listAllocations()
+		if used := e.get("root").Status.Usage.Allocations; len(allocations) != children || used != children {
+			return fmt.Errorf("%d allocations, %d counted", len(allocations), used)
+		}
+		return nil
+	})
+	e.consistent()
+}
+
+// TestSquatters has others use the names that the controller derives for the allocations of a child.
+func TestSquatters(t *testing.T) {
+	t.Parallel()
+	instance := start(t, t.TempDir(), "scheduler")
+	e := inInstance(t, instance)
+	p := e.create("child", length(28), from("root"))
+	for attempt := range 3 {
+		e.request(requester.Name(p, attempt), "elsewhere", 28, func(a *v1alpha1.PrefixAllocation) {
+			a.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: "squatter", UID: "1", Controller: new(true)}}
+		})
+	}
+	run(t, instance, "Pack", "prefix")
+	e.root("root", "10.0.0.0/24")
+	e.allocated("child")
+	// The names tell that they were made for a child, and they hold nothing.
+	e.eventually("one allocation is left", func() error {
+		if allocations := e.listAllocations(); len(allocations) != 1 || !requester.IsOf(&allocations[0], p) {
+			return fmt.Errorf("%d left", len(allocations))
+		}
+		return nil
+	})
+}
+
+// TestAllocationLosesItsChild takes the reference and more off the allocation of a child that waits. The child gets
+// another one, the one without reference goes, and the child is served when there is room.
+func TestAllocationLosesItsChild(t *testing.T) {
+	e := in(t)
+	for i, patch := range []string{
+		`{"metadata":{"ownerReferences":null}}`,
+		`{"metadata":{"ownerReferences":null,"labels":null}}`,
+	} {
+		name := fmt.Sprint("child-", i)
+		p := e.create(name, length(28), from("root"))
+		lost := e.allocationOf(name)
+		e.patchAllocation(lost.Name, patch)
+		e.eventually("another allocation", func() error {
+			of := e.allocationsOf(p)
+			if len(of) != 1 || of[0].UID == lost.UID {
+				return fmt.Errorf("has %d", len(of))
+			}
+			return nil
+		})
+	}
+	e.root("root", "10.0.0.0/24")
+	for i := range 2 {
+		e.allocated(fmt.Sprint("child-", i))
+	}
+	e.eventually("nothing is left over", func() error {
+		if n := len(e.listAllocations()); n != 2 {
+			return fmt.Errorf("%d allocations", n)
+		}
+		return nil
+	})
+	e.consistent()
+}
+
+// TestStatusBesidePatches counts the children of a parent whose metadata somebody changes all the time.
+func TestStatusBesidePatches(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/16")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for writer := range 2 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				patch := fmt.Sprintf(`{"metadata":{"annotations":{"writer-%d":"%d"}}}`, writer, i)
+				if _, err := e.prefixes.Patch(e.Context(), "root", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil && !apierrors.IsConflict(err) {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for n := range 20 {
+		e.create(fmt.Sprint("child-", n), length(24), from("root"))
+		e.allocated(fmt.Sprint("child-", n))
+		took := e.eventually("counted", func() error {
+			if used := e.get("root").Status.Used; len(used) != n+1 {
+				return fmt.Errorf("%d of %d are counted", len(used), n+1)
+			}
+			return nil
+		})
+		if n%5 == 0 {
+			t.Logf("counted after %v", took)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	e.consistent()
+}
+
+// TestDeletableTellsTheChildren names the Prefixes that a parent waits for, and nobody when there are none any more.
+func TestDeletableTellsTheChildren(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/16", finalizer(foreignFinalizer))
+	for n := range 3 {
+		e.create(fmt.Sprint("child-", n), length(24), from("root"))
+		e.allocated(fmt.Sprint("child-", n))
+	}
+	e.request("mine", "root", 24, nil)
+	e.bound("mine")
+	e.delete("root")
+	deletable := func(status metav1.ConditionStatus, reason, message string) {
+		t.Helper()
+		e.eventually("Deletable says "+message, func() error {
+			for _, c := range e.get("root").Status.Conditions {
+				if c.Type == v1alpha1.ConditionDeletable && c.Status == status && c.Reason == reason && c.Message == message {
+					return nil
+				}
+			}
+			return errors.New(describe(e.get("root")))
+		})
+	}
+	deletable(metav1.ConditionFalse, v1alpha1.ReasonHasChildren, "Still allocated from by Prefix child-0, Prefix child-1, Prefix child-2, PrefixAllocation mine")
+	e.delete("child-1")
+	deletable(metav1.ConditionFalse, v1alpha1.ReasonHasChildren, "Still allocated from by Prefix child-0, Prefix child-2, PrefixAllocation mine")
+	e.delete("child-0", "child-2")
+	if err := e.allocations.Delete(e.Context(), "mine", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	deletable(metav1.ConditionTrue, v1alpha1.ReasonNoChildren, "Nothing is allocated from it; it waits for the other finalizers")
+	if p := e.get("root"); slices.Contains(p.Finalizers, v1alpha1.PrefixFinalizer) {
+		t.Errorf("waits for itself: %v", p.Finalizers)
+	}
+	e.removeFinalizer("root")
+	e.empty()
+}

@@ -1,0 +1,432 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// TestAttacker gives some users what the role admin allows in a namespace: they write any metadata of both kinds at
+// any time, make allocations for children that are not theirs, orphan, delete what they can, and create it again
+// under the same name. Beside them, users who only ask for children get theirs and keep them. API servers and
+// controller managers are killed meanwhile. In the end nothing overlaps, nothing is left over, and whoever waits is
+// served.
+func TestAttacker(t *testing.T) {
+	for seed := range times(1, 20) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			testAttacker(t, uint64(seed), int64(times(1500, 10_000)))
+		})
+	}
+}
+
+// arena are the parents that everybody allocates from.
+var arena = []struct {
+	name, prefix string
+	bits         int32
+}{
+	{"arena-v4", "10.0.0.0/22", 28},
+	{"arena-v6", "2001:db8::/56", 62},
+}
+
+func testAttacker(t *testing.T, seed uint64, operations int64) {
+	c := newCluster(t, 3, true)
+	for _, parent := range arena {
+		p := root(parent.name, parent.prefix)
+		p.Labels = map[string]string{"arena": parent.name}
+		c.servers[0].create(p)
+	}
+	managers := []*manager{c.startManagerOn(0), c.startManagerOn(1)}
+	c.servers[2].settled()
+	var observers []*observer
+	for _, s := range c.servers {
+		observers = append(observers, s.observe(time.Now()))
+	}
+
+	b := &battle{cluster: c, operations: operations}
+	over := make(chan struct{})
+	var users, others sync.WaitGroup
+	for i := range 8 {
+		users.Go(func() {
+			newHonest(b, i, rand.New(rand.NewPCG(seed, uint64(i)))).run()
+		})
+	}
+	for i := range 6 {
+		users.Go(func() {
+			(&attacker{battle: b, id: i, server: c.servers[i%3], random: rand.New(rand.NewPCG(seed, uint64(100+i)))}).run()
+		})
+	}
+	kills := 0
+	others.Go(func() {
+		random := rand.New(rand.NewPCG(seed, 1000))
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Duration(1000+random.IntN(2000)) * time.Millisecond):
+			}
+			kills++
+			if n := random.IntN(4); n < 3 {
+				c.servers[n].Kill()
+				c.servers[n].restart()
+			} else {
+				m := managers[random.IntN(len(managers))]
+				m.Kill()
+				m.start()
+			}
+		}
+	})
+	users.Wait()
+	close(over)
+	others.Wait()
+	t.Logf("%d operations of attackers, of which %d went through, %d of %d children of others were given up, %d kills",
+		b.done.Load(), b.succeeded.Load(), b.givenUp.Load(), b.children.Load(), kills)
+	b.cleanUp()
+
+	all := c.servers[0].settled()
+	if err := all.check(); err != nil {
+		t.Error(err)
+	}
+	claims, allocations := c.count(claimsPrefix), len(all.allocations)
+	if claims != allocations || allocations != len(all.prefixes)-len(arena) {
+		t.Errorf("There are %d claims, %d allocations and %d children", claims, allocations, len(all.prefixes)-len(arena))
+	}
+	for _, p := range all.prefixes {
+		if prefix, ok := b.kept.Load(p.UID); ok && prefix != p.Spec.Prefix {
+			t.Errorf("%s had %s, and has %s", p.Name, prefix, p.Spec.Prefix)
+		}
+	}
+	b.kept.Range(func(uid, prefix any) bool {
+		if !slices.ContainsFunc(all.prefixes, func(p v1alpha1.Prefix) bool { return p.UID == uid }) {
+			t.Errorf("The child that had %s is gone, and its owner did not delete it", prefix)
+		}
+		return true
+	})
+	c.audited()
+	for _, o := range observers {
+		observed(t, o)
+	}
+}
+
+// manager is a controller manager that can be started anew.
+type manager struct {
+	server *server
+	processOfManager
+}
+
+type processOfManager interface{ Kill() }
+
+func (c *cluster) startManagerOn(i int) *manager {
+	m := &manager{server: c.servers[i]}
+	m.start()
+	return m
+}
+
+func (m *manager) start() { m.processOfManager = m.server.startManager() }
+
+// battle is what attackers and others share.
+type battle struct {
+	*cluster
+	operations                         int64
+	done, succeeded, givenUp, children atomic.Int64
+	// kept is what the others hold until the end, by the uid of the child.
+	kept sync.Map
+}
+
+func (b *battle) over() bool { return b.done.Load() >= b.operations || b.Failed() }
+
+// honest is a user who asks for children, and deletes them now and then.
+type honest struct {
+	*battle
+	id, n  int
+	random *rand.Rand
+	holds  []*v1alpha1.Prefix
+}
+
+func newHonest(b *battle, id int, random *rand.Rand) *honest {
+	return &honest{battle: b, id: id, random: random}
+}
+
+func (h *honest) server() *server { return h.servers[h.random.IntN(len(h.servers))] }
+
+func (h *honest) run() {
+	for !h.over() {
+		if len(h.holds) > 2 || len(h.holds) > 0 && h.random.IntN(3) == 0 {
+			i := h.random.IntN(len(h.holds))
+			h.delete(h.holds[i])
+			h.holds = slices.Delete(h.holds, i, i+1)
+			continue
+		}
+		h.create()
+	}
+	for _, p := range h.holds {
+		h.kept.Store(p.UID, p.Spec.Prefix)
+	}
+}
+
+// create makes a child and waits for it, unless that takes so long that there is no room. It checks that those that
+// it holds are still its own.
+func (h *honest) create() {
+	parent := arena[h.random.IntN(len(arena))]
+	h.n++
+	name := fmt.Sprintf("honest-%d-%d", h.id, h.n)
+	p := child(name, parent.name, parent.bits)
+	if h.random.IntN(2) == 0 {
+		p.Spec.ParentRef, p.Spec.ParentSelector = nil, &metav1.LabelSelector{MatchLabels: map[string]string{"arena": parent.name}}
+		p.Spec.IPFamily = v1alpha1.IPv4
+		if strings.Contains(parent.prefix, ":") {
+			p.Spec.IPFamily = v1alpha1.IPv6
+		}
+	}
+	created, err := h.server().prefixes().Create(h.Context(), p, metav1.CreateOptions{})
+	if err != nil {
+		// The server may have been killed, and the child be there all the same.
+		h.delete(&v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		return
+	}
+	h.children.Add(1)
+	for end := time.Now().Add(3 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		got, err := h.server().prefixes().Get(h.Context(), name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			h.Errorf("%s is gone, and its owner did not delete it", name)
+			return
+		case err == nil && got.UID != created.UID:
+			h.Errorf("%s is another one", name)
+			return
+		case err == nil && got.Status.Phase == v1alpha1.PrefixPhaseAllocated:
+			h.holds = append(h.holds, got)
+			return
+		}
+		if time.Now().After(end) || h.Failed() {
+			h.givenUp.Add(1)
+			h.delete(created)
+			return
+		}
+	}
+}
+
+// delete deletes a child, and waits neither for its end nor for an answer that is lost.
+func (h *honest) delete(p *v1alpha1.Prefix) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if p.UID != "" {
+			got, err := h.server().prefixes().Get(h.Context(), p.Name, metav1.GetOptions{})
+			if err == nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated && (got.UID != p.UID || got.Spec.Prefix != p.Spec.Prefix) {
+				h.Errorf("%s had %s, and has %s", p.Name, p.Spec.Prefix, got.Spec.Prefix)
+				return
+			}
+			if apierrors.IsNotFound(err) {
+				h.Errorf("%s is gone, and its owner did not delete it", p.Name)
+				return
+			}
+			if err != nil {
+				continue
+			}
+		}
+		if err := h.server().prefixes().Delete(h.Context(), p.Name, metav1.DeleteOptions{}); err == nil || apierrors.IsNotFound(err) {
+			return
+		}
+	}
+}
+
+// attacker is a user with the role admin. It does whatever that allows, but delete the Prefixes of others.
+type attacker struct {
+	*battle
+	id, n  int
+	server *server
+	random *rand.Rand
+	all    everything
+}
+
+func (a *attacker) run() {
+	for i := 0; !a.over(); i++ {
+		if i%15 == 0 {
+			if all, err := a.server.list(); err == nil {
+				a.all = all
+			}
+		}
+		if err := a.step(); err == nil {
+			a.succeeded.Add(1)
+		}
+		a.done.Add(1)
+	}
+}
+
+func pick[T any](random *rand.Rand, from []T) T { return from[random.IntN(len(from))] }
+
+// step does one thing to some object. That it is refused is fine.
+func (a *attacker) step() error {
+	ctx, prefixes, allocations := a.Context(), a.server.prefixes(), a.server.allocations()
+	p := pick(a.random, a.all.prefixes)
+	own := strings.HasPrefix(p.Name, "attacker-")
+	var allocation v1alpha1.PrefixAllocation
+	if len(a.all.allocations) > 0 {
+		allocation = pick(a.random, a.all.allocations)
+	}
+	patch := func(name string, patch map[string]any) error {
+		data, err := json.Marshal(patch)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(name, "allocation/") {
+			_, err = allocations.Patch(ctx, strings.TrimPrefix(name, "allocation/"), types.MergePatchType, data, metav1.PatchOptions{})
+		} else {
+			_, err = prefixes.Patch(ctx, name, types.MergePatchType, data, metav1.PatchOptions{})
+		}
+		return err
+	}
+	metadata := func(what string, value any) map[string]any {
+		return map[string]any{"metadata": map[string]any{what: value}}
+	}
+	policy := pick(a.random, []metav1.DeletionPropagation{metav1.DeletePropagationBackground, metav1.DeletePropagationOrphan, metav1.DeletePropagationForeground})
+	target := "allocation/" + allocation.Name
+	a.n++
+	switch a.random.IntN(16) {
+	case 0, 1:
+		return patch(target, metadata("ownerReferences", nil))
+	case 2, 3:
+		return patch(target, metadata("ownerReferences", []metav1.OwnerReference{a.reference()}))
+	case 4:
+		return patch(target, metadata("labels", map[string]any{v1alpha1.RequesterUIDLabel: pick(a.random, []any{nil, string(p.UID), "forged"}), "x": fmt.Sprint(a.n)}))
+	case 5:
+		return patch(target, metadata("finalizers", pick(a.random, [][]string{nil, {"example.com/keep"}})))
+	case 6:
+		return patch(p.Name, metadata("finalizers", pick(a.random, [][]string{nil, {"example.com/keep"}, {"orphan"}, {"foregroundDeletion"}})))
+	case 7:
+		return patch(p.Name, metadata("ownerReferences", pick(a.random, [][]metav1.OwnerReference{nil, {a.reference()}})))
+	case 8:
+		if !own {
+			return patch(p.Name, metadata("annotations", map[string]any{"x": fmt.Sprint(a.n)}))
+		}
+		return patch(p.Name, metadata("labels", map[string]any{"arena": pick(a.random, []any{nil, arena[0].name, arena[1].name})}))
+	case 9, 10:
+		// An allocation for some child, or for nobody, of what may be in use.
+		request := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("attacker-%d-%d", a.id, a.n)}}
+		parent := pick(a.random, arena)
+		request.Spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: parent.name}
+		request.Spec.PrefixLength = parent.bits
+		if a.random.IntN(2) == 0 && p.Spec.Prefix != "" && p.Spec.ParentRef != nil {
+			request.Spec.PrefixRef.Name, request.Spec.Prefix, request.Spec.PrefixLength = p.Spec.ParentRef.Name, p.Spec.Prefix, 0
+		}
+		if a.random.IntN(3) > 0 {
+			request.OwnerReferences = []metav1.OwnerReference{a.reference()}
+		}
+		_, err := allocations.Create(ctx, request, metav1.CreateOptions{})
+		return err
+	case 11:
+		return allocations.Delete(ctx, allocation.Name, metav1.DeleteOptions{PropagationPolicy: &policy})
+	case 12:
+		if allocation.Name == "" || allocation.Spec.PrefixRef == nil {
+			return nil
+		}
+		// Deleted and created again under the same name.
+		_ = allocations.Delete(ctx, allocation.Name, metav1.DeleteOptions{PropagationPolicy: &policy})
+		again := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: allocation.Name, Labels: allocation.Labels, OwnerReferences: allocation.OwnerReferences}, Spec: allocation.Spec}
+		_, err := allocations.Create(ctx, again, metav1.CreateOptions{})
+		return err
+	case 13:
+		parent := pick(a.random, arena)
+		q := child(fmt.Sprintf("attacker-%d-%d", a.id, a.n%20), parent.name, parent.bits)
+		if a.random.IntN(2) == 0 && p.Spec.Prefix != "" {
+			// Below the child of somebody.
+			q.Spec.ParentRef.Name = p.Name
+			if prefix, err := netip.ParsePrefix(p.Spec.Prefix); err == nil {
+				q.Spec.PrefixLength = int32(min(prefix.Bits()+1, prefix.Addr().BitLen()))
+			}
+		}
+		_, err := prefixes.Create(ctx, q, metav1.CreateOptions{})
+		return err
+	case 14:
+		if !own {
+			return nil
+		}
+		err := prefixes.Delete(ctx, p.Name, metav1.DeleteOptions{PropagationPolicy: &policy})
+		if a.random.IntN(2) == 0 {
+			again := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: p.Name}, Spec: p.Spec}
+			_, err = prefixes.Create(ctx, again, metav1.CreateOptions{})
+		}
+		return err
+	default:
+		if !own || p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+			return nil
+		}
+		return patch(p.Name, map[string]any{"spec": map[string]any{"prefix": pick(a.random, a.all.prefixes).Spec.Prefix}})
+	}
+}
+
+// reference returns a reference to a Prefix that is right, or almost.
+func (a *attacker) reference() metav1.OwnerReference {
+	p := pick(a.random, a.all.prefixes)
+	ref := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: p.Name, UID: p.UID, Controller: new(true)}
+	switch a.random.IntN(10) {
+	case 0:
+		ref.APIVersion = "x/v1"
+	case 1:
+		ref.Name = "decoy"
+	case 2:
+		ref.UID = pick(a.random, a.all.prefixes).UID
+	case 3:
+		ref.Controller = nil
+	case 4:
+		ref.APIVersion, ref.Name = "x/v1", "decoy"
+	}
+	return ref
+}
+
+// cleanUp takes off the finalizers of the attackers, and deletes what they made.
+func (b *battle) cleanUp() {
+	b.Helper()
+	s := b.servers[0]
+	b.eventually("what the attackers made is gone", func() error {
+		all, err := s.list()
+		if err != nil {
+			return err
+		}
+		left := 0
+		for _, p := range all.prefixes {
+			if strings.HasPrefix(p.Name, "attacker-") && p.DeletionTimestamp == nil {
+				left++
+				_ = s.prefixes().Delete(b.Context(), p.Name, metav1.DeleteOptions{})
+			}
+			if foreign := slices.DeleteFunc(slices.Clone(p.Finalizers), func(f string) bool { return f == v1alpha1.PrefixFinalizer }); len(foreign) > 0 {
+				left++
+				p.Finalizers = slices.DeleteFunc(p.Finalizers, func(f string) bool { return f != v1alpha1.PrefixFinalizer })
+				_, _ = s.prefixes().Update(b.Context(), &p, metav1.UpdateOptions{})
+			}
+			if p.DeletionTimestamp != nil {
+				left++
+			}
+		}
+		for _, a := range all.allocations {
+			if len(a.Finalizers) > 0 {
+				left++
+				a.Finalizers = nil
+				_, _ = s.allocations().Update(b.Context(), &a, metav1.UpdateOptions{})
+			}
+			if strings.HasPrefix(a.Name, "attacker-") || metav1.GetControllerOf(&a) == nil {
+				// A live child may stand on one that was made for it.
+				if err := s.allocations().Delete(b.Context(), a.Name, metav1.DeleteOptions{}); err == nil {
+					left++
+				}
+			}
+		}
+		if left > 0 {
+			return fmt.Errorf("%d are left", left)
+		}
+		return nil
+	})
+}
