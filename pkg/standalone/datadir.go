@@ -38,14 +38,17 @@ func (e *InUseError) Error() string {
 	return msg
 }
 
-// OpenDataDir creates the data directory at path if it is missing, makes sure
-// that only its owner can enter it (mode 0700), and locks it until Close or the
-// end of the process, however that comes about. A relative path is taken from
-// the current directory.
+// lockFile is the file that every data directory has.
+const lockFile = "lock"
+
+// OpenDataDir opens the data directory at path and locks it until Close or the
+// end of the process, however that comes about. If it is missing, it is created
+// with mode 0700. A relative path is taken from the current directory.
 //
-// The error is an *InUseError if another process, or another call in this one,
-// has the directory open; a directory shared with other users, such as /tmp or
-// /, is refused.
+// A directory that is there is left as it is. It is refused if other users can
+// write to it, or if it is neither empty nor a data directory. The error is an
+// *InUseError if another process, or another call in this one, has the directory
+// open.
 func OpenDataDir(path string) (*DataDir, error) {
 	if path == "" {
 		return nil, errors.New("the path of the data directory is empty")
@@ -54,13 +57,16 @@ func OpenDataDir(path string) (*DataDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory %q: %w", path, err)
 	}
-	if err := ensurePrivateDir(abs); err != nil {
+	if err := os.MkdirAll(abs, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory %q: %w", abs, err)
+	}
+	if err := checkDataDir(abs); err != nil {
 		return nil, fmt.Errorf("data directory %q: %w", abs, err)
 	}
 	// The lock belongs to the open file, so the kernel drops it with the process
 	// and no stale lock has to be recognized; the file itself always stays, as
 	// removing it would let two processes lock two files of the same name.
-	name := filepath.Join(abs, "lock")
+	name := filepath.Join(abs, lockFile)
 	lock, err := fileutil.TryLockFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, fileutil.ErrLocked) {
 		return nil, &InUseError{Path: abs, PID: readPID(name)}
@@ -73,6 +79,34 @@ func OpenDataDir(path string) (*DataDir, error) {
 		return nil, errors.Join(fmt.Errorf("lock data directory %q: %w", abs, err), lock.Close())
 	}
 	return d, nil
+}
+
+// checkDataDir refuses a directory that other users can write to, and one that
+// has files, but not those of a data directory: its path may be a mistake.
+// Others may be able to read a data directory, since what is secret in it has a
+// mode of its own.
+func checkDataDir(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return fmt.Errorf("other users can write to it (mode %04o): take another one, or take that away by chmod go-w", mode)
+	}
+	if _, err := os.Stat(filepath.Join(path, lockFile)); err == nil {
+		return nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		// A file system that is mounted there may have this one.
+		if entry.Name() != "lost+found" {
+			return fmt.Errorf("it has files, such as %s, and is no data directory of ipam-standalone: take another one", entry.Name())
+		}
+	}
+	return nil
 }
 
 // Path returns the absolute path of the data directory.

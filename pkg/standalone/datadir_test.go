@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -45,17 +46,66 @@ func TestOpenDataDir(t *testing.T) {
 	}
 }
 
-func TestOpenDataDirTightensMode(t *testing.T) {
-	path := t.TempDir()
-	if err := os.Chmod(path, 0o755); err != nil {
-		t.Fatal(err)
+// TestOpenDataDirThatIsThere tries every mode that a directory of the user can
+// have. None is changed, and those that others can write to are refused.
+func TestOpenDataDirThatIsThere(t *testing.T) {
+	for mode := os.FileMode(0o700); mode <= 0o777; mode++ {
+		path := t.TempDir()
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		d, err := OpenDataDir(path)
+		refused := mode&0o022 != 0
+		if (err != nil) != refused || refused && !strings.Contains(err.Error(), fmt.Sprintf("other users can write to it (mode %04o)", mode)) {
+			t.Errorf("mode %04o: %v", mode, err)
+		}
+		if err == nil {
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantMode(t, path, mode)
+		if entries, err := os.ReadDir(path); err != nil || refused && len(entries) > 0 {
+			t.Errorf("mode %04o: it has %v, %v", mode, entries, err)
+		}
 	}
-	d, err := OpenDataDir(path)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// TestOpenDataDirOfSomethingElse takes a directory only if it is empty or a data
+// directory.
+func TestOpenDataDirOfSomethingElse(t *testing.T) {
+	for _, test := range []struct {
+		files   []string
+		refused bool
+	}{
+		{nil, false},
+		{[]string{"lost+found"}, false},
+		{[]string{"hosts"}, true},
+		{[]string{".profile"}, true},
+		{[]string{"lost+found", "pki"}, true},
+		{[]string{"lock"}, false},
+		{[]string{"etcd", "kubeconfig", "lock", "notes", "pki"}, false},
+	} {
+		path := t.TempDir()
+		for _, file := range test.files {
+			if err := os.WriteFile(filepath.Join(path, file), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d, err := OpenDataDir(path)
+		if (err != nil) != test.refused || err != nil && !strings.Contains(err.Error(), "no data directory of ipam-standalone") {
+			t.Errorf("%q: %v", test.files, err)
+		}
+		if err == nil {
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if entries, err := os.ReadDir(path); err != nil || len(entries) != len(test.files) {
+			t.Errorf("%q: it has %v, %v", test.files, entries, err)
+		}
 	}
-	defer func() { _ = d.Close() }()
-	wantMode(t, path, 0o700)
 }
 
 func TestOpenDataDirRelative(t *testing.T) {

@@ -4,13 +4,13 @@
 package standalone
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 )
 
-// ensurePrivateDir makes path a directory that only its owner can enter,
-// creating it and its parents with mode 0700 where they are missing.
+// ensurePrivateDir makes path, which is in a data directory, a directory that
+// only its owner can enter, creating it and its parents with mode 0700 where they
+// are missing.
 func ensurePrivateDir(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
@@ -21,10 +21,6 @@ func ensurePrivateDir(path string) error {
 	}
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil
-	}
-	// A mistyped path must not take /tmp or / away from everybody else.
-	if info.Mode()&os.ModeSticky != 0 || filepath.Dir(path) == path {
-		return fmt.Errorf("%q is shared with other users and cannot be made private", path)
 	}
 	return os.Chmod(path, 0o700)
 }
