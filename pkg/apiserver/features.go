@@ -13,14 +13,10 @@ import (
 // This is before flags are added, and --feature-gates has the last word.
 func init() {
 	for _, feature := range []featuregate.Feature{
-		// A copy of the watch cache for each of the last resource versions lets pages of a list come from memory. The
-		// copies share what they can, and yet take as much memory as the objects. The first page, and every
-		// list that is not paged, come from memory without them.
-		features.ListFromCacheSnapshot,
 		// To estimate what a list costs, the size of each object would be kept, with its key.
 		features.SizeBasedListCostEstimate,
 		// All objects would be read from etcd every five minutes and compared with the watch cache, for a metric, and to do
-		// without those copies when they differ. A million children are more than can be read in that time beside other
+		// without snapshots of it when they differ. A million children are more than can be read in that time beside other
 		// work.
 		features.DetectCacheInconsistency,
 		// A watch that begins with a list would be compressed as long as it lasts, event by event.

@@ -273,14 +273,11 @@ func (c *Claims) prefixAt(ctx context.Context, namespace, name string, fresh boo
 
 // refuseInUse looks for one claim in a range.
 func (c *Claims) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, r keyRange) error {
-	response, err := c.kv.Get(ctx, r.start, clientv3.WithRange(r.end), clientv3.WithLimit(1))
-	if err != nil {
+	kv, err := c.firstOf(ctx, r)
+	if err != nil || kv == nil {
 		return err
 	}
-	if len(response.Kvs) > 0 {
-		return c.inUse(ctx, allocation, prefix, parentName, response.Kvs[0])
-	}
-	return nil
+	return c.inUse(ctx, allocation, prefix, parentName, kv)
 }
 
 // inUse is the answer to who asks for what overlaps a claim.
@@ -498,12 +495,11 @@ func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (plan, err
 		return refusal
 	}
 	// There may be many: look before etcd loads them all.
-	response, err := c.kv.Get(ctx, held.start, clientv3.WithRange(held.end), clientv3.WithLimit(1))
-	if err != nil {
+	switch kv, err := c.firstOf(ctx, held); {
+	case err != nil:
 		return plan{}, err
-	}
-	if len(response.Kvs) > 0 {
-		return plan{}, refuse(response.Kvs[0])
+	case kv != nil:
+		return plan{}, refuse(kv)
 	}
 	return plan{
 		guards: []guard{isEmpty(held)},

@@ -156,7 +156,7 @@ func (g *RESTOptionsGetter) newStorage(
 
 	if cached {
 		c, err := cacher.NewCacherFromConfig(cacher.Config{
-			Storage:             result,
+			Storage:             unpaged{store},
 			Versioner:           versioner,
 			GroupResource:       config.GroupResource,
 			EventsHistoryWindow: config.EventsHistoryWindow,
@@ -173,11 +173,11 @@ func (g *RESTOptionsGetter) newStorage(
 			destroy()
 			return nil, nil, err
 		}
-		delegator := cacher.NewCacheDelegator(c, result)
-		result = delegator
+		delegator := cacher.NewCacheDelegator(c, store)
+		result = &cachedLists{Interface: delegator, cache: c, resourcePrefix: resourcePrefix}
 		if !utilfeature.DefaultFeatureGate.Enabled(features.SizeBasedListCostEstimate) {
 			store.count = func(ctx context.Context) (int64, error) {
-				return countCached(ctx, delegator, resourcePrefix, newListFunc())
+				return countCached(ctx, result, resourcePrefix, newListFunc())
 			}
 		}
 		destroyStore := destroy

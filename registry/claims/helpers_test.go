@@ -164,6 +164,9 @@ type tamper struct {
 	before map[string]func()
 	// txns counts the transactions, and gets the reads for themselves, streams among them.
 	txns, gets int
+	// ranges are where the reads of more than one key begin. Those for which etcd counts what follows are in counted, too: all
+	// but streams without a limit.
+	ranges, counted []string
 }
 
 // txn is what a transaction is about.
@@ -220,6 +223,28 @@ func (t *tamper) reads() int {
 	return t.gets
 }
 
+// note takes down a read if it is one of a range.
+func (t *tamper) note(op clientv3.Op, stream bool) {
+	if len(op.RangeBytes()) == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ranges = append(t.ranges, string(op.KeyBytes()))
+	if !stream || op.Limit() > 0 || op.IsCountOnly() {
+		t.counted = append(t.counted, string(op.KeyBytes()))
+	}
+}
+
+// takeRanges returns what was noted since the last time.
+func (t *tamper) takeRanges() (ranges, counted []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ranges, counted = t.ranges, t.counted
+	t.ranges, t.counted = nil, nil
+	return ranges, counted
+}
+
 type tamperKV struct {
 	clientv3.KV
 	tamper *tamper
@@ -230,6 +255,7 @@ func (k *tamperKV) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 	behind := k.tamper.behind
 	k.tamper.gets++
 	k.tamper.mu.Unlock()
+	k.tamper.note(clientv3.OpGet(key, opts...), false)
 	if err := k.tamper.read(ctx); err != nil {
 		return nil, err
 	}
@@ -245,6 +271,7 @@ func (k *tamperKV) GetStream(ctx context.Context, key string, opts ...clientv3.O
 	most := k.tamper.chunks
 	k.tamper.gets++
 	k.tamper.mu.Unlock()
+	k.tamper.note(clientv3.OpGet(key, opts...), true)
 	if err := k.tamper.read(ctx); err != nil {
 		return nil, err
 	}
@@ -339,6 +366,11 @@ func (t *tamperTxn) Else(ops ...clientv3.Op) clientv3.Txn {
 }
 
 func (t *tamperTxn) Commit() (*clientv3.TxnResponse, error) {
+	for _, op := range append(slices.Clone(t.successes), t.otherwise...) {
+		if op.IsGet() {
+			t.tamper.note(op, false)
+		}
+	}
 	t.tamper.mu.Lock()
 	t.tamper.txns++
 	happens := t.tamper.before[t.key()]

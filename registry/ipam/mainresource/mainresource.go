@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -25,6 +26,20 @@ type REST struct {
 	*genericregistry.Store
 	// Getter is the getter of REST options that the store was made with.
 	Getter generic.RESTOptionsGetter
+}
+
+// List implements rest.Lister.
+//
+// A field selector that names one namespace narrows the list to it. The generic store does that, too, but for the first page
+// only. The continue token of a page is relative to what that page covers, so the second page would begin at the wrong place,
+// and the list would end early without an error.
+func (r REST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
+	if options != nil && options.FieldSelector != nil && genericapirequest.NamespaceValue(ctx) == "" {
+		if namespace, ok := options.FieldSelector.RequiresExactMatch("metadata.namespace"); ok {
+			ctx = genericapirequest.WithNamespace(ctx, namespace)
+		}
+	}
+	return r.Store.List(ctx, options)
 }
 
 // Watch implements rest.Watcher.
