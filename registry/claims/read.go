@@ -125,28 +125,6 @@ func (c *Claims) scanStream(ctx context.Context, r keyRange, revision int64, yie
 	return true
 }
 
-// firstOf returns the first key of a range, or nil if there is none. A read with a limit of one key would count the others, which
-// can be a million.
-func (c *Claims) firstOf(ctx context.Context, r keyRange) (*mvccpb.KeyValue, error) {
-	var found *mvccpb.KeyValue
-	var failed error
-	supported := c.scanStream(ctx, r, 0, func(kvs []*mvccpb.KeyValue, err error) bool {
-		failed = err
-		if err == nil {
-			found = kvs[0]
-		}
-		return false
-	})
-	if supported {
-		return found, failed
-	}
-	response, err := c.kv.Get(ctx, r.start, clientv3.WithRange(r.end), clientv3.WithLimit(1))
-	if err != nil || len(response.Kvs) == 0 {
-		return nil, err
-	}
-	return response.Kvs[0], nil
-}
-
 // pageSize is how many keys are read at a time where there are no streams.
 const pageSize = 10000
 

@@ -183,7 +183,7 @@ func TestLimitAndContinue(t *testing.T) {
 
 func TestResourceVersionMatch(t *testing.T) {
 	namespace, old := shared.setUp(t, "root")
-	shared.write(t, old, mergePatch, "{status: {phase: Allocated}}", "status").must(t)
+	now := shared.write(t, old, mergePatch, "{status: {phase: Allocated}}", "status").must(t)
 	phase := func(query string) any {
 		for _, item := range shared.items(t, path(namespace, prefixKind)+query) {
 			if item.GetName() == "root" {
@@ -199,8 +199,8 @@ func TestResourceVersionMatch(t *testing.T) {
 	if got := phase(version + "Exact&limit=1&continue="); got != nil {
 		t.Errorf("the first of all is not root, but got %v", got)
 	}
-	if got := phase(version + "NotOlderThan"); got != "Allocated" {
-		t.Errorf("not older than then it was %v", got)
+	if got := phase("?resourceVersion=" + now.GetResourceVersion() + "&resourceVersionMatch=NotOlderThan"); got != "Allocated" {
+		t.Errorf("not older than now it is %v", got)
 	}
 	if got := phase(""); got != "Allocated" {
 		t.Errorf("now it is %v", got)
