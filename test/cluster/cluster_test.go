@@ -212,20 +212,6 @@ func testDeletion(t *testing.T, i *installation) {
 		u.in("delete", "prefix", "root", "--cascade="+cascade, "--wait=false")
 		u.in("wait", "--for=condition=Deletable=False", "prefix/root", "--timeout=60s")
 		u.in("delete", "prefix", "child", "--cascade="+cascade, "--timeout=60s")
-		if cascade == "orphan" {
-			// What is orphaned stays: the allocation holds the space, the root says so and waits.
-			name := strings.TrimSpace(u.in("get", "prefixallocations", "-o", "name"))
-			contains(t, u.in("get", "prefix", "root", "-o", "yaml"), "HasChildren", strings.TrimPrefix(name, "prefixallocation.ipam.ironcore.dev/"))
-			allocation := u.in("get", name, "-o", "yaml")
-			if strings.Contains(allocation, "ownerReferences") || !strings.Contains(allocation, "phase: Allocated") {
-				t.Errorf("The orphan is\n%s", allocation)
-			}
-			// Its fate is not for somebody who edits.
-			if _, errOut, err := u.Try("", "-n", u.namespace, "delete", name); err == nil || !strings.Contains(errOut, "forbidden") {
-				t.Errorf("It was deleted: %v: %s", err, errOut)
-			}
-			i.newUser(u.namespace, "admin").in("delete", name)
-		}
 		u.in("wait", "--for=delete", "prefix/root", "--timeout=60s")
 		i.Eventually("nothing is left", func() error {
 			if out := u.in("get", "ipam", "-o", "name"); out != "" {
