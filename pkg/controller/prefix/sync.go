@@ -245,8 +245,7 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 			c.refusals.accepted(child)
 			return nil
 		case isRefusal(err):
-			c.children.AddAfter(child, c.refusals.refused(child))
-			return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonRefused, refusalMessage(err))
+			return c.refused(ctx, prefix, "The API server refused the PrefixAllocation", err)
 		case !apierrors.IsAlreadyExists(err):
 			return err
 		}
@@ -281,12 +280,16 @@ func isRefusal(err error) bool {
 // maxRefusalMessage is how much of what the server said a condition repeats, in bytes.
 const maxRefusalMessage = 1024
 
-func refusalMessage(err error) string {
+// refused says in the condition of a child that the server refused what was written for it, and makes the
+// controller try it again soon.
+func (c *Controller) refused(ctx context.Context, prefix *v1alpha1.Prefix, what string, err error) error {
+	child := observe.NameOf(prefix)
+	c.children.AddAfter(child, c.refusals.refused(child))
 	message := err.Error()
 	if len(message) > maxRefusalMessage {
 		message = strings.ToValidUTF8(message[:maxRefusalMessage], "") + "..."
 	}
-	return "The API server refused the PrefixAllocation: " + message
+	return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonRefused, what+": "+message)
 }
 
 // newAllocation returns the PrefixAllocation of a child.
@@ -331,6 +334,10 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 	if err != nil {
 		return err
 	}
+	if wait := c.refusals.wait(observe.NameOf(prefix)); wait > 0 {
+		c.children.AddAfter(observe.NameOf(prefix), wait)
+		return nil
+	}
 	_, err = c.client.IpamV1alpha1().Prefixes(prefix.Namespace).Bind(ctx, prefix.Name, &v1alpha1.PrefixBinding{
 		Metadata:  v1alpha1.BindingMeta{Name: prefix.Name, Namespace: prefix.Namespace, UID: prefix.UID},
 		Prefix:    prefixHeld.String(),
@@ -340,9 +347,13 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 		// The claim is for somebody else, whatever the allocation refers to. The child needs another one.
 		c.notOurs.Store(allocation.UID, struct{}{})
 	}
-	if err != nil {
+	switch {
+	case isRefusal(err):
+		return c.refused(ctx, prefix, fmt.Sprintf("The API server refused the binding to %s from %s", allocation.Status.Prefix, parent.Name), err)
+	case err != nil:
 		return fmt.Errorf("completing with %s from %s: %w", allocation.Status.Prefix, parent.Name, err)
 	}
+	c.refusals.accepted(observe.NameOf(prefix))
 	c.recorder.Eventf(prefix, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", "Allocated %s from %s", allocation.Status.Prefix, parent.Name)
 	return nil
 }

@@ -488,6 +488,55 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// TestBindingRefused has the server refuse to complete a child: the condition says so, and it is tried again.
+func TestBindingRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, factory := newTestController(t)
+		client := c.client.(*fake.Clientset)
+		informers := factory.Ipam().V1alpha1()
+		root := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "root", UID: "r"}, Spec: v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"}}
+		p := child(v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")})
+		a := newAllocation(p, 0)
+		a.UID, a.Status = "a", v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.0/24"}
+		prefixes := informers.Prefixes().Informer().GetIndexer()
+		for _, err := range []error{prefixes.Add(root), prefixes.Add(p), informers.PrefixAllocations().Informer().GetIndexer().Add(a)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		refuse, bound, said := true, 0, ""
+		client.PrependReactor("create", "prefixes", func(clienttesting.Action) (bool, runtime.Object, error) {
+			if refuse {
+				return true, nil, apierrors.NewForbidden(v1alpha1.Resource("prefixes"), "child", errors.New("a policy says no"))
+			}
+			bound++
+			return true, p, nil
+		})
+		client.PrependReactor("update", "prefixes", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			updated := action.(clienttesting.UpdateAction).GetObject().(*v1alpha1.Prefix)
+			said = updated.Status.Conditions[0].Reason + ": " + updated.Status.Conditions[0].Message
+			return true, updated, prefixes.Update(updated)
+		})
+		go func() {
+			for c.next(t.Context(), c.children, c.syncPrefix) {
+			}
+		}()
+		c.allocationSeen(nil, a)
+		c.prefixSeen(nil, p)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !strings.HasPrefix(said, "Refused: The API server refused the binding to 10.0.0.0/24 from root") || !strings.Contains(said, "a policy says no") {
+			t.Errorf("says %q", said)
+		}
+		refuse = false
+		time.Sleep(maxRefused + time.Second)
+		synctest.Wait()
+		if bound == 0 {
+			t.Errorf("not bound %v after the server refuses no more", maxRefused)
+		}
+	})
+}
+
 // TestNotAllocatedFor has the server say that an allocation, whatever it refers to, holds its space for somebody
 // else: the child gets another one.
 func TestNotAllocatedFor(t *testing.T) {
