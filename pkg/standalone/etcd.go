@@ -15,6 +15,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/logutil"
 	"go.etcd.io/etcd/server/v3/embed"
+	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
@@ -31,6 +32,8 @@ const (
 	etcdClientSocket = "client.sock"
 	etcdHTTPSocket   = "http.sock"
 	etcdBootstrap    = "bootstrapping"
+	// DefaultEtcdQuota is how large the database may get, in bytes, unless QuotaBytes is given.
+	DefaultEtcdQuota int64 = 8 << 30
 	// maxSocketPath is the longest path of a unix socket that every system takes:
 	// sun_path has 104 bytes on macOS and 108 on Linux, the last one being zero.
 	maxSocketPath = 103
@@ -51,6 +54,14 @@ type Etcd struct {
 	close   sync.Once
 }
 
+// EtcdOption changes what StartEtcd starts.
+type EtcdOption func(*embed.Config)
+
+// QuotaBytes makes etcd refuse writes when its database is larger, until space is reclaimed and the alarm is disarmed.
+func QuotaBytes(quota int64) EtcdOption {
+	return func(cfg *embed.Config) { cfg.QuotaBackendBytes = quota }
+}
+
 // StartEtcd starts etcd on the data in dataDir/etcd, which it creates if
 // missing, and returns when it serves. It fails if that takes more than 60
 // seconds or ctx is done before; later, ctx has no effect. What was acknowledged
@@ -63,7 +74,7 @@ type Etcd struct {
 // The sockets are in dataDir/etcd, or, if their path would be too long or not
 // usable in a URL, in a new directory under the temporary one. Either has mode
 // 0700. Beside the one for clients there is http.sock, with /health and /metrics.
-func StartEtcd(ctx context.Context, dataDir, logLevel string) (*Etcd, error) {
+func StartEtcd(ctx context.Context, dataDir, logLevel string, options ...EtcdOption) (*Etcd, error) {
 	if logLevel == "" {
 		logLevel = "warn"
 	}
@@ -94,7 +105,11 @@ func StartEtcd(ctx context.Context, dataDir, logLevel string) (*Etcd, error) {
 		closing:       make(chan struct{}),
 		watched:       make(chan struct{}),
 	}
-	if e.server, err = embed.StartEtcd(e.config(dir, sockets, logger)); err != nil {
+	config := e.config(dir, sockets, logger)
+	for _, option := range options {
+		option(config)
+	}
+	if e.server, err = embed.StartEtcd(config); err != nil {
 		removeSockets()
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
@@ -167,7 +182,7 @@ func (e *Etcd) config(dir, sockets string, logger *zap.Logger) *embed.Config {
 
 	// The API server compacts; a second compactor would take history from under it.
 	cfg.AutoCompactionRetention = "0"
-	cfg.QuotaBackendBytes = 8 << 30
+	cfg.QuotaBackendBytes = DefaultEtcdQuota
 	cfg.MaxTxnOps = embed.DefaultMaxTxnOps
 	// What Kubernetes sets for the watch cache, which relies on these to learn of
 	// the current revision.
@@ -329,11 +344,30 @@ var misleading = map[string]bool{
 // member has nothing to fear; a machine that is busy when it starts is enough.
 const raftLogger = "etcd.raft"
 
+// publishFailed is what etcd warns of when its first request after a start is refused, which it repeats until it is not.
+const publishFailed = "failed to publish local member to cluster through raft"
+
 func (c quietCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if misleading[entry.Message] || entry.LoggerName == raftLogger && entry.Level == zapcore.WarnLevel {
+	switch {
+	case misleading[entry.Message], entry.LoggerName == raftLogger && entry.Level == zapcore.WarnLevel:
 		return checked
+	case entry.Message == publishFailed && c.Enabled(entry.Level):
+		// Whether it is misleading depends on the error, which Write gets.
+		return checked.AddCore(entry, c)
 	}
 	return c.Core.Check(entry, checked)
+}
+
+// Write implements zapcore.Core.
+func (c quietCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
+	for _, field := range fields {
+		// etcd refuses requests when it has applied 5,000 entries fewer than are committed. Until it has applied one
+		// after a start it counts none as applied, and so refuses its own request, a hundred times and more.
+		if err, ok := field.Interface.(error); ok && entry.Message == publishFailed && errors.Is(err, etcderrors.ErrTooManyRequests) {
+			return nil
+		}
+	}
+	return c.Core.Write(entry, fields)
 }
 
 func (c quietCore) With(fields []zapcore.Field) zapcore.Core {

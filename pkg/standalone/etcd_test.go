@@ -20,6 +20,10 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
+	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc/connectivity"
 )
 
@@ -171,6 +175,48 @@ func TestEtcdSurvivesKill(t *testing.T) {
 		wantKey(t, client, childKey(i), fmt.Sprint(i))
 	}
 	t.Logf("all %d acknowledged keys are there", acknowledged)
+}
+
+// TestEtcdStartsQuietlyAfterManyWrites kills an etcd after thousands of writes. The next start, which replays them, has
+// nothing to complain of.
+func TestEtcdStartsQuietlyAfterManyWrites(t *testing.T) {
+	dir := t.TempDir()
+	writer := startChild(t, "put-parallel", dir)
+	if !writer.out.Scan() || writer.out.Text() != "done" {
+		t.Fatalf("the writer says %q", writer.out.Text())
+	}
+	writer.kill()
+
+	again := startChild(t, "start-with-warnings", dir)
+	if !again.out.Scan() || again.out.Text() != "started" {
+		t.Fatalf("the start says %q", again.out.Text())
+	}
+	again.kill()
+	if warnings := again.stderr.String(); strings.Contains(warnings, "failed to publish") {
+		t.Errorf("%d warnings: %.1000s", strings.Count(warnings, "\n"), warnings)
+	}
+}
+
+// TestEtcdTellsWhyItIsNotReady logs what etcd does at a start, and hears of everything but what is misleading.
+func TestEtcdTellsWhyItIsNotReady(t *testing.T) {
+	for _, tt := range []struct {
+		message string
+		err     error
+		want    int
+	}{
+		{publishFailed, etcderrors.ErrTooManyRequests, 0},
+		{publishFailed, etcderrors.ErrTimeout, 1},
+		{publishFailed, nil, 1},
+		{"something else", etcderrors.ErrTooManyRequests, 1},
+	} {
+		core, logs := observer.New(zapcore.WarnLevel)
+		logger := zap.New(quietCore{core}).With(zap.String("a", "b"))
+		logger.Warn(tt.message, zap.Error(tt.err))
+		logger.Info(tt.message, zap.Error(tt.err))
+		if got := logs.Len(); got != tt.want {
+			t.Errorf("%s, %v: %d messages, want %d", tt.message, tt.err, got, tt.want)
+		}
+	}
 }
 
 // TestEtcdSurvivesKillOfFirstStart kills an etcd while it makes its cluster, at

@@ -5,10 +5,12 @@ package standalone
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +24,8 @@ const childEnv = "IPAM_STANDALONE_TEST_CHILD"
 type child struct {
 	cmd *exec.Cmd
 	out *bufio.Scanner
+	// stderr may be read once the child is killed.
+	stderr bytes.Buffer
 }
 
 // startChild runs the named helper of TestChild on dir.
@@ -29,7 +33,8 @@ func startChild(t *testing.T, name, dir string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$", "--", dir)
 	cmd.Env = append(os.Environ(), childEnv+"="+name)
-	cmd.Stderr = os.Stderr
+	c := &child{cmd: cmd}
+	cmd.Stderr = &c.stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -37,8 +42,13 @@ func startChild(t *testing.T, name, dir string) *child {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c := &child{cmd: cmd, out: bufio.NewScanner(stdout)}
-	t.Cleanup(c.kill)
+	c.out = bufio.NewScanner(stdout)
+	t.Cleanup(func() {
+		c.kill()
+		if t.Failed() {
+			t.Logf("standard error of %s: %.3000s", name, c.stderr.String())
+		}
+	})
 	return c
 }
 
@@ -66,6 +76,12 @@ func TestChild(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
+	case "start-with-warnings":
+		if _, err := StartEtcd(context.Background(), dir, "warn"); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("started")
+		time.Sleep(time.Hour)
 	case "put":
 		ctx := context.Background()
 		etcd, err := StartEtcd(ctx, dir, "")
@@ -79,10 +95,34 @@ func TestChild(t *testing.T) {
 			}
 			fmt.Println(i)
 		}
+	case "put-parallel":
+		ctx := context.Background()
+		etcd, err := StartEtcd(ctx, dir, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := newClient(t, etcd)
+		var writers sync.WaitGroup
+		for w := range parallelWriters {
+			writers.Go(func() {
+				for i := range parallelPuts / parallelWriters {
+					if _, err := client.Put(ctx, childKey(w*parallelPuts+i), "x"); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		writers.Wait()
+		fmt.Println("done")
+		time.Sleep(time.Hour)
 	default:
 		t.Fatalf("no helper %q", name)
 	}
 }
+
+// parallelPuts is more than the number of entries that etcd may be behind with before it refuses requests.
+const parallelPuts, parallelWriters = 6000, 100
 
 func childKey(i int) string { return fmt.Sprintf("/child/%08d", i) }
 
