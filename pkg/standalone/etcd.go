@@ -32,6 +32,8 @@ const (
 	etcdClientSocket = "client.sock"
 	etcdHTTPSocket   = "http.sock"
 	etcdBootstrap    = "bootstrapping"
+	// socketLink links to the sockets where they are not beside the data.
+	socketLink = "sockets"
 	// DefaultEtcdQuota is how large the database may get, in bytes, unless QuotaBytes is given.
 	DefaultEtcdQuota int64 = 8 << 30
 	// maxSocketPath is the longest path of a unix socket that every system takes:
@@ -265,7 +267,7 @@ func finishBootstrap(dir string) error {
 // left behind is removed first.
 func makeSocketDir(dir string) (sockets string, remove func(), err error) {
 	// The link is how the next start finds a directory made elsewhere.
-	link := filepath.Join(dir, "sockets")
+	link := filepath.Join(dir, socketLink)
 	remove = func() {
 		if elsewhere, err := os.Readlink(link); err == nil {
 			removeSocketsIn(elsewhere)

@@ -402,6 +402,7 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"--secure-port", "-1"}, []string{"-1"}},
 		{[]string{"--controllers", "network"}, []string{"network", "prefix", "scheduler"}},
 		{[]string{"--strategy", "Random"}, []string{"Random", "Pack", "Spread"}},
+		{[]string{"--quota-backend-bytes", "0"}, []string{"quota", "0"}},
 		{[]string{"--data-dir", file}, []string{file}},
 		{[]string{"--data-dir", ""}, []string{"empty"}},
 		{[]string{"--samples", file + ".yaml"}, []string{file + ".yaml"}},

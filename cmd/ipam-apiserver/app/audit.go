@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
+	"os"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
@@ -26,9 +28,31 @@ type auditReport struct {
 	Differences []claims.Difference `json:"differences"`
 }
 
-// newAuditCommand returns the command that compares objects with claims.
+// newAuditCommand returns the command that compares objects with claims in the etcd that flags tell.
 func newAuditCommand(ctx context.Context) *cobra.Command {
 	etcd := apiserver.NewOptions().Recommended.Etcd
+	cmd := AuditCommand(ctx, func() (*genericoptions.EtcdOptions, func(), error) { return etcd, func() {}, checkSockets(etcd) })
+	etcd.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// checkSockets tells at once that a unix socket is not there, which etcd's client tries for long to connect to.
+func checkSockets(etcd *genericoptions.EtcdOptions) error {
+	for _, server := range etcd.StorageConfig.Transport.ServerList {
+		endpoint, err := url.Parse(server)
+		if err != nil || endpoint.Scheme != "unix" {
+			continue
+		}
+		if _, err := os.Stat(endpoint.Path); err != nil {
+			return fmt.Errorf("no etcd serves %s: %w (for the data directory of an ipam-standalone that does not run, use ipam-standalone audit)", server, err)
+		}
+	}
+	return nil
+}
+
+// AuditCommand returns the command that compares objects with claims. It calls open for the etcd to read, and the function
+// that comes with it at the end.
+func AuditCommand(ctx context.Context, open func() (*genericoptions.EtcdOptions, func(), error)) *cobra.Command {
 	output, repair := "", false
 	cmd := &cobra.Command{
 		Use:   "audit",
@@ -41,10 +65,14 @@ func newAuditCommand(ctx context.Context) *cobra.Command {
 			if output != "" && output != "json" {
 				return fmt.Errorf("unknown output %q, must be json or nothing", output)
 			}
+			etcd, done, err := open()
+			if err != nil {
+				return err
+			}
+			defer done()
 			return audit(ctx, etcd, output, repair, cmd.OutOrStdout())
 		},
 	}
-	etcd.AddFlags(cmd.Flags())
 	cmd.Flags().StringVarP(&output, "output", "o", output, "json, or nothing for a table.")
 	cmd.Flags().BoolVar(&repair, "repair", repair, "Mend what can be mended in one way only, and print what is left.")
 	return cmd

@@ -30,20 +30,28 @@ func NewCommand(ctx context.Context) *cobra.Command {
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if v := cmd.Flags().Lookup("v"); v != nil && v.Value.String() == "0" {
-				quiet()
-			}
+			quietUnlessVerbose(cmd)
 			return run(ctx, options, samples, cmd.OutOrStdout())
 		},
 	}
+	all := cmd.PersistentFlags()
+	all.StringVar(&options.DataDir, "data-dir", options.DataDir, "Directory of the database, the certificates and the kubeconfig.")
+	all.Int64Var(&options.QuotaBytes, "quota-backend-bytes", options.QuotaBytes, "How large the database may get, in bytes. When it is larger, nothing is written until 'ipam-standalone reclaim' has made room.")
 	fs := cmd.Flags()
-	fs.StringVar(&options.DataDir, "data-dir", options.DataDir, "Directory of the database, the certificates and the kubeconfig.")
 	fs.IntVar(&options.Port, "secure-port", options.Port, "Port of 127.0.0.1 to serve HTTPS on; 0 is any that is free.")
 	fs.StringSliceVar(&options.Controllers, "controllers", options.Controllers, fmt.Sprintf("Controllers to run, of %q; * is all of them.", manager.Names()))
 	fs.StringVar(&options.Strategy, "strategy", options.Strategy, "How to choose among parents: Pack fills them one by one, Spread takes the one with most room.")
 	fs.StringVar(&options.AdmissionConfigFile, "admission-control-config-file", options.AdmissionConfigFile, "File with admission control configuration.")
 	fs.StringVar(&samples, "samples", samples, "File or directory of manifests. What is in them and does not exist yet is created at start.")
+	cmd.AddCommand(newAuditCommand(ctx, options), newReclaimCommand(ctx, options))
 	return cmd
+}
+
+// quietUnlessVerbose makes a command quiet, unless it is told to say more.
+func quietUnlessVerbose(cmd *cobra.Command) {
+	if v := cmd.Flags().Lookup("v"); v != nil && v.Value.String() == "0" {
+		quiet()
+	}
 }
 
 // quiet leaves warnings and errors on standard error, and nothing below.

@@ -32,6 +32,8 @@ type Options struct {
 	Strategy string
 	// Workers is how many objects a controller works on at a time.
 	Workers int
+	// QuotaBytes is how large the database may get.
+	QuotaBytes int64
 	// AdmissionConfigFile, if set, is the path of an AdmissionConfiguration.
 	AdmissionConfigFile string
 	// Customize, if set, has the last word on the options of the API server.
@@ -46,6 +48,7 @@ func NewOptions() *Options {
 		Controllers: []string{"*"},
 		Strategy:    "Pack",
 		Workers:     64,
+		QuotaBytes:  standalone.DefaultEtcdQuota,
 	}
 }
 
@@ -87,6 +90,9 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	if err := controllers.Validate(); err != nil {
 		return nil, err
 	}
+	if options.QuotaBytes <= 0 {
+		return nil, fmt.Errorf("the quota of the database must be positive, it is %d", options.QuotaBytes)
+	}
 	dataDir, err := standalone.OpenDataDir(options.DataDir)
 	if err != nil {
 		return nil, err
@@ -112,7 +118,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 		return nil, err
 	}
 
-	etcd, err := standalone.StartEtcd(ctx, dataDir.Path(), "")
+	etcd, err := standalone.StartEtcd(ctx, dataDir.Path(), "", standalone.QuotaBytes(options.QuotaBytes))
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,57 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package app
+
+import (
+	"context"
+	"fmt"
+
+	apiserverapp "github.com/ironcore-dev/ipam-apiserver/cmd/ipam-apiserver/app"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/spf13/cobra"
+	genericoptions "k8s.io/apiserver/pkg/server/options"
+)
+
+// newAuditCommand returns the command that compares objects with claims in a data directory.
+func newAuditCommand(ctx context.Context, options *Options) *cobra.Command {
+	cmd := apiserverapp.AuditCommand(ctx, func() (*genericoptions.EtcdOptions, func(), error) {
+		endpoints, done, err := standalone.AccessEtcd(ctx, options.DataDir, standalone.QuotaBytes(options.QuotaBytes))
+		etcd := apiserver.NewOptions().Recommended.Etcd
+		etcd.StorageConfig.Transport.ServerList = endpoints
+		return etcd, done, err
+	})
+	cmd.Long += " Whether an ipam-standalone runs on the data directory makes no difference."
+	return cmd
+}
+
+// newReclaimCommand returns the command that makes room in the database of a data directory.
+func newReclaimCommand(ctx context.Context, options *Options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "reclaim",
+		Short: "Make room in the database, also when it is full",
+		Long: "reclaim drops the history of the database, gives the space back to the file system, and lets etcd write again " +
+			"if it refused to because the database was larger than its quota. An ipam-standalone may run on the data directory; " +
+			"its requests wait meanwhile.",
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			quietUnlessVerbose(cmd)
+			endpoints, done, err := standalone.AccessEtcd(ctx, options.DataDir, standalone.QuotaBytes(options.QuotaBytes))
+			if err != nil {
+				return err
+			}
+			defer done()
+			result, err := standalone.Reclaim(ctx, endpoints)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "The database has %d bytes, it had %d. Its quota is %d.\n", result.After, result.Before, result.Quota)
+			if result.After >= result.Quota {
+				return fmt.Errorf("the database is still full: start ipam-standalone with a larger --quota-backend-bytes, and run this again")
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,59 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+)
+
+// AccessEtcd returns the endpoints of the etcd on the data in dataDir. If an ipam-standalone runs there it is its etcd,
+// otherwise one that runs until done is called. It does not create a data directory.
+func AccessEtcd(ctx context.Context, dataDir string, options ...EtcdOption) (endpoints []string, done func(), err error) {
+	dir, err := filepath.Abs(filepath.Join(dataDir, "etcd"))
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "member")); err != nil {
+		return nil, nil, fmt.Errorf("there is no data of ipam-standalone in %q: %w", dataDir, err)
+	}
+	lock, err := OpenDataDir(dataDir)
+	if inUse := (*InUseError)(nil); errors.As(err, &inUse) {
+		endpoint, err := runningEndpoint(dir)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w, whose etcd does not serve while it starts or ends: try again", inUse)
+		}
+		return []string{endpoint}, func() {}, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	// Only errors matter to a command: what etcd warns of while it replays its log is past.
+	etcd, err := StartEtcd(ctx, dataDir, "error", options...)
+	if err != nil {
+		return nil, nil, errors.Join(err, lock.Close())
+	}
+	return etcd.Endpoints(), func() {
+		etcd.Close()
+		_ = lock.Close()
+	}, nil
+}
+
+// runningEndpoint returns the endpoint of the etcd that runs on the data in dir.
+func runningEndpoint(dir string) (string, error) {
+	sockets := dir
+	if elsewhere, err := os.Readlink(filepath.Join(dir, socketLink)); err == nil {
+		sockets = elsewhere
+	}
+	socket := filepath.Join(sockets, etcdClientSocket)
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return "", err
+	}
+	return "unix://" + socket, conn.Close()
+}
