@@ -14,6 +14,10 @@ import (
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 )
 
+// enough is how much of its quota, in percent, the database may have for reclaim to have made room. With more, the next
+// writes would raise the alarm of etcd again.
+const enough = 90
+
 // newAuditCommand returns the command that compares objects with claims in a data directory.
 func newAuditCommand(ctx context.Context, options *Options) *cobra.Command {
 	cmd := apiserverapp.AuditCommand(ctx, func() (*genericoptions.EtcdOptions, func(), error) {
@@ -48,8 +52,8 @@ func newReclaimCommand(ctx context.Context, options *Options) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "The database has %d bytes, it had %d. Its quota is %d.\n", result.After, result.Before, result.Quota)
-			if result.After >= result.Quota {
-				return fmt.Errorf("the database is still full: start ipam-standalone with a larger --quota-backend-bytes, and run this again")
+			if result.After > result.Quota/100*enough {
+				return fmt.Errorf("the objects fill the database to more than %d%%: start ipam-standalone with a larger --quota-backend-bytes, and run this again", enough)
 			}
 			return nil
 		},
