@@ -54,6 +54,9 @@ type Options struct {
 	// ready, so that those who send it requests can turn to another one.
 	ShutdownDelay time.Duration
 
+	// WatchPatience is how long a client may leave unread what a watch sends, before the watch ends.
+	WatchPatience time.Duration
+
 	clientCA genericoptions.ClientCertAuthenticationOptions
 	// admission is what is left of the recommended ones without a cluster.
 	admission *genericoptions.AdmissionOptions
@@ -68,6 +71,7 @@ func NewOptions() *Options {
 		Recommended:   genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, nil),
 		APIAudiences:  []string{ipam.GroupName},
 		AuditInterval: 10 * time.Minute,
+		WatchPatience: defaultWatchPatience,
 		reader:        &initializer.Deferred{},
 	}
 	admission.Install(o.Recommended.Admission)
@@ -176,6 +180,7 @@ func (o *Options) Config() (*Config, error) {
 		config.Authentication.Authenticator = acceptAudiences(config.Authentication.Authenticator, o.APIAudiences)
 		rememberAnswers(&config.Config)
 	}
+	endStalledWatches(&config.Config, o.WatchPatience)
 	return &Config{
 		GenericConfig: config, WithoutCluster: o.WithoutCluster, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced,
 	}, nil

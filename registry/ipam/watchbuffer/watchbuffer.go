@@ -7,7 +7,7 @@
 // that does not take them within some tens of milliseconds, or at once if the server has started only
 // just now. A client on a busy machine, behind a proxy, is not always as fast as that when a thousand
 // children are made at once, and one that has to watch anew waits a second or more before it does.
-// So events wait here, and a watch that the cache has ended all the same is taken up again where it was.
+// So a watch that the cache has ended is taken up again after its last event, which the cache still knows.
 //
 // What an event costs both sides is mostly that it is sent: a frame, encrypted, a system call, and four goroutines that
 // wake up. The handler of a watch sends what it has when there is no other event for it. So those that come within some
@@ -22,17 +22,13 @@ import (
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/utils/buffer"
 )
-
-// defaultSize is how many events wait for a client. Each is a reference to an object that the watch
-// cache shares among all watches.
-const defaultSize = 8192
 
 const (
 	// gap is how much time there is between two groups of events.
 	gap = 5 * time.Millisecond
-	// group is how many events there are in one at most.
+	// group is how many events there are in one at most. As many may wait for a client that is slow, and as many more are on
+	// their way to it. Each can have a copy of an object of its own.
 	group = 64
 )
 
@@ -42,20 +38,16 @@ const maxFruitless = 3
 // WatchFunc begins a watch.
 type WatchFunc func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error)
 
-// New returns a watch with the events of one that the function begins. Some thousands of them may wait;
-// when there are more, those of the other watch wait there. If the other watch ends, it is begun again
+// New returns a watch with the events of one that the function begins. A group of them may wait; when there are more, the other
+// watch waits, or ends. If the other watch ends, it is begun again
 // after the last event, unless that is not possible any more. The watch ends with the context at the latest.
 func New(ctx context.Context, options *metainternalversion.ListOptions, begin WatchFunc) (watch.Interface, error) {
-	return newBuffered(ctx, options, begin, defaultSize)
-}
-
-func newBuffered(ctx context.Context, options *metainternalversion.ListOptions, begin WatchFunc, size int) (watch.Interface, error) {
 	from, err := begin(ctx, options)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	b := &buffered{ctx: ctx, cancel: cancel, begin: begin, from: from, size: size, result: make(chan watch.Event, group)}
+	b := &buffered{ctx: ctx, cancel: cancel, begin: begin, from: from, result: make(chan watch.Event, group)}
 	if options != nil {
 		b.options = *options.DeepCopy()
 	}
@@ -76,7 +68,6 @@ type buffered struct {
 	// fruitless is how often the watch was begun again since the last event.
 	fruitless int
 	from      watch.Interface
-	size      int
 	result    chan watch.Event
 }
 
@@ -92,21 +83,21 @@ func (b *buffered) run() {
 	defer close(b.result)
 	defer func() { b.from.Stop() }()
 	defer b.cancel()
-	waiting := buffer.NewRing[watch.Event](buffer.RingOptions{InitialSize: 16, NormalSize: 256})
+	// waiting are the events that are to be delivered.
+	var waiting []watch.Event
 	open := true
-	// next is the event that is to be delivered, if there is one.
-	var next watch.Event
-	var to chan<- watch.Event
 	// delivered is when the last event of a group was delivered, and pause ends when the next group may be.
 	var delivered time.Time
 	var pause <-chan time.Time
-	for open || to != nil {
-		in, out := b.from.ResultChan(), to
-		if !open || waiting.Len() >= b.size {
-			in = nil
+	for open || len(waiting) > 0 {
+		var in <-chan watch.Event
+		if open && len(waiting) < group {
+			in = b.from.ResultChan()
 		}
-		if pause != nil {
-			out = nil
+		var out chan<- watch.Event
+		var next watch.Event
+		if len(waiting) > 0 && pause == nil {
+			out, next = b.result, waiting[0]
 		}
 		select {
 		case event, ok := <-in:
@@ -115,18 +106,14 @@ func (b *buffered) run() {
 				continue
 			}
 			b.note(event)
-			if to == nil {
-				next, to = event, b.result
-				if left := gap - time.Since(delivered); left > 0 {
-					pause = time.After(left)
-				}
-			} else {
-				waiting.WriteOne(event)
+			if left := gap - time.Since(delivered); len(waiting) == 0 && left > 0 {
+				pause = time.After(left)
 			}
+			waiting = append(waiting, event)
 		case out <- next:
-			var ok bool
-			if next, ok = waiting.ReadOne(); !ok {
-				to, delivered = nil, time.Now()
+			waiting[0] = watch.Event{}
+			if waiting = waiting[1:]; len(waiting) == 0 {
+				delivered = time.Now()
 			}
 		case <-pause:
 			pause = nil

@@ -24,11 +24,11 @@ func event(n int) watch.Event {
 }
 
 // begin returns a watch with the events of another one.
-func begin(t *testing.T, from watch.Interface, size int) watch.Interface {
+func begin(t *testing.T, from watch.Interface) watch.Interface {
 	t.Helper()
-	w, err := newBuffered(t.Context(), nil, func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error) {
+	w, err := New(t.Context(), nil, func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error) {
 		return from, nil
-	}, size)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,26 +81,26 @@ func send(t *testing.T, from *watch.FakeWatcher, n int) {
 // TestSlowClient has a client that takes nothing for a while, which the other watch does not feel.
 func TestSlowClient(t *testing.T) {
 	from := watch.NewFake()
-	w := begin(t, from, 1000)
+	w := begin(t, from)
 	defer w.Stop()
-	for n := range 1000 {
+	for n := range 2 * group {
 		send(t, from, n)
 	}
-	expect(t, w, 0, 500)
-	for n := 1000; n < 1500; n++ {
+	expect(t, w, 0, group)
+	for n := 2 * group; n < 3*group; n++ {
 		send(t, from, n)
 	}
-	expect(t, w, 500, 1500)
+	expect(t, w, group, 3*group)
 }
 
 // TestFull has more events than may wait: the other watch has to wait then.
 func TestFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := watch.NewFake()
-		w := begin(t, from, 10)
+		w := begin(t, from)
 		defer w.Stop()
-		// One more is about to be delivered, and a group has been.
-		const room = 10 + 1 + group
+		// A group waits, and a group has been delivered.
+		const room = 2 * group
 		for n := range room {
 			send(t, from, n)
 			time.Sleep(gap)
@@ -125,7 +125,7 @@ func TestFull(t *testing.T) {
 func TestGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := watch.NewFake()
-		w := begin(t, from, 1000)
+		w := begin(t, from)
 		defer w.Stop()
 		start := time.Now()
 		sendAfter := func(n int, after time.Duration) {
@@ -165,7 +165,7 @@ func TestGroups(t *testing.T) {
 // TestEnd has the other watch end: what waits is delivered, and then this one ends.
 func TestEnd(t *testing.T) {
 	from := watch.NewFake()
-	w := begin(t, from, 100)
+	w := begin(t, from)
 	for n := range 50 {
 		send(t, from, n)
 	}
@@ -177,7 +177,7 @@ func TestEnd(t *testing.T) {
 // TestStop ends the watch while events wait, more than once.
 func TestStop(t *testing.T) {
 	from := watch.NewFake()
-	w := begin(t, from, 100)
+	w := begin(t, from)
 	for n := range 50 {
 		send(t, from, n)
 	}

@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"net/http"
+	"time"
+
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/endpoints/responsewriter"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+)
+
+// defaultWatchPatience is how long a client may leave unread what a watch sends.
+const defaultWatchPatience = 30 * time.Second
+
+// endStalledWatches ends a watch whose client reads nothing for that long although there is something to read. Otherwise its
+// handler would wait in a write for as long as the connection lasts, and keep the events that follow.
+func endStalledWatches(config *genericapiserver.Config, patience time.Duration) {
+	build := config.BuildHandlerChainFunc
+	config.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
+		return build(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if info, ok := request.RequestInfoFrom(r.Context()); ok && info.IsResourceRequest && info.Verb == "watch" {
+				w = responsewriter.WrapForHTTP1Or2(&impatientWriter{w, patience})
+			}
+			handler.ServeHTTP(w, r)
+		}), c)
+	}
+}
+
+// impatientWriter is the writer of a response in which every write fails that takes too long.
+type impatientWriter struct {
+	http.ResponseWriter
+	patience time.Duration
+}
+
+var _ responsewriter.UserProvidedDecorator = &impatientWriter{}
+
+// Write implements http.ResponseWriter.
+func (w *impatientWriter) Write(data []byte) (int, error) {
+	defer w.limit().Stop()
+	return w.ResponseWriter.Write(data)
+}
+
+// Flush implements http.Flusher.
+func (w *impatientWriter) Flush() {
+	defer w.limit().Stop()
+	w.ResponseWriter.(http.Flusher).Flush()
+}
+
+// Unwrap implements responsewriter.UserProvidedDecorator.
+func (w *impatientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// limit returns the timer of a write, which is to be stopped when the write has been done.
+func (w *impatientWriter) limit() *time.Timer {
+	connection := http.NewResponseController(responsewriter.GetOriginal(w.ResponseWriter))
+	return time.AfterFunc(w.patience, func() {
+		// A deadline in the past makes the write fail that is under way.
+		_ = connection.SetWriteDeadline(time.Unix(1, 0))
+	})
+}

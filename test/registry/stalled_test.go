@@ -1,0 +1,148 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"bufio"
+	"crypto/tls"
+	stdjson "encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+)
+
+// TestStalledWatches has clients of both versions of HTTP that read nothing of a watch while there is more to read than the
+// connections hold. The server ends them after a while. A client that only is slow gets every event.
+func TestStalledWatches(t *testing.T) {
+	t.Parallel()
+	const (
+		patience = 2 * time.Second
+		objects  = 600
+		stalled  = 5
+	)
+	s := startWith(t, func(o *apiserver.Options) { o.WatchPatience = patience })
+	namespace := newNamespace()
+	for name, client := range map[string]*http.Client{"HTTP/1.1": clientOf(t, s, false), "HTTP/2": clientOf(t, s, true)} {
+		t.Run(name, func(t *testing.T) {
+			namespace := namespace + strings.ToLower(name[5:6])
+			list, err := s.client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			query := "?watch=true&resourceVersion=" + list.ResourceVersion
+			begin := func() *http.Response {
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path(namespace, prefixKind)+query, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response, err := client.Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = response.Body.Close() })
+				if response.StatusCode != http.StatusOK || response.Proto[:6] != name[:6] {
+					t.Fatalf("got %d by %s", response.StatusCode, response.Proto)
+				}
+				return response
+			}
+			var unread []*http.Response
+			for range stalled {
+				unread = append(unread, begin())
+			}
+			slow := begin()
+			var group sync.WaitGroup
+			group.Go(func() {
+				reader := bufio.NewReader(slow.Body)
+				for seen := range objects {
+					time.Sleep(5 * time.Millisecond)
+					if err := readEvent(reader); err != nil {
+						t.Errorf("the slow client saw %d events: %v", seen, err)
+						return
+					}
+				}
+			})
+			large := strings.Repeat("x", 32<<10)
+			numbers := make(chan int)
+			for range 4 {
+				group.Go(func() {
+					for n := range numbers {
+						s.create(t, namespace, prefixKind, fmt.Sprintf(
+							"{metadata: {name: p-%d, annotations: {large: %s}}, spec: {ipFamily: IPv4, prefixLength: 24, parentRef: {name: nobody}}}", n, large))
+					}
+				})
+			}
+			for n := range objects {
+				numbers <- n
+			}
+			close(numbers)
+			group.Wait()
+
+			time.Sleep(2 * patience)
+			// What is left is what was on the way when the watch ended.
+			for _, response := range unread {
+				events := 0
+				ended := make(chan error, 1)
+				go func() {
+					reader := bufio.NewReader(response.Body)
+					for {
+						if err := readEvent(reader); err != nil {
+							ended <- err
+							return
+						}
+						events++
+					}
+				}()
+				select {
+				case err := <-ended:
+					if events >= objects {
+						t.Errorf("all %d events came: %v", events, err)
+					}
+				case <-time.After(30 * time.Second):
+					t.Fatalf("a watch goes on after %d events", events)
+				}
+			}
+		})
+	}
+}
+
+// clientOf returns a client of a server that speaks one version of HTTP.
+func clientOf(t *testing.T, s *server, second bool) *http.Client {
+	t.Helper()
+	tlsConfig, err := rest.TLSConfigFor(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{
+		TLSClientConfig:   tlsConfig,
+		ForceAttemptHTTP2: second,
+	}
+	if !second {
+		transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// readEvent reads one event of a watch, which ends with a newline.
+func readEvent(r *bufio.Reader) error {
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	var event metav1.WatchEvent
+	if err := stdjson.Unmarshal(line, &event); err != nil {
+		return err
+	}
+	if event.Type != "ADDED" {
+		return fmt.Errorf("got an event of type %s", event.Type)
+	}
+	return nil
+}
