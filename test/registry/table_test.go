@@ -34,6 +34,8 @@ func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
 	namespace := shared.population(t)
 	parent := shared.get(t, namespace, prefixKind, "parent")
 	shared.write(t, parent, mergePatch, "{status: {used: [10.0.1.0/24], usage: {total: '65536', used: '512', free: '65024', percent: 0, allocations: 2}}}", "status").must(t)
+	// As another server leaves it, without usage.
+	shared.write(t, shared.get(t, namespace, prefixKind, "child-allocated"), mergePatch, "{status: {usage: null}}", "status").must(t)
 	for _, test := range []struct {
 		kind    kind
 		columns []string

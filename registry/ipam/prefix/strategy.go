@@ -186,7 +186,7 @@ func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
 	now := metav1.Now()
 	newStatus.LastPhaseTransitionTime = &now
 	if newStatus.Phase == ipam.PrefixPhaseAllocated && newStatus.Usage == nil {
-		newStatus.Usage = unused(newPrefix.Spec.Prefix)
+		newStatus.Usage = Unused(newPrefix.Spec.Prefix)
 	}
 	if newStatus.Phase != ipam.PrefixPhaseAllocated || meta.IsStatusConditionTrue(newStatus.Conditions, ipam.ConditionAllocated) {
 		return
@@ -220,9 +220,9 @@ func keepAllocated(newStatus, oldStatus *ipam.PrefixStatus) {
 	}
 }
 
-// unused returns the usage of a prefix that nothing is allocated from, which is how every Prefix
+// Unused returns the usage of a prefix that nothing is allocated from, which is how every Prefix
 // begins. It returns nil if the prefix is not valid.
-func unused(s string) *ipam.PrefixUsage {
+func Unused(s string) *ipam.PrefixUsage {
 	prefix, err := cidr.ParseStored(s)
 	if err != nil {
 		return nil

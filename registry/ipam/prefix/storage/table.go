@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/table"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,19 +26,24 @@ var tableConvertor = table.Convertor{
 		{Name: "Use%", Type: "string", Priority: 1, Description: "The part of the addresses handed out, in percent"},
 	},
 	Row: func(obj runtime.Object, name, age string) ([]any, error) {
-		prefix, ok := obj.(*ipam.Prefix)
+		p, ok := obj.(*ipam.Prefix)
 		if !ok {
 			return nil, fmt.Errorf("not a Prefix: %T", obj)
 		}
 		parent := ""
-		if ref := prefix.Spec.ParentRef; ref != nil {
+		if ref := p.Spec.ParentRef; ref != nil {
 			parent = ref.Name
 		}
 		used, free, percent := "", "", ""
-		if usage := prefix.Status.Usage; usage != nil {
+		usage := p.Status.Usage
+		if usage == nil && p.Status.Phase == ipam.PrefixPhaseAllocated && len(p.Status.Used) == 0 {
+			// Another server of the API group does not write the usage, and a Prefix without children needs no write.
+			usage = prefix.Unused(p.Spec.Prefix)
+		}
+		if usage != nil {
 			used, free, percent = usage.Used, usage.Free, fmt.Sprintf("%d%%", usage.Percent)
 		}
-		return []any{name, table.OrNone(prefix.Spec.Prefix), table.OrNone(parent), table.Phase(prefix, string(prefix.Status.Phase)), age,
-			table.OrNone(string(prefix.Spec.IPFamily)), table.OrNone(used), table.OrNone(free), table.OrNone(percent)}, nil
+		return []any{name, table.OrNone(p.Spec.Prefix), table.OrNone(parent), table.Phase(p, string(p.Status.Phase)), age,
+			table.OrNone(string(p.Spec.IPFamily)), table.OrNone(used), table.OrNone(free), table.OrNone(percent)}, nil
 	},
 }
