@@ -90,7 +90,7 @@ func (c completedConfig) New() (*Server, error) {
 		return nil, err
 	}
 	if c.config.Reader != nil {
-		reader, err := readerOf(&group)
+		reader, err := readerOf(&group, options.Claims())
 		if err != nil {
 			return nil, err
 		}

@@ -12,10 +12,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -24,23 +26,25 @@ import (
 // readTimeout bounds how long a write waits for what admission reads, which it can do without.
 const readTimeout = time.Second
 
-// prefixReader reads Prefixes from the storage that is served, which has them in its watch cache.
+// prefixReader reads Prefixes from the storage that is served, which has them in its watch cache, and
+// claims from etcd.
 type prefixReader struct {
 	rest.Getter
 	rest.Lister
+	claims *claims.Claims
 }
 
 var _ initializer.Reader = prefixReader{}
 
 // readerOf returns the reader of the storage in the group.
-func readerOf(group *genericapiserver.APIGroupInfo) (prefixReader, error) {
+func readerOf(group *genericapiserver.APIGroupInfo, claims *claims.Claims) (prefixReader, error) {
 	storage := group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version]["prefixes"]
 	getter, isGetter := storage.(rest.Getter)
 	lister, isLister := storage.(rest.Lister)
 	if !isGetter || !isLister {
 		return prefixReader{}, fmt.Errorf("prefixes cannot be read from a %T", storage)
 	}
-	return prefixReader{getter, lister}, nil
+	return prefixReader{getter, lister, claims}, nil
 }
 
 // Prefix implements initializer.Reader.
@@ -73,4 +77,37 @@ func (r prefixReader) RootsOverlapping(ctx context.Context, namespace string, ov
 		return nil, err
 	}
 	return obj.(*ipam.PrefixList).Items, nil
+}
+
+// AnyMatches implements initializer.Reader. The list ends with the first one that it finds.
+func (r prefixReader) AnyMatches(ctx context.Context, namespace string, selector labels.Selector) (bool, error) {
+	ctx, cancel := context.WithTimeout(genericapirequest.WithNamespace(ctx, namespace), readTimeout)
+	defer cancel()
+	obj, err := r.List(ctx, &internalversion.ListOptions{
+		// Any revision will do, but for 0, which has no limit.
+		ResourceVersion:      "1",
+		ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+		LabelSelector:        selector,
+		Limit:                1,
+	})
+	return err == nil && len(obj.(*ipam.PrefixList).Items) > 0, err
+}
+
+// Children implements initializer.Reader.
+func (r prefixReader) Children(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return r.claims.Children(ctx, prefix)
+}
+
+// Holder implements initializer.Reader.
+func (r prefixReader) Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix) (netip.Prefix, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return r.claims.Holder(ctx, parent, prefix)
+}
+
+// Checkable implements initializer.Reader.
+func (r prefixReader) Checkable(parent, prefix netip.Prefix, forChild bool) bool {
+	return r.claims.Checkable(parent, prefix, forChild)
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -36,7 +37,7 @@ func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, erro
 // Holder returns a prefix that is allocated from a parent and overlaps another one, and who holds it. The
 // prefix is not valid if there is none.
 func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.Prefix) (netip.Prefix, string, error) {
-	whole, err := netip.ParsePrefix(parent.Spec.Prefix)
+	whole, err := cidr.ParseStored(parent.Spec.Prefix)
 	if err != nil {
 		return netip.Prefix{}, "", fmt.Errorf("prefix of the parent: %w", err)
 	}
@@ -44,7 +45,7 @@ func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.P
 	if err != nil {
 		return netip.Prefix{}, "", err
 	}
-	for _, r := range c.keyspace.around(parent.UID, whole.Masked(), wanted) {
+	for _, r := range c.keyspace.around(parent.UID, whole, wanted) {
 		if kv != nil {
 			break
 		}

@@ -5,12 +5,12 @@ package claims
 
 import (
 	"context"
-	"net/netip"
 	"strconv"
 	"sync"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -36,11 +36,10 @@ import (
 func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (plan, error) {
 	key := c.keyspace.rootsOf(root.Namespace)
 	made := plan{then: []clientv3.Op{clientv3.OpPut(key, "")}}
-	wanted, err := netip.ParsePrefix(root.Spec.Prefix)
+	wanted, err := cidr.ParseStored(root.Spec.Prefix)
 	if !c.disjointRoots || err != nil {
 		return made, nil
 	}
-	wanted = wanted.Masked()
 
 	// Of several plans for a namespace only one commits. Those of one server wait for each other.
 	if made.release, err = c.rootLocks.lock(ctx, root.Namespace); err != nil {

@@ -63,7 +63,7 @@ func TestByDefaultEverythingIsAcceptedWithAWarning(t *testing.T) {
 			c.create(child("outside", "root", family.outside, 0))
 			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) does not contain %s", family.root, family.outside))
 			c.create(child("over", "root", family.inside, 0))
-			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) has %s in use, which overlaps %s", family.root, family.used, family.inside))
+			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) has %s in use by Prefix used, which overlaps %s", family.root, family.used, family.inside))
 			if _, err := c.allocations.Create(t.Context(), allocation("outside", "root", family.outside), metav1.CreateOptions{}); err != nil {
 				t.Fatal(err)
 			}

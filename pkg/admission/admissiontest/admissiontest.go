@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/request"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,6 +30,37 @@ type Reader struct {
 	Live, Cached []*ipam.Prefix
 	// Err is the answer to everything, if it is set.
 	Err error
+	// Held is who holds what of each parent, by the name of the parent and the prefix.
+	Held map[string]map[string]string
+	// MaxDepth is how far below its parent the storage can check a prefix; 0 is any.
+	MaxDepth int
+}
+
+// AnyMatches implements initializer.Reader.
+func (r *Reader) AnyMatches(_ context.Context, namespace string, selector labels.Selector) (bool, error) {
+	return slices.ContainsFunc(r.of(false), func(p *ipam.Prefix) bool {
+		return p.Namespace == namespace && selector.Matches(labels.Set(p.Labels))
+	}), r.Err
+}
+
+// Children implements initializer.Reader.
+func (r *Reader) Children(_ context.Context, prefix *ipam.Prefix) (int64, error) {
+	return int64(len(r.Held[prefix.Name])), r.Err
+}
+
+// Holder implements initializer.Reader.
+func (r *Reader) Holder(_ context.Context, parent *ipam.Prefix, wanted netip.Prefix) (netip.Prefix, string, error) {
+	for held, by := range r.Held[parent.Name] {
+		if prefix := netip.MustParsePrefix(held); prefix.Overlaps(wanted) {
+			return prefix, by, r.Err
+		}
+	}
+	return netip.Prefix{}, "", r.Err
+}
+
+// Checkable implements initializer.Reader.
+func (r *Reader) Checkable(parent, prefix netip.Prefix, _ bool) bool {
+	return r.MaxDepth == 0 || prefix.Bits()-parent.Bits() <= r.MaxDepth
 }
 
 // Prefix implements initializer.Reader.

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/admission"
 	genericinitializer "k8s.io/apiserver/pkg/admission/initializer"
@@ -26,6 +27,16 @@ type Reader interface {
 	Prefix(ctx context.Context, namespace, name string, live bool) (*ipam.Prefix, error)
 	// RootsOverlapping returns the roots of a namespace that overlap a prefix, from memory.
 	RootsOverlapping(ctx context.Context, namespace string, prefix netip.Prefix) ([]ipam.Prefix, error)
+	// AnyMatches reports whether there is a Prefix in a namespace that a selector matches, from memory.
+	AnyMatches(ctx context.Context, namespace string, selector labels.Selector) (bool, error)
+	// Children returns how many prefixes are allocated from a Prefix.
+	Children(ctx context.Context, prefix *ipam.Prefix) (int64, error)
+	// Holder returns a prefix that is allocated from a parent and overlaps another one, and names who
+	// holds it. The prefix is not valid if there is none.
+	Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix) (held netip.Prefix, by string, err error)
+	// Checkable reports whether the storage can check, in one transaction, that a prefix is free in a
+	// parent. It says so for a child, or else for a PrefixAllocation of nobody.
+	Checkable(parent, prefix netip.Prefix, forChild bool) bool
 }
 
 // Enforced is what the storage has to enforce. A plugin checks a request before it is written, so it
@@ -97,6 +108,36 @@ var ErrNotReady = errors.New("the storage is not ready yet")
 type Deferred struct{ reader atomic.Pointer[Reader] }
 
 var _ Reader = &Deferred{}
+
+// AnyMatches implements Reader.
+func (d *Deferred) AnyMatches(ctx context.Context, namespace string, selector labels.Selector) (bool, error) {
+	if reader := d.reader.Load(); reader != nil {
+		return (*reader).AnyMatches(ctx, namespace, selector)
+	}
+	return false, ErrNotReady
+}
+
+// Children implements Reader.
+func (d *Deferred) Children(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
+	if reader := d.reader.Load(); reader != nil {
+		return (*reader).Children(ctx, prefix)
+	}
+	return 0, ErrNotReady
+}
+
+// Holder implements Reader.
+func (d *Deferred) Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix) (netip.Prefix, string, error) {
+	if reader := d.reader.Load(); reader != nil {
+		return (*reader).Holder(ctx, parent, prefix)
+	}
+	return netip.Prefix{}, "", ErrNotReady
+}
+
+// Checkable implements Reader.
+func (d *Deferred) Checkable(parent, prefix netip.Prefix, forChild bool) bool {
+	reader := d.reader.Load()
+	return reader == nil || (*reader).Checkable(parent, prefix, forChild)
+}
 
 // Set makes it ready.
 func (d *Deferred) Set(reader Reader) { d.reader.Store(&reader) }

@@ -1,8 +1,10 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package prefixinuse refuses to take an allocation from under a Prefix. The storage does that too,
-// whoever asks; here it is also told to whoever tries with a dry run, and before finalizers.
+// Package prefixinuse tells whoever deletes something that it is in use. An allocation that a Prefix stands
+// on is refused. The storage does that too, whoever asks; here it is also told to whoever tries with a dry
+// run, and before finalizers. A Prefix with children is accepted with a warning, by default: it waits for
+// them, and cannot be brought back.
 package prefixinuse
 
 import (
@@ -14,40 +16,71 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/request"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/admission"
+	genericinitializer "k8s.io/apiserver/pkg/admission/initializer"
+	"k8s.io/apiserver/pkg/warning"
+	"k8s.io/client-go/informers"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/klog/v2"
 )
 
 const (
 	// PluginName is the name of the plugin.
 	PluginName = "PrefixInUse"
-	// Kind is the kind of its configuration, in which there is nothing to say.
+	// Kind is the kind of its configuration.
 	Kind = "PrefixInUseConfiguration"
 )
 
-// Plugin looks at the deletion of PrefixAllocations.
+// Plugin looks at the deletion of PrefixAllocations, and of Prefixes that have children.
 type Plugin struct {
 	*admission.Handler
 	initializer.WithReader
+	parents configuration.Action
+	// namespaces is nil without a cluster.
+	namespaces corelisters.NamespaceLister
 }
 
-var _ admission.ValidationInterface = &Plugin{}
+var (
+	_ admission.ValidationInterface                       = &Plugin{}
+	_ genericinitializer.WantsExternalKubeInformerFactory = &Plugin{}
+)
 
 // New returns the plugin with a configuration.
 func New(document *configuration.Document) (*Plugin, error) {
-	return &Plugin{Handler: admission.NewHandler(admission.Delete)}, document.Decode(Kind)
+	p := &Plugin{Handler: admission.NewHandler(admission.Delete), parents: configuration.Warn}
+	err := document.Decode(Kind, configuration.Field{
+		Name:   "parents",
+		Action: &p.parents,
+		OneOf:  []configuration.Action{configuration.Allow, configuration.Warn, configuration.Deny},
+	})
+	return p, err
+}
+
+// SetExternalKubeInformerFactory implements WantsExternalKubeInformerFactory.
+func (p *Plugin) SetExternalKubeInformerFactory(factory informers.SharedInformerFactory) {
+	p.namespaces = factory.Core().V1().Namespaces().Lister()
 }
 
 // Validate implements admission.ValidationInterface.
 func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
-	allocation, ok := a.GetOldObject().(*ipam.PrefixAllocation)
-	if !ok || a.GetOperation() != admission.Delete || a.GetSubresource() != "" || allocation.Status.Phase != ipam.PrefixAllocationPhaseAllocated {
+	if a.GetOperation() != admission.Delete || a.GetSubresource() != "" {
 		return nil
 	}
-	owner := metav1.GetControllerOfNoCopy(allocation)
-	if owner == nil || owner.Kind != ipam.PrefixKind {
+	switch obj := a.GetOldObject().(type) {
+	case *ipam.PrefixAllocation:
+		return p.validateAllocation(ctx, obj)
+	case *ipam.Prefix:
+		return p.validateParent(ctx, obj)
+	}
+	return nil
+}
+
+func (p *Plugin) validateAllocation(ctx context.Context, allocation *ipam.PrefixAllocation) error {
+	owner := request.RequesterOf(allocation)
+	if owner == nil || allocation.Status.Phase != ipam.PrefixAllocationPhaseAllocated {
 		return nil
 	}
 	errs := initializer.Objections(ctx, p.Reader, allocation.Namespace, owner.Name, func(child *ipam.Prefix) field.ErrorList {
@@ -61,6 +94,40 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 		return nil
 	}
 	return apierrors.NewConflict(ipam.Resource("prefixallocations"), allocation.Name, errors.New(errs[0].Detail))
+}
+
+// validateParent tells what deleting a Prefix with children means. It denies only what has not begun yet, and
+// never what the deletion of the namespace begins, which takes the children, too.
+func (p *Plugin) validateParent(ctx context.Context, prefix *ipam.Prefix) error {
+	if p.parents == configuration.Allow {
+		return nil
+	}
+	children, err := p.Reader.Children(ctx, prefix)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot count children, so admission does without them", "prefix", klog.KObj(prefix))
+		return nil
+	}
+	has, last := fmt.Sprintf("has %d children", children), "when the last of them has gone"
+	switch children {
+	case 0:
+		return nil
+	case 1:
+		has, last = "has 1 child", "when that has gone"
+	}
+	if p.parents == configuration.Deny && prefix.DeletionTimestamp == nil && !p.namespaceEnds(prefix.Namespace) {
+		return apierrors.NewConflict(ipam.Resource("prefixes"), prefix.Name, fmt.Errorf("it %s: delete what is allocated from it first", has))
+	}
+	warning.AddWarning(ctx, "", fmt.Sprintf("Prefix %q %s and goes %s; this cannot be undone", prefix.Name, has, last))
+	return nil
+}
+
+// namespaceEnds reports that a namespace is being deleted.
+func (p *Plugin) namespaceEnds(name string) bool {
+	if p.namespaces == nil {
+		return false
+	}
+	namespace, err := p.namespaces.Get(name)
+	return err == nil && (namespace.DeletionTimestamp != nil || namespace.Status.Phase == corev1.NamespaceTerminating)
 }
 
 // orphaned reports that the parent does not exist, so that the allocation holds nothing.

@@ -6,6 +6,7 @@ package prefixoverlap
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
@@ -70,14 +71,25 @@ func (p *Plugin) validateChild(ctx context.Context, r request.Request) error {
 	if p.children == configuration.Allow || !r.Prefix.IsValid() {
 		return nil
 	}
-	errs := initializer.Objections(ctx, p.Reader, r.Namespace, r.Parent, func(parent *ipam.Prefix) field.ErrorList {
-		if parent.DeletionTimestamp != nil || len(r.Misfit(parent)) > 0 {
-			// There is nothing to wait for, which others say.
-			return nil
-		}
-		return r.Overlap(parent)
-	})
-	return p.children.Take(ctx, r.Kind, r.Name, errs)
+	parent, err := p.Reader.Prefix(ctx, r.Namespace, r.Parent, false)
+	if err == nil && (parent == nil || parent.DeletionTimestamp != nil || len(r.Misfit(parent)) > 0 || !r.Overlaps(parent)) {
+		// It is free, or there is nothing to wait for, which others say.
+		return nil
+	}
+	var held netip.Prefix
+	var by string
+	if err == nil {
+		// The status may be of a moment ago.
+		held, by, err = p.Reader.Holder(ctx, parent, r.Prefix)
+	}
+	switch {
+	case err != nil:
+		klog.FromContext(ctx).Error(err, "Cannot read what is in use, so admission does without it", "prefix", klog.KRef(r.Namespace, r.Parent))
+		return nil
+	case !held.IsValid():
+		return nil
+	}
+	return p.children.Take(ctx, r.Kind, r.Name, r.Held(parent, held, by))
 }
 
 func (p *Plugin) validateRoot(ctx context.Context, root *ipam.Prefix) error {

@@ -28,7 +28,9 @@ func TestValidate(t *testing.T) {
 	reader := &admissiontest.Reader{Live: []*ipam.Prefix{
 		admissiontest.Root("four", "10.0.0.0/8", "10.0.0.0/24", "10.1.0.0/16"),
 		admissiontest.Root("six", "2001:db8::/32", "2001:db8::/48"),
-		ending, elsewhere,
+		ending, elsewhere, admissiontest.Root("late", "172.31.0.0/16", "172.31.0.0/24"),
+	}, Held: map[string]map[string]string{
+		"four": {"10.0.0.0/24": "Prefix a of Machine m", "10.1.0.0/16": "Prefix b"}, "six": {"2001:db8::/48": "PrefixAllocation c"},
 	}}
 	bySelector := admissiontest.Child("", "10.0.0.0/24")
 	bySelector.Spec.ParentRef, bySelector.Spec.ParentSelector = nil, &metav1.LabelSelector{}
@@ -42,7 +44,8 @@ func TestValidate(t *testing.T) {
 		{"a root inside another", admissiontest.Root("new", "10.0.0.0/24"), []string{"spec.prefix: 10.0.0.0/24 overlaps the root four (10.0.0.0/8)"}},
 		{"the same root", admissiontest.Root("new", "10.0.0.0/8"), []string{"spec.prefix: 10.0.0.0/8 overlaps the root four (10.0.0.0/8)"}},
 		{"a root around others", admissiontest.Root("new", "0.0.0.0/0"), []string{
-			"spec.prefix: 0.0.0.0/0 overlaps the root four (10.0.0.0/8)", "spec.prefix: 0.0.0.0/0 overlaps the root ending (192.168.0.0/16)"}},
+			"spec.prefix: 0.0.0.0/0 overlaps the root four (10.0.0.0/8)", "spec.prefix: 0.0.0.0/0 overlaps the root ending (192.168.0.0/16)",
+			"spec.prefix: 0.0.0.0/0 overlaps the root late (172.31.0.0/16)"}},
 		{"a root of IPv6", admissiontest.Root("new", "2001:db8::/64"), []string{"spec.prefix: 2001:db8::/64 overlaps the root six (2001:db8::/32)"}},
 		{"another root of IPv6", admissiontest.Root("new", "fd00::/8"), nil},
 		{"all of IPv6 and none of IPv4", admissiontest.Root("new", "::/0"), []string{"spec.prefix: ::/0 overlaps the root six (2001:db8::/32)"}},
@@ -51,14 +54,15 @@ func TestValidate(t *testing.T) {
 
 		{"a child by length", admissiontest.Child("four", "/24"), nil},
 		{"a child in free space", admissiontest.Child("four", "10.2.0.0/16"), nil},
-		{"a child inside used space", admissiontest.Child("four", "10.1.1.0/24"), []string{"spec.prefix: four (10.0.0.0/8) has 10.1.0.0/16 in use, which overlaps 10.1.1.0/24"}},
-		{"a child around used space", admissiontest.Child("four", "10.0.0.0/16"), []string{"spec.prefix: four (10.0.0.0/8) has 10.0.0.0/24 in use, which overlaps 10.0.0.0/16"}},
-		{"a child of IPv6 over used space", admissiontest.Child("six", "2001:db8::/64"), []string{"spec.prefix: six (2001:db8::/32) has 2001:db8::/48 in use, which overlaps 2001:db8::/64"}},
+		{"a child inside used space", admissiontest.Child("four", "10.1.1.0/24"), []string{"spec.prefix: four (10.0.0.0/8) has 10.1.0.0/16 in use by Prefix b, which overlaps 10.1.1.0/24"}},
+		{"a child around used space", admissiontest.Child("four", "10.0.0.0/16"), []string{"spec.prefix: four (10.0.0.0/8) has 10.0.0.0/24 in use by Prefix a of Machine m, which overlaps 10.0.0.0/16"}},
+		{"a child of IPv6 over used space", admissiontest.Child("six", "2001:db8::/64"), []string{"spec.prefix: six (2001:db8::/32) has 2001:db8::/48 in use by PrefixAllocation c, which overlaps 2001:db8::/64"}},
+		{"a child in space that is free by now", admissiontest.Child("late", "172.31.0.0/24"), nil},
 		{"a child that never fits", admissiontest.Child("four", "10.0.0.0/8"), nil},
 		{"a child of nobody", admissiontest.Child("nobody", "10.0.0.0/24"), nil},
 		{"a child of a parent that is being deleted", admissiontest.Child("ending", "192.168.1.0/24"), nil},
 		{"a child by selector", bySelector, nil},
-		{"an allocation over used space", admissiontest.Allocation("four", "10.0.0.0/24"), []string{"spec.prefix: four (10.0.0.0/8) has 10.0.0.0/24 in use, which overlaps 10.0.0.0/24"}},
+		{"an allocation over used space", admissiontest.Allocation("four", "10.0.0.0/24"), []string{"spec.prefix: four (10.0.0.0/8) has 10.0.0.0/24 in use by Prefix a of Machine m, which overlaps 10.0.0.0/24"}},
 		{"an allocation of a child", admissiontest.Of(admissiontest.Child("four", "10.0.0.0/24"), admissiontest.Allocation("four", "10.0.0.0/24")), nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -105,7 +109,8 @@ func TestValidate(t *testing.T) {
 
 // TestRootsAndChildrenAreToldApart denies one, and allows the other.
 func TestRootsAndChildrenAreToldApart(t *testing.T) {
-	reader := &admissiontest.Reader{Live: []*ipam.Prefix{admissiontest.Root("root", "10.0.0.0/8", "10.0.0.0/24")}}
+	reader := &admissiontest.Reader{Live: []*ipam.Prefix{admissiontest.Root("root", "10.0.0.0/8", "10.0.0.0/24")},
+		Held: map[string]map[string]string{"root": {"10.0.0.0/24": "Prefix a"}}}
 	root, child := admissiontest.Root("new", "10.0.0.0/16"), admissiontest.Child("root", "10.0.0.0/24")
 	for _, test := range []struct {
 		fields              string
@@ -135,13 +140,14 @@ func TestRootsAndChildrenAreToldApart(t *testing.T) {
 // TestNobodyIsRefusedInDoubt asks a reader that does not know.
 func TestNobodyIsRefusedInDoubt(t *testing.T) {
 	used, free := []*ipam.Prefix{admissiontest.Root("root", "10.0.0.0/8", "10.0.0.0/24")}, []*ipam.Prefix{admissiontest.Root("root", "11.0.0.0/8")}
+	held := map[string]map[string]string{"root": {"10.0.0.0/24": "Prefix a"}}
 	for name, test := range map[string]struct {
 		reader  initializer.Reader
 		refused bool
 	}{
-		"known":             {&admissiontest.Reader{Live: used}, true},
+		"known":             {&admissiontest.Reader{Live: used, Held: held}, true},
 		"not ready":         {&initializer.Deferred{}, false},
-		"failing":           {&admissiontest.Reader{Live: used, Err: errors.New("no")}, false},
+		"failing":           {&admissiontest.Reader{Live: used, Held: held, Err: errors.New("no")}, false},
 		"behind: gone":      {&admissiontest.Reader{Cached: used}, false},
 		"behind: made anew": {&admissiontest.Reader{Live: free, Cached: used}, false},
 	} {

@@ -11,8 +11,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/configuration"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/request"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/warning"
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -23,7 +27,8 @@ const (
 )
 
 // Plugin looks at new Prefixes and PrefixAllocations that name a parent which exists, and which is
-// too small for them, of the other family, or somewhere else.
+// too small for them, of the other family, somewhere else, or so large that the storage cannot check the
+// request. It also warns of Prefixes that select only themselves.
 type Plugin struct {
 	*admission.Handler
 	initializer.WithReader
@@ -47,6 +52,7 @@ func New(document *configuration.Document) (*Plugin, error) {
 func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
 	r, ok := request.Of(a)
 	if !ok {
+		p.warnOfItself(ctx, a)
 		return nil
 	}
 	errs := initializer.Objections(ctx, p.Reader, r.Namespace, r.Parent, func(parent *ipam.Prefix) field.ErrorList {
@@ -54,7 +60,31 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 			// The next one of that name may be another one.
 			return nil
 		}
-		return r.Misfit(parent)
+		if errs := r.Misfit(parent); len(errs) > 0 {
+			return errs
+		}
+		return r.TooDeep(parent, p.Reader.Checkable)
 	})
 	return p.action.Take(ctx, r.Kind, r.Name, errs)
+}
+
+// warnOfItself warns whoever creates a Prefix that selects itself, and no other one. Nothing is ever wrong
+// with that for good: another Prefix may come.
+func (p *Plugin) warnOfItself(ctx context.Context, a admission.Attributes) {
+	child, ok := a.GetObject().(*ipam.Prefix)
+	if !ok || a.GetOperation() != admission.Create || a.GetSubresource() != "" || child.Spec.ParentRef != nil || child.Spec.ParentSelector == nil {
+		return
+	}
+	selector, err := metav1.LabelSelectorAsSelector(child.Spec.ParentSelector)
+	if err != nil || !selector.Matches(labels.Set(child.Labels)) {
+		return
+	}
+	others, err := p.Reader.AnyMatches(ctx, child.Namespace, selector)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Cannot list Prefixes, so admission does without them", "namespace", child.Namespace)
+		return
+	}
+	if !others {
+		warning.AddWarning(ctx, "", "spec.parentSelector: matches this Prefix itself, which cannot be its own parent, and no other Prefix")
+	}
 }

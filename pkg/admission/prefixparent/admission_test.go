@@ -27,7 +27,7 @@ func TestValidate(t *testing.T) {
 	pending.Name = "pending"
 	elsewhere := admissiontest.Root("elsewhere", "10.0.0.0/24")
 	elsewhere.Namespace = "other"
-	reader := &admissiontest.Reader{Live: []*ipam.Prefix{four, six, ending, pending, elsewhere}}
+	reader := &admissiontest.Reader{Live: []*ipam.Prefix{four, six, ending, pending, elsewhere}, MaxDepth: 60}
 	of6 := func(child *ipam.Prefix) *ipam.Prefix { child.Spec.IPFamily = ipam.IPv6; return child }
 	root := admissiontest.Root("child", "10.0.0.0/8")
 
@@ -51,6 +51,9 @@ func TestValidate(t *testing.T) {
 		{"a fitting prefix of IPv6", admissiontest.Child("six", "2001:db8:0:1::/64"), ""},
 		{"too large of IPv6", admissiontest.Child("six", "/48"), "spec.prefixLength: six (2001:db8::/48) is too small to hold a /48"},
 		{"outside of IPv6", admissiontest.Child("six", "2001:db8:1::/64"), "spec.prefix: six (2001:db8::/48) does not contain 2001:db8:1::/64"},
+		{"too deep", admissiontest.Child("six", "2001:db8::ffff:ffff:ffff/128"), "spec.prefix: six (2001:db8::/48) is too far above 2001:db8::ffff:ffff:ffff/128 to be checked in one transaction: create a Prefix in between"},
+		{"an allocation that is too deep", admissiontest.Allocation("six", "2001:db8::1/128"), "spec.prefix: six (2001:db8::/48) is too far above 2001:db8::1/128 to be checked in one transaction: create a Prefix in between"},
+		{"as deep by length", of6(admissiontest.Child("six", "/128")), ""},
 		{"IPv4 of IPv6", admissiontest.Child("six", "10.0.0.0/24"), "spec.prefix: six (2001:db8::/48) is IPv6, not IPv4"},
 		{"a parent that does not exist", admissiontest.Child("nobody", "/8"), ""},
 		{"a parent of another namespace", admissiontest.Child("elsewhere", "/8"), ""},
@@ -147,5 +150,58 @@ func TestItWantsAReader(t *testing.T) {
 	warnings, err := admissiontest.Validate(t.Context(), p, admissiontest.Attributes(admission.Create, admissiontest.Child("parent", "/24"), ""))
 	if len(warnings) != 1 || err != nil {
 		t.Errorf("warned of %q, %v", warnings, err)
+	}
+}
+
+// TestAPrefixThatSelectsItself is warned of, unless there is another one that it selects.
+func TestAPrefixThatSelectsItself(t *testing.T) {
+	const warning = "spec.parentSelector: matches this Prefix itself, which cannot be its own parent, and no other Prefix"
+	pool, other, elsewhere := admissiontest.Root("pool", "10.0.0.0/8"), admissiontest.Root("other", "10.0.0.0/8"), admissiontest.Root("elsewhere", "10.0.0.0/8")
+	pool.Labels, other.Labels, elsewhere.Labels = map[string]string{"pool": "a"}, map[string]string{"pool": "b"}, map[string]string{"pool": "a"}
+	elsewhere.Namespace = "other"
+	selecting := func(value string, labels map[string]string) *ipam.Prefix {
+		child := admissiontest.Child("", "/24")
+		child.Labels, child.Spec.ParentRef = labels, nil
+		child.Spec.ParentSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": value}}
+		return child
+	}
+	everything := selecting("", nil)
+	everything.Spec.ParentSelector = &metav1.LabelSelector{}
+	named := selecting("a", map[string]string{"pool": "a"})
+	named.Spec.ParentRef = &ipam.LocalObjectReference{Name: "pool"}
+	for _, test := range []struct {
+		name  string
+		child *ipam.Prefix
+		live  []*ipam.Prefix
+		err   error
+		want  int
+	}{
+		{"itself only", selecting("a", map[string]string{"pool": "a"}), nil, nil, 1},
+		{"itself, beside others", selecting("a", map[string]string{"pool": "a"}), []*ipam.Prefix{other, elsewhere}, nil, 1},
+		{"itself and a pool", selecting("a", map[string]string{"pool": "a"}), []*ipam.Prefix{other, pool}, nil, 0},
+		{"nothing", selecting("a", nil), []*ipam.Prefix{other}, nil, 0},
+		{"everything, which is itself", everything, nil, nil, 1},
+		{"everything", everything, []*ipam.Prefix{other}, nil, 0},
+		{"a named parent", named, nil, nil, 0},
+		{"nobody knows", selecting("a", map[string]string{"pool": "a"}), nil, errors.New("no"), 0},
+	} {
+		for _, fields := range []string{"", "action: Deny"} {
+			p, err := New(admissiontest.Document(t, Kind, fields))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.SetReader(&admissiontest.Reader{Live: test.live, Err: test.err})
+			warnings, err := admissiontest.Validate(t.Context(), p, admissiontest.Attributes(admission.Create, test.child, ""))
+			if err != nil || len(warnings) != test.want || test.want > 0 && warnings[0] != warning {
+				t.Errorf("%s, %q: %q, %v", test.name, fields, warnings, err)
+			}
+			for _, a := range []admission.Attributes{
+				admissiontest.Attributes(admission.Update, test.child, ""), admissiontest.Attributes(admission.Create, test.child, "binding"),
+			} {
+				if warnings, err := admissiontest.Validate(t.Context(), p, a); err != nil || len(warnings) > 0 {
+					t.Errorf("%s, %s of %q: %q, %v", test.name, a.GetOperation(), a.GetSubresource(), warnings, err)
+				}
+			}
+		}
 	}
 }

@@ -7,6 +7,7 @@ package request
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
@@ -40,7 +41,7 @@ func Of(a admission.Attributes) (Request, bool) {
 			return of(ipam.PrefixKind, &obj.ObjectMeta, spec.ParentRef, spec.IPFamily, spec.Prefix, spec.PrefixLength), true
 		}
 	case *ipam.PrefixAllocation:
-		if owner := metav1.GetControllerOfNoCopy(obj); owner != nil && owner.Kind == ipam.PrefixKind {
+		if RequesterOf(obj) != nil {
 			return Request{}, false
 		}
 		if spec := &obj.Spec; spec.PrefixRef != nil {
@@ -86,17 +87,25 @@ func (r Request) Misfit(parent *ipam.Prefix) field.ErrorList {
 	return r.against(r.sizePath(), parent, why)
 }
 
-// Overlap tells what of the parent is in use that overlaps the prefix that is asked for.
-func (r Request) Overlap(parent *ipam.Prefix) field.ErrorList {
-	if !r.Prefix.IsValid() {
+// TooDeep tells that the storage cannot check in one transaction whether the prefix that is asked for is
+// free in the parent, and so refuses to allocate it.
+func (r Request) TooDeep(parent *ipam.Prefix, checkable func(parent, prefix netip.Prefix, forChild bool) bool) field.ErrorList {
+	prefix := PrefixOf(parent)
+	if !prefix.IsValid() || !r.Prefix.IsValid() || checkable(prefix, r.Prefix, r.Kind.Kind == ipam.PrefixKind) {
 		return nil
 	}
-	for _, s := range parent.Status.Used {
-		if used := Parse(s); used.Overlaps(r.Prefix) {
-			return r.against(r.sizePath(), parent, fmt.Sprintf("has %s in use, which overlaps %s", used, r.Prefix))
-		}
-	}
-	return nil
+	return r.against(r.sizePath(), parent, fmt.Sprintf("is too far above %s to be checked in one transaction: create a Prefix in between", r.Prefix))
+}
+
+// Overlaps reports whether anything that the status of the parent says is in use overlaps the prefix that
+// is asked for.
+func (r Request) Overlaps(parent *ipam.Prefix) bool {
+	return slices.ContainsFunc(parent.Status.Used, func(used string) bool { return Parse(used).Overlaps(r.Prefix) })
+}
+
+// Held tells that somebody holds what overlaps the prefix that is asked for.
+func (r Request) Held(parent *ipam.Prefix, held netip.Prefix, by string) field.ErrorList {
+	return r.against(r.sizePath(), parent, fmt.Sprintf("has %s in use by %s, which overlaps %s", held, by, r.Prefix))
 }
 
 // sizePath is the field that tells the size.
@@ -122,4 +131,17 @@ func PrefixOf(p *ipam.Prefix) netip.Prefix { return Parse(p.Spec.Prefix) }
 func Parse(s string) netip.Prefix {
 	prefix, _ := cidr.ParseStored(s)
 	return prefix
+}
+
+// RequesterOf returns the reference of a PrefixAllocation to the Prefix that controls it, or nil if there
+// is none. A Prefix of another API group is none.
+func RequesterOf(allocation *ipam.PrefixAllocation) *metav1.OwnerReference {
+	owner := metav1.GetControllerOfNoCopy(allocation)
+	if owner == nil || owner.Kind != ipam.PrefixKind {
+		return nil
+	}
+	if gv, err := schema.ParseGroupVersion(owner.APIVersion); err != nil || gv.Group != ipam.GroupName {
+		return nil
+	}
+	return owner
 }

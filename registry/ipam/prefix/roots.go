@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"k8s.io/apimachinery/pkg/fields"
 )
 
@@ -28,14 +29,13 @@ type overlapping struct {
 	prefix netip.Prefix
 }
 
-// Matches implements fields.Selector. Other servers of the API group may have stored host bits, which
-// mean nothing.
+// Matches implements fields.Selector.
 func (o overlapping) Matches(set fields.Fields) bool {
 	if !o.Selector.Matches(set) {
 		return false
 	}
-	prefix, err := netip.ParsePrefix(set.Get(v1alpha1.FieldPrefix))
-	return err == nil && prefix.Masked().Overlaps(o.prefix)
+	prefix, err := cidr.ParseStored(set.Get(v1alpha1.FieldPrefix))
+	return err == nil && prefix.Overlaps(o.prefix)
 }
 
 // DeepCopySelector implements fields.Selector.

@@ -1,0 +1,212 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package admission
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+var dryDelete = metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
+
+// TestDeletionOfAParentIsWarnedOf deletes a Prefix with children in every way.
+func TestDeletionOfAParentIsWarnedOf(t *testing.T) {
+	c := newClient(t, shared)
+	c.create(root("root", "10.0.0.0/16"))
+	c.create(root("other", "11.0.0.0/16"))
+	c.allocated("root")
+	c.allocated("other")
+	ctx := t.Context()
+	if err := c.prefixes.Delete(ctx, "root", dryDelete); err != nil {
+		t.Fatal(err)
+	}
+	c.warnedOf()
+
+	c.create(child("child-1", "root", "", 24))
+	c.allocated("child-1")
+	const one = `Prefix "root" has 1 child and goes when that has gone; this cannot be undone`
+	if err := c.prefixes.Delete(ctx, "root", dryDelete); err != nil {
+		t.Fatal(err)
+	}
+	c.warnedOf(one)
+	c.create(child("child-2", "root", "", 24))
+	c.create(child("child-3", "root", "", 24))
+	c.allocated("child-2")
+	c.allocated("child-3")
+	c.eventually(func() error {
+		prefix, err := c.prefixes.Get(ctx, "root", metav1.GetOptions{})
+		if err == nil && (prefix.Status.Usage == nil || prefix.Status.Usage.Allocations != 3) {
+			err = fmt.Errorf("the usage is %+v", prefix.Status.Usage)
+		}
+		return err
+	})
+	const three = `Prefix "root" has 3 children and goes when the last of them has gone; this cannot be undone`
+	for name, remove := range map[string]func() error{
+		"dry run":                 func() error { return c.prefixes.Delete(ctx, "root", dryDelete) },
+		"dry run of a collection": func() error { return c.prefixes.DeleteCollection(ctx, dryDelete, metav1.ListOptions{}) },
+		"delete":                  func() error { return c.prefixes.Delete(ctx, "root", metav1.DeleteOptions{}) },
+		"delete again":            func() error { return c.prefixes.Delete(ctx, "root", metav1.DeleteOptions{}) },
+		"collection": func() error {
+			return c.prefixes.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{FieldSelector: "metadata.name=root"})
+		},
+	} {
+		if err := remove(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		c.warnedOf(three)
+	}
+	// Who deletes a child is not warned.
+	if err := c.prefixes.Delete(ctx, "child-1", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.warnedOf()
+}
+
+const denyParents = `apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: PrefixInUse
+  configuration:
+    apiVersion: admission.ipam.ironcore.dev/v1alpha1
+    kind: PrefixInUseConfiguration
+    parents: Deny
+`
+
+// TestDeletionOfAParentIsDenied deletes a Prefix with a child in every way, right after the child is
+// allocated, when the status of the parent may not count it yet.
+func TestDeletionOfAParentIsDenied(t *testing.T) {
+	c := newClient(t, configured(t, denyParents))
+	ctx := t.Context()
+	orphan, foreground := metav1.DeletePropagationOrphan, metav1.DeletePropagationForeground
+	for i := range 10 {
+		parent, name := fmt.Sprintf("root-%d", i), fmt.Sprintf("child-%d", i)
+		c.create(root(parent, fmt.Sprintf("10.%d.0.0/16", i)))
+		c.create(child(name, parent, "", 24))
+		c.eventually(func() error {
+			prefix, err := c.prefixes.Get(ctx, name, metav1.GetOptions{})
+			if err == nil && prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+				err = fmt.Errorf("it is %s", prefix.Status.Phase)
+			}
+			return err
+		})
+		for _, options := range []metav1.DeleteOptions{{}, dryDelete, {PropagationPolicy: &orphan}, {PropagationPolicy: &foreground}, {GracePeriodSeconds: new(int64(0))}} {
+			refused(t, c.prefixes.Delete(ctx, parent, options), http.StatusConflict, parent, "it has 1 child: delete what is allocated from it first")
+			refused(t, c.prefixes.DeleteCollection(ctx, options, metav1.ListOptions{FieldSelector: "metadata.name=" + parent}), http.StatusConflict, "it has 1 child")
+		}
+		if prefix, err := c.prefixes.Get(ctx, parent, metav1.GetOptions{}); err != nil || prefix.DeletionTimestamp != nil || len(prefix.Finalizers) != 1 {
+			t.Errorf("it is %+v, %v", prefix, err)
+		}
+	}
+	c.warnedOf()
+	// The child goes, and then the parent can go.
+	if err := c.prefixes.Delete(ctx, "child-0", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually(func() error { return c.prefixes.Delete(ctx, "root-0", metav1.DeleteOptions{}) })
+	c.warnedOf()
+}
+
+// TestARequestThatCannotBeChecked is so far below its parent that no transaction can compare all ranges.
+func TestARequestThatCannotBeChecked(t *testing.T) {
+	c := newClient(t, shared)
+	c.create(root("root", "::/0"))
+	c.allocated("root")
+	const last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
+	c.create(child("last", "root", last, 0))
+	c.warnedOf("spec.prefix: root (::/0) is too far above " + last + " to be checked in one transaction: create a Prefix in between")
+	c.create(child("between", "root", "ffff::/16", 0))
+	c.allocated("between")
+	c.create(child("last-between", "between", last, 0))
+	c.warnedOf()
+	c.allocated("last-between")
+}
+
+// TestAPrefixThatSelectsItself waits for another one, and its creation says so.
+func TestAPrefixThatSelectsItself(t *testing.T) {
+	c := newClient(t, shared)
+	itself := func(name string) *v1alpha1.Prefix {
+		prefix := root(name, "")
+		prefix.Labels = map[string]string{"pool": "a"}
+		prefix.Spec.IPFamily, prefix.Spec.PrefixLength = v1alpha1.IPv4, 24
+		prefix.Spec.ParentSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "a"}}
+		return prefix
+	}
+	const warning = "spec.parentSelector: matches this Prefix itself, which cannot be its own parent, and no other Prefix"
+	if _, err := c.prefixes.Create(t.Context(), itself("self"), dryRun); err != nil {
+		t.Fatal(err)
+	}
+	c.warnedOf(warning)
+	c.create(itself("self"))
+	c.warnedOf(warning)
+	pool := root("pool", "10.0.0.0/8")
+	pool.Labels = map[string]string{"pool": "a"}
+	c.create(pool)
+	c.allocated("self")
+	c.create(itself("another"))
+	c.warnedOf()
+}
+
+// TestTheHolderIsNamed with what controls it.
+func TestTheHolderIsNamed(t *testing.T) {
+	c := newClient(t, shared)
+	c.create(root("root", "10.0.0.0/16"))
+	c.allocated("root")
+	held := child("held", "root", "10.0.1.0/24", 0)
+	held.OwnerReferences = []metav1.OwnerReference{{APIVersion: "example.com/v1", Kind: "Machine", Name: "m-1", UID: "m-1", Controller: new(true)}}
+	c.create(held)
+	c.allocated("held")
+	c.create(child("wanted", "root", "10.0.1.0/25", 0))
+	c.warnedOf("spec.prefix: root (10.0.0.0/16) has 10.0.1.0/24 in use by Prefix held of Machine m-1, which overlaps 10.0.1.0/25")
+	if err := c.prefixes.Delete(t.Context(), "held", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.allocated("wanted")
+}
+
+// TestKubectlShowsTheWarnings runs kubectl, if there is one.
+func TestKubectlShowsTheWarnings(t *testing.T) {
+	kubectl, err := exec.LookPath("kubectl")
+	if err != nil {
+		t.Skip("there is no kubectl")
+	}
+	dir := t.TempDir()
+	instance, err := app.Start(t.Context(), optionsOf(dir, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(instance.Close)
+	run := func(stdin string, args ...string) string {
+		t.Helper()
+		command := exec.CommandContext(t.Context(), kubectl, append([]string{"--kubeconfig", filepath.Join(dir, "kubeconfig")}, args...)...)
+		command.Env = append(os.Environ(), "HOME="+dir)
+		command.Stdin = strings.NewReader(stdin)
+		output, err := command.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, output)
+		}
+		return string(output)
+	}
+	manifest := func(name, spec string) string {
+		return fmt.Sprintf("apiVersion: ipam.ironcore.dev/v1alpha1\nkind: Prefix\nmetadata: {name: %s}\nspec: %s\n", name, spec)
+	}
+	run(manifest("root", "{prefix: 10.0.0.0/16}"), "apply", "-f", "-")
+	run(manifest("child", "{prefix: 10.0.1.0/24, parentRef: {name: root}}"), "apply", "-f", "-")
+	run("", "wait", "--for=condition=Allocated", "prefix/child", "--timeout=60s")
+	const warning = `Warning: Prefix "root" has 1 child and goes when that has gone; this cannot be undone` + "\n"
+	if got := run("", "delete", "prefix", "root", "--dry-run=server"); !strings.HasPrefix(got, warning) {
+		t.Errorf("dry run: %s", got)
+	}
+	if got := run("", "delete", "prefix", "root", "--wait=false"); !strings.HasPrefix(got, warning) {
+		t.Errorf("delete: %s", got)
+	}
+}
