@@ -116,6 +116,17 @@ func (p *Pool) Find(length int) (netip.Prefix, bool) {
 	return p.prefixOf(k.withSlot(pg.lowest(block, top, end), end), length), true
 }
 
+// FindExcept is Find as if some other prefixes were in use, too.
+func (p *Pool) FindExcept(length int, except []netip.Prefix) (netip.Prefix, bool) {
+	for _, prefix := range except {
+		if p.Take(prefix) == nil {
+			// It was taken, so this cannot fail.
+			defer func() { _ = p.Release(prefix) }()
+		}
+	}
+	return p.Find(length)
+}
+
 // FitBits returns the length of the free block that Find(bits) would cut from.
 // It is at most bits, and the closer to bits the better the fit. In an empty
 // pool it is Prefix().Bits(). It returns false where Find does.

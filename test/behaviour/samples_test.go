@@ -222,7 +222,7 @@ func TestReasons(t *testing.T) {
 		reason: v1alpha1.ReasonParentExhausted,
 		words:  []string{"fragmented (10.0.0.0/24)"},
 	}, {
-		name: "the most hopeful reason, the messages of all",
+		name: "the most hopeful reason, and nobody who could never hold it",
 		given: func(e *env) {
 			e.root("full", "10.0.0.0/31", labelled("net", "a"))
 			e.create("one", length(32), from("full"))
@@ -231,11 +231,12 @@ func TestReasons(t *testing.T) {
 			e.allocated("two")
 			e.root("v6", "2001:db8::/32", labelled("net", "a"))
 			e.create("waits", length(24), from("nobody"), labelled("net", "a"))
+			e.create("small", length(32), from("nobody"), labelled("net", "a"))
 		},
 		child:  []option{length(32), selecting("net", "a")},
 		phase:  pending,
 		reason: v1alpha1.ReasonParentExhausted,
-		words:  []string{"full (10.0.0.0/31)", "v6 (2001:db8::/32)", "waits is not allocated itself yet"},
+		words:  []string{"full (10.0.0.0/31) has no room for a /32: no address is free; waits is not allocated itself yet"},
 	}, {
 		name:   "ParentNotFound",
 		given:  func(*env) {},
@@ -342,7 +343,9 @@ func TestReasons(t *testing.T) {
 		e.root("small", "10.0.0.0/28", labelled("net", "a"))
 		e.pending("child", v1alpha1.ReasonNoSuitableParent, "small")
 		e.create("waits", length(20), from("nobody"), labelled("net", "a"))
-		e.pending("child", v1alpha1.ReasonParentNotReady, "small", "waits")
+		if message := e.pending("child", v1alpha1.ReasonParentNotReady, "waits"); strings.Contains(message, "small") {
+			t.Errorf("names what could never hold it: %s", message)
+		}
 		e.patch("waits", `{"metadata":{"labels":{"net":null}}}`, types.MergePatchType)
 		e.pending("child", v1alpha1.ReasonNoSuitableParent, "small")
 		e.patch("small", `{"metadata":{"labels":{"net":null}}}`, types.MergePatchType)

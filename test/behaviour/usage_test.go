@@ -70,6 +70,7 @@ func TestUsage(t *testing.T) {
 		})
 	})
 
+	// IPv4-mapped addresses are never handed out.
 	t.Run("all of IPv6", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "::/0")
@@ -77,7 +78,7 @@ func TestUsage(t *testing.T) {
 		e.allocated("half")
 		e.usageIs("root", v1alpha1.PrefixUsage{
 			Total: "340282366920938463463374607431768211456", Used: "170141183460469231731687303715884105728",
-			Free: "170141183460469231731687303715884105728", Percent: 50, Allocations: 1, LargestFree: "/1",
+			Free: "170141183460469231731687303711589138432", Percent: 50, Allocations: 1, LargestFree: "/2",
 		})
 	})
 

@@ -4,6 +4,9 @@
 package manager
 
 import (
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
@@ -52,5 +55,6 @@ func (l *limitedEvents) Eventf(regarding, related runtime.Object, eventType, rea
 		droppedEvents.WithLabelValues(eventType).Inc()
 		return
 	}
-	l.EventRecorder.Eventf(regarding, related, eventType, reason, action, note, args...)
+	// A longer note would be refused, so that nothing was told.
+	l.EventRecorder.Eventf(regarding, related, eventType, reason, action, "%s", text.Cut(fmt.Sprintf(note, args...), text.MaxNote))
 }

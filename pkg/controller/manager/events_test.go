@@ -48,3 +48,14 @@ func TestLimitEvents(t *testing.T) {
 		}
 	}
 }
+
+// TestLongEvents has events whose notes the API server would refuse.
+func TestLongEvents(t *testing.T) {
+	recorded := events.NewFakeRecorder(1)
+	limited := LimitEvents(recorded, 1, 1)
+	limited.Eventf(&corev1.Pod{}, nil, corev1.EventTypeWarning, "Reason", "Action", "%s %d%%", strings.Repeat("parent ", 300), 50)
+	note := strings.TrimPrefix(<-recorded.Events, "Warning Reason ")
+	if len(note) > 1024 || !strings.HasPrefix(note, "parent parent") || !strings.HasSuffix(note, "...") {
+		t.Errorf("%d bytes: %s", len(note), note)
+	}
+}

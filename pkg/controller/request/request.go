@@ -47,9 +47,15 @@ func FamilyOf(prefix netip.Prefix) v1alpha1.IPFamily { return v1alpha1.IPFamily(
 // String tells what is asked for, such as "10.0.0.0/24" or "a /24".
 func (r Request) String() string { return r.cidr().String() }
 
-// FitsIn reports whether a parent could hold the request if all of it were free, and if not, why:
-// the rest of a sentence that begins with the parent. A parent never holds anything as large as
-// itself.
+// Fits reports whether a parent could hold the request if all of it were free. A parent never holds
+// anything as large as itself.
+func (r Request) Fits(parent netip.Prefix) bool {
+	return (r.Family == "" || r.Family == FamilyOf(parent)) &&
+		r.Bits > parent.Bits() && r.Bits <= parent.Addr().BitLen() &&
+		(!r.Prefix.IsValid() || parent.Contains(r.Prefix.Addr()))
+}
+
+// FitsIn is Fits with the reason why not: the rest of a sentence that begins with the parent.
 func (r Request) FitsIn(parent netip.Prefix) (why string, ok bool) {
 	why = r.cidr().Misfit(parent)
 	return why, why == ""

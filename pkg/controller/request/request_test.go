@@ -88,7 +88,7 @@ func TestFitsIn(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			why, ok := tt.request.FitsIn(netip.MustParsePrefix(tt.parent))
-			if why != tt.why || ok != (tt.why == "") {
+			if why != tt.why || ok != (tt.why == "") || tt.request.Fits(netip.MustParsePrefix(tt.parent)) != ok {
 				t.Errorf("got %q, %v; want %q", why, ok, tt.why)
 			}
 		})

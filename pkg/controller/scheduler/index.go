@@ -5,15 +5,15 @@ package scheduler
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
+	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -21,50 +21,48 @@ import (
 // index is what the scheduler knows: every Prefix that can be a parent, who holds what of it, and
 // which allocations wait for what. It is safe for concurrent use.
 type index struct {
-	// wake is called for an allocation that may have become schedulable, with the lock held.
-	wake func(types.NamespacedName)
+	// wake is called with an allocation that there is something to do for, such as to bind what was reserved
+	// for it. refresh is called with one whose message is to be made anew, and after how long. Both are
+	// called with a lock held.
+	wake    func(types.NamespacedName)
+	refresh func(types.NamespacedName, time.Duration)
 	// score is how good a parent is, more is better, of those that can hold the request.
 	score Strategy
 
+	// mu is for namespaces. It is never held while a lock of a namespace is waited for.
 	mu         sync.Mutex
 	namespaces map[string]*namespace
 }
 
-// namespace is the index of one namespace: nothing reaches across.
+// namespace is the index of one namespace: nothing reaches across. Namespaces do not wait for each other.
 type namespace struct {
+	mu   sync.Mutex
+	name string
+	// dropped is set when there is nothing in it, and the index has forgotten it.
+	dropped bool
+
+	// top is above all parents that are below no other one. It is no Prefix.
+	top *parent
 	// parents is by name. There is an entry for a Prefix that does not exist as long as something
-	// is held by its name.
+	// is held by its name, or it is named as a parent.
 	parents map[string]*parent
 	// holders tells from which parent an allocation holds space.
-	holders map[types.UID]string
-	// assumed is what a place was reserved for, by name, until the API says so too.
-	assumed map[string]types.UID
-	// waiting is what could not be scheduled.
-	waiting waiting
-	// selections are what the selectors of candidates select, by selector, and uses counts their uses.
+	holders map[types.UID]*parent
+	// pending are the allocations that have no space yet according to the API, by name.
+	pending map[string]*pending
+	numbers uint64
+	// waiting are those of them that could not be scheduled, the oldest one first. groups, shapes and special,
+	// which counts those that have no shape, sum them up.
+	waiting []*pending
+	groups  map[string]*group
+	shapes  map[shapeKey]*shape
+	special int
+	// requesters are those that wait for the Prefix that they were made for, by its name.
+	requesters map[string]map[*pending]struct{}
+	refreshes  *rate.Limiter
+	// selections are what selectors mean, by selector, and uses counts their uses.
 	selections map[string]*selection
 	uses       uint64
-}
-
-// parent is a Prefix that prefixes can be allocated from.
-type parent struct {
-	// uid is empty while there is no such Prefix.
-	uid      types.UID
-	labels   labels.Set
-	prefix   netip.Prefix
-	ready    bool
-	deleting bool
-	// ledger has what is allocated from it, and what is assumed to be.
-	ledger *allocator.Ledger[types.UID]
-}
-
-// candidate is an allocation that wants to be scheduled.
-type candidate struct {
-	name     types.NamespacedName
-	uid      types.UID
-	request  request.Request
-	ref      string
-	selector labels.Selector
 }
 
 // assumption is a place for a candidate that is taken in the index, but not yet in the API.
@@ -74,369 +72,419 @@ type assumption struct {
 	prefix    netip.Prefix
 }
 
-// verdict tells why a candidate cannot be scheduled.
-type verdict struct {
-	reason, message string
-	// final is set if it never can.
-	final bool
+// requesterPatience is how long the Prefix that an allocation was made for may be missing before that is said:
+// it comes with another informer.
+const requesterPatience = time.Second
+
+func newIndex(score Strategy, wake func(types.NamespacedName), refresh func(types.NamespacedName, time.Duration)) *index {
+	return &index{wake: wake, refresh: refresh, score: score, namespaces: map[string]*namespace{}}
 }
 
-func newIndex(score Strategy, wake func(types.NamespacedName)) *index {
-	return &index{wake: wake, score: score, namespaces: map[string]*namespace{}}
-}
-
-func (x *index) namespace(name string) *namespace {
-	ns := x.namespaces[name]
-	if ns == nil {
-		ns = &namespace{
-			parents:    map[string]*parent{},
-			holders:    map[types.UID]string{},
-			assumed:    map[string]types.UID{},
-			waiting:    newWaiting(),
-			selections: map[string]*selection{},
+// lock returns a namespace, locked. It has to be unlocked by unlock.
+func (x *index) lock(name string) *namespace {
+	for {
+		x.mu.Lock()
+		ns := x.namespaces[name]
+		if ns == nil {
+			ns = &namespace{
+				name: name, top: &parent{},
+				parents: map[string]*parent{}, holders: map[types.UID]*parent{}, pending: map[string]*pending{},
+				groups: map[string]*group{}, shapes: map[shapeKey]*shape{}, requesters: map[string]map[*pending]struct{}{},
+				selections: map[string]*selection{},
+			}
+			x.namespaces[name] = ns
 		}
-		x.namespaces[name] = ns
+		x.mu.Unlock()
+		ns.mu.Lock()
+		if !ns.dropped {
+			return ns
+		}
+		ns.mu.Unlock()
 	}
-	return ns
 }
 
+// unlock unlocks a namespace, and forgets it if there is nothing in it.
+func (x *index) unlock(ns *namespace) {
+	if len(ns.parents) == 0 && len(ns.holders) == 0 && len(ns.pending) == 0 {
+		ns.dropped = true
+		x.mu.Lock()
+		delete(x.namespaces, ns.name)
+		x.mu.Unlock()
+	}
+	ns.mu.Unlock()
+}
+
+// parent returns the entry of a parent, and makes it if there is none.
 func (ns *namespace) parent(name string) *parent {
 	p := ns.parents[name]
 	if p == nil {
-		p = &parent{ledger: allocator.NewLedger[types.UID]()}
+		p = &parent{name: name}
+		p.moveBelow(ns.top)
 		ns.parents[name] = p
 	}
 	return p
 }
 
-// tidy drops what says nothing any more.
-func (x *index) tidy(nsName, parentName string) {
-	ns := x.namespaces[nsName]
-	if p := ns.parents[parentName]; p != nil && p.uid == "" && p.ledger.Len() == 0 {
-		delete(ns.parents, parentName)
-	}
-	if len(ns.parents) == 0 && len(ns.holders) == 0 && len(ns.waiting.byName) == 0 {
-		delete(x.namespaces, nsName)
+// tidy drops a parent that says nothing any more.
+func (ns *namespace) tidy(p *parent) {
+	if p.uid == "" && p.ledger.Len() == 0 && p.child == nil && p.named == 0 && p.up != nil {
+		p.leave()
+		delete(ns.parents, p.name)
 	}
 }
 
 // setPrefix takes in a Prefix as it is now.
 func (x *index) setPrefix(_, obj *v1alpha1.Prefix) {
-	prefix, err := request.ParsePrefix(obj.Spec.Prefix)
-	now := parent{
-		uid:      obj.UID,
-		labels:   obj.Labels,
-		prefix:   prefix,
-		ready:    err == nil && obj.Status.Phase == v1alpha1.PrefixPhaseAllocated,
-		deleting: obj.DeletionTimestamp != nil,
+	now := prefixState{uid: obj.UID, labels: obj.Labels, deleting: obj.DeletionTimestamp != nil}
+	if obj.Spec.Prefix != "" {
+		prefix, err := request.ParsePrefix(obj.Spec.Prefix)
+		if err == nil {
+			now.prefix = prefix
+			now.ready = obj.Status.Phase == v1alpha1.PrefixPhaseAllocated
+		}
+	} else {
+		now.asks = int(obj.Spec.PrefixLength)
 	}
-
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	ns := x.namespace(obj.Namespace)
+	ns := x.lock(obj.Namespace)
+	defer x.unlock(ns)
 	p := ns.parent(obj.Name)
-	// What the name is a part of is there for it only, unless it is that of the newest version of the object.
-	ns.parents[obj.Name] = p
-	before := *p
-	if before.uid == now.uid && before.prefix == now.prefix && before.ready == now.ready &&
-		before.deleting == now.deleting && labels.Equals(before.labels, now.labels) {
-		// What they are a part of stays in memory with them: it should be the newest version of the object, which does anyway.
-		p.uid, p.labels = now.uid, now.labels
-		return
+	up := ns.top
+	if ref := obj.Spec.ParentRef; ref != nil {
+		up = ns.parent(ref.Name)
 	}
-	p.uid, p.labels, p.prefix, p.ready, p.deleting = now.uid, now.labels, now.prefix, now.ready, now.deleting
-	if before.uid != now.uid || before.prefix != now.prefix {
-		// The pool is made anew, from what is held by this name.
-		p.ledger.UnsetPrefix()
-	}
-	ns.changed(obj.Name)
-	ns.waiting.leave(x.wake, obj.Name, nil, before.labels, now.labels)
+	// The strings of the newest version of the object are kept, so that older ones are not.
+	p.name = obj.Name
+	x.update(ns, p, now, up)
 }
 
 // deletePrefix takes in that a Prefix is gone.
 func (x *index) deletePrefix(name types.NamespacedName, uid types.UID) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	ns := x.namespace(name.Namespace)
-	defer x.tidy(name.Namespace, name.Name)
-	p := ns.parents[name.Name]
-	if p == nil || p.uid != uid {
+	ns := x.lock(name.Namespace)
+	defer x.unlock(ns)
+	if p := ns.parents[name.Name]; p != nil && p.uid == uid {
+		x.update(ns, p, prefixState{}, ns.top)
+	}
+}
+
+// update takes in what the API says of a Prefix, and below which it is. It brings everything up to date that
+// follows from that.
+func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) {
+	defer ns.tidy(p)
+	before, beforeUp := p.prefixState, p.up
+	p.prefixState = now
+	if before.uid == now.uid && before.prefix == now.prefix && before.asks == now.asks && before.ready == now.ready &&
+		before.deleting == now.deleting && beforeUp == up && labels.Equals(before.labels, now.labels) {
 		return
 	}
-	before := p.labels
-	*p = parent{ledger: p.ledger}
-	p.ledger.UnsetPrefix()
-	ns.changed(name.Name)
-	ns.waiting.leave(x.wake, name.Name, nil, before)
+	p.moveBelow(up)
+	if before.uid != now.uid || before.prefix != now.prefix {
+		// The pool is made anew, from what is held by this name.
+		p.ledger.UnsetPrefix()
+	}
+	ns.changed(p, &before, beforeUp)
+
+	for w := range ns.requesters[p.name] {
+		if w.requester.uid == p.uid {
+			ns.stopWaiting(w)
+			x.wake(w.name)
+		}
+	}
+	x.serve(ns, p, netip.Prefix{})
+	if p.child != nil && len(ns.waiting) > 0 {
+		// What is below it may have come to be the outermost that a selector matches.
+		for _, g := range ns.selecting() {
+			if shift := shiftOf(g.selector, p, &before, beforeUp); shift.below && shift.came {
+				p.outermostBelow(g.selector, func(below *parent) { x.serve(ns, below, netip.Prefix{}) })
+			}
+		}
+	}
+	x.refreshWords(ns, p, &before, beforeUp)
+	ns.tidy(beforeUp)
+}
+
+// selecting returns the groups that have a selector.
+func (ns *namespace) selecting() []*group {
+	var groups []*group
+	for _, g := range ns.groups {
+		if g.selector != nil {
+			groups = append(groups, g)
+		}
+	}
+	return groups
 }
 
 // hold takes in that an allocation holds a prefix of a parent, according to the API. It reports
 // whether this was news.
 func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string, prefix netip.Prefix) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	ns := x.namespace(name.Namespace)
+	ns := x.lock(name.Namespace)
+	defer x.unlock(ns)
 	if held, ok := ns.holders[uid]; ok {
-		if assumed, _ := ns.parent(held).ledger.Get(uid); held != parentName || assumed != prefix {
-			// It was assumed to hold something else, which others may wait for.
-			x.release(name.Namespace, ns, uid)
-			ns = x.namespace(name.Namespace)
+		if reserved, _ := held.ledger.Get(uid); held.name != parentName || reserved != prefix {
+			// Something else was reserved for it, which others may wait for.
+			x.release(ns, uid)
 		}
 	}
-	if ns.assumed[name.Name] == uid {
-		delete(ns.assumed, name.Name)
-	}
-	ns.holders[uid] = parentName
-	if !ns.parent(parentName).ledger.Hold(uid, prefix) {
+	ns.drop(name.Name, uid)
+	p := ns.parent(parentName)
+	ns.holders[uid] = p
+	if !p.ledger.Hold(uid, prefix) {
 		return false
 	}
-	ns.changed(parentName)
+	x.refreshCounts(ns, p)
 	return true
+}
+
+// drop forgets an allocation as one that wants to be scheduled.
+func (ns *namespace) drop(name string, uid types.UID) {
+	if w := ns.pending[name]; w != nil && w.uid == uid {
+		ns.stopWaiting(w)
+		delete(ns.pending, name)
+	}
 }
 
 // forget takes in that an allocation is gone.
 func (x *index) forget(name types.NamespacedName, uid types.UID) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	ns := x.namespace(name.Namespace)
-	if ns.assumed[name.Name] == uid {
-		delete(ns.assumed, name.Name)
-	}
-	x.release(name.Namespace, ns, uid)
+	ns := x.lock(name.Namespace)
+	defer x.unlock(ns)
+	ns.drop(name.Name, uid)
+	x.release(ns, uid)
 }
 
-// forgetAssumed takes in that what was assumed of an allocation did not come true.
+// settle takes in that an allocation does not want to be scheduled any more. If gives up, what was reserved for
+// it is free again: it did not come true. Otherwise it did, or that is not known.
+func (x *index) settle(name types.NamespacedName, givesUp bool) {
+	ns := x.lock(name.Namespace)
+	defer x.unlock(ns)
+	w := ns.pending[name.Name]
+	if w == nil {
+		return
+	}
+	ns.stopWaiting(w)
+	if w.reserved != nil && !givesUp {
+		return
+	}
+	delete(ns.pending, name.Name)
+	if w.reserved != nil {
+		x.release(ns, w.uid)
+	}
+}
+
+// forgetAssumed takes in that what was reserved for an allocation did not come true.
 func (x *index) forgetAssumed(name types.NamespacedName) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	ns := x.namespace(name.Namespace)
-	uid, ok := ns.assumed[name.Name]
-	if ok {
-		delete(ns.assumed, name.Name)
-		x.release(name.Namespace, ns, uid)
+	ns := x.lock(name.Namespace)
+	defer x.unlock(ns)
+	if w := ns.pending[name.Name]; w != nil && w.reserved != nil {
+		w.reserved = nil
+		x.release(ns, w.uid)
 	}
-	x.tidy(name.Namespace, "")
 }
 
-func (x *index) release(nsName string, ns *namespace, uid types.UID) {
-	name, ok := ns.holders[uid]
-	defer x.tidy(nsName, name)
+// refuse takes in that the server refused a place, for another reason than that it is in use: it is free, but not
+// for this allocation. If whole, the server would refuse every place of the parent.
+func (x *index) refuse(name types.NamespacedName, place assumption, whole bool, words string) {
+	ns := x.lock(name.Namespace)
+	defer x.unlock(ns)
+	w := ns.pending[name.Name]
+	if w == nil || w.reserved == nil {
+		return
+	}
+	r := refusedPlace{place.parent, place.parentUID, place.prefix, text.Cut(words, maxWords)}
+	if whole {
+		r.prefix = netip.Prefix{}
+	}
+	if len(w.refusals) >= maxRefusals {
+		w.refusals = nil
+	}
+	w.refusals = append(w.refusals, r)
+	w.reserved = nil
+	x.release(ns, w.uid)
+}
+
+// retry forgets what the server refused for an allocation, if there is no other place for it.
+func (x *index) retry(c candidate) {
+	ns := x.lock(c.name.Namespace)
+	defer x.unlock(ns)
+	w := ns.pending[c.name.Name]
+	if w == nil || w.uid != c.uid || len(w.refusals) == 0 || w.reserved != nil {
+		return
+	}
+	ns.stopWaiting(w)
+	w.candidate = c
+	if _, _, ok := x.choose(ns, w); !ok {
+		w.refusals = nil
+	}
+}
+
+// giveUp has an allocation wait whose places the server refused, even if there are others.
+func (x *index) giveUp(c candidate) *verdict {
+	ns := x.lock(c.name.Namespace)
+	defer x.unlock(ns)
+	w := ns.pendingOf(c)
+	ns.stopWaiting(w)
+	v := &verdict{reason: v1alpha1.ReasonRefused, request: c.request}
+	// The last one of each parent, the last parent first.
+	for _, r := range slices.Backward(w.refusals) {
+		if p := ns.parents[r.parentName]; p != nil && p.uid == r.parent && len(v.refusals) < maxNamed &&
+			!slices.ContainsFunc(v.refusals, func(other refusal) bool { return other.parent == p }) {
+			v.refusals = append(v.refusals, refusal{parent: p, kind: refused, name: p.name, prefix: p.prefix, words: r.words})
+		}
+	}
+	if len(v.refusals) == 0 {
+		v.words = "The API server refused the binding"
+	}
+	return v
+}
+
+// release frees what an allocation holds, and serves those who waited for it.
+func (x *index) release(ns *namespace, uid types.UID) {
+	p, ok := ns.holders[uid]
 	if !ok {
 		return
 	}
 	delete(ns.holders, uid)
-	p := ns.parents[name]
-	if p == nil || !p.ledger.Release(uid) {
+	defer ns.tidy(p)
+	freed, _ := p.ledger.Get(uid)
+	if !p.usable() {
+		p.ledger.Release(uid)
 		return
 	}
-	ns.changed(name)
-	if p.usable() {
-		ns.waiting.leave(x.wake, name, func(c candidate) bool { return p.room(c.request) }, p.labels)
+	freeHi, freeLo := p.pool().FreeAddresses128()
+	if !p.ledger.Release(uid) {
+		return
 	}
-}
-
-// stopWaiting takes in that an allocation does not want to be scheduled any more.
-func (x *index) stopWaiting(name types.NamespacedName) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if ns := x.namespaces[name.Namespace]; ns != nil {
-		ns.waiting.remove(name.Name)
-		x.tidy(name.Namespace, "")
+	x.serve(ns, p, freed)
+	// Whoever waited for exactly this much has it now, and the others need no other message.
+	if hi, lo := p.pool().FreeAddresses128(); hi != freeHi || lo != freeLo {
+		x.refreshCounts(ns, p)
 	}
+	x.refreshHolders(ns, p, freed)
 }
 
 // reserve finds a place for a candidate and takes it. Otherwise the candidate waits until something
 // happens that may make room for it. A candidate that a place was reserved for before gets the same
 // one again: whether the binding to it went through may not be known.
 func (x *index) reserve(c candidate) (assumption, *verdict) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	ns := x.namespace(c.name.Namespace)
-	ns.waiting.remove(c.name.Name)
+	ns := x.lock(c.name.Namespace)
+	defer x.unlock(ns)
+	w := ns.pendingOf(c)
+	ns.stopWaiting(w)
+	fresh := w.stale
+	w.stale = false
 
-	if name, ok := ns.holders[c.uid]; ok {
-		p := ns.parents[name]
+	if p, ok := ns.holders[c.uid]; ok {
 		prefix, _ := p.ledger.Get(c.uid)
-		return assumption{name, p.uid, prefix}, nil
+		return assumption{p.name, p.uid, prefix}, nil
 	}
-
-	name, why := x.choose(ns, c)
-	if why != nil {
-		if !why.final {
-			ns.waiting.add(c)
+	if r := c.requester; r != nil {
+		if p := ns.parents[r.name]; p == nil || p.uid != r.uid {
+			ns.waitForRequester(w)
+			return assumption{}, &verdict{reason: v1alpha1.ReasonRequesterNotFound, early: time.Since(w.missed) < requesterPatience,
+				words: fmt.Sprintf("Prefix %s with uid %s, for which this was made, does not exist", r.name, r.uid)}
 		}
-		x.tidy(c.name.Namespace, c.ref)
-		return assumption{}, why
 	}
-	p := ns.parents[name]
-	prefix := c.request.Prefix
-	if !prefix.IsValid() {
-		prefix, _ = p.pool().Find(c.request.Bits)
+	w.missed = time.Time{}
+	p, prefix, ok := x.choose(ns, w)
+	if ok {
+		ns.reserve(w, p, prefix)
+		x.refreshCounts(ns, p)
+		return assumption{p.name, p.uid, prefix}, nil
 	}
-	p.ledger.Hold(c.uid, prefix)
-	ns.changed(name)
-	ns.holders[c.uid] = name
-	ns.assumed[c.name.Name] = c.uid
-	return assumption{name, p.uid, prefix}, nil
+	why := x.explain(ns, w)
+	why.fresh = fresh
+	if !why.final {
+		ns.wait(w, why)
+	}
+	return assumption{}, why
 }
 
-// choose filters the parents that the candidate may be allocated from, and returns the best of
-// those that are left.
-func (x *index) choose(ns *namespace, c candidate) (string, *verdict) {
-	var names []string
-	if c.ref != "" {
-		if p := ns.parents[c.ref]; p == nil || p.uid == "" {
-			return "", &verdict{reason: v1alpha1.ReasonParentNotFound, message: fmt.Sprintf("Prefix %s does not exist", c.ref)}
-		}
-		names = []string{c.ref}
-	} else {
-		selected := ns.selection(c.selector)
-		if len(selected.parents) == 0 {
-			return "", &verdict{reason: v1alpha1.ReasonNoMatchingParent, message: fmt.Sprintf("No Prefix matches the selector %q", c.selector)}
-		}
-		if !c.request.Prefix.IsValid() {
-			if best, ok := selected.best(x.score, c.request); ok {
-				return best, nil
-			}
-		}
-		// By name, so that equals are chosen from, and complained about, in a stable order.
-		names = slices.Sorted(maps.Keys(selected.parents))
+// parentsFor returns the parents that an allocation may be allocated from, sorted by name. The caller must not
+// change the slice.
+func (ns *namespace) parentsFor(w *pending) []*parent {
+	if w.ref == "" {
+		return ns.selection(w.key, w.selector).parents
 	}
-
-	var best string
-	var refusals []refusal
-	for _, name := range names {
-		p := ns.parents[name]
-		if r := p.filter(name, c.request); r != nil {
-			refusals = append(refusals, *r)
-			continue
-		}
-		if best == "" || x.score(p.pool(), c.request).Cmp(x.score(ns.parents[best].pool(), c.request)) > 0 {
-			best = name
-		}
-	}
-	if best != "" {
-		return best, nil
-	}
-	return "", conclude(refusals, c.ref != "")
-}
-
-// refusal tells why one parent cannot hold a request.
-type refusal struct{ reason, message string }
-
-// filters are asked in this order; the first that refuses decides.
-var filters = []func(p *parent, r request.Request) (reason, why string){
-	func(p *parent, _ request.Request) (string, string) {
-		if p.deleting {
-			return v1alpha1.ReasonParentNotReady, "is being deleted"
-		}
-		return "", ""
-	},
-	func(p *parent, r request.Request) (string, string) {
-		// A parent that is Pending may know its prefix already.
-		if !p.prefix.IsValid() {
-			return "", ""
-		}
-		if why, ok := r.FitsIn(p.prefix); !ok {
-			return v1alpha1.ReasonNoSuitableParent, why
-		}
-		return "", ""
-	},
-	func(p *parent, _ request.Request) (string, string) {
-		if !p.ready {
-			return v1alpha1.ReasonParentNotReady, "is not allocated itself yet"
-		}
-		return "", ""
-	},
-	func(p *parent, r request.Request) (string, string) {
-		if !r.Prefix.IsValid() {
-			return "", ""
-		}
-		if holder, ok := p.pool().Overlapping(r.Prefix); ok {
-			return v1alpha1.ReasonPrefixInUse, fmt.Sprintf("has %s in use, which overlaps %s", holder, r.Prefix)
-		}
-		return "", ""
-	},
-	func(p *parent, r request.Request) (string, string) {
-		if !p.room(r) {
-			return v1alpha1.ReasonParentExhausted, fmt.Sprintf("has no room for %s", r)
-		}
-		return "", ""
-	},
-}
-
-func (p *parent) filter(name string, r request.Request) *refusal {
-	for _, f := range filters {
-		if reason, why := f(p, r); reason != "" {
-			if p.prefix.IsValid() {
-				name = fmt.Sprintf("%s (%s)", name, p.prefix)
-			}
-			return &refusal{reason, fmt.Sprintf("%s %s", name, why)}
-		}
+	if p := ns.parents[w.ref]; p != nil && p.uid != "" {
+		return []*parent{p}
 	}
 	return nil
 }
 
-// maxRefusals is how many parents a message names.
-const maxRefusals = 5
-
-// conclude makes one verdict of what the parents said: the one that leaves most hope, and the
-// messages of all.
-func conclude(refusals []refusal, named bool) *verdict {
-	hope := []string{v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse, v1alpha1.ReasonParentExhausted}
-	v := &verdict{}
-	var messages []string
-	for i, r := range refusals {
-		if slices.Index(hope, r.reason) > slices.Index(hope, v.reason) {
-			v.reason = r.reason
+// choose returns the best parent that has a place for an allocation, and the place. Parents where the server
+// refused places of this allocation come last. It calls the strategy only where more than one is left.
+func (x *index) choose(ns *namespace, w *pending) (best *parent, prefix netip.Prefix, ok bool) {
+	var bestScore Score
+	var bestRefused int
+	r := w.request
+	for _, p := range ns.parentsFor(w) {
+		if !p.usable() || !r.Fits(p.prefix) || w.isFor(p) {
+			continue
 		}
-		if i < maxRefusals {
-			messages = append(messages, r.message)
+		times := 0
+		switch {
+		case len(w.refusals) > 0:
+			if _, ok := x.place(p, w); !ok {
+				continue
+			}
+			for _, refused := range w.refusals {
+				if refused.parent == p.uid {
+					times++
+				}
+			}
+		case r.Prefix.IsValid():
+			if _, ok := x.place(p, w); !ok {
+				continue
+			}
+		case !fits(p, r.Bits):
+			continue
+		}
+		score := x.score(p.pool(), r.Bits)
+		if best == nil || times < bestRefused || times == bestRefused && score.above(bestScore) {
+			best, bestScore, bestRefused = p, score, times
 		}
 	}
-	v.message = strings.Join(messages, "; ")
-	if more := len(refusals) - maxRefusals; more > 0 {
-		v.message += fmt.Sprintf("; and %d more", more)
+	if best == nil {
+		return nil, netip.Prefix{}, false
 	}
-	// A parent that was named is the only one there ever will be, and its prefix does not change.
-	v.final = named && v.reason == v1alpha1.ReasonNoSuitableParent
-	return v
+	prefix, ok = x.place(best, w)
+	return best, prefix, ok
 }
 
-// usable reports whether anything can be allocated from the parent at all.
-func (p *parent) usable() bool { return p.uid != "" && p.ready && !p.deleting }
-
-// room reports whether the request fits into what is free. The parent must be usable.
-func (p *parent) room(r request.Request) bool {
-	if _, ok := r.FitsIn(p.prefix); !ok {
-		return false
-	}
-	if r.Prefix.IsValid() {
-		_, overlaps := p.pool().Overlapping(r.Prefix)
-		return !overlaps
-	}
-	_, ok := p.pool().Find(r.Bits)
-	return ok
-}
-
-// pool returns the free space of a parent whose prefix is known. Most Prefixes never are a parent,
-// so it is made when it is first asked for.
-func (p *parent) pool() *allocator.Pool {
-	if p.ledger.Pool() == nil {
-		if err := p.ledger.SetPrefix(p.prefix); err != nil {
-			// The API server lets no such prefix pass. Nothing can be allocated from it.
-			return &allocator.Pool{}
+// explain tells why there is no place for an allocation.
+func (x *index) explain(ns *namespace, w *pending) *verdict {
+	parents, no := ns.parentsFor(w), "No Prefix"
+	if r := w.requester; r != nil && w.ref == "" {
+		// Neither the Prefix that asks nor anything below it can be the parent.
+		if self := ns.parents[r.name]; self != nil {
+			others := slices.DeleteFunc(slices.Clone(parents), func(p *parent) bool {
+				return p == self || self.child != nil && p.isBelow(self)
+			})
+			if len(others) < len(parents) {
+				parents, no = others, "No other Prefix"
+			}
 		}
 	}
-	return p.ledger.Pool()
+	if len(parents) > 0 {
+		return x.conclude(w, parents)
+	}
+	if w.ref != "" {
+		return &verdict{reason: v1alpha1.ReasonParentNotFound, words: fmt.Sprintf("Prefix %s does not exist", w.ref)}
+	}
+	return &verdict{reason: v1alpha1.ReasonNoMatchingParent, words: fmt.Sprintf("%s matches the selector %q", no, text.Cut(w.key, maxWords))}
 }
 
 // waitingIn returns the names of what waits in a namespace, sorted.
 func (x *index) waitingIn(nsName string) []string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if ns := x.namespaces[nsName]; ns != nil {
-		return slices.Sorted(maps.Keys(ns.waiting.byName))
+	ns := x.lock(nsName)
+	defer x.unlock(ns)
+	var names []string
+	for _, w := range ns.waiting {
+		names = append(names, w.name.Name)
 	}
-	return nil
+	for _, waiting := range ns.requesters {
+		for w := range waiting {
+			names = append(names, w.name.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }

@@ -4,11 +4,14 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -21,13 +24,21 @@ type model struct {
 	// held is what is held by whom, assumed or not.
 	held    map[types.UID]modelHeld
 	assumed map[types.UID]bool
+	// refused is what the server refused, by allocation.
+	refused map[types.UID][]modelHeld
+	// waiting are those that wait, and the reason that they have. lost wait for the Prefix that they are for.
+	waiting map[string]string
+	lost    map[string]bool
+	// number is the order of those that are pending.
+	number  map[types.UID]int
+	numbers int
 }
 
 type modelParent struct {
-	uid             types.UID
-	label           string
-	prefix          netip.Prefix
-	ready, deleting bool
+	uid               types.UID
+	label, up         string
+	prefix            netip.Prefix
+	ready, isDeleting bool
 }
 
 type modelHeld struct {
@@ -35,8 +46,9 @@ type modelHeld struct {
 	prefix netip.Prefix
 }
 
-// free returns the largest blocks of the prefix that are free, in the order of their addresses.
-func (m *model) free(parent string, prefix netip.Prefix) []netip.Prefix {
+// free returns the largest blocks of the prefix that are free, in the order of their addresses, without those that
+// overlap others.
+func (m *model) free(parent string, prefix netip.Prefix, except []netip.Prefix) []netip.Prefix {
 	overlaps := false
 	for _, held := range m.held {
 		if held.parent != parent || !held.prefix.Overlaps(prefix) {
@@ -47,6 +59,14 @@ func (m *model) free(parent string, prefix netip.Prefix) []netip.Prefix {
 		}
 		overlaps = true
 	}
+	for _, other := range except {
+		if other.Overlaps(prefix) {
+			if other.Bits() <= prefix.Bits() {
+				return nil
+			}
+			overlaps = true
+		}
+	}
 	if !overlaps {
 		return []netip.Prefix{prefix}
 	}
@@ -54,22 +74,41 @@ func (m *model) free(parent string, prefix netip.Prefix) []netip.Prefix {
 	bytes := prefix.Addr().AsSlice()
 	bytes[prefix.Bits()/8] |= 0x80 >> (prefix.Bits() % 8)
 	addr, _ := netip.AddrFromSlice(bytes)
-	return append(m.free(parent, lower), m.free(parent, netip.PrefixFrom(addr, prefix.Bits()+1))...)
+	return append(m.free(parent, lower, except), m.free(parent, netip.PrefixFrom(addr, prefix.Bits()+1), except)...)
+}
+
+// suits reports whether a parent could hold a candidate if all of it were free.
+func (p modelParent) suits(c candidate) bool {
+	fam := v1alpha1.IPv4
+	if p.prefix.Addr().Is6() {
+		fam = v1alpha1.IPv6
+	}
+	return (c.request.Family == "" || c.request.Family == fam) && c.request.Bits > p.prefix.Bits() && c.request.Bits <= p.prefix.Addr().BitLen() &&
+		(!c.request.Prefix.IsValid() || p.prefix.Contains(c.request.Prefix.Addr()))
+}
+
+func (m *model) isFor(c candidate, name string) bool {
+	return c.requester != nil && c.requester.name == name && m.parents[name].uid == c.requester.uid
 }
 
 // fit returns the block of a parent that a candidate should be cut from, and the length of the free
 // block around it. It is not ok if the parent cannot hold the candidate now.
 func (m *model) fit(name string, c candidate) (prefix netip.Prefix, bits int, ok bool) {
 	p := m.parents[name]
-	fam := v1alpha1.IPv4
-	if p.prefix.Addr().Is6() {
-		fam = v1alpha1.IPv6
-	}
-	if !p.ready || p.deleting || c.request.Family != "" && c.request.Family != fam ||
-		c.request.Bits <= p.prefix.Bits() || c.request.Bits > p.prefix.Addr().BitLen() {
+	if !p.ready || p.isDeleting || !p.suits(c) || m.isFor(c, name) {
 		return prefix, 0, false
 	}
-	for _, block := range m.free(name, p.prefix) {
+	var except []netip.Prefix
+	for _, r := range m.refused[c.uid] {
+		switch {
+		case r.parent != string(p.uid):
+		case !r.prefix.IsValid(), r.prefix == c.request.Prefix:
+			return prefix, 0, false
+		default:
+			except = append(except, r.prefix)
+		}
+	}
+	for _, block := range m.free(name, p.prefix, except) {
 		switch {
 		case block.Bits() > c.request.Bits:
 		case c.request.Prefix.IsValid() && !block.Contains(c.request.Prefix.Addr()):
@@ -82,15 +121,32 @@ func (m *model) fit(name string, c candidate) (prefix netip.Prefix, bits int, ok
 	return prefix, bits, ok
 }
 
-// eligible returns the names of the parents that may be asked for the candidate.
+func (m *model) matches(name string, c candidate) bool {
+	p, exists := m.parents[name]
+	set := labels.Set{}
+	if p.label != "" {
+		set["net"] = p.label
+	}
+	return exists && c.selector.Matches(set)
+}
+
+// eligible returns the names of the parents that may be asked for the candidate: the one that it names, or the
+// outermost ones that it selects.
 func (m *model) eligible(c candidate) []string {
+	if c.ref != "" {
+		if _, exists := m.parents[c.ref]; exists {
+			return []string{c.ref}
+		}
+		return nil
+	}
 	var names []string
 	for name, p := range m.parents {
-		set := labels.Set{}
-		if p.label != "" {
-			set["net"] = p.label
+		outermost, seen := m.matches(name, c), map[string]bool{name: true}
+		for up := p.up; up != "" && outermost; up = m.parents[up].up {
+			outermost = !seen[up] && !m.matches(up, c)
+			seen[up] = true
 		}
-		if c.ref == name || c.ref == "" && c.selector.Matches(set) {
+		if outermost {
 			names = append(names, name)
 		}
 	}
@@ -106,6 +162,81 @@ func (m *model) feasible(c candidate) []string {
 	})
 }
 
+// best returns where a candidate should go: where the server refused it least often, and then the best fit, and
+// of equals the first by name.
+func (m *model) best(c candidate) (place modelHeld, ok bool) {
+	bits, refused := -1, 0
+	for _, name := range m.feasible(c) {
+		prefix, around, _ := m.fit(name, c)
+		if c.request.Prefix.IsValid() || len(m.refused[c.uid]) > 0 {
+			// By what a request of the length would be cut from.
+			around = 0
+			for _, block := range m.free(name, m.parents[name].prefix, nil) {
+				if block.Bits() <= c.request.Bits {
+					around = max(around, block.Bits())
+				}
+			}
+		}
+		times := 0
+		for _, r := range m.refused[c.uid] {
+			if r.parent == string(m.parents[name].uid) {
+				times++
+			}
+		}
+		if !ok || times < refused || times == refused && around > bits {
+			place, bits, refused, ok = modelHeld{name, prefix}, around, times, true
+		}
+	}
+	return place, ok
+}
+
+// reason returns why nobody can hold a candidate.
+func (m *model) reason(c candidate) string {
+	names := m.eligible(c)
+	if c.ref != "" && len(names) == 0 {
+		return v1alpha1.ReasonParentNotFound
+	}
+	reason := v1alpha1.ReasonNoMatchingParent
+	for _, name := range names {
+		is := v1alpha1.ReasonParentExhausted
+		p := m.parents[name]
+		if c.ref == "" && c.requester != nil {
+			below := false
+			for at, n := name, 0; at != "" && n < 20; at, n = m.parents[at].up, n+1 {
+				below = below || m.isFor(c, at)
+			}
+			if below {
+				continue
+			}
+		}
+		switch {
+		case m.isFor(c, name):
+			is = v1alpha1.ReasonNoSuitableParent
+		case p.isDeleting:
+			is = v1alpha1.ReasonParentNotReady
+		case !p.suits(c):
+			is = v1alpha1.ReasonNoSuitableParent
+		case !p.ready:
+			is = v1alpha1.ReasonParentNotReady
+		default:
+			saved := m.refused[c.uid]
+			delete(m.refused, c.uid)
+			if _, _, ok := m.fit(name, c); ok {
+				is = v1alpha1.ReasonRefused
+			} else if c.request.Prefix.IsValid() {
+				is = v1alpha1.ReasonPrefixInUse
+			}
+			if saved != nil {
+				m.refused[c.uid] = saved
+			}
+		}
+		if hopeOf(is) > hopeOf(reason) {
+			reason = is
+		}
+	}
+	return reason
+}
+
 // holdsBy reports whether anything is held by the name of a parent.
 func (m *model) holdsBy(name string) bool {
 	for _, held := range m.held {
@@ -116,13 +247,22 @@ func (m *model) holdsBy(name string) bool {
 	return false
 }
 
+// drop forgets an allocation that wants nothing any more.
+func (m *model) drop(c candidate) {
+	delete(m.number, c.uid)
+	delete(m.refused, c.uid)
+	delete(m.assumed, c.uid)
+	delete(m.waiting, c.name.Name)
+	delete(m.lost, c.name.Name)
+}
+
 // TestIndexAgainstModel lets random events happen in any order, and compares what the index says
-// with the model. Above all: nothing that is reserved overlaps what is held, and nothing waits for
-// what is there.
+// with the model. Above all: nothing that is reserved overlaps what is held, nothing waits for
+// what is there, only whom an event helps is woken, and the oldest one first.
 func TestIndexAgainstModel(t *testing.T) {
-	runs := 300
+	runs := 400
 	if testing.Short() {
-		runs = 60
+		runs = 80
 	}
 	for seed := range runs {
 		if !againstModel(t, uint64(seed), 400) {
@@ -134,33 +274,51 @@ func TestIndexAgainstModel(t *testing.T) {
 func againstModel(t *testing.T, seed uint64, steps int) bool {
 	random := rand.New(rand.NewPCG(seed, 1))
 	f := newFixture(Pack)
-	m := &model{parents: map[string]modelParent{}, held: map[types.UID]modelHeld{}, assumed: map[types.UID]bool{}}
+	m := &model{
+		parents: map[string]modelParent{}, held: map[types.UID]modelHeld{}, assumed: map[types.UID]bool{}, refused: map[types.UID][]modelHeld{},
+		waiting: map[string]string{}, lost: map[string]bool{}, number: map[types.UID]int{},
+	}
 	pick := func(s []string) string { return s[random.IntN(len(s))] }
 
-	parentNames := []string{"p0", "p1", "p2", "p3"}
+	parentNames := []string{"p0", "p1", "p2", "p3", "p4"}
 	// Small and overlapping, so that events matter to each other.
 	parentPrefixes := []string{"10.0.0.0/28", "10.0.0.0/29", "10.0.0.8/29", "10.0.1.0/27", "2001:db8::/124", "2001:db8::/126"}
-	parentLabels := []string{"", "a", "b"}
-	var candidates []candidate
+	parentLabels := []string{"", "a", "b", "c"}
+	candidates := map[string]candidate{}
+	var names []string
 	for i := range 24 {
 		name := fmt.Sprintf("c%d", i)
-		from := pick([]string{"p0", "p1", "p2", "p3", "net=a", "net=b"})
+		from := pick([]string{"p0", "p1", "p2", "p3", "net=a", "net=b", "net=a"})
 		what := pick([]string{"/28", "/29", "/30", "/31", "/32", "IPv6/126", "IPv6/127", "IPv6/128", "10.0.0.0/30", "10.0.0.9/32", "10.0.0.8/29", "10.0.1.16/28", "2001:db8::4/126"})
 		if from[0] == 'n' && what[0] == '/' {
 			what = "IPv4" + what
 		}
-		candidates = append(candidates, want(t, name, what, from))
+		c := want(t, name, what, from)
+		c.created = time.Unix(int64(random.IntN(3)), 0)
+		if random.IntN(4) == 0 {
+			// The Prefixes are numbered in the order in which they appear.
+			c.requester = &requesterRef{pick(parentNames), types.UID(fmt.Sprint(1 + random.IntN(12)))}
+		}
+		names = append(names, name)
+		candidates[name] = c
 	}
-	queued := map[string]bool{}
 	uids := 0
-	fail := func(step int, format string, args ...any) bool {
+	ok := true
+	fail := func(step int, format string, args ...any) {
 		t.Errorf("step %d: %s", step, fmt.Sprintf(format, args...))
-		return false
+		ok = false
 	}
+	older := func(a, b string) int {
+		ca, cb := candidates[a], candidates[b]
+		return cmp.Or(ca.created.Compare(cb.created), cmp.Compare(m.number[ca.uid], m.number[cb.uid]))
+	}
+	stale := map[string]bool{}
 
-	for step := range steps {
-		c := candidates[random.IntN(len(candidates))]
-		switch random.IntN(10) {
+	for step := 0; step < steps && ok; step++ {
+		c := candidates[pick(names)]
+		// single is whether no more than one parent can have room now that had none before.
+		single := true
+		switch random.IntN(11) {
 		case 0, 1: // A Prefix appears or changes.
 			name := pick(parentNames)
 			p, exists := m.parents[name]
@@ -171,136 +329,244 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 				}
 				uids++
 				p = modelParent{uid: types.UID(fmt.Sprint(uids)), prefix: netip.MustParsePrefix(pick(parentPrefixes))}
+				if random.IntN(2) == 0 {
+					p.up = pick(parentNames)
+				}
 			}
-			switch random.IntN(4) {
-			case 0:
+			switch random.IntN(5) {
+			case 0, 1:
 				p.label = pick(parentLabels)
-			case 1:
-				p.deleting = random.IntN(4) == 0
+			case 2:
+				p.isDeleting = random.IntN(4) == 0
+			case 3:
+				if p.up == "" && random.IntN(4) == 0 {
+					p.up = pick(parentNames)
+				}
 			default:
 				p.ready = true
 			}
 			m.parents[name] = p
+			single = false
 			obj := prefix(name, p.prefix.String(), uid(p.uid))
 			if p.label != "" {
 				labelled("net", p.label)(obj)
 			}
-			if p.deleting {
-				deleting(obj)
+			if p.up != "" {
+				below(p.up)(obj)
+			}
+			if p.isDeleting {
+				isDeleting(obj)
 			}
 			if !p.ready {
-				pending(obj)
+				isPending(obj)
 			}
 			f.set(obj)
 
 		case 2: // A Prefix is gone.
 			name := pick(parentNames)
 			if p, exists := m.parents[name]; exists && !m.holdsBy(name) {
-				f.deletePrefix(key(name), p.uid)
 				delete(m.parents, name)
+				single = false
+				f.deletePrefix(key(name), p.uid)
 			}
 
 		case 3: // An allocation is gone.
-			f.gone(c.name.Name)
 			delete(m.held, c.uid)
-			delete(m.assumed, c.uid)
+			m.drop(c)
+			f.gone(c.name.Name)
 
-		case 4: // The server refused a bind.
-			f.forgetAssumed(c.name)
+		case 4: // The server refused a bind, because of something that is over.
 			if m.assumed[c.uid] {
 				delete(m.held, c.uid)
 				delete(m.assumed, c.uid)
 			}
+			f.forgetAssumed(c.name)
 
-		case 5: // The informer confirms a bind.
+		case 5: // The server refused a place for good.
+			if !m.assumed[c.uid] {
+				break
+			}
+			held := m.held[c.uid]
+			place := assumption{held.parent, m.parents[held.parent].uid, held.prefix}
+			whole := random.IntN(3) == 0
+			refused := modelHeld{string(place.parentUID), held.prefix}
+			if whole {
+				refused.prefix = netip.Prefix{}
+			}
+			m.refused[c.uid] = append(m.refused[c.uid], refused)
+			delete(m.held, c.uid)
+			delete(m.assumed, c.uid)
+			f.refuse(c.name, place, whole, "no")
+
+		case 6: // The informer confirms a bind.
 			if m.assumed[c.uid] {
-				f.hold(c.name, c.uid, m.held[c.uid].parent, m.held[c.uid].prefix)
-				delete(m.assumed, c.uid)
+				held := m.held[c.uid]
+				m.drop(c)
+				f.hold(c.name, c.uid, held.parent, held.prefix)
 			}
 
-		case 6: // The informer shows a bind of somebody else, perhaps instead of what was assumed.
+		case 7: // The informer shows a bind of somebody else, perhaps instead of what was assumed.
 			if _, held := m.held[c.uid]; held && !m.assumed[c.uid] {
 				break
 			}
 			before, assumed := m.held[c.uid]
 			delete(m.held, c.uid)
-			names := m.feasible(c)
-			if len(names) == 0 {
+			feasible := m.feasible(c)
+			if len(feasible) == 0 {
 				if assumed {
 					m.held[c.uid] = before
 				}
 				break
 			}
-			name := pick(names)
+			name := pick(feasible)
 			// Another scheduler may choose differently: the last block that is free.
-			blocks := slices.DeleteFunc(m.free(name, m.parents[name].prefix), func(p netip.Prefix) bool { return p.Bits() > c.request.Bits })
+			blocks := slices.DeleteFunc(m.free(name, m.parents[name].prefix, nil), func(p netip.Prefix) bool { return p.Bits() > c.request.Bits })
 			place := c.request.Prefix
 			if !place.IsValid() {
 				place = netip.PrefixFrom(blocks[len(blocks)-1].Addr(), c.request.Bits)
 			}
 			m.held[c.uid] = modelHeld{name, place}
-			delete(m.assumed, c.uid)
+			m.drop(c)
+			// What was assumed is released before the index knows what came instead.
+			single = false
 			f.hold(c.name, c.uid, name, place)
-			f.stopWaiting(c.name)
 
 		default: // A worker takes it on.
-			delete(queued, c.name.Name)
-			place, why := f.reserve(c)
+			if _, pending := m.number[c.uid]; !pending {
+				m.numbers++
+				m.number[c.uid] = m.numbers
+			}
+			delete(m.waiting, c.name.Name)
+			delete(m.lost, c.name.Name)
+			delete(stale, c.name.Name)
 			before, held := m.held[c.uid]
-			feasible := m.feasible(c)
+			if len(m.refused[c.uid]) > 0 && random.IntN(2) == 0 {
+				f.retry(c)
+				if _, able := m.best(c); !able && !held {
+					delete(m.refused, c.uid)
+				}
+			}
+			place, why := f.reserve(c)
+			best, able := m.best(c)
+			known := c.requester == nil || m.parents[c.requester.name].uid == c.requester.uid
 			switch {
 			case held:
 				if why != nil || place.parent != before.parent || place.prefix != before.prefix {
-					return fail(step, "%s holds %+v, but got %+v, %+v", c.name.Name, before, place, why)
+					fail(step, "%s holds %+v, but got %+v, %+v", c.name.Name, before, place, why)
 				}
-			case len(feasible) == 0:
-				if why == nil {
-					return fail(step, "%s got %+v, but nobody can hold it", c.name.Name, place)
+			case !known:
+				if why == nil || why.reason != v1alpha1.ReasonRequesterNotFound {
+					fail(step, "%s got %+v, %+v, but is for nobody", c.name.Name, place, why)
 				}
-				if final := c.ref != "" && why.reason == v1alpha1.ReasonNoSuitableParent; why.final != final {
-					return fail(step, "%s: %+v", c.name.Name, why)
+				m.lost[c.name.Name] = true
+			case !able:
+				reason := m.reason(c)
+				if why == nil || why.reason != reason {
+					fail(step, "%s got %+v, %+v, want %s", c.name.Name, place, why, reason)
+					break
+				}
+				if final := c.ref != "" && reason == v1alpha1.ReasonNoSuitableParent; why.final != final {
+					fail(step, "%s: %+v", c.name.Name, why)
+				}
+				if len(why.message()) == 0 || len(why.message()) > maxMessage {
+					fail(step, "%s: %s", c.name.Name, why.message())
+				}
+				if !why.final {
+					m.waiting[c.name.Name] = reason
 				}
 			case why != nil:
-				return fail(step, "%s got %+v, but %v can hold it", c.name.Name, *why, feasible)
+				fail(step, "%s got %+v, but %v can hold it", c.name.Name, *why, m.feasible(c))
+			case place.parent != best.parent || place.prefix != best.prefix || place.parentUID != m.parents[best.parent].uid:
+				fail(step, "%s got %+v, want %+v", c.name.Name, place, best)
 			default:
-				// The best fit, and of equals the first by name.
-				best, want, bits := "", netip.Prefix{}, -1
-				for _, name := range feasible {
-					prefix, around, _ := m.fit(name, c)
-					if c.request.Prefix.IsValid() {
-						// By what a request of the length would be cut from.
-						like := c
-						like.request.Prefix = netip.Prefix{}
-						_, around, _ = m.fit(name, like)
-					}
-					if around > bits {
-						best, want, bits = name, prefix, around
-					}
-				}
-				if place.parent != best || place.prefix != want || place.parentUID != m.parents[best].uid {
-					return fail(step, "%s got %+v, want %s from %s", c.name.Name, place, want, best)
-				}
-				for _, other := range m.held {
-					if other.parent == place.parent && other.prefix.Overlaps(place.prefix) {
-						return fail(step, "%s got %s, which overlaps %s", c.name.Name, place.prefix, other.prefix)
-					}
-				}
-				m.held[c.uid] = modelHeld{place.parent, place.prefix}
-				m.assumed[c.uid] = true
+				m.held[c.uid], m.assumed[c.uid] = best, true
 			}
 		}
 
-		for _, name := range f.takeWoken() {
-			queued[name] = true
+		// Those that can be served now have been, the oldest first, and nobody else was woken.
+		woken := f.woken
+		f.woken = nil
+		for _, name := range f.takeRefreshed() {
+			stale[name] = true
 		}
-		waiting := f.waitingIn(ns)
-		for _, c := range candidates {
-			if slices.Contains(waiting, c.name.Name) {
-				if feasible := m.feasible(c); len(feasible) > 0 {
-					return fail(step, "%s waits, but %v can hold it", c.name.Name, feasible)
+		for _, name := range woken {
+			c := candidates[name]
+			if m.lost[name] {
+				delete(m.lost, name)
+				if m.parents[c.requester.name].uid != c.requester.uid {
+					fail(step, "%s was woken, but is for nobody", name)
+				}
+				continue
+			}
+			parent, prefix := f.reservedFor(name)
+			if _, waits := m.waiting[name]; !waits || !slices.Contains(m.feasible(c), parent) {
+				fail(step, "%s was woken for %s of %q, waiting %v, feasible %v", name, prefix, parent, waits, m.feasible(c))
+				break
+			}
+			if want, _, _ := m.fit(parent, c); want != prefix {
+				fail(step, "%s got %s of %s, want %s", name, prefix, parent, want)
+			}
+			for other := range m.waiting {
+				like := candidates[other]
+				first := single || like.ref == c.ref && like.key == c.key && like.request == c.request && like.requester == nil && len(m.refused[like.uid]) == 0
+				if first && older(other, name) < 0 && slices.Contains(m.feasible(like), parent) {
+					fail(step, "%s got %s of %s before %s, which is older", name, prefix, parent, other)
 				}
 			}
+			delete(m.waiting, name)
+			delete(stale, name)
+			m.held[c.uid], m.assumed[c.uid] = modelHeld{parent, prefix}, true
+		}
+		want := slices.Sorted(maps.Keys(m.waiting))
+		for _, name := range want {
+			c := candidates[name]
+			if feasible := m.feasible(c); len(feasible) > 0 {
+				fail(step, "%s waits, but %v can hold it", name, feasible)
+			}
+			// What the server refused is tried again after a while in any case. What is below the Prefix that asks
+			// is excluded by rules that are looked at only when it is scheduled.
+			if c.requester != nil {
+				continue
+			}
+			if reason := m.reason(c); reason != m.waiting[name] && !stale[name] && m.waiting[name] != v1alpha1.ReasonRefused {
+				fail(step, "%s says %s, but it is %s now", name, m.waiting[name], reason)
+			}
+		}
+		for name := range m.lost {
+			c := candidates[name]
+			if m.parents[c.requester.name].uid == c.requester.uid {
+				fail(step, "%s waits for Prefix %s, which is there", name, c.requester.name)
+			}
+			want = append(want, name)
+		}
+		slices.Sort(want)
+		if got := f.waitingIn(ns); !slices.Equal(got, want) {
+			fail(step, "%v wait, want %v", got, want)
 		}
 	}
-	return true
+	// Nothing is left of it.
+	for name, p := range m.parents {
+		f.deletePrefix(key(name), p.uid)
+	}
+	for _, name := range names {
+		f.gone(name)
+	}
+	if len(f.namespaces) > 0 {
+		left := f.namespaces[ns]
+		t.Errorf("left over: parents %v, holders %v, pending %v", left.parents, left.holders, left.pending)
+		return false
+	}
+	return ok
+}
+
+// reservedFor returns what is reserved for an allocation.
+func (f *fixture) reservedFor(name string) (parent string, prefix netip.Prefix) {
+	ns := f.lock(ns)
+	defer f.unlock(ns)
+	w := ns.pending[name]
+	if w == nil || w.reserved == nil {
+		return "", netip.Prefix{}
+	}
+	prefix, _ = w.reserved.ledger.Get(w.uid)
+	return w.reserved.name, prefix
 }

@@ -7,14 +7,19 @@
 // It is shaped like kube-scheduler. An index of free space is fed by informers. A candidate is
 // matched with parents (filter), the best of them is chosen (score), the prefix is taken in the
 // index (reserve), and only then written to the API (bind), by many workers at a time. What cannot
-// be scheduled waits until an event makes room for it.
+// be scheduled waits. An event that frees space reserves it at once for the oldest of those that wait and that
+// it is enough for; nobody else is woken.
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -24,10 +29,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
@@ -44,6 +51,8 @@ type Scheduler struct {
 	index  *index
 	queue  queue.Queue
 	synced []cache.InformerSynced
+	// started is set when the informers have told all that there was at first.
+	started atomic.Bool
 }
 
 // New returns a scheduler that binds with so many workers at a time.
@@ -56,7 +65,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		workers:     workers,
 		queue:       queue.New("scheduler"),
 	}
-	s.index = newIndex(strategy, s.queue.Add)
+	s.index = newIndex(strategy, s.queue.Add, s.queue.AddAfter)
 
 	prefixEvents, err := prefixes.Informer().AddEventHandler(observe.Handler(s.index.setPrefix, func(prefix *v1alpha1.Prefix) {
 		s.index.deletePrefix(observe.NameOf(prefix), prefix.UID)
@@ -65,7 +74,6 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		return nil, err
 	}
 	allocationEvents, err := allocations.Informer().AddEventHandler(observe.Handler(s.observe, func(allocation *v1alpha1.PrefixAllocation) {
-		s.index.stopWaiting(observe.NameOf(allocation))
 		s.index.forget(observe.NameOf(allocation), allocation.UID)
 	}))
 	if err != nil {
@@ -76,7 +84,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 }
 
 // observe takes in an allocation as the API has it.
-func (s *Scheduler) observe(_, allocation *v1alpha1.PrefixAllocation) {
+func (s *Scheduler) observe(before, allocation *v1alpha1.PrefixAllocation) {
 	switch allocation.Status.Phase {
 	case v1alpha1.PrefixAllocationPhaseAllocated:
 		prefix, err := request.ParsePrefix(allocation.Status.Prefix)
@@ -84,8 +92,14 @@ func (s *Scheduler) observe(_, allocation *v1alpha1.PrefixAllocation) {
 			s.index.hold(observe.NameOf(allocation), allocation.UID, allocation.Spec.PrefixRef.Name, prefix)
 		}
 	case v1alpha1.PrefixAllocationPhaseFailed:
+		if before != nil {
+			s.index.settle(observe.NameOf(allocation), true)
+		}
 	default:
-		s.queue.Add(observe.NameOf(allocation))
+		// What is there at the start is scheduled by age, when all is known.
+		if s.started.Load() {
+			s.queue.Add(observe.NameOf(allocation))
+		}
 	}
 }
 
@@ -96,6 +110,10 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer s.queue.ShutDown()
 	if !cache.WaitForCacheSync(ctx.Done(), s.synced...) {
 		return nil
+	}
+	s.started.Store(true)
+	if err := s.addByAge(); err != nil {
+		return err
 	}
 	logger.Info("Started", "workers", s.workers)
 
@@ -109,6 +127,22 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	<-ctx.Done()
 	s.queue.ShutDown()
 	wg.Wait()
+	return nil
+}
+
+// addByAge queues all allocations that are Pending, the oldest one first.
+func (s *Scheduler) addByAge() error {
+	all, err := s.allocations.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(allocation *v1alpha1.PrefixAllocation) bool { return allocation.Status.Phase.IsTerminal() })
+	slices.SortFunc(all, func(a, b *v1alpha1.PrefixAllocation) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	for _, allocation := range all {
+		s.queue.Add(observe.NameOf(allocation))
+	}
 	return nil
 }
 
@@ -129,12 +163,14 @@ func (s *Scheduler) next(ctx context.Context) bool {
 	return true
 }
 
+// maxTries is how many places of an allocation the server may refuse until it is tried again later.
+const maxTries = 4
+
 // schedule does one allocation. An error means that it has to be tried again.
 func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) error {
 	allocation, err := s.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
-		s.index.stopWaiting(name)
-		s.index.forgetAssumed(name)
+		s.index.settle(name, true)
 		return nil
 	}
 	if err != nil {
@@ -143,24 +179,47 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 	switch {
 	case allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated:
 		// What was assumed came true; the index is told by the event.
-		s.index.stopWaiting(name)
+		s.index.settle(name, false)
 		return nil
 	case allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseFailed, allocation.DeletionTimestamp != nil:
 		// It will never be bound.
-		s.index.stopWaiting(name)
-		s.index.forgetAssumed(name)
+		s.index.settle(name, true)
 		return nil
+	case requester.IsLost(allocation):
+		s.index.settle(name, true)
+		return s.report(ctx, allocation, &verdict{reason: v1alpha1.ReasonRequesterNotFound,
+			words: "This was made for a Prefix, but has no controller reference to one"})
 	}
 
 	c, err := candidateOf(allocation)
 	if err != nil {
-		return s.report(ctx, allocation, &verdict{reason: v1alpha1.ReasonInvalidRequest, message: err.Error()})
+		s.index.settle(name, true)
+		return s.report(ctx, allocation, &verdict{reason: v1alpha1.ReasonInvalidRequest, words: err.Error()})
 	}
-	place, why := s.index.reserve(c)
-	if why != nil {
-		return s.report(ctx, allocation, why)
+	s.index.retry(c)
+	var refused error
+	for range maxTries {
+		place, why := s.index.reserve(c)
+		switch {
+		case why == nil:
+		case why.early:
+			s.queue.AddAfter(name, requesterPatience)
+			return nil
+		default:
+			// It is tried again when that may help: by an event, or later if the server refused.
+			if err := s.report(ctx, allocation, why); err != nil {
+				return err
+			}
+			return refused
+		}
+		if refused, err = s.bind(ctx, allocation, place); refused == nil {
+			return err
+		}
 	}
-	return s.bind(ctx, allocation, place)
+	if err := s.report(ctx, allocation, s.index.giveUp(c)); err != nil {
+		return err
+	}
+	return refused
 }
 
 func candidateOf(allocation *v1alpha1.PrefixAllocation) (candidate, error) {
@@ -168,42 +227,81 @@ func candidateOf(allocation *v1alpha1.PrefixAllocation) (candidate, error) {
 	if err != nil {
 		return candidate{}, err
 	}
-	c := candidate{name: observe.NameOf(allocation), uid: allocation.UID, request: r}
+	c := candidate{name: observe.NameOf(allocation), uid: allocation.UID, created: allocation.CreationTimestamp.Time, request: r}
+	if owner := requester.Of(allocation); owner != nil {
+		c.requester = &requesterRef{owner.Name, owner.UID}
+	}
 	if ref := allocation.Spec.PrefixRef; ref != nil {
 		c.ref = ref.Name
 		return c, nil
 	}
-	c.selector, err = metav1.LabelSelectorAsSelector(allocation.Spec.PrefixSelector)
-	return c, err
+	if c.selector, err = metav1.LabelSelectorAsSelector(allocation.Spec.PrefixSelector); err != nil {
+		return c, err
+	}
+	c.key = c.selector.String()
+	return c, nil
 }
 
-// bind makes an assumption true.
-func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, place assumption) error {
-	_, err := s.client.IpamV1alpha1().PrefixAllocations(allocation.Namespace).Bind(ctx, allocation.Name, &v1alpha1.PrefixAllocationBinding{
+// quietConflicts is how many conflicts in a row are normal: the informers are behind.
+const quietConflicts = 4
+
+// bind makes an assumption true. It returns refused if the server does not let this allocation have the place,
+// which is then free, and another one may be tried. Any other error means that it has to be tried again later.
+func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, place assumption) (refused, err error) {
+	_, err = s.client.IpamV1alpha1().PrefixAllocations(allocation.Namespace).Bind(ctx, allocation.Name, &v1alpha1.PrefixAllocationBinding{
 		Metadata:  v1alpha1.BindingMeta{Name: allocation.Name, Namespace: allocation.Namespace, UID: allocation.UID},
 		Prefix:    place.prefix.String(),
 		PrefixRef: v1alpha1.BindingReference{Name: place.parent, UID: place.parentUID},
 	}, metav1.CreateOptions{})
+	name := observe.NameOf(allocation)
+	wrapped := fmt.Errorf("binding to %s from %s: %w", place.prefix, place.parent, err)
 	switch {
 	case err == nil:
 		// Of a child there is an event of the Prefix, and one is enough.
 		if metav1.GetControllerOf(allocation) == nil {
 			s.recorder.Eventf(allocation, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Bind", "Allocated %s from %s", place.prefix, place.parent)
 		}
-		return nil
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err):
-		// The server refused, so the place is free again. If somebody holds it whom the informer has
-		// not shown yet, there is another place to try at once.
-		name := observe.NameOf(allocation)
+		return nil, nil
+	case apierrors.IsNotFound(err):
 		s.index.forgetAssumed(name)
-		if s.learn(name.Namespace, place.parent, err) {
-			s.queue.Add(name)
-			return nil
+		return nil, wrapped
+	case apierrors.IsConflict(err):
+		// If somebody holds the place whom the informer has not shown yet, the index has to know before the
+		// place is free, or it would go to the next one that waits.
+		learned := s.learn(name.Namespace, place.parent, err)
+		if !learned && s.queue.NumRequeues(name) >= quietConflicts {
+			s.index.refuse(name, place, true, err.Error())
+			return wrapped, nil
 		}
-	default:
-		// Whether it went through is not known: the place stays taken, and is asked for again.
+		s.index.forgetAssumed(name)
+		if learned {
+			s.queue.Add(name)
+			return nil, nil
+		}
+		return nil, wrapped
+	case isRefusal(err):
+		// What is wrong with one place need not be wrong with others of the parent, but who is not allowed to
+		// have one is not allowed to have the next.
+		s.index.refuse(name, place, apierrors.IsForbidden(err), err.Error())
+		return wrapped, nil
 	}
-	return fmt.Errorf("binding to %s from %s: %w", place.prefix, place.parent, err)
+	// Whether it went through is not known: the place stays taken, and is asked for again.
+	return nil, wrapped
+}
+
+// isRefusal reports whether the server answered that it does not do what it was asked for. What it cannot do at
+// the moment, or has no time for, is not refused.
+func isRefusal(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	switch code := status.Status().Code; code {
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	default:
+		return code >= 400 && code < 500
+	}
 }
 
 // learnedTTL is how long what a refusal tells is believed without the informer confirming it.
@@ -237,11 +335,18 @@ func (s *Scheduler) learn(namespace, parent string, refusal error) bool {
 	return true
 }
 
-// report tells in the status why the allocation cannot be scheduled.
+// report tells in the status why the allocation cannot be scheduled. A message that differs in counts only is
+// written if that was the reason to make it anew: counts change with each allocation of the parent.
 func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAllocation, why *verdict) error {
 	phase := v1alpha1.PrefixAllocationPhasePending
 	if why.final {
 		phase = v1alpha1.PrefixAllocationPhaseFailed
+	}
+	s.nameHolders(allocation.Namespace, why)
+	message := why.message()
+	if told := meta.FindStatusCondition(allocation.Status.Conditions, v1alpha1.ConditionAllocated); told != nil &&
+		told.Reason == why.reason && !why.fresh && withoutCounts(told.Message) == withoutCounts(message) {
+		message = told.Message
 	}
 	updated := allocation.DeepCopy()
 	updated.Status.Phase = phase
@@ -249,7 +354,7 @@ func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAlloc
 		Type:               v1alpha1.ConditionAllocated,
 		Status:             metav1.ConditionFalse,
 		Reason:             why.reason,
-		Message:            why.message,
+		Message:            message,
 		ObservedGeneration: allocation.Generation,
 	})
 	if !changed && allocation.Status.Phase == phase {
@@ -258,7 +363,7 @@ func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAlloc
 	_, err := s.client.IpamV1alpha1().PrefixAllocations(allocation.Namespace).UpdateStatus(ctx, updated, metav1.UpdateOptions{})
 	switch {
 	case err == nil:
-		s.recorder.Eventf(allocation, nil, corev1.EventTypeWarning, why.reason, "Schedule", "%s", why.message)
+		s.recorder.Eventf(allocation, nil, corev1.EventTypeWarning, why.reason, "Schedule", "%s", message)
 		return nil
 	case apierrors.IsNotFound(err):
 		return nil
@@ -267,4 +372,32 @@ func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAlloc
 		return nil
 	}
 	return err
+}
+
+// nameHolders tells who holds what is in use: the Prefix that it was allocated for, or else the allocation.
+func (s *Scheduler) nameHolders(namespace string, why *verdict) {
+	if why.reason != v1alpha1.ReasonPrefixInUse {
+		return
+	}
+	all, err := s.allocations.PrefixAllocations(namespace).List(labels.Everything())
+	if err != nil {
+		return
+	}
+	for i := range why.refusals {
+		r := &why.refusals[i]
+		if r.kind != inUse {
+			continue
+		}
+		holder := r.holder.String()
+		for _, allocation := range all {
+			if allocation.Status.Prefix != holder || allocation.Spec.PrefixRef == nil || allocation.Spec.PrefixRef.Name != r.name {
+				continue
+			}
+			r.holdsIt = " by PrefixAllocation " + allocation.Name
+			if owner := requester.Of(allocation); owner != nil {
+				r.holdsIt = " by Prefix " + owner.Name
+			}
+			break
+		}
+	}
 }

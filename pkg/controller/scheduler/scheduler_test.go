@@ -5,8 +5,12 @@ package scheduler
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
@@ -17,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
@@ -28,8 +33,9 @@ type desk struct {
 	t      *testing.T
 	stored cache.Indexer
 	client *fake.Clientset
-	// answer is what the server says to a bind.
-	answer error
+	// answer is what the server says to a bind, unless answers is set.
+	answer  error
+	answers func(place string) error
 	// bound are the binds that were asked for, "prefix from parent".
 	bound []string
 }
@@ -43,6 +49,9 @@ func newDesk(t *testing.T) *desk {
 		}
 		binding := action.(clienttesting.CreateAction).GetObject().(*v1alpha1.PrefixAllocationBinding)
 		d.bound = append(d.bound, binding.Prefix+" from "+binding.PrefixRef.Name)
+		if d.answers != nil {
+			return true, &v1alpha1.PrefixAllocation{}, d.answers(d.bound[len(d.bound)-1])
+		}
 		return true, &v1alpha1.PrefixAllocation{}, d.answer
 	})
 	informers := externalversions.NewSharedInformerFactory(d.client, 0).Ipam().V1alpha1()
@@ -123,15 +132,146 @@ func TestSchedule(t *testing.T) {
 		}
 	})
 
-	t.Run("refused", func(t *testing.T) {
-		for _, answer := range []error{refused, apierrors.NewNotFound(resource, "a"), apierrors.NewBadRequest("no"),
-			apierrors.NewForbidden(resource, "a", errors.New("no")), apierrors.NewInvalid(schema.GroupVersion(v1alpha1.GroupVersion).WithKind("PrefixAllocation").GroupKind(), "a", nil)} {
+	t.Run("conflict, or gone", func(t *testing.T) {
+		for _, answer := range []error{refused, apierrors.NewNotFound(resource, "a")} {
 			d := given(t)
 			d.answer = answer
 			d.schedules("a", true)
 			if got := d.nextPlace("/25"); got != "10.0.0.0/25" {
 				t.Errorf("%v: next: %s", answer, got)
 			}
+		}
+	})
+
+	// The informers may be behind, so that conflicts are normal. They are not if they do not end.
+	t.Run("conflict again and again", func(t *testing.T) {
+		d := given(t)
+		d.answer = refused
+		for range 2 * quietConflicts {
+			d.queue.Add(key("a"))
+			d.next(t.Context())
+		}
+		d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonRefused)
+		if got := d.nextPlace("/25"); got != "10.0.0.0/25" {
+			t.Errorf("next: %s", got)
+		}
+		d.answer = nil
+		d.schedules("a", false)
+		if got := d.bound[len(d.bound)-1]; got != "10.0.0.0/25 from root" {
+			t.Errorf("bound: %v", d.bound)
+		}
+	})
+
+	invalid := apierrors.NewInvalid(schema.GroupVersion(v1alpha1.GroupVersion).WithKind("PrefixAllocation").GroupKind(), "a",
+		field.ErrorList{field.Invalid(field.NewPath("status", "prefix"), "x", strings.Repeat("for a reason ", 1000))})
+	forbidden := apierrors.NewForbidden(resource, "a", errors.New("exceeded quota: few"))
+	for _, tt := range []struct {
+		name   string
+		answer error
+		words  string
+		// bound are the places that are tried at first.
+		bound []string
+	}{
+		// What is wrong with a place need not be wrong with the next one.
+		{"invalid", invalid, "for a reason", []string{"10.0.0.0/25 from root", "10.0.0.128/25 from root"}},
+		{"bad request", apierrors.NewBadRequest("no such thing"), "no such thing", []string{"10.0.0.0/25 from root", "10.0.0.128/25 from root"}},
+		// Who has no right to one has none to the next.
+		{"forbidden", forbidden, "exceeded quota: few", []string{"10.0.0.0/25 from root"}},
+	} {
+		t.Run("refused: "+tt.name, func(t *testing.T) {
+			d := given(t)
+			d.answer = tt.answer
+			d.schedules("a", true)
+			if !slices.Equal(d.bound, tt.bound) {
+				t.Errorf("bound: %v", d.bound)
+			}
+			message := d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonRefused)
+			if !strings.Contains(message, tt.words) || len(message) > maxMessage || !strings.HasPrefix(message, "root (10.0.0.0/24) has room, but the API server refused: ") {
+				t.Errorf("says %s", message)
+			}
+			// It keeps nothing from others.
+			if got := d.nextPlace("/25"); got != "10.0.0.0/25" {
+				t.Errorf("next: %s", got)
+			}
+			// It is tried again later, and said once only.
+			d.client.ClearActions()
+			d.bound = nil
+			d.schedules("a", true)
+			if !slices.Equal(d.bound, tt.bound) {
+				t.Errorf("bound the second time: %v", d.bound)
+			}
+			for _, action := range d.client.Actions() {
+				if action.GetSubresource() == "status" {
+					reported, err := d.client.IpamV1alpha1().PrefixAllocations(ns).Get(t.Context(), "a", metav1.GetOptions{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := d.stored.Update(reported); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			// The obstacle is gone.
+			d.answer = nil
+			d.schedules("a", false)
+			if got := d.bound[len(d.bound)-1]; got != "10.0.0.0/25 from root" {
+				t.Errorf("bound: %v", d.bound)
+			}
+		})
+	}
+
+	t.Run("refused by one parent, allocated from another", func(t *testing.T) {
+		for _, answer := range []error{invalid, forbidden} {
+			d := newDesk(t)
+			d.index.setPrefix(nil, prefix("a", "10.0.0.0/24", labelled("net", "a")))
+			d.index.setPrefix(nil, prefix("b", "11.0.0.0/24", labelled("net", "a")))
+			a := allocation("a", 25)
+			a.Spec.PrefixRef, a.Spec.PrefixSelector = nil, &metav1.LabelSelector{MatchLabels: map[string]string{"net": "a"}}
+			d.stores(a)
+			d.answers = func(place string) error {
+				if strings.HasSuffix(place, "from a") {
+					return answer
+				}
+				return nil
+			}
+			d.schedules("a", false)
+			if got := d.bound; len(got) != 2 || got[1] != "11.0.0.0/25 from b" {
+				t.Errorf("%v: bound: %v", answer, got)
+			}
+		}
+	})
+
+	// Of very many places all but the last one are refused. None is tried twice until all were.
+	t.Run("refused all but one", func(t *testing.T) {
+		d := newDesk(t)
+		d.index.setPrefix(nil, prefix("root", "10.0.0.0/26"))
+		d.stores(allocation("a", 32))
+		d.answers = func(place string) error {
+			if place != "10.0.0.60/32 from root" {
+				return invalid
+			}
+			return nil
+		}
+		for range 64 {
+			if d.schedule(t.Context(), key("a")) == nil {
+				break
+			}
+		}
+		if len(d.bound) != 61 || d.bound[60] != "10.0.0.60/32 from root" {
+			t.Errorf("%d were tried: %v", len(d.bound), d.bound)
+		}
+	})
+
+	t.Run("refused places do not go to nobody", func(t *testing.T) {
+		d := given(t)
+		d.stores(allocation("b", 24+1))
+		d.index.hold(key("c"), "uid-of-c", "root", netip.MustParsePrefix("10.0.0.128/25"))
+		d.answer = invalid
+		d.schedules("a", true)
+		d.answer = nil
+		d.schedules("b", false)
+		if got := d.bound[len(d.bound)-1]; got != "10.0.0.0/25 from root" {
+			t.Errorf("bound: %v", d.bound)
 		}
 	})
 
@@ -281,7 +421,7 @@ func TestSchedule(t *testing.T) {
 	})
 }
 
-func (d *desk) isReported(name string, phase v1alpha1.PrefixAllocationPhase, reason string) {
+func (d *desk) isReported(name string, phase v1alpha1.PrefixAllocationPhase, reason string) (message string) {
 	d.t.Helper()
 	a, err := d.client.IpamV1alpha1().PrefixAllocations(ns).Get(d.t.Context(), name, metav1.GetOptions{})
 	if err != nil {
@@ -290,5 +430,114 @@ func (d *desk) isReported(name string, phase v1alpha1.PrefixAllocationPhase, rea
 	condition := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionAllocated)
 	if a.Status.Phase != phase || condition == nil || condition.Reason != reason || condition.Status != metav1.ConditionFalse {
 		d.t.Errorf("%s: %+v", name, a.Status)
+		return ""
+	}
+	return condition.Message
+}
+
+// TestMessages has the message of a request that waits with more parents than it names.
+func TestMessages(t *testing.T) {
+	d := newDesk(t)
+	long := strings.Repeat("n", 240)
+	a := allocation("a", 25)
+	a.Spec.PrefixRef, a.Spec.PrefixSelector = nil, &metav1.LabelSelector{MatchLabels: map[string]string{"net": "a"}}
+	a.Spec.IPFamily = v1alpha1.IPv4
+	d.stores(a)
+	refresh := func() {
+		reported, err := d.client.IpamV1alpha1().PrefixAllocations(ns).Get(t.Context(), "a", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.stored.Update(reported); err != nil {
+			t.Fatal(err)
+		}
+		d.client.ClearActions()
+	}
+	for i := range 9 {
+		d.index.setPrefix(nil, prefix(fmt.Sprintf("small-%d-%s", i, long), "10.0.0.0/25", labelled("net", "a")))
+	}
+	d.schedules("a", false)
+	message := d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonNoSuitableParent)
+	if len(message) > maxMessage || strings.Count(message, "small-") == 0 || strings.Count(message, "small-") > maxNamed || !strings.HasSuffix(message, "; and others") {
+		t.Errorf("%d bytes: %s", len(message), message)
+	}
+	refresh()
+
+	// The one that is merely full is what to say, and none of those that could never hold it.
+	d.index.hold(key("b"), "uid-of-b", "z-full", netip.MustParsePrefix("10.0.0.0/26"))
+	d.index.hold(key("c"), "uid-of-c", "z-full", netip.MustParsePrefix("10.0.0.128/26"))
+	d.index.setPrefix(nil, prefix("z-full", "10.0.0.0/24", labelled("net", "a")))
+	d.schedules("a", false)
+	message = d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonParentExhausted)
+	if want := "z-full (10.0.0.0/24) has no room for a /25: 128 addresses free, the largest free block is a /26"; message != want {
+		t.Errorf("got  %s\nwant %s", message, want)
+	}
+	refresh()
+
+	// Nothing that changes for others is written, whoever comes and goes.
+	d.index.setPrefix(nil, prefix("a-small", "10.0.0.0/25", labelled("net", "a")))
+	d.index.deletePrefix(key("small-0-"+long), types.UID("uid-of-small-0-"+long))
+	d.index.hold(key("e"), "uid-of-e", "z-full", netip.MustParsePrefix("10.0.0.64/30"))
+	if d.queue.Len() != 0 {
+		t.Errorf("is looked at again at once")
+	}
+	d.index.lock(ns).pending["a"].stale = false
+	d.index.unlock(d.index.namespaces[ns])
+	d.schedules("a", false)
+	if actions := d.client.Actions(); len(actions) != 0 {
+		t.Errorf("written: %v", actions)
+	}
+}
+
+// TestRefreshesAreLimited has very many requests wait, and a label put on and off a Prefix that can hold none of
+// them. Nobody is woken, and few messages are made anew.
+func TestRefreshesAreLimited(t *testing.T) {
+	f := newFixture(Pack)
+	var soon int
+	f.refresh = func(_ types.NamespacedName, after time.Duration) {
+		if after < time.Second {
+			soon++
+		}
+	}
+	const many = 5000
+	for i := range many {
+		f.reserve(want(t, fmt.Sprintf("c%d", i), "IPv4/28", "net=a"))
+	}
+	for range 100 {
+		f.set(prefix("leaf", "10.0.0.0/32", labelled("net", "a")))
+		f.set(prefix("leaf", "10.0.0.0/32"))
+	}
+	if len(f.woken) > 0 || soon > refreshBurst+refreshRate {
+		t.Errorf("%d woken, %d messages made anew in a second", len(f.woken), soon)
+	}
+	// One that can hold three of them is there for three.
+	f.set(prefix("pool", "10.0.0.0/26", labelled("net", "a")))
+	f.holds("x", "pool", "10.0.0.0/28")
+	if len(f.woken) != 4 {
+		t.Errorf("woken: %v", f.woken)
+	}
+}
+
+// TestSelectionsAreBounded has very many Prefixes, and selectors that all of them match.
+func TestSelectionsAreBounded(t *testing.T) {
+	f := newFixture(Pack)
+	const many = 3000
+	for i := range many {
+		p := prefix(fmt.Sprintf("p%d", i), "10.0.0.0/24")
+		p.Labels = map[string]string{}
+		for l := range maxSelections {
+			p.Labels[fmt.Sprintf("l%d", l)] = "x"
+		}
+		f.set(p)
+	}
+	for l := range maxSelections {
+		f.reserve(want(t, fmt.Sprintf("c%d", l), "IPv4/32", fmt.Sprintf("l%d=x", l)))
+	}
+	sum := 0
+	for _, s := range f.namespaces[ns].selections {
+		sum += len(s.parents)
+	}
+	if sum > max(minRemembered, remembered*many) {
+		t.Errorf("%d parents of selectors are kept, of %d", sum, many)
 	}
 }

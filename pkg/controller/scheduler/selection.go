@@ -4,167 +4,137 @@
 package scheduler
 
 import (
-	"container/heap"
-	"math/big"
+	"slices"
+	"strings"
 
-	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// maxSelections is how many selectors a namespace remembers. More are fine, but each time one comes that
-// is not remembered, all Prefixes of the namespace are looked at.
-const maxSelections = 64
+const (
+	// maxSelections is how many selectors a namespace remembers. More are fine, but each time one comes that
+	// is not remembered, its Prefixes are searched anew.
+	maxSelections = 64
+	// minRemembered and remembered limit how many Prefixes all of them select: so many, or so many times the
+	// number of Prefixes that there are.
+	minRemembered, remembered = 1024, 4
+)
 
-// selection is what a selector selects, so that a candidate need not look at every Prefix.
+// selection is what a selector means: the outermost Prefixes that it matches. What is below one of them, by
+// spec.parentRef, is none of them.
 type selection struct {
 	selector labels.Selector
-	// parents are those that match, by name.
-	parents map[string]*parent
-	// rankings are the orders in which they are to be chosen for any prefix of a length.
-	rankings map[shape]*ranking
+	// parents are sorted by name.
+	parents []*parent
 	// used tells which selection was used last.
 	used uint64
 }
 
-// shape is what requests for any prefix of a length differ in.
-type shape struct {
-	family v1alpha1.IPFamily
-	bits   int
-}
+func byName(p *parent, name string) int { return strings.Compare(p.name, name) }
 
-// selection returns what a selector selects now.
-func (ns *namespace) selection(selector labels.Selector) *selection {
-	key := selector.String()
+// selection returns what a selector means now. The key is the selector as a string.
+func (ns *namespace) selection(key string, selector labels.Selector) *selection {
 	s := ns.selections[key]
 	if s == nil {
-		if len(ns.selections) >= maxSelections {
-			ns.dropSelection()
-		}
-		s = &selection{selector: selector, parents: map[string]*parent{}, rankings: map[shape]*ranking{}}
-		for name, p := range ns.parents {
-			if p.uid != "" && selector.Matches(p.labels) {
-				s.parents[name] = p
-			}
-		}
+		s = &selection{selector: selector}
+		s.change(func(add, _ func(*parent)) { ns.top.outermostBelow(selector, add) })
 		ns.selections[key] = s
 	}
 	ns.uses++
 	s.used = ns.uses
+	ns.limitSelections()
 	return s
 }
 
-// dropSelection forgets the selection that was not used for longest.
-func (ns *namespace) dropSelection() {
-	var oldest string
-	for key, s := range ns.selections {
-		if oldest == "" || s.used < ns.selections[oldest].used {
-			oldest = key
-		}
+// limitSelections forgets the selections that were not used for longest, down to one, until the rest is
+// within the limits.
+func (ns *namespace) limitSelections() {
+	sum := 0
+	for _, s := range ns.selections {
+		sum += len(s.parents)
 	}
-	delete(ns.selections, oldest)
+	for limit := max(minRemembered, remembered*len(ns.parents)); len(ns.selections) > maxSelections || len(ns.selections) > 1 && sum > limit; {
+		var oldest string
+		for key, s := range ns.selections {
+			if oldest == "" || s.used < ns.selections[oldest].used {
+				oldest = key
+			}
+		}
+		sum -= len(ns.selections[oldest].parents)
+		delete(ns.selections, oldest)
+	}
 }
 
-// changed takes in that a parent, or what is free of it, is not what it was.
-func (ns *namespace) changed(name string) {
-	p := ns.parents[name]
+// change adds and removes parents. Many at a time are sorted once.
+func (s *selection) change(f func(add, remove func(*parent))) {
+	var added, removed []*parent
+	f(func(p *parent) { added = append(added, p) }, func(p *parent) { removed = append(removed, p) })
+	const few = 8
+	if len(added)+len(removed) <= few {
+		for _, p := range removed {
+			if i, found := slices.BinarySearchFunc(s.parents, p.name, byName); found {
+				s.parents = slices.Delete(s.parents, i, i+1)
+			}
+		}
+		for _, p := range added {
+			if i, found := slices.BinarySearchFunc(s.parents, p.name, byName); !found {
+				s.parents = slices.Insert(s.parents, i, p)
+			}
+		}
+		return
+	}
+	gone := make(map[*parent]bool, len(removed))
+	for _, p := range removed {
+		gone[p] = true
+	}
+	s.parents = append(slices.DeleteFunc(s.parents, func(p *parent) bool { return gone[p] }), added...)
+	slices.SortFunc(s.parents, func(a, b *parent) int { return strings.Compare(a.name, b.name) })
+	s.parents = slices.Compact(s.parents)
+}
+
+// shift is what a change of a Prefix means to a selector.
+type shift struct {
+	// was and is tell whether the Prefix was, and is, one of the outermost that match.
+	was, is bool
+	// below tells whether what is below the Prefix came to be, or is no longer, among the outermost.
+	below bool
+	// came tells which of both.
+	came bool
+}
+
+// shiftOf compares a parent with what it was before: what the API said of it, and below which parent.
+func shiftOf(selector labels.Selector, p *parent, before *prefixState, beforeUp *parent) shift {
+	was, is := before.matches(selector), p.matches(selector)
+	if !was && !is && p.child == nil {
+		return shift{}
+	}
+	coveredBefore, covered := coveredBy(p, beforeUp, selector), p.isCovered(selector)
+	hid, hides := was || coveredBefore, is || covered
+	return shift{
+		was: was && !coveredBefore, is: is && !covered,
+		below: hid != hides && p.child != nil, came: hid && !hides,
+	}
+}
+
+// changed brings the selections up to date after a change of a Prefix.
+func (ns *namespace) changed(p *parent, before *prefixState, beforeUp *parent) {
 	for _, s := range ns.selections {
-		if p != nil && p.uid != "" && s.selector.Matches(p.labels) {
-			s.parents[name] = p
-		} else if _, ok := s.parents[name]; ok {
-			delete(s.parents, name)
-		} else {
+		shift := shiftOf(s.selector, p, before, beforeUp)
+		if shift.was == shift.is && !shift.below {
 			continue
 		}
-		for _, r := range s.rankings {
-			r.rank(name, s.parents[name])
-		}
+		s.change(func(add, remove func(*parent)) {
+			switch {
+			case shift.is && !shift.was:
+				add(p)
+			case shift.was && !shift.is:
+				remove(p)
+			}
+			switch {
+			case shift.below && shift.came:
+				p.outermostBelow(s.selector, add)
+			case shift.below:
+				p.outermostBelow(s.selector, remove)
+			}
+		})
 	}
-}
-
-// best returns the name of the parent to allocate any prefix of a length from, if one can hold it.
-func (s *selection) best(score Strategy, r request.Request) (name string, ok bool) {
-	key := shape{r.Family, r.Bits}
-	ranking := s.rankings[key]
-	if ranking == nil {
-		ranking = newRanking(score, r)
-		for name, p := range s.parents {
-			ranking.rank(name, p)
-		}
-		s.rankings[key] = ranking
-	}
-	if len(ranking.places) == 0 {
-		return "", false
-	}
-	return ranking.places[0].name, true
-}
-
-// ranking has the parents that can hold a request, the best one first, and by name where they are
-// equally good. It is a heap.
-type ranking struct {
-	score   Strategy
-	request request.Request
-	places  []*place
-	byName  map[string]*place
-}
-
-// place is that of a parent in a ranking.
-type place struct {
-	name  string
-	score *big.Int
-	index int
-}
-
-func newRanking(score Strategy, r request.Request) *ranking {
-	return &ranking{score: score, request: r, byName: map[string]*place{}}
-}
-
-// rank gives a parent the place that it deserves now. There is no such parent if it is nil.
-func (r *ranking) rank(name string, p *parent) {
-	at := r.byName[name]
-	switch able := p != nil && p.usable() && p.room(r.request); {
-	case able && at == nil:
-		heap.Push(r, &place{name: name, score: r.score(p.pool(), r.request)})
-	case able:
-		at.score = r.score(p.pool(), r.request)
-		heap.Fix(r, at.index)
-	case at != nil:
-		heap.Remove(r, at.index)
-	}
-}
-
-// Len implements heap.Interface.
-func (r *ranking) Len() int { return len(r.places) }
-
-// Less implements heap.Interface.
-func (r *ranking) Less(i, j int) bool {
-	a, b := r.places[i], r.places[j]
-	if c := a.score.Cmp(b.score); c != 0 {
-		return c > 0
-	}
-	return a.name < b.name
-}
-
-// Swap implements heap.Interface.
-func (r *ranking) Swap(i, j int) {
-	r.places[i], r.places[j] = r.places[j], r.places[i]
-	r.places[i].index, r.places[j].index = i, j
-}
-
-// Push implements heap.Interface.
-func (r *ranking) Push(x any) {
-	p := x.(*place)
-	p.index = len(r.places)
-	r.places = append(r.places, p)
-	r.byName[p.name] = p
-}
-
-// Pop implements heap.Interface.
-func (r *ranking) Pop() any {
-	last := len(r.places) - 1
-	p := r.places[last]
-	r.places[last] = nil
-	r.places = r.places[:last]
-	delete(r.byName, p.name)
-	return p
 }

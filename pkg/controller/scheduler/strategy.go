@@ -5,28 +5,33 @@ package scheduler
 
 import (
 	"fmt"
-	"math/big"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 )
 
-// Strategy tells how good it would be to allocate a request from a parent that can hold it: more is
-// better.
-type Strategy func(parent *allocator.Pool, r request.Request) *big.Int
+// Strategy scores a parent that has room for a prefix of so many bits. The parent with the highest score
+// is chosen. Strategies are called for each parent that may be chosen, so they take constant time and
+// allocate no memory.
+type Strategy func(parent *allocator.Pool, bits int) Score
 
-// Pack prefers the parent whose free space fits best, so that large blocks stay whole.
-func Pack(parent *allocator.Pool, r request.Request) *big.Int {
-	bits, ok := parent.FitBits(r.Bits)
-	if !ok {
-		return big.NewInt(-1)
-	}
-	return big.NewInt(int64(bits))
+// Score is a number of 128 bits, since Spread counts addresses.
+type Score struct{ hi, lo uint64 }
+
+// above reports whether a score is higher than another one.
+func (s Score) above(other Score) bool {
+	return s.hi > other.hi || s.hi == other.hi && s.lo > other.lo
+}
+
+// Pack prefers the parent whose smallest free block that fits is smallest, so that large blocks stay whole.
+func Pack(parent *allocator.Pool, bits int) Score {
+	block, _ := parent.FitBits(bits)
+	return Score{lo: uint64(block)}
 }
 
 // Spread prefers the parent that has most addresses free.
-func Spread(parent *allocator.Pool, _ request.Request) *big.Int {
-	return new(big.Int).Sub(parent.TotalAddresses(), parent.UsedAddresses())
+func Spread(parent *allocator.Pool, _ int) Score {
+	hi, lo := parent.FreeAddresses128()
+	return Score{hi, lo}
 }
 
 // StrategyByName returns the strategy of a name, Pack or Spread.

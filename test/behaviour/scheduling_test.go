@@ -1,0 +1,368 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// TestOutermost has children that carry the label that they select by, as common labels of Helm and kustomize
+// make them do. They are siblings, none inside another.
+func TestOutermost(t *testing.T) {
+	t.Run("siblings", func(t *testing.T) {
+		e := in(t)
+		e.root("t", "10.42.0.0/24", labelled("pool", "b"))
+		for i, bits := range []int32{28, 29, 30, 32} {
+			name := fmt.Sprintf("k%d", i+1)
+			e.create(name, length(bits), selecting("pool", "b"), labelled("pool", "b"))
+			if p := e.allocated(name); p.Spec.ParentRef.Name != "t" {
+				t.Errorf("%s is allocated from %s", name, p.Spec.ParentRef.Name)
+			}
+		}
+		e.consistent()
+	})
+	t.Run("only the middle matches", func(t *testing.T) {
+		e := in(t)
+		e.root("root", "10.0.0.0/16")
+		e.create("middle", length(24), from("root"), labelled("pool", "b"))
+		e.allocated("middle")
+		e.create("leaf", length(28), selecting("pool", "b"), labelled("pool", "b"))
+		e.allocated("leaf")
+		e.create("other", length(32), selecting("pool", "b"))
+		if p := e.allocated("other"); p.Spec.ParentRef.Name != "middle" {
+			t.Errorf("allocated from %s", p.Spec.ParentRef.Name)
+		}
+		// The middle is not the outermost any more.
+		e.patch("root", `{"metadata":{"labels":{"pool":"b"}}}`, types.MergePatchType)
+		e.create("third", length(28), selecting("pool", "b"))
+		if p := e.allocated("third"); p.Spec.ParentRef.Name != "root" {
+			t.Errorf("allocated from %s", p.Spec.ParentRef.Name)
+		}
+	})
+	t.Run("the outermost is full", func(t *testing.T) {
+		e := in(t)
+		e.root("root", "10.0.0.0/28", labelled("pool", "b"))
+		for _, name := range []string{"one", "two"} {
+			e.create(name, length(29), selecting("pool", "b"), labelled("pool", "b"))
+			e.allocated(name)
+		}
+		e.create("waits", length(32), selecting("pool", "b"), labelled("pool", "b"))
+		message := e.pending("waits", v1alpha1.ReasonParentExhausted, "root (10.0.0.0/28) has no room for a /32")
+		if strings.Contains(message, "one") {
+			t.Errorf("names what is no candidate: %s", message)
+		}
+		// What is below counts once nothing above matches.
+		e.wakes("waits", func() { e.patch("root", `{"metadata":{"labels":null}}`, types.MergePatchType) })
+	})
+}
+
+// TestSelectsItself has a child that nobody but itself matches.
+func TestSelectsItself(t *testing.T) {
+	e := in(t)
+	e.create("self", length(28), selecting("pool", "own"), labelled("pool", "own"))
+	e.pending("self", v1alpha1.ReasonNoMatchingParent, "pool=own")
+	e.wakes("self", func() { e.create("root", exactly("10.0.0.0/24"), labelled("pool", "own")) })
+}
+
+// TestNoRoomTellsWhatIsFree has a parent whose free space is in holes.
+func TestNoRoomTellsWhatIsFree(t *testing.T) {
+	e := in(t)
+	e.root("pool", "10.0.0.0/28", labelled("pool", "b"))
+	for i := range 16 {
+		e.create(fmt.Sprintf("c%d", i), exactly(fmt.Sprintf("10.0.0.%d/32", i)), from("pool"))
+	}
+	for i := range 16 {
+		e.allocated(fmt.Sprintf("c%d", i))
+	}
+	e.create("waits", length(30), selecting("pool", "b"))
+	e.pending("waits", v1alpha1.ReasonParentExhausted, "pool (10.0.0.0/28) has no room for a /30: no address is free")
+	for i := 0; i < 16; i += 4 {
+		e.delete(fmt.Sprintf("c%d", i))
+	}
+	e.pending("waits", v1alpha1.ReasonParentExhausted, "pool (10.0.0.0/28) has no room for a /30: 4 addresses free, the largest free block is a /32")
+}
+
+// TestHolderIsNamed asks for what a Prefix holds, and what a bare PrefixAllocation holds.
+func TestHolderIsNamed(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/24")
+	e.create("c1", exactly("10.0.0.0/28"), from("root"))
+	e.allocated("c1")
+	e.bare("bare", "root", 28)
+	e.allocatedBare("bare")
+	e.create("waits", exactly("10.0.0.0/28"), from("root"))
+	e.pending("waits", v1alpha1.ReasonPrefixInUse, "has 10.0.0.0/28 in use by Prefix c1")
+	e.create("inside", exactly("10.0.0.17/32"), from("root"))
+	e.pending("inside", v1alpha1.ReasonPrefixInUse, "has 10.0.0.16/28 in use by PrefixAllocation bare, which overlaps 10.0.0.17/32")
+}
+
+// bare creates a PrefixAllocation that is of no child.
+func (e *env) bare(name, parent string, bits int32, change ...func(*v1alpha1.PrefixAllocation)) {
+	e.Helper()
+	a := &v1alpha1.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1alpha1.PrefixAllocationSpec{PrefixLength: bits, PrefixRef: &v1alpha1.LocalObjectReference{Name: parent}},
+	}
+	for _, f := range change {
+		f(a)
+	}
+	if _, err := e.allocations.Create(e.Context(), a, metav1.CreateOptions{}); err != nil {
+		e.Fatal(err)
+	}
+}
+
+func (e *env) allocatedBare(name string) {
+	e.Helper()
+	e.eventually(name+" Allocated", func() error {
+		if a := e.getAllocation(name); a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
+			return fmt.Errorf("%s", describeAllocation(a))
+		}
+		return nil
+	})
+}
+
+func (e *env) pendingBare(name, reason string, words ...string) {
+	e.Helper()
+	e.eventually(fmt.Sprintf("%s Pending for %s %q", name, reason, words), func() error {
+		a := e.getAllocation(name)
+		condition := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionAllocated)
+		if a.Status.Phase != v1alpha1.PrefixAllocationPhasePending || condition == nil {
+			return fmt.Errorf("%s", describeAllocation(a))
+		}
+		return checkCondition(condition, reason, words...)
+	})
+}
+
+// TestDeletionWritesLittle has a hundred children that wait for a full parent and carry its label. The deletion of
+// one child serves one of them, and no other is written to.
+func TestDeletionWritesLittle(t *testing.T) {
+	e := in(t)
+	const waiting = 100
+	e.root("root", "10.0.0.0/29", labelled("pool", "b"))
+	e.createAll(8+waiting, func(i int) *v1alpha1.Prefix {
+		return prefixOf(fmt.Sprintf("c-%03d", i), length(32), selecting("pool", "b"), labelled("pool", "b"))
+	})
+	var allocated []string
+	e.eventually("8 Allocated, and the others tell why not", func() error {
+		allocated = nil
+		told := 0
+		for _, p := range e.list() {
+			switch {
+			case p.Spec.ParentRef != nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated:
+				allocated = append(allocated, p.Name)
+			case meta.IsStatusConditionFalse(p.Status.Conditions, v1alpha1.ConditionAllocated):
+				told++
+			}
+		}
+		if len(allocated) != 8 || told != waiting {
+			return fmt.Errorf("%d Allocated, %d told", len(allocated), told)
+		}
+		return nil
+	})
+	e.atRest()
+	before := e.versions()
+	e.delete(allocated[0])
+	e.eventually("one more Allocated", func() error {
+		count := 0
+		for _, p := range e.list() {
+			if p.Spec.ParentRef != nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+				count++
+			}
+		}
+		if count != 8 {
+			return fmt.Errorf("%d", count)
+		}
+		return nil
+	})
+	e.atRest()
+	changed := 0
+	for name, version := range e.versions() {
+		if before[name] != version {
+			changed++
+		}
+	}
+	t.Logf("%d objects were written", changed)
+	// The parent, the child that is served and its allocation are three.
+	if changed > 3+10 {
+		t.Errorf("%d objects were written because of one deletion", changed)
+	}
+}
+
+// createAll creates Prefixes, some at a time.
+func (e *env) createAll(count int, of func(int) *v1alpha1.Prefix) {
+	e.Helper()
+	each(count, 8, func(i int) {
+		if _, err := e.prefixes.Create(e.Context(), of(i), metav1.CreateOptions{}); err != nil {
+			e.Error(err)
+		}
+	})
+}
+
+// versions returns the resource versions of all objects.
+func (e *env) versions() map[string]string {
+	e.Helper()
+	versions := map[string]string{}
+	for _, p := range e.list() {
+		versions["Prefix "+p.Name] = p.ResourceVersion
+	}
+	for _, a := range e.listAllocations() {
+		versions["PrefixAllocation "+a.Name] = a.ResourceVersion
+	}
+	return versions
+}
+
+// atRest waits until nothing has been written for a while.
+func (e *env) atRest() {
+	e.Helper()
+	last, since := e.versions(), time.Now()
+	e.eventually("nothing is written", func() error {
+		if now := e.versions(); fmt.Sprint(now) != fmt.Sprint(last) {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) < 3*time.Second {
+			return fmt.Errorf("written %v ago", time.Since(since))
+		}
+		return nil
+	})
+}
+
+// TestOldestFirst has children that wait, and frees space for one of them at a time.
+func TestOldestFirst(t *testing.T) {
+	e := in(t)
+	const count = 8
+	e.root("root", "10.0.0.0/29", labelled("pool", "b"))
+	for i := range count {
+		e.create(fmt.Sprintf("held-%d", i), length(32), from("root"))
+	}
+	for i := range count {
+		e.allocated(fmt.Sprintf("held-%d", i))
+	}
+	var names []string
+	for range count {
+		// Names say nothing about the age.
+		name := fmt.Sprintf("w-%08x", rand.Uint32())
+		how := from("root")
+		if len(names)%2 == 0 {
+			how = selecting("pool", "b")
+		}
+		e.create(name, length(32), how)
+		e.pending(name, v1alpha1.ReasonParentExhausted)
+		names = append(names, name)
+	}
+	for i, name := range names {
+		e.delete(fmt.Sprintf("held-%d", i))
+		e.allocated(name)
+		for _, later := range names[i+1:] {
+			if p := e.get(later); p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+				t.Fatalf("%s, the %dth that waits, is served before %v", later, slices.Index(names, later)+1, names[i+1:])
+			}
+		}
+	}
+	e.consistent()
+}
+
+// TestMadeForNobody has allocations that were made for a Prefix that does not exist. They get nothing, also if
+// everything else is there.
+func TestMadeForNobody(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/24")
+	gone := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Prefix", Name: "gone", UID: "00000000-0000-0000-0000-000000000000", Controller: new(true)}
+	e.bare("of-gone", "root", 28, func(a *v1alpha1.PrefixAllocation) { a.OwnerReferences = []metav1.OwnerReference{gone} })
+	e.bare("lost", "root", 28, func(a *v1alpha1.PrefixAllocation) {
+		a.Labels = map[string]string{v1alpha1.RequesterUIDLabel: "00000000-0000-0000-0000-000000000000"}
+	})
+	e.never("an allocation for nobody gets space", func() error {
+		for _, a := range e.listAllocations() {
+			if a.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated {
+				return fmt.Errorf("%s", describeAllocation(&a))
+			}
+		}
+		return nil
+	})
+	e.create("child", exactly("10.0.0.0/28"), from("root"))
+	e.allocated("child")
+	e.consistent()
+}
+
+// TestMessageIsOfTheNewParent has a parent that is too small deleted and made anew.
+func TestMessageIsOfTheNewParent(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/28", labelled("pool", "b"))
+	e.create("waits", length(24), selecting("pool", "b"))
+	e.pending("waits", v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/28) is too small")
+	e.delete("root")
+	e.gone("root")
+	e.pending("waits", v1alpha1.ReasonNoMatchingParent)
+	e.root("root", "10.0.0.0/26", labelled("pool", "b"))
+	e.pending("waits", v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/26) is too small")
+}
+
+// TestMappedAddressesAreNotOffered has a root in which the block that fits best is that of the IPv4-mapped
+// addresses, which the API server refuses.
+func TestMappedAddressesAreNotOffered(t *testing.T) {
+	e := in(t)
+	e.root("root", "::/79")
+	mapped := netip.MustParsePrefix("::ffff:0:0/96")
+	var names []string
+	for bits := 81; bits <= 96; bits++ {
+		// Its sibling of that length: the last bit is the other one.
+		bytes := netip.PrefixFrom(mapped.Addr(), bits).Masked().Addr().As16()
+		bytes[(bits-1)/8] ^= 0x80 >> ((bits - 1) % 8)
+		name := fmt.Sprintf("sibling-%d", bits)
+		e.create(name, exactly(netip.PrefixFrom(netip.AddrFrom16(bytes), bits).String()), from("root"))
+		names = append(names, name)
+	}
+	for _, name := range names {
+		e.allocated(name)
+	}
+	e.create("child", length(96), from("root"))
+	if p := e.allocated("child"); netip.MustParsePrefix(p.Spec.Prefix).Overlaps(mapped) {
+		t.Errorf("got %s", p.Spec.Prefix)
+	}
+	e.consistent()
+}
+
+// TestTooFarBelow asks for the last address of ::/0, which cannot be checked in one transaction.
+func TestTooFarBelow(t *testing.T) {
+	const last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
+	e := in(t)
+	e.root("all", "::/0", labelled("pool", "b"))
+	began := time.Now()
+	e.create("by-name", exactly(last), from("all"))
+	e.pending("by-name", v1alpha1.ReasonNoSuitableParent, "too far below")
+	if took := time.Since(began); took > 2*time.Second {
+		t.Logf("told after %v", took)
+	}
+	e.create("by-label", exactly(last), selecting("pool", "b"))
+	e.pending("by-label", v1alpha1.ReasonNoSuitableParent, "too far below")
+	e.wakes("by-label", func() { e.create("near", exactly("ffff::/16"), labelled("pool", "b")) })
+	// The most that can be checked is allocated: for a child, 124 lengths that each begin elsewhere.
+	e.create("most", exactly("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/126"), from("all"))
+	e.allocated("most")
+}
+
+// TestRefusedForGood has an allocation that refers to a root, which needs none. The server refuses every place
+// for it, and the allocation says so.
+func TestRefusedForGood(t *testing.T) {
+	e := in(t)
+	root := e.root("root", "10.0.0.0/24")
+	e.bare("for-root", "root", 28, func(a *v1alpha1.PrefixAllocation) {
+		a.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Prefix", Name: "other", UID: e.root("other", "11.0.0.0/24").UID, Controller: new(true)}}
+	})
+	e.pendingBare("for-root", v1alpha1.ReasonRefused, "root (10.0.0.0/24)", "other")
+	// Nothing is kept from others by it.
+	e.create("child", exactly("10.0.0.0/28"), from(root.Name))
+	e.allocated("child")
+}
