@@ -8,17 +8,16 @@ package validation
 import (
 	"fmt"
 	"net/netip"
-	"reflect"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
-
-func familyOf(prefix netip.Prefix) ipam.IPFamily { return ipam.IPFamily(cidr.FamilyOf(prefix)) }
 
 // addressBits returns the number of bits of an address. Of an unset family it is the larger one.
 func addressBits(family ipam.IPFamily) int32 {
@@ -28,33 +27,50 @@ func addressBits(family ipam.IPFamily) int32 {
 	return 128
 }
 
-// validateFamily checks a family. It may be unset where something else tells it.
-func validateFamily(family ipam.IPFamily, optional bool, fldPath *field.Path) field.ErrorList {
-	switch family {
-	case ipam.IPv4, ipam.IPv6:
-		return nil
-	case "":
-		if optional {
-			return nil
-		}
-		return field.ErrorList{field.Required(fldPath, "must be set, since neither the prefix nor a parent by name tells it")}
-	default:
+// validateFamily checks a family that is set or changed.
+func validateFamily(family ipam.IPFamily, fldPath *field.Path) field.ErrorList {
+	if family != "" && family != ipam.IPv4 && family != ipam.IPv6 {
 		return field.ErrorList{field.NotSupported(fldPath, family, []ipam.IPFamily{ipam.IPv4, ipam.IPv6})}
 	}
+	return nil
 }
 
-// validateRequest checks what a Prefix and a PrefixAllocation have in common. familyTold means that
-// a parent that is named, or a prefix that is required, tells the family where it is unset.
-func validateRequest(family ipam.IPFamily, prefix string, familyTold bool, fldPath *field.Path) field.ErrorList {
-	// A prefix that is set has told the family by way of the defaults, unless it is malformed.
-	allErrs := validateFamily(family, familyTold || prefix != "", fldPath.Child("ipFamily"))
-	if len(allErrs) > 0 {
-		// No prefix is of a family that does not exist.
-		family = ""
+// ask is what a Prefix and a PrefixAllocation ask for in common.
+type ask struct {
+	family ipam.IPFamily
+	prefix string
+	length int32
+}
+
+// validateAsk checks what is asked for, as far as it differs from what is stored already, which is
+// nothing when the object is created. What is stored is valid as it is: another server of the group
+// may have let other notations pass. parse parses a prefix that is set.
+func validateAsk(new, old ask, parse func(string) (netip.Prefix, error), fldPath *field.Path) field.ErrorList {
+	var allErrs field.ErrorList
+	familyPath, prefixPath, lengthPath := fldPath.Child("ipFamily"), fldPath.Child("prefix"), fldPath.Child("prefixLength")
+	newFamily, newPrefix, newLength := new.family != old.family, new.prefix != "" && new.prefix != old.prefix, new.length != old.length
+
+	family, known := new.family, new.prefix != ""
+	if newFamily {
+		if errs := validateFamily(family, familyPath); len(errs) > 0 {
+			// No prefix is of a family that does not exist.
+			allErrs, family = append(allErrs, errs...), ""
+		}
 	}
-	if prefix != "" {
-		_, errs := validatePrefixString(prefix, family, fldPath.Child("prefix"))
-		allErrs = append(allErrs, errs...)
+	if newPrefix {
+		if _, err := parse(new.prefix); err != nil {
+			allErrs, known = append(allErrs, invalidPrefix(prefixPath, new.prefix, err.Error())), false
+		}
+	}
+	if known && family != "" && (newFamily || newPrefix) && !cidr.HasFamily(new.prefix, string(family)) {
+		allErrs = append(allErrs, invalidPrefix(prefixPath, new.prefix, fmt.Sprintf("must be an %s prefix", family)))
+	}
+	switch {
+	case new.length == 0 || !newLength && !newPrefix && !newFamily:
+	case known && !cidr.HasLength(new.prefix, int(new.length)):
+		allErrs = append(allErrs, field.Invalid(lengthPath, new.length, fmt.Sprintf("must agree with prefix %s", new.prefix)))
+	case !known:
+		allErrs = append(allErrs, validateLength(new.length, new.family, lengthPath)...)
 	}
 	return allErrs
 }
@@ -71,12 +87,22 @@ func validateLength(length int32, family ipam.IPFamily, fldPath *field.Path) fie
 func validatePrefixString(s string, family ipam.IPFamily, fldPath *field.Path) (netip.Prefix, field.ErrorList) {
 	prefix, err := cidr.Parse(s)
 	if err != nil {
-		return netip.Prefix{}, field.ErrorList{field.Invalid(fldPath, s, err.Error())}
+		return netip.Prefix{}, field.ErrorList{invalidPrefix(fldPath, s, err.Error())}
 	}
-	if family != "" && familyOf(prefix) != family {
-		return netip.Prefix{}, field.ErrorList{field.Invalid(fldPath, s, fmt.Sprintf("must be an %s prefix", family))}
+	if family != "" && string(family) != cidr.FamilyOf(prefix) {
+		return netip.Prefix{}, field.ErrorList{invalidPrefix(fldPath, s, fmt.Sprintf("must be an %s prefix", family))}
 	}
 	return prefix, nil
+}
+
+// maxPrefixShown is how much of a string an error shows that should be a prefix. No prefix is as long.
+const maxPrefixShown = 64
+
+func invalidPrefix(fldPath *field.Path, s, why string) *field.Error {
+	if len(s) > maxPrefixShown {
+		s = s[:maxPrefixShown] + "..."
+	}
+	return field.Invalid(fldPath, s, why)
 }
 
 // validateReference checks a reference to a Prefix of the same namespace. self is the name of the
@@ -104,6 +130,10 @@ func validatePrefixName(name, self string, fldPath *field.Path) field.ErrorList 
 }
 
 func validateSelector(selector *metav1.LabelSelector, fldPath *field.Path) field.ErrorList {
+	if err := validateSelectorLimits(selector, fldPath); err != nil {
+		// There may be very many mistakes in it.
+		return field.ErrorList{err}
+	}
 	return metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, fldPath)
 }
 
@@ -116,13 +146,58 @@ func setOnce[T comparable](newValue, oldValue T, fldPath *field.Path) field.Erro
 	return field.ErrorList{field.Invalid(fldPath, newValue, fmt.Sprintf("field is immutable once it is set (to %v)", oldValue))}
 }
 
-func setOnceReference(newRef, oldRef *ipam.LocalObjectReference, fldPath *field.Path) field.ErrorList {
-	if oldRef == nil || reflect.DeepEqual(newRef, oldRef) {
+// setOncePrefix is setOnce for a prefix. Another notation of the same range is no change.
+func setOncePrefix(newPrefix, oldPrefix string, fldPath *field.Path) field.ErrorList {
+	if oldPrefix == "" || cidr.Equal(newPrefix, oldPrefix) {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(fldPath, newRef, fmt.Sprintf("field is immutable once it is set (to %s)", oldRef.Name))}
+	return field.ErrorList{invalidPrefix(fldPath, newPrefix, fmt.Sprintf("field is immutable once it is set (to %s)", oldPrefix))}
 }
 
-func validateConditions(conditions []metav1.Condition, fldPath *field.Path) field.ErrorList {
+func setOnceReference(newRef, oldRef *ipam.LocalObjectReference, fldPath *field.Path) field.ErrorList {
+	if oldRef == nil || newRef != nil && *newRef == *oldRef {
+		return nil
+	}
+	name := ""
+	if newRef != nil {
+		name = newRef.Name
+	}
+	return field.ErrorList{field.Invalid(fldPath, name, fmt.Sprintf("field is immutable once it is set (to %s)", oldRef.Name))}
+}
+
+// validateReferenceUpdate checks a reference that may have been set.
+func validateReferenceUpdate(newRef, oldRef *ipam.LocalObjectReference, self string, fldPath *field.Path) field.ErrorList {
+	if oldRef != nil {
+		// It has not changed.
+		return nil
+	}
+	return validateReference(newRef, self, fldPath)
+}
+
+// validateConditions checks conditions, unless they are stored already.
+func validateConditions(conditions, stored []metav1.Condition, fldPath *field.Path) field.ErrorList {
+	if apiequality.Semantic.DeepEqual(conditions, stored) {
+		return nil
+	}
 	return metav1validation.ValidateConditions(conditions, fldPath)
+}
+
+// validateNotDeleting refuses a change of the spec of an object that is being deleted: it would never
+// be looked at.
+func validateNotDeleting(oldMeta *metav1.ObjectMeta, newSpec, oldSpec any, kind string, fldPath *field.Path) *field.Error {
+	if oldMeta.DeletionTimestamp == nil || apiequality.Semantic.DeepEqual(newSpec, oldSpec) {
+		return nil
+	}
+	return field.Forbidden(fldPath, fmt.Sprintf("the %s is being deleted since %s: its spec cannot be changed any more",
+		kind, oldMeta.DeletionTimestamp.UTC().Format(time.RFC3339)))
+}
+
+// DeletionWarnings returns a warning if an object that is being deleted is updated, unless the update
+// takes off finalizers, which is how a deletion is completed.
+func DeletionWarnings(newMeta, oldMeta *metav1.ObjectMeta, kind string) []string {
+	if oldMeta.DeletionTimestamp == nil || len(newMeta.Finalizers) < len(oldMeta.Finalizers) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s %s is being deleted since %s: the update does not stop that",
+		kind, oldMeta.Name, oldMeta.DeletionTimestamp.UTC().Format(time.RFC3339))}
 }

@@ -11,8 +11,9 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -22,149 +23,175 @@ const MaxUsed = 1000
 // ValidatePrefix checks a Prefix that is created.
 func ValidatePrefix(prefix *ipam.Prefix) field.ErrorList {
 	allErrs := apivalidation.ValidateObjectMeta(&prefix.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
+	allErrs = append(allErrs, validateMetadataLimits(&prefix.ObjectMeta, &metav1.ObjectMeta{}, field.NewPath("metadata"))...)
 	return append(allErrs, ValidatePrefixSpec(&prefix.Spec, prefix.Name, field.NewPath("spec"))...)
 }
 
 // ValidatePrefixSpec checks what a Prefix asks for. name is the name of the Prefix, or empty.
 func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path) field.ErrorList {
-	allErrs := validateRequest(spec.IPFamily, spec.Prefix, spec.IsRoot() || spec.ParentRef != nil, fldPath)
-
+	allErrs := validateAsk(askOfPrefix(spec), ask{}, cidr.Parse, fldPath)
 	if spec.IsRoot() {
 		if spec.PrefixLength != 0 {
-			allErrs = append(allErrs, field.Forbidden(fldPath.Child("prefixLength"), "a root Prefix (without parentRef and parentSelector) brings its prefix along"))
+			allErrs = append(allErrs, forbidRootLength(fldPath))
 		}
 		if spec.Prefix == "" {
 			allErrs = append(allErrs, field.Required(fldPath.Child("prefix"), "a root Prefix (without parentRef and parentSelector) needs one"))
 		}
 		return allErrs
 	}
-
-	lengthPath := fldPath.Child("prefixLength")
-	prefix, err := cidr.Parse(spec.Prefix)
-	switch {
-	case spec.Prefix == "" && spec.PrefixLength == 0:
-		allErrs = append(allErrs, field.Required(lengthPath, "a child Prefix needs prefix or prefixLength"))
-	case err != nil || spec.PrefixLength == 0:
-		allErrs = append(allErrs, validateLength(spec.PrefixLength, spec.IPFamily, lengthPath)...)
-	case int(spec.PrefixLength) != prefix.Bits():
-		allErrs = append(allErrs, field.Invalid(lengthPath, spec.PrefixLength, fmt.Sprintf("must agree with prefix %s", prefix)))
+	if spec.Prefix == "" && spec.PrefixLength == 0 {
+		allErrs = append(allErrs, field.Required(fldPath.Child("prefixLength"), "a child Prefix needs prefix or prefixLength"))
+	}
+	if spec.IPFamily == "" && spec.Prefix == "" && spec.ParentRef == nil {
+		allErrs = append(allErrs, requireFamily(fldPath))
 	}
 	allErrs = append(allErrs, validateReference(spec.ParentRef, name, fldPath.Child("parentRef"))...)
-	allErrs = append(allErrs, validateSelector(spec.ParentSelector, fldPath.Child("parentSelector"))...)
-	return allErrs
+	return append(allErrs, validateSelector(spec.ParentSelector, fldPath.Child("parentSelector"))...)
 }
 
-// ValidatePrefixUpdate checks a Prefix that is updated. The spec is set-once.
+// askOfPrefix returns what a Prefix asks for. A root does not ask for a length.
+func askOfPrefix(spec *ipam.PrefixSpec) ask {
+	if spec.IsRoot() {
+		return ask{spec.IPFamily, spec.Prefix, 0}
+	}
+	return ask{spec.IPFamily, spec.Prefix, spec.PrefixLength}
+}
+
+func forbidRootLength(fldPath *field.Path) *field.Error {
+	return field.Forbidden(fldPath.Child("prefixLength"), "a root Prefix (without parentRef and parentSelector) brings its prefix along")
+}
+
+func requireFamily(fldPath *field.Path) *field.Error {
+	return field.Required(fldPath.Child("ipFamily"), "must be set, since neither the prefix nor a parent by name tells it")
+}
+
+// ValidatePrefixUpdate checks a Prefix that is updated. The spec is set-once, and what is stored
+// already is valid.
 func ValidatePrefixUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorList {
 	allErrs := apivalidation.ValidateObjectMetaUpdate(&newPrefix.ObjectMeta, &oldPrefix.ObjectMeta, field.NewPath("metadata"))
-	if immutable := validatePrefixSpecUpdate(&newPrefix.Spec, &oldPrefix.Spec, field.NewPath("spec")); len(immutable) > 0 {
+	allErrs = append(allErrs, validateMetadataLimits(&newPrefix.ObjectMeta, &oldPrefix.ObjectMeta, field.NewPath("metadata"))...)
+	fldPath := field.NewPath("spec")
+	if err := validateNotDeleting(&oldPrefix.ObjectMeta, newPrefix.Spec, oldPrefix.Spec, ipam.PrefixKind, fldPath); err != nil {
+		return append(allErrs, err)
+	}
+	if immutable := validatePrefixSpecUpdate(&newPrefix.Spec, &oldPrefix.Spec, fldPath); len(immutable) > 0 {
 		// What a forbidden change breaks besides is of no interest.
 		return append(allErrs, immutable...)
 	}
-	if apiequality.Semantic.DeepEqual(newPrefix.Spec, oldPrefix.Spec) {
-		// What another server of the group has let pass may be wrong here, but has to be able to go:
-		// taking a finalizer off is an update.
-		return allErrs
+	parse := cidr.Parse
+	if newPrefix.Status.Phase == ipam.PrefixPhaseAllocated && oldPrefix.Status.Phase != ipam.PrefixPhaseAllocated {
+		// A binding was checked by itself.
+		parse = cidr.ParseStored
 	}
-	return append(allErrs, ValidatePrefixSpec(&newPrefix.Spec, newPrefix.Name, field.NewPath("spec"))...)
+	if newPrefix.Spec.IsRoot() && newPrefix.Spec.PrefixLength != oldPrefix.Spec.PrefixLength {
+		allErrs = append(allErrs, forbidRootLength(fldPath))
+	}
+	allErrs = append(allErrs, validateAsk(askOfPrefix(&newPrefix.Spec), askOfPrefix(&oldPrefix.Spec), parse, fldPath)...)
+	return append(allErrs, validateReferenceUpdate(newPrefix.Spec.ParentRef, oldPrefix.Spec.ParentRef, newPrefix.Name, fldPath.Child("parentRef"))...)
 }
 
 func validatePrefixSpecUpdate(newSpec, oldSpec *ipam.PrefixSpec, fldPath *field.Path) field.ErrorList {
 	var allErrs field.ErrorList
 	allErrs = append(allErrs, setOnce(newSpec.IPFamily, oldSpec.IPFamily, fldPath.Child("ipFamily"))...)
-	allErrs = append(allErrs, setOnce(newSpec.Prefix, oldSpec.Prefix, fldPath.Child("prefix"))...)
+	allErrs = append(allErrs, setOncePrefix(newSpec.Prefix, oldSpec.Prefix, fldPath.Child("prefix"))...)
 	allErrs = append(allErrs, setOnce(newSpec.PrefixLength, oldSpec.PrefixLength, fldPath.Child("prefixLength"))...)
 	if oldSpec.IsRoot() && newSpec.ParentRef != nil {
 		allErrs = append(allErrs, field.Forbidden(fldPath.Child("parentRef"), "a root Prefix cannot become a child"))
 	} else {
 		allErrs = append(allErrs, setOnceReference(newSpec.ParentRef, oldSpec.ParentRef, fldPath.Child("parentRef"))...)
 	}
-	allErrs = append(allErrs, apivalidation.ValidateImmutableField(newSpec.ParentSelector, oldSpec.ParentSelector, fldPath.Child("parentSelector"))...)
-	return allErrs
+	return append(allErrs, apivalidation.ValidateImmutableField(newSpec.ParentSelector, oldSpec.ParentSelector, fldPath.Child("parentSelector"))...)
 }
 
 // ValidatePrefixStatusUpdate checks a Prefix whose status is updated. Phase Allocated is final, and
-// needs a prefix and, on a child, a parent.
+// needs a prefix and, on a child, a parent. What is stored already is valid.
 func ValidatePrefixStatusUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorList {
 	fldPath := field.NewPath("status")
 	newStatus, oldStatus := &newPrefix.Status, &oldPrefix.Status
 
 	allErrs := apivalidation.ValidateObjectMetaUpdate(&newPrefix.ObjectMeta, &oldPrefix.ObjectMeta, field.NewPath("metadata"))
-	if oldStatus.Phase == ipam.PrefixPhaseAllocated && newStatus.Phase != ipam.PrefixPhaseAllocated {
-		return append(allErrs, field.Forbidden(fldPath.Child("phase"), "phase Allocated is final"))
-	}
-	return append(allErrs, validatePrefixStatus(newPrefix, fldPath)...)
-}
-
-func validatePrefixStatus(prefix *ipam.Prefix, fldPath *field.Path) field.ErrorList {
-	var allErrs field.ErrorList
-	status := &prefix.Status
-
-	switch status.Phase {
-	case ipam.PrefixPhasePending:
-		if len(status.Used) > 0 {
-			allErrs = append(allErrs, field.Forbidden(fldPath.Child("used"), "nothing can be allocated from a Prefix that is Pending"))
+	phasePath, usedPath := fldPath.Child("phase"), fldPath.Child("used")
+	switch {
+	case newStatus.Phase == oldStatus.Phase:
+	case oldStatus.Phase == ipam.PrefixPhaseAllocated:
+		return append(allErrs, field.Forbidden(phasePath, "phase Allocated is final"))
+	case newStatus.Phase == ipam.PrefixPhaseAllocated:
+		if newPrefix.Spec.Prefix == "" {
+			allErrs = append(allErrs, field.Invalid(phasePath, newStatus.Phase, "cannot be Allocated without spec.prefix"))
 		}
-	case ipam.PrefixPhaseAllocated:
-		if prefix.Spec.Prefix == "" {
-			allErrs = append(allErrs, field.Invalid(fldPath.Child("phase"), status.Phase, "cannot be Allocated without spec.prefix"))
+		if !newPrefix.Spec.IsRoot() && newPrefix.Spec.ParentRef == nil {
+			allErrs = append(allErrs, field.Invalid(phasePath, newStatus.Phase, "a child cannot be Allocated without spec.parentRef"))
 		}
-		if !prefix.Spec.IsRoot() && prefix.Spec.ParentRef == nil {
-			allErrs = append(allErrs, field.Invalid(fldPath.Child("phase"), status.Phase, "a child cannot be Allocated without spec.parentRef"))
-		}
-		allErrs = append(allErrs, validateUsed(status.Used, prefix.Spec.Prefix, fldPath.Child("used"))...)
-	default:
-		allErrs = append(allErrs, field.NotSupported(fldPath.Child("phase"), status.Phase,
+	case newStatus.Phase != ipam.PrefixPhasePending:
+		allErrs = append(allErrs, field.NotSupported(phasePath, newStatus.Phase,
 			[]ipam.PrefixPhase{ipam.PrefixPhasePending, ipam.PrefixPhaseAllocated}))
 	}
 
-	if usage := status.Usage; usage != nil && (usage.Percent < 0 || usage.Percent > 100) {
+	switch {
+	case slices.Equal(newStatus.Used, oldStatus.Used):
+	case newStatus.Phase == ipam.PrefixPhaseAllocated:
+		allErrs = append(allErrs, validateUsed(newStatus.Used, oldStatus.Used, newPrefix.Spec.Prefix, usedPath)...)
+	case len(newStatus.Used) > 0:
+		allErrs = append(allErrs, field.Forbidden(usedPath, fmt.Sprintf("nothing can be allocated from a Prefix that is %s", newStatus.Phase)))
+	}
+
+	if usage := newStatus.Usage; usage != nil && (usage.Percent < 0 || usage.Percent > 100) {
 		allErrs = append(allErrs, field.Invalid(fldPath.Child("usage", "percent"), usage.Percent, "must be between 0 and 100"))
 	}
-	if usage := status.Usage; usage != nil && usage.Allocations < 0 {
+	if usage := newStatus.Usage; usage != nil && usage.Allocations < 0 {
 		allErrs = append(allErrs, field.Invalid(fldPath.Child("usage", "allocations"), usage.Allocations, "must not be negative"))
 	}
-	return append(allErrs, validateConditions(status.Conditions, fldPath.Child("conditions"))...)
+	return append(allErrs, validateConditions(newStatus.Conditions, oldStatus.Conditions, fldPath.Child("conditions"))...)
 }
 
-// validateUsed checks that the prefixes lie inside the parent and do not overlap.
-func validateUsed(used []string, parent string, fldPath *field.Path) field.ErrorList {
+// validateUsed checks that the prefixes lie inside the parent and do not overlap, as far as they are
+// new.
+func validateUsed(used, stored []string, parent string, fldPath *field.Path) field.ErrorList {
 	var allErrs field.ErrorList
-	if len(used) > MaxUsed {
+	if len(used) > MaxUsed && len(used) > len(stored) {
 		return append(allErrs, field.TooMany(fldPath, len(used), MaxUsed))
 	}
-	parentPrefix, err := cidr.Parse(parent)
+	parentPrefix, err := cidr.ParseStored(parent)
 	if err != nil {
 		return nil
 	}
 
-	type indexed struct {
+	type entry struct {
 		netip.Prefix
 		index int
+		isNew bool
 	}
-	prefixes := make([]indexed, 0, len(used))
+	known := sets.New(stored...)
+	prefixes := make([]entry, 0, len(used))
 	for i, s := range used {
-		prefix, errs := validatePrefixString(s, familyOf(parentPrefix), fldPath.Index(i))
+		if known.Has(s) {
+			if prefix, err := cidr.ParseStored(s); err == nil {
+				prefixes = append(prefixes, entry{prefix, i, false})
+			}
+			continue
+		}
+		prefix, errs := validatePrefixString(s, ipam.IPFamily(cidr.FamilyOf(parentPrefix)), fldPath.Index(i))
 		switch {
 		case len(errs) > 0:
 			allErrs = append(allErrs, errs...)
-		case prefix.Bits() < parentPrefix.Bits() || !parentPrefix.Contains(prefix.Addr()):
-			allErrs = append(allErrs, field.Invalid(fldPath.Index(i), s, fmt.Sprintf("must be inside %s", parentPrefix)))
+		case prefix != parentPrefix && !cidr.StrictlyInside(prefix, parentPrefix):
+			allErrs = append(allErrs, invalidPrefix(fldPath.Index(i), s, fmt.Sprintf("must be inside %s", parentPrefix)))
 		default:
-			prefixes = append(prefixes, indexed{prefix, i})
+			prefixes = append(prefixes, entry{prefix, i, true})
 		}
 	}
 	// Sorted by address, larger first, prefixes follow the one that they lie in.
-	slices.SortFunc(prefixes, func(a, b indexed) int {
+	slices.SortFunc(prefixes, func(a, b entry) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()), cmp.Compare(a.index, b.index))
 	})
-	var outer netip.Prefix
+	var outer entry
 	for _, prefix := range prefixes {
-		if !outer.Overlaps(prefix.Prefix) {
-			outer = prefix.Prefix
-			continue
+		switch {
+		case !outer.Overlaps(prefix.Prefix):
+			outer = prefix
+		case prefix.isNew || outer.isNew:
+			allErrs = append(allErrs, invalidPrefix(fldPath.Index(prefix.index), used[prefix.index], fmt.Sprintf("overlaps %s", outer.Prefix)))
 		}
-		allErrs = append(allErrs, field.Invalid(fldPath.Index(prefix.index), used[prefix.index], fmt.Sprintf("overlaps %s", outer)))
 	}
 	return allErrs
 }

@@ -368,7 +368,7 @@ func TestUsedAgainstPairs(t *testing.T) {
 				}
 			}
 		}
-		for _, err := range validateUsed(used, "10.0.0.0/8", field.NewPath("used")) {
+		for _, err := range validateUsed(used, nil, "10.0.0.0/8", field.NewPath("used")) {
 			got = append(got, err.Field)
 		}
 		slices.Sort(want)

@@ -8,119 +8,127 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // ValidatePrefixAllocation checks a PrefixAllocation that is created.
 func ValidatePrefixAllocation(allocation *ipam.PrefixAllocation) field.ErrorList {
 	allErrs := apivalidation.ValidateObjectMeta(&allocation.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
+	allErrs = append(allErrs, validateMetadataLimits(&allocation.ObjectMeta, &metav1.ObjectMeta{}, field.NewPath("metadata"))...)
 	return append(allErrs, ValidatePrefixAllocationSpec(&allocation.Spec, field.NewPath("spec"))...)
 }
 
 // ValidatePrefixAllocationSpec checks what a PrefixAllocation asks for.
 func ValidatePrefixAllocationSpec(spec *ipam.PrefixAllocationSpec, fldPath *field.Path) field.ErrorList {
-	allErrs := validateRequest(spec.IPFamily, spec.Prefix, spec.PrefixRef != nil, fldPath)
-
+	request := ask{spec.IPFamily, spec.Prefix, spec.PrefixLength}
 	lengthPath := fldPath.Child("prefixLength")
+	var allErrs field.ErrorList
 	switch {
 	case spec.Prefix == "" && spec.PrefixLength == 0:
 		allErrs = append(allErrs, field.Required(lengthPath, "either prefix or prefixLength has to be set"))
 	case spec.Prefix != "" && spec.PrefixLength != 0:
 		allErrs = append(allErrs, field.Forbidden(lengthPath, "only one of prefix and prefixLength may be set"))
-	default:
-		allErrs = append(allErrs, validateLength(spec.PrefixLength, spec.IPFamily, lengthPath)...)
+		request.length = 0
+	}
+	allErrs = append(allErrs, validateAsk(request, ask{}, cidr.Parse, fldPath)...)
+	if spec.IPFamily == "" && spec.Prefix == "" && spec.PrefixRef == nil {
+		allErrs = append(allErrs, requireFamily(fldPath))
 	}
 	if spec.PrefixRef == nil && spec.PrefixSelector == nil {
 		allErrs = append(allErrs, field.Required(fldPath.Child("prefixRef"), "prefixRef or prefixSelector has to be set"))
 	}
 	allErrs = append(allErrs, validateReference(spec.PrefixRef, "", fldPath.Child("prefixRef"))...)
-	allErrs = append(allErrs, validateSelector(spec.PrefixSelector, fldPath.Child("prefixSelector"))...)
-	return allErrs
+	return append(allErrs, validateSelector(spec.PrefixSelector, fldPath.Child("prefixSelector"))...)
 }
 
 // ValidatePrefixAllocationUpdate checks a PrefixAllocation that is updated. Only prefixRef may be
-// set, and a family that a parent tells.
+// set, and a family that a parent tells. What is stored already is valid.
 func ValidatePrefixAllocationUpdate(newAllocation, oldAllocation *ipam.PrefixAllocation) field.ErrorList {
 	fldPath := field.NewPath("spec")
 	newSpec, oldSpec := &newAllocation.Spec, &oldAllocation.Spec
 
 	allErrs := apivalidation.ValidateObjectMetaUpdate(&newAllocation.ObjectMeta, &oldAllocation.ObjectMeta, field.NewPath("metadata"))
+	allErrs = append(allErrs, validateMetadataLimits(&newAllocation.ObjectMeta, &oldAllocation.ObjectMeta, field.NewPath("metadata"))...)
+	if err := validateNotDeleting(&oldAllocation.ObjectMeta, *newSpec, *oldSpec, ipam.PrefixAllocationKind, fldPath); err != nil {
+		return append(allErrs, err)
+	}
 	var immutable field.ErrorList
 	immutable = append(immutable, setOnce(newSpec.IPFamily, oldSpec.IPFamily, fldPath.Child("ipFamily"))...)
-	immutable = append(immutable, apivalidation.ValidateImmutableField(newSpec.Prefix, oldSpec.Prefix, fldPath.Child("prefix"))...)
+	if !cidr.Equal(newSpec.Prefix, oldSpec.Prefix) {
+		immutable = append(immutable, invalidPrefix(fldPath.Child("prefix"), newSpec.Prefix, apivalidation.FieldImmutableErrorMsg))
+	}
 	immutable = append(immutable, apivalidation.ValidateImmutableField(newSpec.PrefixLength, oldSpec.PrefixLength, fldPath.Child("prefixLength"))...)
 	immutable = append(immutable, setOnceReference(newSpec.PrefixRef, oldSpec.PrefixRef, fldPath.Child("prefixRef"))...)
 	immutable = append(immutable, apivalidation.ValidateImmutableField(newSpec.PrefixSelector, oldSpec.PrefixSelector, fldPath.Child("prefixSelector"))...)
 	// What was allocated while the family was open has told it.
-	if allocated, err := cidr.ParseStored(oldAllocation.Status.Prefix); err == nil && oldSpec.IPFamily == "" && newSpec.IPFamily != "" && newSpec.IPFamily != familyOf(allocated) {
-		immutable = append(immutable, field.Invalid(fldPath.Child("ipFamily"), newSpec.IPFamily, fmt.Sprintf("must be %s, as %s has been allocated", familyOf(allocated), allocated)))
+	if allocated := oldAllocation.Status.Prefix; allocated != "" && oldSpec.IPFamily == "" && newSpec.IPFamily != "" && !cidr.HasFamily(allocated, string(newSpec.IPFamily)) {
+		if prefix, err := cidr.ParseStored(allocated); err == nil {
+			immutable = append(immutable, field.Invalid(fldPath.Child("ipFamily"), newSpec.IPFamily, fmt.Sprintf("must be %s, as %s has been allocated", cidr.FamilyOf(prefix), allocated)))
+		}
 	}
 	if len(immutable) > 0 {
 		return append(allErrs, immutable...)
 	}
-	if apiequality.Semantic.DeepEqual(newSpec, oldSpec) {
-		// As with a Prefix: what is wrong already has to be able to go.
-		return allErrs
-	}
-	return append(allErrs, ValidatePrefixAllocationSpec(newSpec, fldPath)...)
+	allErrs = append(allErrs, validateAsk(ask{newSpec.IPFamily, newSpec.Prefix, newSpec.PrefixLength}, ask{oldSpec.IPFamily, oldSpec.Prefix, oldSpec.PrefixLength}, cidr.Parse, fldPath)...)
+	return append(allErrs, validateReferenceUpdate(newSpec.PrefixRef, oldSpec.PrefixRef, "", fldPath.Child("prefixRef"))...)
 }
 
 // ValidatePrefixAllocationStatusUpdate checks a PrefixAllocation whose status is updated. Phases
-// Allocated and Failed are final, and so is an allocated prefix.
+// Allocated and Failed are final, and so is an allocated prefix. What is stored already is valid.
 func ValidatePrefixAllocationStatusUpdate(newAllocation, oldAllocation *ipam.PrefixAllocation) field.ErrorList {
 	fldPath := field.NewPath("status")
 	newStatus, oldStatus := &newAllocation.Status, &oldAllocation.Status
+	phasePath, prefixPath := fldPath.Child("phase"), fldPath.Child("prefix")
 
 	allErrs := apivalidation.ValidateObjectMetaUpdate(&newAllocation.ObjectMeta, &oldAllocation.ObjectMeta, field.NewPath("metadata"))
 	switch {
-	case (oldStatus.Phase == ipam.PrefixAllocationPhaseAllocated || oldStatus.Phase == ipam.PrefixAllocationPhaseFailed) && newStatus.Phase != oldStatus.Phase:
-		return append(allErrs, field.Forbidden(fldPath.Child("phase"), fmt.Sprintf("phase %s is final", oldStatus.Phase)))
-	case oldStatus.Phase == ipam.PrefixAllocationPhaseAllocated && newStatus.Prefix != oldStatus.Prefix:
-		return append(allErrs, field.Forbidden(fldPath.Child("prefix"), fmt.Sprintf("%s has been allocated, which is final", oldStatus.Prefix)))
+	case newStatus.Phase == oldStatus.Phase && cidr.Equal(newStatus.Prefix, oldStatus.Prefix):
+	case oldStatus.Phase.IsTerminal() && newStatus.Phase != oldStatus.Phase:
+		return append(allErrs, field.Forbidden(phasePath, fmt.Sprintf("phase %s is final", oldStatus.Phase)))
+	case oldStatus.Phase == ipam.PrefixAllocationPhaseAllocated:
+		return append(allErrs, field.Forbidden(prefixPath, fmt.Sprintf("%s has been allocated, which is final", oldStatus.Prefix)))
+	default:
+		allErrs = append(allErrs, validatePrefixAllocationStatus(newAllocation, oldStatus.Phase, fldPath)...)
 	}
-	if oldStatus.Phase == ipam.PrefixAllocationPhaseAllocated {
-		// What another server of the group has allocated stays, also if it would be wrong here.
-		return append(allErrs, validateConditions(newStatus.Conditions, fldPath.Child("conditions"))...)
-	}
-	return append(allErrs, validatePrefixAllocationStatus(newAllocation, fldPath)...)
+	return append(allErrs, validateConditions(newStatus.Conditions, oldStatus.Conditions, fldPath.Child("conditions"))...)
 }
 
-func validatePrefixAllocationStatus(allocation *ipam.PrefixAllocation, fldPath *field.Path) field.ErrorList {
+func validatePrefixAllocationStatus(allocation *ipam.PrefixAllocation, oldPhase ipam.PrefixAllocationPhase, fldPath *field.Path) field.ErrorList {
 	var allErrs field.ErrorList
 	spec, status := &allocation.Spec, &allocation.Status
-
-	switch status.Phase {
-	case ipam.PrefixAllocationPhaseAllocated:
+	switch {
+	case status.Phase == ipam.PrefixAllocationPhaseAllocated:
 		if spec.PrefixRef == nil {
 			allErrs = append(allErrs, field.Invalid(fldPath.Child("phase"), status.Phase, "cannot be Allocated without spec.prefixRef"))
 		}
-		allErrs = append(allErrs, validateAllocatedPrefix(status.Prefix, spec, fldPath.Child("prefix"))...)
-	case ipam.PrefixAllocationPhasePending, ipam.PrefixAllocationPhaseFailed:
-		if status.Prefix != "" {
-			allErrs = append(allErrs, field.Forbidden(fldPath.Child("prefix"), fmt.Sprintf("must not be set in phase %s", status.Phase)))
-		}
-	default:
-		allErrs = append(allErrs, field.NotSupported(fldPath.Child("phase"), status.Phase, []ipam.PrefixAllocationPhase{
+		return append(allErrs, validateAllocatedPrefix(status.Prefix, spec, fldPath.Child("prefix"))...)
+	case status.Phase != oldPhase && status.Phase != ipam.PrefixAllocationPhasePending && status.Phase != ipam.PrefixAllocationPhaseFailed:
+		return append(allErrs, field.NotSupported(fldPath.Child("phase"), status.Phase, []ipam.PrefixAllocationPhase{
 			ipam.PrefixAllocationPhasePending, ipam.PrefixAllocationPhaseAllocated, ipam.PrefixAllocationPhaseFailed}))
+	case status.Prefix != "":
+		allErrs = append(allErrs, field.Forbidden(fldPath.Child("prefix"), fmt.Sprintf("must not be set in phase %s", status.Phase)))
 	}
-	return append(allErrs, validateConditions(status.Conditions, fldPath.Child("conditions"))...)
+	return allErrs
 }
 
 // validateAllocatedPrefix checks that what is allocated is what was asked for.
 func validateAllocatedPrefix(allocated string, spec *ipam.PrefixAllocationSpec, fldPath *field.Path) field.ErrorList {
-	if allocated == "" {
+	switch {
+	case allocated == "":
 		return field.ErrorList{field.Required(fldPath, "must be set in phase Allocated")}
+	case spec.Prefix != "" && cidr.Equal(allocated, spec.Prefix):
+		return nil
 	}
 	prefix, errs := validatePrefixString(allocated, spec.IPFamily, fldPath)
 	switch {
 	case len(errs) > 0:
 		return errs
-	case spec.Prefix != "" && allocated != spec.Prefix:
-		return field.ErrorList{field.Invalid(fldPath, allocated, fmt.Sprintf("must be the prefix that was asked for, %s", spec.Prefix))}
+	case spec.Prefix != "":
+		return field.ErrorList{invalidPrefix(fldPath, allocated, fmt.Sprintf("must be the prefix that was asked for, %s", spec.Prefix))}
 	case spec.PrefixLength != 0 && prefix.Bits() != int(spec.PrefixLength):
-		return field.ErrorList{field.Invalid(fldPath, allocated, fmt.Sprintf("must have the length that was asked for, /%d", spec.PrefixLength))}
+		return field.ErrorList{invalidPrefix(fldPath, allocated, fmt.Sprintf("must have the length that was asked for, /%d", spec.PrefixLength))}
 	}
 	return nil
 }

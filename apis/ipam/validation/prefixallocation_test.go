@@ -213,7 +213,8 @@ func TestValidatePrefixAllocationStatusUpdate(t *testing.T) {
 		{"Failed is final, unknown phase", byLength, status(f, ""), status("Unknown", ""), []mistake{forbidden("status.phase", "Failed is final")}},
 		{"allocated prefix is final", byLength, status(a, "10.0.0.0/9"), status(a, "10.128.0.0/9"), []mistake{forbidden("status.prefix", "10.0.0.0/9 has been allocated")}},
 		{"allocated prefix is final, unset", byLength, status(a, "10.0.0.0/9"), status(a, ""), []mistake{forbidden("status.prefix", "final")}},
-		{"allocated prefix is final, bad", byLength, status(a, "10.0.0.0/9"), status(a, "10.0.0.1/9"), []mistake{forbidden("status.prefix", "final")}},
+		{"allocated prefix is final, bad", byLength, status(a, "10.0.0.0/9"), status(a, "bad"), []mistake{forbidden("status.prefix", "final")}},
+		{"allocated prefix in another notation", byLength, status(a, "10.0.0.0/9"), status(a, "10.0.0.1/9"), nil},
 
 		{"Allocated without prefix", byLength, status(p, ""), status(a, ""), []mistake{required("status.prefix")}},
 		{"Allocated without reference", noRef, status(p, ""), status(a, "10.0.0.0/9"), []mistake{invalid("status.phase", "without spec.prefixRef")}},

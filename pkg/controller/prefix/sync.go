@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
@@ -178,7 +179,8 @@ func sortOut(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) allocati
 // matches reports whether the allocation is what the child asks for.
 func matches(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) bool {
 	want, have := &prefix.Spec, &allocation.Spec
-	if want.IPFamily != "" && have.IPFamily != "" && want.IPFamily != have.IPFamily {
+	// A prefix tells the family, whatever notation another server has stored it in.
+	if want.Prefix == "" && want.IPFamily != "" && have.IPFamily != "" && want.IPFamily != have.IPFamily {
 		return false
 	}
 	if want.ParentRef != nil && (have.PrefixRef == nil || have.PrefixRef.Name != want.ParentRef.Name) {
@@ -186,10 +188,9 @@ func matches(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) boo
 	}
 	if allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated {
 		if want.Prefix != "" {
-			return want.Prefix == allocation.Status.Prefix
+			return cidr.Equal(want.Prefix, allocation.Status.Prefix)
 		}
-		got, err := request.ParsePrefix(allocation.Status.Prefix)
-		return err == nil && got.Bits() == int(want.PrefixLength)
+		return cidr.HasLength(allocation.Status.Prefix, int(want.PrefixLength))
 	}
 	if !equality.Semantic.DeepEqual(want.ParentSelector, have.PrefixSelector) {
 		return false
@@ -199,7 +200,7 @@ func matches(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) boo
 		return false
 	}
 	if want.Prefix != "" {
-		return want.Prefix == have.Prefix
+		return cidr.Equal(want.Prefix, have.Prefix)
 	}
 	return have.Prefix == "" && want.PrefixLength == have.PrefixLength
 }
@@ -303,6 +304,10 @@ func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocat
 	if spec.Prefix == "" {
 		spec.PrefixLength = prefix.Spec.PrefixLength
 	}
+	if asked, err := request.ParsePrefix(spec.Prefix); err == nil {
+		// Another server may have stored it in a notation that no new object may have.
+		spec.Prefix, spec.IPFamily = asked.String(), request.FamilyOf(asked)
+	}
 	return &v1alpha1.PrefixAllocation{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: prefix.Namespace,
@@ -375,10 +380,32 @@ func (c *Controller) abandon(ctx context.Context, prefix *v1alpha1.Prefix, alloc
 // explain tells in the status of a child why it is Pending: what its allocation says.
 func (c *Controller) explain(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
 	condition := meta.FindStatusCondition(allocation.Status.Conditions, v1alpha1.ConditionAllocated)
-	if condition == nil || condition.Status == metav1.ConditionTrue {
-		return nil
+	switch {
+	case condition != nil && condition.Status != metav1.ConditionTrue:
+		return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, condition.Reason, condition.Message)
+	case condition == nil && allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseFailed:
+		// A scheduler that knows no conditions let it fail.
+		return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonNoSuitableParent, c.whyFailed(allocation))
 	}
-	return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, condition.Reason, condition.Message)
+	return nil
+}
+
+// whyFailed tells why an allocation failed that does not say so itself.
+func (c *Controller) whyFailed(allocation *v1alpha1.PrefixAllocation) string {
+	if ref := allocation.Spec.PrefixRef; ref != nil {
+		parent, err := c.prefixes.Prefixes(allocation.Namespace).Get(ref.Name)
+		if err != nil {
+			return fmt.Sprintf("PrefixAllocation %s has failed: Prefix %s does not exist", allocation.Name, ref.Name)
+		}
+		parentPrefix, parentErr := request.ParsePrefix(parent.Spec.Prefix)
+		r, err := request.Of(&allocation.Spec)
+		if parentErr == nil && err == nil {
+			if why, fits := r.FitsIn(parentPrefix); !fits {
+				return fmt.Sprintf("%s (%s) %s", ref.Name, parentPrefix, why)
+			}
+		}
+	}
+	return fmt.Sprintf("PrefixAllocation %s has failed and does not say why", allocation.Name)
 }
 
 // setCondition sets a condition. When it becomes False for another reason, an event says why.

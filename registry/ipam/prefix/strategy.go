@@ -20,11 +20,13 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/names"
+	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
@@ -80,9 +82,40 @@ func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	prefix.Generation = 1
 	prefix.Status = ipam.PrefixStatus{Phase: ipam.PrefixPhasePending}
 	ensureFinalizer(prefix)
+	acceptTemplate(ctx, prefix)
 	if prefix.Spec.IPFamily == "" && prefix.Spec.ParentRef != nil {
 		prefix.Spec.IPFamily = s.familyOf(ctx, prefix.Spec.ParentRef.Name)
 	}
+}
+
+// templateGroup is the API group of controllers that create Prefixes from templates. The kinds of that
+// group accept any notation in a template.
+const templateGroup = "networking.ironcore.dev"
+
+// acceptTemplate puts the canonical notation in the place of another one if a kind of templateGroup
+// controls the Prefix. Its controller could only log a refusal, so the object that has the template
+// would wait without a word.
+func acceptTemplate(ctx context.Context, prefix *ipam.Prefix) {
+	spec := &prefix.Spec
+	canonical, err := cidr.ParseStored(spec.Prefix)
+	if err != nil || canonical.String() == spec.Prefix {
+		return
+	}
+	owner := metav1.GetControllerOfNoCopy(prefix)
+	if owner == nil {
+		return
+	}
+	if gv, err := schema.ParseGroupVersion(owner.APIVersion); err != nil || gv.Group != templateGroup {
+		return
+	}
+	warning.AddWarning(ctx, "", fmt.Sprintf("spec.prefix: %s is stored in canonical form, %s", spec.Prefix, canonical))
+	if cidr.HasFamily(spec.Prefix, string(spec.IPFamily)) {
+		spec.IPFamily = ipam.IPFamily(cidr.FamilyOf(canonical))
+	}
+	if spec.PrefixLength != 0 && cidr.HasLength(spec.Prefix, int(spec.PrefixLength)) {
+		spec.PrefixLength = int32(canonical.Bits())
+	}
+	spec.Prefix = canonical.String()
 }
 
 // PrepareForUpdate keeps the status and, until it is being deleted, the finalizer: a manifest that
@@ -93,7 +126,33 @@ func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	if oldPrefix.DeletionTimestamp == nil {
 		ensureFinalizer(newPrefix)
 	}
+	keepSpec(&newPrefix.Spec, &oldPrefix.Spec)
 	bumpGeneration(newPrefix, oldPrefix)
+}
+
+// keepSpec makes what means the same look the same. A field that the server may have filled in stays
+// as it is if an update leaves it out, like the clusterIP of a Service: otherwise the manifest that a
+// child was created from could not be put again. Another notation of the range that is stored is no
+// change either.
+func keepSpec(newSpec, oldSpec *ipam.PrefixSpec) {
+	if newSpec.Prefix == "" {
+		newSpec.Prefix = oldSpec.Prefix
+	}
+	if newSpec.Prefix != "" && cidr.Equal(newSpec.Prefix, oldSpec.Prefix) {
+		newSpec.Prefix = oldSpec.Prefix
+		if cidr.HasFamily(oldSpec.Prefix, string(newSpec.IPFamily)) {
+			newSpec.IPFamily = ""
+		}
+		if cidr.HasLength(oldSpec.Prefix, int(newSpec.PrefixLength)) && oldSpec.PrefixLength != 0 {
+			newSpec.PrefixLength = oldSpec.PrefixLength
+		}
+	}
+	if newSpec.IPFamily == "" {
+		newSpec.IPFamily = oldSpec.IPFamily
+	}
+	if newSpec.ParentRef == nil {
+		newSpec.ParentRef = oldSpec.ParentRef
+	}
 }
 
 func ensureFinalizer(prefix *ipam.Prefix) {
@@ -115,9 +174,10 @@ func (Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field
 // WarningsOnCreate implements rest.RESTCreateStrategy.
 func (Strategy) WarningsOnCreate(context.Context, runtime.Object) []string { return nil }
 
-// WarningsOnUpdate implements rest.RESTUpdateStrategy.
-func (Strategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
-	return nil
+// WarningsOnUpdate implements rest.RESTUpdateStrategy. Who applies a manifest to a Prefix that is being
+// deleted most likely expects it to stay.
+func (Strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) []string {
+	return validation.DeletionWarnings(&obj.(*ipam.Prefix).ObjectMeta, &old.(*ipam.Prefix).ObjectMeta, ipam.PrefixKind)
 }
 
 // StatusStrategy is for writes to the status: they change nothing else.
@@ -140,6 +200,11 @@ func (StatusStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Objec
 	completeTransition(newPrefix, oldPrefix)
 }
 
+// WarningsOnUpdate implements rest.RESTUpdateStrategy.
+func (StatusStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
+	return nil
+}
+
 // ValidateUpdate implements rest.RESTUpdateStrategy.
 func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
 	return validation.ValidatePrefixStatusUpdate(obj.(*ipam.Prefix), old.(*ipam.Prefix))
@@ -151,8 +216,20 @@ type BindingStrategy struct{ Strategy }
 // PrepareForUpdate implements rest.RESTUpdateStrategy.
 func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	newPrefix, oldPrefix := obj.(*ipam.Prefix), old.(*ipam.Prefix)
+	if spec := &newPrefix.Spec; oldPrefix.Spec.Prefix == "" && spec.IPFamily == ipam.IPv6 {
+		// The child of another server asked for a part of an IPv4-mapped IPv6 prefix, which means IPv4.
+		if bound, err := cidr.ParseStored(spec.Prefix); err == nil && cidr.Map(bound).Bits() == int(spec.PrefixLength) {
+			spec.Prefix = cidr.Map(bound).String()
+		}
+	}
+	keepSpec(&newPrefix.Spec, &oldPrefix.Spec)
 	bumpGeneration(newPrefix, oldPrefix)
 	completeTransition(newPrefix, oldPrefix)
+}
+
+// WarningsOnUpdate implements rest.RESTUpdateStrategy.
+func (BindingStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
+	return nil
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.

@@ -12,6 +12,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -85,7 +86,37 @@ func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
 	newAllocation.Status = oldAllocation.Status
+	keepSpec(&newAllocation.Spec, &oldAllocation.Spec)
 	bumpGeneration(newAllocation, oldAllocation)
+}
+
+// keepSpec makes what means the same look the same. A field that the server may have filled in stays
+// as it is if an update leaves it out, like the clusterIP of a Service, and another notation of the
+// range that is stored is no change.
+func keepSpec(newSpec, oldSpec *ipam.PrefixAllocationSpec) {
+	if newSpec.Prefix != "" && cidr.Equal(newSpec.Prefix, oldSpec.Prefix) {
+		newSpec.Prefix = oldSpec.Prefix
+		if cidr.HasFamily(oldSpec.Prefix, string(newSpec.IPFamily)) {
+			newSpec.IPFamily = ""
+		}
+	}
+	if newSpec.IPFamily == "" {
+		newSpec.IPFamily = oldSpec.IPFamily
+	}
+	if newSpec.PrefixRef == nil {
+		newSpec.PrefixRef = oldSpec.PrefixRef
+	}
+}
+
+// keepPrefix puts the notation of what is stored, or of what was asked for, in the place of another one
+// of the same range.
+func keepPrefix(newAllocation, oldAllocation *ipam.PrefixAllocation) {
+	status := &newAllocation.Status
+	for _, stored := range []string{newAllocation.Spec.Prefix, oldAllocation.Status.Prefix} {
+		if status.Prefix != "" && cidr.Equal(status.Prefix, stored) {
+			status.Prefix = stored
+		}
+	}
 }
 
 // Validate implements rest.RESTCreateStrategy.
@@ -102,8 +133,8 @@ func (Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field
 func (Strategy) WarningsOnCreate(context.Context, runtime.Object) []string { return nil }
 
 // WarningsOnUpdate implements rest.RESTUpdateStrategy.
-func (Strategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
-	return nil
+func (Strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) []string {
+	return validation.DeletionWarnings(&obj.(*ipam.PrefixAllocation).ObjectMeta, &old.(*ipam.PrefixAllocation).ObjectMeta, ipam.PrefixAllocationKind)
 }
 
 // StatusStrategy is for writes to the status: they change nothing else.
@@ -123,7 +154,13 @@ func (StatusStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Objec
 	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
 	newAllocation.Spec = oldAllocation.Spec
 	metav1.ResetObjectMetaForStatus(&newAllocation.ObjectMeta, &oldAllocation.ObjectMeta)
+	keepPrefix(newAllocation, oldAllocation)
 	completeTransition(newAllocation, oldAllocation)
+}
+
+// WarningsOnUpdate implements rest.RESTUpdateStrategy.
+func (StatusStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
+	return nil
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
@@ -137,8 +174,14 @@ type BindingStrategy struct{ Strategy }
 // PrepareForUpdate implements rest.RESTUpdateStrategy.
 func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
+	keepPrefix(newAllocation, oldAllocation)
 	bumpGeneration(newAllocation, oldAllocation)
 	completeTransition(newAllocation, oldAllocation)
+}
+
+// WarningsOnUpdate implements rest.RESTUpdateStrategy.
+func (BindingStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
+	return nil
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.

@@ -95,7 +95,12 @@ func familyOf(ctx context.Context, store *genericregistry.Store, name string) ip
 	if err != nil {
 		return ""
 	}
-	return obj.(*ipam.Prefix).Spec.IPFamily
+	spec := &obj.(*ipam.Prefix).Spec
+	if prefix, err := cidr.ParseStored(spec.Prefix); err == nil {
+		// A stored prefix may mean another family than it is written in.
+		return ipam.IPFamily(cidr.FamilyOf(prefix))
+	}
+	return spec.IPFamily
 }
 
 // BindingREST serves the binding subresource: one write that completes a child.
@@ -156,7 +161,7 @@ func (r *BindingREST) Create(ctx context.Context, name string, obj runtime.Objec
 
 // checkBindable tells why the binding contradicts the Prefix as it is.
 func checkBindable(target *ipam.Prefix, binding *ipam.PrefixBinding) error {
-	same := target.Spec.Prefix == binding.Prefix &&
+	same := cidr.Equal(target.Spec.Prefix, binding.Prefix) &&
 		target.Spec.ParentRef != nil && target.Spec.ParentRef.Name == binding.ParentRef.Name
 	switch {
 	case binding.Metadata.UID != "" && binding.Metadata.UID != target.UID:

@@ -149,7 +149,7 @@ func checkBindable(allocation *ipam.PrefixAllocation, binding *ipam.PrefixAlloca
 	case allocation.Status.Phase == ipam.PrefixAllocationPhaseFailed:
 		return fmt.Errorf("the PrefixAllocation has failed")
 	case allocation.Status.Phase == ipam.PrefixAllocationPhaseAllocated &&
-		(allocation.Status.Prefix != binding.Prefix || ref == nil || ref.Name != binding.PrefixRef.Name):
+		(!cidr.Equal(allocation.Status.Prefix, binding.Prefix) || ref == nil || ref.Name != binding.PrefixRef.Name):
 		return fmt.Errorf("%s is already allocated to it", allocation.Status.Prefix)
 	case allocation.Status.Phase == ipam.PrefixAllocationPhasePending && allocation.DeletionTimestamp != nil:
 		return fmt.Errorf("the PrefixAllocation is being deleted")

@@ -1,0 +1,91 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Limits of what a user may write into the metadata and the selector of an object. Servers and
+// controllers keep these in memory and compare them often. Annotations have the limit of Kubernetes,
+// 256 KiB. What is stored already stays valid, as long as it does not grow.
+const (
+	// MaxOwnerReferences is the greatest number of owner references.
+	MaxOwnerReferences = 64
+	// MaxFinalizers is the greatest number of finalizers.
+	MaxFinalizers = 64
+	// MaxManagers is the greatest number of entries of metadata.managedFields.
+	MaxManagers = 64
+	// MaxManagedBytes is the greatest total size of metadata.managedFields, in bytes.
+	MaxManagedBytes = 256 << 10
+	// MaxLabelBytes is the greatest total size of the keys and values of all labels, in bytes.
+	MaxLabelBytes = 64 << 10
+	// MaxSelectorTerms is the greatest number of labels, expressions and values of expressions of a
+	// selector.
+	MaxSelectorTerms = 64
+	// MaxSelectorBytes is the greatest total size of the keys and values of a selector, in bytes.
+	MaxSelectorBytes = 8 << 10
+)
+
+// validateMetadataLimits checks the size of metadata, as far as it grows.
+func validateMetadataLimits(newMeta, oldMeta *metav1.ObjectMeta, fldPath *field.Path) field.ErrorList {
+	var allErrs field.ErrorList
+	count := func(name string, got, stored, most int) {
+		if got > most && got > stored {
+			allErrs = append(allErrs, field.TooMany(fldPath.Child(name), got, most))
+		}
+	}
+	size := func(name string, got, stored, most int) {
+		if got > most && got > stored {
+			allErrs = append(allErrs, field.TooLong(fldPath.Child(name), "", most))
+		}
+	}
+	count("ownerReferences", len(newMeta.OwnerReferences), len(oldMeta.OwnerReferences), MaxOwnerReferences)
+	count("finalizers", len(newMeta.Finalizers), len(oldMeta.Finalizers), MaxFinalizers)
+	count("managedFields", len(newMeta.ManagedFields), len(oldMeta.ManagedFields), MaxManagers)
+	size("managedFields", managedBytes(newMeta), managedBytes(oldMeta), MaxManagedBytes)
+	size("labels", labelBytes(newMeta.Labels), labelBytes(oldMeta.Labels), MaxLabelBytes)
+	return allErrs
+}
+
+func managedBytes(meta *metav1.ObjectMeta) (total int) {
+	for i := range meta.ManagedFields {
+		if fields := meta.ManagedFields[i].FieldsV1; fields != nil {
+			total += len(fields.GetRawBytes())
+		}
+	}
+	return total
+}
+
+func labelBytes(labels map[string]string) (total int) {
+	for key, value := range labels {
+		total += len(key) + len(value)
+	}
+	return total
+}
+
+// validateSelectorLimits checks the size of a selector. Selectors are immutable.
+func validateSelectorLimits(selector *metav1.LabelSelector, fldPath *field.Path) *field.Error {
+	if selector == nil {
+		return nil
+	}
+	terms, bytes := len(selector.MatchLabels)+len(selector.MatchExpressions), labelBytes(selector.MatchLabels)
+	for i := range selector.MatchExpressions {
+		expression := &selector.MatchExpressions[i]
+		terms, bytes = terms+len(expression.Values), bytes+len(expression.Key)
+		for _, value := range expression.Values {
+			bytes += len(value)
+		}
+	}
+	switch {
+	case terms > MaxSelectorTerms:
+		return field.Forbidden(fldPath, fmt.Sprintf("has %d labels, expressions and values; at most %d are supported", terms, MaxSelectorTerms))
+	case bytes > MaxSelectorBytes:
+		return field.Forbidden(fldPath, fmt.Sprintf("has keys and values of %d bytes; at most %d are supported", bytes, MaxSelectorBytes))
+	}
+	return nil
+}

@@ -1,0 +1,391 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+)
+
+// Where a child of a foreign store stands.
+const (
+	unasked   = "no allocation"
+	waiting   = "allocation waits"
+	granted   = "allocation is Allocated, child is not"
+	failed    = "allocation failed without a condition"
+	completed = "child is Allocated"
+)
+
+var states = []string{unasked, waiting, granted, failed, completed}
+
+// family is a parent with a child in a store that another server of the group has written: prefixes in
+// any notation that its validation lets pass, written at any moment.
+type family struct {
+	name string
+	// parent and child are the notations of their prefixes. The child asks for its own exactly, or by
+	// the length of it.
+	parent, child string
+	exact         bool
+	// byRef and bySelector tell how the child names its parent.
+	byRef, bySelector bool
+	state             string
+	// phase is that of what is not Allocated and has not failed.
+	phase string
+	// orphan leaves out the parent.
+	orphan bool
+}
+
+// servable tells whether the child has to be Allocated in the end.
+func (f family) servable() bool {
+	parent, child := must(cidr.ParseStored(f.parent)), must(cidr.ParseStored(f.child))
+	switch {
+	case f.state == granted || f.state == completed:
+		return true
+	case f.orphan:
+		return false
+	case f.exact:
+		return cidr.StrictlyInside(child, parent)
+	}
+	// Who asks for a length of IPv4-mapped IPv6 asks for IPv6, of which there is none in an IPv4 range.
+	written := netip.MustParsePrefix(f.child)
+	return cidr.FamilyOf(written) == cidr.FamilyOf(parent) && written.Bits() > parent.Bits()
+}
+
+// addTo writes the objects in the JSON form of the other server.
+func (f family) addTo(w world) {
+	written := netip.MustParsePrefix(f.child)
+	ipFamily := v1alpha1.IPFamily(cidr.FamilyOf(written))
+	parent := &v1alpha1.Prefix{
+		ObjectMeta: metaOf(here, f.name),
+		Spec:       v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPFamily(cidr.FamilyOf(netip.MustParsePrefix(f.parent))), Prefix: f.parent},
+		Status:     v1alpha1.PrefixStatus{Phase: v1alpha1.PrefixPhaseAllocated},
+	}
+	parent.Labels = map[string]string{"family": f.name}
+	parent.Finalizers = []string{v1alpha1.PrefixFinalizer}
+
+	child := &v1alpha1.Prefix{
+		ObjectMeta: metaOf(here, f.name+"-child"),
+		Spec:       v1alpha1.PrefixSpec{IPFamily: ipFamily},
+		Status:     v1alpha1.PrefixStatus{Phase: v1alpha1.PrefixPhase(f.phase)},
+	}
+	child.Finalizers = []string{v1alpha1.PrefixFinalizer}
+	if f.byRef {
+		child.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: f.name}
+	}
+	if f.bySelector {
+		child.Spec.ParentSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"family": f.name}}
+	}
+	allocation := &v1alpha1.PrefixAllocation{
+		ObjectMeta: metaOf(here, f.name+"-child-x7k2p"),
+		Spec: v1alpha1.PrefixAllocationSpec{
+			IPFamily: ipFamily, PrefixRef: child.Spec.ParentRef.DeepCopy(), PrefixSelector: child.Spec.ParentSelector.DeepCopy(),
+		},
+		Status: v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhase(f.phase)},
+	}
+	if f.exact {
+		child.Spec.Prefix, allocation.Spec.Prefix = f.child, f.child
+	} else {
+		child.Spec.PrefixLength, allocation.Spec.PrefixLength = int32(written.Bits()), int32(written.Bits())
+	}
+	allocation.Labels = map[string]string{v1alpha1.RequesterUIDLabel: string(child.UID)}
+	allocation.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(child, schema.GroupVersion(v1alpha1.GroupVersion).WithKind("Prefix"))}
+	switch f.state {
+	case failed:
+		allocation.Status.Phase = v1alpha1.PrefixAllocationPhaseFailed
+	case granted, completed:
+		allocation.Spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: f.name}
+		allocation.Status = v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: f.child}
+		parent.Status.Used = []string{f.child}
+	}
+	if f.state == completed {
+		child.Spec.Prefix, child.Spec.ParentRef = f.child, &v1alpha1.LocalObjectReference{Name: f.name}
+		child.Status.Phase = v1alpha1.PrefixPhaseAllocated
+	}
+	if !f.orphan {
+		w.setPrefix(parent)
+	}
+	w.setPrefix(child)
+	if f.state != unasked {
+		w.setAllocation(allocation)
+	}
+}
+
+// randomNotation returns a notation of a prefix, as another server of the group stores it: with host
+// bits, and IPv4 in IPv6.
+func randomNotation(r *rand.Rand, prefix netip.Prefix) string {
+	if prefix.Addr().Is4() && r.IntN(2) == 0 {
+		prefix = cidr.Map(prefix)
+	}
+	addr := prefix.Addr().AsSlice()
+	if r.IntN(2) == 0 {
+		for bit := prefix.Bits(); bit < len(addr)*8; bit++ {
+			addr[bit/8] |= byte(r.IntN(2)) << (7 - bit%8)
+		}
+	}
+	withHostBits, _ := netip.AddrFromSlice(addr)
+	return netip.PrefixFrom(withHostBits, prefix.Bits()).String()
+}
+
+// randomFamily returns a random family.
+func randomFamily(r *rand.Rand, n int) family {
+	parent := netip.MustParsePrefix([]string{"10.128.0.0/9", "2001:db8::/32"}[r.IntN(2)])
+	parent = netip.MustParsePrefix(nth(parent.String(), parent.Bits()+1+r.IntN(10), r.IntN(2)))
+	inside := parent
+	if r.IntN(10) == 0 {
+		inside = netip.MustParsePrefix([]string{"172.16.0.0/12", "fd00::/16"}[r.IntN(2)])
+	}
+	bits := min(inside.Bits()+1+r.IntN(12), inside.Addr().BitLen())
+	child := netip.MustParsePrefix(nth(inside.String(), bits, r.IntN(3)))
+	f := family{
+		name:   fmt.Sprintf("f%d", n),
+		parent: randomNotation(r, parent),
+		child:  randomNotation(r, child),
+		exact:  r.IntN(2) == 0,
+		state:  states[r.IntN(len(states))],
+		phase:  []string{"", "Pending", "Pending", "Unknown"}[r.IntN(4)],
+	}
+	f.byRef = r.IntN(2) == 0
+	f.bySelector = !f.byRef || r.IntN(3) == 0
+	if written := netip.MustParsePrefix(f.parent); !f.exact && inside == parent && written.Addr().BitLen() != netip.MustParsePrefix(f.child).Addr().BitLen() {
+		// A length is of the family in which the parent is written.
+		f.child = cidr.Map(child).String()
+		if written.Addr().Is4() {
+			f.child = child.String()
+		}
+	}
+	if f.state == granted || f.state == completed {
+		if !cidr.StrictlyInside(must(cidr.ParseStored(f.child)), parent) {
+			f.state = waiting
+		}
+	} else {
+		f.orphan = r.IntN(15) == 0
+	}
+	return f
+}
+
+// namedFamilies are those that were found stuck.
+var namedFamilies = []family{
+	{name: "host-bits-unasked", parent: "10.6.0.0/16", child: "10.6.0.5/24", exact: true, byRef: true, state: unasked, phase: "Pending"},
+	{name: "host-bits-waiting", parent: "10.7.0.0/16", child: "10.7.0.5/24", exact: true, byRef: true, state: waiting, phase: "Pending"},
+	{name: "host-bits-granted", parent: "10.8.0.0/16", child: "10.8.0.5/24", exact: true, byRef: true, state: granted, phase: "Pending"},
+	{name: "host-bits-granted-length", parent: "10.8.0.0/16", child: "10.8.0.5/24", bySelector: true, state: granted, phase: "Pending"},
+	{name: "failed-too-small", parent: "10.8.0.0/24", child: "10.8.0.0/16", byRef: true, state: failed, phase: "Pending"},
+	{name: "failed-orphan", parent: "10.8.0.0/24", child: "10.8.0.0/28", byRef: true, state: failed, phase: "Pending", orphan: true},
+	{name: "failed-for-no-reason", parent: "10.8.0.0/24", child: "10.8.0.0/28", byRef: true, state: failed, phase: "Pending"},
+	{name: "mapped-unasked", parent: "::ffff:10.9.0.0/112", child: "::ffff:10.9.4.0/120", exact: true, byRef: true, state: unasked, phase: "Pending"},
+	{name: "mapped-length", parent: "::ffff:10.9.0.0/112", child: "::ffff:10.9.4.0/120", byRef: true, state: unasked, phase: "Pending"},
+	{name: "mapped-length-waiting", parent: "::ffff:10.9.0.0/112", child: "::ffff:10.9.4.0/120", bySelector: true, state: waiting, phase: ""},
+	{name: "mapped-granted", parent: "::ffff:10.9.0.0/112", child: "::ffff:10.9.4.0/120", exact: true, byRef: true, state: granted, phase: "Pending"},
+	{name: "mapped-granted-length", parent: "::ffff:10.9.0.0/112", child: "::ffff:10.9.4.0/120", byRef: true, state: granted, phase: "Pending"},
+	{name: "mapped-child-of-ipv4", parent: "10.9.0.0/16", child: "::ffff:10.9.4.0/120", exact: true, byRef: true, state: waiting, phase: "Pending"},
+	{name: "all-that-is-mapped", parent: "::ffff:0.0.0.0/96", child: "::ffff:10.9.4.9/120", exact: true, byRef: true, state: unasked, phase: ""},
+	{name: "around-what-is-mapped", parent: "::ffff:10.0.0.1/64", child: "::ffff:10.9.4.9/120", exact: true, byRef: true, state: unasked, phase: ""},
+	{name: "unknown-phase", parent: "10.10.0.0/16", child: "10.10.0.0/24", byRef: true, state: waiting, phase: "Unknown"},
+}
+
+// TestForeignNotations takes over a store with every notation in every field, in the midst of everything.
+// Then all of it is Allocated or says why, and nothing is tried again and again.
+func TestForeignNotations(t *testing.T) {
+	t.Parallel()
+	w := world{}
+	families := namedFamilies
+	r := rand.New(rand.NewPCG(21, 16))
+	for n := range 1000 {
+		families = append(families, randomFamily(r, n))
+	}
+	for _, f := range families {
+		f.addTo(w)
+	}
+	stored := w
+	w = w.foreign()
+	dir := t.TempDir()
+	s, stop := startEtcd(t, dir)
+	s.put(t, w)
+	stop()
+	instance := start(t, dir, nil, "*")
+	client := clientOf(t, instance)
+	prefixes := client.Prefixes(here)
+
+	objects := func() (map[string]*v1alpha1.Prefix, map[string]*v1alpha1.PrefixAllocation) {
+		all, err := prefixes.List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		allocations, err := client.PrefixAllocations(here).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		byName, byAllocationName := map[string]*v1alpha1.Prefix{}, map[string]*v1alpha1.PrefixAllocation{}
+		for i := range all.Items {
+			byName[all.Items[i].Name] = &all.Items[i]
+		}
+		for i := range allocations.Items {
+			byAllocationName[allocations.Items[i].Name] = &allocations.Items[i]
+		}
+		return byName, byAllocationName
+	}
+	says := func(conditions []metav1.Condition) bool {
+		c := meta.FindStatusCondition(conditions, v1alpha1.ConditionAllocated)
+		return c != nil && c.Status == metav1.ConditionFalse && c.Message != "" && c.Reason != ""
+	}
+	// wrong tells which families are not as they have to be.
+	wrong := func() (all []string) {
+		byName, allocations := objects()
+		for _, f := range families {
+			child := byName[f.name+"-child"]
+			allocated := child.Status.Phase == v1alpha1.PrefixPhaseAllocated
+			switch {
+			case allocated && !f.servable():
+				all = append(all, fmt.Sprintf("%+v is Allocated", f))
+			case !allocated && f.servable():
+				all = append(all, fmt.Sprintf("%+v is not Allocated: %+v", f, child.Status))
+			case !allocated && !says(child.Status.Conditions):
+				all = append(all, fmt.Sprintf("%+v says nothing: %+v", f, child.Status))
+			case allocated && f.exact && !cidr.Equal(child.Spec.Prefix, f.child):
+				all = append(all, fmt.Sprintf("%+v got %s", f, child.Spec.Prefix))
+			case f.state == granted && !cidr.Equal(child.Spec.Prefix, f.child):
+				all = append(all, fmt.Sprintf("%+v got %s", f, child.Spec.Prefix))
+			}
+			if root := byName[f.name]; root != nil && root.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+				all = append(all, fmt.Sprintf("the root of %+v is %s", f, root.Status.Phase))
+			}
+		}
+		for _, a := range allocations {
+			if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated && !says(a.Status.Conditions) && a.Status.Phase != v1alpha1.PrefixAllocationPhaseFailed {
+				all = append(all, fmt.Sprintf("PrefixAllocation %s says nothing: %+v", a.Name, a.Status))
+			}
+		}
+		return all
+	}
+	began := time.Now()
+	eventually(t, func() string {
+		all := wrong()
+		return fmt.Sprintf("%d are wrong:\n%s", len(all), strings.Join(all[:min(len(all), 15)], "\n"))
+	}, func() bool { return len(wrong()) == 0 })
+	t.Logf("%d families were settled %s after the start", len(families), time.Since(began).Round(time.Millisecond))
+
+	// Nothing is tried again and again, in vain or not.
+	time.Sleep(2 * time.Second)
+	before := writesOf(t, instance)
+	time.Sleep(12 * time.Second)
+	for request, count := range writesOf(t, instance) {
+		if count != before[request] {
+			t.Errorf("%.0f more of %s within 12 s", count-before[request], request)
+		}
+	}
+	expect(t, auditOf(t, connect(t, instance.EtcdEndpoints).open(t)))
+
+	// What was stored stays as it was stored, and can be updated.
+	byName, _ := objects()
+	for _, f := range families {
+		if was, is := stored.prefix(here, f.name+"-child"), byName[f.name+"-child"]; was.Spec.Prefix != "" && was.Spec.Prefix != is.Spec.Prefix {
+			t.Errorf("%+v has %s now", f, is.Spec.Prefix)
+		}
+	}
+	names := make([]string, 0, len(byName))
+	for name := range byName {
+		names = append(names, name)
+	}
+	each(t, names, func(ctx context.Context, name string) error {
+		if _, err := prefixes.Patch(ctx, name, types.MergePatchType, []byte(`{"metadata":{"labels":{"seen":"yes"}}}`), metav1.PatchOptions{}); err != nil {
+			return err
+		}
+		p, err := prefixes.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		_, err = prefixes.UpdateStatus(ctx, p, metav1.UpdateOptions{})
+		if apierrors.IsConflict(err) {
+			return nil
+		}
+		return err
+	})
+	// And deleted, parents first.
+	each(t, names, func(ctx context.Context, name string) error {
+		return prefixes.Delete(ctx, name, metav1.DeleteOptions{})
+	})
+	left := 0
+	eventually(t, func() string { return fmt.Sprintf("%d Prefixes or PrefixAllocations are left", left) }, func() bool {
+		byName, allocations := objects()
+		left = len(byName) + len(allocations)
+		return left == 0
+	})
+	if claims := connect(t, instance.EtcdEndpoints).countClaims(t); claims != 0 {
+		t.Errorf("%d claims are left", claims)
+	}
+}
+
+// each does something to many objects, some at a time.
+func each(t *testing.T, names []string, do func(ctx context.Context, name string) error) {
+	t.Helper()
+	limit, errs := make(chan struct{}, 16), make(chan error, len(names))
+	for _, name := range names {
+		limit <- struct{}{}
+		go func() {
+			defer func() { <-limit }()
+			err := do(t.Context(), name)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", name, err)
+			}
+			errs <- err
+		}()
+	}
+	for range names {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// writesOf returns how many requests that write the server has answered, by verb, resource and code.
+func writesOf(t *testing.T, instance *app.Instance) map[string]float64 {
+	t.Helper()
+	client, err := rest.HTTPClientFor(instance.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := client.Get(instance.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("got %s", response.Status)
+	}
+	writes := map[string]float64{}
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		line := lines.Text()
+		if !strings.HasPrefix(line, "apiserver_request_total{") || !strings.Contains(line, `resource="prefix`) ||
+			strings.Contains(line, `verb="LIST"`) || strings.Contains(line, `verb="GET"`) || strings.Contains(line, `verb="WATCH"`) {
+			continue
+		}
+		series, value, _ := strings.Cut(line, "} ")
+		var count float64
+		if _, err := fmt.Sscan(value, &count); err != nil {
+			t.Fatal(err)
+		}
+		writes[series] = count
+	}
+	if len(writes) == 0 {
+		t.Fatal("nothing was written at all, or the metric has another name")
+	}
+	return writes
+}

@@ -1,0 +1,296 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// randomPrefix returns a prefix in canonical notation.
+func randomPrefix(r *rand.Rand) netip.Prefix {
+	if r.IntN(2) == 0 {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(r.IntN(256)), byte(r.IntN(256)), byte(r.IntN(256))}), 8+r.IntN(25)).Masked()
+	}
+	var bytes [16]byte
+	for i := range bytes {
+		bytes[i] = byte(r.IntN(256)) * byte(r.IntN(2))
+	}
+	bytes[0] = 0x20
+	return netip.PrefixFrom(netip.AddrFrom16(bytes), 8+r.IntN(121)).Masked()
+}
+
+// notationOf returns a random notation of a prefix, of those that another server of the group accepts.
+func notationOf(r *rand.Rand, prefix netip.Prefix) string {
+	if prefix.Addr().Is4() && r.IntN(3) == 0 {
+		prefix = cidr.Map(prefix)
+	}
+	addr := prefix.Addr().AsSlice()
+	if r.IntN(3) > 0 {
+		for bit := prefix.Bits(); bit < len(addr)*8; bit++ {
+			addr[bit/8] |= byte(r.IntN(2)) << (7 - bit%8)
+		}
+	}
+	withHostBits, _ := netip.AddrFromSlice(addr)
+	text := withHostBits.String()
+	switch r.IntN(4) {
+	case 0:
+		text = withHostBits.StringExpanded()
+	case 1:
+		text = strings.ToUpper(withHostBits.StringExpanded())
+	case 2:
+		if !withHostBits.Is4In6() {
+			text = strings.ToUpper(text)
+		}
+	}
+	return fmt.Sprintf("%s/%d", text, prefix.Bits())
+}
+
+// familyOf returns the family in which a prefix is written.
+func familyOf(notation string) string { return cidr.FamilyOf(netip.MustParsePrefix(notation)) }
+
+// store writes an object past the server, as another server of the group stores it.
+func (s *server) store(t *testing.T, namespace string, k kind, name, spec, status string) *unstructured.Unstructured {
+	t.Helper()
+	obj := parseObject(t, fmt.Sprintf("{metadata: {creationTimestamp: '2024-05-01T10:00:00Z', finalizers: [example.org/keep]}, spec: %s, status: %s}", spec, status))
+	merge(obj, map[string]any{"apiVersion": groupVersion, "kind": k.name, "metadata": map[string]any{
+		"name": name, "namespace": namespace, "uid": fmt.Sprintf("uid-%s-%s", namespace, name)}})
+	key := apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/" + k.resource + "/" + namespace + "/" + name
+	if _, err := s.etcd.Put(t.Context(), key, string(encode(t, obj))); err != nil {
+		t.Fatal(err)
+	}
+	return s.get(t, namespace, k, name)
+}
+
+// TestOtherNotationsAreNoChange stores every field that has a prefix in random notations, and writes the
+// same range in others, in every way that clients have. What is stored stays as it is, and may be written
+// for another reason.
+func TestOtherNotationsAreNoChange(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(22, 16))
+	namespace := newNamespace()
+	for i := range 40 {
+		prefix := randomPrefix(r)
+		stored := notationOf(r, prefix)
+		family, bits := familyOf(stored), netip.MustParsePrefix(stored).Bits()
+		objects := map[string]*unstructured.Unstructured{
+			"spec.prefix of a root": shared.store(t, namespace, prefixKind, fmt.Sprintf("root-%d", i),
+				fmt.Sprintf("{ipFamily: %s, prefix: '%s'}", family, stored),
+				fmt.Sprintf("{phase: Allocated, used: ['%s/%d']}", netip.MustParsePrefix(stored).Addr(), netip.MustParsePrefix(stored).Addr().BitLen())),
+			"spec.prefix of a child": shared.store(t, namespace, prefixKind, fmt.Sprintf("child-%d", i),
+				fmt.Sprintf("{ipFamily: %s, prefix: '%s', prefixLength: %d, parentRef: {name: parent}, parentSelector: {matchLabels: {a: b}}}", family, stored, bits), "{phase: Allocated}"),
+			"spec.prefix of a waiting child": shared.store(t, namespace, prefixKind, fmt.Sprintf("waiting-%d", i),
+				fmt.Sprintf("{ipFamily: %s, prefix: '%s', parentRef: {name: parent}}", family, stored), "{}"),
+			"spec.prefix of an allocation": shared.store(t, namespace, allocationKind, fmt.Sprintf("exact-%d", i),
+				fmt.Sprintf("{ipFamily: %s, prefix: '%s', prefixRef: {name: parent}}", family, stored), "{phase: Pending}"),
+			"status.prefix of an allocation": shared.store(t, namespace, allocationKind, fmt.Sprintf("length-%d", i),
+				fmt.Sprintf("{ipFamily: %s, prefixLength: %d, prefixRef: {name: parent}}", family, bits), fmt.Sprintf("{phase: Allocated, prefix: '%s'}", stored)),
+		}
+		for name, obj := range objects {
+			for n, contentType := range []string{jsonType, mergePatch, applyPatch, jsonType} {
+				other := notationOf(r, prefix)
+				if n == 3 {
+					// As long as nothing is to be allocated any more, canonical notation least of all is a change.
+					other = prefix.String()
+				}
+				changes, below := fmt.Sprintf("{metadata: {labels: {written: '%d'}}, spec: {prefix: '%s'}}", n, other), []string(nil)
+				if strings.HasPrefix(name, "status.prefix") {
+					changes, below = fmt.Sprintf("{status: {prefix: '%s', phase: Allocated}}", other), []string{"status"}
+				}
+				obj.SetResourceVersion("")
+				obj.SetManagedFields(nil)
+				answer := shared.writeForced(t, obj, contentType, changes, below...)
+				if answer.code != http.StatusOK {
+					t.Errorf("%s, stored as %s, written as %s by %s: %s", name, stored, other, contentType, answer.body)
+					continue
+				}
+				after := shared.get(t, namespace, kinds[slices.IndexFunc(kinds, func(k kind) bool { return k.name == obj.GetKind() })], obj.GetName())
+				for _, path := range []string{"spec", "status.prefix", "status.used", "metadata.generation"} {
+					if was, is := fmt.Sprint(at(obj, path)), fmt.Sprint(at(after, path)); was != is {
+						t.Errorf("%s, stored as %s, written as %s by %s: %s was %s, is %s", name, stored, other, contentType, path, was, is)
+					}
+				}
+				if len(below) == 0 && after.GetLabels()["written"] != fmt.Sprint(n) {
+					t.Errorf("%s: the label was not written by %s", name, contentType)
+				}
+			}
+			// Another range is a change.
+			elsewhere := "{spec: {prefix: 172.16.0.0/12}}"
+			below := []string(nil)
+			if strings.HasPrefix(name, "status.prefix") {
+				elsewhere, below = "{status: {prefix: 172.16.0.0/12, phase: Allocated}}", []string{"status"}
+			}
+			shared.write(t, obj, mergePatch, elsewhere, below...).refused(t, http.StatusUnprocessableEntity)
+			// A status write of somebody else is none of its business.
+			condition := "{status: {conditions: [{type: Theirs, status: 'True', reason: R, message: m, lastTransitionTime: '2024-05-01T10:00:00Z'}]}}"
+			if !strings.Contains(name, "waiting") {
+				shared.write(t, obj, mergePatch, condition, "status").must(t)
+			}
+		}
+	}
+}
+
+// writeForced is write, with server-side apply taking over what others own.
+func (s *server) writeForced(t *testing.T, obj *unstructured.Unstructured, contentType, changes string, below ...string) answer {
+	t.Helper()
+	if contentType != applyPatch {
+		return s.write(t, obj, contentType, changes, below...)
+	}
+	k := kinds[slices.IndexFunc(kinds, func(k kind) bool { return k.name == obj.GetKind() })]
+	whole := parseObject(t, changes)
+	merge(whole, map[string]any{"apiVersion": groupVersion, "kind": k.name, "metadata": map[string]any{"name": obj.GetName()}})
+	return s.do(t, http.MethodPatch, path(obj.GetNamespace(), k, append([]string{obj.GetName()}, below...)...)+"?force=true&fieldManager=applier", applyPatch, string(encode(t, whole)))
+}
+
+// goName finds what only a Go program calls so: fields in JSON, types, pointers.
+var goName = regexp.MustCompile(`[{,]"[A-Z][A-Za-z]*":|[a-z0-9]+\.[A-Z][A-Za-z]*\{|0x[0-9a-f]{6,}`)
+
+// TestTheFirstManifestOfAnAllocatedObject puts the manifest that an object was created from, once the
+// server has filled in the rest.
+func TestTheFirstManifestOfAnAllocatedObject(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace()
+	root := shared.create(t, namespace, prefixKind, "{metadata: {name: root, labels: {a: b}}, spec: {prefix: 10.0.0.0/8}}")
+	shared.write(t, root, mergePatch, "{status: {phase: Allocated}}", "status").must(t)
+	for name, spec := range map[string]string{
+		"by-ref":           "{prefixLength: 24, parentRef: {name: root}}",
+		"by-ref-family":    "{ipFamily: IPv4, prefixLength: 24, parentRef: {name: root}}",
+		"by-selector":      "{ipFamily: IPv4, prefixLength: 24, parentSelector: {matchLabels: {a: b}}}",
+		"exactly":          "{prefix: 10.1.0.0/24, parentRef: {name: root}}",
+		"exactly-selected": "{prefix: 10.2.0.0/24, parentSelector: {matchLabels: {a: b}}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			manifest := fmt.Sprintf("{metadata: {name: %s}, spec: %s}", name, spec)
+			child := shared.create(t, namespace, prefixKind, manifest)
+			prefix := at(child, "spec.prefix")
+			if prefix == nil {
+				prefix = fmt.Sprintf("10.3.%d.0/24", len(name))
+			}
+			request := strings.NewReplacer("parent", "prefix").Replace(spec)
+			allocation := shared.create(t, namespace, allocationKind, fmt.Sprintf(
+				"{metadata: {name: %s, ownerReferences: [{apiVersion: %s, kind: Prefix, name: %s, uid: '%s', controller: true}]}, spec: %s}",
+				name, groupVersion, name, child.GetUID(), request))
+			firstAllocation := allocation.DeepCopy()
+			shared.do(t, http.MethodPost, path(namespace, allocationKind, name, "binding"), jsonType,
+				fmt.Sprintf("{apiVersion: %s, kind: PrefixAllocationBinding, prefix: %s, prefixRef: {name: root}}", groupVersion, prefix)).must(t)
+			shared.do(t, http.MethodPost, path(namespace, prefixKind, name, "binding"), jsonType,
+				fmt.Sprintf("{apiVersion: %s, kind: PrefixBinding, prefix: %s, parentRef: {name: root}}", groupVersion, prefix)).must(t)
+
+			for _, first := range []*unstructured.Unstructured{
+				{Object: map[string]any{"apiVersion": groupVersion, "kind": "Prefix", "metadata": map[string]any{"name": name}, "spec": parseObject(t, spec)}},
+				{Object: map[string]any{"apiVersion": groupVersion, "kind": "PrefixAllocation", "metadata": map[string]any{"name": name, "ownerReferences": at(firstAllocation, "metadata.ownerReferences")}, "spec": parseObject(t, request)}},
+			} {
+				k := prefixKind
+				if first.GetKind() != k.name {
+					k = allocationKind
+				}
+				before := shared.get(t, namespace, k, name)
+				p := path(namespace, k, name)
+				shared.do(t, http.MethodPut, p, jsonType, string(encode(t, first.Object))).must(t)
+				// Server-side apply, first with everything and then with the manifest, takes away what is missing in it.
+				whole := map[string]any{"apiVersion": groupVersion, "kind": k.name, "metadata": map[string]any{"name": name}, "spec": at(before, "spec")}
+				shared.do(t, http.MethodPatch, p+"?fieldManager=gitops&force=true", applyPatch, string(encode(t, whole))).must(t)
+				shared.do(t, http.MethodPatch, p+"?fieldManager=gitops&force=true", applyPatch, string(encode(t, first.Object))).must(t)
+				for _, unset := range map[kind][]string{prefixKind: {"prefix", "parentRef", "ipFamily"}, allocationKind: {"prefixRef", "ipFamily"}}[k] {
+					shared.do(t, http.MethodPatch, p, mergePatch, fmt.Sprintf("{spec: {%s: null}}", unset)).must(t)
+				}
+				after := shared.get(t, namespace, k, name)
+				for _, field := range []string{"spec", "status", "metadata.generation"} {
+					if was, is := fmt.Sprint(at(before, field)), fmt.Sprint(at(after, field)); was != is {
+						t.Errorf("%s of the %s was %s, is %s", field, k.name, was, is)
+					}
+				}
+				// Other values are refused still.
+				reference := map[kind]string{prefixKind: "{parentRef: {name: other}}", allocationKind: "{prefixRef: {name: other}}"}[k]
+				for _, changed := range []string{"{prefixLength: 25}", "{prefix: 10.200.0.0/24}", reference, "{ipFamily: IPv6}"} {
+					status := shared.do(t, http.MethodPatch, p, mergePatch, fmt.Sprintf("{spec: %s}", changed)).refused(t, http.StatusUnprocessableEntity)
+					if goName.MatchString(status.Message) {
+						t.Errorf("%s shows the names of Go: %s", changed, status.Message)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestTerminatingObjectsSaySo updates objects that are being deleted.
+func TestTerminatingObjectsSaySo(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace()
+	for _, tt := range []struct {
+		kind           kind
+		spec, addition string
+	}{
+		{prefixKind, "{ipFamily: IPv4, prefixLength: 24, parentSelector: {matchLabels: {a: b}}}", "{parentRef: {name: parent}}"},
+		{allocationKind, "{ipFamily: IPv4, prefixLength: 24, prefixSelector: {matchLabels: {a: b}}}", "{prefixRef: {name: parent}}"},
+	} {
+		t.Run(tt.kind.name, func(t *testing.T) {
+			obj := shared.create(t, namespace, tt.kind, fmt.Sprintf("{metadata: {name: ending, finalizers: [example.org/keep]}, spec: %s}", tt.spec))
+			shared.do(t, http.MethodDelete, path(namespace, tt.kind, "ending"), jsonType, "")
+			obj = shared.get(t, namespace, tt.kind, "ending")
+			for _, contentType := range []string{jsonType, mergePatch, applyPatch} {
+				status := shared.writeForced(t, obj, contentType, fmt.Sprintf("{spec: %s}", tt.addition)).refused(t, http.StatusUnprocessableEntity)
+				if !strings.Contains(status.Message, "the "+tt.kind.name+" is being deleted since ") || !slices.Equal(causes(status), []string{"spec"}) {
+					t.Errorf("%s: the spec is refused with %s", contentType, status.Message)
+				}
+				answer := shared.writeForced(t, obj, contentType, fmt.Sprintf("{spec: %s}", tt.spec))
+				answer.must(t)
+				if warning := answer.header.Get("Warning"); !strings.Contains(warning, tt.kind.name+" ending is being deleted since ") {
+					t.Errorf("%s: the warning is %q", contentType, warning)
+				}
+				obj = shared.get(t, namespace, tt.kind, "ending")
+			}
+			// Whoever completes the deletion or reports on it need not be told.
+			for _, quiet := range []answer{
+				shared.write(t, obj, mergePatch, "{status: {conditions: []}}", "status"),
+				shared.write(t, obj, mergePatch, "{metadata: {finalizers: null}}"),
+			} {
+				quiet.must(t)
+				if warning := quiet.header.Get("Warning"); warning != "" {
+					t.Errorf("warned of %q", warning)
+				}
+			}
+		})
+	}
+}
+
+// TestTemplatesOfNetworking creates Prefixes as the controllers of IronCore's networking group do, from
+// templates that may have any notation.
+func TestTemplatesOfNetworking(t *testing.T) {
+	t.Parallel()
+	namespace := newNamespace()
+	r := rand.New(rand.NewPCG(26, 16))
+	for i := range 100 {
+		prefix := randomPrefix(r)
+		notation := notationOf(r, prefix)
+		length := netip.MustParsePrefix(notation).Bits()
+		manifest := func(name, apiVersion string) string {
+			return fmt.Sprintf("{metadata: {name: %s-%d, ownerReferences: [{apiVersion: %s, kind: NetworkInterface, name: nic, uid: nic-uid, controller: true}]}, "+
+				"spec: {ipFamily: %s, prefix: '%s', prefixLength: %d, parentRef: {name: parent}}}", name, i, apiVersion, familyOf(notation), notation, length)
+		}
+		answer := shared.do(t, http.MethodPost, path(namespace, prefixKind), jsonType, manifest("nic", "networking.ironcore.dev/v1alpha1"))
+		got := answer.must(t)
+		want := map[string]any{"ipFamily": cidr.FamilyOf(prefix), "prefix": prefix.String(), "prefixLength": int64(prefix.Bits()), "parentRef": map[string]any{"name": "parent"}}
+		if fmt.Sprint(at(got, "spec")) != fmt.Sprint(want) {
+			t.Errorf("%s was stored as %v, not %v", notation, at(got, "spec"), want)
+		}
+		canonical := notation == prefix.String()
+		if warning := answer.header.Get("Warning"); strings.Contains(warning, "is stored in canonical form, "+prefix.String()) == canonical {
+			t.Errorf("%s: the warning is %q", notation, warning)
+		}
+		if !canonical {
+			shared.do(t, http.MethodPost, path(namespace, prefixKind), jsonType, manifest("other", "example.org/v1")).refused(t, http.StatusUnprocessableEntity)
+		}
+	}
+}
