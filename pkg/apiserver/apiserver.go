@@ -6,7 +6,6 @@ package apiserver
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
@@ -115,13 +114,10 @@ func (c completedConfig) New() (*Server, error) {
 	return s, nil
 }
 
-// Run serves until the context ends. Before that, what a server without claims has left in the
-// store gets its claims.
+// Run serves until the context ends. Before that it makes the store fit to be served, whoever wrote it.
 func (s *Server) Run(ctx context.Context) error {
-	differences, err := s.claims.Adopt(ctx)
-	if err != nil {
-		return fmt.Errorf("adopting allocations without a claim: %w", err)
+	if err := s.adopt(ctx); err != nil {
+		return err
 	}
-	report(ctx, differences)
 	return s.GenericAPIServer.PrepareRun().RunWithContext(ctx)
 }

@@ -5,6 +5,7 @@ package apiserver
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
@@ -56,12 +57,12 @@ func report(ctx context.Context, differences []claims.Difference) {
 			break
 		}
 		klog.FromContext(ctx).Error(nil, "Difference between objects and claims", "kind", d.Kind,
-			"object", klog.KRef(d.Namespace, d.Name), "parent", d.Parent, "prefix", d.Prefix, "message", d.Message)
+			"object", klog.KRef(d.Namespace, d.Name), "parent", d.Parent, "prefix", d.Prefix, "message", d.Message, "key", d.Key)
 	}
 }
 
-// auditPeriodically looks for differences until the context ends, for the first time after one interval: what there was at the
-// start has been reported when it was adopted.
+// auditPeriodically looks for differences until the context ends, for the first time after one interval: those that there were
+// at the start have been reported then.
 func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) {
 	select {
 	case <-time.After(wait.Jitter(interval, 0.1)):
@@ -69,7 +70,7 @@ func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) 
 		return
 	}
 	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
-		differences, err := s.claims.Scrub(ctx)
+		differences, err := s.claims.AuditSlowly(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
 				klog.FromContext(ctx).Error(err, "Cannot compare objects and claims")
@@ -78,6 +79,28 @@ func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) 
 		}
 		report(ctx, differences)
 	}, interval, 0.1, true)
+}
+
+// maxFreedLogged is how many claims that adoption removes are logged one by one.
+const maxFreedLogged = 1000
+
+// adopt makes the store fit to be served, and reports what it cannot mend.
+func (s *Server) adopt(ctx context.Context) error {
+	logger, freed := klog.FromContext(ctx), 0
+	differences, err := s.claims.Adopt(ctx, func(d claims.Difference) {
+		if freed++; freed <= maxFreedLogged {
+			logger.Info("Removed the claim of a PrefixAllocation that is gone", "prefix", d.Prefix, "parentUID", d.Parent,
+				"allocation", klog.KRef(d.Namespace, d.Name), "key", d.Key)
+		}
+	})
+	if freed > 0 {
+		logger.Info("Removed claims of PrefixAllocations that are gone", "count", freed)
+	}
+	if err != nil {
+		return fmt.Errorf("adopting the store: %w", err)
+	}
+	report(ctx, differences)
+	return nil
 }
 
 // Store is access to the store without a server.

@@ -9,20 +9,14 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
-	"unique"
 
-	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apiserver/pkg/storage"
 )
 
 // DifferenceKind is the kind of a Difference.
@@ -35,21 +29,29 @@ const (
 	OutsideParent DifferenceKind = "OutsideParent"
 	// ParentMissing means that the parent of an allocation does not exist.
 	ParentMissing DifferenceKind = "ParentMissing"
-	// AllocationWithoutClaim means that there is no claim of an allocation.
+	// AllocationWithoutClaim means that an allocation has no claim.
 	AllocationWithoutClaim DifferenceKind = "AllocationWithoutClaim"
-	// ClaimWithoutAllocation means that there is no allocation of a claim.
+	// ClaimWithoutAllocation means that the holder of a claim does not hold it.
 	ClaimWithoutAllocation DifferenceKind = "ClaimWithoutAllocation"
-	// ChildDiffers means that no allocation holds what an allocated child says it has.
+	// ChildDiffers means that an allocated child has no claim to what it says it has.
 	ChildDiffers DifferenceKind = "ChildDiffers"
+	// Leftover means that an allocation holds space for a child that does not need it: the child does not
+	// exist any more, or is allocated something else.
+	Leftover DifferenceKind = "Leftover"
+	// Undecodable means that an object or a claim in etcd cannot be read.
+	Undecodable DifferenceKind = "Undecodable"
 )
 
 // DifferenceKinds are all kinds.
-var DifferenceKinds = []DifferenceKind{Overlap, OutsideParent, ParentMissing, AllocationWithoutClaim, ClaimWithoutAllocation, ChildDiffers}
+var DifferenceKinds = []DifferenceKind{
+	Overlap, OutsideParent, ParentMissing, AllocationWithoutClaim, ClaimWithoutAllocation, ChildDiffers, Leftover, Undecodable,
+}
 
 // Difference is where objects and claims are not what they should be.
 type Difference struct {
 	Kind DifferenceKind `json:"kind"`
-	// Namespace and Name are of the Prefix in a ChildDiffers, else of the PrefixAllocation.
+	// Namespace and Name are those of the Prefix in a ChildDiffers, of the object in an Undecodable, else of
+	// the PrefixAllocation.
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	// Parent is the name of the parent, or its uid where only that is known.
@@ -58,459 +60,590 @@ type Difference struct {
 	Prefix string `json:"prefix"`
 	// Message says in words what is wrong.
 	Message string `json:"message"`
+	// Key is the key in etcd of a claim without allocation and of what cannot be decoded.
+	Key string `json:"key,omitempty"`
 
-	uid      types.UID
-	claimKey string
+	uid types.UID
 }
 
-// survey is what has to be known of everything there is, at one revision of etcd, to tell the differences. It is
-// as little as possible, since there may be very much.
-type survey struct {
-	keys        keyspace
-	prefixes    []whole
-	allocations []part
-	// byName are the Prefixes.
-	byName map[types.NamespacedName]int32
-	// byUID and byOwner are the first of the allocations with a uid and with an owner; one leads to the next.
-	byUID, byOwner map[types.UID]int32
-	// exist are the uids of the Prefixes, once somebody asks.
-	exist map[types.UID]bool
-	// strays are the claims, by key, of which some holder holds nothing, and found tells which.
-	strays map[string]claimEntry
-	found  []Difference
+// Audit returns every difference between objects and claims. It changes nothing.
+//
+// It reads allocations, claims and Prefixes in the order of their keys, page by page, and looks up what each
+// object of a page depends on. These reads are at different revisions of etcd, so concurrent writes can make
+// something look wrong. Therefore a difference counts only if it is still there when everything that it
+// depends on is read in one transaction. Memory is bounded by the size of a page and the number of
+// differences.
+//
+//	page of       looks up                             finds
+//	allocations   parent, claim, owner of the claim    ParentMissing, OutsideParent, AllocationWithoutClaim, Leftover
+//	claims        allocations that hold them, parent   ClaimWithoutAllocation, Overlap
+//	Prefixes      parent, claim                        ChildDiffers
+//
+// Claims are in the order of their addresses, so allocations that overlap follow one another.
+func (c *Claims) Audit(ctx context.Context) ([]Difference, error) {
+	return c.audit(ctx, fullSpeed, leftoverGrace)
 }
 
-// none is the index of nothing.
-const none = -1
-
-// whole is what has to be known of a Prefix.
-type whole struct {
-	namespace, name string
-	uid             types.UID
-	// prefix is what is in the spec.
-	prefix string
-	// parent is the name in the parentRef, if there is one.
-	parent string
-	// allocated is set on an allocated child.
-	allocated bool
+// AuditSlowly does the same as Audit, but works only 1/40 of the time, and survives half a minute without etcd.
+func (c *Claims) AuditSlowly(ctx context.Context) ([]Difference, error) {
+	return c.audit(ctx, slowly, leftoverGrace)
 }
 
-// part is what has to be known of an allocation: what it holds, and of which Prefix.
-type part struct {
-	holder
-	parent string
-	prefix netip.Prefix
-	// created is when it was, in seconds since 1970, and revision that of etcd.
-	created, revision int64
-	// of is the index of the parent, and nextOfUID and nextOfOwner those of other parts.
-	of, nextOfUID, nextOfOwner int32
-	// claimed tells that it has its claim.
-	claimed bool
+func (c *Claims) audit(ctx context.Context, pace pace, grace time.Duration) ([]Difference, error) {
+	return (&pass{Claims: c, pace: pace, grace: grace}).run(ctx)
 }
 
-// claimEntry is a claim with its key.
-type claimEntry struct {
-	claim
-	key         string
-	modRevision int64
-	parent      types.UID
-	prefix      netip.Prefix
+// leftoverGrace is how long an allocation has to be a Leftover until it is reported. The controllers delete an
+// allocation after its child, which is no difference unless it takes long.
+const leftoverGrace = 5 * time.Second
+
+// pace is how fast a pass goes on.
+type pace struct {
+	// read is how many keys are read from etcd at a time, and page how many of them are checked at a time.
+	read, page int
+	// rest is for how many times as long as a page took the pass rests after it.
+	rest time.Duration
+	// patience is how often in a row a page may fail, and how long to wait until it is tried again.
+	patience wait.Backoff
 }
 
-func newSurvey(keys keyspace) *survey {
-	return &survey{
-		keys: keys, byName: map[types.NamespacedName]int32{}, byUID: map[types.UID]int32{}, byOwner: map[types.UID]int32{},
-		strays: map[string]claimEntry{},
+var (
+	// etcd reads up to a thousand keys of a stream in advance, which are lost, so read is larger than that.
+	fullSpeed = pace{read: 10_000, page: 2_500}
+	slowly    = pace{
+		read: 10_000, page: 2_500, rest: 39,
+		patience: wait.Backoff{Duration: time.Second, Factor: 2, Steps: 5},
 	}
-}
-
-// compact puts strings next to each other in a place of their own. What they are a part of stays in memory with them
-// otherwise, and is all that an object says.
-func compact(all ...*string) {
-	var b strings.Builder
-	for _, s := range all {
-		b.WriteString(*s)
-	}
-	rest := b.String()
-	for _, s := range all {
-		*s, rest = rest[:len(*s)], rest[len(*s):]
-	}
-}
-
-// shared returns a string that does not take memory for each object that has it.
-func shared(s string) string { return unique.Make(s).Value() }
-
-// takePrefix takes in a Prefix.
-func (s *survey) takePrefix(p *ipam.Prefix) {
-	w := wholeOf(p)
-	s.byName[types.NamespacedName{Namespace: w.namespace, Name: w.name}] = int32(len(s.prefixes))
-	s.prefixes = append(s.prefixes, w)
-}
-
-// wholeOf returns what has to be known of a Prefix.
-func wholeOf(p *ipam.Prefix) whole {
-	w := whole{
-		namespace: shared(p.Namespace), name: p.Name, uid: p.UID, prefix: p.Spec.Prefix,
-		allocated: p.Status.Phase == ipam.PrefixPhaseAllocated && !p.Spec.IsRoot(),
-	}
-	if p.Spec.ParentRef != nil {
-		w.parent = shared(p.Spec.ParentRef.Name)
-	}
-	compact(&w.name, (*string)(&w.uid), &w.prefix)
-	return w
-}
-
-// takeAllocation takes in a PrefixAllocation, if it holds something.
-func (s *survey) takeAllocation(a *ipam.PrefixAllocation) error {
-	p, ok, err := partOf(a)
-	if err != nil || !ok {
-		return err
-	}
-	at := int32(len(s.allocations))
-	before := func(index map[types.UID]int32, uid types.UID) int32 {
-		defer func() { index[uid] = at }()
-		if i, ok := index[uid]; ok {
-			return i
-		}
-		return none
-	}
-	p.nextOfUID = before(s.byUID, p.UID)
-	if p.Owner != nil {
-		p.nextOfOwner = before(s.byOwner, p.Owner.UID)
-	}
-	s.allocations = append(s.allocations, p)
-	return nil
-}
-
-// partOf returns what has to be known of an allocation that holds something.
-func partOf(a *ipam.PrefixAllocation) (p part, ok bool, err error) {
-	parent, prefix, ok := allocated(a)
-	if !ok {
-		return part{}, false, nil
-	}
-	p = part{holder: holderOf(a), parent: shared(parent), prefix: prefix, created: a.CreationTimestamp.Unix(), of: none, nextOfUID: none, nextOfOwner: none}
-	p.Namespace = shared(p.Namespace)
-	if p.Owner == nil {
-		compact(&p.Name, (*string)(&p.UID))
-	} else {
-		compact(&p.Name, (*string)(&p.UID), &p.Owner.Name, (*string)(&p.Owner.UID))
-	}
-	if a.ResourceVersion != "" {
-		p.revision, err = strconv.ParseInt(a.ResourceVersion, 10, 64)
-	}
-	return p, true, err
-}
-
-// resolve finds the parents, when all objects have been taken in.
-func (s *survey) resolve() {
-	for i := range s.allocations {
-		a := &s.allocations[i]
-		if at, ok := s.byName[types.NamespacedName{Namespace: a.Namespace, Name: a.parent}]; ok {
-			a.of = at
-		}
-	}
-}
-
-// takeClaim takes in a claim, when the parents are known.
-func (s *survey) takeClaim(entry claimEntry) {
-	holders := entry.Holders
-	if len(holders) == 0 {
-		holders = []holder{{}}
-	}
-	for _, h := range holders {
-		if s.holds(h.UID, entry) {
-			continue
-		}
-		s.strays[entry.key] = entry
-		s.found = append(s.found, Difference{
-			Kind: ClaimWithoutAllocation, Namespace: h.Namespace, Name: h.Name, Parent: string(entry.parent), Prefix: entry.prefix.String(),
-			Message: fmt.Sprintf("no PrefixAllocation with uid %s holds %s of the Prefix with uid %s", h.UID, entry.prefix, entry.parent),
-			uid:     h.UID, claimKey: entry.key,
-		})
-	}
-}
-
-// holds tells whether an allocation holds what a claim is to. Of one whose parent is missing only the prefix is
-// known.
-func (s *survey) holds(uid types.UID, entry claimEntry) bool {
-	first, ok := s.byUID[uid]
-	if !ok {
-		return false
-	}
-	holds := false
-	for i := first; i != none; i = s.allocations[i].nextOfUID {
-		a := &s.allocations[i]
-		switch {
-		case a.prefix != entry.prefix:
-		case a.of == none:
-			holds = holds || !s.exists(entry.parent)
-		case s.prefixes[a.of].uid == entry.parent:
-			a.claimed, holds = true, true
-		}
-	}
-	return holds
-}
-
-func (s *survey) exists(uid types.UID) bool {
-	if s.exist == nil {
-		s.exist = map[types.UID]bool{}
-		for i := range s.prefixes {
-			s.exist[s.prefixes[i].uid] = true
-		}
-	}
-	return s.exist[uid]
-}
-
-// survey reads everything at one revision.
-func (c *Claims) survey(ctx context.Context) (*survey, error) {
-	revision, err := c.revision(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s := newSurvey(c.keyspace)
-	group, reading := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return eachObject(reading, c, c.prefixes, revision, func(p *ipam.Prefix) error {
-			s.takePrefix(p)
-			return nil
-		})
-	})
-	group.Go(func() error { return eachObject(reading, c, c.allocations, revision, s.takeAllocation) })
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	s.resolve()
-	return s, c.takeClaims(ctx, s, revision)
-}
-
-// eachObject has all objects of a kind at a revision taken in.
-func eachObject[T any, P interface {
-	*T
-	runtime.Object
-}](ctx context.Context, c *Claims, o objects, revision int64, take func(P) error) error {
-	for kvs, err := range c.scan(ctx, o.all(), revision) {
-		if err != nil {
-			return err
-		}
-		for _, kv := range kvs {
-			object := P(new(T))
-			if err := o.decode(ctx, kv, object); err != nil {
-				return err
-			}
-			if err := take(object); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// takeClaims has a survey take in all claims of one revision, which is that of now if it is 0.
-func (c *Claims) takeClaims(ctx context.Context, s *survey, revision int64) error {
-	for kvs, err := range c.scan(ctx, c.keyspace.all(), revision) {
-		if err != nil {
-			return err
-		}
-		for _, kv := range kvs {
-			entry, err := c.claimEntry(kv)
-			if err != nil {
-				return err
-			}
-			s.takeClaim(entry)
-		}
-	}
-	return nil
-}
-
-// claimEntry decodes a claim with its key.
-func (c *Claims) claimEntry(kv *mvccpb.KeyValue) (entry claimEntry, err error) {
-	entry.key, entry.modRevision = string(kv.Key), kv.ModRevision
-	if entry.parent, entry.prefix, err = c.keyspace.parse(entry.key); err != nil {
-		return entry, err
-	}
-	if entry.claim, err = decodeClaim(kv.Value); err != nil {
-		return entry, fmt.Errorf("%s: %w", entry.key, err)
-	}
-	return entry, nil
-}
-
-// glance is a survey of what the watch caches have, which have to read everything at a start anyway. They are not at one
-// revision, and the claims are at a later one, so that it may find what is not so, if somebody writes. But what was wrong
-// before it began, and is still, it finds: so where it finds nothing, nothing is wrong.
-func (c *Claims) glance(ctx context.Context) (*survey, error) {
-	s := newSurvey(c.keyspace)
-	group, listing := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		list := &ipam.PrefixList{}
-		if err := c.listCached(listing, c.prefixes, list); err != nil {
-			return err
-		}
-		for i := range list.Items {
-			s.takePrefix(&list.Items[i])
-		}
-		return nil
-	})
-	group.Go(func() error {
-		list := &ipam.PrefixAllocationList{}
-		if err := c.listCached(listing, c.allocations, list); err != nil {
-			return err
-		}
-		for i := range list.Items {
-			if err := s.takeAllocation(&list.Items[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	s.resolve()
-	return s, c.takeClaims(ctx, s, 0)
-}
-
-// A watch cache reads at least one object in objectPatience, and begins within cachePatience, or something is wrong.
-const (
-	cachePatience  = 10 * time.Second
-	objectPatience = time.Millisecond
 )
 
-// listCached lists the objects of a kind from the watch cache, when that has them, and fails if it takes so long that it
-// will never: it does not if an object cannot be decoded.
-func (c *Claims) listCached(ctx context.Context, o objects, list runtime.Object) error {
-	all := o.all()
-	response, err := c.kv.Get(ctx, all.start, clientv3.WithRange(all.end), clientv3.WithCountOnly())
-	if err != nil {
-		return err
+// pass goes once through all allocations, claims and Prefixes.
+type pass struct {
+	*Claims
+	pace
+	// grace is how long an allocation has to be a Leftover; nothing is looked for if it is negative.
+	grace time.Duration
+	// fix, if set, repairs what a difference is about. The view is what the difference was found in.
+	fix func(ctx context.Context, v *view, d Difference) (outcome, error)
+	// repaired, if set, gets what was repaired.
+	repaired func(Difference)
+	// claimsToo makes the pass over allocations tell which claims cannot be decoded, so that fix knows whose
+	// they are.
+	claimsToo bool
+
+	mu sync.Mutex
+	findings
+	// unclaimedOf are the allocations without a claim by the child that they say they are for.
+	unclaimedOf map[types.UID][]*allocationInfo
+}
+
+// findings are what a pass has found so far. A page that fails starts again with those before it.
+type findings struct {
+	differences []Difference
+	// unclaimed are the allocations without a claim, and orphans those whose parent does not exist. They
+	// can overlap others that come later.
+	unclaimed, orphans []unclaimed
+	// leftovers are the allocations that may be a Leftover.
+	leftovers []types.NamespacedName
+	// chain finds overlaps among claims and unclaimed allocations in their order.
+	chain chain
+}
+
+// unclaimed is an allocation without a claim, with the key that the claim would have.
+type unclaimed struct {
+	key string
+	*allocationInfo
+}
+
+// run goes through everything and returns what is wrong and was not repaired.
+func (p *pass) run(ctx context.Context) ([]Difference, error) {
+	if err := p.eachPage(ctx, p.allocations.all(), p.checkAllocations); err != nil {
+		return nil, err
 	}
-	patience := cachePatience + time.Duration(response.Count)*objectPatience
-	if err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		return o.cached.ReadinessCheck() == nil, nil
+	slices.SortFunc(p.unclaimed, compareUnclaimed)
+	slices.SortFunc(p.orphans, compareUnclaimed)
+	if err := p.eachPage(ctx, p.keyspace.all(), p.checkClaims); err != nil {
+		return nil, err
+	}
+	if err := p.once(ctx, p.checkUnclaimed); err != nil {
+		return nil, err
+	}
+	if err := p.eachPage(ctx, p.prefixes.all(), p.checkPrefixes); err != nil {
+		return nil, err
+	}
+	if err := p.once(ctx, p.checkLeftovers); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(p.differences, func(a, b Difference) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Parent, b.Parent),
+			cmp.Compare(a.Prefix, b.Prefix), cmp.Compare(a.Name, b.Name), cmp.Compare(a.uid, b.uid), cmp.Compare(a.Key, b.Key))
+	})
+	return p.differences, nil
+}
+
+// eachPage checks a range of keys page by page.
+func (p *pass) eachPage(ctx context.Context, keys keyRange, check func(context.Context, []*mvccpb.KeyValue) error) error {
+	var unchecked []*mvccpb.KeyValue
+	return p.atPace(ctx, func() (done bool, err error) {
+		if len(unchecked) == 0 {
+			if unchecked, err = p.next(ctx, keys, p.read); err != nil || len(unchecked) == 0 {
+				return true, err
+			}
+			keys.start = after(unchecked)
+		}
+		page := unchecked[:min(p.page, len(unchecked))]
+		if err := p.unlessItFails(func() error { return check(ctx, page) }); err != nil {
+			return false, err
+		}
+		unchecked = unchecked[len(page):]
+		return false, nil
+	})
+}
+
+// once checks something that is not a page.
+func (p *pass) once(ctx context.Context, check func(context.Context) error) error {
+	return p.atPace(ctx, func() (bool, error) {
+		return true, p.unlessItFails(func() error { return check(ctx) })
+	})
+}
+
+// unlessItFails drops what a check has found if that failed, since it will be tried again.
+func (p *pass) unlessItFails(check func() error) error {
+	before := p.findings
+	err := check()
+	if err != nil {
+		p.findings = before
+	}
+	return err
+}
+
+// atPace works piece by piece until that is done, and rests in between. A piece that fails is tried again.
+func (p pace) atPace(ctx context.Context, piece func() (done bool, err error)) error {
+	patience := p.patience
+	for {
+		began := time.Now()
+		done, err := piece()
+		rest := p.rest * time.Since(began)
+		switch {
+		case err == nil && done:
+			return nil
+		case err == nil:
+			patience = p.patience
+		case ctx.Err() != nil || patience.Steps == 0:
+			return err
+		default:
+			rest += patience.Step()
+		}
+		select {
+		case <-time.After(rest):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// judge returns what is wrong with one object or claim, from a view that may not have everything yet.
+type judge func(ctx context.Context, v *view) []Difference
+
+// checkAllocations checks a page of allocations.
+func (p *pass) checkAllocations(ctx context.Context, kvs []*mvccpb.KeyValue) error {
+	return p.checkEach(ctx, kvs, func(key string) judge {
+		return func(ctx context.Context, v *view) []Difference { return p.judgeAllocation(ctx, v, key) }
+	})
+}
+
+// checkPrefixes checks a page of Prefixes.
+func (p *pass) checkPrefixes(ctx context.Context, kvs []*mvccpb.KeyValue) error {
+	return p.checkEach(ctx, kvs, func(key string) judge {
+		return func(ctx context.Context, v *view) []Difference { return p.judgeChild(ctx, v, key) }
+	})
+}
+
+// checkEach checks each key of a page by itself.
+func (p *pass) checkEach(ctx context.Context, kvs []*mvccpb.KeyValue, judgeOf func(key string) judge) error {
+	v := p.newView(kvs)
+	var suspects []judge
+	if err := v.complete(ctx, func() {
+		suspects = nil
+		for _, kv := range kvs {
+			if judge := judgeOf(string(kv.Key)); len(judge(ctx, v)) > 0 {
+				suspects = append(suspects, judge)
+			}
+		}
 	}); err != nil {
 		return err
 	}
-	// Without a revision it is not older than what etcd has now.
-	return o.cached.GetList(ctx, o.resourcePrefix, storage.ListOptions{Predicate: storage.Everything, Recursive: true}, list)
-}
-
-// Audit tells every difference between objects and claims, all read at one revision. It changes
-// nothing.
-func (c *Claims) Audit(ctx context.Context) ([]Difference, error) {
-	s, err := c.survey(ctx)
-	if err != nil {
-		return nil, err
+	if err := v.checkKeys(len(kvs)); err != nil {
+		return err
 	}
-	return s.differences(), nil
+	return p.settleAll(ctx, v, suspects)
 }
 
-// missing returns the allocations that have a parent, but no claim.
-func (s *survey) missing() []*part {
-	var missing []*part
-	for i := range s.allocations {
-		if a := &s.allocations[i]; a.of != none && !a.claimed {
-			missing = append(missing, a)
+// checkClaims checks a page of claims: each must have one holder, which holds it, and none may overlap another.
+func (p *pass) checkClaims(ctx context.Context, kvs []*mvccpb.KeyValue) error {
+	v := p.newView(kvs)
+	var suspects []judge
+	var held [][]*allocationInfo
+	if err := v.complete(ctx, func() {
+		suspects, held = nil, nil
+		for _, kv := range kvs {
+			key := string(kv.Key)
+			holders := []holder{{}}
+			if entry, _ := v.claim(key); entry != nil && len(entry.Holders) > 0 {
+				holders = entry.Holders
+			}
+			var holding []*allocationInfo
+			for _, h := range holders {
+				judge := func(ctx context.Context, v *view) []Difference { return judgeHolder(ctx, v, key, h) }
+				if len(judge(ctx, v)) > 0 {
+					suspects = append(suspects, judge)
+				} else if a, found := v.allocation(ctx, p.allocations.etcdKey(h.Namespace, h.Name)); found == present {
+					if _, found := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent)); found == present {
+						holding = append(holding, a)
+					}
+				}
+			}
+			held = append(held, holding)
+		}
+	}); err != nil {
+		return err
+	}
+	for i, kv := range kvs {
+		key := string(kv.Key)
+		if err := p.overlapsBefore(ctx, key); err != nil {
+			return err
+		}
+		for len(p.unclaimed) > 0 && p.unclaimed[0].key == key {
+			held[i], p.unclaimed = append(held[i], p.unclaimed[0].allocationInfo), p.unclaimed[1:]
+		}
+		slices.SortFunc(held[i], compareAge)
+		for _, a := range held[i] {
+			if err := p.checkOverlap(ctx, a); err != nil {
+				return err
+			}
 		}
 	}
-	return missing
+	return p.settleAll(ctx, v, suspects)
 }
 
-// differences compares objects and claims, when all have been taken in.
-func (s *survey) differences() []Difference {
-	differences := slices.Clone(s.found)
-	for i := range s.allocations {
-		a := &s.allocations[i]
-		found := func(kind DifferenceKind, format string, args ...any) {
-			differences = append(differences, a.difference(kind, fmt.Sprintf(format, args...)))
+// overlapsBefore checks the unclaimed allocations whose claims would come before a key.
+func (p *pass) overlapsBefore(ctx context.Context, key string) error {
+	for len(p.unclaimed) > 0 && p.unclaimed[0].key < key {
+		a := p.unclaimed[0].allocationInfo
+		p.unclaimed = p.unclaimed[1:]
+		if err := p.checkOverlap(ctx, a); err != nil {
+			return err
 		}
-		if a.of == none {
-			found(ParentMissing, "Prefix %s does not exist", a.parent)
+	}
+	return nil
+}
+
+// checkUnclaimed checks the unclaimed allocations that are left, and those without a parent.
+func (p *pass) checkUnclaimed(ctx context.Context) error {
+	if err := p.overlapsBefore(ctx, p.keyspace.all().end); err != nil {
+		return err
+	}
+	for _, a := range p.orphans {
+		if err := p.checkOverlap(ctx, a.allocationInfo); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compareUnclaimed orders by key, and by age among those that hold the same.
+func compareUnclaimed(a, b unclaimed) int {
+	return cmp.Or(cmp.Compare(a.key, b.key), compareAge(a.allocationInfo, b.allocationInfo))
+}
+
+// compareAge orders the older first: of two that hold the same it has the better right.
+func compareAge(a, b *allocationInfo) int {
+	return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.UID, b.UID))
+}
+
+// chain finds overlaps among allocations that come in the order of parent, address, length, and age.
+type chain struct{ last *allocationInfo }
+
+// overlapping returns an earlier allocation that overlaps the next one, or nil.
+func (c *chain) overlapping(next *allocationInfo) *allocationInfo {
+	// Prefixes nest or are disjoint, so it is enough to compare with the last one that is in no other.
+	if c.last != nil && c.last.overlaps(next) {
+		return c.last
+	}
+	c.last = next
+	return nil
+}
+
+// checkOverlap checks whether the next allocation in the order of claims overlaps one before it.
+func (p *pass) checkOverlap(ctx context.Context, next *allocationInfo) error {
+	other := p.chain.overlapping(next)
+	if other == nil {
+		return nil
+	}
+	return p.settle(ctx, nil, func(ctx context.Context, v *view) []Difference { return judgeOverlap(ctx, v, other, next) })
+}
+
+// checkLeftovers waits for what may be a Leftover to be deleted, and reports what is not.
+func (p *pass) checkLeftovers(ctx context.Context) error {
+	if p.grace < 0 {
+		return nil
+	}
+	for began := time.Now(); len(p.leftovers) > 0; {
+		var still []Difference
+		var left []types.NamespacedName
+		for _, name := range p.leftovers {
+			_, found, err := p.atOnce(ctx, nil, func(ctx context.Context, v *view) []Difference {
+				return p.judgeAllocation(ctx, v, p.allocations.etcdKey(name.Namespace, name.Name))
+			})
+			if err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(found, func(d Difference) bool { return d.Kind == Leftover }); i >= 0 {
+				still, left = append(still, found[i]), append(left, name)
+			}
+		}
+		if p.leftovers = left; time.Since(began) >= p.grace {
+			p.differences = append(p.differences, still...)
+			return nil
+		}
+		select {
+		case <-time.After(p.grace / 20):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// fixers is how many differences are repaired at a time.
+const fixers = 16
+
+// settleAll settles what a page looks wrong about. The view tells what the judges asked for.
+func (p *pass) settleAll(ctx context.Context, v *view, suspects []judge) error {
+	group, working := errgroup.WithContext(ctx)
+	group.SetLimit(fixers)
+	for _, judge := range suspects {
+		asked := v.asked(func() { judge(ctx, v) })
+		group.Go(func() error { return p.settle(working, asked, judge) })
+	}
+	return group.Wait()
+}
+
+// settle reports what is wrong when everything that a judge asks for is read at one revision, and repairs it
+// if the pass does.
+func (p *pass) settle(ctx context.Context, asked []string, judge judge) error {
+	for n := 1; ; n++ {
+		v, found, err := p.atOnce(ctx, asked, judge)
+		if err != nil {
+			return err
+		}
+		again := false
+		var left []Difference
+		for _, d := range found {
+			outcome := leave
+			if p.fix != nil {
+				if outcome, err = p.fix(ctx, v, d); err != nil {
+					return err
+				}
+			}
+			switch outcome {
+			case fixed:
+				if p.repaired != nil {
+					p.repaired(d)
+				}
+				// What is left may be different now.
+				again = again || len(found) > 1 || d.Kind == Undecodable
+			case stale:
+				again = true
+			case leave:
+				left = append(left, d)
+			}
+		}
+		if again && n < maxPlans {
 			continue
 		}
-		parent := s.prefixes[a.of].prefix
-		if !strictlyInside(a.prefix, parent) {
-			found(OutsideParent, "%s is not strictly inside %s of Prefix %s", a.prefix, parent, a.parent)
-		}
-		if !a.claimed {
-			found(AllocationWithoutClaim, "there is no claim to %s of Prefix %s", a.prefix, a.parent)
-		}
+		p.report(ctx, v, left)
+		return nil
 	}
-
-	for _, pair := range overlaps(s.allocations) {
-		differences = append(differences, pair[1].difference(Overlap,
-			fmt.Sprintf("%s overlaps %s, which PrefixAllocation %s holds", pair[1].prefix, pair[0].prefix, pair[0].Name)))
-	}
-
-	for i := range s.prefixes {
-		child := &s.prefixes[i]
-		if child.allocated && !s.stands(child) {
-			differences = append(differences, Difference{
-				Kind: ChildDiffers, Namespace: child.namespace, Name: child.name, Parent: child.parent, Prefix: child.prefix,
-				Message: fmt.Sprintf("no PrefixAllocation of it holds %q of Prefix %q", child.prefix, child.parent),
-				uid:     child.uid,
-			})
-		}
-	}
-
-	slices.SortFunc(differences, func(a, b Difference) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Parent, b.Parent),
-			cmp.Compare(a.Prefix, b.Prefix), cmp.Compare(a.Name, b.Name), cmp.Compare(a.uid, b.uid))
-	})
-	return differences
 }
 
-// strictlyInside tells whether a prefix is a part of another one, as that is written, and not all of it.
-func strictlyInside(prefix netip.Prefix, of string) bool {
-	whole, err := cidr.ParseStored(of)
-	return err == nil && cidr.StrictlyInside(prefix, whole)
+// report takes in what is wrong.
+func (p *pass) report(ctx context.Context, v *view, found []Difference) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range found {
+		key := p.allocations.etcdKey(d.Namespace, d.Name)
+		switch d.Kind {
+		case Leftover:
+			p.leftovers = append(p.leftovers, types.NamespacedName{Namespace: d.Namespace, Name: d.Name})
+			continue
+		case AllocationWithoutClaim, ParentMissing:
+			a, _ := v.allocation(ctx, key)
+			if parent, found := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent)); found == present {
+				p.unclaimed = append(p.unclaimed, unclaimed{p.keyspace.claim(parent.uid, a.prefix), a})
+			} else {
+				// The uid of the parent is not known, but its name tells as much.
+				p.orphans = append(p.orphans, unclaimed{p.keyspace.claim(types.UID(a.Namespace+"/"+a.parent), a.prefix), a})
+			}
+			if a.Owner != nil {
+				if p.unclaimedOf == nil {
+					p.unclaimedOf = map[types.UID][]*allocationInfo{}
+				}
+				p.unclaimedOf[a.Owner.UID] = append(p.unclaimedOf[a.Owner.UID], a)
+			}
+		}
+		p.differences = append(p.differences, d)
+	}
+}
+
+// judgeAllocation returns what is wrong with the allocation at a key.
+func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Difference {
+	a, found := v.allocation(ctx, key)
+	switch {
+	case found == undecodable:
+		return []Difference{v.undecodable(key)}
+	case found != present || !a.allocated:
+		return nil
+	}
+	parent, found := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent))
+	switch found {
+	case absent:
+		return []Difference{a.difference(ParentMissing, "Prefix %s does not exist", a.parent)}
+	case unread, undecodable:
+		return nil
+	}
+	var wrong []Difference
+	if !parent.contains(a.prefix) {
+		wrong = append(wrong, a.difference(OutsideParent, "%s is not strictly inside %s of Prefix %s", a.prefix, parent.written, a.parent))
+	}
+	claimKey := p.keyspace.claim(parent.uid, a.prefix)
+	entry, found := v.claim(claimKey)
+	switch found {
+	case unread:
+		return nil
+	case undecodable:
+		// Another pass over claims reports it.
+		if p.claimsToo {
+			d := v.undecodable(claimKey)
+			d.Namespace, d.Name, d.uid = a.Namespace, a.Name, a.UID
+			wrong = append(wrong, d)
+		}
+		return wrong
+	}
+	h := entry.holder(a)
+	if h == nil {
+		return append(wrong, a.difference(AllocationWithoutClaim, "there is no claim to %s of Prefix %s", a.prefix, a.parent))
+	}
+	if h.Owner == nil || p.grace < 0 {
+		return wrong
+	}
+	child, found := v.prefix(ctx, p.prefixes.etcdKey(h.Namespace, h.Owner.Name))
+	switch {
+	case found == unread || found == undecodable:
+	case found == absent || child.uid != h.Owner.UID:
+		wrong = append(wrong, a.difference(Leftover, "%s of Prefix %s is held for Prefix %s with uid %s, which does not exist",
+			a.prefix, a.parent, h.Owner.Name, h.Owner.UID))
+	case child.allocated && (child.prefix != a.prefix || child.parent != a.parent):
+		wrong = append(wrong, a.difference(Leftover, "%s of Prefix %s is held for Prefix %s, which is allocated as %s of Prefix %s",
+			a.prefix, a.parent, h.Owner.Name, child.written, child.parent))
+	}
+	return wrong
+}
+
+// judgeHolder returns what is wrong with a claim and one of its holders, which has no uid if there is none.
+// What cannot be decoded may hold the claim.
+func judgeHolder(ctx context.Context, v *view, key string, h holder) []Difference {
+	entry, found := v.claim(key)
+	switch {
+	case found == undecodable:
+		return []Difference{v.undecodable(key)}
+	case found != present || h.UID != "" && entry.find(h.UID) == nil:
+		return nil
+	case len(entry.Holders) > 0:
+		a, found := v.allocation(ctx, v.allocations.etcdKey(h.Namespace, h.Name))
+		if found == unread || found == undecodable {
+			return nil
+		}
+		if found == present && a.allocated && a.UID == h.UID && a.prefix == entry.prefix {
+			// If its parent does not exist it holds what the parent had.
+			if parent, found := v.prefix(ctx, v.prefixes.etcdKey(a.Namespace, a.parent)); found != present || parent.uid == entry.parent {
+				return nil
+			}
+		}
+	}
+	return []Difference{{
+		Kind: ClaimWithoutAllocation, Namespace: h.Namespace, Name: h.Name, Parent: string(entry.parent), Prefix: entry.prefix.String(),
+		Message: fmt.Sprintf("no PrefixAllocation with uid %q holds %s of the Prefix with uid %s", h.UID, entry.prefix, entry.parent),
+		Key:     key, uid: h.UID,
+	}}
+}
+
+// judgeOverlap returns what is wrong if two allocations are both still there.
+func judgeOverlap(ctx context.Context, v *view, a, b *allocationInfo) []Difference {
+	for _, read := range []*allocationInfo{a, b} {
+		now, found := v.allocation(ctx, v.allocations.etcdKey(read.Namespace, read.Name))
+		if found != present || !now.allocated || now.UID != read.UID || now.parent != read.parent || now.prefix != read.prefix {
+			return nil
+		}
+	}
+	return []Difference{b.difference(Overlap, "%s overlaps %s, which PrefixAllocation %s holds", b.prefix, a.prefix, a.Name)}
+}
+
+// judgeChild returns what is wrong with the Prefix at a key, if it is an allocated child: there must be a claim
+// that was made for it.
+func (p *pass) judgeChild(ctx context.Context, v *view, key string) []Difference {
+	child, found := v.prefix(ctx, key)
+	switch {
+	case found == undecodable:
+		return []Difference{v.undecodable(key)}
+	case found != present || !child.allocated || child.root:
+		return nil
+	}
+	differs := []Difference{{
+		Kind: ChildDiffers, Namespace: child.namespace, Name: child.name, Parent: child.parent, Prefix: child.written,
+		Message: fmt.Sprintf("no claim to %q of Prefix %q was made for it", child.written, child.parent), uid: child.uid,
+	}}
+	if !child.prefix.IsValid() || child.parent == "" {
+		return differs
+	}
+	parent, found := v.prefix(ctx, p.prefixes.etcdKey(child.namespace, child.parent))
+	switch found {
+	case unread, undecodable:
+		return nil
+	case present:
+		entry, found := v.claim(p.keyspace.claim(parent.uid, child.prefix))
+		if found == unread || found == undecodable || entry.madeFor(child) {
+			return nil
+		}
+	}
+	if p.standsOnUnclaimed(child) {
+		return nil
+	}
+	return differs
+}
+
+// standsOnUnclaimed tells whether a child stands on an allocation without a claim, which is reported already.
+func (p *pass) standsOnUnclaimed(child *prefixInfo) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.unclaimedOf[child.uid], func(a *allocationInfo) bool {
+		return a.Namespace == child.namespace && a.parent == child.parent && a.prefix == child.prefix
+	})
 }
 
 // difference returns what is wrong with an allocation.
-func (p *part) difference(kind DifferenceKind, message string) Difference {
-	return Difference{Kind: kind, Namespace: p.Namespace, Name: p.Name, Parent: p.parent, Prefix: p.prefix.String(), Message: message, uid: p.UID}
+func (a *allocationInfo) difference(kind DifferenceKind, format string, args ...any) Difference {
+	return Difference{
+		Kind: kind, Namespace: a.Namespace, Name: a.Name, Parent: a.parent, Prefix: a.prefix.String(),
+		Message: fmt.Sprintf(format, args...), uid: a.UID,
+	}
 }
 
-// stands tells whether an allocated child stands on an allocation that holds what it says.
-func (s *survey) stands(child *whole) bool {
-	first, ok := s.byOwner[child.uid]
-	if !ok {
-		return false
-	}
-	for i := first; i != none; i = s.allocations[i].nextOfOwner {
-		if s.allocations[i].carries(child) {
-			return true
-		}
-	}
-	return false
+// overlaps tells whether two allocations of one parent overlap.
+func (a *allocationInfo) overlaps(b *allocationInfo) bool {
+	return a.Namespace == b.Namespace && a.parent == b.parent && a.prefix.Overlaps(b.prefix)
 }
 
-// carries tells whether an allocation was made for a child and holds what that says.
-func (p *part) carries(child *whole) bool {
-	prefix, err := cidr.ParseStored(child.prefix)
-	return err == nil && p.Owner != nil && p.Owner.UID == child.uid &&
-		p.Namespace == child.namespace && p.parent == child.parent && p.prefix == prefix
-}
-
-// overlaps returns every part that overlaps one before it of the same parent, each with one that it overlaps.
-func overlaps(parts []part) [][2]*part {
-	sorted := make([]*part, len(parts))
-	for i := range parts {
-		sorted[i] = &parts[i]
-	}
-	// By address, the larger first, and the older first of equals: it has the better right.
-	slices.SortFunc(sorted, func(a, b *part) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.parent, b.parent),
-			a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()),
-			cmp.Compare(a.created, b.created), cmp.Compare(a.UID, b.UID))
-	})
-	var pairs [][2]*part
-	for i, last := 1, 0; i < len(sorted); i++ {
-		a, b := sorted[last], sorted[i]
-		// Prefixes nest or are disjoint, so it is enough to look at the last one that none contains.
-		if a.Namespace == b.Namespace && a.parent == b.parent && a.prefix.Overlaps(b.prefix) {
-			pairs = append(pairs, [2]*part{a, b})
-		} else {
-			last = i
-		}
-	}
-	return pairs
+// contains tells whether a prefix is strictly inside a Prefix.
+func (p *prefixInfo) contains(prefix netip.Prefix) bool {
+	return p.prefix.IsValid() && cidr.StrictlyInside(prefix, p.prefix)
 }

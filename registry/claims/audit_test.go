@@ -4,18 +4,32 @@
 package claims
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/apiserver/pkg/storage/etcd3"
+	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
 )
 
 // randomPrefix returns a prefix in a space that is so small that prefixes meet often.
@@ -37,26 +51,31 @@ func randomTime(random *rand.Rand) metav1.Time {
 func TestOverlapsAgainstModel(t *testing.T) {
 	for seed := range uint64(2000) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		var parts []part
+		var all []unclaimed
 		for i := range random.IntN(12) {
-			parts = append(parts, part{holder: holder{UID: types.UID(fmt.Sprint(i))}, prefix: randomPrefix(random), created: randomTime(random).Unix()})
+			prefix := randomPrefix(random)
+			all = append(all, unclaimed{newKeyspace("").claim("parent", prefix), &allocationInfo{
+				holder: holder{UID: types.UID(fmt.Sprint(i))}, prefix: prefix, created: randomTime(random).Unix(),
+			}})
 		}
 		want := map[types.UID]bool{}
-		for _, p := range parts {
-			for _, q := range parts {
-				want[p.UID] = want[p.UID] || p.UID != q.UID && inTheRight(&q, &p)
+		for _, p := range all {
+			for _, q := range all {
+				want[p.UID] = want[p.UID] || p.UID != q.UID && inTheRight(q.allocationInfo, p.allocationInfo)
 			}
 		}
 		got := map[types.UID]bool{}
-		for _, pair := range overlaps(parts) {
-			if !inTheRight(pair[0], pair[1]) {
-				t.Errorf("seed %d: %s of %s is not in the right against %s of %s",
-					seed, pair[0].prefix, pair[0].UID, pair[1].prefix, pair[1].UID)
+		slices.SortFunc(all, compareUnclaimed)
+		var chain chain
+		for _, a := range all {
+			other := chain.overlapping(a.allocationInfo)
+			if other == nil {
+				continue
 			}
-			if got[pair[1].UID] {
-				t.Errorf("seed %d: %s of %s is told twice", seed, pair[1].prefix, pair[1].UID)
+			if !inTheRight(other, a.allocationInfo) {
+				t.Errorf("seed %d: %s of %s is not in the right against %s of %s", seed, other.prefix, other.UID, a.prefix, a.UID)
 			}
-			got[pair[1].UID] = true
+			got[a.UID] = true
 		}
 		for uid, overlaps := range want {
 			if overlaps != got[uid] {
@@ -71,7 +90,7 @@ func TestOverlapsAgainstModel(t *testing.T) {
 
 // inTheRight tells whether p overlaps q and has the better right: it is larger, or as large and
 // older. Of two of the same age, somebody has to have it.
-func inTheRight(p, q *part) bool {
+func inTheRight(p, q *allocationInfo) bool {
 	contains := p.prefix.Contains(q.prefix.Addr())
 	switch {
 	case !contains || p.prefix.Bits() > q.prefix.Bits():
@@ -88,40 +107,157 @@ func inTheRight(p, q *part) bool {
 type snapshot struct {
 	prefixes    []ipam.Prefix
 	allocations []ipam.PrefixAllocation
-	claims      []claimEntry
+	claims      []storedEntry
+	// garbage are the keys that cannot be decoded, whatever else is said of them.
+	garbage map[string]bool
+	// lost is what is in lost+found, without that.
+	lost map[string]bool
 }
 
-// survey returns what an audit has to know of it.
-func (s *snapshot) survey(t *testing.T, keys keyspace) *survey {
-	t.Helper()
-	y := newSurvey(keys)
-	for i := range s.prefixes {
-		y.takePrefix(&s.prefixes[i])
+// storedEntry is a claim with its key.
+type storedEntry struct {
+	claim
+	key    string
+	parent types.UID
+	prefix netip.Prefix
+}
+
+// infoOf returns what has to be known of an allocation that holds something.
+func infoOf(a *ipam.PrefixAllocation) *allocationInfo {
+	return &allocationInfo{holder: holderOf(a), prefix: netip.MustParsePrefix(a.Status.Prefix).Masked(), created: a.CreationTimestamp.Unix()}
+}
+
+// ground is a store that snapshots can be put into.
+type ground struct {
+	*Claims
+	codec runtime.Codec
+}
+
+func newGround(t *testing.T) *ground {
+	scheme := runtime.NewScheme()
+	install.Install(scheme)
+	g := &ground{
+		newClaims(runEtcd(t).KV, "/registry/test"),
+		serializer.NewCodecFactory(scheme).LegacyCodec(schema.GroupVersion(v1alpha1.GroupVersion)),
 	}
-	for i := range s.allocations {
-		if err := y.takeAllocation(&s.allocations[i]); err != nil {
-			t.Fatal(err)
+	for resource, of := range map[string]*objects{"prefixes": &g.prefixes, "prefixallocations": &g.allocations} {
+		*of = objects{
+			resourcePrefix: "/ipam.ironcore.dev/" + resource, etcdPrefix: "/registry/test",
+			transformer: identity.NewEncryptCheckTransformer(), decoder: etcd3.NewDefaultDecoder(g.codec, storage.APIObjectVersioner{}),
 		}
 	}
-	y.resolve()
-	for _, entry := range s.claims {
-		y.takeClaim(entry)
-	}
-	return y
+	return g
 }
 
-// mustPartOf returns what has to be known of an allocation that holds something.
-func mustPartOf(a *ipam.PrefixAllocation) *part {
-	p, ok, err := partOf(a)
-	if !ok || err != nil {
-		panic(fmt.Sprint(a.Name, ok, err))
+func (g *ground) prefixKey(p *ipam.Prefix) string { return g.prefixes.etcdKey(p.Namespace, p.Name) }
+
+func (g *ground) allocationKey(a *ipam.PrefixAllocation) string {
+	return g.allocations.etcdKey(a.Namespace, a.Name)
+}
+
+// put replaces everything there is.
+func (g *ground) put(t *testing.T, s *snapshot) {
+	t.Helper()
+	ops := []clientv3.Op{}
+	put := func(key string, value []byte, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.garbage[key] {
+			value = []byte("nonsense")
+		}
+		ops = append(ops, clientv3.OpPut(key, string(value)))
 	}
-	return &p
+	for i := range s.prefixes {
+		p := s.prefixes[i].DeepCopy()
+		p.ResourceVersion = ""
+		value, err := runtime.Encode(g.codec, p)
+		put(g.prefixKey(p), value, err)
+	}
+	for i := range s.allocations {
+		a := s.allocations[i].DeepCopy()
+		a.ResourceVersion = ""
+		value, err := runtime.Encode(g.codec, a)
+		put(g.allocationKey(a), value, err)
+	}
+	for _, c := range s.claims {
+		value, err := c.encode()
+		put(c.key, []byte(value), err)
+	}
+	for key := range s.lost {
+		put(g.lost(key), []byte("nonsense"), nil)
+	}
+	if _, err := g.kv.Delete(t.Context(), "/registry/test/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.kv.Txn(t.Context()).Then(ops...).Commit(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stored returns everything there is, but for what cannot be decoded, by key.
+func (g *ground) stored(t *testing.T) map[string]string {
+	t.Helper()
+	response, err := g.kv.Get(t.Context(), "/registry/test/", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, kv := range response.Kvs {
+		all[string(kv.Key)] = string(kv.Value)
+	}
+	return all
+}
+
+// after returns what a snapshot has become, with the claims that there are in etcd now.
+func (g *ground) after(t *testing.T, s *snapshot) *snapshot {
+	t.Helper()
+	stored := g.stored(t)
+	is := &snapshot{garbage: map[string]bool{}, lost: map[string]bool{}}
+	for _, p := range s.prefixes {
+		if _, ok := stored[g.prefixKey(&p)]; ok {
+			is.prefixes = append(is.prefixes, p)
+		}
+	}
+	for _, a := range s.allocations {
+		if _, ok := stored[g.allocationKey(&a)]; ok {
+			is.allocations = append(is.allocations, a)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(stored)) {
+		if stored[key] == "nonsense" && !strings.Contains(key, "/lost+found/") {
+			is.garbage[key] = true
+		}
+		if rest, ok := strings.CutPrefix(key, "/registry/test/lost+found"); ok {
+			is.lost["/registry/test"+rest] = true
+		} else if strings.HasPrefix(key, g.keyspace.prefix) {
+			is.claims = append(is.claims, g.entryOf(t, key, stored[key]))
+		}
+	}
+	return is
+}
+
+func (g *ground) entryOf(t *testing.T, key, value string) storedEntry {
+	t.Helper()
+	parent, prefix, err := g.keyspace.parse(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ := decodeClaim([]byte(value))
+	return storedEntry{claim: c, key: key, parent: parent, prefix: prefix}
+}
+
+// controlledBy is a controller reference to a Prefix.
+func controlledBy(child *ipam.Prefix, isController bool) []metav1.OwnerReference {
+	return []metav1.OwnerReference{{
+		APIVersion: v1alpha1.GroupVersion.String(), Kind: ipam.PrefixKind, Name: child.Name, UID: child.UID, Controller: &isController,
+	}}
 }
 
 // randomSnapshot returns a store in which most is right and every mistake happens.
-func randomSnapshot(random *rand.Rand, keys keyspace) *snapshot {
-	s := &snapshot{}
+func (g *ground) randomSnapshot(random *rand.Rand) *snapshot {
+	keys := g.keyspace
+	s := &snapshot{garbage: map[string]bool{}, lost: map[string]bool{}}
 	chance := func(of int) bool { return random.IntN(of) == 0 }
 	pick := func(of int) int { return random.IntN(of) }
 	ref := func() *ipam.LocalObjectReference { return &ipam.LocalObjectReference{Name: fmt.Sprint("p", pick(5))} }
@@ -162,8 +298,8 @@ func randomSnapshot(random *rand.Rand, keys keyspace) *snapshot {
 		if n := len(s.prefixes); n > 0 && !chance(4) {
 			// It is of a child, and mostly what that stands on.
 			child := s.prefixes[pick(n)]
-			a.OwnerReferences = []metav1.OwnerReference{{APIVersion: "ipam.ironcore.dev/v1alpha1", Kind: "Prefix", Name: child.Name, UID: child.UID, Controller: new(!chance(8))}}
-			if child.Spec.ParentRef != nil && !chance(4) {
+			a.OwnerReferences = controlledBy(&child, !chance(8))
+			if child.Spec.ParentRef != nil && !chance(4) && child.Spec.Prefix != "" {
 				a.Namespace, a.Spec.PrefixRef.Name, a.Status.Prefix = child.Namespace, child.Spec.ParentRef.Name, child.Spec.Prefix
 			}
 		}
@@ -197,6 +333,11 @@ func randomSnapshot(random *rand.Rand, keys keyspace) *snapshot {
 		if chance(10) {
 			h.UID = "ghost"
 		}
+		if n := len(s.prefixes); n > 0 && chance(8) {
+			// The object says something else.
+			child := s.prefixes[pick(n)]
+			h.Owner = &owner{child.Name, child.UID}
+		}
 		values[key] = claim{append(values[key].Holders, h)}
 	}
 	if chance(3) {
@@ -207,10 +348,19 @@ func randomSnapshot(random *rand.Rand, keys keyspace) *snapshot {
 		if err != nil {
 			panic(err)
 		}
-		s.claims = append(s.claims, claimEntry{claim: values[key], key: key, parent: parent, prefix: prefix})
+		s.claims = append(s.claims, storedEntry{claim: values[key], key: key, parent: parent, prefix: prefix})
 	}
-	random.Shuffle(len(s.prefixes), func(i, j int) { s.prefixes[i], s.prefixes[j] = s.prefixes[j], s.prefixes[i] })
-	random.Shuffle(len(s.allocations), func(i, j int) { s.allocations[i], s.allocations[j] = s.allocations[j], s.allocations[i] })
+	if chance(4) {
+		for i := range s.prefixes {
+			s.garbage[g.prefixKey(&s.prefixes[i])] = chance(12)
+		}
+		for i := range s.allocations {
+			s.garbage[g.allocationKey(&s.allocations[i])] = chance(12)
+		}
+		for i := range s.claims {
+			s.garbage[s.claims[i].key] = chance(12)
+		}
+	}
 	return s
 }
 
@@ -219,82 +369,175 @@ func differ(kind DifferenceKind, namespace, name string, uid types.UID, parent, 
 	return fmt.Sprintf("%s %s/%s (%s): %s of %s", kind, namespace, name, uid, prefix, parent)
 }
 
-// modelOf tells the differences without any index: for each thing it looks at all others.
-func modelOf(s *snapshot) (found []string) {
-	parentOf := func(a *ipam.PrefixAllocation) *ipam.Prefix {
-		for i := range s.prefixes {
-			if p := &s.prefixes[i]; p.Namespace == a.Namespace && p.Name == a.Spec.PrefixRef.Name {
-				return p
-			}
-		}
-		return nil
-	}
-	var holding []*ipam.PrefixAllocation
-	for i := range s.allocations {
-		if a := &s.allocations[i]; a.Status.Phase == ipam.PrefixAllocationPhaseAllocated && a.Spec.PrefixRef != nil {
-			if _, err := netip.ParsePrefix(a.Status.Prefix); err == nil {
-				holding = append(holding, a)
-			}
+func differs(differences []Difference) (all []string) {
+	for _, d := range differences {
+		if d.Kind == Undecodable {
+			all = append(all, "Undecodable "+d.Key)
+		} else {
+			all = append(all, differ(d.Kind, d.Namespace, d.Name, d.uid, d.Parent, d.Prefix))
 		}
 	}
+	slices.Sort(all)
+	return all
+}
 
-	for _, a := range holding {
+// model looks at all other things for each thing, without any index.
+type model struct {
+	*ground
+	*snapshot
+}
+
+// prefixAt returns a Prefix, and whether that is known.
+func (m model) prefixAt(namespace, name string) (p *ipam.Prefix, known bool) {
+	for i := range m.snapshot.prefixes {
+		if p := &m.snapshot.prefixes[i]; p.Namespace == namespace && p.Name == name {
+			return p, !m.garbage[m.prefixKey(p)]
+		}
+	}
+	return nil, true
+}
+
+func (m model) claimAt(key string) (c *storedEntry, known bool) {
+	for i := range m.claims {
+		if m.claims[i].key == key {
+			return &m.claims[i], !m.garbage[key]
+		}
+	}
+	return nil, true
+}
+
+// holding are the allocations that hold something.
+func (m model) holding() (all []*ipam.PrefixAllocation) {
+	for i := range m.snapshot.allocations {
+		a := &m.snapshot.allocations[i]
+		if _, _, ok := allocated(a); ok && !m.garbage[m.allocationKey(a)] {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// holderIn returns how an allocation is in its claim.
+func (m model) holderIn(a *ipam.PrefixAllocation) (parent *ipam.Prefix, h *holder, known bool) {
+	parent, known = m.prefixAt(a.Namespace, a.Spec.PrefixRef.Name)
+	if parent == nil || !known {
+		return parent, nil, known
+	}
+	c, known := m.claimAt(m.keyspace.claim(parent.UID, netip.MustParsePrefix(a.Status.Prefix)))
+	if c == nil || !known {
+		return parent, nil, known
+	}
+	for i := range c.Holders {
+		if h := &c.Holders[i]; h.UID == a.UID && h.Namespace == a.Namespace && h.Name == a.Name {
+			return parent, h, true
+		}
+	}
+	return parent, nil, true
+}
+
+// holds tells whether a holder of a claim holds it, or may do so.
+func (m model) holds(h holder, c storedEntry) bool {
+	for i := range m.snapshot.allocations {
+		if a := &m.snapshot.allocations[i]; a.Namespace == h.Namespace && a.Name == h.Name && m.garbage[m.allocationKey(a)] {
+			return true
+		}
+	}
+	return slices.ContainsFunc(m.holding(), func(a *ipam.PrefixAllocation) bool {
+		if a.UID != h.UID || a.Namespace != h.Namespace || a.Name != h.Name || netip.MustParsePrefix(a.Status.Prefix) != c.prefix {
+			return false
+		}
+		parent, known := m.prefixAt(a.Namespace, a.Spec.PrefixRef.Name)
+		return parent == nil || !known || parent.UID == c.parent
+	})
+}
+
+func (m model) differences() (found []string) {
+	for key := range m.garbage {
+		if m.garbage[key] {
+			found = append(found, "Undecodable "+key)
+		}
+	}
+	var comparable, unclaimed []*ipam.PrefixAllocation
+	for _, a := range m.holding() {
 		prefix := netip.MustParsePrefix(a.Status.Prefix)
 		tell := func(kind DifferenceKind) {
 			found = append(found, differ(kind, a.Namespace, a.Name, a.UID, a.Spec.PrefixRef.Name, a.Status.Prefix))
 		}
-		if parent := parentOf(a); parent == nil {
+		parent, h, known := m.holderIn(a)
+		if known {
+			comparable = append(comparable, a)
+		}
+		switch {
+		case parent == nil:
 			tell(ParentMissing)
-		} else {
-			whole, err := netip.ParsePrefix(parent.Spec.Prefix)
-			if err != nil || whole == prefix || !whole.Contains(prefix.Addr()) || !whole.Contains(cidr.Last(prefix)) {
-				tell(OutsideParent)
+			unclaimed = append(unclaimed, a)
+			continue
+		case m.garbage[m.prefixKey(parent)]:
+			continue
+		}
+		whole, err := netip.ParsePrefix(parent.Spec.Prefix)
+		if err != nil || whole == prefix || !whole.Contains(prefix.Addr()) || !whole.Contains(cidr.Last(prefix)) {
+			tell(OutsideParent)
+		}
+		switch {
+		case known && h == nil:
+			tell(AllocationWithoutClaim)
+			unclaimed = append(unclaimed, a)
+		case known && h.Owner != nil:
+			child, known := m.prefixAt(a.Namespace, h.Owner.Name)
+			if !known {
+				continue
 			}
-			if !slices.ContainsFunc(s.claims, func(c claimEntry) bool {
-				return c.parent == parent.UID && c.prefix == prefix && slices.ContainsFunc(c.Holders, func(h holder) bool { return h.UID == a.UID })
-			}) {
-				tell(AllocationWithoutClaim)
+			if child == nil || child.UID != h.Owner.UID || child.Status.Phase == ipam.PrefixPhaseAllocated &&
+				(child.Spec.Prefix != a.Status.Prefix || child.Spec.ParentRef == nil || *child.Spec.ParentRef != *a.Spec.PrefixRef) {
+				tell(Leftover)
 			}
 		}
-		if slices.ContainsFunc(holding, func(b *ipam.PrefixAllocation) bool {
-			return a != b && a.Namespace == b.Namespace && *a.Spec.PrefixRef == *b.Spec.PrefixRef &&
-				inTheRight(mustPartOf(b), mustPartOf(a))
+	}
+	for _, a := range comparable {
+		if slices.ContainsFunc(comparable, func(b *ipam.PrefixAllocation) bool {
+			return a != b && a.Namespace == b.Namespace && *a.Spec.PrefixRef == *b.Spec.PrefixRef && inTheRight(infoOf(b), infoOf(a))
 		}) {
-			tell(Overlap)
+			found = append(found, differ(Overlap, a.Namespace, a.Name, a.UID, a.Spec.PrefixRef.Name, a.Status.Prefix))
 		}
 	}
 
-	for _, c := range s.claims {
+	for _, c := range m.claims {
+		if m.garbage[c.key] {
+			continue
+		}
 		if len(c.Holders) == 0 {
 			found = append(found, differ(ClaimWithoutAllocation, "", "", "", string(c.parent), c.prefix.String()))
 		}
 		for _, h := range c.Holders {
-			if slices.ContainsFunc(holding, func(a *ipam.PrefixAllocation) bool {
-				if a.UID != h.UID || netip.MustParsePrefix(a.Status.Prefix) != c.prefix {
-					return false
-				}
-				if parent := parentOf(a); parent != nil {
-					return parent.UID == c.parent
-				}
-				// What it is of is gone; it says so once.
-				return !slices.ContainsFunc(s.prefixes, func(p ipam.Prefix) bool { return p.UID == c.parent })
-			}) {
-				continue
+			if !m.holds(h, c) {
+				found = append(found, differ(ClaimWithoutAllocation, h.Namespace, h.Name, h.UID, string(c.parent), c.prefix.String()))
 			}
-			found = append(found, differ(ClaimWithoutAllocation, h.Namespace, h.Name, h.UID, string(c.parent), c.prefix.String()))
 		}
 	}
 
-	for i := range s.prefixes {
-		child := &s.prefixes[i]
-		if child.Status.Phase != ipam.PrefixPhaseAllocated || child.Spec.ParentRef == nil && child.Spec.ParentSelector == nil {
+	for i := range m.snapshot.prefixes {
+		child := &m.snapshot.prefixes[i]
+		if m.garbage[m.prefixKey(child)] || child.Status.Phase != ipam.PrefixPhaseAllocated || child.Spec.IsRoot() {
 			continue
 		}
 		name := ""
 		if child.Spec.ParentRef != nil {
 			name = child.Spec.ParentRef.Name
+			parent, known := m.prefixAt(child.Namespace, name)
+			if !known {
+				continue
+			}
+			if prefix, err := netip.ParsePrefix(child.Spec.Prefix); err == nil && parent != nil {
+				c, known := m.claimAt(m.keyspace.claim(parent.UID, prefix))
+				if !known || c != nil && slices.ContainsFunc(c.Holders, func(h holder) bool {
+					return h.Namespace == child.Namespace && h.Owner != nil && h.Owner.Name == child.Name && h.Owner.UID == child.UID
+				}) {
+					continue
+				}
+			}
 		}
-		if !slices.ContainsFunc(holding, func(a *ipam.PrefixAllocation) bool {
+		if !slices.ContainsFunc(unclaimed, func(a *ipam.PrefixAllocation) bool {
 			return metav1.IsControlledBy(a, child) && a.Namespace == child.Namespace && a.Spec.PrefixRef.Name == name && a.Status.Prefix == child.Spec.Prefix
 		}) {
 			found = append(found, differ(ChildDiffers, child.Namespace, child.Name, child.UID, name, child.Spec.Prefix))
@@ -304,37 +547,344 @@ func modelOf(s *snapshot) (found []string) {
 	return found
 }
 
-func TestDifferencesAgainstModel(t *testing.T) {
-	keys := newKeyspace("/registry/test")
-	seen := map[DifferenceKind]int{}
-	clean := 0
-	for seed := range uint64(5000) {
-		s := randomSnapshot(rand.New(rand.NewPCG(seed, 2)), keys)
-		want := modelOf(s)
-		differences := s.survey(t, keys).differences()
-		var got []string
-		for i, d := range differences {
-			got = append(got, differ(d.Kind, d.Namespace, d.Name, d.uid, d.Parent, d.Prefix))
-			seen[d.Kind]++
-			if i > 0 && d.Kind < differences[i-1].Kind {
-				t.Errorf("seed %d: %s after %s", seed, d.Kind, differences[i-1].Kind)
+// family is a store with a parent and an allocated child.
+func (g *ground) family() *snapshot {
+	root := ipam.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "root", UID: "uid-root"},
+		Spec:       ipam.PrefixSpec{Prefix: "10.0.0.0/8"},
+		Status:     ipam.PrefixStatus{Phase: ipam.PrefixPhaseAllocated},
+	}
+	child := *root.DeepCopy()
+	child.Name, child.UID = "child", "uid-child"
+	child.Spec = ipam.PrefixSpec{Prefix: "10.1.0.0/16", ParentRef: &ipam.LocalObjectReference{Name: root.Name}}
+	a := ipam.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "child", UID: "uid-allocation", OwnerReferences: controlledBy(&child, true)},
+		Spec:       ipam.PrefixAllocationSpec{PrefixRef: &ipam.LocalObjectReference{Name: root.Name}},
+		Status:     ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhaseAllocated, Prefix: child.Spec.Prefix},
+	}
+	prefix := netip.MustParsePrefix(child.Spec.Prefix)
+	c := storedEntry{claim: claim{[]holder{holderOf(&a)}}, key: g.keyspace.claim(root.UID, prefix), parent: root.UID, prefix: prefix}
+	return &snapshot{prefixes: []ipam.Prefix{root, child}, allocations: []ipam.PrefixAllocation{a}, claims: []storedEntry{c}}
+}
+
+// broken are stores that are like one but for one thing.
+func (g *ground) broken(s *snapshot) map[string]*snapshot {
+	if len(s.claims) == 0 {
+		return nil
+	}
+	// One that a child may stand on has most to lose.
+	n := max(0, slices.IndexFunc(s.claims, func(c storedEntry) bool { return c.Holders[0].Owner != nil }))
+	c, rest := s.claims[n], slices.Delete(slices.Clone(s.claims), n, n+1)
+	at := slices.IndexFunc(s.allocations, func(a ipam.PrefixAllocation) bool { return a.UID == c.Holders[0].UID })
+	held := s.allocations[at]
+	twin := *held.DeepCopy()
+	twin.Name, twin.UID = "twin", "twin"
+	shared := c
+	shared.Holders = append(slices.Clone(c.Holders), holderOf(&twin))
+	ownerless := slices.Clone(s.allocations)
+	ownerless[at].OwnerReferences = nil
+	forNobody := c
+	forNobody.Holders = []holder{{Namespace: held.Namespace, Name: held.Name, UID: held.UID}}
+	claimed := func(parent types.UID, prefix netip.Prefix) []storedEntry {
+		return append(slices.Clone(s.claims), storedEntry{claim: c.claim, key: g.keyspace.claim(parent, prefix), parent: parent, prefix: prefix})
+	}
+	broken := map[string]*snapshot{
+		"claim gone":                  {s.prefixes, s.allocations, rest, nil, nil},
+		"claim for nobody":            {s.prefixes, s.allocations, append(slices.Clone(rest), forNobody), nil, nil},
+		"allocation gone":             {s.prefixes, slices.Delete(slices.Clone(s.allocations), at, at+1), s.claims, nil, nil},
+		"twin":                        {s.prefixes, append(slices.Clone(s.allocations), twin), s.claims, nil, nil},
+		"twin with claim":             {s.prefixes, append(slices.Clone(s.allocations), twin), append(slices.Clone(rest), shared), nil, nil},
+		"reference gone":              {s.prefixes, ownerless, s.claims, nil, nil},
+		"claim to something besides":  {s.prefixes, s.allocations, claimed(c.parent, netip.MustParsePrefix("192.0.2.0/24")), nil, nil},
+		"claim to the same elsewhere": {s.prefixes, s.allocations, claimed("uid-elsewhere", c.prefix), nil, nil},
+		"claim is garbage":            {s.prefixes, s.allocations, s.claims, map[string]bool{c.key: true}, nil},
+		"allocation is garbage":       {s.prefixes, s.allocations, s.claims, map[string]bool{g.allocationKey(&held): true}, nil},
+	}
+	if at := slices.IndexFunc(s.prefixes, func(p ipam.Prefix) bool { return metav1.IsControlledBy(&held, &p) }); at >= 0 {
+		broken["child gone"] = &snapshot{slices.Delete(slices.Clone(s.prefixes), at, at+1), s.allocations, s.claims, nil, nil}
+		broken["child is garbage"] = &snapshot{s.prefixes, s.allocations, s.claims, map[string]bool{g.prefixKey(&s.prefixes[at]): true}, nil}
+	}
+	return broken
+}
+
+// eachKindOfStore calls a function with stores that have every set of kinds of differences, and with those
+// that are like one without any but for one thing.
+func (g *ground) eachKindOfStore(t *testing.T, enough int, check func(*snapshot, []string)) {
+	classes, wrongs := map[string]int{}, map[string]int{}
+	checkBroken := func(s *snapshot) {
+		for what, s := range g.broken(s) {
+			if wrongs[what]++; wrongs[what] <= enough {
+				check(s, model{g, s}.differences())
 			}
-			if (d.claimKey != "") != (d.Kind == ClaimWithoutAllocation) {
-				t.Errorf("seed %d: the claim of %s is %q", seed, d.Kind, d.claimKey)
-			}
-		}
-		slices.Sort(got)
-		if !slices.Equal(got, want) {
-			t.Fatalf("seed %d:\n got %q\nwant %q", seed, got, want)
-		}
-		if len(got) == 0 {
-			clean++
 		}
 	}
+	checkBroken(g.family())
+	for seed := range uint64(5000) {
+		s := g.randomSnapshot(rand.New(rand.NewPCG(seed, 3)))
+		found := model{g, s}.differences()
+		var kinds []string
+		for _, d := range found {
+			kinds = append(kinds, strings.Fields(d)[0])
+		}
+		class := fmt.Sprint(slices.Compact(kinds))
+		if classes[class]++; classes[class] <= enough {
+			check(s, found)
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+		if len(found) == 0 {
+			checkBroken(s)
+		}
+	}
+	if classes["[]"] < enough || len(classes) < 60 {
+		t.Errorf("%d classes: %v", len(classes), classes)
+	}
+	if len(wrongs) != 12 {
+		t.Errorf("got %v", wrongs)
+	}
+}
+
+// TestAuditAgainstModel compares what an audit finds with what a model does that looks at everything naively.
+func TestAuditAgainstModel(t *testing.T) {
+	g := newGround(t)
+	seen := map[DifferenceKind]int{}
+	stores := 0
+	g.eachKindOfStore(t, 5, func(s *snapshot, want []string) {
+		g.put(t, s)
+		before := g.stored(t)
+		stores++
+		for _, pageSize := range []int{1, 3, 1000} {
+			found, err := g.audit(t.Context(), pace{read: 2 * pageSize, page: pageSize}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := differs(found); !slices.Equal(got, want) {
+				t.Fatalf("by pages of %d:\n got %q\nwant %q\nof %v", pageSize, got, want, before)
+			}
+			for i, d := range found {
+				seen[d.Kind]++
+				if i > 0 && d.Kind < found[i-1].Kind {
+					t.Errorf("%s after %s", d.Kind, found[i-1].Kind)
+				}
+				if d.Message == "" {
+					t.Errorf("%v says nothing", d)
+				}
+			}
+		}
+		if !maps.Equal(before, g.stored(t)) {
+			t.Error("the audit has written")
+		}
+	})
 	for _, kind := range DifferenceKinds {
-		if seen[kind] < 100 {
+		if seen[kind] < 50 {
 			t.Errorf("%s was found %d times only", kind, seen[kind])
 		}
 	}
-	t.Logf("found %v; nothing in %d", seen, clean)
+	t.Logf("found %v in %d stores", seen, stores)
+}
+
+// TestRepairAgainstModel repairs and adopts stores: what an allocation or a child may need stays, what
+// is left is what the model finds afterwards, and nothing is left that can be repaired.
+func TestRepairAgainstModel(t *testing.T) {
+	g := newGround(t)
+	changed := map[string]int{}
+	g.eachKindOfStore(t, 5, func(s *snapshot, _ []string) {
+		for _, what := range []string{"repair", "adopt"} {
+			g.put(t, s)
+			before := g.stored(t)
+			run := func() []Difference {
+				var left []Difference
+				var err error
+				if what == "repair" {
+					_, left, err = g.repair(t.Context(), pace{read: 7, page: 3}, 0)
+				} else {
+					left, err = g.Adopt(t.Context(), nil)
+				}
+				if err != nil {
+					t.Fatalf("%s: %v", what, err)
+				}
+				return left
+			}
+			left := run()
+			is := g.after(t, s)
+			want := model{g, is}.differences()
+			if what == "adopt" {
+				want = slices.DeleteFunc(want, func(d string) bool { return strings.HasPrefix(d, string(Leftover)) })
+			}
+			if got := differs(left); !slices.Equal(got, want) {
+				t.Errorf("%s leaves %q, not %q, of %v, which is %v", what, got, want, before, g.stored(t))
+			}
+			g.checkNothingLost(t, s, is)
+			after := g.stored(t)
+			if run(); what == "adopt" && !maps.Equal(after, g.stored(t)) {
+				t.Errorf("adopting %v twice is not the same as once: %v", after, g.stored(t))
+			}
+			if !maps.Equal(before, after) {
+				changed[what]++
+			}
+			for key, value := range before {
+				isClaim := strings.HasPrefix(key, g.keyspace.prefix)
+				now, ok := after[key]
+				switch moved := after[g.lost(key)]; {
+				case now == value:
+				case value == "nonsense" && what == "repair":
+					if moved != value || ok != isClaim {
+						t.Errorf("%s was not moved: it is %q, and in lost+found %q", key, now, moved)
+					}
+				case !isClaim || value == "nonsense":
+					t.Errorf("%s: %s became %s", what, key, now)
+				}
+			}
+		}
+	})
+	t.Logf("changed %v", changed)
+}
+
+// checkNothingLost checks that everything that somebody may need is still claimed for him.
+func (g *ground) checkNothingLost(t *testing.T, was, is *snapshot) {
+	t.Helper()
+	before, after := model{g, was}, model{g, is}
+	for _, c := range was.claims {
+		now, _ := after.claimAt(c.key)
+		if now == nil {
+			now = &storedEntry{}
+		}
+		if was.garbage[c.key] {
+			if now.key == "" {
+				t.Errorf("%s cannot be decoded, and is free now", c.key)
+			}
+			continue
+		}
+		for _, h := range c.Holders {
+			needed := before.holds(h, c)
+			if h.Owner != nil {
+				child, known := before.prefixAt(h.Namespace, h.Owner.Name)
+				stands := child != nil && child.UID == h.Owner.UID && child.Status.Phase == ipam.PrefixPhaseAllocated && child.Spec.Prefix == c.prefix.String()
+				if known && stands && child.Spec.ParentRef != nil {
+					if parent, known := before.prefixAt(h.Namespace, child.Spec.ParentRef.Name); known && parent != nil {
+						stands = parent.UID == c.parent
+					}
+				}
+				needed = needed || !known || stands
+			}
+			if needed && now.find(h.UID) == nil {
+				t.Errorf("%s was taken from %v", c.key, h)
+			}
+		}
+	}
+}
+
+// TestAuditTellsWhatItCannotRead has what is no object and what is no claim.
+func TestAuditTellsWhatItCannotRead(t *testing.T) {
+	g := newGround(t)
+	for _, key := range []string{
+		g.prefixes.etcdKey("ns", "a"), g.allocations.etcdKey("ns", "a"), g.keyspace.prefix + "a", g.keyspace.claim("a", netip.MustParsePrefix("10.0.0.0/32")),
+	} {
+		g.put(t, &snapshot{claims: []storedEntry{{key: key}}, garbage: map[string]bool{key: true}})
+		found, err := g.audit(t.Context(), pace{read: 1, page: 1}, 0)
+		if err != nil || len(found) != 1 || found[0].Kind != Undecodable || found[0].Key != key || !strings.Contains(found[0].Message, key) {
+			t.Errorf("%s: got %v, %v", key, found, err)
+		}
+		repaired, left, err := g.Repair(t.Context())
+		want, wantLeft := map[string]string{g.lost(key): "nonsense"}, 0
+		if _, _, err := g.keyspace.parse(key); err == nil {
+			// Nobody knows whether somebody needs it.
+			want[key], wantLeft = `{"holders":null}`, 1
+		}
+		if err != nil || len(repaired) != 1 || len(left) != wantLeft {
+			t.Errorf("%s: repaired %v, left %v, %v", key, repaired, left, err)
+		}
+		if got := g.stored(t); !maps.Equal(got, want) {
+			t.Errorf("%s: got %v", key, got)
+		}
+	}
+}
+
+// TestRepairKeepsWhatMayBeRead has objects that another configuration or version can read, and a place that is taken.
+func TestRepairKeepsWhatMayBeRead(t *testing.T) {
+	g := newGround(t)
+	for name, value := range map[string]string{
+		"encrypted":       "k8s:enc:secretbox:v1:key:something",
+		"a newer version": `{"apiVersion":"ipam.ironcore.dev/v7","kind":"Prefix","metadata":{"name":"a","namespace":"ns"}}`,
+		"taken":           "nonsense",
+	} {
+		key := g.prefixes.etcdKey("ns", "a")
+		g.put(t, &snapshot{lost: map[string]bool{g.prefixes.etcdKey("ns", "other"): true, key: name == "taken"}})
+		if name != "taken" {
+			if _, err := g.kv.Delete(t.Context(), g.lost(key)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := g.kv.Put(t.Context(), key, value); err != nil {
+			t.Fatal(err)
+		}
+		before := g.stored(t)
+		repaired, left, err := g.Repair(t.Context())
+		if err != nil || len(repaired) > 0 || len(left) != 1 || left[0].Kind != Undecodable {
+			t.Errorf("%s: repaired %v, left %v, %v", name, repaired, left, err)
+		}
+		if !maps.Equal(before, g.stored(t)) {
+			t.Errorf("%s: it was changed", name)
+		}
+	}
+}
+
+// TestLeftoversGetTime deletes what looks like a Leftover while an audit waits for that, or does not.
+func TestLeftoversGetTime(t *testing.T) {
+	g := newGround(t)
+	s := g.family()
+	s.prefixes = s.prefixes[:1]
+	for _, deleted := range []bool{true, false} {
+		g.put(t, s)
+		timer := time.AfterFunc(100*time.Millisecond, func() {
+			if deleted {
+				_, _ = g.kv.Txn(context.Background()).Then(clientv3.OpDelete(s.claims[0].key), clientv3.OpDelete(g.allocationKey(&s.allocations[0]))).Commit()
+			}
+		})
+		defer timer.Stop()
+		grace := 20 * time.Second
+		if !deleted {
+			grace = time.Second
+		}
+		began := time.Now()
+		found, err := g.audit(t.Context(), fullSpeed, grace)
+		if took := time.Since(began); err != nil || len(found) > 0 == deleted || deleted && took >= grace || !deleted && took < grace {
+			t.Errorf("deleted: %t: found %v after %s, %v", deleted, found, took, err)
+		}
+	}
+}
+
+// TestPace has ten pieces of a second each, then some that fail.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pace := pace{rest: 9, patience: wait.Backoff{Duration: time.Minute, Factor: 2, Steps: 3}}
+		began, pieces, failing := time.Now(), 0, map[int]bool{}
+		away := errors.New("away")
+		piece := func() (bool, error) {
+			time.Sleep(time.Second)
+			if pieces++; failing[pieces] {
+				return false, away
+			}
+			return pieces == 10, nil
+		}
+		run := func(ctx context.Context, wantPieces int, want error, wantTime time.Duration) {
+			t.Helper()
+			began, pieces = time.Now(), 0
+			if err := pace.atPace(ctx, piece); !errors.Is(err, want) || pieces != wantPieces || time.Since(began) != wantTime {
+				t.Errorf("%d pieces in %s: %v", pieces, time.Since(began), err)
+			}
+		}
+		run(t.Context(), 10, nil, (10+9*9)*time.Second)
+		// What fails is tried again, three times in a row.
+		failing = map[int]bool{2: true, 3: true, 4: true, 6: true}
+		run(t.Context(), 10, nil, (10+9*9)*time.Second+(1+2+4+1)*time.Minute)
+		failing = map[int]bool{2: true, 3: true, 4: true, 5: true}
+		run(t.Context(), 5, away, (5+4*9)*time.Second+(1+2+4)*time.Minute)
+		// It ends at once if it has to.
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer cancel()
+		run(ctx, 1, context.DeadlineExceeded, 1500*time.Millisecond)
+		run(ctx, 1, context.DeadlineExceeded, time.Second)
+	})
 }

@@ -36,19 +36,10 @@ func (c *Claims) WrapCache(wrap func(storage.Interface) storage.Interface) {
 // PageSize is how many keys are read at a time where there are no streams.
 const PageSize = pageSize
 
-// Glance tells what Adopt sees before anything else.
-func (c *Claims) Glance(ctx context.Context) ([]Difference, error) {
-	s, err := c.glance(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return s.differences(), nil
-}
-
-// IsClean tells whether a Scrub that reads and checks so many keys at a time does without an Audit. It does not rest, and tries again
-// so often what fails.
-func (c *Claims) IsClean(ctx context.Context, read, page, patience int) (bool, error) {
-	return c.isClean(ctx, pace{read: read, page: page, patience: wait.Backoff{Steps: patience}})
+// AuditByPages is an Audit that reads and checks so many keys at a time, and tries again so often what fails. It does not wait for
+// leftovers to go.
+func (c *Claims) AuditByPages(ctx context.Context, read, page, patience int) ([]Difference, error) {
+	return c.audit(ctx, pace{read: read, page: page, patience: wait.Backoff{Steps: patience}}, 0)
 }
 
 func TestMain(m *testing.M) {

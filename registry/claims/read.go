@@ -6,6 +6,7 @@ package claims
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -49,14 +50,17 @@ func (o objects) all() keyRange {
 // decode makes an object of what is in etcd.
 func (o objects) decode(ctx context.Context, kv *mvccpb.KeyValue, into runtime.Object) error {
 	data, _, err := o.transformer.TransformFromStorage(ctx, kv.Value, value.DefaultContext(kv.Key))
-	if err == nil {
-		err = o.decoder.Decode(data, into, kv.ModRevision)
-	}
 	if err != nil {
+		return fmt.Errorf("%s: %w: %w", kv.Key, errEncrypted, err)
+	}
+	if err := o.decoder.Decode(data, into, kv.ModRevision); err != nil {
 		return fmt.Errorf("%s: %w", kv.Key, err)
 	}
 	return nil
 }
+
+// errEncrypted means that an object cannot be decrypted with the keys that are configured.
+var errEncrypted = errors.New("cannot be decrypted")
 
 // get reads an object from etcd, with its revisions. There is none if kv is nil.
 func (c *Claims) get(ctx context.Context, o objects, namespace, name string, into runtime.Object) (*mvccpb.KeyValue, error) {
@@ -65,15 +69,6 @@ func (c *Claims) get(ctx context.Context, o objects, namespace, name string, int
 		return nil, err
 	}
 	return response.Kvs[0], o.decode(ctx, response.Kvs[0], into)
-}
-
-// revision returns that of etcd.
-func (c *Claims) revision(ctx context.Context) (int64, error) {
-	response, err := c.kv.Get(ctx, c.keyspace.prefix, clientv3.WithKeysOnly())
-	if err != nil {
-		return 0, err
-	}
-	return response.Header.Revision, nil
 }
 
 // scan reads the keys of a range at a revision, in order, some at a time; 0 is the revision of now. It takes them from a
@@ -145,3 +140,16 @@ func (c *Claims) scanPages(ctx context.Context, r keyRange, revision int64, yiel
 
 // after is the first key that can come after some.
 func after(kvs []*mvccpb.KeyValue) string { return string(kvs[len(kvs)-1].Key) + "\x00" }
+
+// next reads at least so many keys from the beginning of a range as it is now, if there are as many.
+func (c *Claims) next(ctx context.Context, r keyRange, least int) (kvs []*mvccpb.KeyValue, err error) {
+	for some, err := range c.scan(ctx, r, 0) {
+		if err != nil {
+			return nil, err
+		}
+		if kvs = append(kvs, some...); len(kvs) >= least {
+			break
+		}
+	}
+	return kvs, nil
+}

@@ -5,170 +5,360 @@ package claims
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"slices"
+	"strings"
+	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// Repair mends the differences that can be mended in one way only: it makes the claims that are
-// missing, unless somebody else has claimed what they overlap, and removes those of nobody. It
-// returns what is left for a human.
-func (c *Claims) Repair(ctx context.Context) (mended, left []Difference, err error) {
-	s, err := c.survey(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	before := s.differences()
-	gone := map[string][]types.UID{}
-	for _, d := range before {
-		if d.Kind == ClaimWithoutAllocation {
-			gone[d.claimKey] = append(gone[d.claimKey], d.uid)
-		}
-	}
-	for key, holders := range gone {
-		if err := c.removeHolders(ctx, s.strays[key], holders); err != nil {
-			return nil, nil, err
-		}
-	}
-	if err := c.claimAll(ctx, s.missing(), false); err != nil {
-		return nil, nil, err
-	}
+// outcome is what became of an attempt to repair something.
+type outcome int
 
-	left, err = c.Audit(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	still := map[string]bool{}
-	for _, d := range left {
-		still[d.id()] = true
-	}
-	for _, d := range before {
-		if !still[d.id()] {
-			mended = append(mended, d)
-		}
-	}
-	return mended, left, nil
-}
+const (
+	// leave means that it cannot be repaired without a human.
+	leave outcome = iota
+	// fixed means that it was repaired.
+	fixed
+	// stale means that what was wrong has changed meanwhile.
+	stale
+)
 
-func (d Difference) id() string {
-	return fmt.Sprintf("%s/%s/%s/%s", d.Kind, d.uid, d.Parent, d.Prefix)
-}
-
-// removeHolders takes holders that do not exist from a claim, unless something changed.
-func (c *Claims) removeHolders(ctx context.Context, entry claimEntry, gone []types.UID) error {
-	write := clientv3.OpDelete(entry.key)
-	rest := entry.claim
-	for _, uid := range gone {
-		rest = rest.without(uid)
-	}
-	if len(rest.Holders) > 0 {
-		encoded, err := rest.encode()
-		if err != nil {
-			return err
-		}
-		write = clientv3.OpPut(entry.key, encoded)
-	}
-	// A claim comes with its allocation and goes with it, so the claim alone tells of a change.
-	_, err := c.kv.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(entry.key), "=", entry.modRevision)).Then(write).Commit()
-	return err
-}
-
-// Adopt makes a claim for every allocation that has none, which is how a server without claims has
-// left the store. Overlapping allocations all get their claims, so that nothing new is allocated
-// over any of them; which of them is right is for a human to say. It returns the differences that
-// are left.
+// Repair does an Audit and repairs the differences for which there is only one way to do it. It returns them,
+// and what is left for a human.
 //
-// Every claim is made in a transaction of its own, and making one that is there does nothing, so
-// that several servers can do this at a time, and any of them die in the midst of it.
-func (c *Claims) Adopt(ctx context.Context) ([]Difference, error) {
-	// Mostly there is nothing to do, which is seen at a glance. If that fails, a survey does not, or tells why.
-	if s, err := c.glance(ctx); err == nil && len(s.differences()) == 0 {
-		return nil, nil
-	}
-	s, err := c.survey(ctx)
-	if err != nil {
-		return nil, err
-	}
-	missing := s.missing()
-	if len(missing) == 0 {
-		return s.differences(), nil
-	}
-	if err := c.claimAll(ctx, missing, true); err != nil {
-		return nil, err
-	}
-	return c.Audit(ctx)
+//	AllocationWithoutClaim   makes the claim, unless it would overlap another one
+//	ClaimWithoutAllocation   removes the holder, unless a child stands on what is claimed for it, or the
+//	                         allocation is in lost+found
+//	Undecodable              moves it to lost+found
+//
+// Each repair is one transaction, which compares all that it is based on.
+func (c *Claims) Repair(ctx context.Context) (repaired, left []Difference, err error) {
+	return c.repair(ctx, fullSpeed, leftoverGrace)
 }
 
-// adoptWorkers is how many claims are made at a time.
-const adoptWorkers = 16
-
-// claimAll makes the claims of allocations that have none. What overlaps the claim of somebody else gets one
-// only by force.
-func (c *Claims) claimAll(ctx context.Context, missing []*part, force bool) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(adoptWorkers)
-	for _, a := range missing {
-		group.Go(func() error { return c.claim(ctx, a, force) })
+func (c *Claims) repair(ctx context.Context, pace pace, grace time.Duration) (repaired, left []Difference, err error) {
+	p := &pass{Claims: c, pace: pace, grace: grace, claimsToo: true}
+	p.repaired = func(d Difference) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		repaired = append(repaired, d)
 	}
-	return group.Wait()
+	p.fix = func(ctx context.Context, v *view, d Difference) (outcome, error) {
+		switch d.Kind {
+		case AllocationWithoutClaim:
+			return p.makeClaim(ctx, v, d, false)
+		case ClaimWithoutAllocation:
+			return p.free(ctx, d)
+		case Undecodable:
+			return p.moveAside(ctx, v, d)
+		}
+		return leave, nil
+	}
+	left, err = p.run(ctx)
+	if err == nil && len(repaired) > 0 {
+		// A repair can be what makes something else wrong, or right.
+		left, err = c.audit(ctx, pace, grace)
+	}
+	return repaired, left, err
 }
 
-// claim makes the claim of an allocation as it was read. If that has changed meanwhile, whoever
-// changed it has taken care of the claim.
-func (c *Claims) claim(ctx context.Context, a *part, force bool) error {
-	name, prefix := a.parent, a.prefix
-	p, err := c.parent(ctx, a.Namespace, name, true)
-	if err != nil || p == nil {
-		return err
-	}
-	encoded, err := claim{Holders: []holder{a.holder}}.encode()
-	if err != nil {
-		return err
-	}
-	key := c.keyspace.claim(p.uid, prefix)
-	same := []clientv3.Cmp{
-		clientv3.Compare(clientv3.ModRevision(c.allocations.etcdKey(a.Namespace, a.Name)), "=", a.revision),
-		clientv3.Compare(clientv3.CreateRevision(c.prefixes.etcdKey(a.Namespace, name)), "=", p.createRevision),
-	}
-	free := []clientv3.Cmp{isEmpty(c.keyspace.inside(p.uid, prefix)).compare}
-	for _, r := range c.keyspace.around(p.uid, p.prefix, prefix) {
-		free = append(free, isEmpty(r).compare)
-	}
-	inside := p.prefix.IsValid() && prefix.Bits() > p.prefix.Bits() && p.prefix.Contains(prefix.Addr())
-	if inside && len(same)+len(free) <= maxTxnOps {
-		response, err := c.kv.Txn(ctx).If(append(same, free...)...).Then(clientv3.OpPut(key, encoded)).Commit()
-		if err != nil || response.Succeeded {
-			return err
+// Adopt makes the store fit to be served after another server, which knows no claims, has written to it: every
+// allocation gets a claim, and claims of allocations that are gone are removed. Allocations that overlap
+// all get their claims, so that nothing new is allocated over any of them; a human has to decide which of them is
+// right. It calls freed for each claim that it removes, and returns the differences that are left.
+//
+// Each change is one transaction, and a change that has been made already is none, so several servers can do this
+// at the same time, and any of them can die meanwhile.
+func (c *Claims) Adopt(ctx context.Context, freed func(Difference)) ([]Difference, error) {
+	p := &pass{Claims: c, pace: fullSpeed, grace: -1}
+	p.repaired = func(d Difference) {
+		if d.Kind == ClaimWithoutAllocation && freed != nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			freed(d)
 		}
 	}
-	for force {
-		// Somebody has claimed what overlaps it. If it is the same prefix, they share the key.
-		kv, value, err := c.readClaim(ctx, key, true)
-		if err != nil || value.find(a.UID) != nil {
-			return err
+	p.fix = func(ctx context.Context, v *view, d Difference) (outcome, error) {
+		switch d.Kind {
+		case AllocationWithoutClaim:
+			return p.makeClaim(ctx, v, d, true)
+		case ClaimWithoutAllocation:
+			return p.free(ctx, d)
+		}
+		return leave, nil
+	}
+	return p.run(ctx)
+}
+
+// makeClaim makes the claim of an allocation. If what it overlaps is held by nobody, that is removed first. What
+// overlaps a claim of somebody else gets one only by force.
+func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool) (outcome, error) {
+	a, _ := v.allocation(ctx, p.allocations.etcdKey(d.Namespace, d.Name))
+	parent, _ := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent))
+	key := p.keyspace.claim(parent.uid, a.prefix)
+	h, same, err := p.asHolder(ctx, v, a, parent)
+	if err != nil {
+		return leave, err
+	}
+	ranges := append(p.keyspace.around(parent.uid, parent.prefix, a.prefix), p.keyspace.inside(parent.uid, a.prefix))
+	if parent.contains(a.prefix) && len(same)+len(ranges) <= maxTxnOps {
+		compares := slices.Clone(same)
+		for _, r := range ranges {
+			compares = append(compares, isEmpty(r).compare)
+		}
+		encoded, err := claim{Holders: []holder{h}}.encode()
+		if err != nil {
+			return leave, err
+		}
+		for freed := true; freed; {
+			response, err := p.kv.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, encoded)).Commit()
+			if err != nil || response.Succeeded {
+				return fixed, err
+			}
+			if freed, err = p.freeIn(ctx, ranges); err != nil {
+				return leave, err
+			}
+		}
+	}
+	for {
+		// Something is in the way. If it is a claim to the same prefix, they share the key.
+		kv, value, err := p.readClaim(ctx, key, true)
+		switch {
+		case err != nil:
+			return leave, err
+		case value.find(a.UID) != nil:
+			return stale, nil
+		case !force && (kv == nil || len(value.Holders) > 0):
+			response, err := p.kv.Txn(ctx).If(same...).Commit()
+			if err == nil && !response.Succeeded {
+				return stale, nil
+			}
+			return leave, err
 		}
 		modRevision := int64(0)
 		if kv != nil {
 			modRevision = kv.ModRevision
 		}
-		shared, err := claim{Holders: append(value.Holders, a.holder)}.encode()
+		encoded, err := claim{Holders: append(value.Holders, h)}.encode()
 		if err != nil {
-			return err
+			return leave, err
 		}
-		response, err := c.kv.Txn(ctx).
-			If(append(same, clientv3.Compare(clientv3.ModRevision(key), "=", modRevision))...).
-			Then(clientv3.OpPut(key, shared)).
+		response, err := p.kv.Txn(ctx).
+			If(append(slices.Clone(same), isUnchanged(key, modRevision).compare)...).
+			Then(clientv3.OpPut(key, encoded)).
 			Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).
 			Commit()
 		if err != nil || response.Succeeded {
-			return err
+			return fixed, err
 		}
-		if kv := first(response.Responses[0].GetResponseRange()); (kv == nil) == (modRevision == 0) && (kv == nil || kv.ModRevision == modRevision) {
+		now := int64(0)
+		if kv := first(answersOf(response)[0]); kv != nil {
+			now = kv.ModRevision
+		}
+		if now == modRevision {
 			// It is the allocation or the parent that has changed.
-			return nil
+			return stale, nil
 		}
 	}
-	return nil
+}
+
+// asHolder returns an allocation as the holder of its claim, and compares that it is the same and its parent, too.
+// It holds the claim for the child that it refers to only if that exists: whoever wrote the store before
+// did not check it.
+func (p *pass) asHolder(ctx context.Context, v *view, a *allocationInfo, parent *prefixInfo) (holder, []clientv3.Cmp, error) {
+	same := []clientv3.Cmp{
+		isUnchanged(p.allocations.etcdKey(a.Namespace, a.Name), a.modRevision).compare,
+		isSame(p.prefixes.etcdKey(a.Namespace, a.parent), parent.createRevision).compare,
+	}
+	h := a.holder
+	if h.Owner == nil {
+		return h, same, nil
+	}
+	key := p.prefixes.etcdKey(h.Namespace, h.Owner.Name)
+	if err := v.complete(ctx, func() { v.prefix(ctx, key) }); err != nil {
+		return h, nil, err
+	}
+	child, found := v.prefix(ctx, key)
+	switch {
+	case found == present && child.uid == h.Owner.UID && !child.root:
+		same = append(same, isSame(key, child.createRevision).compare)
+	case found == undecodable:
+		// It may be the one.
+	default:
+		h.Owner = nil
+	}
+	return h, same, nil
+}
+
+// freeIn removes the first claim of some ranges if nobody holds it. It tells whether it has removed any.
+func (p *pass) freeIn(ctx context.Context, ranges []keyRange) (freed bool, err error) {
+	for _, r := range ranges {
+		kv, err := p.firstOf(ctx, r)
+		if err != nil {
+			return freed, err
+		}
+		if kv != nil {
+			removed, err := p.freeAll(ctx, kv)
+			if err != nil {
+				return freed, err
+			}
+			freed = freed || removed
+		}
+	}
+	return freed, nil
+}
+
+// freeAll takes the holders of a claim that do not hold it from it, and tells whether that removed the claim.
+func (p *pass) freeAll(ctx context.Context, kv *mvccpb.KeyValue) (removed bool, err error) {
+	key := string(kv.Key)
+	entry, found := p.newView([]*mvccpb.KeyValue{kv}).claim(key)
+	if found != present {
+		return false, nil
+	}
+	holders := entry.Holders
+	if len(holders) == 0 {
+		holders = []holder{{}}
+	}
+	for _, h := range holders {
+		_, wrong, err := p.atOnce(ctx, nil, func(ctx context.Context, v *view) []Difference { return judgeHolder(ctx, v, key, h) })
+		if err != nil {
+			return false, err
+		}
+		if len(wrong) == 0 {
+			return false, nil
+		}
+		switch done, err := p.free(ctx, wrong[0]); {
+		case err != nil || done == leave:
+			return false, err
+		case done == fixed && p.repaired != nil:
+			p.repaired(wrong[0])
+		}
+	}
+	return true, nil
+}
+
+// free takes a holder from a claim that it does not hold, if nobody can need it: the child that it was claimed for does not
+// stand on it, and neither the allocation nor the child is in lost+found, nor what the claim was.
+func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
+	h := holder{Namespace: d.Namespace, Name: d.Name, UID: d.uid}
+	v, needless, err := p.atOnce(ctx, nil, func(ctx context.Context, v *view) []Difference {
+		wrong := judgeHolder(ctx, v, d.Key, h)
+		entry, found := v.claim(d.Key)
+		if found != present {
+			return nil
+		}
+		lost := []string{p.lost(d.Key), p.lost(p.allocations.etcdKey(h.Namespace, h.Name))}
+		if full := entry.find(h.UID); full != nil && full.Owner != nil {
+			key := p.prefixes.etcdKey(h.Namespace, full.Owner.Name)
+			lost = append(lost, p.lost(key))
+			if mayStandOn(ctx, v, key, *full.Owner, entry) {
+				return nil
+			}
+		}
+		for _, key := range lost {
+			if _, found := v.ask(key); found == present {
+				return nil
+			}
+		}
+		return wrong
+	})
+	if err != nil || len(needless) == 0 {
+		return leave, err
+	}
+	entry, _ := v.claim(d.Key)
+	write := clientv3.OpDelete(d.Key)
+	if rest := entry.without(d.uid); len(rest.Holders) > 0 {
+		encoded, err := rest.encode()
+		if err != nil {
+			return leave, err
+		}
+		write = clientv3.OpPut(d.Key, encoded)
+	}
+	return p.commit(ctx, v, write)
+}
+
+// mayStandOn tells whether a child may stand on a claim that was made for it.
+func mayStandOn(ctx context.Context, v *view, key string, of owner, entry *claimEntry) bool {
+	child, found := v.prefix(ctx, key)
+	if found != present {
+		return found == undecodable
+	}
+	if child.uid != of.UID || !child.allocated || child.prefix != entry.prefix {
+		return false
+	}
+	parent, found := v.prefix(ctx, v.prefixes.etcdKey(child.namespace, child.parent))
+	return found != present || parent.uid == entry.parent
+}
+
+// moveAside moves what cannot be decoded to lost+found, where nothing reads it. A claim stays, without holders or
+// with the allocation that has it, so that its space is not free.
+func (p *pass) moveAside(ctx context.Context, v *view, d Difference) (outcome, error) {
+	if !corrupt(v.errs[d.Key]) {
+		return leave, nil
+	}
+	to := p.lost(d.Key)
+	if err := v.complete(ctx, func() { v.ask(to) }); err != nil {
+		return leave, err
+	}
+	if _, found := v.ask(to); found != absent {
+		return leave, nil
+	}
+	write := clientv3.OpDelete(d.Key)
+	if parent, prefix, err := p.keyspace.parse(d.Key); err == nil {
+		var c claim
+		if d.uid != "" {
+			a, _ := v.allocation(ctx, p.allocations.etcdKey(d.Namespace, d.Name))
+			of, found := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent))
+			if found != present || of.uid != parent || a.prefix != prefix {
+				return stale, nil
+			}
+			h, _, err := p.asHolder(ctx, v, a, of)
+			if err != nil {
+				return leave, err
+			}
+			c.Holders = []holder{h}
+		}
+		encoded, err := c.encode()
+		if err != nil {
+			return leave, err
+		}
+		write = clientv3.OpPut(d.Key, encoded)
+	}
+	value, _ := v.ask(d.Key)
+	return p.commit(ctx, v, clientv3.OpPut(to, string(value.Value)), write)
+}
+
+// corrupt tells whether an error means that nobody can read what is stored. Who has the key can read what is encrypted, and
+// a newer server what is stored in another version.
+func corrupt(err error) bool {
+	if errors.Is(err, errEncrypted) {
+		return false
+	}
+	for ; err != nil; err = errors.Unwrap(err) {
+		if runtime.IsNotRegisteredError(err) {
+			return false
+		}
+	}
+	return true
+}
+
+// lost returns where a key is moved that cannot be decoded.
+func (c *Claims) lost(key string) string {
+	return c.prefixes.etcdPrefix + "/lost+found" + strings.TrimPrefix(key, c.prefixes.etcdPrefix)
+}
+
+// commit writes if nothing in the view has changed.
+func (p *pass) commit(ctx context.Context, v *view, writes ...clientv3.Op) (outcome, error) {
+	response, err := p.kv.Txn(ctx).If(v.unchanged()...).Then(writes...).Commit()
+	switch {
+	case err != nil:
+		return leave, err
+	case !response.Succeeded:
+		return stale, nil
+	}
+	return fixed, nil
 }

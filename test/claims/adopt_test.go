@@ -352,7 +352,7 @@ func TestAdoptAtTheSameTime(t *testing.T) {
 		for range 4 {
 			opened := s.open(t)
 			group.Go(func() {
-				if _, err := opened.Adopt(t.Context()); err != nil {
+				if _, err := opened.Adopt(t.Context(), nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -362,7 +362,7 @@ func TestAdoptAtTheSameTime(t *testing.T) {
 		expect(t, auditOf(t, s.open(t)), told...)
 	}
 	before := s.revisions(t)
-	differences, err := s.open(t).Adopt(t.Context())
+	differences, err := s.open(t).Adopt(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,7 +427,7 @@ func TestAdoptWhileChanging(t *testing.T) {
 	})
 	adoptions := 0
 	for ; time.Now().Before(end); adoptions++ {
-		differences, err := opened.Adopt(t.Context())
+		differences, err := opened.Adopt(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -438,7 +438,7 @@ func TestAdoptWhileChanging(t *testing.T) {
 		}
 	}
 	group.Wait()
-	differences, err := opened.Adopt(t.Context())
+	differences, err := opened.Adopt(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -526,7 +526,7 @@ func TestAdoptInterrupted(t *testing.T) {
 		var group sync.WaitGroup
 		group.Go(func() { s.whenClaimed(ctx, count, cancel) })
 		before := s.countClaims(t)
-		_, err := opened.Adopt(ctx)
+		_, err := opened.Adopt(ctx, nil)
 		cancel()
 		group.Wait()
 		if after := s.countClaims(t); err == nil || after <= before || after >= 1999 {
@@ -537,7 +537,7 @@ func TestAdoptInterrupted(t *testing.T) {
 			return d.Kind == claims.AllocationWithoutClaim
 		}), told...)
 	}
-	differences, err := opened.Adopt(t.Context())
+	differences, err := opened.Adopt(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

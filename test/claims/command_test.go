@@ -57,7 +57,7 @@ func (a answer) expect(t testing.TB, code int) answer {
 
 // report is what -o json prints.
 type report struct {
-	Mended      []claims.Difference `json:"mended"`
+	Repaired    []claims.Difference `json:"repaired"`
 	Differences []claims.Difference `json:"differences"`
 }
 
@@ -82,7 +82,7 @@ func TestCommandOnWhatIsRight(t *testing.T) {
 	if got := audit(t, s.flag()).expect(t, 0).stdout; got != "Objects and claims agree.\n" {
 		t.Errorf("printed %q", got)
 	}
-	if got := audit(t, s.flag(), "-o", "json").expect(t, 0).report(t); len(got.Mended)+len(got.Differences) != 0 {
+	if got := audit(t, s.flag(), "-o", "json").expect(t, 0).report(t); len(got.Repaired)+len(got.Differences) != 0 {
 		t.Errorf("printed %v", got)
 	}
 	audit(t, s.flag(), "--repair").expect(t, 0)
@@ -121,8 +121,8 @@ func TestCommandOnWhatIsWrong(t *testing.T) {
 
 	r := audit(t, s.flag(), "--output=json").expect(t, 1).report(t)
 	expect(t, r.Differences, all...)
-	if len(r.Mended) != 0 {
-		t.Errorf("mended without --repair: %v", r.Mended)
+	if len(r.Repaired) != 0 {
+		t.Errorf("repaired without --repair: %v", r.Repaired)
 	}
 	if !maps.Equal(before, s.revisions(t)) {
 		t.Error("the command has written without --repair")
@@ -130,30 +130,30 @@ func TestCommandOnWhatIsWrong(t *testing.T) {
 
 	r = audit(t, s.flag(), "-o", "json", "--repair").expect(t, 1).report(t)
 	expect(t, r.Differences, left...)
-	if len(r.Mended) != len(all)-len(left) {
-		t.Errorf("%d mended, not %d", len(r.Mended), len(all)-len(left))
+	if len(r.Repaired) != len(all)-len(left) {
+		t.Errorf("%d repaired, not %d", len(r.Repaired), len(all)-len(left))
 	}
 	before = s.revisions(t)
 	r = audit(t, s.flag(), "-o", "json", "--repair").expect(t, 1).report(t)
 	expect(t, r.Differences, left...)
-	expect(t, r.Mended)
+	expect(t, r.Repaired)
 	if !maps.Equal(before, s.revisions(t)) {
 		t.Error("the second repair has written")
 	}
 }
 
-func TestCommandMendsEverything(t *testing.T) {
+func TestCommandRepairsEverything(t *testing.T) {
 	t.Parallel()
 	w := healthy(t)
 	for _, c := range corruptions {
-		if c.mended {
+		if c.repaired {
 			c.corrupt(w)
 		}
 	}
 	s := newEtcd(t, w)
 	audit(t, s.flag()).expect(t, 1)
 	got := audit(t, s.flag(), "--repair").expect(t, 0).stdout
-	if !strings.HasPrefix(got, "Mended:\nKIND") || !strings.HasSuffix(got, "\nObjects and claims agree.\n") {
+	if !strings.HasPrefix(got, "Repaired:\nKIND") || !strings.HasSuffix(got, "\nObjects and claims agree.\n") {
 		t.Errorf("printed %.300s", got)
 	}
 	if got := audit(t, s.flag(), "--repair").expect(t, 0).stdout; got != "Objects and claims agree.\n" {
@@ -163,8 +163,7 @@ func TestCommandMendsEverything(t *testing.T) {
 
 func TestCommandWithMistakes(t *testing.T) {
 	t.Parallel()
-	s := newEtcd(t, world{claimPrefix + "nonsense": "{}"})
-	other := newEtcd(t, world{claimKey(nowhere, "10.0.0.0/8"): "nonsense"})
+	s := newEtcd(t, world{})
 	for _, test := range []struct {
 		name string
 		args []string
@@ -176,8 +175,6 @@ func TestCommandWithMistakes(t *testing.T) {
 		{"an argument", []string{s.flag(), "everything"}, "everything"},
 		{"no such encryption", []string{s.flag(), "--encryption-provider-config=/does/not/exist"}, "/does/not/exist"},
 		{"no such key", []string{s.flag(), "--etcd-cafile=/does/not/exist"}, "/does/not/exist"},
-		{"a claim that is none", []string{s.flag()}, claimPrefix + "nonsense"},
-		{"a claim that says nothing", []string{other.flag()}, claimKey(nowhere, "10.0.0.0/8")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := audit(t, test.args...).expect(t, 1)
@@ -261,8 +258,8 @@ resources:
 		t.Errorf("found %v", findingsOf(r.Differences))
 	}
 	r = audit(t, s.flag(), flag, "-o=json", "--repair").expect(t, 0).report(t)
-	if len(r.Mended) != 1 {
-		t.Errorf("mended %v", findingsOf(r.Mended))
+	if len(r.Repaired) != 1 {
+		t.Errorf("repaired %v", findingsOf(r.Repaired))
 	}
 	audit(t, s.flag(), flag).expect(t, 0)
 }

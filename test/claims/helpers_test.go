@@ -85,6 +85,10 @@ type store struct {
 // startEtcd starts an etcd on what is in a data directory; close ends it before the test does.
 func startEtcd(t testing.TB, dataDir string) (s *store, stop func()) {
 	t.Helper()
+	// Whoever starts an instance on it has to see that it is a data directory.
+	if err := os.WriteFile(filepath.Join(dataDir, "lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	etcd, err := standalone.StartEtcd(t.Context(), dataDir, "error")
 	if err != nil {
 		t.Fatal(err)

@@ -22,9 +22,9 @@ import (
 
 // auditReport is what the command prints as JSON.
 type auditReport struct {
-	// Mended are the differences that --repair has mended.
-	Mended []claims.Difference `json:"mended,omitempty"`
-	// Differences are those that there are.
+	// Repaired are the differences that --repair has repaired.
+	Repaired []claims.Difference `json:"repaired,omitempty"`
+	// Differences are those that are left.
 	Differences []claims.Difference `json:"differences"`
 }
 
@@ -57,8 +57,8 @@ func AuditCommand(ctx context.Context, open func() (*genericoptions.EtcdOptions,
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Compare the objects in etcd with their claims",
-		Long: "audit reads all objects and claims at one revision of etcd and prints every difference. It exits with 1 if " +
-			"there are any. It changes nothing, unless --repair is set; a server may run meanwhile.",
+		Long: "audit compares all objects in etcd with their claims and prints every difference. It exits with 1 if there are " +
+			"any. It changes nothing unless --repair is set. Servers may run at the same time.",
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,7 +74,7 @@ func AuditCommand(ctx context.Context, open func() (*genericoptions.EtcdOptions,
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", output, "json, or nothing for a table.")
-	cmd.Flags().BoolVar(&repair, "repair", repair, "Mend what can be mended in one way only, and print what is left.")
+	cmd.Flags().BoolVar(&repair, "repair", repair, "Repair unambiguous differences and print the rest. Move objects and claims that cannot be decoded to lost+found in etcd.")
 	return cmd
 }
 
@@ -90,7 +90,7 @@ func audit(ctx context.Context, etcd *genericoptions.EtcdOptions, output string,
 
 	var report auditReport
 	if repair {
-		report.Mended, report.Differences, err = store.Repair(ctx)
+		report.Repaired, report.Differences, err = store.Repair(ctx)
 	} else {
 		report.Differences, err = store.Audit(ctx)
 	}
@@ -115,9 +115,9 @@ func (r auditReport) print(out io.Writer, output string) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(r)
 	}
-	if len(r.Mended) > 0 {
-		fmt.Fprintf(out, "Mended:\n")
-		if err := printDifferences(out, r.Mended); err != nil {
+	if len(r.Repaired) > 0 {
+		fmt.Fprintf(out, "Repaired:\n")
+		if err := printDifferences(out, r.Repaired); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,335 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// view is what has been read of etcd to compare objects with claims. A key that is asked for and has not been
+// read is noted, so that it can be read before the question is asked again.
+type view struct {
+	*Claims
+	// values are the keys that have been read; nil means that there is no such key.
+	values map[string]*mvccpb.KeyValue
+	// missing are the keys that were asked for and have not been read.
+	missing map[string]bool
+	// recorded, if it is not nil, gets all keys that are asked for.
+	recorded map[string]bool
+
+	prefixInfos     map[string]*prefixInfo
+	allocationInfos map[string]*allocationInfo
+	claimEntries    map[string]*claimEntry
+	// errs tell why keys cannot be decoded.
+	errs map[string]error
+}
+
+// found tells what is known of a key.
+type found int
+
+const (
+	// unread means that the key has not been read yet.
+	unread found = iota
+	absent
+	present
+	undecodable
+)
+
+// prefixInfo is what a comparison has to know of a Prefix.
+type prefixInfo struct {
+	namespace, name string
+	uid             types.UID
+	// prefix is what is in the spec, without host bits, and written how it is written there.
+	prefix  netip.Prefix
+	written string
+	// parent is the name in parentRef, if there is one.
+	parent          string
+	allocated, root bool
+	createRevision  int64
+}
+
+// allocationInfo is what a comparison has to know of an allocation.
+type allocationInfo struct {
+	// holder is the allocation as the holder of a claim. Its owner is what the object says.
+	holder
+	// allocated tells whether it holds prefix of parent.
+	allocated bool
+	parent    string
+	prefix    netip.Prefix
+	// created is in seconds since 1970.
+	created     int64
+	modRevision int64
+}
+
+// claimEntry is a claim with its key.
+type claimEntry struct {
+	claim
+	parent types.UID
+	prefix netip.Prefix
+}
+
+func (c *Claims) newView(kvs []*mvccpb.KeyValue) *view {
+	v := &view{
+		Claims: c, values: make(map[string]*mvccpb.KeyValue, len(kvs)), missing: map[string]bool{},
+		prefixInfos: map[string]*prefixInfo{}, allocationInfos: map[string]*allocationInfo{}, claimEntries: map[string]*claimEntry{},
+		errs: map[string]error{},
+	}
+	for _, kv := range kvs {
+		v.values[string(kv.Key)] = kv
+	}
+	return v
+}
+
+// ask returns what is at a key.
+func (v *view) ask(key string) (*mvccpb.KeyValue, found) {
+	if v.recorded != nil {
+		v.recorded[key] = true
+	}
+	switch kv, ok := v.values[key]; {
+	case !ok:
+		v.missing[key] = true
+		return nil, unread
+	case kv == nil:
+		return nil, absent
+	default:
+		return kv, present
+	}
+}
+
+// asked returns the keys that a function asks for.
+func (v *view) asked(f func()) []string {
+	v.recorded = map[string]bool{}
+	f()
+	keys := slices.Collect(maps.Keys(v.recorded))
+	v.recorded = nil
+	return keys
+}
+
+// decoded returns what is at a key, decoded once.
+func decoded[T any](v *view, memo map[string]*T, key string, decode func(*mvccpb.KeyValue) (*T, error)) (*T, found) {
+	kv, found := v.ask(key)
+	if found != present {
+		return nil, found
+	}
+	if v.errs[key] != nil {
+		return nil, undecodable
+	}
+	info, ok := memo[key]
+	if !ok {
+		var err error
+		if info, err = decode(kv); err != nil {
+			v.errs[key] = err
+			return nil, undecodable
+		}
+		memo[key] = info
+	}
+	return info, present
+}
+
+// prefix returns the Prefix at a key, which is nil unless it is present.
+func (v *view) prefix(ctx context.Context, key string) (*prefixInfo, found) {
+	return decoded(v, v.prefixInfos, key, func(kv *mvccpb.KeyValue) (*prefixInfo, error) {
+		p := &ipam.Prefix{}
+		if err := v.prefixes.decode(ctx, kv, p); err != nil {
+			return nil, err
+		}
+		info := &prefixInfo{
+			namespace: p.Namespace, name: p.Name, uid: p.UID, written: p.Spec.Prefix,
+			allocated: p.Status.Phase == ipam.PrefixPhaseAllocated, root: p.Spec.IsRoot(), createRevision: kv.CreateRevision,
+		}
+		if parsed, err := cidr.ParseStored(p.Spec.Prefix); err == nil {
+			info.prefix = parsed
+		}
+		if p.Spec.ParentRef != nil {
+			info.parent = p.Spec.ParentRef.Name
+		}
+		return info, nil
+	})
+}
+
+// allocation returns the allocation at a key, which is nil unless it is present.
+func (v *view) allocation(ctx context.Context, key string) (*allocationInfo, found) {
+	return decoded(v, v.allocationInfos, key, func(kv *mvccpb.KeyValue) (*allocationInfo, error) {
+		a := &ipam.PrefixAllocation{}
+		if err := v.allocations.decode(ctx, kv, a); err != nil {
+			return nil, err
+		}
+		info := &allocationInfo{holder: holderOf(a), created: a.CreationTimestamp.Unix(), modRevision: kv.ModRevision}
+		info.parent, info.prefix, info.allocated = allocated(a)
+		return info, nil
+	})
+}
+
+// claim returns the claim at a key, which is nil unless it is present.
+func (v *view) claim(key string) (*claimEntry, found) {
+	return decoded(v, v.claimEntries, key, func(kv *mvccpb.KeyValue) (entry *claimEntry, err error) {
+		entry = &claimEntry{}
+		if entry.parent, entry.prefix, err = v.keyspace.parse(key); err != nil {
+			return nil, err
+		}
+		if entry.claim, err = decodeClaim(kv.Value); err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		return entry, nil
+	})
+}
+
+// holder returns the holder that is an allocation, or nil.
+func (e *claimEntry) holder(a *allocationInfo) *holder {
+	if e == nil {
+		return nil
+	}
+	h := e.find(a.UID)
+	if h == nil || h.Namespace != a.Namespace || h.Name != a.Name {
+		return nil
+	}
+	return h
+}
+
+// madeFor tells whether a claim was made for a child.
+func (e *claimEntry) madeFor(child *prefixInfo) bool {
+	return e != nil && slices.ContainsFunc(e.Holders, func(h holder) bool {
+		return h.Namespace == child.namespace && h.Owner != nil && *h.Owner == owner{child.name, child.uid}
+	})
+}
+
+// undecodable returns the difference that something cannot be decoded.
+func (v *view) undecodable(key string) Difference {
+	d := Difference{Kind: Undecodable, Message: fmt.Sprintf("it cannot be decoded: %v", v.errs[key]), Key: key}
+	for _, o := range []objects{v.prefixes, v.allocations} {
+		if name, ok := strings.CutPrefix(key, o.all().start); ok {
+			d.Namespace, d.Name, _ = strings.Cut(name, "/")
+		}
+	}
+	if parent, prefix, err := v.keyspace.parse(key); err == nil {
+		d.Parent, d.Prefix = string(parent), prefix.String()
+	}
+	return d
+}
+
+// checkKeys returns an error if so few of some objects can be decrypted that it must be because of the keys.
+func (v *view) checkKeys(of int) error {
+	var some error
+	encrypted := 0
+	for _, err := range v.errs {
+		if errors.Is(err, errEncrypted) {
+			some = err
+			encrypted++
+		}
+	}
+	if tooMany(encrypted, of-encrypted) {
+		return fmt.Errorf("%d of %d objects cannot be decrypted; are the keys right? One of them: %w", encrypted, of, some)
+	}
+	return nil
+}
+
+// tooMany tells whether so much cannot be read that it must be because of the configuration.
+func tooMany(bad, good int) bool { return bad > 10 && bad > good }
+
+// complete calls a function again and again, until everything that it asks for has been read. What is read may
+// be at different revisions and a little old.
+func (v *view) complete(ctx context.Context, f func()) error {
+	for {
+		clear(v.missing)
+		if f(); len(v.missing) == 0 {
+			return nil
+		}
+		if err := v.read(ctx, slices.Sorted(maps.Keys(v.missing))); err != nil {
+			return err
+		}
+	}
+}
+
+// readers is how many transactions read a page at a time.
+const readers = 4
+
+// read reads keys, as many in a transaction as etcd takes.
+func (v *view) read(ctx context.Context, keys []string) error {
+	group, reading := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	chunks := slices.Collect(slices.Chunk(keys, maxTxnOps))
+	values := make([][]*mvccpb.KeyValue, len(chunks))
+	for i, chunk := range chunks {
+		group.Go(func() (err error) {
+			values[i], err = v.getAll(reading, chunk, clientv3.WithSerializable())
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i, chunk := range chunks {
+		for j, key := range chunk {
+			v.values[key] = values[i][j]
+		}
+	}
+	return nil
+}
+
+// getAll reads some keys in one transaction. The value of a key that does not exist is nil.
+func (c *Claims) getAll(ctx context.Context, keys []string, options ...clientv3.OpOption) ([]*mvccpb.KeyValue, error) {
+	gets := make([]clientv3.Op, 0, len(keys))
+	for _, key := range keys {
+		gets = append(gets, clientv3.OpGet(key, options...))
+	}
+	response, err := c.kv.Txn(ctx).Then(gets...).Commit()
+	if err != nil {
+		return nil, err
+	}
+	values := make([]*mvccpb.KeyValue, 0, len(keys))
+	for _, answer := range answersOf(response) {
+		values = append(values, first(answer))
+	}
+	return values, nil
+}
+
+// atOnce returns what a judge finds when everything it asks for is read in one transaction, with what was read. It
+// tells what to read to begin with. Nothing is wrong with what does not stand still.
+func (c *Claims) atOnce(ctx context.Context, keys []string, judge judge) (*view, []Difference, error) {
+	var v *view
+	for range maxPlans {
+		v = c.newView(nil)
+		if len(keys) > 0 {
+			values, err := c.getAll(ctx, keys)
+			if err != nil {
+				return nil, nil, err
+			}
+			for i, key := range keys {
+				v.values[key] = values[i]
+			}
+		}
+		found := judge(ctx, v)
+		if len(v.missing) == 0 {
+			return v, found, nil
+		}
+		keys = slices.AppendSeq(slices.Clone(keys), maps.Keys(v.missing))
+	}
+	return v, nil, nil
+}
+
+// unchanged compares everything in the view with what is in etcd.
+func (v *view) unchanged() []clientv3.Cmp {
+	compares := make([]clientv3.Cmp, 0, len(v.values))
+	for key, kv := range v.values {
+		revision := int64(0)
+		if kv != nil {
+			revision = kv.ModRevision
+		}
+		compares = append(compares, isUnchanged(key, revision).compare)
+	}
+	return compares
+}
