@@ -222,8 +222,10 @@ func (h *honest) create() {
 
 // delete deletes a child, and waits neither for its end nor for an answer that is lost.
 func (h *honest) delete(p *v1alpha1.Prefix) {
+	tried := false
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if p.UID != "" {
+		// Once it was tried, it may be gone although the answer was lost.
+		if p.UID != "" && !tried {
 			got, err := h.server().prefixes().Get(h.Context(), p.Name, metav1.GetOptions{})
 			if err == nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated && (got.UID != p.UID || got.Spec.Prefix != p.Spec.Prefix) {
 				h.Errorf("%s had %s, and has %s", p.Name, p.Spec.Prefix, got.Spec.Prefix)
@@ -237,6 +239,7 @@ func (h *honest) delete(p *v1alpha1.Prefix) {
 				continue
 			}
 		}
+		tried = true
 		if err := h.server().prefixes().Delete(h.Context(), p.Name, metav1.DeleteOptions{}); err == nil || apierrors.IsNotFound(err) {
 			return
 		}

@@ -1,0 +1,315 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/itchyny/gojq"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// dump is what a backup tool keeps of the objects of a namespace: neither uid nor status, nor what else the server
+// sets.
+type dump struct {
+	prefixes    []v1alpha1.Prefix
+	allocations []v1alpha1.PrefixAllocation
+	// held is what each Prefix, and each allocation that stands for itself, held, by kind and name.
+	held map[string]string
+}
+
+// metaForBackup returns the metadata that a backup tool keeps.
+func metaForBackup(m metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: m.Name, Labels: m.Labels, Annotations: m.Annotations, OwnerReferences: m.OwnerReferences, Finalizers: m.Finalizers}
+}
+
+// backup dumps the namespace. Allocations that stand for themselves ask for exactly what they hold, as the
+// documentation tells.
+func (e *env) backup() dump {
+	e.Helper()
+	d := dump{held: map[string]string{}}
+	for _, p := range e.list() {
+		d.held["Prefix "+p.Name] = p.Spec.Prefix
+		d.prefixes = append(d.prefixes, v1alpha1.Prefix{ObjectMeta: metaForBackup(p.ObjectMeta), Spec: p.Spec})
+	}
+	for _, a := range e.listAllocations() {
+		if metav1.GetControllerOf(&a) == nil {
+			d.held["PrefixAllocation "+a.Name] = a.Status.Prefix
+			a.Spec.Prefix, a.Spec.PrefixLength = a.Status.Prefix, 0
+		}
+		d.allocations = append(d.allocations, v1alpha1.PrefixAllocation{ObjectMeta: metaForBackup(a.ObjectMeta), Spec: a.Spec})
+	}
+	return d
+}
+
+// restore creates the objects of a dump, in an order in which they are shuffled.
+func (e *env) restore(d dump, change func(*metav1.ObjectMeta), random *rand.Rand, parallel int) {
+	e.Helper()
+	var create []func() error
+	for _, p := range d.prefixes {
+		create = append(create, func() error {
+			p := p.DeepCopy()
+			change(&p.ObjectMeta)
+			_, err := e.prefixes.Create(e.Context(), p, metav1.CreateOptions{})
+			return err
+		})
+	}
+	for _, a := range d.allocations {
+		create = append(create, func() error {
+			a := a.DeepCopy()
+			change(&a.ObjectMeta)
+			_, err := e.allocations.Create(e.Context(), a, metav1.CreateOptions{})
+			return err
+		})
+	}
+	random.Shuffle(len(create), func(i, j int) { create[i], create[j] = create[j], create[i] })
+	each(len(create), parallel, func(i int) {
+		if err := create[i](); err != nil {
+			e.Error(err)
+		}
+	})
+}
+
+// restored waits until everything has what it had, and nothing is left over.
+func (e *env) restored(d dump) {
+	e.Helper()
+	e.eventually("everything has what it had", func() error {
+		var wrong []string
+		children, own := 0, 0
+		for _, p := range e.list() {
+			if !p.Spec.IsRoot() {
+				children++
+			}
+			if p.Status.Phase != v1alpha1.PrefixPhaseAllocated || p.Spec.Prefix != d.held["Prefix "+p.Name] {
+				wrong = append(wrong, describe(&p)+" had "+d.held["Prefix "+p.Name])
+			}
+		}
+		allocations := e.listAllocations()
+		for _, a := range allocations {
+			held, ok := d.held["PrefixAllocation "+a.Name]
+			if ok {
+				own++
+			}
+			if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || ok && a.Status.Prefix != held {
+				wrong = append(wrong, describeAllocation(&a)+" had "+held)
+			}
+		}
+		if n := len(d.held); children+own != len(allocations) || len(d.prefixes)+own != n {
+			wrong = append(wrong, fmt.Sprintf("%d children and %d allocations of their own, but %d allocations and %d of the dump", children, own, len(allocations), n))
+		}
+		if len(wrong) > 0 {
+			return fmt.Errorf("%d are wrong: %s", len(wrong), strings.Join(wrong[:min(3, len(wrong))], "; "))
+		}
+		return nil
+	})
+	e.consistent()
+}
+
+// TestRestore restores a dump in every order, with and without what tells that the controllers made an allocation,
+// while the controllers run. Every child ends with the block that it had, and nothing is left over.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	objects, rounds := 150, 5
+	if os.Getenv("IPAM_TEST_LONG") != "" {
+		objects, rounds = 1000, 100
+	}
+	before := inNamespace(t, shared, "restore-before")
+	before.fill(objects)
+	d := before.backup()
+	t.Logf("%d Prefixes and %d PrefixAllocations", len(d.prefixes), len(d.allocations))
+	keeps := []struct {
+		name   string
+		change func(*metav1.ObjectMeta)
+	}{
+		{"as it was", func(*metav1.ObjectMeta) {}},
+		{"without owner references", func(m *metav1.ObjectMeta) { m.OwnerReferences = nil }},
+		{"without labels", func(m *metav1.ObjectMeta) { m.Labels = withoutRequester(m.Labels) }},
+		{"without both", func(m *metav1.ObjectMeta) { m.OwnerReferences, m.Labels = nil, withoutRequester(m.Labels) }},
+		{"without finalizers", func(m *metav1.ObjectMeta) { m.Finalizers = nil }},
+	}
+	for round := range rounds {
+		keep := keeps[round%len(keeps)]
+		random := rand.New(rand.NewPCG(uint64(round), 1))
+		e := inNamespace(t, shared, fmt.Sprintf("restore-%d", round))
+		e.restore(d, keep.change, random, 1+random.IntN(16))
+		e.restored(d)
+		if t.Failed() {
+			t.Fatalf("round %d, %s", round, keep.name)
+		}
+		e.clear()
+	}
+
+	// All allocations first, without anything that tells for whom the controllers made them but their names.
+	e := inNamespace(t, shared, "restore-allocations-first")
+	for _, part := range []dump{{allocations: d.allocations}, {prefixes: d.prefixes}} {
+		e.restore(part, keeps[3].change, rand.New(rand.NewPCG(9, 9)), 8)
+	}
+	e.restored(d)
+	e.clear()
+}
+
+func withoutRequester(labels map[string]string) map[string]string {
+	rest := map[string]string{}
+	for k, v := range labels {
+		if k != v1alpha1.RequesterUIDLabel {
+			rest[k] = v
+		}
+	}
+	return rest
+}
+
+// fill makes roots and children of both families, three levels of them, and allocations that stand for themselves,
+// and waits until all are Allocated.
+func (e *env) fill(objects int) {
+	e.Helper()
+	e.root("root-v4", "10.0.0.0/16", labelled("pool", "v4"))
+	e.root("root-v6", "2001:db8::/48", labelled("pool", "v6"))
+	e.create("middle-v4", length(20), from("root-v4"), labelled("level", "v4"))
+	e.create("middle-v6", length(56), from("root-v6"), labelled("level", "v6"))
+	children := objects * 9 / 20
+	each(children, 16, func(i int) {
+		p := prefixOf(fmt.Sprint("child-", i))
+		for _, o := range [][]option{
+			{length(int32(26 + i%5)), from("root-v4")},
+			{length(int32(26 + i%5)), family(v1alpha1.IPv4), selecting("pool", "v4")},
+			{length(64), from("middle-v6")},
+			{length(int32(60 + i%5)), family(v1alpha1.IPv6), selecting("pool", "v6")},
+			{length(int32(28 + i%5)), family(v1alpha1.IPv4), selecting("level", "v4")},
+		}[i%5] {
+			o(p)
+		}
+		if _, err := e.prefixes.Create(e.Context(), p, metav1.CreateOptions{}); err != nil {
+			e.Error(err)
+		}
+	})
+	for i := range objects / 20 {
+		e.request(fmt.Sprint("mine-", i), "root-v4", int32(27+i%4), nil)
+	}
+	for _, p := range e.list() {
+		e.allocated(p.Name)
+	}
+	for i := range objects / 20 {
+		e.bound(fmt.Sprint("mine-", i))
+	}
+}
+
+// clear deletes everything in the namespace.
+func (e *env) clear() {
+	e.Helper()
+	for _, err := range []error{
+		e.prefixes.DeleteCollection(e.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}),
+	} {
+		if err != nil {
+			e.Error(err)
+		}
+	}
+	e.eventually("cleared", func() error {
+		for _, a := range e.listAllocations() {
+			if err := e.allocations.Delete(e.Context(), a.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+				return err
+			}
+		}
+		if n := len(e.list()) + len(e.listAllocations()); n > 0 {
+			return errors.New(fmt.Sprint(n, " are left"))
+		}
+		return nil
+	})
+}
+
+// TestRestoreAsDocumented exports a namespace in which something waits, and applies it elsewhere, as
+// docs/operations.md tells.
+func TestRestoreAsDocumented(t *testing.T) {
+	t.Parallel()
+	before := inNamespace(t, shared, "documented-before")
+	before.root("root", "10.0.0.0/29")
+	for i := range 4 {
+		before.create(fmt.Sprint("z-", i), length(31), from("root"))
+		before.allocated(fmt.Sprint("z-", i))
+	}
+	before.create("a-waits", length(32), from("root"))
+	before.pending("a-waits", v1alpha1.ReasonParentExhausted)
+	before.root("more", "10.1.0.0/24")
+	before.request("mine", "more", 28, nil)
+	before.bound("mine")
+	before.request("mine-waits", "root", 31, nil)
+	d := before.backup()
+
+	program, err := os.ReadFile("../../docs/restore.jq")
+	if err != nil {
+		t.Fatal(err)
+	}
+	query, err := gojq.Parse(string(program))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What kubectl prints: the kinds are set, and the items of both are in one list.
+	var items []any
+	for _, p := range before.list() {
+		items = append(items, unstructuredOf(t, &p, v1alpha1.PrefixKind))
+	}
+	for _, a := range before.listAllocations() {
+		items = append(items, unstructuredOf(t, &a, v1alpha1.PrefixAllocationKind))
+	}
+	result, ok := query.Run(map[string]any{"items": items}).Next()
+	if err, failed := result.(error); !ok || failed {
+		t.Fatal(err)
+	}
+
+	e := inNamespace(t, shared, "documented-after")
+	apply := func(part string) {
+		t.Helper()
+		for _, item := range result.(map[string]any)[part].(map[string]any)["items"].([]any) {
+			object := item.(map[string]any)
+			delete(object["metadata"].(map[string]any), "namespace")
+			var err error
+			if object["kind"] == v1alpha1.PrefixKind {
+				p := &v1alpha1.Prefix{}
+				if err = runtime.DefaultUnstructuredConverter.FromUnstructured(object, p); err == nil {
+					_, err = e.prefixes.Create(t.Context(), p, metav1.CreateOptions{})
+				}
+			} else {
+				a := &v1alpha1.PrefixAllocation{}
+				if err = runtime.DefaultUnstructuredConverter.FromUnstructured(object, a); err == nil {
+					_, err = e.allocations.Create(t.Context(), a, metav1.CreateOptions{})
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	apply("allocated")
+	for _, p := range e.list() {
+		if got := e.allocated(p.Name); got.Spec.Prefix != d.held["Prefix "+p.Name] {
+			t.Errorf("%s had %s", describe(got), d.held["Prefix "+p.Name])
+		}
+	}
+	apply("waiting")
+	e.pending("a-waits", v1alpha1.ReasonParentExhausted)
+	if a := e.bound("mine"); a.Status.Prefix != d.held["PrefixAllocation mine"] {
+		t.Errorf("%s had %s", describeAllocation(a), d.held["PrefixAllocation mine"])
+	}
+	if n := len(e.list()); n != len(before.list()) {
+		t.Errorf("%d Prefixes", n)
+	}
+	e.consistent()
+}
+
+func unstructuredOf(t *testing.T, object any, kind string) map[string]any {
+	t.Helper()
+	u, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u["apiVersion"], u["kind"] = v1alpha1.GroupVersion.String(), kind
+	return u
+}
