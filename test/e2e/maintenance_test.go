@@ -143,7 +143,7 @@ func TestFullDatabase(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	p.wait(atOnce)
 	p = serve(t, dir, "--quota-backend-bytes", fmt.Sprint(4*quota))
-	if code, stdout, stderr = reclaim(); code != 0 {
+	if code, _, stderr = reclaim(); code != 0 {
 		t.Fatalf("reclaim: exit code %d: %s", code, stderr)
 	}
 	if err := prefixes().Delete(t.Context(), "before", metav1.DeleteOptions{}); err != nil {

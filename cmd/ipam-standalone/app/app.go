@@ -30,7 +30,7 @@ func NewCommand(ctx context.Context) *cobra.Command {
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			quietUnlessVerbose(cmd)
+			quietUnlessVerbose(cmd, os.Stderr)
 			return run(ctx, options, samples, cmd.OutOrStdout())
 		},
 	}
@@ -47,19 +47,15 @@ func NewCommand(ctx context.Context) *cobra.Command {
 	return cmd
 }
 
-// quietUnlessVerbose makes a command quiet, unless it is told to say more.
-func quietUnlessVerbose(cmd *cobra.Command) {
-	if v := cmd.Flags().Lookup("v"); v != nil && v.Value.String() == "0" {
-		quiet()
+// quietUnlessVerbose makes a command log warnings and errors only, to out, unless it is told to say more.
+func quietUnlessVerbose(cmd *cobra.Command, out io.Writer) {
+	if v := cmd.Flags().Lookup("v"); v == nil || v.Value.String() != "0" {
+		return
 	}
-}
-
-// quiet leaves warnings and errors on standard error, and nothing below.
-func quiet() {
 	// Not to standard error means to files, one a severity, and to all of lower severities: so that
-	// of the warnings has what is wanted, and is standard error.
+	// of the warnings has what is wanted.
 	klog.LogToStderr(false)
-	for severity, out := range map[string]io.Writer{"INFO": io.Discard, "WARNING": os.Stderr, "ERROR": io.Discard, "FATAL": io.Discard} {
+	for severity, out := range map[string]io.Writer{"INFO": io.Discard, "WARNING": out, "ERROR": io.Discard, "FATAL": io.Discard} {
 		klog.SetOutputBySeverity(severity, out)
 	}
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)

@@ -6,6 +6,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"io"
 
 	apiserverapp "github.com/ironcore-dev/ipam-apiserver/cmd/ipam-apiserver/app"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
@@ -18,6 +19,10 @@ import (
 // writes would raise the alarm of etcd again.
 const enough = 90
 
+// silent makes a command log nothing: it returns its errors, and what its client of etcd warns of when a connection ends is
+// none.
+func silent(cmd *cobra.Command, _ []string) { quietUnlessVerbose(cmd, io.Discard) }
+
 // newAuditCommand returns the command that compares objects with claims in a data directory.
 func newAuditCommand(ctx context.Context, options *Options) *cobra.Command {
 	cmd := apiserverapp.AuditCommand(ctx, func() (*genericoptions.EtcdOptions, func(), error) {
@@ -26,6 +31,7 @@ func newAuditCommand(ctx context.Context, options *Options) *cobra.Command {
 		etcd.StorageConfig.Transport.ServerList = endpoints
 		return etcd, done, err
 	})
+	cmd.PreRun = silent
 	cmd.Long += " Whether an ipam-standalone runs on the data directory makes no difference."
 	return cmd
 }
@@ -40,8 +46,8 @@ func newReclaimCommand(ctx context.Context, options *Options) *cobra.Command {
 			"its requests wait meanwhile.",
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
+		PreRun:       silent,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			quietUnlessVerbose(cmd)
 			endpoints, done, err := standalone.AccessEtcd(ctx, options.DataDir, standalone.QuotaBytes(options.QuotaBytes))
 			if err != nil {
 				return err
