@@ -176,6 +176,18 @@ var measurements = []measurement{
 		measure: measureLatency,
 	},
 	{
+		name: "fairness",
+		how: "On one ipam-standalone a tenant has 10,000 children by selector that nothing matches, so that they wait. Another tenant creates one child " +
+			"each 50 ms, 300 in each of 5 rounds, alone and while the first one puts the label that all wait for on a /32 and takes it off, " +
+			"again and again, without a pause.",
+		rows: []*row{
+			{"F1", "beside", "create until Allocated, 99 of 100, beside a tenant whose 10,000 requests wait, and who toggles labels, against alone", "x its time", atMost(1.5)},
+			{"F1", "alone", "create until Allocated, 99 of 100, without that", "ms", goal{}},
+			{"F1", "toggles", "labels that the first tenant changes meanwhile", "a second", goal{}},
+		},
+		measure: measureFairness,
+	},
+	{
 		name: "in a cluster",
 		how: "The product is installed behind a real kube-apiserver with the manifests of config/, as processes of which there is one of each, etcd " +
 			"included, that log in as their service accounts. A user with the role edit creates 5,000 children of a new parent as in E2, " +

@@ -18,8 +18,10 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -296,6 +298,76 @@ func (s *standalone) createAtPace(what, batch string, count int, spec v1alpha1.P
 	})
 	slices.Sort(took)
 	return took
+}
+
+// measureFairness has a tenant with very many children that wait for a label, which he puts on a Prefix that can hold none of
+// them and takes off again, beside a tenant that wants a child now and then.
+func measureFairness(b *bench) {
+	s, count := startStandalone(b), b.count(300)
+	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(s.data, "kubeconfig"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	tenant := b.newSite(config, "tenant")
+	const leaf = "leaf"
+	tenant.create(root(leaf, "192.0.2.1/32"))
+	waiting := b.count(10_000)
+	s.progress.phase("children that wait", waiting)
+	each(b.ctx, waiting, creators, func(n int) {
+		tenant.create(child("waits", n, v1alpha1.PrefixSpec{
+			IPFamily: v1alpha1.IPv4, PrefixLength: 28, ParentSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"wanted": "yes"}},
+		}))
+		s.progress.step()
+	})
+	b.eventually("all of them tell why they wait", func() error {
+		list, err := tenant.controller.List(b.ctx, metav1.ListOptions{LabelSelector: batchLabel + "=waits"})
+		if err != nil {
+			return err
+		}
+		told := 0
+		for i := range list.Items {
+			if meta.IsStatusConditionFalse(list.Items[i].Status.Conditions, v1alpha1.ConditionAllocated) {
+				told++
+			}
+		}
+		if told != waiting {
+			return fmt.Errorf("%d of %d", told, waiting)
+		}
+		return nil
+	})
+
+	p99 := func(what string, round int) float64 {
+		of, batch := of(fmt.Sprintf("root-%s-%d", what, round)), fmt.Sprintf("child-%s-%d", what, round)
+		s.root(of.ParentRef.Name)
+		took := s.createAtPace(fmt.Sprintf("round %d of %d: %s", round+1, latencyRounds, what), batch, count, of)
+		return took[len(took)*99/100]
+	}
+	var alone, beside, toggles []float64
+	for round := range latencyRounds {
+		alone = append(alone, p99("alone", round))
+
+		ctx, stop := context.WithCancel(b.ctx)
+		done, changes, start := make(chan struct{}), 0, time.Now()
+		go func() {
+			defer close(done)
+			for ; ctx.Err() == nil; changes++ {
+				patch := `{"metadata":{"labels":{"wanted":"yes"}}}`
+				if changes%2 == 1 {
+					patch = `{"metadata":{"labels":{"wanted":null}}}`
+				}
+				if _, err := tenant.user.Patch(ctx, leaf, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil && ctx.Err() == nil {
+					b.Error(err)
+				}
+			}
+		}()
+		beside = append(beside, p99("beside", round))
+		stop()
+		<-done
+		toggles = append(toggles, float64(changes)/time.Since(start).Seconds())
+	}
+	b.median("beside", ratios(beside, alone))
+	b.median("alone", alone)
+	b.median("toggles", toggles)
 }
 
 func measureDeletion(b *bench) {

@@ -223,7 +223,7 @@ func (x *index) place(p *parent, w *pending) (netip.Prefix, bool) {
 	}
 	if r.Prefix.IsValid() {
 		_, overlaps := p.pool().Overlapping(r.Prefix)
-		return r.Prefix, !overlaps && !isTooFar(p.prefix, r.Prefix)
+		return r.Prefix, !overlaps && !w.isTooFar(p.prefix)
 	}
 	return p.pool().FindExcept(r.Bits, except)
 }

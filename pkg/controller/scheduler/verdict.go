@@ -95,7 +95,7 @@ func (x *index) refuses(p *parent, w *pending) (refusalKind, netip.Prefix) {
 	case p.deleting:
 		// One that replaces it may be larger.
 		return deleting, netip.Prefix{}
-	case p.prefix.IsValid() && (!r.Fits(p.prefix) || r.Prefix.IsValid() && isTooFar(p.prefix, r.Prefix)):
+	case p.prefix.IsValid() && (!r.Fits(p.prefix) || r.Prefix.IsValid() && w.isTooFar(p.prefix)):
 		return unsuitable, netip.Prefix{}
 	case !p.prefix.IsValid() && r.Bits <= p.asks:
 		return unsuitable, netip.Prefix{}
@@ -256,12 +256,16 @@ func (v *verdict) message() string {
 	return message.String()
 }
 
-// isTooFar reports whether a prefix is too far below a parent to be allocated from it. For each length in
-// between the transaction would have to compare that nobody holds what is around the prefix; lengths that
-// begin at the same address are one compare. docs/claims.md tells more. etcd takes 128 compares in a
-// transaction, of which four are for other things.
-func isTooFar(parent, prefix netip.Prefix) bool {
-	const most = 128 - 4
+// isTooFar reports whether the prefix that is asked for is too far below a parent to be allocated from it. For each
+// length in between the transaction would have to compare that nobody holds what is around the prefix; lengths
+// that begin at the same address are one compare. docs/claims.md tells more. etcd takes 128 compares in a
+// transaction, of which three are for other things, and one for the child if there is one. The API server
+// refuses what has more.
+func (c *candidate) isTooFar(parent netip.Prefix) bool {
+	most, prefix := 128-3, c.request.Prefix
+	if c.requester != nil {
+		most--
+	}
 	if prefix.Bits()-parent.Bits() <= most {
 		return false
 	}

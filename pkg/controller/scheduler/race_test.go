@@ -1,0 +1,179 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package scheduler
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// TestNoLostWakeUps has many workers schedule, and a server that refuses some of it, while parents come, go and
+// change their labels and allocations are deleted and made anew, in two namespaces. In the end nothing waits that
+// there is a place for, and nothing overlaps.
+func TestNoLostWakeUps(t *testing.T) {
+	for seed := range uint64(5) {
+		noLostWakeUps(t, seed)
+	}
+}
+
+func noLostWakeUps(t *testing.T, seed uint64) {
+	t.Helper()
+	q := queue.New("")
+	defer q.ShutDown()
+	x := newIndex(Pack, q.Add, q.AddAfter)
+	namespaces := []string{"one", "two"}
+	const count = 60
+	var mu sync.Mutex
+	// uids are the allocations that there are, by name.
+	uids := map[types.NamespacedName]types.UID{}
+	candidateFor := func(name types.NamespacedName) (candidate, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		uid, exists := uids[name]
+		var n int
+		if _, err := fmt.Sscanf(name.Name, "c%d", &n); err != nil {
+			t.Error(err)
+		}
+		c := want(t, name.Name, []string{"IPv4/32", "IPv4/31", "IPv4/30", "10.0.0.4/31"}[n%4], []string{"net=a", "p1", "net=b"}[n%3])
+		c.name, c.uid = name, uid
+		return c, exists
+	}
+
+	var busy atomic.Int64
+	var workers, churn sync.WaitGroup
+	for n := range 8 {
+		random := rand.New(rand.NewPCG(seed, uint64(n)))
+		workers.Go(func() {
+			for {
+				name, shutdown := q.Get()
+				if shutdown {
+					return
+				}
+				busy.Add(1)
+				if c, exists := candidateFor(name); !exists {
+					x.settle(name, true)
+				} else if place, why := x.reserve(c); why == nil {
+					switch random.IntN(5) {
+					case 0:
+						x.forgetAssumed(name)
+						q.Add(name)
+					case 1:
+						x.refuse(name, place, false, "no")
+						x.retry(c)
+						q.Add(name)
+					case 2:
+						// The answer is lost.
+						q.Add(name)
+					default:
+						// The informer tells, unless the allocation is gone meanwhile.
+						mu.Lock()
+						if uids[name] == c.uid {
+							x.hold(name, c.uid, place.parent, place.prefix)
+						}
+						mu.Unlock()
+					}
+				} else if why.reason == "Refused" {
+					x.retry(c)
+					q.Add(name)
+				}
+				q.Done(name)
+				busy.Add(-1)
+			}
+		})
+	}
+	for n := range 4 {
+		random := rand.New(rand.NewPCG(seed, uint64(100+n)))
+		churn.Go(func() {
+			for step := range 1500 {
+				namespace := namespaces[random.IntN(2)]
+				if random.IntN(3) > 0 {
+					name := types.NamespacedName{Namespace: namespace, Name: fmt.Sprintf("c%d", random.IntN(count))}
+					mu.Lock()
+					if uid, exists := uids[name]; exists {
+						delete(uids, name)
+						x.forget(name, uid)
+					} else {
+						uids[name] = types.UID(fmt.Sprintf("%d-%d-%s", n, step, name))
+						q.Add(name)
+					}
+					mu.Unlock()
+					continue
+				}
+				parent := fmt.Sprintf("p%d", random.IntN(3))
+				p := prefix(parent, []string{"10.0.0.0/28", "10.0.0.0/29", "10.0.1.0/29"}[parent[1]-'0'], labelled("net", []string{"a", "b"}[random.IntN(2)]))
+				p.Namespace = namespace
+				if parent == "p2" {
+					below("p0")(p)
+				}
+				switch random.IntN(6) {
+				case 0:
+					isDeleting(p)
+				case 1:
+					isPending(p)
+				}
+				x.setPrefix(nil, p)
+			}
+		})
+	}
+	churn.Wait()
+	for _, namespace := range namespaces {
+		for i, label := range []string{"a", "b", "b"} {
+			p := prefix(fmt.Sprintf("p%d", i), []string{"10.0.0.0/28", "10.0.0.0/29", "10.0.1.0/29"}[i], labelled("net", label))
+			p.Namespace = namespace
+			if i == 2 {
+				below("p0")(p)
+			}
+			x.setPrefix(nil, p)
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); q.Len() > 0 || busy.Load() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("seed %d: %d are in the queue", seed, q.Len())
+		}
+	}
+	q.ShutDown()
+	workers.Wait()
+
+	waiting := 0
+	for _, namespace := range namespaces {
+		ns := x.lock(namespace)
+		for _, w := range ns.waiting {
+			waiting++
+			if p, prefix, ok := x.choose(ns, w); ok {
+				t.Errorf("seed %d: %s waits, but there is %s of %s", seed, w.name, prefix, p.name)
+			}
+		}
+		held := map[string][]netip.Prefix{}
+		for uid, p := range ns.holders {
+			prefix, _ := p.ledger.Get(uid)
+			for _, other := range held[p.name] {
+				if other.Overlaps(prefix) {
+					t.Errorf("seed %d: %s and %s of %s are both held", seed, prefix, other, p.name)
+				}
+			}
+			held[p.name] = append(held[p.name], prefix)
+		}
+		mu.Lock()
+		for name, uid := range uids {
+			if _, holds := ns.holders[uid]; name.Namespace == namespace && !holds {
+				if w := ns.pending[name.Name]; w == nil || w.group == nil {
+					t.Errorf("seed %d: %s neither holds anything nor waits", seed, name)
+				}
+			}
+		}
+		mu.Unlock()
+		x.unlock(ns)
+	}
+	if waiting == 0 {
+		t.Errorf("seed %d: nothing waits: the test does not see what it is about", seed)
+	}
+}
