@@ -51,8 +51,8 @@ type separate struct {
 }
 
 // startSeparate starts an API server and so many controller managers, of which each works without being asked
-// whether it leads, on a directory as ipam-standalone has it.
-func startSeparate(b *bench, data string, managers int) *separate {
+// whether it leads, on a directory as ipam-standalone has it. The functions are called before with the endpoint of etcd.
+func startSeparate(b *bench, data string, managers int, before ...func(etcd string)) *separate {
 	b.Helper()
 	server, manager := b.program("ipam-apiserver"), b.program("ipam-controller-manager")
 	b.progress.phase("start the programs", 0)
@@ -62,6 +62,9 @@ func startSeparate(b *bench, data string, managers int) *separate {
 		b.Fatal(err)
 	}
 	b.Cleanup(s.etcd.Close)
+	for _, f := range before {
+		f(s.etcd.Endpoints()[0])
+	}
 	pki, err := embedded.EnsurePKI(filepath.Join(data, "pki"), time.Now())
 	if err != nil {
 		b.Fatal(err)

@@ -221,6 +221,45 @@ var measurements = []measurement{
 		measure: measureDeletion,
 	},
 	{
+		name: "lists",
+		how: "An ipam-apiserver without controllers has so many Prefixes, which were put into its etcd before. A user lists all of them in pages " +
+			"of 500, and all at once. They take turns, 3 times.",
+		rows: []*row{
+			{"L1", "paged/whole 100k", "list of 100,000 in pages, against all at once", "x its time", atMost(1.5)},
+			{"L1", "paged 100k", "time of that in pages", "s", goal{}},
+			{"L1", "paged/whole 1M", "list of 1,000,000 in pages, against all at once", "x its time", atMost(1.5)},
+			{"L1", "paged 1M", "time of that in pages", "s", goal{}},
+			{"L1", "linear", "time for each of 1,000,000 in pages, against each of 100,000", "x its time", atMost(1.5)},
+		},
+		measure: measureLists,
+	},
+	{
+		name: "a writer beside lists",
+		how: "With 100,000 Prefixes as above, a user creates 500, one every 20 ms and what the create takes, with and without three users who list " +
+			"everything in pages in a loop. They take turns, 3 times.",
+		rows: []*row{
+			{"L2", "write beside lists", "a create beside three list loops, against without, 99 of 100", "x its time", atMost(2)},
+			{"L2", "write", "a create without lists, 99 of 100", "ms", goal{}},
+			{"L2", "write with lists", "a create beside three list loops, 99 of 100", "ms", goal{}},
+		},
+		measure: measureWriterBesideLists,
+	},
+	{
+		name: "memory by tenants",
+		how: "One ipam-apiserver and one ipam-controller-manager get 1,000 children; then a Prefix is patched 700 times with 2,000 new labels each time, " +
+			"3,200 children are created with 64 different selectors, and 10,000 with 3 KiB of labels while 100 watches are open " +
+			"that nobody reads. Memory is VmRSS after that, and a minute later.",
+		rows: []*row{
+			{"M1", "server before", "resident memory of the API server before that", "MiB", goal{}},
+			{"M1", "server", "resident memory of the API server right after that", "MiB", atMost(512)},
+			{"M1", "server rested", "resident memory of the API server a minute later", "MiB", goal{}},
+			{"M1", "manager", "resident memory of the controller manager right after that", "MiB", atMost(512)},
+			{"M1", "manager rested", "resident memory of the controller manager a minute later", "MiB", goal{}},
+			{"M1", "accepted", "patches that were accepted", "%", goal{}},
+		},
+		measure: measureTenantMemory,
+	},
+	{
 		name: "a million children",
 		how: "One ipam-apiserver and one ipam-controller-manager get 1,000,000 children of 100 parents, in turn, half of them of IPv4 and half of IPv6. " +
 			"64 creators stay at most 1,024 children ahead. The first 10,000 are those after 5,000. Memory is VmRSS when the last child is Allocated. " +

@@ -1,0 +1,158 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/uuid"
+)
+
+const (
+	// pageSize is the limit of a page of kubectl.
+	pageSize = 500
+	// listers is how many users list in a loop beside the one who writes.
+	listers = 3
+)
+
+// load puts Prefixes into etcd as the API server stores them, which is much faster than to create them.
+func load(b *bench, endpoint string, count int) {
+	b.Helper()
+	b.progress.phase(fmt.Sprintf("put %d Prefixes into etcd", count), count)
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.Close()
+	info, _ := runtime.SerializerInfoForMediaType(apiserver.Codecs.SupportedMediaTypes(), runtime.ContentTypeProtobuf)
+	encoder := apiserver.Codecs.EncoderForVersion(info.Serializer, schema.GroupVersion(v1alpha1.GroupVersion))
+	// etcd takes 128 operations in a transaction.
+	const batch = 100
+	each(b.ctx, (count+batch-1)/batch, 8, func(n int) {
+		var puts []clientv3.Op
+		for i := n * batch; i < min(count, (n+1)*batch); i++ {
+			p := child("loaded", i, of("nobody"))
+			p.Namespace, p.UID, p.CreationTimestamp = namespace, uuid.NewUUID(), metav1.Now()
+			p.Generation, p.Finalizers, p.Spec.IPFamily = 1, []string{v1alpha1.PrefixFinalizer}, v1alpha1.IPv4
+			p.Status.Phase = v1alpha1.PrefixPhasePending
+			data, err := runtime.Encode(encoder, p)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			puts = append(puts, clientv3.OpPut(prefixKeys+namespace+"/"+p.Name, string(data)))
+			b.progress.step()
+		}
+		if _, err := client.Txn(b.ctx).Then(puts...).Commit(); err != nil {
+			b.Error(err)
+		}
+	})
+}
+
+// startLoaded starts an API server without controllers on so many Prefixes.
+func startLoaded(b *bench, count int) *separate {
+	b.Helper()
+	s := startSeparate(b, b.TempDir(), 0, func(endpoint string) { load(b, endpoint, count) })
+	s.progress.phase(fmt.Sprintf("lists of %d", count), 0)
+	return s
+}
+
+// list lists all Prefixes, in pages unless the limit is 0, and returns how many there are.
+func (s *site) list(ctx context.Context, limit int64) (int, error) {
+	count := 0
+	for options := (metav1.ListOptions{Limit: limit}); ; {
+		list, err := s.user.List(ctx, options)
+		if err != nil {
+			return count, err
+		}
+		count += len(list.Items)
+		if options.Continue = list.Continue; options.Continue == "" {
+			return count, nil
+		}
+	}
+}
+
+// timed lists all Prefixes and returns how many seconds that takes.
+func (s *separate) timed(limit int64, expected int) float64 {
+	s.Helper()
+	start := time.Now()
+	count, err := s.list(s.ctx, limit)
+	if err != nil || count < expected {
+		s.Fatalf("listed %d of %d: %v", count, expected, err)
+	}
+	return time.Since(start).Seconds()
+}
+
+// measureLists compares lists in pages with whole ones, of two sizes.
+func measureLists(b *bench) {
+	var each []float64
+	for _, size := range []struct {
+		id    string
+		count int
+	}{{"100k", b.count(100_000)}, {"1M", b.count(1_000_000)}} {
+		s := startLoaded(b, size.count)
+		times := turns(rounds,
+			func(int) float64 { return s.timed(pageSize, size.count) },
+			func(int) float64 { return s.timed(0, size.count) })
+		b.median("paged/whole "+size.id, ratios(times[0], times[1]))
+		b.median("paged "+size.id, times[0])
+		each = append(each, median(times[0])/float64(size.count))
+		s.stop()
+	}
+	b.set("linear", each[1]/each[0])
+}
+
+// measureWriterBesideLists measures writes with and without users that list in a loop.
+func measureWriterBesideLists(b *bench) {
+	size, writes := b.count(100_000), b.count(500)
+	s := startLoaded(b, size)
+	batch := 0
+	write := func() float64 {
+		batch++
+		took := make([]float64, 0, writes)
+		for n := range writes {
+			p := child(fmt.Sprint("written-", batch), n, of("nobody"))
+			start := time.Now()
+			if _, err := s.user.Create(s.ctx, p, metav1.CreateOptions{}); err != nil {
+				s.Fatal(err)
+			}
+			took = append(took, float64(time.Since(start).Microseconds())/1000)
+			time.Sleep(20 * time.Millisecond)
+		}
+		slices.Sort(took)
+		return took[len(took)*99/100]
+	}
+	times := turns(rounds, func(int) float64 { return write() }, func(int) float64 {
+		ctx, cancel := context.WithCancel(s.ctx)
+		var group sync.WaitGroup
+		for range listers {
+			other := b.newSite(s.config, namespace)
+			group.Go(func() {
+				for ctx.Err() == nil {
+					if _, err := other.list(ctx, pageSize); err != nil && ctx.Err() == nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		defer group.Wait()
+		defer cancel()
+		return write()
+	})
+	b.median("write beside lists", ratios(times[1], times[0]))
+	b.median("write", times[0])
+	b.median("write with lists", times[1])
+}
