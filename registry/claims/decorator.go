@@ -174,7 +174,7 @@ func (g *RESTOptionsGetter) newStorage(
 			return nil, nil, err
 		}
 		delegator := cacher.NewCacheDelegator(c, store)
-		result = &cachedLists{Interface: delegator, cache: c, resourcePrefix: resourcePrefix}
+		result = &cachedLists{Interface: delegator, cache: c, resourcePrefix: resourcePrefix, keyOf: keyFunc}
 		if !utilfeature.DefaultFeatureGate.Enabled(features.SizeBasedListCostEstimate) {
 			store.count = func(ctx context.Context) (int64, error) {
 				return countCached(ctx, result, resourcePrefix, newListFunc())

@@ -42,6 +42,13 @@ func (c *Claims) AuditByPages(ctx context.Context, read, page, patience int) ([]
 	return c.audit(ctx, pace{read: read, page: page, patience: wait.Backoff{Steps: patience}}, 0)
 }
 
+// ReadAhead changes how many objects are read for a page, until the test ends. No test that lists may run at the same time.
+func ReadAhead(t testing.TB, objects int64) {
+	before := readAhead
+	readAhead = objects
+	t.Cleanup(func() { readAhead = before })
+}
+
 func TestMain(m *testing.M) {
 	klog.LogToStderr(false)
 	klog.SetOutput(io.Discard)
