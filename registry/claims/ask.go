@@ -86,23 +86,26 @@ func (c *Claims) firstOf(ctx context.Context, r keyRange) (*mvccpb.KeyValue, err
 	return nil, nil
 }
 
-// holderIn returns what a claim is to, and its first holder.
+// holderIn returns what a claim is to, and its first holder, which has no name if that is not known.
 func (c *Claims) holderIn(kv *mvccpb.KeyValue) (netip.Prefix, holder, error) {
 	_, held, err := c.keyspace.parse(string(kv.Key))
 	if err != nil {
 		return netip.Prefix{}, holder{}, err
 	}
-	value, err := decodeClaim(kv.Value)
-	if err != nil || len(value.Holders) == 0 {
-		return held, holder{}, err
+	// A claim that cannot be decoded is one all the same.
+	if value, err := decodeClaim(kv.Value); err == nil && len(value.Holders) > 0 {
+		return held, value.Holders[0], nil
 	}
-	return held, value.Holders[0], nil
+	return held, holder{}, nil
 }
 
 // describe names who holds a claim: the Prefix that it was made for, with what controls that, or else the
 // PrefixAllocation.
 func (c *Claims) describe(ctx context.Context, h holder) string {
-	if h.Owner == nil {
+	switch {
+	case h.Name == "":
+		return "an unknown PrefixAllocation"
+	case h.Owner == nil:
 		return "PrefixAllocation " + h.Name
 	}
 	text := "Prefix " + h.Owner.Name

@@ -173,6 +173,7 @@ func (p *pass) run(ctx context.Context) ([]Difference, error) {
 	if err := p.once(ctx, p.checkLeftovers); err != nil {
 		return nil, err
 	}
+	p.orphaned.replace(p.orphans)
 	slices.SortFunc(p.differences, func(a, b Difference) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Parent, b.Parent),
 			cmp.Compare(a.Prefix, b.Prefix), cmp.Compare(a.Name, b.Name), cmp.Compare(a.uid, b.uid), cmp.Compare(a.Key, b.Key))

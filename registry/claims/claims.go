@@ -32,6 +32,8 @@ type Claims struct {
 	created *lru.Cache
 	// made is the claims that this server has made, by key.
 	made *lru.Cache
+	// orphaned are the allocations whose parent did not exist when objects and claims were compared last.
+	orphaned orphans
 	// disjointRoots is whether no new root may overlap another one of its namespace.
 	disjointRoots bool
 	// rootLocks are held by namespace while a root is created.
@@ -362,7 +364,19 @@ func (c *Claims) guardChild(ctx context.Context, child *owner, allocation *ipam.
 		return plan{}, conflict("prefixallocations", allocation.Name,
 			fmt.Errorf("%s is what Prefix %s stands on: delete that Prefix instead", prefix, found.Name))
 	}
-	removal.guards = append(removal.guards, isUnchanged(c.prefixes.etcdKey(allocation.Namespace, child.Name), revision))
+	key := c.prefixes.etcdKey(allocation.Namespace, child.Name)
+	removal.guards = append(removal.guards, isUnchanged(key, revision))
+	if revision == 0 {
+		at := len(removal.guards)
+		removal.guards = append(removal.guards, isUnchanged(c.lost(key), 0))
+		removal.explain = func(answers []*pb.RangeResponse) error {
+			if first(answers[at]) == nil {
+				return errStale
+			}
+			return conflict("prefixallocations", allocation.Name,
+				fmt.Errorf("Prefix %s, which may stand on %s, is in lost+found in etcd", child.Name, prefix))
+		}
+	}
 	return removal, nil
 }
 

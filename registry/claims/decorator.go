@@ -132,8 +132,8 @@ func (g *RESTOptionsGetter) newStorage(
 	}
 	versioner := storage.APIObjectVersioner{}
 	decoder := etcd3.NewDefaultDecoder(config.Codec, versioner)
-	raw, err := etcd3.New(client, compactor, config.Codec, newFunc, newListFunc, config.Prefix, resourcePrefix,
-		config.GroupResource, transformer, config.LeaseManagerConfig, decoder, versioner)
+	raw, err := etcd3.New(client, compactor, tolerantCodec{config.Codec, newFunc}, newFunc, newListFunc, config.Prefix, resourcePrefix,
+		config.GroupResource, tolerantTransformer{transformer}, config.LeaseManagerConfig, tolerantDecoder{decoder}, versioner)
 	if err != nil {
 		stopCompactor()
 		_ = client.Close()
@@ -143,7 +143,7 @@ func (g *RESTOptionsGetter) newStorage(
 		g.claims = newClaims(client.KV, config.Prefix)
 		g.claims.disjointRoots = g.disjointRoots
 	}
-	store := &Store{Interface: raw, planner: g.claims}
+	store := &Store{Interface: tolerantStore{raw, config.GroupResource}, planner: g.claims}
 	var result storage.Interface = store
 	var once sync.Once
 	destroy := func() {

@@ -309,3 +309,71 @@ func testAuditOfManyPages(t *testing.T, configure []func(*embed.Config)) {
 	}
 	g.tamper.endStreamsAfter(0)
 }
+
+// TestOrphansAreClaimed adopts a store with allocations whose parent does not exist. When a Prefix of that name
+// becomes Allocated, nobody else gets what they hold.
+func TestOrphansAreClaimed(t *testing.T) {
+	g := &past{t, newServer(t, claims.RunEtcd(t), variant{cached: true})}
+	child := &ipam.Prefix{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "child", UID: "child"},
+		Spec:       ipam.PrefixSpec{IPFamily: ipam.IPv4, Prefix: "10.0.0.16/28", ParentRef: &ipam.LocalObjectReference{Name: "root"}},
+		Status:     ipam.PrefixStatus{Phase: ipam.PrefixPhaseAllocated},
+	}
+	g.putObject(g.prefixKey("ns", "child"), child)
+	g.putObject(g.allocationKey("ns", "of-child"), &ipam.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "of-child", UID: "of-child", OwnerReferences: []metav1.OwnerReference{
+			{APIVersion: "ipam.ironcore.dev/v1alpha1", Kind: "Prefix", Name: "child", UID: "child", Controller: new(true)},
+		}},
+		Spec:   ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixLength: 28, PrefixRef: &ipam.LocalObjectReference{Name: "root"}},
+		Status: ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.16/28"},
+	})
+	g.putAllocation("alone", "10.0.0.32/28")
+	left, err := g.claims.Adopt(t.Context(), nil)
+	if err != nil || len(left) != 2 || left[0].Kind != claims.ParentMissing || left[1].Kind != claims.ParentMissing {
+		t.Fatalf("left %v, %v", left, err)
+	}
+	ctx := withNamespace(t.Context(), "ns")
+	root := g.root(t, ctx, "root", "10.0.0.0/24")
+	if got := g.holders(root.UID, "10.0.0.16/28"); !slices.Equal(got, []string{"of-child"}) {
+		t.Errorf("what the child stands on is claimed by %q", got)
+	}
+	if got := g.holders(root.UID, "10.0.0.32/28"); !slices.Equal(got, []string{"alone"}) {
+		t.Errorf("it is claimed by %q", got)
+	}
+	for i, prefix := range []string{"10.0.0.16/28", "10.0.0.0/26", "10.0.0.33/32"} {
+		name := "a" + string(rune('0'+i))
+		g.requestLength(t, ctx, name, nil, prefix)
+		g.refused(t, func() error { return g.bind(ctx, name, "root", prefix, "") }, metav1.StatusReasonConflict, prefix)
+	}
+	g.refused(t, func() error { return g.deleteAllocation(ctx, "of-child") }, metav1.StatusReasonConflict, "child")
+	g.check(t)
+	// What was an orphan makes no difference to the next parent.
+	if err := g.deleteAllocation(ctx, "alone"); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.holders(root.UID, "10.0.0.32/28"); len(got) > 0 {
+		t.Errorf("it is claimed by %q", got)
+	}
+	g.check(t)
+}
+
+// TestLostChildrenKeepTheirSpace deletes the allocation of a child that is in lost+found.
+func TestLostChildrenKeepTheirSpace(t *testing.T) {
+	g := &past{t, newServer(t, claims.RunEtcd(t), variant{})}
+	ctx := withNamespace(t.Context(), "ns")
+	g.root(t, ctx, "root", "10.0.0.0/16")
+	g.liveChild(t, ctx, "child", "root", "10.0.5.0/24")
+	g.put(g.prefixKey("ns", "child"), "nonsense")
+	if err := g.deleteAllocation(ctx, "child"); err == nil {
+		t.Error("it was deleted under a child that cannot be decoded")
+	}
+	if _, _, err := g.claims.Repair(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.refused(t, func() error { return g.deleteAllocation(ctx, "child") }, metav1.StatusReasonConflict, "lost+found")
+	g.delete(strings.Replace(g.prefixKey("ns", "child"), g.prefix, g.prefix+"/lost+found", 1))
+	if err := g.deleteAllocation(ctx, "child"); err != nil {
+		t.Error(err)
+	}
+	g.check(t)
+}

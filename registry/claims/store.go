@@ -35,6 +35,9 @@ var _ storage.Interface = &Store{}
 
 // planner plans what has to happen with a write. Unless fresh, it may go by what it remembers.
 type planner interface {
+	// prepareUpdate does what has to be done before a write that makes newObj of oldObj, whether that
+	// succeeds or not.
+	prepareUpdate(ctx context.Context, oldObj, newObj runtime.Object) error
 	// planUpdate plans a write that makes newObj of oldObj, which is nil if there was none.
 	planUpdate(ctx context.Context, oldObj, newObj runtime.Object, fresh bool) (plan, error)
 	// planDelete plans the removal of an object.
@@ -69,6 +72,9 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination ru
 				old := input.DeepCopyObject()
 				output, ttl, err := tryUpdate(input, meta)
 				if err != nil {
+					return nil, nil, err
+				}
+				if err := s.planner.prepareUpdate(ctx, old, output); err != nil {
 					return nil, nil, err
 				}
 				made, err := s.planner.planUpdate(ctx, old, output, fresh)

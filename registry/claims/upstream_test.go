@@ -54,6 +54,10 @@ func (p *fixedPlanner) plan(fresh bool) (plan, error) {
 	return made, nil
 }
 
+func (p *fixedPlanner) prepareUpdate(context.Context, runtime.Object, runtime.Object) error {
+	return nil
+}
+
 func (p *fixedPlanner) planUpdate(_ context.Context, _, _ runtime.Object, fresh bool) (plan, error) {
 	return p.plan(fresh)
 }

@@ -1,0 +1,70 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// orphans are the allocations that hold space of a parent that does not exist, by the name of the parent. Another
+// server may have left them, and a Prefix that could not be decoded. They have no claim of a Prefix of that name
+// that is created later, until that becomes Allocated.
+type orphans struct {
+	mu sync.Mutex
+	of map[types.NamespacedName][]types.NamespacedName
+}
+
+// replace forgets all orphans but some.
+func (o *orphans) replace(all []unclaimed) {
+	of := map[types.NamespacedName][]types.NamespacedName{}
+	for _, a := range all {
+		parent := types.NamespacedName{Namespace: a.Namespace, Name: a.parent}
+		of[parent] = append(of[parent], types.NamespacedName{Namespace: a.Namespace, Name: a.Name})
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.of = of
+}
+
+func (o *orphans) get(parent types.NamespacedName) []types.NamespacedName {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.of[parent])
+}
+
+// prepareUpdate implements planner. Before a Prefix becomes Allocated, so that something can be allocated from it,
+// the orphans that name it as their parent get their claims.
+func (c *Claims) prepareUpdate(ctx context.Context, oldObj, newObj runtime.Object) error {
+	prefix, ok := newObj.(*ipam.Prefix)
+	if !ok || prefix.Status.Phase != ipam.PrefixPhaseAllocated {
+		return nil
+	}
+	if old, ok := oldObj.(*ipam.Prefix); ok && old.Status.Phase == ipam.PrefixPhaseAllocated {
+		return nil
+	}
+	for _, name := range c.orphaned.get(types.NamespacedName{Namespace: prefix.Namespace, Name: prefix.Name}) {
+		p := &pass{Claims: c, grace: -1}
+		p.fix = func(ctx context.Context, v *view, d Difference) (outcome, error) {
+			if d.Kind != AllocationWithoutClaim {
+				return leave, nil
+			}
+			return p.makeClaim(ctx, v, d, true)
+		}
+		key := c.allocations.etcdKey(name.Namespace, name.Name)
+		if err := p.settle(ctx, nil, func(ctx context.Context, v *view) []Difference { return p.judgeAllocation(ctx, v, key) }); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(p.differences, func(d Difference) bool { return d.Kind == AllocationWithoutClaim }) {
+			return apierrors.NewServerTimeout(ipam.Resource("prefixes"), "write", 1)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TestServesBesideWhatCannotBeDecoded has an object of each kind and a claim that cannot be decoded, from the start on or
+// all of a sudden: the server serves everything else, and nobody gets what they hold.
+func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
+	w := world{}
+	root := w.addRoot(here, "root", "10.0.0.0/24")
+	middle, _ := w.addChild(root, "middle", "10.0.0.0/26")
+	w.addChild(middle, "below", "10.0.0.0/28")
+	w.addChild(root, "whole", "10.0.0.64/26")
+	_, lost := w.addChild(root, "lost", "10.0.0.128/26")
+	unclaimed, _ := w.addChild(root, "unclaimed", "10.0.0.192/27")
+	bad := []string{
+		prefixKey(here, middle.Name), allocationKey(here, lost.Name), claimKey(root.UID, unclaimed.Spec.Prefix),
+	}
+	for _, atStart := range []bool{true, false} {
+		t.Run(fmt.Sprintf("at the start: %t", atStart), func(t *testing.T) {
+			dir := t.TempDir()
+			s, stop := startEtcd(t, dir)
+			s.put(t, w)
+			garbage := func() {
+				for _, key := range bad {
+					s.put(t, world{key: "nonsense"})
+				}
+			}
+			if atStart {
+				garbage()
+			}
+			stop()
+			instance := start(t, dir, func(o *apiserver.Options) { o.AuditInterval = 50 * time.Millisecond }, "*")
+			s = connect(t, instance.EtcdEndpoints)
+			client := clientOf(t, instance)
+			prefixes, allocations := client.Prefixes(here), client.PrefixAllocations(here)
+			if !atStart {
+				if list, err := prefixes.List(t.Context(), metav1.ListOptions{}); err != nil || len(list.Items) != 6 {
+					t.Fatalf("listed %v, %v", list, err)
+				}
+				garbage()
+			}
+			var got map[claims.DifferenceKind]int
+			eventually(t, func() string { return fmt.Sprint("the metric tells ", got) }, func() bool {
+				got = metricsOf(t, instance)
+				return got[claims.Undecodable] == len(bad)
+			})
+
+			// Lists and watches leave out what cannot be decoded. A get tells the key.
+			names := func() (names []string) {
+				list, err := prefixes.List(t.Context(), metav1.ListOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, p := range list.Items {
+					names = append(names, p.Name)
+				}
+				return names
+			}
+			eventually(t, func() string { return fmt.Sprint("listed ", names()) }, func() bool {
+				return slices.Equal(names(), []string{"below", "lost", "root", "unclaimed", "whole"})
+			})
+			for _, err := range []error{
+				func() error { _, err := prefixes.Get(t.Context(), middle.Name, metav1.GetOptions{}); return err }(),
+				prefixes.Delete(t.Context(), middle.Name, metav1.DeleteOptions{}),
+				func() error { _, err := allocations.Get(t.Context(), lost.Name, metav1.GetOptions{}); return err }(),
+			} {
+				if !apierrors.IsInternalError(err) || !strings.Contains(err.Error(), "cannot be decoded") || !strings.Contains(err.Error(), here+"/") {
+					t.Errorf("got %v", err)
+				}
+			}
+
+			// There is room for one of these, and nobody else gets any.
+			create(t, prefixes, request("new", "", 27, "root"))
+			for i, prefix := range []string{"10.0.0.0/26", "10.0.0.16/28", "10.0.0.128/28", "10.0.0.192/27", "10.0.0.192/28"} {
+				create(t, prefixes, request(fmt.Sprint("wants-", i), prefix, 0, "root"))
+			}
+			create(t, prefixes, request("wants-below", "", 28, "middle"))
+			eventually(t, func() string { return "new is not Allocated" }, func() bool {
+				p, err := prefixes.Get(t.Context(), "new", metav1.GetOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p.Status.Phase == v1alpha1.PrefixPhaseAllocated && p.Spec.Prefix == "10.0.0.224/27"
+			})
+			stillWaiting := func() {
+				t.Helper()
+				for _, p := range must(prefixes.List(t.Context(), metav1.ListOptions{})).Items {
+					if strings.HasPrefix(p.Name, "wants-") && p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+						t.Errorf("%s got %s", p.Name, p.Spec.Prefix)
+					}
+				}
+			}
+			stillWaiting()
+
+			// An audit shows them, and moves them aside. What they hold stays.
+			found := audit(t, s.flag(), "-o=json").expect(t, 1).report(t).Differences
+			var keys []string
+			for _, d := range found {
+				if d.Kind == claims.Undecodable {
+					keys = append(keys, d.Key)
+				}
+			}
+			if slices.Sort(keys); !slices.Equal(keys, slices.Sorted(slices.Values(bad))) {
+				t.Errorf("found %v", found)
+			}
+			repaired := audit(t, s.flag(), "-o=json", "--repair").report(t).Repaired
+			if len(repaired) != len(bad) {
+				t.Errorf("repaired %v", repaired)
+			}
+			now := s.world(t)
+			for _, key := range bad {
+				if moved := now[lostKey(key)]; moved != "nonsense" || now[key] == "nonsense" {
+					t.Errorf("%s was not moved: %q", key, moved)
+				}
+			}
+			for _, prefix := range []string{"10.0.0.128/26", "10.0.0.192/27"} {
+				if value := now[claimKey(root.UID, prefix)]; !strings.Contains(value, `"uid"`) {
+					t.Errorf("the claim to %s is %q", prefix, value)
+				}
+			}
+			if now[claimKey(middle.UID, "10.0.0.0/28")] == "" {
+				t.Error("the claim below what was moved is gone")
+			}
+			stillWaiting()
+			eventually(t, func() string { return fmt.Sprint("the metric tells ", got) }, func() bool {
+				got = metricsOf(t, instance)
+				return got[claims.Undecodable] == 0 && got[claims.ClaimWithoutAllocation] > 0
+			})
+
+			// When somebody has made sure that nobody needs it, it is free.
+			if err := prefixes.Delete(t.Context(), "lost", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func() string { return "lost is still there" }, func() bool {
+				_, err := prefixes.Get(t.Context(), "lost", metav1.GetOptions{})
+				return apierrors.IsNotFound(err)
+			})
+			audit(t, s.flag(), "--repair").expect(t, 1)
+			if s.world(t)[claimKey(root.UID, "10.0.0.128/26")] == "" {
+				t.Error("the claim is gone while its allocation is in lost+found")
+			}
+			s.delete(t, lostKey(allocationKey(here, lost.Name)))
+			audit(t, s.flag(), "--repair")
+			if s.world(t)[claimKey(root.UID, "10.0.0.128/26")] != "" {
+				t.Error("the claim is still there")
+			}
+		})
+	}
+}
+
+// lostKey is where a key is moved.
+func lostKey(key string) string {
+	return etcdPrefix + "/lost+found" + strings.TrimPrefix(key, etcdPrefix)
+}
+
+// TestAuditWithoutKeys audits a store that is encrypted with a key that is not configured: it is not repaired.
+func TestAuditWithoutKeys(t *testing.T) {
+	t.Parallel()
+	w := world{}
+	for i := range 20 {
+		w.addRoot(here, fmt.Sprint("root-", i), fmt.Sprintf("10.%d.0.0/16", i))
+	}
+	for key := range w {
+		w[key] = "k8s:enc:secretbox:v1:one:" + w[key]
+	}
+	s := newEtcd(t, w)
+	if got := audit(t, s.flag(), "--repair").expect(t, 1); got.stdout != "" || !strings.Contains(got.stderr, "decrypted") {
+		t.Errorf("printed %.500s\n%.500s", got.stdout, got.stderr)
+	}
+	if got := s.world(t); len(got) != len(w) {
+		t.Errorf("there are %d keys of %d left", len(got), len(w))
+	}
+}
