@@ -103,8 +103,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.APIAudiences, "api-audiences", o.APIAudiences,
 		"Audiences that tokens may be for. Tokens for kube-apiserver are accepted, too.")
 	fs.DurationVar(&o.AuditInterval, "claims-audit-interval", o.AuditInterval,
-		"How long to wait, after all objects were compared with their claims, until that is done again, at leisure, for the "+
-			"metric ipam_claims_differences; 0 is never.")
+		"The time between two comparisons of all objects with their claims, from the end of one to the start of the next. The "+
+			"metric ipam_claims_differences shows the result. 0 disables the comparison after the start.")
 	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay-duration", o.ShutdownDelay,
 		"How long to serve on after being told to end, while /readyz says that it is not ready.")
 }
