@@ -161,6 +161,13 @@ func (p *paging) list(t *testing.T, namespace string, options *internalversion.L
 			return all, version, err
 		}
 		list := obj.(*ipam.PrefixList)
+		if page.Continue != "" && version != "" && p.random.IntN(3) == 0 {
+			// What was read ahead is used up: a page that is asked for again is read again, and the next ones with it.
+			again, err := p.prefixes.Prefix.List(withNamespace(t.Context(), namespace), &page)
+			if err != nil || !equality.Semantic.DeepEqual(again, list) {
+				t.Fatalf("%s: a page is %v, and %v (%v) when it is asked for again", describe(options), list, again, err)
+			}
+		}
 		if version != "" && list.ResourceVersion != version {
 			t.Errorf("%s: pages have the resource versions %s and %s", describe(options), version, list.ResourceVersion)
 		}
