@@ -11,6 +11,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
@@ -65,13 +66,17 @@ func (r prefixReader) Prefix(ctx context.Context, namespace, name string, live b
 	return obj.(*ipam.Prefix), nil
 }
 
-// RootsOverlapping implements initializer.Reader. The watch cache has an index of roots.
+// RootsOverlapping implements initializer.Reader. The watch cache has an index of roots. It returns some of them if there are
+// many.
 func (r prefixReader) RootsOverlapping(ctx context.Context, namespace string, overlapping netip.Prefix) ([]ipam.Prefix, error) {
 	ctx, cancel := context.WithTimeout(genericapirequest.WithNamespace(ctx, namespace), readTimeout)
 	defer cancel()
 	obj, err := r.List(ctx, &internalversion.ListOptions{
-		ResourceVersion: "0",
-		FieldSelector:   prefix.RootsOverlapping(namespace, overlapping),
+		// Any revision will do, but for 0, which has no limit. There may be very many equal roots, and a few are named.
+		ResourceVersion:      "1",
+		ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+		FieldSelector:        prefix.RootsOverlapping(namespace, overlapping),
+		Limit:                validation.MaxOverlapsNamed + 1,
 	})
 	if err != nil {
 		return nil, err

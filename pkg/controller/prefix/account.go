@@ -28,6 +28,9 @@ type account struct {
 	ledger *allocator.Ledger[types.UID]
 	// names is who holds: the names of the allocations.
 	names map[types.UID]string
+	// first are the first firstLimit names in order, or nil if that is not known.
+	first      []string
+	firstLimit int
 }
 
 func newAccounts() *accounts {
@@ -57,7 +60,9 @@ func (a *accounts) hold(parent types.NamespacedName, uid types.UID, name string,
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	acc := a.get(parent)
-	acc.names[uid] = name
+	if acc.names[uid] = name; acc.first != nil {
+		acc.addFirst(name)
+	}
 	return acc.ledger.Hold(uid, prefix)
 }
 
@@ -67,6 +72,9 @@ func (a *accounts) release(parent types.NamespacedName, uid types.UID) bool {
 	defer a.mu.Unlock()
 	defer a.tidy(parent)
 	acc := a.get(parent)
+	if slices.Contains(acc.first, acc.names[uid]) {
+		acc.first = nil
+	}
 	delete(acc.names, uid)
 	return acc.ledger.Release(uid)
 }
@@ -90,15 +98,21 @@ func (a *accounts) holders(parent types.NamespacedName, limit int) []string {
 	if acc == nil {
 		return nil
 	}
-	// There may be very many more than that.
-	var names []string
-	for _, name := range acc.names {
-		i, _ := slices.BinarySearch(names, name)
-		if i < limit {
-			names = slices.Insert(names[:min(len(names), limit-1)], i, name)
+	if acc.first == nil || acc.firstLimit != limit {
+		// There may be very many, so what was found is kept until it changes.
+		acc.first, acc.firstLimit = []string{}, limit
+		for _, name := range acc.names {
+			acc.addFirst(name)
 		}
 	}
-	return names
+	return slices.Clone(acc.first)
+}
+
+// addFirst adds a name to the first ones, if it is one of them.
+func (acc *account) addFirst(name string) {
+	if i, found := slices.BinarySearch(acc.first, name); !found && i < acc.firstLimit {
+		acc.first = slices.Insert(acc.first[:min(len(acc.first), acc.firstLimit-1)], i, name)
+	}
 }
 
 // report is what the status of a parent has to say.

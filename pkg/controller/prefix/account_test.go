@@ -5,6 +5,8 @@ package prefix
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -194,5 +196,35 @@ func TestParentWithAnotherPrefix(t *testing.T) {
 	a.mustReport(t, "10.0.0.0/16")
 	if r := a.mustReport(t, "10.0.0.0/20"); r.usage.Total != "4096" || !slices.Equal(r.used, []string{"10.0.0.0/24"}) {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// TestHoldersAgainstModel compares the first holders with all of them, sorted, after any change.
+func TestHoldersAgainstModel(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	a := newAccounts()
+	names := map[types.UID]string{}
+	for step := range 5000 {
+		uid := types.UID(fmt.Sprint(random.IntN(20)))
+		if random.IntN(2) == 0 {
+			// A uid has one name for good.
+			names[uid] = "a" + string(uid)
+			a.hold(root, uid, names[uid], netip.MustParsePrefix(fmt.Sprintf("10.0.%s.0/24", uid)))
+		} else {
+			a.release(root, uid)
+			delete(names, uid)
+		}
+		if random.IntN(3) == 0 {
+			continue
+		}
+		limit := 6
+		if random.IntN(10) == 0 {
+			limit = 1 + random.IntN(8)
+		}
+		want := slices.Sorted(maps.Values(names))
+		want = want[:min(len(want), limit)]
+		if got := a.holders(root, limit); !slices.Equal(got, want) {
+			t.Fatalf("step %d: got %v, want %v", step, got, want)
+		}
 	}
 }
