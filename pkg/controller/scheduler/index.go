@@ -308,8 +308,7 @@ func (x *index) retry(c candidate) {
 	if w == nil || w.uid != c.uid || len(w.refusals) == 0 || w.reserved != nil {
 		return
 	}
-	ns.stopWaiting(w)
-	w.candidate = c
+	w = ns.pendingOf(c)
 	if _, _, ok := x.choose(ns, w); !ok {
 		w.refusals = nil
 	}
@@ -320,7 +319,6 @@ func (x *index) giveUp(c candidate) *verdict {
 	ns := x.lock(c.name.Namespace)
 	defer x.unlock(ns)
 	w := ns.pendingOf(c)
-	ns.stopWaiting(w)
 	v := &verdict{reason: v1alpha1.ReasonRefused, request: c.request}
 	// The last one of each parent, the last parent first.
 	for _, r := range slices.Backward(w.refusals) {
@@ -367,7 +365,6 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 	ns := x.lock(c.name.Namespace)
 	defer x.unlock(ns)
 	w := ns.pendingOf(c)
-	ns.stopWaiting(w)
 	fresh := w.stale
 	w.stale = false
 

@@ -721,3 +721,29 @@ func TestManySelectors(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// TestRequesterChangesWhileWaiting takes the controller reference off an allocation that waits for the Prefix that it
+// was made for, or has it refer to another one.
+func TestRequesterChangesWhileWaiting(t *testing.T) {
+	for _, to := range []*requesterRef{nil, {"other", "uid-of-other"}, {"missing", "another uid"}} {
+		for again, f := range map[string]func(*fixture, candidate){
+			"reserve": func(f *fixture, c candidate) { f.reserve(c) },
+			"give up": func(f *fixture, c candidate) { f.giveUp(c) },
+			"retry":   func(f *fixture, c candidate) { f.retry(c); f.reserve(c) },
+		} {
+			x := newFixture(Pack)
+			x.set(prefix("root", "10.0.0.0/8"))
+			c := want(t, "a", "/24", "root")
+			c.requester = &requesterRef{"missing", "uid-of-missing"}
+			x.reserve(c)
+			c.requester = to
+			f(x, c)
+			x.gone("a")
+			n := x.lock(ns)
+			if len(n.requesters) != 0 {
+				t.Errorf("%s, then %+v: %v wait for a Prefix, but are gone", again, to, n.requesters)
+			}
+			x.unlock(n)
+		}
+	}
+}

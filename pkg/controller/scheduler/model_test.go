@@ -432,6 +432,14 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			f.hold(c.name, c.uid, name, place)
 
 		default: // A worker takes it on.
+			if random.IntN(4) == 0 {
+				// Its controller reference is not what it was when the index saw it last.
+				c.requester = nil
+				if random.IntN(3) > 0 {
+					c.requester = &requesterRef{pick(parentNames), types.UID(fmt.Sprint(1 + random.IntN(12)))}
+				}
+				candidates[c.name.Name] = c
+			}
 			if _, pending := m.number[c.uid]; !pending {
 				m.numbers++
 				m.number[c.uid] = m.numbers
@@ -543,6 +551,9 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 		if got := f.waitingIn(ns); !slices.Equal(got, want) {
 			fail(step, "%v wait, want %v", got, want)
 		}
+		if wrong := f.strayRequesters(); len(wrong) > 0 {
+			fail(step, "%v wait for a Prefix that they are not for", wrong)
+		}
 	}
 	// Nothing is left of it.
 	for name, p := range m.parents {
@@ -557,6 +568,21 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 		return false
 	}
 	return ok
+}
+
+// strayRequesters returns those that the index has waiting for a Prefix that they are not for.
+func (f *fixture) strayRequesters() []string {
+	ns := f.lock(ns)
+	defer f.unlock(ns)
+	var stray []string
+	for name, waiting := range ns.requesters {
+		for w := range waiting {
+			if w.requester == nil || w.requester.name != name || ns.pending[w.name.Name] != w {
+				stray = append(stray, w.name.Name)
+			}
+		}
+	}
+	return stray
 }
 
 // reservedFor returns what is reserved for an allocation.

@@ -109,13 +109,14 @@ func before(a, b *pending) int {
 	return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.number, b.number))
 }
 
-// pendingOf returns the entry of an allocation, and makes it if there is none.
+// pendingOf returns the entry of an allocation, which does not wait then, and makes it if there is none.
 func (ns *namespace) pendingOf(c candidate) *pending {
 	w := ns.pending[c.name.Name]
+	if w != nil {
+		// What it waits for is found by what it was, which may differ from what it is now.
+		ns.stopWaiting(w)
+	}
 	if w == nil || w.uid != c.uid {
-		if w != nil {
-			ns.stopWaiting(w)
-		}
 		ns.numbers++
 		w = &pending{number: ns.numbers}
 		ns.pending[c.name.Name] = w
