@@ -374,7 +374,7 @@ func (c *Claims) guardChild(ctx context.Context, child *owner, allocation *ipam.
 				return errStale
 			}
 			return conflict("prefixallocations", allocation.Name,
-				fmt.Errorf("Prefix %s, which may stand on %s, is in lost+found in etcd", child.Name, prefix))
+				fmt.Errorf("%s may be what Prefix %s stands on, which is in lost+found in etcd", prefix, child.Name))
 		}
 	}
 	return removal, nil
