@@ -236,9 +236,9 @@ func TestTerminatingObjectsSaySo(t *testing.T) {
 		{allocationKind, "{ipFamily: IPv4, prefixLength: 24, prefixSelector: {matchLabels: {a: b}}}", "{prefixRef: {name: parent}}"},
 	} {
 		t.Run(tt.kind.name, func(t *testing.T) {
-			obj := shared.create(t, namespace, tt.kind, fmt.Sprintf("{metadata: {name: ending, finalizers: [example.org/keep]}, spec: %s}", tt.spec))
+			shared.create(t, namespace, tt.kind, fmt.Sprintf("{metadata: {name: ending, finalizers: [example.org/keep]}, spec: %s}", tt.spec))
 			shared.do(t, http.MethodDelete, path(namespace, tt.kind, "ending"), jsonType, "")
-			obj = shared.get(t, namespace, tt.kind, "ending")
+			obj := shared.get(t, namespace, tt.kind, "ending")
 			for _, contentType := range []string{jsonType, mergePatch, applyPatch} {
 				status := shared.writeForced(t, obj, contentType, fmt.Sprintf("{spec: %s}", tt.addition)).refused(t, http.StatusUnprocessableEntity)
 				if !strings.Contains(status.Message, "the "+tt.kind.name+" is being deleted since ") || !slices.Equal(causes(status), []string{"spec"}) {
