@@ -27,22 +27,31 @@ type refusals struct {
 	backoff *flowcontrol.Backoff
 
 	mu sync.Mutex
-	// limits are by namespace, as long as the last request of the namespace was refused.
-	limits map[string]*rate.Limiter
+	// namespaces are those of which a request was refused last time.
+	namespaces map[string]*refusedIn
+}
+
+// refusedIn are the refused requests of a namespace.
+type refusedIn struct {
+	// children are those whose request was refused, by name.
+	children map[string]struct{}
+	// limit is for all of them, and nil once the server accepted one.
+	limit *rate.Limiter
 }
 
 func newRefusals() *refusals {
-	return &refusals{backoff: flowcontrol.NewBackOff(minRefused, maxRefused), limits: map[string]*rate.Limiter{}}
+	return &refusals{backoff: flowcontrol.NewBackOff(minRefused, maxRefused), namespaces: map[string]*refusedIn{}}
 }
 
 // wait returns how long the request of a child has to wait, which is 0 unless it was refused.
 func (r *refusals) wait(child types.NamespacedName) time.Duration {
-	if r.backoff.Get(child.String()) == 0 {
-		return 0
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if limit := r.limits[child.Namespace]; limit != nil && !limit.Allow() {
+	in := r.namespaces[child.Namespace]
+	if in == nil || in.limit == nil {
+		return 0
+	}
+	if _, refused := in.children[child.Name]; refused && !in.limit.Allow() {
 		return time.Second
 	}
 	return 0
@@ -52,20 +61,37 @@ func (r *refusals) wait(child types.NamespacedName) time.Duration {
 func (r *refusals) refused(child types.NamespacedName) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.limits[child.Namespace] == nil {
-		r.limits[child.Namespace] = rate.NewLimiter(refusedPerSecond, refusedPerSecond)
+	in := r.namespaces[child.Namespace]
+	if in == nil {
+		in = &refusedIn{children: map[string]struct{}{}}
+		r.namespaces[child.Namespace] = in
 	}
+	if in.limit == nil {
+		in.limit = rate.NewLimiter(refusedPerSecond, refusedPerSecond)
+	}
+	in.children[child.Name] = struct{}{}
 	r.backoff.Next(child.String(), r.backoff.Clock.Now())
 	return r.backoff.Get(child.String())
 }
 
 // accepted takes in that the server accepted the request of a child: the others may be made at once.
 func (r *refusals) accepted(child types.NamespacedName) {
+	r.forget(child)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.limits, child.Namespace)
-	r.backoff.DeleteEntry(child.String())
+	if in := r.namespaces[child.Namespace]; in != nil {
+		in.limit = nil
+	}
 }
 
-// forget drops what is known of a child that is gone.
-func (r *refusals) forget(child types.NamespacedName) { r.backoff.DeleteEntry(child.String()) }
+// forget drops what is known of a child.
+func (r *refusals) forget(child types.NamespacedName) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.backoff.DeleteEntry(child.String())
+	if in := r.namespaces[child.Namespace]; in != nil {
+		if delete(in.children, child.Name); len(in.children) == 0 {
+			delete(r.namespaces, child.Namespace)
+		}
+	}
+}

@@ -485,6 +485,9 @@ func TestRefused(t *testing.T) {
 		if len(made) != children {
 			t.Errorf("%d of %d have an allocation, %v after the server refuses no more", len(made), children, 2*maxRefused)
 		}
+		if n := len(c.refusals.namespaces); n != 0 {
+			t.Errorf("%d namespaces are remembered", n)
+		}
 	})
 }
 
