@@ -51,12 +51,12 @@ type namespace struct {
 	// pending are the allocations that have no space yet according to the API, by name.
 	pending map[string]*pending
 	numbers uint64
-	// waiting are those of them that could not be scheduled, the oldest one first. groups, shapes and special,
-	// which counts those that have no shape, sum them up.
+	// waiting are those of them that could not be scheduled, the oldest one first. groups, shapes and exact, the
+	// prefixes that those ask for that have no shape, sorted, sum them up.
 	waiting []*pending
 	groups  map[string]*group
 	shapes  map[shapeKey]*shape
-	special int
+	exact   []netip.Prefix
 	// requesters are those that wait for the Prefix that they were made for, by its name.
 	requesters map[string]map[*pending]struct{}
 	refreshes  *rate.Limiter
@@ -191,11 +191,21 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) {
 	}
 	x.serve(ns, p, netip.Prefix{})
 	if p.child != nil && len(ns.waiting) > 0 {
-		// What is below it may have come to be the outermost that a selector matches.
+		// What is below it may have come to be the outermost that a selector matches, or that many do.
+		var below []*parent
+		known := map[*parent]bool{}
 		for _, g := range ns.selecting() {
 			if shift := shiftOf(g.selector, p, &before, beforeUp); shift.below && shift.came {
-				p.outermostBelow(g.selector, func(below *parent) { x.serve(ns, below, netip.Prefix{}) })
+				p.outermostBelow(g.selector, func(q *parent) {
+					if !known[q] {
+						known[q] = true
+						below = append(below, q)
+					}
+				})
 			}
+		}
+		for _, q := range below {
+			x.serve(ns, q, netip.Prefix{})
 		}
 	}
 	x.refreshWords(ns, p, &before, beforeUp)

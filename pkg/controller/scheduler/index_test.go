@@ -747,3 +747,60 @@ func TestRequesterChangesWhileWaiting(t *testing.T) {
 		}
 	}
 }
+
+// countingSelector counts how often it is asked.
+type countingSelector struct {
+	labels.Selector
+	asked *int
+}
+
+func (s countingSelector) Matches(l labels.Labels) bool {
+	*s.asked++
+	return s.Selector.Matches(l)
+}
+
+// TestWhatIsBelowIsServedOnce takes the label off a Prefix that has many children with the same label, while as many
+// allocations wait, each with a selector of its own. Each pair of child and selector is looked at a few times, whatever
+// it is that they wait for.
+func TestWhatIsBelowIsServedOnce(t *testing.T) {
+	for _, tt := range []struct{ name, wants string }{
+		{"a prefix that is nowhere", "11.0.0.0/16"},
+		{"a prefix that is in use in one of them", "10.0.7.3/32"},
+		{"any prefix of a length that fits, but for which there is no room", "IPv4/25"},
+		{"any prefix of a length that fits in none", "IPv4/9"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			const n = 400
+			f := newFixture(Pack)
+			f.set(prefix("root", "10.0.0.0/8", labelled("pool", "a")))
+			f.holds("root-low", "root", "10.0.0.0/9")
+			f.holds("root-high", "root", "10.128.0.0/9")
+			for i := range n {
+				name := fmt.Sprintf("child-%d", i)
+				f.set(prefix(name, fmt.Sprintf("10.%d.%d.0/24", i/256, i%256), labelled("pool", "a"), below("root")))
+				f.holds(name+"-low", name, fmt.Sprintf("10.%d.%d.0/25", i/256, i%256))
+				f.holds(name+"-high", name, fmt.Sprintf("10.%d.%d.128/25", i/256, i%256))
+			}
+			asked := 0
+			for i := range n {
+				c := want(t, fmt.Sprintf("waits-%d", i), tt.wants, "pool=a")
+				selector, err := labels.Parse(fmt.Sprintf("pool=a,x notin (%d)", i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.selector, c.key = countingSelector{selector, &asked}, selector.String()
+				if _, why := f.reserve(c); why == nil {
+					t.Fatalf("%s is allocated", c.name.Name)
+				}
+			}
+			asked = 0
+			f.set(prefix("root", "10.0.0.0/8"))
+			if asked < n || asked > 10*n*n {
+				t.Errorf("the selectors were asked %d times, which is %d times for each pair", asked, asked/(n*n))
+			}
+			if got := len(f.waitingIn(ns)); got != n {
+				t.Errorf("%d wait, want %d", got, n)
+			}
+		})
+	}
+}

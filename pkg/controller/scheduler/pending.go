@@ -141,8 +141,9 @@ func (ns *namespace) wait(w *pending, why *verdict) {
 	}
 	w.group.count++
 
-	if w.request.Prefix.IsValid() || len(w.refusals) > 0 {
-		ns.special++
+	if w.request.Prefix.IsValid() {
+		i, _ := slices.BinarySearchFunc(ns.exact, w.request.Prefix, netip.Prefix.Compare)
+		ns.exact = slices.Insert(ns.exact, i, w.request.Prefix)
 	} else {
 		of := shapeKey{w.request.Family, w.request.Bits}
 		if w.shape = ns.shapes[of]; w.shape == nil {
@@ -178,7 +179,9 @@ func (ns *namespace) stopWaiting(w *pending) {
 		delete(ns.groups, w.group.key)
 	}
 	if w.shape == nil {
-		ns.special--
+		if i, found := slices.BinarySearchFunc(ns.exact, w.request.Prefix, netip.Prefix.Compare); found {
+			ns.exact = slices.Delete(ns.exact, i, i+1)
+		}
 	} else if w.shape.count--; w.shape.count == 0 {
 		delete(ns.shapes, w.shape.shapeKey)
 	}
@@ -236,6 +239,13 @@ func (ns *namespace) reserve(w *pending, p *parent, prefix netip.Prefix) {
 	w.reserved = p
 }
 
+// waitsWithin reports whether an allocation waits for exactly a prefix that lies in this one.
+func (ns *namespace) waitsWithin(prefix netip.Prefix) bool {
+	// What begins where the prefix does, but is shorter, comes before it, and all that lies in it follows it.
+	i, _ := slices.BinarySearchFunc(ns.exact, prefix, netip.Prefix.Compare)
+	return i < len(ns.exact) && prefix.Contains(ns.exact[i].Addr())
+}
+
 // serve reserves what is free of a parent for those that wait: for the oldest one that it has a place for, then
 // for the next. That keeps what the index lives by: nothing waits for what is there. freed is what is
 // free now and was not before; if it is not valid, that may be anything.
@@ -244,7 +254,8 @@ func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix) {
 		return
 	}
 	// Most often, nothing fits. That shows without a look at all of them, and without a pool.
-	some := ns.special > 0
+	exact := ns.waitsWithin(p.prefix)
+	some := exact
 	for _, s := range ns.shapes {
 		s.unfit = !request.Request{Family: s.family, Bits: s.bits}.Fits(p.prefix)
 		some = some || !s.unfit
@@ -260,7 +271,7 @@ func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix) {
 	if !some {
 		return
 	}
-	some = ns.special > 0
+	some = exact
 	for _, s := range ns.shapes {
 		s.unfit = s.unfit || !fits(p, s.bits)
 		some = some || !s.unfit
