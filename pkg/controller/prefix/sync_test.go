@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -435,7 +436,18 @@ func TestRefused(t *testing.T) {
 		client := c.client.(*fake.Clientset)
 		indexer := factory.Ipam().V1alpha1().Prefixes().Informer().GetIndexer()
 		refuse, asked, made := true, 0, map[string]bool{}
+		// The server and the test take turns: the test has the lock but while it waits.
+		var mu sync.Mutex
+		mu.Lock()
+		wait := func(d time.Duration) {
+			mu.Unlock()
+			time.Sleep(d)
+			synctest.Wait()
+			mu.Lock()
+		}
 		client.PrependReactor("create", "prefixallocations", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			a := action.(clienttesting.CreateAction).GetObject().(*v1alpha1.PrefixAllocation)
 			asked++
 			if refuse {
@@ -446,6 +458,8 @@ func TestRefused(t *testing.T) {
 		})
 		reasons := map[string]string{}
 		client.PrependReactor("update", "prefixes", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			p := action.(clienttesting.UpdateAction).GetObject().(*v1alpha1.Prefix)
 			reasons[p.Name] = p.Status.Conditions[0].Reason
 			if !strings.Contains(p.Status.Conditions[0].Message, "exceeded quota: few") {
@@ -466,28 +480,26 @@ func TestRefused(t *testing.T) {
 			}
 			c.prefixSeen(nil, p)
 		}
-		time.Sleep(time.Second)
-		synctest.Wait()
+		wait(time.Second)
 		for i := range children {
 			if got := reasons[fmt.Sprint("child-", i)]; got != v1alpha1.ReasonRefused {
-				t.Fatalf("child %d: reason %q", i, got)
+				t.Errorf("child %d: reason %q", i, got)
 			}
 		}
 		before := asked
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		wait(time.Minute)
 		if again := asked - before; again < 60 || again > 2*60*refusedPerSecond {
 			t.Errorf("asked %d times in a minute", again)
 		}
 		refuse = false
-		time.Sleep(2 * maxRefused)
-		synctest.Wait()
+		wait(2 * maxRefused)
 		if len(made) != children {
 			t.Errorf("%d of %d have an allocation, %v after the server refuses no more", len(made), children, 2*maxRefused)
 		}
 		if n := len(c.refusals.namespaces); n != 0 {
 			t.Errorf("%d namespaces are remembered", n)
 		}
+		mu.Unlock()
 	})
 }
 
@@ -508,7 +520,17 @@ func TestBindingRefused(t *testing.T) {
 			}
 		}
 		refuse, bound, said := true, 0, ""
+		var mu sync.Mutex
+		mu.Lock()
+		wait := func(d time.Duration) {
+			mu.Unlock()
+			time.Sleep(d)
+			synctest.Wait()
+			mu.Lock()
+		}
 		client.PrependReactor("create", "prefixes", func(clienttesting.Action) (bool, runtime.Object, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			if refuse {
 				return true, nil, apierrors.NewForbidden(v1alpha1.Resource("prefixes"), "child", errors.New("a policy says no"))
 			}
@@ -516,6 +538,8 @@ func TestBindingRefused(t *testing.T) {
 			return true, p, nil
 		})
 		client.PrependReactor("update", "prefixes", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			updated := action.(clienttesting.UpdateAction).GetObject().(*v1alpha1.Prefix)
 			said = updated.Status.Conditions[0].Reason + ": " + updated.Status.Conditions[0].Message
 			return true, updated, prefixes.Update(updated)
@@ -526,17 +550,16 @@ func TestBindingRefused(t *testing.T) {
 		}()
 		c.allocationSeen(nil, a)
 		c.prefixSeen(nil, p)
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		wait(time.Minute)
 		if !strings.HasPrefix(said, "Refused: The API server refused the binding to 10.0.0.0/24 from root") || !strings.Contains(said, "a policy says no") {
 			t.Errorf("says %q", said)
 		}
 		refuse = false
-		time.Sleep(maxRefused + time.Second)
-		synctest.Wait()
+		wait(maxRefused + time.Second)
 		if bound == 0 {
 			t.Errorf("not bound %v after the server refuses no more", maxRefused)
 		}
+		mu.Unlock()
 	})
 }
 
