@@ -284,11 +284,11 @@ func TestAnAllocationThatNothingStandsOnIsDeleted(t *testing.T) {
 	if shared.exists(t, namespace, allocationKind, "child") {
 		t.Error("what a pending child would stand on is still there")
 	}
-	// And one that is not for it, though it names it as its owner.
+	// And one that names an allocated child as its owner. It is not bound for that child, which has what it asked for.
 	namespace, child = shared.setUp(t, "child-allocated")
 	other := shared.create(t, namespace, allocationKind, fmt.Sprintf("{metadata: {name: other, ownerReferences: [{apiVersion: %s, kind: Prefix, name: child-allocated, uid: %s, controller: true}]}, "+
 		"spec: {prefix: 10.0.8.0/24, prefixRef: {name: parent}}}", groupVersion, child.GetUID()))
-	shared.bind(t, namespace, allocationKind, "other", "{prefix: 10.0.8.0/24, prefixRef: {name: parent}}").must(t)
+	shared.bind(t, namespace, allocationKind, "other", "{prefix: 10.0.8.0/24, prefixRef: {name: parent}}").refused(t, http.StatusConflict)
 	shared.delete(t, other, "").must(t)
 }
 
