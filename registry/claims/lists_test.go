@@ -163,9 +163,14 @@ func (p *paging) list(t *testing.T, namespace string, options *internalversion.L
 		list := obj.(*ipam.PrefixList)
 		if page.Continue != "" && version != "" && p.random.IntN(3) == 0 {
 			// What was read ahead is used up: a page that is asked for again is read again, and the next ones with it.
-			again, err := p.prefixes.Prefix.List(withNamespace(t.Context(), namespace), &page)
-			if err != nil || !equality.Semantic.DeepEqual(again, list) {
-				t.Fatalf("%s: a page is %v, and %v (%v) when it is asked for again", describe(options), list, again, err)
+			obj, err := p.prefixes.Prefix.List(withNamespace(t.Context(), namespace), &page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Whether a page that nothing follows has a token for an empty one depends on how many were read at a time.
+			again := obj.(*ipam.PrefixList)
+			if !equality.Semantic.DeepEqual(again.Items, list.Items) || again.ResourceVersion != list.ResourceVersion {
+				t.Fatalf("%s: a page is %v, and %v when it is asked for again", describe(options), list, again)
 			}
 		}
 		if version != "" && list.ResourceVersion != version {

@@ -213,7 +213,7 @@ func TestAllocate(t *testing.T) {
 func checkInUse(t *testing.T, s *server, ctx context.Context, write func() error, wanted, holder string) {
 	t.Helper()
 	held := s.getAllocation(t, ctx, holder)
-	status := s.refused(t, write, metav1.StatusReasonConflict, wanted, held.Status.Prefix, "/"+holder+" ", string(held.UID))
+	status := s.refused(t, write, metav1.StatusReasonConflict, wanted, held.Status.Prefix, "PrefixAllocation "+holder+" ")
 	causes := map[metav1.CauseType]string{}
 	if status.ErrStatus.Details != nil {
 		for _, cause := range status.ErrStatus.Details.Causes {
@@ -834,7 +834,7 @@ func TestParentEnds(t *testing.T) {
 						}
 						remove := exit.prepare(t, s, ctx, "parent")
 						if tt.holds != "" {
-							status := s.refused(t, remove, metav1.StatusReasonConflict, tt.holds, "/a ", "allocated from it")
+							status := s.refused(t, remove, metav1.StatusReasonConflict, tt.holds, " a holds", "allocated from it")
 							causes := map[metav1.CauseType]string{}
 							for _, cause := range status.ErrStatus.Details.Causes {
 								causes[cause.Type] = cause.Message
