@@ -439,7 +439,7 @@ func TestBehaviour4Completion(t *testing.T) {
 		e.root("root", "10.0.0.0/16")
 		e.create("child", length(24), from("root"))
 		p := e.allocated("child")
-		for _, patch := range []string{`{"spec":{"prefix":"10.0.9.0/24"}}`, `{"spec":{"parentRef":{"name":"other"}}}`, `{"spec":{"parentRef":null}}`} {
+		for _, patch := range []string{`{"spec":{"prefix":"10.0.9.0/24"}}`, `{"spec":{"parentRef":{"name":"other"}}}`} {
 			if _, err := e.prefixes.Patch(t.Context(), "child", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); !apierrors.IsInvalid(err) {
 				t.Errorf("%s: %v", patch, err)
 			}
@@ -449,6 +449,11 @@ func TestBehaviour4Completion(t *testing.T) {
 			t.Errorf("status.prefix of the allocation: %v", err)
 		}
 		if now := e.get("child"); now.ResourceVersion != p.ResourceVersion {
+			t.Errorf("changed: %s", describe(now))
+		}
+		// A field that the server filled in stays as it is when a write leaves it out.
+		e.patch("child", `{"spec":{"parentRef":null,"prefix":null}}`, types.MergePatchType)
+		if now := e.get("child"); !equality.Semantic.DeepEqual(now.Spec, p.Spec) || now.Status.Phase != p.Status.Phase || now.Generation != p.Generation {
 			t.Errorf("changed: %s", describe(now))
 		}
 	})
