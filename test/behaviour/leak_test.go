@@ -118,3 +118,27 @@ func TestControllersEndAtOnce(t *testing.T) {
 	}
 	e.consistent()
 }
+
+// closeTimeout bounds how long it takes to close an instance. The server gives up only after a minute, and treats a
+// connection without a request as one in use for five seconds.
+const closeTimeout = 5 * time.Second
+
+// TestCloseAtOnce closes many instances as soon as they have started, while their controllers make their first
+// connections. None waits for a connection of its own clients.
+func TestCloseAtOnce(t *testing.T) {
+	t.Parallel()
+	for i := range 8 {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			for n := range 6 {
+				instance := start(t, t.TempDir(), "*")
+				time.Sleep(time.Duration(n) * 2 * time.Millisecond)
+				began := time.Now()
+				instance.Close()
+				if took := time.Since(began); took > closeTimeout {
+					t.Errorf("closed only after %v", took)
+				}
+			}
+		})
+	}
+}

@@ -60,7 +60,7 @@ type Instance struct {
 	Kubeconfig string
 	// Config is for a client of it with all rights. It does not limit its rate.
 	Config *rest.Config
-	// Client is the client that the controllers have.
+	// Client is the client that the controllers have. It ends with them.
 	Client versioned.Interface
 	// EtcdEndpoints are the endpoints of etcd.
 	EtcdEndpoints []string
@@ -140,12 +140,14 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 		stopServing()
 		<-served
 	})
-	if err := waitReady(ctx, i.Config, served, etcd.Err()); err != nil {
+	own, disconnect := disconnectable(i.Config)
+	i.cleanup = append(i.cleanup, disconnect)
+	if err := waitReady(ctx, own, served, etcd.Err()); err != nil {
 		i.cancel()
 		return nil, err
 	}
 
-	if i.Client, err = versioned.NewForConfig(manager.ClientConfig(i.Config)); err != nil {
+	if i.Client, err = versioned.NewForConfig(manager.ClientConfig(own)); err != nil {
 		i.cancel()
 		return nil, err
 	}
@@ -196,6 +198,24 @@ func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etc
 		return nil, err
 	}
 	return config.Complete().New()
+}
+
+// disconnectable returns a copy of a configuration whose clients lose their connections when the function is called,
+// and cannot connect again. A client finishes a connection whose request was canceled. When the server stops meanwhile,
+// nothing tells that HTTP/2 connection to end, and the server would wait for it for a minute.
+func disconnectable(config *rest.Config) (*rest.Config, func()) {
+	ended, disconnect := context.WithCancel(context.Background())
+	dialer := &net.Dialer{}
+	config = rest.CopyConfig(config)
+	config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		context.AfterFunc(ended, func() { _ = conn.Close() })
+		return conn, nil
+	}
+	return config, disconnect
 }
 
 // waitReady waits until the server says that it is ready, however long that takes, or until it or etcd has ended.

@@ -37,10 +37,7 @@ const (
 // applySamples creates what is in the manifests at path and does not exist yet, waits until the
 // controllers are done with it, and prints what kubectl get prefixes would print.
 func applySamples(ctx context.Context, instance *Instance, path string, out io.Writer) error {
-	client, err := versioned.NewForConfig(instance.Config)
-	if err != nil {
-		return err
-	}
+	client := instance.Client
 	objs, err := readManifests(path)
 	if err != nil {
 		return err
