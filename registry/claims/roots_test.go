@@ -465,3 +465,33 @@ func TestTheLastRootsGoAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkCreateRoot creates roots of one namespace, which has 1,000 already, with and without comparing them.
+func BenchmarkCreateRoot(b *testing.B) {
+	etcd := claims.RunEtcd(b)
+	for name, s := range map[string]*server{
+		"allow": newServer(b, etcd, variant{cached: true}), "deny": newDisjointServers(b, etcd, variant{cached: true}, 1)[0],
+	} {
+		for _, parallel := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%s/%d at a time", name, parallel), func(b *testing.B) {
+				ctx, _ := newNamespace(b)
+				create := func(i int) {
+					if err := s.createRoot(ctx, fmt.Sprintf("r-%d", i), fmt.Sprintf("10.%d.%d.0/24", i/256, i%256)); err != nil {
+						b.Error(err)
+					}
+				}
+				for i := range 1000 {
+					create(i)
+				}
+				var next atomic.Int64
+				next.Store(1000)
+				b.ResetTimer()
+				inParallel(parallel, func(int) {
+					for i := int(next.Add(1)); i < 1000+b.N; i = int(next.Add(1)) {
+						create(i)
+					}
+				})
+			})
+		}
+	}
+}
