@@ -14,6 +14,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/grpclog"
 	"k8s.io/klog/v2"
 )
 
@@ -58,6 +59,8 @@ func quietUnlessVerbose(cmd *cobra.Command, out io.Writer) {
 	for severity, out := range map[string]io.Writer{"INFO": io.Discard, "WARNING": out, "ERROR": io.Discard, "FATAL": io.Discard} {
 		klog.SetOutputBySeverity(severity, out)
 	}
+	// A connection to the etcd of this process that fails says no more than that the process starts or ends.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, out))
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
 	// Errors would otherwise be there twice. FATAL is a severity that klog knows.
