@@ -43,7 +43,7 @@ func testAccounts(t *testing.T, i *installation) {
 			"ipam.ironcore.dev/prefixallocations/status: update",
 			"ipam.ironcore.dev/prefixallocations: create,delete,get,list,watch",
 			"ipam.ironcore.dev/prefixes/binding: create",
-			"ipam.ironcore.dev/prefixes/status: update",
+			"ipam.ironcore.dev/prefixes/status: patch,update",
 			"ipam.ironcore.dev/prefixes: get,list,update,watch",
 		}},
 		{certificates, []string{
