@@ -6,14 +6,13 @@ package admission
 import (
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
+	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -173,28 +172,23 @@ func TestTheHolderIsNamed(t *testing.T) {
 	c.allocated("wanted")
 }
 
-// TestKubectlShowsTheWarnings runs kubectl, if there is one.
+// TestKubectlShowsTheWarnings runs the kubectl of test/controlplane.
 func TestKubectlShowsTheWarnings(t *testing.T) {
-	kubectl, err := exec.LookPath("kubectl")
-	if err != nil {
-		t.Skip("there is no kubectl")
-	}
 	dir := t.TempDir()
 	instance, err := app.Start(t.Context(), optionsOf(dir, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(instance.Close)
+	kubectl := kube.NewKubectl(t, filepath.Join(dir, "kubeconfig"))
+	// run returns what kubectl prints to standard error, where warnings are.
 	run := func(stdin string, args ...string) string {
 		t.Helper()
-		command := exec.CommandContext(t.Context(), kubectl, append([]string{"--kubeconfig", filepath.Join(dir, "kubeconfig")}, args...)...)
-		command.Env = append(os.Environ(), "HOME="+dir)
-		command.Stdin = strings.NewReader(stdin)
-		output, err := command.CombinedOutput()
+		_, errOut, err := kubectl.Try(stdin, args...)
 		if err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, output)
+			t.Fatalf("%v: %v\n%s", args, err, errOut)
 		}
-		return string(output)
+		return errOut
 	}
 	manifest := func(name, spec string) string {
 		return fmt.Sprintf("apiVersion: ipam.ironcore.dev/v1alpha1\nkind: Prefix\nmetadata: {name: %s}\nspec: %s\n", name, spec)
