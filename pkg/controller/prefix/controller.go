@@ -172,6 +172,7 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 	if before != nil {
 		if was := requester.Of(before); was != nil && (ref == nil || was.UID != ref.UID || was.Name != ref.Name) {
 			c.owned.remove(owner{before.Namespace, was.UID}, before.Name)
+			c.gone.Delete(was.UID)
 			// It needs another one now.
 			c.children.Add(types.NamespacedName{Namespace: before.Namespace, Name: was.Name})
 		}

@@ -428,6 +428,19 @@ func TestAllocatedNeedsOneAllocation(t *testing.T) {
 	}
 }
 
+// turns returns a lock that the test holds except while it waits, so that it and its server take turns. It is
+// for a test in a bubble of synctest.
+func turns() (mu *sync.Mutex, wait func(time.Duration)) {
+	mu = &sync.Mutex{}
+	mu.Lock()
+	return mu, func(d time.Duration) {
+		mu.Unlock()
+		time.Sleep(d)
+		synctest.Wait()
+		mu.Lock()
+	}
+}
+
 // TestRefused has the server refuse allocations of a child: the condition says so, and the request is made
 // again soon, but not more often for many children.
 func TestRefused(t *testing.T) {
@@ -436,15 +449,7 @@ func TestRefused(t *testing.T) {
 		client := c.client.(*fake.Clientset)
 		indexer := factory.Ipam().V1alpha1().Prefixes().Informer().GetIndexer()
 		refuse, asked, made := true, 0, map[string]bool{}
-		// The server and the test take turns: the test has the lock but while it waits.
-		var mu sync.Mutex
-		mu.Lock()
-		wait := func(d time.Duration) {
-			mu.Unlock()
-			time.Sleep(d)
-			synctest.Wait()
-			mu.Lock()
-		}
+		mu, wait := turns()
 		client.PrependReactor("create", "prefixallocations", func(action clienttesting.Action) (bool, runtime.Object, error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -520,14 +525,7 @@ func TestBindingRefused(t *testing.T) {
 			}
 		}
 		refuse, bound, said := true, 0, ""
-		var mu sync.Mutex
-		mu.Lock()
-		wait := func(d time.Duration) {
-			mu.Unlock()
-			time.Sleep(d)
-			synctest.Wait()
-			mu.Lock()
-		}
+		mu, wait := turns()
 		client.PrependReactor("create", "prefixes", func(clienttesting.Action) (bool, runtime.Object, error) {
 			mu.Lock()
 			defer mu.Unlock()
