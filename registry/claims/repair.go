@@ -245,8 +245,9 @@ func (p *pass) freeAll(ctx context.Context, kv *mvccpb.KeyValue) (removed bool, 
 // stand on it, and neither the allocation nor the child is in lost+found, nor what the claim was.
 func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 	h := holder{Namespace: d.Namespace, Name: d.Name, UID: d.uid}
+	var wrong []Difference
 	v, needless, err := p.atOnce(ctx, nil, func(ctx context.Context, v *view) []Difference {
-		wrong := judgeHolder(ctx, v, d.Key, h)
+		wrong = judgeHolder(ctx, v, d.Key, h)
 		entry, found := v.claim(d.Key)
 		if found != present {
 			return nil
@@ -266,8 +267,14 @@ func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 		}
 		return wrong
 	})
-	if err != nil || len(needless) == 0 {
+	switch {
+	case err != nil:
 		return leave, err
+	case len(wrong) == 0:
+		// Somebody else has freed it.
+		return stale, nil
+	case len(needless) == 0:
+		return leave, nil
 	}
 	entry, _ := v.claim(d.Key)
 	write := clientv3.OpDelete(d.Key)

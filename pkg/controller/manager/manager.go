@@ -152,13 +152,19 @@ func dropManagedFields(obj any) (any, error) {
 	return obj, nil
 }
 
+// awaitPatience is how long one question lasts whether the API is served, and so how much longer the end can take.
+const awaitPatience = 5 * time.Second
+
 // awaitAPI waits until the API is served, which it is not before it has a certificate.
 // Informers would ask again after longer and longer times.
 func (c Config) awaitAPI(ctx context.Context) {
 	logger, waits := klog.FromContext(ctx), false
 	// It ends with the context only.
 	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		_, err := c.Client.Discovery().ServerResourcesForGroupVersionWithContext(ctx, v1alpha1.GroupVersion.String())
+		// A request that is under way when the context ends is answered: the server would log one that is cut off as an error.
+		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), awaitPatience)
+		defer cancel()
+		_, err := c.Client.Discovery().ServerResourcesForGroupVersionWithContext(asking, v1alpha1.GroupVersion.String())
 		if err != nil && !waits && ctx.Err() == nil {
 			waits = true
 			logger.Info("Wait until the API is served", "groupVersion", v1alpha1.GroupVersion, "err", err)
