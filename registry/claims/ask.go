@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
@@ -45,16 +46,10 @@ func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.P
 	if err != nil {
 		return netip.Prefix{}, "", err
 	}
-	for _, r := range c.keyspace.around(parent.UID, whole, wanted) {
-		if kv != nil {
-			break
-		}
-		if kv, err = c.firstOf(ctx, r); err != nil {
+	if kv == nil {
+		if kv, err = c.firstOfFew(ctx, c.keyspace.around(parent.UID, whole, wanted)); err != nil || kv == nil {
 			return netip.Prefix{}, "", err
 		}
-	}
-	if kv == nil {
-		return netip.Prefix{}, "", nil
 	}
 	held, h, err := c.holderIn(kv)
 	if err != nil {
@@ -82,6 +77,27 @@ func (c *Claims) firstOf(ctx context.Context, r keyRange) (*mvccpb.KeyValue, err
 			return nil, err
 		}
 		return kvs[0], nil
+	}
+	return nil, nil
+}
+
+// firstOfFew returns a key of the first of some ranges that is not empty, or nil. Each range has few keys, so that they
+// are read together.
+func (c *Claims) firstOfFew(ctx context.Context, ranges []keyRange) (*mvccpb.KeyValue, error) {
+	for chunk := range slices.Chunk(ranges, maxTxnOps) {
+		gets := make([]clientv3.Op, 0, len(chunk))
+		for _, r := range chunk {
+			gets = append(gets, clientv3.OpGet(r.start, clientv3.WithRange(r.end)))
+		}
+		response, err := c.kv.Txn(ctx).Then(gets...).Commit()
+		if err != nil {
+			return nil, err
+		}
+		for _, answer := range answersOf(response) {
+			if kv := first(answer); kv != nil {
+				return kv, nil
+			}
+		}
 	}
 	return nil, nil
 }

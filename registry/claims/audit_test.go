@@ -595,6 +595,7 @@ func (g *ground) broken(s *snapshot) map[string]*snapshot {
 		"twin":                        {s.prefixes, append(slices.Clone(s.allocations), twin), s.claims, nil, nil},
 		"twin with claim":             {s.prefixes, append(slices.Clone(s.allocations), twin), append(slices.Clone(rest), shared), nil, nil},
 		"reference gone":              {s.prefixes, ownerless, s.claims, nil, nil},
+		"reference and claim gone":    {s.prefixes, ownerless, rest, nil, nil},
 		"claim to something besides":  {s.prefixes, s.allocations, claimed(c.parent, netip.MustParsePrefix("192.0.2.0/24")), nil, nil},
 		"claim to the same elsewhere": {s.prefixes, s.allocations, claimed("uid-elsewhere", c.prefix), nil, nil},
 		"claim is garbage":            {s.prefixes, s.allocations, s.claims, map[string]bool{c.key: true}, nil},
@@ -640,7 +641,7 @@ func (g *ground) eachKindOfStore(t *testing.T, enough int, check func(*snapshot,
 	if classes["[]"] < enough || len(classes) < 60 {
 		t.Errorf("%d classes: %v", len(classes), classes)
 	}
-	if len(wrongs) != 12 {
+	if len(wrongs) != 13 {
 		t.Errorf("got %v", wrongs)
 	}
 }
@@ -716,6 +717,7 @@ func TestRepairAgainstModel(t *testing.T) {
 				t.Errorf("%s leaves %q, not %q, of %v, which is %v", what, got, want, before, g.stored(t))
 			}
 			g.checkNothingLost(t, s, is)
+			g.checkNobodyUnderChild(t, is)
 			after := g.stored(t)
 			if run(); what == "adopt" && !maps.Equal(after, g.stored(t)) {
 				t.Errorf("adopting %v twice is not the same as once: %v", after, g.stored(t))
@@ -739,6 +741,30 @@ func TestRepairAgainstModel(t *testing.T) {
 		}
 	})
 	t.Logf("changed %v", changed)
+}
+
+// checkNobodyUnderChild checks that no child has what is claimed for nobody, which could be freed under it. Where the child's
+// own allocation has no claim, a human decides.
+func (g *ground) checkNobodyUnderChild(t *testing.T, is *snapshot) {
+	t.Helper()
+	m := model{g, is}
+	differences := m.differences()
+	for _, child := range is.prefixes {
+		if child.Spec.ParentRef == nil {
+			continue
+		}
+		differs := differ(ChildDiffers, child.Namespace, child.Name, child.UID, child.Spec.ParentRef.Name, child.Spec.Prefix)
+		parent, known := m.prefixAt(child.Namespace, child.Spec.ParentRef.Name)
+		prefix, err := netip.ParsePrefix(child.Spec.Prefix)
+		if !known || parent == nil || err != nil || !slices.Contains(differences, differs) {
+			continue
+		}
+		if c, known := m.claimAt(g.keyspace.claim(parent.UID, prefix)); known && c != nil && len(c.Holders) == 1 {
+			if h := c.Holders[0]; h.Namespace == child.Namespace && h.Owner == nil {
+				t.Errorf("Prefix %s/%s has %s, which is claimed for nobody", child.Namespace, child.Name, prefix)
+			}
+		}
+	}
 }
 
 // checkNothingLost checks that everything that somebody may need is still claimed for him.

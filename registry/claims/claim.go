@@ -22,7 +22,7 @@ type holder struct {
 	Name      string    `json:"name"`
 	UID       types.UID `json:"uid"`
 	// Owner is the child that the space was claimed for, the only one that may stand on it. It is nil if
-	// the allocation stands for itself. It is verified when the claim is made, and never changes.
+	// the allocation stands for itself. It is verified when the claim is made, and never changes while the store is served.
 	Owner *owner `json:"owner,omitempty"`
 }
 

@@ -33,6 +33,7 @@ const (
 //	AllocationWithoutClaim   makes the claim, unless it would overlap another one
 //	ClaimWithoutAllocation   removes the holder, unless a child stands on what is claimed for it, or the
 //	                         allocation is in lost+found
+//	ChildDiffers             makes the claim to what the child has the child's, if it is nobody's
 //	Undecodable              moves it to lost+found
 //
 // Each repair is one transaction, which compares all that it is based on.
@@ -53,6 +54,8 @@ func (c *Claims) repair(ctx context.Context, pace pace, grace time.Duration) (re
 			return p.makeClaim(ctx, v, d, false)
 		case ClaimWithoutAllocation:
 			return p.free(ctx, d)
+		case ChildDiffers:
+			return p.giveToChild(ctx, v, d)
 		case Undecodable:
 			return p.moveAside(ctx, v, d)
 		}
@@ -67,7 +70,8 @@ func (c *Claims) repair(ctx context.Context, pace pace, grace time.Duration) (re
 }
 
 // Adopt makes the store fit to be served after another server, which knows no claims, has written to it: every
-// allocation gets a claim, and claims of allocations that are gone are removed. Allocations that overlap
+// allocation gets a claim, claims of allocations that are gone are removed, and a child that stands on an allocation which
+// has lost its reference to the child gets the claim. Allocations that overlap
 // all get their claims, so that nothing new is allocated over any of them; a human has to decide which of them is
 // right. It calls freed for each claim that it removes, and returns the differences that are left.
 //
@@ -88,6 +92,8 @@ func (c *Claims) Adopt(ctx context.Context, freed func(Difference)) ([]Differenc
 			return p.makeClaim(ctx, v, d, true)
 		case ClaimWithoutAllocation:
 			return p.free(ctx, d)
+		case ChildDiffers:
+			return p.giveToChild(ctx, v, d)
 		}
 		return leave, nil
 	}
@@ -299,6 +305,28 @@ func mayStandOn(ctx context.Context, v *view, key string, of owner, entry *claim
 	}
 	parent, found := v.prefix(ctx, v.prefixes.etcdKey(child.namespace, child.parent))
 	return found != present || parent.uid == entry.parent
+}
+
+// giveToChild makes the claim to what a child has the child's if it is nobody's: a server that knows no claims let somebody
+// remove the reference to the child from the allocation. Without this the allocation could be deleted under the child.
+func (p *pass) giveToChild(ctx context.Context, v *view, d Difference) (outcome, error) {
+	child, _ := v.prefix(ctx, p.prefixes.etcdKey(d.Namespace, d.Name))
+	parent, found := v.prefix(ctx, p.prefixes.etcdKey(child.namespace, child.parent))
+	if found != present || !child.prefix.IsValid() {
+		return leave, nil
+	}
+	key := p.keyspace.claim(parent.uid, child.prefix)
+	entry, found := v.claim(key)
+	if found != present || len(entry.Holders) != 1 || entry.Holders[0].Namespace != child.namespace || entry.Holders[0].Owner != nil {
+		return leave, nil
+	}
+	h := entry.Holders[0]
+	h.Owner = &owner{child.name, child.uid}
+	encoded, err := claim{Holders: []holder{h}}.encode()
+	if err != nil {
+		return leave, err
+	}
+	return p.commit(ctx, v, clientv3.OpPut(key, encoded))
 }
 
 // moveAside moves what cannot be decoded to lost+found, where nothing reads it. A claim stays, without holders or
