@@ -130,14 +130,14 @@ func TestDryRunAndApplyAreWarnedToo(t *testing.T) {
 // documented returns the configuration file in the documentation.
 func documented(t *testing.T) string {
 	t.Helper()
-	data, err := os.ReadFile("../../docs/admission.md")
+	data, err := os.ReadFile("../../docs/operating/admission.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, rest, _ := strings.Cut(string(data), "```yaml\n")
 	configuration, _, ok := strings.Cut(rest, "```")
 	if !ok {
-		t.Fatal("there is no example in docs/admission.md")
+		t.Fatal("there is no example in docs/operating/admission.md")
 	}
 	return configuration
 }

@@ -226,7 +226,7 @@ func (e *env) clear() {
 }
 
 // TestRestoreAsDocumented exports a namespace in which something waits, and applies it elsewhere, as
-// docs/operations.md tells.
+// docs/operating/backup.md tells.
 func TestRestoreAsDocumented(t *testing.T) {
 	t.Parallel()
 	before := inNamespace(t, shared, "documented-before")
@@ -243,7 +243,7 @@ func TestRestoreAsDocumented(t *testing.T) {
 	before.request("mine-waits", "root", 31, nil)
 	d := before.backup()
 
-	program, err := os.ReadFile("../../docs/restore.jq")
+	program, err := os.ReadFile("../../docs/operating/restore.jq")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func TestEtcdCertificates(t *testing.T) {
 }
 
 // TestEtcdCA changes the authority of etcd's own certificate. That the file with it was changed is seen
-// by a server that starts, and by no other, as docs/certificates.md says.
+// by a server that starts, and by no other, as docs/operating/certificates.md says.
 func TestEtcdCA(t *testing.T) {
 	t.Parallel()
 	ca, newer := newCA(t), newCA(t)
@@ -198,7 +198,7 @@ func TestEtcdCA(t *testing.T) {
 		return nil
 	})
 	if err := writes(t, first, ca)(); err == nil {
-		t.Error("the file is read again now; docs/certificates.md can say so")
+		t.Error("the file is read again now; docs/operating/certificates.md can say so")
 	}
 	first.stop()
 	eventually(t, "third server ready", writes(t, startServer(t, flags...), ca))

@@ -48,7 +48,7 @@ func fill(t *testing.T, write func(i int) error) {
 	t.Fatal("the database is not full")
 }
 
-// TestFullDatabase fills the database, and takes the steps of docs/operations.md.
+// TestFullDatabase fills the database, and takes the steps of docs/operating/capacity.md.
 func TestFullDatabase(t *testing.T) {
 	t.Parallel()
 	const quota = 4 << 20

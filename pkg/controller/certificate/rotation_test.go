@@ -89,7 +89,7 @@ func TestRunLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestPrivileges has the controller do all it does, and looks at what it asks for: docs/certificates.md
+// TestPrivileges has the controller do all it does, and looks at what it asks for: docs/operating/certificates.md
 // says what it has to be allowed to.
 func TestPrivileges(t *testing.T) {
 	t.Parallel()

@@ -258,7 +258,7 @@ func (v *verdict) message() string {
 
 // isTooFar reports whether the prefix that is asked for is too far below a parent to be allocated from it. For each
 // length in between the transaction would have to compare that nobody holds what is around the prefix; lengths
-// that begin at the same address are one compare. docs/claims.md tells more. etcd takes 128 compares in a
+// that begin at the same address are one compare. docs/design/claims.md tells more. etcd takes 128 compares in a
 // transaction, of which three are for other things, and one for the child if there is one. The API server
 // refuses what has more.
 func (c *candidate) isTooFar(parent netip.Prefix) bool {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # Turns the output of `kubectl get prefixes,prefixallocations -o json` into two lists that can be applied elsewhere:
-# .allocated is what held addresses, .waiting is what waited for some. docs/operations.md tells how to use it.
+# .allocated is what held addresses, .waiting is what waited for some. docs/operating/backup.md tells how to use it.
 
 def holds: (.kind == "Prefix" and .spec.prefix != null) or .status.phase == "Allocated";
 
