@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -348,7 +348,7 @@ func TestABadConfigurationEndsTheStart(t *testing.T) {
 			file := writeFile(t, strings.Replace(configuration, test.old, test.new, 1))
 			options := optionsOf(t.TempDir(), nil)
 			options.AdmissionConfigFile = file
-			instance, err := app.Start(t.Context(), options)
+			instance, err := standalone.Start(t.Context(), options)
 			if err == nil {
 				instance.Close()
 				t.Fatal("it started")

@@ -17,10 +17,10 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -31,7 +31,7 @@ import (
 const patience = 2 * time.Minute
 
 // shared is the server with the defaults, and all controllers. Tests keep apart by namespace.
-var shared *app.Instance
+var shared *standalone.Instance
 
 func TestMain(m *testing.M) {
 	klog.LogToStderr(false)
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 		dir, err := os.MkdirTemp("", "admission-test-")
 		if err == nil {
 			defer func() { _ = os.RemoveAll(dir) }()
-			shared, err = app.Start(context.Background(), optionsOf(dir, nil))
+			shared, err = standalone.Start(context.Background(), optionsOf(dir, nil))
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "start the server:", err)
@@ -51,16 +51,16 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-func optionsOf(dir string, customize func(*apiserver.Options)) *app.Options {
-	options := app.NewOptions()
+func optionsOf(dir string, customize func(*apiserver.Options)) *standalone.Options {
+	options := standalone.NewOptions()
 	options.DataDir, options.Port, options.Customize = dir, 0, customize
 	return options
 }
 
 // startWith starts a server with other options, for one test.
-func startWith(t *testing.T, customize func(*apiserver.Options)) *app.Instance {
+func startWith(t *testing.T, customize func(*apiserver.Options)) *standalone.Instance {
 	t.Helper()
-	instance, err := app.Start(t.Context(), optionsOf(t.TempDir(), customize))
+	instance, err := standalone.Start(t.Context(), optionsOf(t.TempDir(), customize))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func startWith(t *testing.T, customize func(*apiserver.Options)) *app.Instance {
 }
 
 // configured starts a server with an admission configuration.
-func configured(t *testing.T, configuration string) *app.Instance {
+func configured(t *testing.T, configuration string) *standalone.Instance {
 	t.Helper()
 	file := writeFile(t, configuration)
 	return startWith(t, func(o *apiserver.Options) { o.Recommended.Admission.ConfigFile = file })
@@ -107,7 +107,7 @@ func (w *warnings) HandleWarningHeader(_ int, _, text string) {
 
 var namespaces atomic.Int64
 
-func newClient(t testing.TB, instance *app.Instance) *client {
+func newClient(t testing.TB, instance *standalone.Instance) *client {
 	t.Helper()
 	warned := &warnings{}
 	config := rest.CopyConfig(instance.Config)

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -175,7 +175,7 @@ func TestTheHolderIsNamed(t *testing.T) {
 // TestKubectlShowsTheWarnings runs the kubectl of test/controlplane.
 func TestKubectlShowsTheWarnings(t *testing.T) {
 	dir := t.TempDir()
-	instance, err := app.Start(t.Context(), optionsOf(dir, nil))
+	instance, err := standalone.Start(t.Context(), optionsOf(dir, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,12 +24,12 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,7 +49,7 @@ const (
 )
 
 // shared is the instance, with all controllers, of the tests that need nothing special.
-var shared *app.Instance
+var shared *standalone.Instance
 
 func TestMain(m *testing.M) {
 	klog.LogToStderr(false)
@@ -65,7 +65,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		if shared, err = app.Start(context.Background(), optionsOf(dir, "*")); err != nil {
+		if shared, err = standalone.Start(context.Background(), optionsOf(dir, "*")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -79,16 +79,16 @@ func isSet(name string) (set bool) {
 	return set
 }
 
-func optionsOf(dataDir string, controllers ...string) *app.Options {
-	options := app.NewOptions()
+func optionsOf(dataDir string, controllers ...string) *standalone.Options {
+	options := standalone.NewOptions()
 	options.DataDir, options.Port, options.Controllers = dataDir, 0, controllers
 	return options
 }
 
 // start starts an instance of its own for a test, with these controllers.
-func start(t testing.TB, dataDir string, controllers ...string) *app.Instance {
+func start(t testing.TB, dataDir string, controllers ...string) *standalone.Instance {
 	t.Helper()
-	instance, err := app.Start(context.Background(), optionsOf(dataDir, controllers...))
+	instance, err := standalone.Start(context.Background(), optionsOf(dataDir, controllers...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func start(t testing.TB, dataDir string, controllers ...string) *app.Instance {
 
 // run runs controllers beside the instance until the function that it returns is called, which
 // returns when they have ended. More than once does no harm.
-func run(t testing.TB, instance *app.Instance, strategy string, controllers ...string) (stop func()) {
+func run(t testing.TB, instance *standalone.Instance, strategy string, controllers ...string) (stop func()) {
 	t.Helper()
 	config := manager.Config{Client: clientOf(t, instance), Controllers: controllers, Strategy: strategy, Workers: 16}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -114,7 +114,7 @@ func run(t testing.TB, instance *app.Instance, strategy string, controllers ...s
 	return stop
 }
 
-func clientOf(t testing.TB, instance *app.Instance) versioned.Interface {
+func clientOf(t testing.TB, instance *standalone.Instance) versioned.Interface {
 	t.Helper()
 	client, err := versioned.NewForConfig(instance.Config)
 	if err != nil {
@@ -146,12 +146,12 @@ func in(t *testing.T) *env {
 	return inInstance(t, shared)
 }
 
-func inInstance(t testing.TB, instance *app.Instance) *env {
+func inInstance(t testing.TB, instance *standalone.Instance) *env {
 	t.Helper()
 	return inNamespace(t, instance, namespaceOf(t))
 }
 
-func inNamespace(t testing.TB, instance *app.Instance, ns string) *env {
+func inNamespace(t testing.TB, instance *standalone.Instance, ns string) *env {
 	t.Helper()
 	client := clientOf(t, instance).IpamV1alpha1()
 	return &env{TB: t, ns: ns, prefixes: client.Prefixes(ns), allocations: client.PrefixAllocations(ns)}

@@ -41,7 +41,6 @@ func TestCloseLeavesNothing(t *testing.T) {
 	packages := []string{
 		"ipam-apiserver/pkg/controller/",
 		"ipam-apiserver/pkg/standalone",
-		"ipam-apiserver/cmd/ipam-standalone/app",
 		"k8s.io/client-go/tools/cache",
 		"k8s.io/client-go/util/workqueue",
 		"k8s.io/apiserver/pkg/storage/etcd3",

@@ -12,10 +12,10 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	embedded "github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -138,12 +138,12 @@ type inProcess struct {
 
 func startInProcess(b *bench) inProcess {
 	b.progress.phase("start a server", 0)
-	options := app.NewOptions()
+	options := embedded.NewOptions()
 	options.DataDir, options.Port, options.Controllers = b.TempDir(), 0, nil
 	var server inProcess
 	options.Customize = func(o *apiserver.Options) { server.options = o.Recommended.Etcd }
 	// It has to outlive the context, for what still writes to it then.
-	instance, err := app.Start(context.WithoutCancel(b.ctx), options)
+	instance, err := embedded.Start(context.WithoutCancel(b.ctx), options)
 	if err != nil {
 		b.Fatal(err)
 	}

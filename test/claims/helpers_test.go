@@ -23,7 +23,6 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
@@ -439,11 +438,11 @@ func nth(prefix string, bits, n int) string {
 }
 
 // start starts an instance. No controllers run unless some are named.
-func start(t testing.TB, dataDir string, customize func(*apiserver.Options), controllers ...string) *app.Instance {
+func start(t testing.TB, dataDir string, customize func(*apiserver.Options), controllers ...string) *standalone.Instance {
 	t.Helper()
-	options := app.NewOptions()
+	options := standalone.NewOptions()
 	options.DataDir, options.Port, options.Controllers, options.Customize = dataDir, 0, controllers, customize
-	instance, err := app.Start(context.Background(), options)
+	instance, err := standalone.Start(context.Background(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,7 +450,7 @@ func start(t testing.TB, dataDir string, customize func(*apiserver.Options), con
 	return instance
 }
 
-func clientOf(t testing.TB, instance *app.Instance) ipamclient.IpamV1alpha1Interface {
+func clientOf(t testing.TB, instance *standalone.Instance) ipamclient.IpamV1alpha1Interface {
 	t.Helper()
 	client, err := versioned.NewForConfig(instance.Config)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 )
 
@@ -21,7 +21,7 @@ var sample = regexp.MustCompile(`(?m)^ipam_claims_differences\{kind="(\w+)"\} (\
 
 var compared = regexp.MustCompile(`(?m)^ipam_claims_compared_timestamp_seconds (\S+)$`)
 
-func scrape(t testing.TB, instance *app.Instance) []byte {
+func scrape(t testing.TB, instance *standalone.Instance) []byte {
 	t.Helper()
 	body, err := clientOf(t, instance).RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
 	if err != nil {
@@ -31,7 +31,7 @@ func scrape(t testing.TB, instance *app.Instance) []byte {
 }
 
 // comparedOf returns ipam_claims_compared_timestamp_seconds.
-func comparedOf(t testing.TB, instance *app.Instance) float64 {
+func comparedOf(t testing.TB, instance *standalone.Instance) float64 {
 	t.Helper()
 	match := compared.FindSubmatch(scrape(t, instance))
 	if match == nil {
@@ -45,7 +45,7 @@ func comparedOf(t testing.TB, instance *app.Instance) float64 {
 }
 
 // metricsOf returns ipam_claims_differences by kind.
-func metricsOf(t testing.TB, instance *app.Instance) map[claims.DifferenceKind]int {
+func metricsOf(t testing.TB, instance *standalone.Instance) map[claims.DifferenceKind]int {
 	t.Helper()
 	body := scrape(t, instance)
 	values := map[claims.DifferenceKind]int{}

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -367,7 +367,7 @@ func each(t *testing.T, names []string, do func(ctx context.Context, name string
 }
 
 // writesOf returns how many requests that write the server has answered, by verb, resource and code.
-func writesOf(t *testing.T, instance *app.Instance) map[string]float64 {
+func writesOf(t *testing.T, instance *standalone.Instance) map[string]float64 {
 	t.Helper()
 	client, err := rest.HTTPClientFor(instance.Config)
 	if err != nil {

@@ -23,10 +23,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/json"
@@ -71,7 +71,7 @@ func kindOf(t testing.TB, obj *unstructured.Unstructured) kind {
 
 // server is an instance, seen by its administrator.
 type server struct {
-	*app.Instance
+	*standalone.Instance
 	http   *http.Client
 	client ipamclient.IpamV1alpha1Interface
 }
@@ -110,9 +110,9 @@ func run(m *testing.M) int {
 }
 
 func start(dir string, controllers []string, customize func(*apiserver.Options)) (*server, error) {
-	options := app.NewOptions()
+	options := standalone.NewOptions()
 	options.DataDir, options.Port, options.Controllers, options.Customize = dir, 0, controllers, customize
-	instance, err := app.Start(context.Background(), options)
+	instance, err := standalone.Start(context.Background(), options)
 	if err != nil {
 		return nil, err
 	}

@@ -21,10 +21,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-standalone/app"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -56,7 +56,7 @@ var (
 
 // server is an instance, seen by its administrator.
 type server struct {
-	*app.Instance
+	*standalone.Instance
 	config *rest.Config
 	http   *http.Client
 	client ipamclient.IpamV1alpha1Interface
@@ -94,9 +94,9 @@ func run(m *testing.M) int {
 }
 
 func start(dir string, customize func(*apiserver.Options)) (*server, error) {
-	options := app.NewOptions()
+	options := standalone.NewOptions()
 	options.DataDir, options.Port, options.Controllers, options.Customize = dir, 0, nil, customize
-	instance, err := app.Start(context.Background(), options)
+	instance, err := standalone.Start(context.Background(), options)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package app is the command line of ipam-standalone, and what it starts.
+// Package app is the command line of ipam-standalone.
 package app
 
 import (
@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/grpclog"
@@ -20,7 +21,7 @@ import (
 
 // NewCommand returns the command, which serves until the context ends.
 func NewCommand(ctx context.Context) *cobra.Command {
-	options := NewOptions()
+	options := standalone.NewOptions()
 	samples := ""
 	cmd := &cobra.Command{
 		Use:   "ipam-standalone",
@@ -67,7 +68,7 @@ func quietUnlessVerbose(cmd *cobra.Command, out io.Writer) {
 	_ = flags.Set("stderrthreshold", "FATAL")
 }
 
-func run(ctx context.Context, options *Options, samples string, out io.Writer) error {
+func run(ctx context.Context, options *standalone.Options, samples string, out io.Writer) error {
 	err := serve(ctx, options, samples, out)
 	if ctx.Err() != nil {
 		// It was told to end, be it in the middle of its start.
@@ -76,15 +77,15 @@ func run(ctx context.Context, options *Options, samples string, out io.Writer) e
 	return err
 }
 
-func serve(ctx context.Context, options *Options, samples string, out io.Writer) error {
-	instance, err := Start(ctx, options)
+func serve(ctx context.Context, options *standalone.Options, samples string, out io.Writer) error {
+	instance, err := standalone.Start(ctx, options)
 	if err != nil {
 		return err
 	}
 	defer instance.Close()
 	fmt.Fprintf(out, "ipam-standalone is ready on %s, log in with --kubeconfig %s\n", instance.URL, instance.Kubeconfig)
 	if samples != "" {
-		if err := applySamples(ctx, instance, samples, out); err != nil {
+		if err := applySamples(ctx, instance.Client, samples, out); err != nil {
 			return err
 		}
 	}

@@ -24,7 +24,7 @@ const enough = 90
 func silent(cmd *cobra.Command, _ []string) { quietUnlessVerbose(cmd, io.Discard) }
 
 // newAuditCommand returns the command that compares objects with claims in a data directory.
-func newAuditCommand(ctx context.Context, options *Options) *cobra.Command {
+func newAuditCommand(ctx context.Context, options *standalone.Options) *cobra.Command {
 	cmd := apiserverapp.AuditCommand(ctx, func() (*genericoptions.EtcdOptions, func(), error) {
 		endpoints, done, err := standalone.AccessEtcd(ctx, options.DataDir, standalone.QuotaBytes(options.QuotaBytes))
 		etcd := apiserver.NewOptions().Recommended.Etcd
@@ -37,7 +37,7 @@ func newAuditCommand(ctx context.Context, options *Options) *cobra.Command {
 }
 
 // newReclaimCommand returns the command that makes room in the database of a data directory.
-func newReclaimCommand(ctx context.Context, options *Options) *cobra.Command {
+func newReclaimCommand(ctx context.Context, options *standalone.Options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reclaim",
 		Short: "Make room in the database, also when it is full",

@@ -36,8 +36,7 @@ const (
 
 // applySamples creates what is in the manifests at path and does not exist yet, waits until the
 // controllers are done with it, and prints what kubectl get prefixes would print.
-func applySamples(ctx context.Context, instance *Instance, path string, out io.Writer) error {
-	client := instance.Client
+func applySamples(ctx context.Context, client versioned.Interface, path string, out io.Writer) error {
 	objs, err := readManifests(path)
 	if err != nil {
 		return err

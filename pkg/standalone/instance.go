@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package app
+package standalone
 
 import (
 	"context"
@@ -14,13 +14,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 )
 
-// Options are what can be said about an instance.
+// Options configure an instance.
 type Options struct {
 	// DataDir has the database, the certificates and the kubeconfig.
 	DataDir string
@@ -28,7 +27,7 @@ type Options struct {
 	Port int
 	// Controllers are the names of those that run; "*" is all of them.
 	Controllers []string
-	// Strategy is by what the scheduler chooses among parents, Pack or Spread.
+	// Strategy is how the scheduler chooses among parents, Pack or Spread.
 	Strategy string
 	// Workers is how many objects a controller works on at a time.
 	Workers int
@@ -48,7 +47,7 @@ func NewOptions() *Options {
 		Controllers: []string{"*"},
 		Strategy:    "Pack",
 		Workers:     64,
-		QuotaBytes:  standalone.DefaultEtcdQuota,
+		QuotaBytes:  DefaultEtcdQuota,
 	}
 }
 
@@ -93,7 +92,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	if options.QuotaBytes <= 0 {
 		return nil, fmt.Errorf("the quota of the database must be positive, it is %d", options.QuotaBytes)
 	}
-	dataDir, err := standalone.OpenDataDir(options.DataDir)
+	dataDir, err := OpenDataDir(options.DataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -109,16 +108,16 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	i.cleanup = append(i.cleanup, func() { _ = listener.Close() })
 	i.URL = "https://" + listener.Addr().String()
 
-	pki, err := standalone.EnsurePKI(dataDir.PKIDir(), time.Now())
+	pki, err := EnsurePKI(dataDir.PKIDir(), time.Now())
 	if err != nil {
 		return nil, err
 	}
 	i.Kubeconfig = dataDir.KubeconfigPath()
-	if err := standalone.WriteKubeconfig(i.Kubeconfig, i.URL, pki); err != nil {
+	if err := WriteKubeconfig(i.Kubeconfig, i.URL, pki); err != nil {
 		return nil, err
 	}
 
-	etcd, err := standalone.StartEtcd(ctx, dataDir.Path(), "", standalone.QuotaBytes(options.QuotaBytes))
+	etcd, err := StartEtcd(ctx, dataDir.Path(), "", QuotaBytes(options.QuotaBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +171,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	return i, nil
 }
 
-func newServer(options *Options, pki *standalone.PKI, listener net.Listener, etcd *standalone.Etcd) (*apiserver.Server, error) {
+func newServer(options *Options, pki *PKI, listener net.Listener, etcd *Etcd) (*apiserver.Server, error) {
 	o := apiserver.NewOptions()
 	o.WithoutCluster = true
 	serving := o.Recommended.SecureServing
