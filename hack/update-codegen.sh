@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 # SPDX-License-Identifier: Apache-2.0
 
-# Regenerates everything under generated/ and every zz_generated file under apis/.
-# hack/verify-codegen.sh checks that this changes nothing.
+# Regenerates everything under generated/, every zz_generated file under apis/, and docs/reference.
+# hack/verify.sh checks that this changes nothing.
 
 set -o errexit -o nounset -o pipefail
 
@@ -81,3 +81,8 @@ go run ./hack/openapi-schema >"${root}/bin/openapi-schema.json"
     --versioned-clientset-package "${module}/generated/clientset/versioned" \
     --listers-package "${module}/generated/listers" \
     --output-dir generated/informers --output-pkg "${module}/generated/informers" "${api}"
+
+echo "Generating docs/reference"
+mkdir -p docs/reference
+rm -f docs/reference/*.md
+go run ./hack/reference "${root}"
