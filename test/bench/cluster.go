@@ -24,7 +24,7 @@ func measureCluster(b *bench) {
 	count := b.count(children)
 	b.progress.phase("install it in a cluster", 0)
 	installation := product.Install(b, product.Options{
-		Programs: filepath.Dir(b.program("ipam-apiserver")), Members: 1, Servers: 1, Managers: 1, Durable: true,
+		Programs: filepath.Dir(b.program("ipam-apiserver")), Tree: b.tree.root, Members: 1, Servers: 1, Managers: 1, Durable: true,
 	})
 	const namespace = "team"
 	_, _, config := installation.NewUser(namespace, "edit")
@@ -57,7 +57,14 @@ func startSeparate(b *bench, data string, managers int, before ...func(etcd stri
 	server, manager := b.program("ipam-apiserver"), b.program("ipam-controller-manager")
 	b.progress.phase("start the programs", 0)
 	s := &separate{}
-	var err error
+	// ipam-standalone takes an empty directory or one that was opened before.
+	directory, err := embedded.OpenDataDir(data)
+	if err == nil {
+		err = directory.Close()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
 	if s.etcd, err = embedded.StartEtcd(b.ctx, data, "error"); err != nil {
 		b.Fatal(err)
 	}

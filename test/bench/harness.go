@@ -21,8 +21,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 )
 
-const module = "github.com/ironcore-dev/ipam-apiserver"
-
 // runner runs measurements one after the other, and keeps what they find.
 type runner struct {
 	options
@@ -30,8 +28,8 @@ type runner struct {
 	progress *progress
 	// dir has everything that is written, and is removed at the end.
 	dir string
-	// built tells whether the programs have been built into the directory programs.
-	built sync.Once
+	// tree is the checkout whose programs are measured.
+	tree *tree
 	// all are all measurements that there are, and figures what was measured, by row.
 	all     []measurement
 	figures map[*row]figure
@@ -54,7 +52,10 @@ func newRunner(ctx context.Context, o options, all []measurement, out io.Writer)
 	if err != nil {
 		return nil, err
 	}
-	return &runner{options: o, ctx: ctx, progress: newProgress(out), dir: dir, all: all, figures: map[*row]figure{}}, nil
+	return &runner{
+		options: o, ctx: ctx, progress: newProgress(out), dir: dir, tree: newTree(ctx, kube.Root(), filepath.Join(dir, "programs")),
+		all: all, figures: map[*row]figure{},
+	}, nil
 }
 
 func (r *runner) close() error {
@@ -227,19 +228,34 @@ func (b *bench) figureOf(id string) float64 {
 	return 0
 }
 
-// program returns the path of a program of this repository, of which all are built once.
-func (b *bench) program(name string) string {
-	dir := filepath.Join(b.dir, "programs")
-	b.built.Do(func() {
-		b.progress.phase("build the programs", 0)
-		build := exec.CommandContext(b.ctx, "go", "build", "-o", dir+string(filepath.Separator), module+"/cmd/...")
-		build.Dir = kube.Root()
+// tree is a checkout of this repository.
+type tree struct {
+	// root is its directory.
+	root string
+	// build builds its programs, once, and returns the directory with them.
+	build func() (programs string, err error)
+}
+
+func newTree(ctx context.Context, root, programs string) *tree {
+	return &tree{root, sync.OnceValues(func() (string, error) {
+		build := exec.CommandContext(ctx, "go", "build", "-o", programs+string(filepath.Separator), "./cmd/...")
+		build.Dir = root
 		if out, err := build.CombinedOutput(); err != nil {
-			b.Fatalf("%v: %v\n%s", build, err, out)
+			return "", fmt.Errorf("%v: %w\n%s", build, err, out)
 		}
 		settle()
-	})
-	return filepath.Join(dir, name)
+		return programs, nil
+	})}
+}
+
+// program returns the path of a program of the checkout that is measured.
+func (b *bench) program(name string) string {
+	b.progress.phase("build the programs", 0)
+	programs, err := b.tree.build()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return filepath.Join(programs, name)
 }
 
 // settle has on the disk what was written before. Linux begins with that half a minute later, in the midst of some round, and

@@ -55,6 +55,9 @@ type options struct {
 	json      bool
 	output    string
 	writeDocs bool
+	// against is the commit whose programs are compared with those of this checkout, in so many turns.
+	against string
+	turns   int
 }
 
 const (
@@ -65,12 +68,12 @@ const (
 )
 
 func newCommand() *cobra.Command {
-	o := options{children: fullChildren, scale: 1, output: "table"}
+	o := options{children: fullChildren, scale: 1, output: "table", turns: 3}
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the programs of this repository",
 		Long: "bench starts what it needs, measures, and prints a table. It exits with 1 if something could not be " +
-			"measured, but not if a goal is not met.",
+			"measured, but not if a goal is not met.\n\n" + compareHelp,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -85,6 +88,9 @@ func newCommand() *cobra.Command {
 			if o.list {
 				return list(selected, cmd.OutOrStdout())
 			}
+			if o.against != "" {
+				return compare(cmd.Context(), o, selected, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			}
 			return run(cmd.Context(), o, selected, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -96,6 +102,8 @@ func newCommand() *cobra.Command {
 	fs.BoolVar(&o.json, "json", o.json, "Have users speak JSON to the servers instead of protobuf.")
 	fs.StringVarP(&o.output, "output", "o", o.output, "table or json.")
 	fs.BoolVar(&o.writeDocs, "write-docs", o.writeDocs, "Write what was measured into docs/performance.md, too.")
+	fs.StringVar(&o.against, "against", o.against, "Compare the programs of this checkout with those of this commit, branch or tag.")
+	fs.IntVar(&o.turns, "turns", o.turns, "How often each of the two builds is measured with --against.")
 	return cmd
 }
 
@@ -109,6 +117,10 @@ func (o options) validate() error {
 		return fmt.Errorf("--children must be from 1000 to %d, not %d", mostChildren, o.children)
 	case o.writeDocs && o.scale < 1:
 		return errors.New("--write-docs is for figures of full size, without --scale")
+	case o.writeDocs && o.against != "":
+		return errors.New("--write-docs is for figures of this checkout, without --against")
+	case o.turns < 1:
+		return fmt.Errorf("--turns must be at least 1, not %d", o.turns)
 	}
 	return nil
 }
@@ -140,5 +152,5 @@ func run(ctx context.Context, o options, selected []measurement, out, progress i
 	if o.writeDocs {
 		failed = append(failed, r.writeDocs(results))
 	}
-	return errors.Join(append(failed, writeReport(results, o.output, out))...)
+	return errors.Join(append(failed, writeReport(results, header, o.output, out))...)
 }

@@ -96,17 +96,21 @@ func (r result) cells() []string {
 
 var header = []string{"row", "what", "figure", "unit", "goal", "met"}
 
-func writeReport(results []result, output string, out io.Writer) error {
+// line is one of a report.
+type line interface{ cells() []string }
+
+// writeReport writes lines as a table, or as JSON.
+func writeReport[L line](lines []L, header []string, output string, out io.Writer) error {
 	if output == "json" {
 		encoder := json.NewEncoder(out)
 		encoder.SetEscapeHTML(false)
 		encoder.SetIndent("", "  ")
-		return encoder.Encode(results)
+		return encoder.Encode(lines)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, strings.ToUpper(strings.Join(header, "\t")))
-	for _, r := range results {
-		fmt.Fprintln(w, strings.Join(r.cells(), "\t"))
+	for _, l := range lines {
+		fmt.Fprintln(w, strings.Join(l.cells(), "\t"))
 	}
 	return w.Flush()
 }

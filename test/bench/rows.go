@@ -14,7 +14,9 @@ import (
 type measurement struct {
 	name string
 	// how tells how it is measured.
-	how     string
+	how string
+	// linked is set if it measures packages that are linked into this program, and does not start others.
+	linked  bool
 	rows    []*row
 	measure func(*bench)
 }
@@ -71,6 +73,7 @@ var measurements = []measurement{
 		name: "free space",
 		how: "pkg/allocator frees one address and takes one, of a parent in which every other address is in use; netipx does the same with " +
 			"RemoveFreePrefix and a builder. The address that is freed is a random one. The two take turns, 5 times.",
+		linked: true,
 		rows: []*row{
 			{"A1", "netipx IPv4", "allocate and free an IPv4 /32 among 100,000 fragments, against go4.org/netipx", "x as fast", atLeast(20_000)},
 			{"A1", "netipx IPv6", "allocate and free an IPv6 /128 among 100,000 fragments, against go4.org/netipx", "x as fast", atLeast(20_000)},
@@ -82,8 +85,9 @@ var measurements = []measurement{
 		measure: measureNetipx,
 	},
 	{
-		name: "free space by size",
-		how:  "The same of parents with 1,000 and with 1,000,000 fragments. They take turns, 5 times.",
+		name:   "free space by size",
+		how:    "The same of parents with 1,000 and with 1,000,000 fragments. They take turns, 5 times.",
+		linked: true,
 		rows: []*row{
 			{"A2", "size IPv4", "time among 1,000,000 fragments against 1,000, IPv4", "x its time", atMost(2)},
 			{"A2", "size IPv6", "time among 1,000,000 fragments against 1,000, IPv6", "x its time", atMost(2)},
@@ -95,6 +99,7 @@ var measurements = []measurement{
 		how: "A /12 of which a random half of the /32s is in use. The allocator of the addresses of Services of Kubernetes, in memory, frees a " +
 			"random address and takes the one that AllocateNext chooses; ours as above. That allocator is a bitmap, which does the same " +
 			"with numbers instead of addresses. They take turns, 5 times.",
+		linked: true,
 		rows: []*row{
 			{"A3", "addresses", "allocate and free a /32 of a /12 that is half full, against the allocator of Kubernetes", "x its time", atMost(1)},
 			{"A3", "addresses ns", "time of that allocator", "ns", goal{}},
@@ -105,8 +110,9 @@ var measurements = []measurement{
 		measure: measureBitmap,
 	},
 	{
-		name: "protobuf",
-		how:  "A v1alpha1 object is encoded and decoded by the serializers of the API server. They take turns, 5 times.",
+		name:   "protobuf",
+		how:    "A v1alpha1 object is encoded and decoded by the serializers of the API server. They take turns, 5 times.",
+		linked: true,
 		rows: []*row{
 			{"P1", "codec one", "protobuf against JSON, a Prefix with managed fields there and back", "x as fast", atLeast(2)},
 			{"P1", "codec list", "protobuf against JSON, a list of 1,000 of them there and back", "x as fast", atLeast(2)},
@@ -117,6 +123,7 @@ var measurements = []measurement{
 		name: "bind by HTTP",
 		how: "64 clients write 1,024 objects in each of 8 rounds to one server, in four ways that take turns: bind, an update of the " +
 			"status, a claim as an object and then an update, a claim as a key in etcd and then an update.",
+		linked: true,
 		rows: []*row{
 			{"B1", "bind/update", "binds against plain updates of a status, by HTTP", "x its rate", atLeast(0.85)},
 			{"B2", "bind/claim", "binds against a claim that is an object and then an update, by HTTP", "x its rate", atLeast(1.5)},
@@ -126,8 +133,9 @@ var measurements = []measurement{
 		measure: measureBindByHTTP,
 	},
 	{
-		name: "bind in storage",
-		how:  "The same without HTTP, on storage with the options of the server.",
+		name:   "bind in storage",
+		how:    "The same without HTTP, on storage with the options of the server.",
+		linked: true,
 		rows: []*row{
 			{"B1", "storage/update", "binds against plain updates of a status, in storage", "x its rate", goal{}},
 			{"B2", "storage/claim", "binds against a claim that is an object and then an update, in storage", "x its rate", goal{}},
@@ -264,7 +272,7 @@ var measurements = []measurement{
 		how: "One ipam-apiserver and one ipam-controller-manager get 1,000,000 children of 100 parents, in turn, half of them of IPv4 and half of IPv6. " +
 			"64 creators stay at most 1,024 children ahead. The first 10,000 are those after 5,000. Memory is VmRSS when the last child is Allocated. " +
 			"Prefixes are looked at in etcd, the parents after each 10,000 children, and all at the end. Then " +
-			"ipam-standalone is started on that directory.",
+			"ipam-standalone is started on that directory, gets one more child, and rests for a minute.",
 		rows: []*row{
 			{"S1", "last/first", "the last 10,000 children against the first", "x its rate", atLeast(0.8)},
 			{"S1", "exist", "children that there are then", "", goal{}},
@@ -279,6 +287,7 @@ var measurements = []measurement{
 			{"S2", "memory anonymous", "resident memory of both at all of them that is not of files", "KiB a child", goal{}},
 			{"S3", "ready", "ipam-standalone started on them, until it answers", "s", atMost(60)},
 			{"S3", "one more", "one more child then, create until Allocated", "s", atMost(10)},
+			{"S3", "standalone rested", "resident memory of ipam-standalone a minute later", "GiB", goal{}},
 			{"S4", "largest", "largest Prefix in etcd", "KiB", atMost(64)},
 		},
 		measure: measureScale,

@@ -182,6 +182,9 @@ func measureScale(b *bench) {
 	const batch = "more"
 	again.await(batch, 1, func() { again.create(child(batch, 0, scaleChild(0))) }, nil)
 	b.set("one more", time.Since(start).Seconds())
+	b.progress.phase("rest", 0)
+	time.Sleep(rested)
+	b.set("standalone rested", b.residence(again.Cmd.Process.Pid).resident/(1<<30))
 }
 
 // fillParents makes the children, and returns what the programs take when there is a tenth of them, and all.
@@ -222,8 +225,9 @@ func fillParents(s *separate, sizes *sizes) []sample {
 // audit returns how many differences there are between objects and claims.
 func audit(b *bench, endpoint string) float64 {
 	b.Helper()
+	program := b.program("ipam-apiserver")
 	b.progress.phase("audit", 0)
-	cmd := exec.CommandContext(b.ctx, b.program("ipam-apiserver"), "audit", "--etcd-servers", endpoint, "-o", "json")
+	cmd := exec.CommandContext(b.ctx, program, "audit", "--etcd-servers", endpoint, "-o", "json")
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
 	// It fails if there are differences, too.

@@ -41,6 +41,8 @@ const (
 type Options struct {
 	// Programs is the directory with the programs.
 	Programs string
+	// Tree is the root directory of the checkout whose config/ is installed. It is this one if empty.
+	Tree string
 	// Members, Servers and Managers are how many members of etcd, API servers and controller managers
 	// there are.
 	Members, Servers, Managers int
@@ -89,15 +91,20 @@ func Install(t testing.TB, options Options) *Installation {
 	}
 
 	admin := c.Kubectl(c.AdminKubeconfig)
-	admin.Run("apply", "-k", "config/default")
+	admin.Run("apply", "-k", filepath.Join(options.Tree, "config/default"))
 	// There are neither nodes nor a network of Services: the programs are processes on loopback.
 	_, port, _ := strings.Cut(i.Service.Address, ":")
 	admin.Run("-n", Namespace, "patch", "service", "ipam-apiserver", "--type=merge", "-p",
 		`{"spec":{"type":"ExternalName","externalName":"localhost","selector":null,"clusterIP":null,"clusterIPs":null}}`)
 	admin.Run("patch", "apiservice", APIService, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"service":{"port":%s}}}`, port))
 
-	// It makes the certificates that the others wait for.
-	i.Certificates = i.startController("ipam-certificate-controller", nil)
+	// It makes the certificates that the others wait for. In earlier versions the controller manager does.
+	const certificates = "ipam-certificate-controller"
+	if _, err := c.Client.AppsV1().Deployments(Namespace).Get(c.Context(), certificates, metav1.GetOptions{}); err == nil {
+		i.Certificates = i.startController(certificates, nil)
+	} else if !apierrors.IsNotFound(err) {
+		t.Fatal(err)
+	}
 	for range options.Managers {
 		i.StartManager()
 	}
@@ -236,6 +243,9 @@ func (i *Installation) environment(name string, container *corev1.Container) []s
 			switch {
 			case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.name":
 				value = name
+			case from.ResourceFieldRef != nil && from.ResourceFieldRef.Resource == "limits.memory":
+				// Earlier versions set GOMEMLIMIT to it.
+				value = strconv.FormatInt(container.Resources.Limits.Memory().Value(), 10)
 			default:
 				i.Fatalf("%s has %s from what is not known here: %v", name, variable.Name, from)
 			}
