@@ -4,12 +4,15 @@
 package apiserver
 
 import (
+	"bufio"
+	"net"
 	"net/http"
 	"time"
 
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/endpoints/responsewriter"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 )
 
 // defaultWatchPatience is how long a client may leave unread what a watch sends.
@@ -22,7 +25,11 @@ func endStalledWatches(config *genericapiserver.Config, patience time.Duration) 
 	config.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
 		return build(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if info, ok := request.RequestInfoFrom(r.Context()); ok && info.IsResourceRequest && info.Verb == "watch" {
-				w = responsewriter.WrapForHTTP1Or2(&impatientWriter{w, patience})
+				if upgradable, ok := w.(upgradableWriter); ok && wsstream.IsWebSocketRequest(r) {
+					w = &impatientUpgrade{upgradable, patience}
+				} else {
+					w = responsewriter.WrapForHTTP1Or2(&impatientWriter{w, patience})
+				}
 			}
 			handler.ServeHTTP(w, r)
 		}), c)
@@ -59,4 +66,42 @@ func (w *impatientWriter) limit() *time.Timer {
 		// A deadline in the past makes the write fail that is under way.
 		_ = connection.SetWriteDeadline(time.Unix(1, 0))
 	})
+}
+
+// upgradableWriter is the writer of a response of HTTP/1.1.
+type upgradableWriter interface {
+	http.ResponseWriter
+	responsewriter.CloseNotifierFlusher
+	http.Hijacker
+}
+
+// impatientUpgrade is the writer of a response whose connection becomes a WebSocket. The handler takes the connection over
+// and does not write to the writer any more.
+type impatientUpgrade struct {
+	upgradableWriter
+	patience time.Duration
+}
+
+// Hijack implements http.Hijacker.
+func (w *impatientUpgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	connection, buffered, err := w.upgradableWriter.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	connection = &impatientConn{connection, w.patience}
+	return connection, bufio.NewReadWriter(buffered.Reader, bufio.NewWriter(connection)), nil
+}
+
+// impatientConn is a connection in which every write fails that takes too long.
+type impatientConn struct {
+	net.Conn
+	patience time.Duration
+}
+
+// Write implements net.Conn.
+func (c *impatientConn) Write(data []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.patience)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(data)
 }

@@ -7,8 +7,11 @@ import (
 	"bufio"
 	"crypto/tls"
 	stdjson "encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -110,6 +113,76 @@ func TestStalledWatches(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestStalledWebSocket has a client read nothing of a watch over a WebSocket. The server ends that, too.
+func TestStalledWebSocket(t *testing.T) {
+	t.Parallel()
+	const (
+		patience = 2 * time.Second
+		objects  = 100
+	)
+	s := startWith(t, func(o *apiserver.Options) { o.WatchPatience = patience })
+	namespace := newNamespace()
+	list, err := s.client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tlsConfig, err := rest.TLSConfigFor(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tlsConfig.NextProtos = []string{"http/1.1"}
+	host := strings.TrimPrefix(s.URL, "https://")
+	connection, err := tls.Dial("tcp", host, tlsConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path(namespace, prefixKind)+"?watch=true&resourceVersion="+list.ResourceVersion, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"Connection": "Upgrade", "Upgrade": "websocket", "Origin": s.URL,
+		"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+	} {
+		request.Header.Set(name, value)
+	}
+	if err := request.Write(connection); err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(connection)
+	response, err := http.ReadResponse(reader, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("got %s", response.Status)
+	}
+
+	large := strings.Repeat("x", 200<<10)
+	for n := range objects {
+		s.create(t, namespace, prefixKind, fmt.Sprintf(
+			"{metadata: {name: p-%d, annotations: {large: %s}}, spec: {ipFamily: IPv4, prefixLength: 24, parentRef: {name: nobody}}}", n, large))
+		if n == 0 {
+			// Events come.
+			if _, err := reader.Discard(len(large)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	time.Sleep(2 * patience)
+	if err := connection.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	switch n, err := io.Copy(io.Discard, reader); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		t.Errorf("the watch goes on after %d bytes", n)
+	case n >= (objects-1)*int64(len(large)):
+		t.Errorf("everything came: %d bytes", n)
 	}
 }
 
