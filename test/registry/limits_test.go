@@ -9,9 +9,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 )
 
 // many returns n items of a flow sequence or mapping.
@@ -127,4 +134,59 @@ func TestLimitOfManagers(t *testing.T) {
 	}
 	// Who is a manager already goes on.
 	shared.apply(t, namespace, prefixKind, "manager-1", "{metadata: {labels: {a: b, c: d}}, spec: {prefix: 10.0.0.0/8}}", "root").must(t)
+}
+
+// TestTimesOfManagersCanBeReadAsJSON sends times in protobuf that JSON has no notation for. With one of them in the store,
+// whoever lists JSON would get an error instead of all objects.
+func TestTimesOfManagersCanBeReadAsJSON(t *testing.T) {
+	t.Parallel()
+	config := rest.CopyConfig(shared.config)
+	config.ContentType = runtime.ContentTypeProtobuf
+	client, err := versioned.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	namespace := newNamespace()
+	for name, tt := range map[string]struct {
+		at      time.Time
+		refused bool
+	}{
+		"first":      {time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), false},
+		"too-early":  {time.Date(-1, 12, 31, 23, 59, 59, 0, time.UTC), true},
+		"last":       {time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), false},
+		"too-late":   {time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), true},
+		"much-later": {time.Unix(1<<62, 0), true},
+	} {
+		entry := metav1.ManagedFieldsEntry{
+			Manager: "somebody", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: groupVersion, Time: &metav1.Time{Time: tt.at},
+			FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{".":{},"f:a":{}}}}`),
+		}
+		meta := metav1.ObjectMeta{Name: name, Labels: map[string]string{"a": "b"}}
+		prefix, err := client.IpamV1alpha1().Prefixes(namespace).Create(t.Context(),
+			&v1alpha1.Prefix{ObjectMeta: meta, Spec: v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		prefix.ManagedFields = append(prefix.ManagedFields, entry)
+		_, updateErr := client.IpamV1alpha1().Prefixes(namespace).Update(t.Context(), prefix, metav1.UpdateOptions{})
+		allocation, err := client.IpamV1alpha1().PrefixAllocations(namespace).Create(t.Context(),
+			&v1alpha1.PrefixAllocation{ObjectMeta: meta, Spec: v1alpha1.PrefixAllocationSpec{Prefix: "10.0.0.0/9", PrefixRef: &v1alpha1.LocalObjectReference{Name: name}}},
+			metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		allocation.ManagedFields = append(allocation.ManagedFields, entry)
+		_, allocationErr := client.IpamV1alpha1().PrefixAllocations(namespace).Update(t.Context(), allocation, metav1.UpdateOptions{})
+		for _, err := range []error{updateErr, allocationErr} {
+			if apierrors.IsInvalid(err) != tt.refused || !tt.refused && err != nil {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+	}
+	if _, err := shared.client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := shared.client.PrefixAllocations(namespace).List(t.Context(), metav1.ListOptions{}); err != nil {
+		t.Error(err)
+	}
 }

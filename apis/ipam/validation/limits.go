@@ -48,6 +48,10 @@ func validateMetadataLimits(newMeta, oldMeta *metav1.ObjectMeta, fldPath *field.
 	count("finalizers", len(newMeta.Finalizers), len(oldMeta.Finalizers), MaxFinalizers)
 	count("managedFields", len(newMeta.ManagedFields), len(oldMeta.ManagedFields), MaxManagers)
 	size("managedFields", managedBytes(newMeta), managedBytes(oldMeta), MaxManagedBytes)
+	if bad := unreadableTimes(newMeta); len(bad) > len(unreadableTimes(oldMeta)) {
+		allErrs = append(allErrs, field.Invalid(fldPath.Child("managedFields").Index(bad[0]).Child("time"),
+			newMeta.ManagedFields[bad[0]].Time.Unix(), "must be in the years 0 to 9999, or it could not be read as JSON"))
+	}
 	size("labels", labelBytes(newMeta.Labels), labelBytes(oldMeta.Labels), MaxLabelBytes)
 	return allErrs
 }
@@ -59,6 +63,17 @@ func managedBytes(meta *metav1.ObjectMeta) (total int) {
 		}
 	}
 	return total
+}
+
+// unreadableTimes returns the indexes of the managed fields whose time JSON has no notation for. Protobuf has one, but then
+// nobody who reads JSON could list any objects together with this one.
+func unreadableTimes(meta *metav1.ObjectMeta) (indexes []int) {
+	for i := range meta.ManagedFields {
+		if at := meta.ManagedFields[i].Time; at != nil && (at.UTC().Year() < 0 || at.UTC().Year() > 9999) {
+			indexes = append(indexes, i)
+		}
+	}
+	return indexes
 }
 
 func labelBytes(labels map[string]string) (total int) {
