@@ -11,6 +11,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	ipamapply "github.com/ironcore-dev/ipam-apiserver/generated/applyconfiguration/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
 )
@@ -24,48 +25,48 @@ func TestApplyingAgainChangesNothing(t *testing.T) {
 	)
 	for _, test := range []struct {
 		name     string
-		kind     kind
+		kind     harness.Kind
 		manifest string
 		// hold is a prefix to allocate before; between are patches of spec and status, binding is bound.
 		hold, spec, status, binding string
 	}{
-		{name: "a root", kind: prefixKind, manifest: "spec: {prefix: 10.9.0.0/16}"},
-		{name: "a root that is allocated meanwhile", kind: prefixKind, manifest: "spec: {prefix: 10.9.0.0/16}", status: "{status: {phase: Allocated}}"},
-		{name: "a child", kind: prefixKind, manifest: child},
-		{name: "a child whose family came from the parent", kind: prefixKind, manifest: "spec: {prefixLength: 24, parentRef: {name: parent}}"},
-		{name: "a child whose family comes with the binding", kind: prefixKind, manifest: "spec: {prefixLength: 24, parentRef: {name: parent}}",
+		{name: "a root", kind: harness.PrefixKind, manifest: "spec: {prefix: 10.9.0.0/16}"},
+		{name: "a root that is allocated meanwhile", kind: harness.PrefixKind, manifest: "spec: {prefix: 10.9.0.0/16}", status: "{status: {phase: Allocated}}"},
+		{name: "a child", kind: harness.PrefixKind, manifest: child},
+		{name: "a child whose family came from the parent", kind: harness.PrefixKind, manifest: "spec: {prefixLength: 24, parentRef: {name: parent}}"},
+		{name: "a child whose family comes with the binding", kind: harness.PrefixKind, manifest: "spec: {prefixLength: 24, parentRef: {name: parent}}",
 			hold: "10.0.4.0/24", binding: "{prefix: 10.0.4.0/24, parentRef: {name: parent}}"},
-		{name: "a child that is bound meanwhile", kind: prefixKind, manifest: child, hold: "10.0.4.0/24", binding: "{prefix: 10.0.4.0/24, parentRef: {name: parent}}"},
-		{name: "a child that another controller completes meanwhile", kind: prefixKind, manifest: child, hold: "10.0.4.0/24",
+		{name: "a child that is bound meanwhile", kind: harness.PrefixKind, manifest: child, hold: "10.0.4.0/24", binding: "{prefix: 10.0.4.0/24, parentRef: {name: parent}}"},
+		{name: "a child that another controller completes meanwhile", kind: harness.PrefixKind, manifest: child, hold: "10.0.4.0/24",
 			spec: "{spec: {prefix: 10.0.4.0/24, parentRef: {name: parent}}}", status: "{status: {phase: Allocated}}"},
-		{name: "a request", kind: allocationKind, manifest: request},
-		{name: "a request that is bound meanwhile", kind: allocationKind, manifest: request, binding: "{prefix: 10.0.4.0/24, prefixRef: {name: parent}}"},
-		{name: "a request that another controller completes meanwhile", kind: allocationKind, manifest: request,
+		{name: "a request", kind: harness.AllocationKind, manifest: request},
+		{name: "a request that is bound meanwhile", kind: harness.AllocationKind, manifest: request, binding: "{prefix: 10.0.4.0/24, prefixRef: {name: parent}}"},
+		{name: "a request that another controller completes meanwhile", kind: harness.AllocationKind, manifest: request,
 			spec: "{spec: {prefixRef: {name: parent}}}", status: "{status: {phase: Allocated, prefix: 10.0.4.0/24}}"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			namespace, _ := shared.setUp(t)
 			manifest := "{metadata: {labels: {a: b}}, " + test.manifest + "}"
-			obj := shared.apply(t, namespace, test.kind, "me", manifest, "new").must(t)
+			obj := shared.Apply(t, namespace, test.kind, "me", manifest, "new").Must(t)
 			if test.hold != "" {
 				shared.hold(t, obj, "parent", test.hold)
 			}
 			if test.spec != "" {
-				obj = shared.write(t, obj, mergePatch, test.spec).must(t)
+				obj = shared.write(t, obj, harness.MergePatch, test.spec).Must(t)
 			}
 			if test.status != "" {
-				obj = shared.write(t, obj, mergePatch, test.status, "status").must(t)
+				obj = shared.write(t, obj, harness.MergePatch, test.status, "status").Must(t)
 			}
 			if test.binding != "" {
-				obj = shared.bind(t, namespace, test.kind, "new", test.binding).must(t)
+				obj = shared.bind(t, namespace, test.kind, "new", test.binding).Must(t)
 			}
-			again := shared.apply(t, namespace, test.kind, "me", manifest, "new").must(t)
+			again := shared.Apply(t, namespace, test.kind, "me", manifest, "new").Must(t)
 			if again.GetResourceVersion() != obj.GetResourceVersion() {
 				t.Errorf("applying again wrote\n%v\nover\n%v", again, obj)
 			}
-			labelled := shared.apply(t, namespace, test.kind, "me", strings.Replace(manifest, "a: b", "a: c", 1), "new").must(t)
-			same(t, obj, labelled, "spec", "status", "metadata.generation")
-			if at(labelled, "metadata.labels.a") != "c" {
+			labelled := shared.Apply(t, namespace, test.kind, "me", strings.Replace(manifest, "a: b", "a: c", 1), "new").Must(t)
+			harness.Same(t, obj, labelled, "spec", "status", "metadata.generation")
+			if harness.At(labelled, "metadata.labels.a") != "c" {
 				t.Error("the new label has not been applied")
 			}
 		})
@@ -73,26 +74,26 @@ func TestApplyingAgainChangesNothing(t *testing.T) {
 }
 
 func TestApplyOfTwoManagersConflicts(t *testing.T) {
-	for _, k := range kinds {
+	for _, k := range harness.Kinds {
 		namespace, _ := shared.setUp(t)
 		manifest := func(label string) string {
 			return "{metadata: {labels: {a: " + label + "}}, spec: {prefix: 10.0.4.0/24, parentRef: {name: parent}, prefixRef: {name: parent}}}"
 		}
-		strip := map[string]string{"Prefix": ", prefixRef: {name: parent}", "PrefixAllocation": ", parentRef: {name: parent}"}[k.name]
+		strip := map[string]string{"Prefix": ", prefixRef: {name: parent}", "PrefixAllocation": ", parentRef: {name: parent}"}[k.Name]
 		of := func(label string) string { return strings.Replace(manifest(label), strip, "", 1) }
 
-		first := shared.apply(t, namespace, k, "first", of("b"), "new").must(t)
-		status := shared.apply(t, namespace, k, "second", of("c"), "new").refused(t, http.StatusConflict)
-		if !slices.Equal(causes(status), []string{".metadata.labels.a"}) || !strings.Contains(status.Message, `"first"`) {
-			t.Errorf("%s: refused for %q: %s", k.name, causes(status), status.Message)
+		first := shared.Apply(t, namespace, k, "first", of("b"), "new").Must(t)
+		status := shared.Apply(t, namespace, k, "second", of("c"), "new").Refused(t, http.StatusConflict)
+		if !slices.Equal(harness.Causes(status), []string{".metadata.labels.a"}) || !strings.Contains(status.Message, `"first"`) {
+			t.Errorf("%s: refused for %q: %s", k.Name, harness.Causes(status), status.Message)
 		}
-		if now := shared.get(t, namespace, k, "new"); now.GetResourceVersion() != first.GetResourceVersion() {
-			t.Errorf("%s: the conflict wrote", k.name)
+		if now := shared.Get(t, namespace, k, "new"); now.GetResourceVersion() != first.GetResourceVersion() {
+			t.Errorf("%s: the conflict wrote", k.Name)
 		}
-		forced := shared.do(t, http.MethodPatch, path(namespace, k, "new")+"?fieldManager=second&force=true", applyPatch,
-			"{apiVersion: "+groupVersion+", kind: "+k.name+", metadata: {name: new, labels: {a: c}}}").must(t)
-		if at(forced, "metadata.labels.a") != "c" {
-			t.Errorf("%s: force did not apply", k.name)
+		forced := shared.Do(t, http.MethodPatch, harness.Path(namespace, k, "new")+"?fieldManager=second&force=true", harness.ApplyPatch,
+			"{apiVersion: "+harness.GroupVersion+", kind: "+k.Name+", metadata: {name: new, labels: {a: c}}}").Must(t)
+		if harness.At(forced, "metadata.labels.a") != "c" {
+			t.Errorf("%s: force did not apply", k.Name)
 		}
 	}
 }
@@ -100,12 +101,12 @@ func TestApplyOfTwoManagersConflicts(t *testing.T) {
 // TestApplyThatGivesUpAFieldUnsetsNothingImmutable has an owner leave out what it applied before.
 func TestApplyThatGivesUpAFieldUnsetsNothingImmutable(t *testing.T) {
 	namespace, _ := shared.setUp(t)
-	obj := shared.apply(t, namespace, prefixKind, "me", "{spec: {ipFamily: IPv4, prefixLength: 24, "+bySelector+"}}", "new").must(t)
-	status := shared.apply(t, namespace, prefixKind, "me", "{spec: {ipFamily: IPv4, "+bySelector+"}}", "new").refused(t, http.StatusUnprocessableEntity)
-	if !slices.Equal(causes(status), []string{"spec.prefixLength"}) {
-		t.Errorf("refused for %q: %s", causes(status), status.Message)
+	obj := shared.Apply(t, namespace, harness.PrefixKind, "me", "{spec: {ipFamily: IPv4, prefixLength: 24, "+bySelector+"}}", "new").Must(t)
+	status := shared.Apply(t, namespace, harness.PrefixKind, "me", "{spec: {ipFamily: IPv4, "+bySelector+"}}", "new").Refused(t, http.StatusUnprocessableEntity)
+	if !slices.Equal(harness.Causes(status), []string{"spec.prefixLength"}) {
+		t.Errorf("refused for %q: %s", harness.Causes(status), status.Message)
 	}
-	if now := shared.get(t, namespace, prefixKind, "new"); now.GetResourceVersion() != obj.GetResourceVersion() {
+	if now := shared.Get(t, namespace, harness.PrefixKind, "new"); now.GetResourceVersion() != obj.GetResourceVersion() {
 		t.Error("it wrote")
 	}
 }
@@ -116,7 +117,7 @@ func TestTypedApplyAndApplyStatus(t *testing.T) {
 	parent := ipamapply.LocalObjectReference().WithName("parent")
 	condition := metaapply.Condition().WithType("Ready").WithStatus(metav1.ConditionTrue).WithReason("Because").WithMessage("").WithLastTransitionTime(metav1.Now())
 
-	prefixes := shared.client.Prefixes(namespace)
+	prefixes := shared.Client.Prefixes(namespace)
 	prefix, err := prefixes.Apply(t.Context(), ipamapply.Prefix("new", namespace).WithLabels(map[string]string{"a": "b"}).
 		WithSpec(ipamapply.PrefixSpec().WithPrefixLength(24).WithParentRef(parent)), options)
 	if err != nil {
@@ -138,7 +139,7 @@ func TestTypedApplyAndApplyStatus(t *testing.T) {
 		t.Errorf("extracted %+v: %v", extracted, err)
 	}
 
-	allocations := shared.client.PrefixAllocations(namespace)
+	allocations := shared.Client.PrefixAllocations(namespace)
 	_, err = allocations.Apply(t.Context(), ipamapply.PrefixAllocation("new", namespace).
 		WithSpec(ipamapply.PrefixAllocationSpec().WithPrefixLength(24).WithPrefixRef(parent)), options)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
 // badAddresses are strings that are no canonical prefix, with what the refusal has to name.
@@ -41,7 +43,7 @@ type badRow struct {
 	name string
 	// of is the fixture that is written to; without one, an object of the kind is created.
 	of   string
-	kind kind
+	kind harness.Kind
 	// below is "", "status" or "binding".
 	below string
 	// body is the object to create, the changes to make, or the binding.
@@ -60,26 +62,26 @@ func (r badRow) ways() []string {
 	case r.way != "":
 		return []string{r.way}
 	case r.below == "binding":
-		return []string{jsonType}
+		return []string{harness.JSON}
 	case r.of != "":
-		return []string{jsonType, mergePatch}
+		return []string{harness.JSON, harness.MergePatch}
 	case strings.Contains(r.body, "metadata"):
-		return []string{jsonType}
+		return []string{harness.JSON}
 	default:
-		return []string{jsonType, applyPatch}
+		return []string{harness.JSON, harness.ApplyPatch}
 	}
 }
 
 // send sends the row one way.
-func (r badRow) send(t *testing.T, namespace, way string) answer {
+func (r badRow) send(t *testing.T, namespace, way string) harness.Answer {
 	t.Helper()
 	if r.of == "" {
-		if way == applyPatch {
-			return shared.apply(t, namespace, r.kind, "applier", r.body, "new")
+		if way == harness.ApplyPatch {
+			return shared.Apply(t, namespace, r.kind, "applier", r.body, "new")
 		}
 		whole := map[string]any{"metadata": map[string]any{"name": "new"}}
-		merge(whole, parseObject(t, r.body))
-		return shared.do(t, http.MethodPost, path(namespace, r.kind), jsonType, string(encode(t, whole)))
+		harness.Merge(whole, harness.ParseObject(t, r.body))
+		return shared.Do(t, http.MethodPost, harness.Path(namespace, r.kind), harness.JSON, harness.Encode(t, whole))
 	}
 	if r.below == "binding" {
 		return shared.bind(t, namespace, fixtures[r.of].kind, r.of, r.body)
@@ -88,7 +90,7 @@ func (r badRow) send(t *testing.T, namespace, way string) answer {
 	if r.below != "" {
 		below = []string{r.below}
 	}
-	return shared.write(t, shared.get(t, namespace, fixtures[r.of].kind, r.of), way, r.body, below...)
+	return shared.write(t, shared.Get(t, namespace, fixtures[r.of].kind, r.of), way, r.body, below...)
 }
 
 // TestBadInputIsRefusedAndChangesNothing sends every mistake through the server, in every kind of
@@ -108,11 +110,11 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 				if code == 0 {
 					code = http.StatusUnprocessableEntity
 				}
-				status := row.send(t, namespace, way).refused(t, code)
+				status := row.send(t, namespace, way).Refused(t, code)
 				if goName.MatchString(status.Message) {
 					t.Errorf("%s shows the names of Go: %s", way, status.Message)
 				}
-				if got := causes(status); !slices.Equal(got, row.fields) && len(got)+len(row.fields) > 0 {
+				if got := harness.Causes(status); !slices.Equal(got, row.fields) && len(got)+len(row.fields) > 0 {
 					t.Errorf("%s: refused for %q, not for %q: %s", way, got, row.fields, status.Message)
 				}
 				if !strings.Contains(status.Message, row.message) {
@@ -129,30 +131,30 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 func badRows() []badRow {
 	rows := []badRow{
 		// A root.
-		{name: "root without prefix", kind: prefixKind, body: "{spec: {ipFamily: IPv4}}", fields: []string{"spec.prefix"}},
-		{name: "root without anything", kind: prefixKind, body: "{spec: {}}", fields: []string{"spec.prefix"}},
-		{name: "root with prefixLength", kind: prefixKind, body: "{spec: {prefix: 10.0.0.0/8, prefixLength: 8}}", fields: []string{"spec.prefixLength"}},
-		{name: "root with prefixLength only", kind: prefixKind, body: "{spec: {prefixLength: 8}}", fields: []string{"spec.prefix", "spec.prefixLength"}},
-		{name: "root of the wrong family", kind: prefixKind, body: "{spec: {ipFamily: IPv6, prefix: 10.0.0.0/8}}", fields: []string{"spec.prefix"}, message: "IPv6"},
-		{name: "root of an unknown family", kind: prefixKind, body: "{spec: {ipFamily: IPX, prefix: 10.0.0.0/8}}", fields: []string{"spec.ipFamily"}, message: `"IPv4", "IPv6"`},
-		{name: "root of a family in lower case", kind: prefixKind, body: "{spec: {ipFamily: ipv4, prefix: 10.0.0.0/8}}", fields: []string{"spec.ipFamily"}},
+		{name: "root without prefix", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPv4}}", fields: []string{"spec.prefix"}},
+		{name: "root without anything", kind: harness.PrefixKind, body: "{spec: {}}", fields: []string{"spec.prefix"}},
+		{name: "root with prefixLength", kind: harness.PrefixKind, body: "{spec: {prefix: 10.0.0.0/8, prefixLength: 8}}", fields: []string{"spec.prefixLength"}},
+		{name: "root with prefixLength only", kind: harness.PrefixKind, body: "{spec: {prefixLength: 8}}", fields: []string{"spec.prefix", "spec.prefixLength"}},
+		{name: "root of the wrong family", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPv6, prefix: 10.0.0.0/8}}", fields: []string{"spec.prefix"}, message: "IPv6"},
+		{name: "root of an unknown family", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPX, prefix: 10.0.0.0/8}}", fields: []string{"spec.ipFamily"}, message: `"IPv4", "IPv6"`},
+		{name: "root of a family in lower case", kind: harness.PrefixKind, body: "{spec: {ipFamily: ipv4, prefix: 10.0.0.0/8}}", fields: []string{"spec.ipFamily"}},
 
 		// A child.
-		{name: "child of neither prefix nor length", kind: prefixKind, body: "{spec: {ipFamily: IPv4, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
-		{name: "child by selector of neither prefix nor length", kind: prefixKind, body: "{spec: {ipFamily: IPv4, " + bySelector + "}}", fields: []string{"spec.prefixLength"}},
-		{name: "child of unset length 0", kind: prefixKind, body: "{spec: {ipFamily: IPv4, prefixLength: 0, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
-		{name: "child by selector without family", kind: prefixKind, body: "{spec: {prefixLength: 24, " + bySelector + "}}", fields: []string{"spec.ipFamily"}},
-		{name: "child that is its own parent", kind: prefixKind, body: "{spec: {ipFamily: IPv4, prefixLength: 24, parentRef: {name: new}}}", fields: []string{"spec.parentRef.name"}, message: "itself"},
-		{name: "child of prefix and length that disagree", kind: prefixKind, body: "{spec: {prefix: 10.0.3.0/24, prefixLength: 25, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}, message: "10.0.3.0/24"},
-		{name: "child of several mistakes, each reported once", kind: prefixKind, body: "{spec: {ipFamily: IPX, prefixLength: 200, parentRef: {name: A}, parentSelector: {matchLabels: {'-': x}}}}",
+		{name: "child of neither prefix nor length", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPv4, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
+		{name: "child by selector of neither prefix nor length", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPv4, " + bySelector + "}}", fields: []string{"spec.prefixLength"}},
+		{name: "child of unset length 0", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPv4, prefixLength: 0, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
+		{name: "child by selector without family", kind: harness.PrefixKind, body: "{spec: {prefixLength: 24, " + bySelector + "}}", fields: []string{"spec.ipFamily"}},
+		{name: "child that is its own parent", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPv4, prefixLength: 24, parentRef: {name: new}}}", fields: []string{"spec.parentRef.name"}, message: "itself"},
+		{name: "child of prefix and length that disagree", kind: harness.PrefixKind, body: "{spec: {prefix: 10.0.3.0/24, prefixLength: 25, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}, message: "10.0.3.0/24"},
+		{name: "child of several mistakes, each reported once", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPX, prefixLength: 200, parentRef: {name: A}, parentSelector: {matchLabels: {'-': x}}}}",
 			fields: []string{"spec.ipFamily", "spec.parentRef.name", "spec.parentSelector.matchLabels", "spec.prefixLength"}},
 
 		// A request.
-		{name: "request of both prefix and length", kind: allocationKind, body: "{spec: {prefix: 10.0.3.0/24, prefixLength: 24, prefixRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
-		{name: "request of neither prefix nor length", kind: allocationKind, body: "{spec: {ipFamily: IPv4, prefixRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
-		{name: "request from nowhere", kind: allocationKind, body: "{spec: {ipFamily: IPv4, prefixLength: 24}}", fields: []string{"spec.prefixRef"}},
-		{name: "request by selector without family", kind: allocationKind, body: "{spec: {prefixLength: 24, " + fromAny + "}}", fields: []string{"spec.ipFamily"}},
-		{name: "request of nothing", kind: allocationKind, body: "{spec: {}}", fields: []string{"spec.ipFamily", "spec.prefixLength", "spec.prefixRef"}},
+		{name: "request of both prefix and length", kind: harness.AllocationKind, body: "{spec: {prefix: 10.0.3.0/24, prefixLength: 24, prefixRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
+		{name: "request of neither prefix nor length", kind: harness.AllocationKind, body: "{spec: {ipFamily: IPv4, prefixRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
+		{name: "request from nowhere", kind: harness.AllocationKind, body: "{spec: {ipFamily: IPv4, prefixLength: 24}}", fields: []string{"spec.prefixRef"}},
+		{name: "request by selector without family", kind: harness.AllocationKind, body: "{spec: {prefixLength: 24, " + fromAny + "}}", fields: []string{"spec.ipFamily"}},
+		{name: "request of nothing", kind: harness.AllocationKind, body: "{spec: {}}", fields: []string{"spec.ipFamily", "spec.prefixLength", "spec.prefixRef"}},
 
 		// The status of a Prefix.
 		{name: "status of an unknown phase", of: "root", below: "status", body: "{status: {phase: Failed}}", fields: []string{"status.phase"}},
@@ -240,10 +242,10 @@ func badRows() []badRow {
 	// Addresses, everywhere that there are any.
 	for _, bad := range badAddresses {
 		places := []badRow{
-			{name: "root", kind: prefixKind, body: "{spec: {prefix: %q}}", fields: []string{"spec.prefix"}},
-			{name: "child", kind: prefixKind, body: "{spec: {prefix: %q, parentRef: {name: parent}}}", fields: []string{"spec.prefix"}},
-			{name: "child by selector", kind: prefixKind, body: "{spec: {prefix: %q, " + bySelector + "}}", fields: []string{"spec.prefix"}},
-			{name: "request", kind: allocationKind, body: "{spec: {prefix: %q, " + fromAny + "}}", fields: []string{"spec.prefix"}},
+			{name: "root", kind: harness.PrefixKind, body: "{spec: {prefix: %q}}", fields: []string{"spec.prefix"}},
+			{name: "child", kind: harness.PrefixKind, body: "{spec: {prefix: %q, parentRef: {name: parent}}}", fields: []string{"spec.prefix"}},
+			{name: "child by selector", kind: harness.PrefixKind, body: "{spec: {prefix: %q, " + bySelector + "}}", fields: []string{"spec.prefix"}},
+			{name: "request", kind: harness.AllocationKind, body: "{spec: {prefix: %q, " + fromAny + "}}", fields: []string{"spec.prefix"}},
 			{name: "binding", of: "child", below: "binding", body: "{prefix: %q, parentRef: {name: parent}}", fields: []string{"prefix"}},
 			{name: "binding of a request", of: "request", below: "binding", body: "{prefix: %q, prefixRef: {name: parent}}", fields: []string{"prefix"}},
 			{name: "status", of: "parent", below: "status", body: "{status: {used: [%q]}}", fields: []string{"status.used[0]"}},
@@ -258,14 +260,14 @@ func badRows() []badRow {
 
 	// What both kinds have in common, in fields of other names.
 	for _, k := range []struct {
-		kind
+		harness.Kind
 		ref, selector, child, none string
 	}{
-		{prefixKind, "parentRef", "parentSelector", "child", "Prefix"},
-		{allocationKind, "prefixRef", "prefixSelector", "request", "PrefixAllocation"},
+		{harness.PrefixKind, "parentRef", "parentSelector", "child", "Prefix"},
+		{harness.AllocationKind, "prefixRef", "prefixSelector", "request", "PrefixAllocation"},
 	} {
 		add := func(name string, body string, code int, fields ...string) {
-			rows = append(rows, badRow{name: k.name + " " + name, kind: k.kind, body: body, fields: fields, code: code})
+			rows = append(rows, badRow{name: k.Name + " " + name, kind: k.Kind, body: body, fields: fields, code: code})
 		}
 		for length, family := range map[int]string{-1: "IPv4", 33: "IPv4", -128: "IPv6", 129: "IPv6", 1 << 30: "IPv4"} {
 			add(fmt.Sprintf("of length %d", length), fmt.Sprintf("{spec: {ipFamily: %s, prefixLength: %d, %s: {name: parent}}}", family, length, k.ref), 0, "spec.prefixLength")
@@ -308,26 +310,26 @@ func badRows() []badRow {
 			"a spec that is a list":           "{metadata: {}, spec: []}",
 			"conditions that are no list":     "{metadata: {}, status: {conditions: {}}}",
 			"a time that is none":             "{metadata: {}, status: {lastPhaseTransitionTime: yesterday}}",
-			"the kind of something else":      "{metadata: {}, apiVersion: " + groupVersion + ", kind: Subnet}",
-			"the version of something else":   "{metadata: {}, apiVersion: " + groupVersion + "beta1, kind: " + k.name + "}",
+			"the kind of something else":      "{metadata: {}, apiVersion: " + harness.GroupVersion + ", kind: Subnet}",
+			"the version of something else":   "{metadata: {}, apiVersion: " + harness.GroupVersion + "beta1, kind: " + k.Name + "}",
 			"the namespace of something else": "{metadata: {namespace: elsewhere}, " + spec + "}",
 		} {
 			add("with "+name, body, http.StatusBadRequest)
 		}
 		conditions := "{status: {conditions: [{type: Ready, status: Maybe, reason: '', message: x, lastTransitionTime: '2026-01-01T00:00:00Z'}]}}"
 		rows = append(rows,
-			badRow{name: k.name + " of a bad condition", of: k.child, below: "status", body: conditions, fields: []string{"status.conditions[0].reason", "status.conditions[0].status"}},
-			badRow{name: k.name + " put with another uid", of: k.child, way: jsonType, body: "{metadata: {uid: 7d4cdfb4-0000-0000-0000-000000000000, labels: {a: b}}}", code: http.StatusConflict},
-			badRow{name: k.name + " patched with another uid", of: k.child, way: mergePatch, body: "{metadata: {uid: 7d4cdfb4-0000-0000-0000-000000000000, labels: {a: b}}}", fields: []string{"metadata.uid"}},
-			badRow{name: k.name + " put with a wrong type", of: k.child, way: jsonType, body: "{spec: {prefixLength: '24'}}", code: http.StatusBadRequest},
-			badRow{name: k.name + " patched with a wrong type", of: k.child, way: mergePatch, body: "{spec: {prefixLength: '24'}}", fields: []string{"patch"}, message: "spec.prefixLength"},
+			badRow{name: k.Name + " of a bad condition", of: k.child, below: "status", body: conditions, fields: []string{"status.conditions[0].reason", "status.conditions[0].status"}},
+			badRow{name: k.Name + " put with another uid", of: k.child, way: harness.JSON, body: "{metadata: {uid: 7d4cdfb4-0000-0000-0000-000000000000, labels: {a: b}}}", code: http.StatusConflict},
+			badRow{name: k.Name + " patched with another uid", of: k.child, way: harness.MergePatch, body: "{metadata: {uid: 7d4cdfb4-0000-0000-0000-000000000000, labels: {a: b}}}", fields: []string{"metadata.uid"}},
+			badRow{name: k.Name + " put with a wrong type", of: k.child, way: harness.JSON, body: "{spec: {prefixLength: '24'}}", code: http.StatusBadRequest},
+			badRow{name: k.Name + " patched with a wrong type", of: k.child, way: harness.MergePatch, body: "{spec: {prefixLength: '24'}}", fields: []string{"patch"}, message: "spec.prefixLength"},
 			// The generic server has no better code for an apply that does not fit the schema.
-			badRow{name: k.name + " applied with a wrong type", of: k.child, way: applyPatch, body: "{spec: {prefixLength: '24'}}", message: ".spec.prefixLength", code: http.StatusInternalServerError},
-			badRow{name: k.name + " put with a status of a wrong type", of: k.child, below: "status", way: jsonType, body: "{status: {phase: 1}}", code: http.StatusBadRequest},
-			badRow{name: k.name + " of an old resourceVersion", of: k.child, body: "{metadata: {resourceVersion: '1', labels: {a: b}}}", code: http.StatusConflict},
-			badRow{name: k.name + " status of an old resourceVersion", of: k.child, below: "status", body: "{metadata: {resourceVersion: '1'}, status: {conditions: []}}", code: http.StatusConflict},
-			badRow{name: k.name + " of a changed name", of: k.child, body: "{metadata: {name: other}}", code: http.StatusBadRequest},
-			badRow{name: k.name + " of an invalid label", of: k.child, body: "{metadata: {labels: {a: b c}}}", fields: []string{"metadata.labels"}},
+			badRow{name: k.Name + " applied with a wrong type", of: k.child, way: harness.ApplyPatch, body: "{spec: {prefixLength: '24'}}", message: ".spec.prefixLength", code: http.StatusInternalServerError},
+			badRow{name: k.Name + " put with a status of a wrong type", of: k.child, below: "status", way: harness.JSON, body: "{status: {phase: 1}}", code: http.StatusBadRequest},
+			badRow{name: k.Name + " of an old resourceVersion", of: k.child, body: "{metadata: {resourceVersion: '1', labels: {a: b}}}", code: http.StatusConflict},
+			badRow{name: k.Name + " status of an old resourceVersion", of: k.child, below: "status", body: "{metadata: {resourceVersion: '1'}, status: {conditions: []}}", code: http.StatusConflict},
+			badRow{name: k.Name + " of a changed name", of: k.child, body: "{metadata: {name: other}}", code: http.StatusBadRequest},
+			badRow{name: k.Name + " of an invalid label", of: k.child, body: "{metadata: {labels: {a: b c}}}", fields: []string{"metadata.labels"}},
 		)
 	}
 	return rows
@@ -339,44 +341,44 @@ func badRows() []badRow {
 func TestUnknownFieldsAreRefusedWhenStrictAndWarnedOfOtherwise(t *testing.T) {
 	for _, test := range []struct {
 		name, method, contentType, body string
-		kind                            kind
+		kind                            harness.Kind
 		below                           []string
 		field                           string
 	}{
-		{"create", http.MethodPost, jsonType, `{"metadata":{"name":"new"},"spec":{"prefix":"10.7.0.0/16","prefixlen":1}}`, prefixKind, nil, "spec.prefixlen"},
-		{"create of a request", http.MethodPost, jsonType, `{"metadata":{"name":"new"},"spec":{"prefix":"10.0.7.0/24","prefixRef":{"name":"parent"},"prefixlen":1}}`, allocationKind, nil, "spec.prefixlen"},
-		{"create with a field twice", http.MethodPost, jsonType, `{"metadata":{"name":"new"},"spec":{"prefix":"10.7.0.0/16","prefix":"10.8.0.0/16"}}`, prefixKind, nil, "spec.prefix"},
-		{"merge patch", http.MethodPatch, mergePatch, `{"spec":{"colour":"red"}}`, prefixKind, []string{"child"}, "spec.colour"},
-		{"merge patch of a status", http.MethodPatch, mergePatch, `{"status":{"colour":"red"}}`, prefixKind, []string{"child", "status"}, "status.colour"},
-		{"JSON patch", http.MethodPatch, jsonPatch, `[{"op":"add","path":"/spec/colour","value":"red"}]`, allocationKind, []string{"request"}, "spec.colour"},
-		{"strategic merge patch", http.MethodPatch, strategic, `{"spec":{"colour":"red"}}`, allocationKind, []string{"request"}, "spec.colour"},
-		{"apply", http.MethodPatch, applyPatch, `{"apiVersion":"` + groupVersion + `","kind":"Prefix","metadata":{"name":"child"},"spec":{"colour":"red"}}`, prefixKind, []string{"child"}, "spec.colour"},
-		{"binding", http.MethodPost, jsonType, `{"prefix":"10.0.5.0/24","prefixRef":{"name":"parent"},"colour":"red"}`, allocationKind, []string{"request", "binding"}, "colour"},
+		{"create", http.MethodPost, harness.JSON, `{"metadata":{"name":"new"},"spec":{"prefix":"10.7.0.0/16","prefixlen":1}}`, harness.PrefixKind, nil, "spec.prefixlen"},
+		{"create of a request", http.MethodPost, harness.JSON, `{"metadata":{"name":"new"},"spec":{"prefix":"10.0.7.0/24","prefixRef":{"name":"parent"},"prefixlen":1}}`, harness.AllocationKind, nil, "spec.prefixlen"},
+		{"create with a field twice", http.MethodPost, harness.JSON, `{"metadata":{"name":"new"},"spec":{"prefix":"10.7.0.0/16","prefix":"10.8.0.0/16"}}`, harness.PrefixKind, nil, "spec.prefix"},
+		{"merge patch", http.MethodPatch, harness.MergePatch, `{"spec":{"colour":"red"}}`, harness.PrefixKind, []string{"child"}, "spec.colour"},
+		{"merge patch of a status", http.MethodPatch, harness.MergePatch, `{"status":{"colour":"red"}}`, harness.PrefixKind, []string{"child", "status"}, "status.colour"},
+		{"JSON patch", http.MethodPatch, harness.JSONPatch, `[{"op":"add","path":"/spec/colour","value":"red"}]`, harness.AllocationKind, []string{"request"}, "spec.colour"},
+		{"strategic merge patch", http.MethodPatch, harness.Strategic, `{"spec":{"colour":"red"}}`, harness.AllocationKind, []string{"request"}, "spec.colour"},
+		{"apply", http.MethodPatch, harness.ApplyPatch, `{"apiVersion":"` + harness.GroupVersion + `","kind":"Prefix","metadata":{"name":"child"},"spec":{"colour":"red"}}`, harness.PrefixKind, []string{"child"}, "spec.colour"},
+		{"binding", http.MethodPost, harness.JSON, `{"prefix":"10.0.5.0/24","prefixRef":{"name":"parent"},"colour":"red"}`, harness.AllocationKind, []string{"request", "binding"}, "colour"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			namespace, _ := shared.setUp(t, "child", "request")
 			before := shared.snapshot(t, namespace)
-			send := func(validation string) answer {
-				return shared.raw(t, test.method, path(namespace, test.kind, test.below...)+"?fieldManager=me&fieldValidation="+validation, test.contentType, test.body)
+			send := func(validation string) harness.Answer {
+				return shared.Raw(t, test.method, harness.Path(namespace, test.kind, test.below...)+"?fieldManager=me&fieldValidation="+validation, test.contentType, test.body)
 			}
-			code, ok := map[string]int{jsonType: http.StatusBadRequest, applyPatch: http.StatusInternalServerError}[test.contentType]
+			code, ok := map[string]int{harness.JSON: http.StatusBadRequest, harness.ApplyPatch: http.StatusInternalServerError}[test.contentType]
 			if !ok {
 				code = http.StatusUnprocessableEntity
 			}
-			if status := send("Strict").refused(t, code); !strings.Contains(status.Message, test.field) {
+			if status := send("Strict").Refused(t, code); !strings.Contains(status.Message, test.field) {
 				t.Errorf("%q does not name %s", status.Message, test.field)
 			}
 			if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
 				t.Errorf("it was refused, but the namespace changed\nfrom %v\nto   %v", before, after)
 			}
-			if test.contentType == applyPatch {
+			if test.contentType == harness.ApplyPatch {
 				// Apply knows nothing but strict.
 				return
 			}
 			warned := send("Warn")
-			warned.must(t)
-			if warning := warned.header.Get("Warning"); !strings.Contains(warning, test.field) {
+			warned.Must(t)
+			if warning := warned.Header.Get("Warning"); !strings.Contains(warning, test.field) {
 				t.Errorf("the warning %q does not name %s", warning, test.field)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -23,10 +24,10 @@ const (
 )
 
 // bindable sets a fixture up so that 10.0.4.0/24 of the parent can be bound to it.
-func (s *server) bindable(t *testing.T, fixture string) (namespace string, obj *unstructured.Unstructured) {
+func (s server) bindable(t *testing.T, fixture string) (namespace string, obj *unstructured.Unstructured) {
 	t.Helper()
 	namespace, obj = s.setUp(t, fixture)
-	if obj.GetKind() == prefixKind.name {
+	if obj.GetKind() == harness.PrefixKind.Name {
 		s.hold(t, obj, "parent", "10.0.4.0/24")
 	}
 	return namespace, obj
@@ -47,27 +48,27 @@ func TestBindingWritesEverythingAtOnce(t *testing.T) {
 			namespace, before := shared.bindable(t, test.fixture)
 			k := fixtures[test.fixture].kind
 			var events []string
-			watcher := shared.watch(t, path(namespace, k)+"?resourceVersion="+before.GetResourceVersion())
-			bound := shared.bind(t, namespace, k, test.fixture, test.binding).must(t)
+			watcher := shared.Watch(t, harness.Path(namespace, k)+"?resourceVersion="+before.GetResourceVersion())
+			bound := shared.bind(t, namespace, k, test.fixture, test.binding).Must(t)
 			for field, want := range test.want {
-				if got := at(bound, field); got != want {
+				if got := harness.At(bound, field); got != want {
 					t.Errorf("%s is %v, not %v", field, got, want)
 				}
 			}
-			if bound.GetKind() != k.name || bound.GetUID() != before.GetUID() || at(bound, "status.lastPhaseTransitionTime") == nil {
+			if bound.GetKind() != k.Name || bound.GetUID() != before.GetUID() || harness.At(bound, "status.lastPhaseTransitionTime") == nil {
 				t.Errorf("the answer is %v", bound)
 			}
-			if stored := shared.get(t, namespace, k, test.fixture); !reflect.DeepEqual(stored.Object, bound.Object) {
+			if stored := shared.Get(t, namespace, k, test.fixture); !reflect.DeepEqual(stored.Object, bound.Object) {
 				t.Errorf("stored is\n%v\nbut the answer was\n%v", stored, bound)
 			}
-			same(t, before, bound, "metadata.name", "metadata.finalizers", "metadata.creationTimestamp")
+			harness.Same(t, before, bound, "metadata.name", "metadata.finalizers", "metadata.creationTimestamp")
 
 			// No reader has seen half of it.
 			for event := range watcher {
 				if event.Object.GetName() != test.fixture {
 					continue
 				}
-				events = append(events, fmt.Sprint(event.Type, at(event.Object, "status.phase")))
+				events = append(events, fmt.Sprint(event.Type, harness.At(event.Object, "status.phase")))
 				if event.Object.GetResourceVersion() == bound.GetResourceVersion() {
 					break
 				}
@@ -78,14 +79,14 @@ func TestBindingWritesEverythingAtOnce(t *testing.T) {
 
 			// An answer that got lost can be asked for again, also by who knows the uid.
 			for _, again := range []string{test.binding, fmt.Sprintf("{metadata: {name: %s, uid: %s}, %s", test.fixture, bound.GetUID(), test.binding[1:])} {
-				if repeated := shared.bind(t, namespace, k, test.fixture, again).must(t); !reflect.DeepEqual(repeated.Object, bound.Object) {
+				if repeated := shared.bind(t, namespace, k, test.fixture, again).Must(t); !reflect.DeepEqual(repeated.Object, bound.Object) {
 					t.Errorf("bound again it is\n%v\nnot\n%v", repeated, bound)
 				}
 			}
 			// Also when it is being deleted by now.
-			shared.write(t, bound, mergePatch, "{metadata: {finalizers: [example.com/test]}}").must(t)
-			deleting := shared.do(t, http.MethodDelete, path(namespace, k, test.fixture), jsonType, "").must(t)
-			if repeated := shared.bind(t, namespace, k, test.fixture, test.binding).must(t); repeated.GetResourceVersion() != deleting.GetResourceVersion() {
+			shared.write(t, bound, harness.MergePatch, "{metadata: {finalizers: [example.com/test]}}").Must(t)
+			deleting := shared.Do(t, http.MethodDelete, harness.Path(namespace, k, test.fixture), harness.JSON, "").Must(t)
+			if repeated := shared.bind(t, namespace, k, test.fixture, test.binding).Must(t); repeated.GetResourceVersion() != deleting.GetResourceVersion() {
 				t.Errorf("bound again it is %v", repeated)
 			}
 		})
@@ -127,7 +128,7 @@ func TestBindingThatContradictsIsRefusedAndChangesNothing(t *testing.T) {
 		{name: "another family of a request", fixture: "request", binding: "{prefix: '2001:d00::/24', prefixRef: {name: parent}}", code: 422, fields: []string{"status.prefix"}, message: "IPv4"},
 		{name: "another prefix than the request asked for", fixture: "request-static", binding: bindRequest, code: 422, fields: []string{"status.prefix"}, message: "10.0.3.0/24"},
 		{name: "another parent than the request asked for", fixture: "request-by-ref", binding: "{prefix: 10.0.4.0/24, prefixRef: {name: another}}", code: 422, fields: []string{"spec.prefixRef"}, message: "parent"},
-		{name: "the kind of another binding", fixture: "child", binding: "{apiVersion: " + groupVersion + ", kind: PrefixAllocationBinding, " + bindRequest[1:], code: 400},
+		{name: "the kind of another binding", fixture: "child", binding: "{apiVersion: " + harness.GroupVersion + ", kind: PrefixAllocationBinding, " + bindRequest[1:], code: 400},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -139,15 +140,15 @@ func TestBindingThatContradictsIsRefusedAndChangesNothing(t *testing.T) {
 			k := fixtures[test.fixture].kind
 			switch test.prepare {
 			case "delete":
-				shared.write(t, obj, mergePatch, "{metadata: {finalizers: [example.com/test]}}").must(t)
-				shared.do(t, http.MethodDelete, path(namespace, k, test.fixture), jsonType, "").must(t)
+				shared.write(t, obj, harness.MergePatch, "{metadata: {finalizers: [example.com/test]}}").Must(t)
+				shared.Do(t, http.MethodDelete, harness.Path(namespace, k, test.fixture), harness.JSON, "").Must(t)
 			case "another parent":
-				another := shared.create(t, namespace, prefixKind, "{metadata: {name: another}, spec: {prefix: 10.0.0.0/16}}")
-				shared.write(t, another, mergePatch, "{status: {phase: Allocated}}", "status").must(t)
+				another := shared.Create(t, namespace, harness.PrefixKind, "{metadata: {name: another}, spec: {prefix: 10.0.0.0/16}}")
+				shared.write(t, another, harness.MergePatch, "{status: {phase: Allocated}}", "status").Must(t)
 			}
 			before := shared.snapshot(t, namespace)
-			status := shared.bind(t, namespace, k, test.fixture, test.binding).refused(t, test.code)
-			if got := causes(status); !slices.Equal(got, test.fields) && len(got)+len(test.fields) > 0 {
+			status := shared.bind(t, namespace, k, test.fixture, test.binding).Refused(t, test.code)
+			if got := harness.Causes(status); !slices.Equal(got, test.fields) && len(got)+len(test.fields) > 0 {
 				t.Errorf("refused for %q, not %q", got, test.fields)
 			}
 			if !strings.Contains(status.Message, test.message) {
@@ -162,10 +163,10 @@ func TestBindingThatContradictsIsRefusedAndChangesNothing(t *testing.T) {
 
 func TestBindingOfNothingIsNotFound(t *testing.T) {
 	namespace, _ := shared.setUp(t)
-	for k, binding := range map[kind]string{prefixKind: bindChild, allocationKind: bindRequest} {
-		status := shared.bind(t, namespace, k, "nothing", binding).refused(t, http.StatusNotFound)
-		if status.Details == nil || status.Details.Name != "nothing" || status.Details.Kind != k.resource {
-			t.Errorf("%s: %+v", k.name, status)
+	for k, binding := range map[harness.Kind]string{harness.PrefixKind: bindChild, harness.AllocationKind: bindRequest} {
+		status := shared.bind(t, namespace, k, "nothing", binding).Refused(t, http.StatusNotFound)
+		if status.Details == nil || status.Details.Name != "nothing" || status.Details.Kind != k.Resource {
+			t.Errorf("%s: %+v", k.Name, status)
 		}
 	}
 }
@@ -174,14 +175,14 @@ func TestBindingTakesNothingButPost(t *testing.T) {
 	for fixture, binding := range map[string]string{"child": bindChild, "request": bindRequest} {
 		namespace, _ := shared.bindable(t, fixture)
 		before := shared.snapshot(t, namespace)
-		p := path(namespace, fixtures[fixture].kind, fixture, "binding")
-		for method, contentType := range map[string]string{http.MethodGet: jsonType, http.MethodPut: jsonType, http.MethodPatch: mergePatch, http.MethodDelete: jsonType} {
+		p := harness.Path(namespace, fixtures[fixture].kind, fixture, "binding")
+		for method, contentType := range map[string]string{http.MethodGet: harness.JSON, http.MethodPut: harness.JSON, http.MethodPatch: harness.MergePatch, http.MethodDelete: harness.JSON} {
 			body := binding
 			if method == http.MethodGet || method == http.MethodDelete {
 				body = ""
 			}
-			if got := shared.do(t, method, p, contentType, body); got.code != http.StatusMethodNotAllowed {
-				t.Errorf("%s of %s: got %d: %s", method, fixture, got.code, got.body)
+			if got := shared.Do(t, method, p, contentType, body); got.Code != http.StatusMethodNotAllowed {
+				t.Errorf("%s of %s: got %d: %s", method, fixture, got.Code, got.Body)
 			}
 		}
 		if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
@@ -200,18 +201,18 @@ func TestDryRunWritesNothing(t *testing.T) {
 			field                           string
 			want                            any
 		}{
-			{"binding", http.MethodPost, jsonType, binding, []string{fixture, "binding"}, "status.phase", "Allocated"},
-			{"create", http.MethodPost, jsonType, strings.Replace(fixtures[fixture].manifest, "{name: "+fixture, "{name: new", 1), nil, "status.phase", "Pending"},
-			{"patch", http.MethodPatch, mergePatch, "{metadata: {labels: {a: b}}}", []string{fixture}, "metadata.labels.a", "b"},
-			{"status", http.MethodPatch, mergePatch, "{status: {conditions: []}}", []string{fixture, "status"}, "status.phase", "Pending"},
-			{"delete", http.MethodDelete, jsonType, "", []string{fixture}, "", nil},
+			{"binding", http.MethodPost, harness.JSON, binding, []string{fixture, "binding"}, "status.phase", "Allocated"},
+			{"create", http.MethodPost, harness.JSON, strings.Replace(fixtures[fixture].manifest, "{name: "+fixture, "{name: new", 1), nil, "status.phase", "Pending"},
+			{"patch", http.MethodPatch, harness.MergePatch, "{metadata: {labels: {a: b}}}", []string{fixture}, "metadata.labels.a", "b"},
+			{"status", http.MethodPatch, harness.MergePatch, "{status: {conditions: []}}", []string{fixture, "status"}, "status.phase", "Pending"},
+			{"delete", http.MethodDelete, harness.JSON, "", []string{fixture}, "", nil},
 		} {
 			t.Run(fixture+" "+test.name, func(t *testing.T) {
 				namespace, _ := shared.bindable(t, fixture)
 				before := shared.snapshot(t, namespace)
-				got := shared.do(t, test.method, path(namespace, k, test.below...)+"?dryRun=All", test.contentType, test.body).must(t)
-				if test.field != "" && at(got, test.field) != test.want {
-					t.Errorf("the answer has %s %v", test.field, at(got, test.field))
+				got := shared.Do(t, test.method, harness.Path(namespace, k, test.below...)+"?dryRun=All", test.contentType, test.body).Must(t)
+				if test.field != "" && harness.At(got, test.field) != test.want {
+					t.Errorf("the answer has %s %v", test.field, harness.At(got, test.field))
 				}
 				if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
 					t.Errorf("the namespace changed\nfrom %v\nto   %v", before, after)
@@ -228,11 +229,11 @@ func TestOneOfManyBindingsWins(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range codes {
 		group.Go(func() {
-			codes[i] = shared.bind(t, namespace, allocationKind, "request", fmt.Sprintf("{prefix: 10.0.%d.0/24, prefixRef: {name: parent}}", 100+i)).code
+			codes[i] = shared.bind(t, namespace, harness.AllocationKind, "request", fmt.Sprintf("{prefix: 10.0.%d.0/24, prefixRef: {name: parent}}", 100+i)).Code
 		})
 	}
 	group.Wait()
-	prefix := at(shared.get(t, namespace, allocationKind, "request"), "status.prefix")
+	prefix := harness.At(shared.Get(t, namespace, harness.AllocationKind, "request"), "status.prefix")
 	won := slices.Index(codes, http.StatusCreated)
 	for i, code := range codes {
 		if i != won && code != http.StatusConflict {
@@ -247,12 +248,12 @@ func TestOneOfManyBindingsWins(t *testing.T) {
 func TestTypedBind(t *testing.T) {
 	namespace, obj := shared.bindable(t, "child")
 	meta := v1alpha1.BindingMeta{Name: "child", UID: obj.GetUID()}
-	parent, err := shared.client.Prefixes(namespace).Get(t.Context(), "parent", metav1.GetOptions{})
+	parent, err := shared.Client.Prefixes(namespace).Get(t.Context(), "parent", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ref := v1alpha1.BindingReference{Name: parent.Name, UID: parent.UID}
-	prefix, err := shared.client.Prefixes(namespace).Bind(t.Context(), "child", &v1alpha1.PrefixBinding{Metadata: meta, Prefix: "10.0.4.0/24", ParentRef: ref}, metav1.CreateOptions{})
+	prefix, err := shared.Client.Prefixes(namespace).Bind(t.Context(), "child", &v1alpha1.PrefixBinding{Metadata: meta, Prefix: "10.0.4.0/24", ParentRef: ref}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,8 +262,8 @@ func TestTypedBind(t *testing.T) {
 	}
 
 	request := fixtures["request"]
-	meta = v1alpha1.BindingMeta{Name: "request", UID: shared.create(t, namespace, request.kind, request.manifest).GetUID()}
-	allocation, err := shared.client.PrefixAllocations(namespace).Bind(t.Context(), "request", &v1alpha1.PrefixAllocationBinding{Metadata: meta, Prefix: "10.0.5.0/24", PrefixRef: ref}, metav1.CreateOptions{})
+	meta = v1alpha1.BindingMeta{Name: "request", UID: shared.Create(t, namespace, request.kind, request.manifest).GetUID()}
+	allocation, err := shared.Client.PrefixAllocations(namespace).Bind(t.Context(), "request", &v1alpha1.PrefixAllocationBinding{Metadata: meta, Prefix: "10.0.5.0/24", PrefixRef: ref}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,10 +287,10 @@ func TestDryRunOfABindingIsRefusedLikeTheBinding(t *testing.T) {
 		{"child", "{prefix: 10.0.9.0/24, parentRef: {name: parent}}", http.StatusConflict, "no PrefixAllocation of it holds"},
 	} {
 		namespace, _ := shared.setUp(t, "child-allocated", test.fixture)
-		where := path(namespace, fixtures[test.fixture].kind, test.fixture, "binding")
+		where := harness.Path(namespace, fixtures[test.fixture].kind, test.fixture, "binding")
 		for _, query := range []string{"?dryRun=All", ""} {
 			before := shared.snapshot(t, namespace)
-			status := shared.do(t, http.MethodPost, where+query, jsonType, test.binding).refused(t, test.code)
+			status := shared.Do(t, http.MethodPost, where+query, harness.JSON, test.binding).Refused(t, test.code)
 			if !strings.Contains(status.Message, test.word) {
 				t.Errorf("%s%s: %s", test.fixture, query, status.Message)
 			}
@@ -300,5 +301,5 @@ func TestDryRunOfABindingIsRefusedLikeTheBinding(t *testing.T) {
 	}
 	// What is bound already may be bound again, as a dry run too.
 	namespace, _ := shared.setUp(t, "request-allocated")
-	shared.do(t, http.MethodPost, path(namespace, allocationKind, "request-allocated", "binding")+"?dryRun=All", jsonType, fixtures["request-allocated"].binding).must(t)
+	shared.Do(t, http.MethodPost, harness.Path(namespace, harness.AllocationKind, "request-allocated", "binding")+"?dryRun=All", harness.JSON, fixtures["request-allocated"].binding).Must(t)
 }

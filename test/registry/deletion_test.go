@@ -13,6 +13,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -21,19 +22,19 @@ import (
 // drop takes all finalizers off.
 const drop = "{metadata: {finalizers: null}}"
 
-func (s *server) delete(t *testing.T, obj *unstructured.Unstructured, options string) answer {
+func (s server) delete(t *testing.T, obj *unstructured.Unstructured, options string) harness.Answer {
 	t.Helper()
-	k := kinds[slices.IndexFunc(kinds, func(k kind) bool { return k.name == obj.GetKind() })]
-	return s.do(t, http.MethodDelete, path(obj.GetNamespace(), k, obj.GetName()), jsonType, options)
+	k := harness.Kinds[slices.IndexFunc(harness.Kinds, func(k harness.Kind) bool { return k.Name == obj.GetKind() })]
+	return s.Do(t, http.MethodDelete, harness.Path(obj.GetNamespace(), k, obj.GetName()), harness.JSON, options)
 }
 
-func (s *server) exists(t *testing.T, namespace string, k kind, name string) bool {
+func (s server) exists(t *testing.T, namespace string, k harness.Kind, name string) bool {
 	t.Helper()
-	got := s.do(t, http.MethodGet, path(namespace, k, name), jsonType, "")
-	if got.code != http.StatusOK && got.code != http.StatusNotFound {
-		t.Fatalf("got %d: %s", got.code, got.body)
+	got := s.Do(t, http.MethodGet, harness.Path(namespace, k, name), harness.JSON, "")
+	if got.Code != http.StatusOK && got.Code != http.StatusNotFound {
+		t.Fatalf("got %d: %s", got.Code, got.Body)
 	}
-	return got.code == http.StatusOK
+	return got.Code == http.StatusOK
 }
 
 func TestCreateSetsTheFinalizerOnce(t *testing.T) {
@@ -44,12 +45,12 @@ func TestCreateSetsTheFinalizerOnce(t *testing.T) {
 		"[example.com/a]":                      {"example.com/a", v1alpha1.PrefixFinalizer},
 		"[ipam.ironcore.dev/prefix-allocator]": {"ipam.ironcore.dev/prefix-allocator", v1alpha1.PrefixFinalizer},
 	} {
-		namespace := newNamespace()
+		namespace := harness.NewNamespace()
 		manifest := "{metadata: {name: new, finalizers: " + given + "}, spec: {prefix: 10.9.0.0/16}}"
-		if got := shared.create(t, namespace, prefixKind, manifest).GetFinalizers(); !slices.Equal(got, want) {
+		if got := shared.Create(t, namespace, harness.PrefixKind, manifest).GetFinalizers(); !slices.Equal(got, want) {
 			t.Errorf("%q became %q", given, got)
 		}
-		applied := shared.apply(t, newNamespace(), prefixKind, "me", manifest, "new").must(t)
+		applied := shared.Apply(t, harness.NewNamespace(), harness.PrefixKind, "me", manifest, "new").Must(t)
 		if got := applied.GetFinalizers(); !slices.Equal(got, want) {
 			t.Errorf("%q applied became %q", given, got)
 		}
@@ -60,30 +61,30 @@ func TestCreateSetsTheFinalizerOnce(t *testing.T) {
 }
 
 func TestDeletionWaitsForTheFinalizer(t *testing.T) {
-	for _, last := range []string{mergePatch, jsonType, strategic} {
+	for _, last := range []string{harness.MergePatch, harness.JSON, harness.Strategic} {
 		namespace, root := shared.setUp(t, "root")
-		deleting := shared.delete(t, root, "").must(t)
+		deleting := shared.delete(t, root, "").Must(t)
 		if deleting.GetDeletionTimestamp() == nil || !slices.Equal(deleting.GetFinalizers(), []string{v1alpha1.PrefixFinalizer}) {
 			t.Fatalf("deletion left %v", deleting.Object["metadata"])
 		}
-		if again := shared.delete(t, root, "").must(t); again.GetResourceVersion() != deleting.GetResourceVersion() {
+		if again := shared.delete(t, root, "").Must(t); again.GetResourceVersion() != deleting.GetResourceVersion() {
 			t.Errorf("deleting again wrote")
 		}
-		status := shared.write(t, deleting, mergePatch, "{metadata: {finalizers: [ipam.ironcore.dev/prefix, example.com/late]}}").refused(t, http.StatusUnprocessableEntity)
-		if !slices.Equal(causes(status), []string{"metadata.finalizers"}) {
-			t.Errorf("a late finalizer is refused for %q", causes(status))
+		status := shared.write(t, deleting, harness.MergePatch, "{metadata: {finalizers: [ipam.ironcore.dev/prefix, example.com/late]}}").Refused(t, http.StatusUnprocessableEntity)
+		if !slices.Equal(harness.Causes(status), []string{"metadata.finalizers"}) {
+			t.Errorf("a late finalizer is refused for %q", harness.Causes(status))
 		}
-		shared.write(t, deleting, last, drop).must(t)
-		if shared.exists(t, namespace, prefixKind, "root") {
+		shared.write(t, deleting, last, drop).Must(t)
+		if shared.exists(t, namespace, harness.PrefixKind, "root") {
 			t.Errorf("it is still there after %s of its finalizers", last)
 		}
 	}
 	// It can be allocated while it is being deleted, and go then.
 	namespace, root := shared.setUp(t, "root")
-	shared.delete(t, root, "").must(t)
-	shared.write(t, root, mergePatch, "{status: {phase: Allocated}}", "status").must(t)
-	shared.write(t, root, mergePatch, drop).must(t)
-	if shared.exists(t, namespace, prefixKind, "root") {
+	shared.delete(t, root, "").Must(t)
+	shared.write(t, root, harness.MergePatch, "{status: {phase: Allocated}}", "status").Must(t)
+	shared.write(t, root, harness.MergePatch, drop).Must(t)
+	if shared.exists(t, namespace, harness.PrefixKind, "root") {
 		t.Error("it is still there")
 	}
 }
@@ -94,44 +95,44 @@ func TestDeletionPreconditions(t *testing.T) {
 		namespace, obj := shared.setUp(t, fixture)
 		before := shared.snapshot(t, namespace)
 		for _, precondition := range []string{"uid: 7d4cdfb4-0000-0000-0000-000000000000", "resourceVersion: '1'"} {
-			shared.delete(t, obj, "{preconditions: {"+precondition+"}}").refused(t, http.StatusConflict)
+			shared.delete(t, obj, "{preconditions: {"+precondition+"}}").Refused(t, http.StatusConflict)
 		}
 		if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
 			t.Errorf("%s: the namespace changed", fixture)
 		}
-		shared.delete(t, obj, fmt.Sprintf("{preconditions: {uid: %s, resourceVersion: '%s'}}", obj.GetUID(), obj.GetResourceVersion())).must(t)
-		if k == prefixKind {
-			shared.write(t, obj, mergePatch, drop).must(t)
+		shared.delete(t, obj, fmt.Sprintf("{preconditions: {uid: %s, resourceVersion: '%s'}}", obj.GetUID(), obj.GetResourceVersion())).Must(t)
+		if k == harness.PrefixKind {
+			shared.write(t, obj, harness.MergePatch, drop).Must(t)
 		}
 		if shared.exists(t, namespace, k, fixture) {
 			t.Errorf("%s is still there", fixture)
 		}
-		shared.delete(t, obj, "").refused(t, http.StatusNotFound)
+		shared.delete(t, obj, "").Refused(t, http.StatusNotFound)
 	}
 }
 
 func TestDeleteCollection(t *testing.T) {
 	namespace, _ := shared.setUp(t)
-	for _, k := range kinds {
+	for _, k := range harness.Kinds {
 		for i, label := range []string{"go", "go", "stay"} {
-			ref := map[kind]string{prefixKind: "parentRef", allocationKind: "prefixRef"}[k]
-			shared.create(t, namespace, k, fmt.Sprintf("{metadata: {name: a%d, labels: {will: %s}}, spec: {prefixLength: 24, %s: {name: parent}}}", i, label, ref))
+			ref := map[harness.Kind]string{harness.PrefixKind: "parentRef", harness.AllocationKind: "prefixRef"}[k]
+			shared.Create(t, namespace, k, fmt.Sprintf("{metadata: {name: a%d, labels: {will: %s}}, spec: {prefixLength: 24, %s: {name: parent}}}", i, label, ref))
 		}
-		shared.do(t, http.MethodDelete, path(namespace, k)+"?labelSelector=will%3Dgo", jsonType, "").must(t)
+		shared.Do(t, http.MethodDelete, harness.Path(namespace, k)+"?labelSelector=will%3Dgo", harness.JSON, "").Must(t)
 		left := []string{}
-		for _, item := range shared.items(t, path(namespace, k)) {
+		for _, item := range shared.List(t, harness.Path(namespace, k)).Items {
 			if item.GetDeletionTimestamp() == nil {
 				left = append(left, item.GetName())
 			}
 		}
-		if want := map[kind][]string{prefixKind: {"a2", "parent"}, allocationKind: {"a2"}}[k]; !slices.Equal(left, want) {
-			t.Errorf("%s: %q are left, not %q", k.name, left, want)
+		if want := map[harness.Kind][]string{harness.PrefixKind: {"a2", "parent"}, harness.AllocationKind: {"a2"}}[k]; !slices.Equal(left, want) {
+			t.Errorf("%s: %q are left, not %q", k.Name, left, want)
 		}
 	}
-	if err := shared.client.PrefixAllocations(namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{FieldSelector: "status.phase=Pending"}); err != nil {
+	if err := shared.Client.PrefixAllocations(namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{FieldSelector: "status.phase=Pending"}); err != nil {
 		t.Error(err)
 	}
-	if left := shared.names(t, path(namespace, allocationKind)); len(left) > 0 {
+	if left := shared.Names(t, harness.Path(namespace, harness.AllocationKind)); len(left) > 0 {
 		t.Errorf("%q are left", left)
 	}
 }
@@ -147,13 +148,13 @@ func TestNothingWaitsForAGarbageCollector(t *testing.T) {
 				what := fmt.Sprintf("%s with finalizers %s, deleted with %q", fixture, finalizers, policy)
 				k := fixtures[fixture].kind
 				namespace, obj := shared.setUp(t, fixture)
-				shared.write(t, obj, mergePatch, "{metadata: {finalizers: "+finalizers+"}}").must(t)
-				shared.delete(t, obj, policy).must(t)
+				shared.write(t, obj, harness.MergePatch, "{metadata: {finalizers: "+finalizers+"}}").Must(t)
+				shared.delete(t, obj, policy).Must(t)
 				var want []string
 				if strings.Contains(finalizers, "example.com/wait") {
 					want = append(want, "example.com/wait")
 				}
-				if k == prefixKind {
+				if k == harness.PrefixKind {
 					want = append(want, v1alpha1.PrefixFinalizer)
 				}
 				if len(want) == 0 {
@@ -162,10 +163,10 @@ func TestNothingWaitsForAGarbageCollector(t *testing.T) {
 					}
 					continue
 				}
-				if left := shared.get(t, namespace, k, fixture); left.GetDeletionTimestamp() == nil || !slices.Equal(left.GetFinalizers(), want) {
+				if left := shared.Get(t, namespace, k, fixture); left.GetDeletionTimestamp() == nil || !slices.Equal(left.GetFinalizers(), want) {
 					t.Errorf("%s: it is left with finalizers %q, deletion %v", what, left.GetFinalizers(), left.GetDeletionTimestamp())
 				}
-				shared.write(t, obj, mergePatch, drop).must(t)
+				shared.write(t, obj, harness.MergePatch, drop).Must(t)
 				if shared.exists(t, namespace, k, fixture) {
 					t.Errorf("%s: it is still there without finalizers", what)
 				}
@@ -187,23 +188,23 @@ func TestWhatWaitedForAGarbageCollectorGoes(t *testing.T) {
 				seconds := int64(0)
 				obj.SetDeletionGracePeriodSeconds(&seconds)
 				obj.SetFinalizers([]string{finalizer, "example.com/wait"})
-				key := apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/" + k.resource + "/" + namespace + "/" + fixture
-				written, err := shared.etcd.Put(t.Context(), key, string(encode(t, obj.Object)))
+				key := apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/" + k.Resource + "/" + namespace + "/" + fixture
+				written, err := shared.Etcd.Put(t.Context(), key, harness.Encode(t, obj.Object))
 				if err != nil {
 					t.Fatal(err)
 				}
 				// The watch cache may be behind.
-				shared.do(t, http.MethodGet, path(namespace, k)+fmt.Sprintf("?resourceVersion=%d", written.Header.Revision), jsonType, "").must(t)
+				shared.Do(t, http.MethodGet, harness.Path(namespace, k)+fmt.Sprintf("?resourceVersion=%d", written.Header.Revision), harness.JSON, "").Must(t)
 				last := "{metadata: {finalizers: [" + finalizer + "]}}"
 				if again {
 					// Only the finalizer of the garbage collector is left.
 					obj.SetFinalizers([]string{finalizer})
-					if _, err := shared.etcd.Put(t.Context(), key, string(encode(t, obj.Object))); err != nil {
+					if _, err := shared.Etcd.Put(t.Context(), key, harness.Encode(t, obj.Object)); err != nil {
 						t.Fatal(err)
 					}
-					shared.delete(t, obj, "").must(t)
+					shared.delete(t, obj, "").Must(t)
 				} else {
-					shared.write(t, obj, mergePatch, last).must(t)
+					shared.write(t, obj, harness.MergePatch, last).Must(t)
 				}
 				if shared.exists(t, namespace, k, fixture) {
 					t.Errorf("%s with finalizer %s, deleted again %v: it is still there", fixture, finalizer, again)
@@ -223,44 +224,44 @@ func TestAnAllocationThatAPrefixStandsOnIsNotDeleted(t *testing.T) {
 	}{
 		{"of a live child", func(*testing.T, *unstructured.Unstructured, *unstructured.Unstructured) {}, true},
 		{"of a child that is being deleted", func(t *testing.T, child, _ *unstructured.Unstructured) {
-			shared.delete(t, child, "").must(t)
+			shared.delete(t, child, "").Must(t)
 		}, true},
 		{"of a child that is gone", func(t *testing.T, child, _ *unstructured.Unstructured) {
-			shared.delete(t, child, "").must(t)
-			shared.write(t, child, mergePatch, drop).must(t)
+			shared.delete(t, child, "").Must(t)
+			shared.write(t, child, harness.MergePatch, drop).Must(t)
 		}, false},
 		{"of a child that is gone, with another one of its name", func(t *testing.T, child, _ *unstructured.Unstructured) {
-			shared.delete(t, child, "").must(t)
-			shared.write(t, child, mergePatch, drop).must(t)
-			shared.create(t, child.GetNamespace(), prefixKind, fixtures["child-allocated"].manifest)
+			shared.delete(t, child, "").Must(t)
+			shared.write(t, child, harness.MergePatch, drop).Must(t)
+			shared.Create(t, child.GetNamespace(), harness.PrefixKind, fixtures["child-allocated"].manifest)
 		}, false},
 	} {
 		for _, collection := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, collection %v", test.name, collection), func(t *testing.T) {
 				namespace, child := shared.setUp(t, "child-allocated")
-				allocation := shared.get(t, namespace, allocationKind, "child-allocated")
+				allocation := shared.Get(t, namespace, harness.AllocationKind, "child-allocated")
 				test.prepare(t, child, allocation)
 				before := shared.snapshot(t, namespace)
-				remove := func() answer {
+				remove := func() harness.Answer {
 					if collection {
-						return shared.do(t, http.MethodDelete, path(namespace, allocationKind), jsonType, "")
+						return shared.Do(t, http.MethodDelete, harness.Path(namespace, harness.AllocationKind), harness.JSON, "")
 					}
 					return shared.delete(t, allocation, "")
 				}
 				if !test.refused {
-					remove().must(t)
-					if shared.exists(t, namespace, allocationKind, "child-allocated") {
+					remove().Must(t)
+					if shared.exists(t, namespace, harness.AllocationKind, "child-allocated") {
 						t.Error("it is still there")
 					}
 					return
 				}
 				// The refusal names who stands on it, also of a forced deletion.
-				status := remove().refused(t, http.StatusConflict)
+				status := remove().Refused(t, http.StatusConflict)
 				if want := "child-allocated"; status.Details == nil || status.Details.Name != want || !strings.Contains(status.Message, "Prefix "+want) || !strings.Contains(status.Message, "10.0.1.0/24") {
 					t.Errorf("refused with %+v", status)
 				}
 				if !collection {
-					shared.delete(t, allocation, "{gracePeriodSeconds: 0, propagationPolicy: Background}").refused(t, http.StatusConflict)
+					shared.delete(t, allocation, "{gracePeriodSeconds: 0, propagationPolicy: Background}").Refused(t, http.StatusConflict)
 				}
 				if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
 					t.Errorf("it was refused, but the namespace changed\nfrom %v\nto   %v", before, after)
@@ -273,28 +274,28 @@ func TestAnAllocationThatAPrefixStandsOnIsNotDeleted(t *testing.T) {
 func TestAnAllocationThatNothingStandsOnIsDeleted(t *testing.T) {
 	for _, fixture := range []string{"request", "request-allocated", "request-failed"} {
 		namespace, obj := shared.setUp(t, fixture)
-		shared.delete(t, obj, "").must(t)
-		if shared.exists(t, namespace, allocationKind, fixture) {
+		shared.delete(t, obj, "").Must(t)
+		if shared.exists(t, namespace, harness.AllocationKind, fixture) {
 			t.Errorf("%s is still there", fixture)
 		}
 	}
 	// Held for a child that is still pending.
 	namespace, child := shared.setUp(t, "child")
-	shared.delete(t, shared.hold(t, child, "parent", "10.0.4.0/24"), "").must(t)
-	if shared.exists(t, namespace, allocationKind, "child") {
+	shared.delete(t, shared.hold(t, child, "parent", "10.0.4.0/24"), "").Must(t)
+	if shared.exists(t, namespace, harness.AllocationKind, "child") {
 		t.Error("what a pending child would stand on is still there")
 	}
 	// And one that names an allocated child as its owner. It is not bound for that child, which has what it asked for.
 	namespace, child = shared.setUp(t, "child-allocated")
-	other := shared.create(t, namespace, allocationKind, fmt.Sprintf("{metadata: {name: other, ownerReferences: [{apiVersion: %s, kind: Prefix, name: child-allocated, uid: %s, controller: true}]}, "+
-		"spec: {prefix: 10.0.8.0/24, prefixRef: {name: parent}}}", groupVersion, child.GetUID()))
-	shared.bind(t, namespace, allocationKind, "other", "{prefix: 10.0.8.0/24, prefixRef: {name: parent}}").refused(t, http.StatusConflict)
-	shared.delete(t, other, "").must(t)
+	other := shared.Create(t, namespace, harness.AllocationKind, fmt.Sprintf("{metadata: {name: other, ownerReferences: [{apiVersion: %s, kind: Prefix, name: child-allocated, uid: %s, controller: true}]}, "+
+		"spec: {prefix: 10.0.8.0/24, prefixRef: {name: parent}}}", harness.GroupVersion, child.GetUID()))
+	shared.bind(t, namespace, harness.AllocationKind, "other", "{prefix: 10.0.8.0/24, prefixRef: {name: parent}}").Refused(t, http.StatusConflict)
+	shared.delete(t, other, "").Must(t)
 }
 
 func TestTypedDeleteTellsAConflict(t *testing.T) {
 	namespace, _ := shared.setUp(t, "child-allocated")
-	err := shared.client.PrefixAllocations(namespace).Delete(t.Context(), "child-allocated", metav1.DeleteOptions{})
+	err := shared.Client.PrefixAllocations(namespace).Delete(t.Context(), "child-allocated", metav1.DeleteOptions{})
 	if !apierrors.IsConflict(err) {
 		t.Errorf("got %v", err)
 	}

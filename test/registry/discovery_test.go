@@ -13,6 +13,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
@@ -22,7 +23,7 @@ import (
 )
 
 func TestDiscovery(t *testing.T) {
-	client, err := discovery.NewDiscoveryClientForConfig(shared.config)
+	client, err := discovery.NewDiscoveryClientForConfig(shared.AdminConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func TestDiscovery(t *testing.T) {
 		"prefixallocations/status":  {Name: "prefixallocations/status", Namespaced: true, Kind: "PrefixAllocation", Verbs: status},
 		"prefixallocations/binding": {Name: "prefixallocations/binding", Namespaced: true, Kind: "PrefixAllocationBinding", Verbs: metav1.Verbs{"create"}},
 	}
-	list, err := client.ServerResourcesForGroupVersion(groupVersion)
+	list, err := client.ServerResourcesForGroupVersion(harness.GroupVersion)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,9 +63,11 @@ func TestDiscovery(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(groups) != 2 || groups[0].Name != "" || groups[0].PreferredVersion.GroupVersion != "v1" || len(groups[0].Versions) != 1 ||
-			groups[1].Name != "ipam.ironcore.dev" || groups[1].PreferredVersion.GroupVersion != groupVersion || len(groups[1].Versions) != 1 {
+			groups[1].Name != "ipam.ironcore.dev" || groups[1].PreferredVersion.GroupVersion != harness.GroupVersion || len(groups[1].Versions) != 1 {
 			t.Errorf("legacy %v: got groups %+v", legacy, groups)
 		}
+		// They come from a map.
+		slices.SortFunc(resources, func(a, b *metav1.APIResourceList) int { return -strings.Compare(a.GroupVersion, b.GroupVersion) })
 		if len(resources) != 2 || resources[0].GroupVersion != "v1" || len(resources[0].APIResources) != 0 || len(resources[1].APIResources) != 6 {
 			t.Errorf("legacy %v: got resources %+v", legacy, resources)
 		}
@@ -92,22 +95,22 @@ func TestVersionHealthAndMetricsAreServedToWhoHasACertificate(t *testing.T) {
 		"/openapi/v3":        `"apis/ipam.ironcore.dev/v1alpha1"`,
 		"/apis/nothing.here": "404",
 	} {
-		got := shared.do(t, http.MethodGet, p, jsonType, "")
+		got := shared.Do(t, http.MethodGet, p, harness.JSON, "")
 		if want == "404" {
-			if got.code != http.StatusNotFound {
-				t.Errorf("%s: got %d", p, got.code)
+			if got.Code != http.StatusNotFound {
+				t.Errorf("%s: got %d", p, got.Code)
 			}
 			continue
 		}
-		if got.code != http.StatusOK || !strings.Contains(strings.ReplaceAll(string(got.body), `": `, `":`), want) {
-			t.Errorf("%s: got %d without %q: %.200s", p, got.code, want, got.body)
+		if got.Code != http.StatusOK || !strings.Contains(strings.ReplaceAll(string(got.Body), `": `, `":`), want) {
+			t.Errorf("%s: got %d without %q: %.200s", p, got.Code, want, got.Body)
 		}
 	}
 }
 
 func TestNobodyIsServedWithoutACertificate(t *testing.T) {
 	namespace, _ := shared.setUp(t, "root")
-	config := rest.AnonymousClientConfig(shared.config)
+	config := rest.AnonymousClientConfig(shared.AdminConfig)
 	anonymous, err := rest.HTTPClientFor(config)
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +124,7 @@ func TestNobodyIsServedWithoutACertificate(t *testing.T) {
 	before := shared.snapshot(t, namespace)
 	for who, client := range map[string]*http.Client{"without anything": anonymous, "with a token": token} {
 		for _, p := range []string{"/", "/livez", "/readyz", "/healthz", "/metrics", "/version", "/api", "/api/v1", "/apis", "/openapi/v2", "/openapi/v3", "/debug/pprof/", "/nothing",
-			path(namespace, prefixKind), path(namespace, prefixKind, "root"), path(namespace, allocationKind) + "?watch=true"} {
+			harness.Path(namespace, harness.PrefixKind), harness.Path(namespace, harness.PrefixKind, "root"), harness.Path(namespace, harness.AllocationKind) + "?watch=true"} {
 			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
 				request, err := http.NewRequestWithContext(t.Context(), method, shared.URL+p, strings.NewReader("{}"))
 				if err != nil {
@@ -149,16 +152,16 @@ func TestNobodyIsServedWithoutACertificate(t *testing.T) {
 
 func TestAnyNamespaceWorks(t *testing.T) {
 	for _, namespace := range []string{"default", "kube-system", "a", strings.Repeat("a", 63), "1", "x-y", "a.b"} {
-		name := strings.ReplaceAll(newNamespace(), "namespace", "object")
-		got := shared.do(t, http.MethodPost, path(namespace, prefixKind), jsonType, "{metadata: {name: "+name+"}, spec: {prefix: 10.0.0.0/8}}")
+		name := strings.ReplaceAll(harness.NewNamespace(), "namespace", "object")
+		got := shared.Do(t, http.MethodPost, harness.Path(namespace, harness.PrefixKind), harness.JSON, "{metadata: {name: "+name+"}, spec: {prefix: 10.0.0.0/8}}")
 		if namespace == "a.b" {
 			// But it is a label, as in every cluster.
-			if causes := causes(got.refused(t, http.StatusUnprocessableEntity)); !slices.Equal(causes, []string{"metadata.namespace"}) {
+			if causes := harness.Causes(got.Refused(t, http.StatusUnprocessableEntity)); !slices.Equal(causes, []string{"metadata.namespace"}) {
 				t.Errorf("%s: refused for %q", namespace, causes)
 			}
 			continue
 		}
-		if obj := got.must(t); obj.GetNamespace() != namespace {
+		if obj := got.Must(t); obj.GetNamespace() != namespace {
 			t.Errorf("%s: it is in %s", namespace, obj.GetNamespace())
 		}
 	}
@@ -219,10 +222,10 @@ func find(t *testing.T, models map[string]schema, model schema, fields ...string
 // TestOpenAPIDescribesEveryField walks the documents of both versions from both kinds to the leaves,
 // next to the Go types.
 func TestOpenAPIDescribesEveryField(t *testing.T) {
-	for _, p := range []string{"/openapi/v2", "/openapi/v3/apis/" + groupVersion} {
+	for _, p := range []string{"/openapi/v2", "/openapi/v3/apis/" + harness.GroupVersion} {
 		t.Run(p, func(t *testing.T) {
 			doc := openAPI{}
-			shared.do(t, http.MethodGet, p, jsonType, "").into(t, &doc)
+			shared.Do(t, http.MethodGet, p, harness.JSON, "").Into(t, &doc)
 			models := doc.Components.Schemas
 			if models == nil {
 				models = doc.Definitions
@@ -250,17 +253,17 @@ func TestOpenAPIDescribesEveryField(t *testing.T) {
 				described(t, models, root, typ, name)
 			}
 
-			for _, k := range kinds {
+			for _, k := range harness.Kinds {
 				for below, methods := range map[string][]string{
 					"":                {"delete", "get", "post"},
 					"/{name}":         {"delete", "get", "patch", "put"},
 					"/{name}/status":  {"get", "patch", "put"},
 					"/{name}/binding": {"post"},
 				} {
-					operations := doc.Paths["/apis/"+groupVersion+"/namespaces/{namespace}/"+k.resource+below]
+					operations := doc.Paths["/apis/"+harness.GroupVersion+"/namespaces/{namespace}/"+k.Resource+below]
 					for _, method := range methods {
 						if operations[method] == nil {
-							t.Errorf("there is no %s of %s%s, but %q", method, k.resource, below, keys(operations))
+							t.Errorf("there is no %s of %s%s, but %q", method, k.Resource, below, harness.Keys(operations))
 						}
 					}
 					if below == "/{name}/binding" {
@@ -268,8 +271,8 @@ func TestOpenAPIDescribesEveryField(t *testing.T) {
 					}
 					// By this kubectl explain and kubectl apply find the model of a kind.
 					operation, _ := operations["get"].(map[string]any)
-					if gvk, _ := operation["x-kubernetes-group-version-kind"].(map[string]any); gvk["kind"] != k.name {
-						t.Errorf("%s%s is of %v", k.resource, below, gvk)
+					if gvk, _ := operation["x-kubernetes-group-version-kind"].(map[string]any); gvk["kind"] != k.Name {
+						t.Errorf("%s%s is of %v", k.Resource, below, gvk)
 					}
 				}
 			}
@@ -340,6 +343,6 @@ func described(t *testing.T, models map[string]schema, model schema, typ reflect
 		described(t, models, property, field.Type, path+"."+name)
 	}
 	if len(model.Properties) != fields {
-		t.Errorf("%s has fields %q, not %d", path, keys(model.Properties), fields)
+		t.Errorf("%s has fields %q, not %d", path, harness.Keys(model.Properties), fields)
 	}
 }

@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // fixture is an object in a state that tests begin with.
 type fixture struct {
-	kind     kind
+	kind     harness.Kind
 	manifest string
 	// status is a merge patch for the status, binding is bound; either may be empty.
 	status, binding string
@@ -28,40 +29,40 @@ const (
 // fixtures are by name, which also is the name of the object. What is not a root itself lives off
 // the allocated root "parent", which is in every namespace of setUp.
 var fixtures = map[string]fixture{
-	"parent":          {prefixKind, "{metadata: {name: parent, labels: {net: blue}}, spec: {prefix: 10.0.0.0/16}}", "{status: {phase: Allocated}}", ""},
-	"root":            {prefixKind, "{metadata: {name: root}, spec: {prefix: 10.9.0.0/16}}", "", ""},
-	"child":           {prefixKind, "{metadata: {name: child}, spec: {ipFamily: IPv4, prefixLength: 24, " + bySelector + "}}", "", ""},
-	"child-by-ref":    {prefixKind, "{metadata: {name: child-by-ref}, spec: {prefixLength: 24, parentRef: {name: parent}}}", "", ""},
-	"child-static":    {prefixKind, "{metadata: {name: child-static}, spec: {prefix: 10.0.3.0/24, " + bySelector + "}}", "", ""},
-	"child-open":      {prefixKind, "{metadata: {name: child-open}, spec: {prefixLength: 24, parentRef: {name: later}}}", "", ""},
-	"child-allocated": {prefixKind, "{metadata: {name: child-allocated}, spec: {ipFamily: IPv4, prefixLength: 24, " + bySelector + "}}", "", "{prefix: 10.0.1.0/24, parentRef: {name: parent}}"},
+	"parent":          {harness.PrefixKind, "{metadata: {name: parent, labels: {net: blue}}, spec: {prefix: 10.0.0.0/16}}", "{status: {phase: Allocated}}", ""},
+	"root":            {harness.PrefixKind, "{metadata: {name: root}, spec: {prefix: 10.9.0.0/16}}", "", ""},
+	"child":           {harness.PrefixKind, "{metadata: {name: child}, spec: {ipFamily: IPv4, prefixLength: 24, " + bySelector + "}}", "", ""},
+	"child-by-ref":    {harness.PrefixKind, "{metadata: {name: child-by-ref}, spec: {prefixLength: 24, parentRef: {name: parent}}}", "", ""},
+	"child-static":    {harness.PrefixKind, "{metadata: {name: child-static}, spec: {prefix: 10.0.3.0/24, " + bySelector + "}}", "", ""},
+	"child-open":      {harness.PrefixKind, "{metadata: {name: child-open}, spec: {prefixLength: 24, parentRef: {name: later}}}", "", ""},
+	"child-allocated": {harness.PrefixKind, "{metadata: {name: child-allocated}, spec: {ipFamily: IPv4, prefixLength: 24, " + bySelector + "}}", "", "{prefix: 10.0.1.0/24, parentRef: {name: parent}}"},
 
-	"request":           {allocationKind, "{metadata: {name: request}, spec: {ipFamily: IPv4, prefixLength: 24, " + fromAny + "}}", "", ""},
-	"request-by-ref":    {allocationKind, "{metadata: {name: request-by-ref}, spec: {prefixLength: 24, prefixRef: {name: parent}}}", "", ""},
-	"request-static":    {allocationKind, "{metadata: {name: request-static}, spec: {prefix: 10.0.3.0/24, " + fromAny + "}}", "", ""},
-	"request-open":      {allocationKind, "{metadata: {name: request-open}, spec: {prefixLength: 24, prefixRef: {name: later}}}", "", ""},
-	"request-allocated": {allocationKind, "{metadata: {name: request-allocated}, spec: {ipFamily: IPv4, prefixLength: 24, " + fromAny + "}}", "", "{prefix: 10.0.2.0/24, prefixRef: {name: parent}}"},
-	"request-failed":    {allocationKind, "{metadata: {name: request-failed}, spec: {ipFamily: IPv4, prefixLength: 24, " + fromAny + "}}", "{status: {phase: Failed}}", ""},
+	"request":           {harness.AllocationKind, "{metadata: {name: request}, spec: {ipFamily: IPv4, prefixLength: 24, " + fromAny + "}}", "", ""},
+	"request-by-ref":    {harness.AllocationKind, "{metadata: {name: request-by-ref}, spec: {prefixLength: 24, prefixRef: {name: parent}}}", "", ""},
+	"request-static":    {harness.AllocationKind, "{metadata: {name: request-static}, spec: {prefix: 10.0.3.0/24, " + fromAny + "}}", "", ""},
+	"request-open":      {harness.AllocationKind, "{metadata: {name: request-open}, spec: {prefixLength: 24, prefixRef: {name: later}}}", "", ""},
+	"request-allocated": {harness.AllocationKind, "{metadata: {name: request-allocated}, spec: {ipFamily: IPv4, prefixLength: 24, " + fromAny + "}}", "", "{prefix: 10.0.2.0/24, prefixRef: {name: parent}}"},
+	"request-failed":    {harness.AllocationKind, "{metadata: {name: request-failed}, spec: {ipFamily: IPv4, prefixLength: 24, " + fromAny + "}}", "{status: {phase: Failed}}", ""},
 }
 
 // setUp makes a namespace with the parent and the fixtures of the names, and returns the last.
-func (s *server) setUp(t *testing.T, names ...string) (namespace string, last *unstructured.Unstructured) {
+func (s server) setUp(t *testing.T, names ...string) (namespace string, last *unstructured.Unstructured) {
 	t.Helper()
-	namespace = newNamespace()
+	namespace = harness.NewNamespace()
 	for _, name := range append([]string{"parent"}, names...) {
 		f, ok := fixtures[name]
 		if !ok {
 			t.Fatalf("no fixture %q", name)
 		}
-		last = s.create(t, namespace, f.kind, f.manifest)
+		last = s.Create(t, namespace, f.kind, f.manifest)
 		if f.status != "" {
-			last = s.write(t, last, mergePatch, f.status, "status").must(t)
+			last = s.write(t, last, harness.MergePatch, f.status, "status").Must(t)
 		}
 		if f.binding != "" {
-			if f.kind == prefixKind {
-				s.hold(t, last, "parent", parseObject(t, f.binding)["prefix"].(string))
+			if f.kind == harness.PrefixKind {
+				s.hold(t, last, "parent", harness.ParseObject(t, f.binding)["prefix"].(string))
 			}
-			last = s.bind(t, namespace, f.kind, name, f.binding).must(t)
+			last = s.bind(t, namespace, f.kind, name, f.binding).Must(t)
 		}
 	}
 	return namespace, last
@@ -69,18 +70,18 @@ func (s *server) setUp(t *testing.T, names ...string) (namespace string, last *u
 
 // hold allocates a prefix of a parent for a child, which is what the child needs before it can be
 // allocated itself. The PrefixAllocation has the name of the child.
-func (s *server) hold(t *testing.T, child *unstructured.Unstructured, parent, prefix string) *unstructured.Unstructured {
+func (s server) hold(t *testing.T, child *unstructured.Unstructured, parent, prefix string) *unstructured.Unstructured {
 	t.Helper()
 	manifest := fmt.Sprintf("{metadata: {name: %[1]s, labels: {%[2]s: %[3]s}, "+
 		"ownerReferences: [{apiVersion: %[4]s, kind: Prefix, name: %[1]s, uid: %[3]s, controller: true}]}, "+
 		"spec: {prefix: %[5]q, prefixRef: {name: %[6]s}}}",
-		child.GetName(), v1alpha1.RequesterUIDLabel, child.GetUID(), groupVersion, prefix, parent)
-	s.create(t, child.GetNamespace(), allocationKind, manifest)
-	return s.bind(t, child.GetNamespace(), allocationKind, child.GetName(), fmt.Sprintf("{prefix: %q, prefixRef: {name: %s}}", prefix, parent)).must(t)
+		child.GetName(), v1alpha1.RequesterUIDLabel, child.GetUID(), harness.GroupVersion, prefix, parent)
+	s.Create(t, child.GetNamespace(), harness.AllocationKind, manifest)
+	return s.bind(t, child.GetNamespace(), harness.AllocationKind, child.GetName(), fmt.Sprintf("{prefix: %q, prefixRef: {name: %s}}", prefix, parent)).Must(t)
 }
 
 // bind posts a binding.
-func (s *server) bind(t *testing.T, namespace string, k kind, name, binding string) answer {
+func (s server) bind(t *testing.T, namespace string, k harness.Kind, name, binding string) harness.Answer {
 	t.Helper()
-	return s.do(t, http.MethodPost, path(namespace, k, name, "binding"), jsonType, binding)
+	return s.Do(t, http.MethodPost, harness.Path(namespace, k, name, "binding"), harness.JSON, binding)
 }

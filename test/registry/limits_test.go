@@ -15,6 +15,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -51,37 +52,37 @@ func TestLimits(t *testing.T) {
 		}, validation.MaxFinalizers},
 		{"labels", "metadata.labels", func(n int) string { return "{labels: {" + many(n, label) + "}}" }, validation.MaxLabelBytes / labelBytes},
 	} {
-		for _, k := range kinds {
-			t.Run(k.name+" with "+limit.name, func(t *testing.T) {
-				namespace := newNamespace()
-				spec := map[kind]string{prefixKind: "{prefix: 10.0.0.0/8}", allocationKind: "{ipFamily: IPv4, prefixLength: 24, prefixRef: {name: a}}"}[k]
-				send := func(name string, n int) answer {
-					obj := parseObject(t, fmt.Sprintf("{metadata: %s, spec: %s}", limit.of(n), spec))
-					merge(obj, map[string]any{"metadata": map[string]any{"name": name}})
-					return shared.do(t, http.MethodPost, path(namespace, k), jsonType, string(encode(t, obj)))
+		for _, k := range harness.Kinds {
+			t.Run(k.Name+" with "+limit.name, func(t *testing.T) {
+				namespace := harness.NewNamespace()
+				spec := map[harness.Kind]string{harness.PrefixKind: "{prefix: 10.0.0.0/8}", harness.AllocationKind: "{ipFamily: IPv4, prefixLength: 24, prefixRef: {name: a}}"}[k]
+				send := func(name string, n int) harness.Answer {
+					obj := harness.ParseObject(t, fmt.Sprintf("{metadata: %s, spec: %s}", limit.of(n), spec))
+					harness.Merge(obj, map[string]any{"metadata": map[string]any{"name": name}})
+					return shared.Do(t, http.MethodPost, harness.Path(namespace, k), harness.JSON, harness.Encode(t, obj))
 				}
-				refused := func(a answer) {
+				refused := func(a harness.Answer) {
 					t.Helper()
-					if status := a.refused(t, http.StatusUnprocessableEntity); !slices.Equal(causes(status), []string{limit.field}) || len(status.Message) > 500 {
-						t.Errorf("refused for %q: %.600s", causes(status), status.Message)
+					if status := a.Refused(t, http.StatusUnprocessableEntity); !slices.Equal(harness.Causes(status), []string{limit.field}) || len(status.Message) > 500 {
+						t.Errorf("refused for %q: %.600s", harness.Causes(status), status.Message)
 					}
 				}
 				refused(send("above", limit.least+1))
-				obj := send("at", limit.least).must(t)
-				for _, contentType := range []string{jsonType, mergePatch} {
+				obj := send("at", limit.least).Must(t)
+				for _, contentType := range []string{harness.JSON, harness.MergePatch} {
 					refused(shared.write(t, obj, contentType, fmt.Sprintf("{metadata: %s}", limit.of(limit.least+1))))
 				}
 
 				// Another server has no such limit.
-				stored := parseObject(t, fmt.Sprintf("{metadata: %s, spec: %s, status: {phase: Pending}}", limit.of(limit.least+2), spec))
-				merge(stored, map[string]any{"apiVersion": groupVersion, "kind": k.name, "metadata": map[string]any{"name": "stored", "namespace": namespace, "uid": "uid-" + namespace}})
-				key := apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/" + k.resource + "/" + namespace + "/stored"
-				if _, err := shared.etcd.Put(t.Context(), key, string(encode(t, stored))); err != nil {
+				stored := harness.ParseObject(t, fmt.Sprintf("{metadata: %s, spec: %s, status: {phase: Pending}}", limit.of(limit.least+2), spec))
+				harness.Merge(stored, map[string]any{"apiVersion": harness.GroupVersion, "kind": k.Name, "metadata": map[string]any{"name": "stored", "namespace": namespace, "uid": "uid-" + namespace}})
+				key := apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/" + k.Resource + "/" + namespace + "/stored"
+				if _, err := shared.Etcd.Put(t.Context(), key, harness.Encode(t, stored)); err != nil {
 					t.Fatal(err)
 				}
-				was := shared.get(t, namespace, k, "stored")
-				was = shared.write(t, was, mergePatch, "{metadata: {annotations: {a: b}}}").must(t)
-				refused(shared.write(t, was, mergePatch, fmt.Sprintf("{metadata: %s}", limit.of(limit.least+3))))
+				was := shared.Get(t, namespace, k, "stored")
+				was = shared.write(t, was, harness.MergePatch, "{metadata: {annotations: {a: b}}}").Must(t)
+				refused(shared.write(t, was, harness.MergePatch, fmt.Sprintf("{metadata: %s}", limit.of(limit.least+3))))
 			})
 		}
 	}
@@ -90,7 +91,7 @@ func TestLimits(t *testing.T) {
 // TestLimitsOfSelectors creates objects with selectors at each limit and above it.
 func TestLimitsOfSelectors(t *testing.T) {
 	t.Parallel()
-	namespace := newNamespace()
+	namespace := harness.NewNamespace()
 	for _, tt := range []struct {
 		name, selector string
 		refused        bool
@@ -107,15 +108,15 @@ func TestLimitsOfSelectors(t *testing.T) {
 		{"a million bytes", "matchLabels: {" + many(8000, strings.Repeat("a", 60)+"/l-%04d: "+strings.Repeat("b", 60)) + "}", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			for k, field := range map[kind]string{prefixKind: "parentSelector", allocationKind: "prefixSelector"} {
-				got := shared.do(t, http.MethodPost, path(namespace, k), jsonType,
+			for k, field := range map[harness.Kind]string{harness.PrefixKind: "parentSelector", harness.AllocationKind: "prefixSelector"} {
+				got := shared.Do(t, http.MethodPost, harness.Path(namespace, k), harness.JSON,
 					fmt.Sprintf("{metadata: {generateName: a-}, spec: {ipFamily: IPv4, prefixLength: 24, %s: {%s}}}", field, tt.selector))
 				if !tt.refused {
-					got.must(t)
+					got.Must(t)
 					continue
 				}
-				if status := got.refused(t, http.StatusUnprocessableEntity); !slices.Equal(causes(status), []string{"spec." + field}) || len(status.Message) > 500 {
-					t.Errorf("refused for %q: %.600s", causes(status), status.Message)
+				if status := got.Refused(t, http.StatusUnprocessableEntity); !slices.Equal(harness.Causes(status), []string{"spec." + field}) || len(status.Message) > 500 {
+					t.Errorf("refused for %q: %.600s", harness.Causes(status), status.Message)
 				}
 			}
 		})
@@ -125,28 +126,28 @@ func TestLimitsOfSelectors(t *testing.T) {
 // TestLimitOfManagers applies as one field manager after another.
 func TestLimitOfManagers(t *testing.T) {
 	t.Parallel()
-	namespace := newNamespace()
+	namespace := harness.NewNamespace()
 	for i := range validation.MaxManagers {
-		shared.apply(t, namespace, prefixKind, fmt.Sprintf("manager-%d", i), "{metadata: {labels: {a: b}}, spec: {prefix: 10.0.0.0/8}}", "root").must(t)
+		shared.Apply(t, namespace, harness.PrefixKind, fmt.Sprintf("manager-%d", i), "{metadata: {labels: {a: b}}, spec: {prefix: 10.0.0.0/8}}", "root").Must(t)
 	}
-	if status := shared.apply(t, namespace, prefixKind, "one-more", "{metadata: {labels: {a: b}}}", "root").refused(t, http.StatusUnprocessableEntity); !slices.Equal(causes(status), []string{"metadata.managedFields"}) {
-		t.Errorf("refused for %q: %s", causes(status), status.Message)
+	if status := shared.Apply(t, namespace, harness.PrefixKind, "one-more", "{metadata: {labels: {a: b}}}", "root").Refused(t, http.StatusUnprocessableEntity); !slices.Equal(harness.Causes(status), []string{"metadata.managedFields"}) {
+		t.Errorf("refused for %q: %s", harness.Causes(status), status.Message)
 	}
 	// Who is a manager already goes on.
-	shared.apply(t, namespace, prefixKind, "manager-1", "{metadata: {labels: {a: b, c: d}}, spec: {prefix: 10.0.0.0/8}}", "root").must(t)
+	shared.Apply(t, namespace, harness.PrefixKind, "manager-1", "{metadata: {labels: {a: b, c: d}}, spec: {prefix: 10.0.0.0/8}}", "root").Must(t)
 }
 
 // TestTimesOfManagersCanBeReadAsJSON sends times in protobuf that JSON has no notation for. With one of them in the store,
 // whoever lists JSON would get an error instead of all objects.
 func TestTimesOfManagersCanBeReadAsJSON(t *testing.T) {
 	t.Parallel()
-	config := rest.CopyConfig(shared.config)
+	config := rest.CopyConfig(shared.AdminConfig)
 	config.ContentType = runtime.ContentTypeProtobuf
 	client, err := versioned.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	namespace := newNamespace()
+	namespace := harness.NewNamespace()
 	for name, tt := range map[string]struct {
 		at      time.Time
 		refused bool
@@ -158,7 +159,7 @@ func TestTimesOfManagersCanBeReadAsJSON(t *testing.T) {
 		"much-later": {time.Unix(1<<62, 0), true},
 	} {
 		entry := metav1.ManagedFieldsEntry{
-			Manager: "somebody", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: groupVersion, Time: &metav1.Time{Time: tt.at},
+			Manager: "somebody", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: harness.GroupVersion, Time: &metav1.Time{Time: tt.at},
 			FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{".":{},"f:a":{}}}}`),
 		}
 		meta := metav1.ObjectMeta{Name: name, Labels: map[string]string{"a": "b"}}
@@ -183,10 +184,10 @@ func TestTimesOfManagersCanBeReadAsJSON(t *testing.T) {
 			}
 		}
 	}
-	if _, err := shared.client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{}); err != nil {
+	if _, err := shared.Client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{}); err != nil {
 		t.Error(err)
 	}
-	if _, err := shared.client.PrefixAllocations(namespace).List(t.Context(), metav1.ListOptions{}); err != nil {
+	if _, err := shared.Client.PrefixAllocations(namespace).List(t.Context(), metav1.ListOptions{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -11,84 +11,85 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // population is a namespace with something in it for every selector.
-func (s *server) population(t *testing.T) string {
+func (s server) population(t *testing.T) string {
 	t.Helper()
 	namespace, _ := s.setUp(t, "root", "child", "child-by-ref", "child-allocated", "request", "request-by-ref", "request-allocated", "request-failed")
-	s.create(t, namespace, prefixKind, "{metadata: {name: six, labels: {net: green}}, spec: {prefix: '2001:db8::/32'}}")
-	s.create(t, namespace, allocationKind, "{metadata: {name: request-six, labels: {net: green}}, spec: {prefix: '2001:db8:1::/48', prefixRef: {name: six}}}")
+	s.Create(t, namespace, harness.PrefixKind, "{metadata: {name: six, labels: {net: green}}, spec: {prefix: '2001:db8::/32'}}")
+	s.Create(t, namespace, harness.AllocationKind, "{metadata: {name: request-six, labels: {net: green}}, spec: {prefix: '2001:db8:1::/48', prefixRef: {name: six}}}")
 	return namespace
 }
 
 func TestFieldAndLabelSelectors(t *testing.T) {
 	namespace := shared.population(t)
 	for _, test := range []struct {
-		kind          kind
+		kind          harness.Kind
 		fields, label string
 		want          string
 	}{
-		{prefixKind, "", "", "child child-allocated child-by-ref parent root six"},
-		{prefixKind, "spec.ipFamily=IPv6", "", "six"},
-		{prefixKind, "spec.ipFamily==IPv4", "", "child child-allocated child-by-ref parent root"},
-		{prefixKind, "spec.ipFamily!=IPv4", "", "six"},
-		{prefixKind, "spec.prefix=10.9.0.0/16", "", "root"},
-		{prefixKind, "spec.prefix=2001:db8::/32", "", "six"},
-		{prefixKind, "spec.prefix=", "", "child child-by-ref"},
-		{prefixKind, "spec.prefix!=", "", "child-allocated parent root six"},
-		{prefixKind, "spec.parentRef.name=parent", "", "child-allocated child-by-ref"},
-		{prefixKind, "spec.parentRef.name=", "", "child parent root six"},
-		{prefixKind, "status.phase=Allocated", "", "child-allocated parent"},
-		{prefixKind, "status.phase!=Allocated", "", "child child-by-ref root six"},
-		{prefixKind, "status.phase=Allocated,spec.parentRef.name=parent", "", "child-allocated"},
-		{prefixKind, "status.phase=Pending,spec.ipFamily=IPv4,spec.parentRef.name!=parent", "", "child root"},
-		{prefixKind, "metadata.name=six", "", "six"},
-		{prefixKind, "metadata.name!=six,metadata.namespace=" + namespace + ",spec.prefix!=", "", "child-allocated parent root"},
-		{prefixKind, "metadata.namespace=elsewhere", "", ""},
-		{prefixKind, "", "net", "parent six"},
-		{prefixKind, "", "net=blue", "parent"},
-		{prefixKind, "", "net in (blue,green)", "parent six"},
-		{prefixKind, "", "!net", "child child-allocated child-by-ref root"},
-		{prefixKind, "status.phase=Pending", "net", "six"},
-		{allocationKind, "", "", "child-allocated request request-allocated request-by-ref request-failed request-six"},
-		{allocationKind, "spec.ipFamily=IPv6", "", "request-six"},
-		{allocationKind, "spec.prefix=2001:db8:1::/48", "", "request-six"},
-		{allocationKind, "spec.prefix!=", "", "child-allocated request-six"},
-		{allocationKind, "spec.prefixRef.name=parent", "", "child-allocated request-allocated request-by-ref"},
-		{allocationKind, "spec.prefixRef.name!=parent", "", "request request-failed request-six"},
-		{allocationKind, "status.phase=Failed", "", "request-failed"},
-		{allocationKind, "status.phase!=Failed,status.phase!=Pending", "", "child-allocated request-allocated"},
-		{allocationKind, "status.phase=Allocated,spec.prefixRef.name=parent,spec.ipFamily=IPv4", "", "child-allocated request-allocated"},
-		{allocationKind, "metadata.name=request", "", "request"},
-		{allocationKind, "", "net=green", "request-six"},
-		{allocationKind, "", "ipam.ironcore.dev/requester-uid", "child-allocated"},
+		{harness.PrefixKind, "", "", "child child-allocated child-by-ref parent root six"},
+		{harness.PrefixKind, "spec.ipFamily=IPv6", "", "six"},
+		{harness.PrefixKind, "spec.ipFamily==IPv4", "", "child child-allocated child-by-ref parent root"},
+		{harness.PrefixKind, "spec.ipFamily!=IPv4", "", "six"},
+		{harness.PrefixKind, "spec.prefix=10.9.0.0/16", "", "root"},
+		{harness.PrefixKind, "spec.prefix=2001:db8::/32", "", "six"},
+		{harness.PrefixKind, "spec.prefix=", "", "child child-by-ref"},
+		{harness.PrefixKind, "spec.prefix!=", "", "child-allocated parent root six"},
+		{harness.PrefixKind, "spec.parentRef.name=parent", "", "child-allocated child-by-ref"},
+		{harness.PrefixKind, "spec.parentRef.name=", "", "child parent root six"},
+		{harness.PrefixKind, "status.phase=Allocated", "", "child-allocated parent"},
+		{harness.PrefixKind, "status.phase!=Allocated", "", "child child-by-ref root six"},
+		{harness.PrefixKind, "status.phase=Allocated,spec.parentRef.name=parent", "", "child-allocated"},
+		{harness.PrefixKind, "status.phase=Pending,spec.ipFamily=IPv4,spec.parentRef.name!=parent", "", "child root"},
+		{harness.PrefixKind, "metadata.name=six", "", "six"},
+		{harness.PrefixKind, "metadata.name!=six,metadata.namespace=" + namespace + ",spec.prefix!=", "", "child-allocated parent root"},
+		{harness.PrefixKind, "metadata.namespace=elsewhere", "", ""},
+		{harness.PrefixKind, "", "net", "parent six"},
+		{harness.PrefixKind, "", "net=blue", "parent"},
+		{harness.PrefixKind, "", "net in (blue,green)", "parent six"},
+		{harness.PrefixKind, "", "!net", "child child-allocated child-by-ref root"},
+		{harness.PrefixKind, "status.phase=Pending", "net", "six"},
+		{harness.AllocationKind, "", "", "child-allocated request request-allocated request-by-ref request-failed request-six"},
+		{harness.AllocationKind, "spec.ipFamily=IPv6", "", "request-six"},
+		{harness.AllocationKind, "spec.prefix=2001:db8:1::/48", "", "request-six"},
+		{harness.AllocationKind, "spec.prefix!=", "", "child-allocated request-six"},
+		{harness.AllocationKind, "spec.prefixRef.name=parent", "", "child-allocated request-allocated request-by-ref"},
+		{harness.AllocationKind, "spec.prefixRef.name!=parent", "", "request request-failed request-six"},
+		{harness.AllocationKind, "status.phase=Failed", "", "request-failed"},
+		{harness.AllocationKind, "status.phase!=Failed,status.phase!=Pending", "", "child-allocated request-allocated"},
+		{harness.AllocationKind, "status.phase=Allocated,spec.prefixRef.name=parent,spec.ipFamily=IPv4", "", "child-allocated request-allocated"},
+		{harness.AllocationKind, "metadata.name=request", "", "request"},
+		{harness.AllocationKind, "", "net=green", "request-six"},
+		{harness.AllocationKind, "", "ipam.ironcore.dev/requester-uid", "child-allocated"},
 	} {
 		query := "?fieldSelector=" + url.QueryEscape(test.fields) + "&labelSelector=" + url.QueryEscape(test.label)
-		if got := strings.Join(shared.names(t, path(namespace, test.kind)+query), " "); got != test.want {
-			t.Errorf("%s %q %q: got %q, not %q", test.kind.name, test.fields, test.label, got, test.want)
+		if got := strings.Join(shared.Names(t, harness.Path(namespace, test.kind)+query), " "); got != test.want {
+			t.Errorf("%s %q %q: got %q, not %q", test.kind.Name, test.fields, test.label, got, test.want)
 		}
 		// From the cache it is the same.
-		if got := strings.Join(shared.names(t, path(namespace, test.kind)+query+"&resourceVersion=0"), " "); got != test.want {
-			t.Errorf("%s %q %q: the cache got %q, not %q", test.kind.name, test.fields, test.label, got, test.want)
+		if got := strings.Join(shared.Names(t, harness.Path(namespace, test.kind)+query+"&resourceVersion=0"), " "); got != test.want {
+			t.Errorf("%s %q %q: the cache got %q, not %q", test.kind.Name, test.fields, test.label, got, test.want)
 		}
 	}
 }
 
 func TestUnknownFieldsAndBadSelectorsAreRefused(t *testing.T) {
-	for _, k := range kinds {
-		other := map[kind]string{prefixKind: "spec.prefixRef.name", allocationKind: "spec.parentRef.name"}[k]
+	for _, k := range harness.Kinds {
+		other := map[harness.Kind]string{harness.PrefixKind: "spec.prefixRef.name", harness.AllocationKind: "spec.parentRef.name"}[k]
 		for _, selector := range []string{other + "=a", "spec.prefixLength=24", "status.prefix=10.0.0.0/8", "metadata.uid=a", "spec=a", "status.phase", "status.phase in (a)"} {
 			for _, watch := range []string{"", "&watch=true"} {
-				got := shared.do(t, http.MethodGet, path(newNamespace(), k)+"?fieldSelector="+url.QueryEscape(selector)+watch, jsonType, "")
-				status := got.refused(t, http.StatusBadRequest)
+				got := shared.Do(t, http.MethodGet, harness.Path(harness.NewNamespace(), k)+"?fieldSelector="+url.QueryEscape(selector)+watch, harness.JSON, "")
+				status := got.Refused(t, http.StatusBadRequest)
 				if field := strings.Split(selector, "=")[0]; strings.Contains(selector, "=") && !strings.Contains(status.Message, field) {
 					t.Errorf("%q does not name %s", status.Message, field)
 				}
 			}
 		}
-		shared.do(t, http.MethodGet, path(newNamespace(), k)+"?labelSelector="+url.QueryEscape("a b"), jsonType, "").refused(t, http.StatusBadRequest)
+		shared.Do(t, http.MethodGet, harness.Path(harness.NewNamespace(), k)+"?labelSelector="+url.QueryEscape("a b"), harness.JSON, "").Refused(t, http.StatusBadRequest)
 	}
 }
 
@@ -102,20 +103,20 @@ func TestWatchOfAPhaseShowsEnteringAndLeaving(t *testing.T) {
 		t.Run(test.fixture, func(t *testing.T) {
 			k := fixtures[test.fixture].kind
 			namespace, parent := shared.setUp(t)
-			list := path(namespace, k) + "?resourceVersion=" + parent.GetResourceVersion() + "&fieldSelector=status.phase"
-			entering, leaving := shared.watch(t, list+"%3D"+test.other), shared.watch(t, list+"%3DPending")
+			list := harness.Path(namespace, k) + "?resourceVersion=" + parent.GetResourceVersion() + "&fieldSelector=status.phase"
+			entering, leaving := shared.Watch(t, list+"%3D"+test.other), shared.Watch(t, list+"%3DPending")
 
-			obj := shared.create(t, namespace, k, fixtures[test.fixture].manifest)
-			obj = shared.write(t, obj, mergePatch, "{metadata: {labels: {a: b}}}").must(t)
-			obj = shared.write(t, obj, mergePatch, test.status, "status").must(t)
-			shared.delete(t, obj, "").must(t)
-			if k == prefixKind {
-				shared.write(t, obj, mergePatch, drop).must(t)
+			obj := shared.Create(t, namespace, k, fixtures[test.fixture].manifest)
+			obj = shared.write(t, obj, harness.MergePatch, "{metadata: {labels: {a: b}}}").Must(t)
+			obj = shared.write(t, obj, harness.MergePatch, test.status, "status").Must(t)
+			shared.delete(t, obj, "").Must(t)
+			if k == harness.PrefixKind {
+				shared.write(t, obj, harness.MergePatch, drop).Must(t)
 			}
 
-			if got := take(entering, map[kind]int{prefixKind: 3, allocationKind: 2}[k]); !slices.Equal(got, map[kind][]string{
-				prefixKind:     {"ADDED " + test.other, "MODIFIED " + test.other, "DELETED " + test.other},
-				allocationKind: {"ADDED " + test.other, "DELETED " + test.other},
+			if got := take(entering, map[harness.Kind]int{harness.PrefixKind: 3, harness.AllocationKind: 2}[k]); !slices.Equal(got, map[harness.Kind][]string{
+				harness.PrefixKind:     {"ADDED " + test.other, "MODIFIED " + test.other, "DELETED " + test.other},
+				harness.AllocationKind: {"ADDED " + test.other, "DELETED " + test.other},
 			}[k]) {
 				t.Errorf("who watches %s sees %q", test.other, got)
 			}
@@ -128,9 +129,9 @@ func TestWatchOfAPhaseShowsEnteringAndLeaving(t *testing.T) {
 }
 
 // take returns type and phase of the next events.
-func take(events func(func(event) bool), n int) (got []string) {
+func take(events func(func(harness.Event) bool), n int) (got []string) {
 	for event := range events {
-		got = append(got, event.Type+" "+fmt.Sprint(at(event.Object, "status.phase")))
+		got = append(got, event.Type+" "+fmt.Sprint(harness.At(event.Object, "status.phase")))
 		if len(got) == n {
 			break
 		}
@@ -140,7 +141,7 @@ func take(events func(func(event) bool), n int) (got []string) {
 
 func TestLimitAndContinue(t *testing.T) {
 	namespace := shared.population(t)
-	all := shared.names(t, path(namespace, prefixKind))
+	all := shared.Names(t, harness.Path(namespace, harness.PrefixKind))
 	for _, selector := range []string{"", "&fieldSelector=" + url.QueryEscape("spec.ipFamily=IPv4")} {
 		want := all
 		if selector != "" {
@@ -150,9 +151,9 @@ func TestLimitAndContinue(t *testing.T) {
 		next, revision := "", ""
 		for {
 			list := metav1.PartialObjectMetadataList{}
-			answer := shared.do(t, http.MethodGet, path(namespace, prefixKind)+"?limit=2&continue="+url.QueryEscape(next)+selector, jsonType, "")
-			answer.must(t)
-			answer.into(t, &list)
+			answer := shared.Do(t, http.MethodGet, harness.Path(namespace, harness.PrefixKind)+"?limit=2&continue="+url.QueryEscape(next)+selector, harness.JSON, "")
+			answer.Must(t)
+			answer.Into(t, &list)
 			if len(list.Items) > 2 {
 				t.Fatalf("got %d at once", len(list.Items))
 			}
@@ -162,7 +163,7 @@ func TestLimitAndContinue(t *testing.T) {
 			if revision == "" {
 				revision = list.ResourceVersion
 				// What comes later is not in the list.
-				shared.create(t, namespace, prefixKind, "{metadata: {generateName: z-}, spec: {prefix: 10.10.0.0/16}}")
+				shared.Create(t, namespace, harness.PrefixKind, "{metadata: {generateName: z-}, spec: {prefix: 10.10.0.0/16}}")
 			}
 			if list.ResourceVersion != revision {
 				t.Errorf("the list moved from %s to %s", revision, list.ResourceVersion)
@@ -178,16 +179,16 @@ func TestLimitAndContinue(t *testing.T) {
 			t.Errorf("got %q, not %q", got, want)
 		}
 	}
-	shared.do(t, http.MethodGet, path(namespace, prefixKind)+"?limit=2&continue=nonsense", jsonType, "").refused(t, http.StatusBadRequest)
+	shared.Do(t, http.MethodGet, harness.Path(namespace, harness.PrefixKind)+"?limit=2&continue=nonsense", harness.JSON, "").Refused(t, http.StatusBadRequest)
 }
 
 func TestResourceVersionMatch(t *testing.T) {
 	namespace, old := shared.setUp(t, "root")
-	now := shared.write(t, old, mergePatch, "{status: {phase: Allocated}}", "status").must(t)
+	now := shared.write(t, old, harness.MergePatch, "{status: {phase: Allocated}}", "status").Must(t)
 	phase := func(query string) any {
-		for _, item := range shared.items(t, path(namespace, prefixKind)+query) {
+		for _, item := range shared.List(t, harness.Path(namespace, harness.PrefixKind)+query).Items {
 			if item.GetName() == "root" {
-				return at(&item, "status.phase")
+				return harness.At(&item, "status.phase")
 			}
 		}
 		return nil
@@ -206,8 +207,8 @@ func TestResourceVersionMatch(t *testing.T) {
 		t.Errorf("now it is %v", got)
 	}
 	for _, query := range []string{"?resourceVersionMatch=Exact", "?resourceVersionMatch=NotOlderThan", "?resourceVersion=0&resourceVersionMatch=Exact", "?resourceVersion=1&resourceVersionMatch=Sometimes"} {
-		if got := shared.do(t, http.MethodGet, path(namespace, prefixKind)+query, jsonType, ""); got.code != http.StatusUnprocessableEntity {
-			t.Errorf("%s: got %d", query, got.code)
+		if got := shared.Do(t, http.MethodGet, harness.Path(namespace, harness.PrefixKind)+query, harness.JSON, ""); got.Code != http.StatusUnprocessableEntity {
+			t.Errorf("%s: got %d", query, got.Code)
 		}
 	}
 }
@@ -215,15 +216,15 @@ func TestResourceVersionMatch(t *testing.T) {
 // TestWatchListSendsInitialEventsAndABookmark is what informers begin with.
 func TestWatchListSendsInitialEventsAndABookmark(t *testing.T) {
 	namespace := shared.population(t)
-	for _, k := range kinds {
+	for _, k := range harness.Kinds {
 		for selector, want := range map[string][]string{
-			"": shared.names(t, path(namespace, k)),
-			"&fieldSelector=status.phase%3DAllocated": shared.names(t, path(namespace, k)+"?fieldSelector=status.phase%3DAllocated"),
+			"": shared.Names(t, harness.Path(namespace, k)),
+			"&fieldSelector=status.phase%3DAllocated": shared.Names(t, harness.Path(namespace, k)+"?fieldSelector=status.phase%3DAllocated"),
 		} {
 			var got []string
-			for event := range shared.watch(t, path(namespace, k)+"?sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"+selector) {
+			for event := range shared.Watch(t, harness.Path(namespace, k)+"?sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"+selector) {
 				if event.Type == "BOOKMARK" {
-					if event.Object.GetAnnotations()[metav1.InitialEventsAnnotationKey] != "true" || event.Object.GetKind() != k.name {
+					if event.Object.GetAnnotations()[metav1.InitialEventsAnnotationKey] != "true" || event.Object.GetKind() != k.Name {
 						t.Errorf("the bookmark is %v", event.Object)
 					}
 					break
@@ -235,7 +236,7 @@ func TestWatchListSendsInitialEventsAndABookmark(t *testing.T) {
 			}
 			slices.Sort(got)
 			if !slices.Equal(got, want) {
-				t.Errorf("%s %q: got %q, not %q", k.name, selector, got, want)
+				t.Errorf("%s %q: got %q, not %q", k.Name, selector, got, want)
 			}
 		}
 	}
@@ -244,7 +245,7 @@ func TestWatchListSendsInitialEventsAndABookmark(t *testing.T) {
 func TestListOfAllNamespaces(t *testing.T) {
 	first, second := shared.population(t), shared.population(t)
 	seen := map[string]int{}
-	for _, item := range shared.items(t, "/apis/"+groupVersion+"/prefixes?fieldSelector=spec.prefix%3D2001:db8::/32") {
+	for _, item := range shared.List(t, "/apis/"+harness.GroupVersion+"/prefixes?fieldSelector=spec.prefix%3D2001:db8::/32").Items {
 		seen[item.GetNamespace()]++
 	}
 	if seen[first] != 1 || seen[second] != 1 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -61,16 +62,16 @@ func notationOf(r *rand.Rand, prefix netip.Prefix) string {
 func familyOf(notation string) string { return cidr.FamilyOf(netip.MustParsePrefix(notation)) }
 
 // store writes an object past the server, as another server of the group stores it.
-func (s *server) store(t *testing.T, namespace string, k kind, name, spec, status string) *unstructured.Unstructured {
+func (s server) store(t *testing.T, namespace string, k harness.Kind, name, spec, status string) *unstructured.Unstructured {
 	t.Helper()
-	obj := parseObject(t, fmt.Sprintf("{metadata: {creationTimestamp: '2024-05-01T10:00:00Z', finalizers: [example.org/keep]}, spec: %s, status: %s}", spec, status))
-	merge(obj, map[string]any{"apiVersion": groupVersion, "kind": k.name, "metadata": map[string]any{
+	obj := harness.ParseObject(t, fmt.Sprintf("{metadata: {creationTimestamp: '2024-05-01T10:00:00Z', finalizers: [example.org/keep]}, spec: %s, status: %s}", spec, status))
+	harness.Merge(obj, map[string]any{"apiVersion": harness.GroupVersion, "kind": k.Name, "metadata": map[string]any{
 		"name": name, "namespace": namespace, "uid": fmt.Sprintf("uid-%s-%s", namespace, name)}})
-	key := apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/" + k.resource + "/" + namespace + "/" + name
-	if _, err := s.etcd.Put(t.Context(), key, string(encode(t, obj))); err != nil {
+	key := apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/" + k.Resource + "/" + namespace + "/" + name
+	if _, err := s.Etcd.Put(t.Context(), key, harness.Encode(t, obj)); err != nil {
 		t.Fatal(err)
 	}
-	return s.get(t, namespace, k, name)
+	return s.Get(t, namespace, k, name)
 }
 
 // TestOtherNotationsAreNoChange stores every field that has a prefix in random notations, and writes the
@@ -79,26 +80,26 @@ func (s *server) store(t *testing.T, namespace string, k kind, name, spec, statu
 func TestOtherNotationsAreNoChange(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(22, 16))
-	namespace := newNamespace()
+	namespace := harness.NewNamespace()
 	for i := range 40 {
 		prefix := randomPrefix(r)
 		stored := notationOf(r, prefix)
 		family, bits := familyOf(stored), netip.MustParsePrefix(stored).Bits()
 		objects := map[string]*unstructured.Unstructured{
-			"spec.prefix of a root": shared.store(t, namespace, prefixKind, fmt.Sprintf("root-%d", i),
+			"spec.prefix of a root": shared.store(t, namespace, harness.PrefixKind, fmt.Sprintf("root-%d", i),
 				fmt.Sprintf("{ipFamily: %s, prefix: '%s'}", family, stored),
 				fmt.Sprintf("{phase: Allocated, used: ['%s/%d']}", netip.MustParsePrefix(stored).Addr(), netip.MustParsePrefix(stored).Addr().BitLen())),
-			"spec.prefix of a child": shared.store(t, namespace, prefixKind, fmt.Sprintf("child-%d", i),
+			"spec.prefix of a child": shared.store(t, namespace, harness.PrefixKind, fmt.Sprintf("child-%d", i),
 				fmt.Sprintf("{ipFamily: %s, prefix: '%s', prefixLength: %d, parentRef: {name: parent}, parentSelector: {matchLabels: {a: b}}}", family, stored, bits), "{phase: Allocated}"),
-			"spec.prefix of a waiting child": shared.store(t, namespace, prefixKind, fmt.Sprintf("waiting-%d", i),
+			"spec.prefix of a waiting child": shared.store(t, namespace, harness.PrefixKind, fmt.Sprintf("waiting-%d", i),
 				fmt.Sprintf("{ipFamily: %s, prefix: '%s', parentRef: {name: parent}}", family, stored), "{}"),
-			"spec.prefix of an allocation": shared.store(t, namespace, allocationKind, fmt.Sprintf("exact-%d", i),
+			"spec.prefix of an allocation": shared.store(t, namespace, harness.AllocationKind, fmt.Sprintf("exact-%d", i),
 				fmt.Sprintf("{ipFamily: %s, prefix: '%s', prefixRef: {name: parent}}", family, stored), "{phase: Pending}"),
-			"status.prefix of an allocation": shared.store(t, namespace, allocationKind, fmt.Sprintf("length-%d", i),
+			"status.prefix of an allocation": shared.store(t, namespace, harness.AllocationKind, fmt.Sprintf("length-%d", i),
 				fmt.Sprintf("{ipFamily: %s, prefixLength: %d, prefixRef: {name: parent}}", family, bits), fmt.Sprintf("{phase: Allocated, prefix: '%s'}", stored)),
 		}
 		for name, obj := range objects {
-			for n, contentType := range []string{jsonType, mergePatch, applyPatch, jsonType} {
+			for n, contentType := range []string{harness.JSON, harness.MergePatch, harness.ApplyPatch, harness.JSON} {
 				other := notationOf(r, prefix)
 				if n == 3 {
 					// As long as nothing is to be allocated any more, canonical notation least of all is a change.
@@ -111,13 +112,13 @@ func TestOtherNotationsAreNoChange(t *testing.T) {
 				obj.SetResourceVersion("")
 				obj.SetManagedFields(nil)
 				answer := shared.writeForced(t, obj, contentType, changes, below...)
-				if answer.code != http.StatusOK {
-					t.Errorf("%s, stored as %s, written as %s by %s: %s", name, stored, other, contentType, answer.body)
+				if answer.Code != http.StatusOK {
+					t.Errorf("%s, stored as %s, written as %s by %s: %s", name, stored, other, contentType, answer.Body)
 					continue
 				}
-				after := shared.get(t, namespace, kinds[slices.IndexFunc(kinds, func(k kind) bool { return k.name == obj.GetKind() })], obj.GetName())
+				after := shared.Get(t, namespace, harness.Kinds[slices.IndexFunc(harness.Kinds, func(k harness.Kind) bool { return k.Name == obj.GetKind() })], obj.GetName())
 				for _, path := range []string{"spec", "status.prefix", "status.used", "metadata.generation"} {
-					if was, is := fmt.Sprint(at(obj, path)), fmt.Sprint(at(after, path)); was != is {
+					if was, is := fmt.Sprint(harness.At(obj, path)), fmt.Sprint(harness.At(after, path)); was != is {
 						t.Errorf("%s, stored as %s, written as %s by %s: %s was %s, is %s", name, stored, other, contentType, path, was, is)
 					}
 				}
@@ -131,26 +132,26 @@ func TestOtherNotationsAreNoChange(t *testing.T) {
 			if strings.HasPrefix(name, "status.prefix") {
 				elsewhere, below = "{status: {prefix: 172.16.0.0/12, phase: Allocated}}", []string{"status"}
 			}
-			shared.write(t, obj, mergePatch, elsewhere, below...).refused(t, http.StatusUnprocessableEntity)
+			shared.write(t, obj, harness.MergePatch, elsewhere, below...).Refused(t, http.StatusUnprocessableEntity)
 			// A status write of somebody else is none of its business.
 			condition := "{status: {conditions: [{type: Theirs, status: 'True', reason: R, message: m, lastTransitionTime: '2024-05-01T10:00:00Z'}]}}"
 			if !strings.Contains(name, "waiting") {
-				shared.write(t, obj, mergePatch, condition, "status").must(t)
+				shared.write(t, obj, harness.MergePatch, condition, "status").Must(t)
 			}
 		}
 	}
 }
 
 // writeForced is write, with server-side apply taking over what others own.
-func (s *server) writeForced(t *testing.T, obj *unstructured.Unstructured, contentType, changes string, below ...string) answer {
+func (s server) writeForced(t *testing.T, obj *unstructured.Unstructured, contentType, changes string, below ...string) harness.Answer {
 	t.Helper()
-	if contentType != applyPatch {
+	if contentType != harness.ApplyPatch {
 		return s.write(t, obj, contentType, changes, below...)
 	}
-	k := kinds[slices.IndexFunc(kinds, func(k kind) bool { return k.name == obj.GetKind() })]
-	whole := parseObject(t, changes)
-	merge(whole, map[string]any{"apiVersion": groupVersion, "kind": k.name, "metadata": map[string]any{"name": obj.GetName()}})
-	return s.do(t, http.MethodPatch, path(obj.GetNamespace(), k, append([]string{obj.GetName()}, below...)...)+"?force=true&fieldManager=applier", applyPatch, string(encode(t, whole)))
+	k := harness.Kinds[slices.IndexFunc(harness.Kinds, func(k harness.Kind) bool { return k.Name == obj.GetKind() })]
+	whole := harness.ParseObject(t, changes)
+	harness.Merge(whole, map[string]any{"apiVersion": harness.GroupVersion, "kind": k.Name, "metadata": map[string]any{"name": obj.GetName()}})
+	return s.Do(t, http.MethodPatch, harness.Path(obj.GetNamespace(), k, append([]string{obj.GetName()}, below...)...)+"?force=true&fieldManager=applier", harness.ApplyPatch, harness.Encode(t, whole))
 }
 
 // goName finds what only a Go program calls so: fields in JSON, types, pointers.
@@ -160,9 +161,9 @@ var goName = regexp.MustCompile(`[{,]"[A-Z][A-Za-z]*":|[a-z0-9]+\.[A-Z][A-Za-z]*
 // server has filled in the rest.
 func TestTheFirstManifestOfAnAllocatedObject(t *testing.T) {
 	t.Parallel()
-	namespace := newNamespace()
-	root := shared.create(t, namespace, prefixKind, "{metadata: {name: root, labels: {a: b}}, spec: {prefix: 10.0.0.0/8}}")
-	shared.write(t, root, mergePatch, "{status: {phase: Allocated}}", "status").must(t)
+	namespace := harness.NewNamespace()
+	root := shared.Create(t, namespace, harness.PrefixKind, "{metadata: {name: root, labels: {a: b}}, spec: {prefix: 10.0.0.0/8}}")
+	shared.write(t, root, harness.MergePatch, "{status: {phase: Allocated}}", "status").Must(t)
 	for name, spec := range map[string]string{
 		"by-ref":           "{prefixLength: 24, parentRef: {name: root}}",
 		"by-ref-family":    "{ipFamily: IPv4, prefixLength: 24, parentRef: {name: root}}",
@@ -172,49 +173,49 @@ func TestTheFirstManifestOfAnAllocatedObject(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			manifest := fmt.Sprintf("{metadata: {name: %s}, spec: %s}", name, spec)
-			child := shared.create(t, namespace, prefixKind, manifest)
-			prefix := at(child, "spec.prefix")
+			child := shared.Create(t, namespace, harness.PrefixKind, manifest)
+			prefix := harness.At(child, "spec.prefix")
 			if prefix == nil {
 				prefix = fmt.Sprintf("10.3.%d.0/24", len(name))
 			}
 			request := strings.NewReplacer("parent", "prefix").Replace(spec)
-			allocation := shared.create(t, namespace, allocationKind, fmt.Sprintf(
+			allocation := shared.Create(t, namespace, harness.AllocationKind, fmt.Sprintf(
 				"{metadata: {name: %s, ownerReferences: [{apiVersion: %s, kind: Prefix, name: %s, uid: '%s', controller: true}]}, spec: %s}",
-				name, groupVersion, name, child.GetUID(), request))
+				name, harness.GroupVersion, name, child.GetUID(), request))
 			firstAllocation := allocation.DeepCopy()
-			shared.do(t, http.MethodPost, path(namespace, allocationKind, name, "binding"), jsonType,
-				fmt.Sprintf("{apiVersion: %s, kind: PrefixAllocationBinding, prefix: %s, prefixRef: {name: root}}", groupVersion, prefix)).must(t)
-			shared.do(t, http.MethodPost, path(namespace, prefixKind, name, "binding"), jsonType,
-				fmt.Sprintf("{apiVersion: %s, kind: PrefixBinding, prefix: %s, parentRef: {name: root}}", groupVersion, prefix)).must(t)
+			shared.Do(t, http.MethodPost, harness.Path(namespace, harness.AllocationKind, name, "binding"), harness.JSON,
+				fmt.Sprintf("{apiVersion: %s, kind: PrefixAllocationBinding, prefix: %s, prefixRef: {name: root}}", harness.GroupVersion, prefix)).Must(t)
+			shared.Do(t, http.MethodPost, harness.Path(namespace, harness.PrefixKind, name, "binding"), harness.JSON,
+				fmt.Sprintf("{apiVersion: %s, kind: PrefixBinding, prefix: %s, parentRef: {name: root}}", harness.GroupVersion, prefix)).Must(t)
 
 			for _, first := range []*unstructured.Unstructured{
-				{Object: map[string]any{"apiVersion": groupVersion, "kind": "Prefix", "metadata": map[string]any{"name": name}, "spec": parseObject(t, spec)}},
-				{Object: map[string]any{"apiVersion": groupVersion, "kind": "PrefixAllocation", "metadata": map[string]any{"name": name, "ownerReferences": at(firstAllocation, "metadata.ownerReferences")}, "spec": parseObject(t, request)}},
+				{Object: map[string]any{"apiVersion": harness.GroupVersion, "kind": "Prefix", "metadata": map[string]any{"name": name}, "spec": harness.ParseObject(t, spec)}},
+				{Object: map[string]any{"apiVersion": harness.GroupVersion, "kind": "PrefixAllocation", "metadata": map[string]any{"name": name, "ownerReferences": harness.At(firstAllocation, "metadata.ownerReferences")}, "spec": harness.ParseObject(t, request)}},
 			} {
-				k := prefixKind
-				if first.GetKind() != k.name {
-					k = allocationKind
+				k := harness.PrefixKind
+				if first.GetKind() != k.Name {
+					k = harness.AllocationKind
 				}
-				before := shared.get(t, namespace, k, name)
-				p := path(namespace, k, name)
-				shared.do(t, http.MethodPut, p, jsonType, string(encode(t, first.Object))).must(t)
+				before := shared.Get(t, namespace, k, name)
+				p := harness.Path(namespace, k, name)
+				shared.Do(t, http.MethodPut, p, harness.JSON, harness.Encode(t, first.Object)).Must(t)
 				// Server-side apply, first with everything and then with the manifest, takes away what is missing in it.
-				whole := map[string]any{"apiVersion": groupVersion, "kind": k.name, "metadata": map[string]any{"name": name}, "spec": at(before, "spec")}
-				shared.do(t, http.MethodPatch, p+"?fieldManager=gitops&force=true", applyPatch, string(encode(t, whole))).must(t)
-				shared.do(t, http.MethodPatch, p+"?fieldManager=gitops&force=true", applyPatch, string(encode(t, first.Object))).must(t)
-				for _, unset := range map[kind][]string{prefixKind: {"prefix", "parentRef", "ipFamily"}, allocationKind: {"prefixRef", "ipFamily"}}[k] {
-					shared.do(t, http.MethodPatch, p, mergePatch, fmt.Sprintf("{spec: {%s: null}}", unset)).must(t)
+				whole := map[string]any{"apiVersion": harness.GroupVersion, "kind": k.Name, "metadata": map[string]any{"name": name}, "spec": harness.At(before, "spec")}
+				shared.Do(t, http.MethodPatch, p+"?fieldManager=gitops&force=true", harness.ApplyPatch, harness.Encode(t, whole)).Must(t)
+				shared.Do(t, http.MethodPatch, p+"?fieldManager=gitops&force=true", harness.ApplyPatch, harness.Encode(t, first.Object)).Must(t)
+				for _, unset := range map[harness.Kind][]string{harness.PrefixKind: {"prefix", "parentRef", "ipFamily"}, harness.AllocationKind: {"prefixRef", "ipFamily"}}[k] {
+					shared.Do(t, http.MethodPatch, p, harness.MergePatch, fmt.Sprintf("{spec: {%s: null}}", unset)).Must(t)
 				}
-				after := shared.get(t, namespace, k, name)
+				after := shared.Get(t, namespace, k, name)
 				for _, field := range []string{"spec", "status", "metadata.generation"} {
-					if was, is := fmt.Sprint(at(before, field)), fmt.Sprint(at(after, field)); was != is {
-						t.Errorf("%s of the %s was %s, is %s", field, k.name, was, is)
+					if was, is := fmt.Sprint(harness.At(before, field)), fmt.Sprint(harness.At(after, field)); was != is {
+						t.Errorf("%s of the %s was %s, is %s", field, k.Name, was, is)
 					}
 				}
 				// Other values are refused still.
-				reference := map[kind]string{prefixKind: "{parentRef: {name: other}}", allocationKind: "{prefixRef: {name: other}}"}[k]
+				reference := map[harness.Kind]string{harness.PrefixKind: "{parentRef: {name: other}}", harness.AllocationKind: "{prefixRef: {name: other}}"}[k]
 				for _, changed := range []string{"{prefixLength: 25}", "{prefix: 10.200.0.0/24}", reference, "{ipFamily: IPv6}"} {
-					status := shared.do(t, http.MethodPatch, p, mergePatch, fmt.Sprintf("{spec: %s}", changed)).refused(t, http.StatusUnprocessableEntity)
+					status := shared.Do(t, http.MethodPatch, p, harness.MergePatch, fmt.Sprintf("{spec: %s}", changed)).Refused(t, http.StatusUnprocessableEntity)
 					if goName.MatchString(status.Message) {
 						t.Errorf("%s shows the names of Go: %s", changed, status.Message)
 					}
@@ -227,37 +228,37 @@ func TestTheFirstManifestOfAnAllocatedObject(t *testing.T) {
 // TestTerminatingObjectsSaySo updates objects that are being deleted.
 func TestTerminatingObjectsSaySo(t *testing.T) {
 	t.Parallel()
-	namespace := newNamespace()
+	namespace := harness.NewNamespace()
 	for _, tt := range []struct {
-		kind           kind
+		kind           harness.Kind
 		spec, addition string
 	}{
-		{prefixKind, "{ipFamily: IPv4, prefixLength: 24, parentSelector: {matchLabels: {a: b}}}", "{parentRef: {name: parent}}"},
-		{allocationKind, "{ipFamily: IPv4, prefixLength: 24, prefixSelector: {matchLabels: {a: b}}}", "{prefixRef: {name: parent}}"},
+		{harness.PrefixKind, "{ipFamily: IPv4, prefixLength: 24, parentSelector: {matchLabels: {a: b}}}", "{parentRef: {name: parent}}"},
+		{harness.AllocationKind, "{ipFamily: IPv4, prefixLength: 24, prefixSelector: {matchLabels: {a: b}}}", "{prefixRef: {name: parent}}"},
 	} {
-		t.Run(tt.kind.name, func(t *testing.T) {
-			shared.create(t, namespace, tt.kind, fmt.Sprintf("{metadata: {name: ending, finalizers: [example.org/keep]}, spec: %s}", tt.spec))
-			shared.do(t, http.MethodDelete, path(namespace, tt.kind, "ending"), jsonType, "")
-			obj := shared.get(t, namespace, tt.kind, "ending")
-			for _, contentType := range []string{jsonType, mergePatch, applyPatch} {
-				status := shared.writeForced(t, obj, contentType, fmt.Sprintf("{spec: %s}", tt.addition)).refused(t, http.StatusUnprocessableEntity)
-				if !strings.Contains(status.Message, "the "+tt.kind.name+" is being deleted since ") || !slices.Equal(causes(status), []string{"spec"}) {
+		t.Run(tt.kind.Name, func(t *testing.T) {
+			shared.Create(t, namespace, tt.kind, fmt.Sprintf("{metadata: {name: ending, finalizers: [example.org/keep]}, spec: %s}", tt.spec))
+			shared.Do(t, http.MethodDelete, harness.Path(namespace, tt.kind, "ending"), harness.JSON, "")
+			obj := shared.Get(t, namespace, tt.kind, "ending")
+			for _, contentType := range []string{harness.JSON, harness.MergePatch, harness.ApplyPatch} {
+				status := shared.writeForced(t, obj, contentType, fmt.Sprintf("{spec: %s}", tt.addition)).Refused(t, http.StatusUnprocessableEntity)
+				if !strings.Contains(status.Message, "the "+tt.kind.Name+" is being deleted since ") || !slices.Equal(harness.Causes(status), []string{"spec"}) {
 					t.Errorf("%s: the spec is refused with %s", contentType, status.Message)
 				}
 				answer := shared.writeForced(t, obj, contentType, fmt.Sprintf("{spec: %s}", tt.spec))
-				answer.must(t)
-				if warning := answer.header.Get("Warning"); !strings.Contains(warning, tt.kind.name+" ending is being deleted since ") {
+				answer.Must(t)
+				if warning := answer.Header.Get("Warning"); !strings.Contains(warning, tt.kind.Name+" ending is being deleted since ") {
 					t.Errorf("%s: the warning is %q", contentType, warning)
 				}
-				obj = shared.get(t, namespace, tt.kind, "ending")
+				obj = shared.Get(t, namespace, tt.kind, "ending")
 			}
 			// Whoever completes the deletion or reports on it need not be told.
-			for _, quiet := range []answer{
-				shared.write(t, obj, mergePatch, "{status: {conditions: []}}", "status"),
-				shared.write(t, obj, mergePatch, "{metadata: {finalizers: null}}"),
+			for _, quiet := range []harness.Answer{
+				shared.write(t, obj, harness.MergePatch, "{status: {conditions: []}}", "status"),
+				shared.write(t, obj, harness.MergePatch, "{metadata: {finalizers: null}}"),
 			} {
-				quiet.must(t)
-				if warning := quiet.header.Get("Warning"); warning != "" {
+				quiet.Must(t)
+				if warning := quiet.Header.Get("Warning"); warning != "" {
 					t.Errorf("warned of %q", warning)
 				}
 			}
@@ -269,7 +270,7 @@ func TestTerminatingObjectsSaySo(t *testing.T) {
 // templates that may have any notation.
 func TestTemplatesOfNetworking(t *testing.T) {
 	t.Parallel()
-	namespace := newNamespace()
+	namespace := harness.NewNamespace()
 	r := rand.New(rand.NewPCG(26, 16))
 	for i := range 100 {
 		prefix := randomPrefix(r)
@@ -279,18 +280,18 @@ func TestTemplatesOfNetworking(t *testing.T) {
 			return fmt.Sprintf("{metadata: {name: %s-%d, ownerReferences: [{apiVersion: %s, kind: NetworkInterface, name: nic, uid: nic-uid, controller: true}]}, "+
 				"spec: {ipFamily: %s, prefix: '%s', prefixLength: %d, parentRef: {name: parent}}}", name, i, apiVersion, familyOf(notation), notation, length)
 		}
-		answer := shared.do(t, http.MethodPost, path(namespace, prefixKind), jsonType, manifest("nic", "networking.ironcore.dev/v1alpha1"))
-		got := answer.must(t)
+		answer := shared.Do(t, http.MethodPost, harness.Path(namespace, harness.PrefixKind), harness.JSON, manifest("nic", "networking.ironcore.dev/v1alpha1"))
+		got := answer.Must(t)
 		want := map[string]any{"ipFamily": cidr.FamilyOf(prefix), "prefix": prefix.String(), "prefixLength": int64(prefix.Bits()), "parentRef": map[string]any{"name": "parent"}}
-		if fmt.Sprint(at(got, "spec")) != fmt.Sprint(want) {
-			t.Errorf("%s was stored as %v, not %v", notation, at(got, "spec"), want)
+		if fmt.Sprint(harness.At(got, "spec")) != fmt.Sprint(want) {
+			t.Errorf("%s was stored as %v, not %v", notation, harness.At(got, "spec"), want)
 		}
 		canonical := notation == prefix.String()
-		if warning := answer.header.Get("Warning"); strings.Contains(warning, "is stored in canonical form, "+prefix.String()) == canonical {
+		if warning := answer.Header.Get("Warning"); strings.Contains(warning, "is stored in canonical form, "+prefix.String()) == canonical {
 			t.Errorf("%s: the warning is %q", notation, warning)
 		}
 		if !canonical {
-			shared.do(t, http.MethodPost, path(namespace, prefixKind), jsonType, manifest("other", "example.org/v1")).refused(t, http.StatusUnprocessableEntity)
+			shared.Do(t, http.MethodPost, harness.Path(namespace, harness.PrefixKind), harness.JSON, manifest("other", "example.org/v1")).Refused(t, http.StatusUnprocessableEntity)
 		}
 	}
 }

@@ -17,34 +17,35 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // live takes both kinds through their lives: create, read, list, watch, update, bind, delete.
-func (s *server) live(t *testing.T) (namespace string) {
+func (s server) live(t *testing.T) (namespace string) {
 	t.Helper()
 	namespace, parent := s.setUp(t)
-	events := s.watch(t, path(namespace, allocationKind)+"?resourceVersion="+parent.GetResourceVersion()+"&fieldSelector=status.phase%3DAllocated")
-	child := s.create(t, namespace, prefixKind, fixtures["child"].manifest)
+	events := s.Watch(t, harness.Path(namespace, harness.AllocationKind)+"?resourceVersion="+parent.GetResourceVersion()+"&fieldSelector=status.phase%3DAllocated")
+	child := s.Create(t, namespace, harness.PrefixKind, fixtures["child"].manifest)
 	s.hold(t, child, "parent", "10.0.4.0/24")
-	child = s.bind(t, namespace, prefixKind, "child", bindChild).must(t)
-	child = s.write(t, child, jsonType, "{metadata: {labels: {a: b}}}").must(t)
-	if at(child, "spec.prefix") != "10.0.4.0/24" || at(s.get(t, namespace, prefixKind, "child"), "metadata.labels.a") != "b" {
+	child = s.bind(t, namespace, harness.PrefixKind, "child", bindChild).Must(t)
+	child = s.write(t, child, harness.JSON, "{metadata: {labels: {a: b}}}").Must(t)
+	if harness.At(child, "spec.prefix") != "10.0.4.0/24" || harness.At(s.Get(t, namespace, harness.PrefixKind, "child"), "metadata.labels.a") != "b" {
 		t.Errorf("the child is %v", child)
 	}
-	if got := s.names(t, path(namespace, prefixKind)+"?fieldSelector=status.phase%3DAllocated"); !slices.Equal(got, []string{"child", "parent"}) {
+	if got := s.Names(t, harness.Path(namespace, harness.PrefixKind)+"?fieldSelector=status.phase%3DAllocated"); !slices.Equal(got, []string{"child", "parent"}) {
 		t.Errorf("got %q", got)
 	}
-	if got := s.names(t, path(namespace, prefixKind)+"?labelSelector=a%3Db&limit=1&resourceVersion=0"); !slices.Equal(got, []string{"child"}) {
+	if got := s.Names(t, harness.Path(namespace, harness.PrefixKind)+"?labelSelector=a%3Db&limit=1&resourceVersion=0"); !slices.Equal(got, []string{"child"}) {
 		t.Errorf("got %q", got)
 	}
-	overlapping := s.create(t, namespace, allocationKind, "{metadata: {name: overlapping}, spec: {prefix: 10.0.4.128/25, prefixRef: {name: parent}}}")
-	s.bind(t, namespace, allocationKind, "overlapping", "{prefix: 10.0.4.128/25, prefixRef: {name: parent}}").refused(t, http.StatusConflict)
-	s.delete(t, overlapping, "").must(t)
+	overlapping := s.Create(t, namespace, harness.AllocationKind, "{metadata: {name: overlapping}, spec: {prefix: 10.0.4.128/25, prefixRef: {name: parent}}}")
+	s.bind(t, namespace, harness.AllocationKind, "overlapping", "{prefix: 10.0.4.128/25, prefixRef: {name: parent}}").Refused(t, http.StatusConflict)
+	s.delete(t, overlapping, "").Must(t)
 
-	s.delete(t, child, "").must(t)
-	s.write(t, child, mergePatch, drop).must(t)
-	s.delete(t, s.get(t, namespace, allocationKind, "child"), "").must(t)
+	s.delete(t, child, "").Must(t)
+	s.write(t, child, harness.MergePatch, drop).Must(t)
+	s.delete(t, s.Get(t, namespace, harness.AllocationKind, "child"), "").Must(t)
 	if got := take(events, 2); !slices.Equal(got, []string{"ADDED Allocated", "DELETED Allocated"}) {
 		t.Errorf("a watch saw %q", got)
 	}
@@ -74,20 +75,17 @@ resources:
   - %s: {keys: [{name: key1, secret: %s}]}
   - identity: {}
 `, provider, key))
-			dir := t.TempDir()
-			encrypted := func(o *apiserver.Options) { o.Recommended.Etcd.EncryptionProviderConfigFilepath = file }
-			s, err := start(dir, encrypted)
-			if err != nil {
-				t.Fatal(err)
-			}
+			dir := harness.DataDir(t.TempDir())
+			encrypted := harness.Customize(func(o *apiserver.Options) { o.Recommended.Etcd.EncryptionProviderConfigFilepath = file })
+			s := start(t, dir, encrypted)
 			namespace := s.live(t)
-			s.create(t, namespace, allocationKind, fixtures["request-static"].manifest)
-			s.bind(t, namespace, allocationKind, "request-static", "{prefix: 10.0.3.0/24, prefixRef: {name: parent}}").must(t)
+			s.Create(t, namespace, harness.AllocationKind, fixtures["request-static"].manifest)
+			s.bind(t, namespace, harness.AllocationKind, "request-static", "{prefix: 10.0.3.0/24, prefixRef: {name: parent}}").Must(t)
 			before := s.snapshot(t, namespace)
 			if len(before) != 2 {
-				t.Errorf("etcd has %q", keys(before))
+				t.Errorf("etcd has %q", harness.Keys(before))
 			}
-			response, err := s.etcd.Get(t.Context(), apiserver.DefaultEtcdPrefix+"/ipam.ironcore.dev/", clientv3.WithPrefix())
+			response, err := s.Etcd.Get(t.Context(), apiserver.DefaultEtcdPrefix+"/ipam.ironcore.dev/", clientv3.WithPrefix())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,17 +102,14 @@ resources:
 			s.Close()
 
 			// Nothing of it was in the memory of the first one.
-			if s, err = start(dir, encrypted); err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			if got := at(s.get(t, namespace, allocationKind, "request-static"), "status.prefix"); got != "10.0.3.0/24" {
+			s = start(t, dir, encrypted)
+			if got := harness.At(s.Get(t, namespace, harness.AllocationKind, "request-static"), "status.prefix"); got != "10.0.3.0/24" {
 				t.Errorf("after a restart it has %v", got)
 			}
-			overlapping := s.create(t, namespace, allocationKind, "{metadata: {name: overlapping}, spec: {prefix: 10.0.3.0/25, prefixRef: {name: parent}}}")
-			s.bind(t, namespace, allocationKind, overlapping.GetName(), "{prefix: 10.0.3.0/25, prefixRef: {name: parent}}").refused(t, http.StatusConflict)
-			s.delete(t, s.get(t, namespace, allocationKind, "request-static"), "").must(t)
-			s.bind(t, namespace, allocationKind, overlapping.GetName(), "{prefix: 10.0.3.0/25, prefixRef: {name: parent}}").must(t)
+			overlapping := s.Create(t, namespace, harness.AllocationKind, "{metadata: {name: overlapping}, spec: {prefix: 10.0.3.0/25, prefixRef: {name: parent}}}")
+			s.bind(t, namespace, harness.AllocationKind, overlapping.GetName(), "{prefix: 10.0.3.0/25, prefixRef: {name: parent}}").Refused(t, http.StatusConflict)
+			s.delete(t, s.Get(t, namespace, harness.AllocationKind, "request-static"), "").Must(t)
+			s.bind(t, namespace, harness.AllocationKind, overlapping.GetName(), "{prefix: 10.0.3.0/25, prefixRef: {name: parent}}").Must(t)
 		})
 	}
 }
@@ -131,10 +126,10 @@ rules:
 - level: Metadata
 `)
 	log := filepath.Join(t.TempDir(), "audit.log")
-	s := startWith(t, func(o *apiserver.Options) {
+	s := start(t, harness.Customize(func(o *apiserver.Options) {
 		o.Recommended.Audit.PolicyFile = policy
 		o.Recommended.Audit.LogOptions.Path = log
-	})
+	}))
 	namespace := s.live(t)
 	data, err := os.ReadFile(log)
 	if err != nil {
@@ -142,7 +137,7 @@ rules:
 	}
 	seen := map[string]int{}
 	for line := range strings.Lines(string(data)) {
-		event := parseObject(t, line)
+		event := harness.ParseObject(t, line)
 		reference, _ := event["objectRef"].(map[string]any)
 		user, _ := event["user"].(map[string]any)
 		if reference["namespace"] != namespace || user["username"] != "ipam-admin" {
@@ -169,24 +164,19 @@ rules:
 
 // TestAWatchDoesNotHoldUpTheEnd is kubectl get -w in one terminal and Ctrl-C in another.
 func TestAWatchDoesNotHoldUpTheEnd(t *testing.T) {
-	s, err := start(t.TempDir(), nil)
+	s := start(t)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+harness.Path("any", harness.PrefixKind)+"?watch=true", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path("any", prefixKind)+"?watch=true", nil)
+	response, err := s.HTTP.Do(request)
 	if err != nil {
-		s.Close()
-		t.Fatal(err)
-	}
-	response, err := s.http.Do(request)
-	if err != nil {
-		s.Close()
 		t.Fatal(err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	begin := time.Now()
 	s.Close()
-	if took := time.Since(begin); took > soon {
+	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	// The watch ends in order, so that the client begins another one.
@@ -196,13 +186,13 @@ func TestAWatchDoesNotHoldUpTheEnd(t *testing.T) {
 }
 
 func TestWithoutWatchCache(t *testing.T) {
-	s := startWith(t, func(o *apiserver.Options) { o.Recommended.Etcd.EnableWatchCache = false })
+	s := start(t, harness.Customize(func(o *apiserver.Options) { o.Recommended.Etcd.EnableWatchCache = false }))
 	s.live(t)
 	namespace := s.population(t)
-	if got := s.names(t, path(namespace, prefixKind)+"?fieldSelector=spec.ipFamily%3DIPv6"); !slices.Equal(got, []string{"six"}) {
+	if got := s.Names(t, harness.Path(namespace, harness.PrefixKind)+"?fieldSelector=spec.ipFamily%3DIPv6"); !slices.Equal(got, []string{"six"}) {
 		t.Errorf("got %q", got)
 	}
-	if got := s.create(t, namespace, prefixKind, "{metadata: {name: new}, spec: {prefixLength: 64, parentRef: {name: six}}}"); at(got, "spec.ipFamily") != "IPv6" {
+	if got := s.Create(t, namespace, harness.PrefixKind, "{metadata: {name: new}, spec: {prefixLength: 64, parentRef: {name: six}}}"); harness.At(got, "spec.ipFamily") != "IPv6" {
 		t.Errorf("the family of the parent is not known: %v", got)
 	}
 }

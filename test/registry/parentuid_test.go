@@ -6,6 +6,8 @@ package registry
 import (
 	"net/http"
 	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
 // TestARepeatedBindingOfAnotherParentUIDIsRefused repeats bindings, which succeeds, but with the uid of
@@ -13,10 +15,10 @@ import (
 func TestARepeatedBindingOfAnotherParentUIDIsRefused(t *testing.T) {
 	const other = "uid: 7d4cdfb4-0000-0000-0000-000000000000"
 	namespace, _ := shared.setUp(t, "child-allocated", "request-allocated")
-	if got := shared.bind(t, namespace, prefixKind, "child-allocated", "{prefix: 10.0.1.0/24, parentRef: {name: parent, "+other+"}}"); got.code != http.StatusConflict {
-		t.Errorf("Prefix: got %d", got.code)
+	if got := shared.bind(t, namespace, harness.PrefixKind, "child-allocated", "{prefix: 10.0.1.0/24, parentRef: {name: parent, "+other+"}}"); got.Code != http.StatusConflict {
+		t.Errorf("Prefix: got %d", got.Code)
 	}
-	if got := shared.bind(t, namespace, allocationKind, "request-allocated", "{prefix: 10.0.2.0/24, prefixRef: {name: parent, "+other+"}}"); got.code != http.StatusConflict {
-		t.Errorf("PrefixAllocation: got %d", got.code)
+	if got := shared.bind(t, namespace, harness.AllocationKind, "request-allocated", "{prefix: 10.0.2.0/24, prefixRef: {name: parent, "+other+"}}"); got.Code != http.StatusConflict {
+		t.Errorf("PrefixAllocation: got %d", got.Code)
 	}
 }

@@ -12,12 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // separation is what the tests of one kind need: an allocated object, and writes to both sides.
 var separation = []struct {
-	kind
+	harness.Kind
 	allocated, pending string
 	// create is a spec to create, status a status that is different in everything.
 	create, status string
@@ -25,7 +26,7 @@ var separation = []struct {
 	statusPatch, specPatch string
 }{
 	{
-		kind: prefixKind, allocated: "child-allocated", pending: "child-by-ref",
+		Kind: harness.PrefixKind, allocated: "child-allocated", pending: "child-by-ref",
 		create: "spec: {ipFamily: IPv4, prefixLength: 24, parentRef: {name: parent}}",
 		status: "status: {phase: Allocated, used: [10.0.1.0/26], observedGeneration: 77, lastPhaseTransitionTime: '2001-01-01T00:00:00Z', " +
 			"usage: {total: '1', used: '2', free: '3', percent: 4, allocations: 5}, " +
@@ -34,7 +35,7 @@ var separation = []struct {
 		specPatch:   `{"op": "add", "path": "/spec/prefix", "value": "10.0.77.0/24"}`,
 	},
 	{
-		kind: allocationKind, allocated: "request-allocated", pending: "request-by-ref",
+		Kind: harness.AllocationKind, allocated: "request-allocated", pending: "request-by-ref",
 		create: "spec: {ipFamily: IPv4, prefixLength: 24, prefixRef: {name: parent}}",
 		status: "status: {phase: Allocated, prefix: 10.0.2.0/24, lastPhaseTransitionTime: '2001-01-01T00:00:00Z', " +
 			"conditions: [{type: Ready, status: 'True', reason: Because, message: '', lastTransitionTime: '2001-01-01T00:00:00Z'}]}",
@@ -43,25 +44,25 @@ var separation = []struct {
 	},
 }
 
-var patchTypes = []string{jsonType, mergePatch, strategic, jsonPatch, applyPatch}
+var patchTypes = []string{harness.JSON, harness.MergePatch, harness.Strategic, harness.JSONPatch, harness.ApplyPatch}
 
 func TestCreateDropsTheStatus(t *testing.T) {
 	for _, s := range separation {
-		for _, way := range []string{jsonType, applyPatch} {
-			t.Run(s.name+" "+way, func(t *testing.T) {
+		for _, way := range []string{harness.JSON, harness.ApplyPatch} {
+			t.Run(s.Name+" "+way, func(t *testing.T) {
 				namespace, _ := shared.setUp(t)
 				manifest := "{metadata: {name: new}, " + s.create + ", " + s.status + "}"
 				var created *unstructured.Unstructured
-				if way == applyPatch {
-					created = shared.apply(t, namespace, s.kind, "me", manifest, "new").must(t)
+				if way == harness.ApplyPatch {
+					created = shared.Apply(t, namespace, s.Kind, "me", manifest, "new").Must(t)
 				} else {
-					created = shared.create(t, namespace, s.kind, manifest)
+					created = shared.Create(t, namespace, s.Kind, manifest)
 				}
 				want := map[string]any{"phase": "Pending"}
-				if got := at(created, "status"); !reflect.DeepEqual(got, want) {
+				if got := harness.At(created, "status"); !reflect.DeepEqual(got, want) {
 					t.Errorf("the answer has status %v", got)
 				}
-				if got := at(shared.get(t, namespace, s.kind, "new"), "status"); !reflect.DeepEqual(got, want) {
+				if got := harness.At(shared.Get(t, namespace, s.Kind, "new"), "status"); !reflect.DeepEqual(got, want) {
 					t.Errorf("status %v is stored", got)
 				}
 				ownsOnly(t, created, map[string][]string{"": {"f:spec", "f:metadata"}})
@@ -77,14 +78,14 @@ func TestWritesToTheMainResourceLeaveTheStatusAlone(t *testing.T) {
 				t.Run(fixture+" "+way, func(t *testing.T) {
 					_, before := shared.setUp(t, fixture)
 					changes := "{metadata: {labels: {written: 'yes'}}, " + s.status + "}"
-					if way == jsonPatch {
+					if way == harness.JSONPatch {
 						changes = `[{"op": "add", "path": "/metadata/labels", "value": {"written": "yes"}}, ` + s.statusPatch + `]`
 					}
-					after := shared.write(t, before, way, changes).must(t)
-					if at(after, "metadata.labels.written") != "yes" {
+					after := shared.write(t, before, way, changes).Must(t)
+					if harness.At(after, "metadata.labels.written") != "yes" {
 						t.Error("the label has not been written")
 					}
-					same(t, before, after, "status", "spec", "metadata.generation")
+					harness.Same(t, before, after, "status", "spec", "metadata.generation")
 					ownsOnly(t, after, map[string][]string{"": {"f:spec", "f:metadata"}, "status": {"f:status"}})
 				})
 			}
@@ -99,17 +100,17 @@ func TestWritesToTheStatusLeaveEverythingElseAlone(t *testing.T) {
 	conditionPatch := `{"op": "add", "path": "/status/conditions/-", "value": {"type": "Ready", "status": "True", "reason": "Because", "message": "hi", "lastTransitionTime": "2001-01-01T00:00:00Z"}}`
 	for _, s := range separation {
 		for _, way := range patchTypes {
-			t.Run(s.name+" "+way, func(t *testing.T) {
+			t.Run(s.Name+" "+way, func(t *testing.T) {
 				_, before := shared.setUp(t, s.allocated)
 				changes := fmt.Sprintf("{%s, spec: {ipFamily: IPv6, prefixLength: 25, prefix: 10.0.77.0/24}, status: {%s}}", metadata, condition)
-				if way == jsonPatch {
+				if way == harness.JSONPatch {
 					changes = `[{"op": "add", "path": "/metadata/labels", "value": {"written": "yes"}}, ` + s.specPatch + `, ` + conditionPatch + `]`
 				}
-				after := shared.write(t, before, way, changes, "status").must(t)
-				if conditions := encode(t, at(after, "status.conditions")); !strings.Contains(string(conditions), `"message":"hi"`) {
+				after := shared.write(t, before, way, changes, "status").Must(t)
+				if conditions := harness.Encode(t, harness.At(after, "status.conditions")); !strings.Contains(string(conditions), `"message":"hi"`) {
 					t.Errorf("the status has not been written: %s", conditions)
 				}
-				same(t, before, after, "spec", "metadata.labels", "metadata.annotations", "metadata.finalizers", "metadata.ownerReferences", "metadata.generation", "metadata.deletionTimestamp")
+				harness.Same(t, before, after, "spec", "metadata.labels", "metadata.annotations", "metadata.finalizers", "metadata.ownerReferences", "metadata.generation", "metadata.deletionTimestamp")
 				ownsOnly(t, after, map[string][]string{"": {"f:spec", "f:metadata"}, "status": {"f:status"}})
 			})
 		}
@@ -126,7 +127,7 @@ func TestGenerationMovesWithTheSpecOnly(t *testing.T) {
 		k := fixtures[s.fixture].kind
 		prepare := func(t *testing.T) (string, *unstructured.Unstructured) {
 			namespace, obj := shared.setUp(t, s.fixture)
-			if k == prefixKind {
+			if k == harness.PrefixKind {
 				shared.hold(t, obj, "parent", "10.0.4.0/24")
 			}
 			return namespace, obj
@@ -137,18 +138,18 @@ func TestGenerationMovesWithTheSpecOnly(t *testing.T) {
 				t.Errorf("%s: generation %d, not %d", what, got, want)
 			}
 		}
-		t.Run(k.name, func(t *testing.T) {
+		t.Run(k.Name, func(t *testing.T) {
 			_, obj := prepare(t)
 			generation(t, "create", obj, 1)
-			generation(t, "a label", shared.write(t, obj, mergePatch, "{metadata: {labels: {a: b}, generation: 9}}").must(t), 1)
-			generation(t, "a status", shared.write(t, obj, mergePatch, "{metadata: {generation: 9}, status: {conditions: []}}", "status").must(t), 1)
-			generation(t, "the spec", shared.write(t, obj, mergePatch, s.ref).must(t), 2)
-			generation(t, "the phase", shared.write(t, obj, mergePatch, s.status, "status").must(t), 2)
+			generation(t, "a label", shared.write(t, obj, harness.MergePatch, "{metadata: {labels: {a: b}, generation: 9}}").Must(t), 1)
+			generation(t, "a status", shared.write(t, obj, harness.MergePatch, "{metadata: {generation: 9}, status: {conditions: []}}", "status").Must(t), 1)
+			generation(t, "the spec", shared.write(t, obj, harness.MergePatch, s.ref).Must(t), 2)
+			generation(t, "the phase", shared.write(t, obj, harness.MergePatch, s.status, "status").Must(t), 2)
 		})
-		t.Run(k.name+" binding", func(t *testing.T) {
+		t.Run(k.Name+" binding", func(t *testing.T) {
 			namespace, _ := prepare(t)
-			generation(t, "the binding", shared.bind(t, namespace, k, s.fixture, s.binding).must(t), 2)
-			generation(t, "the binding again", shared.bind(t, namespace, k, s.fixture, s.binding).must(t), 2)
+			generation(t, "the binding", shared.bind(t, namespace, k, s.fixture, s.binding).Must(t), 2)
+			generation(t, "the binding again", shared.bind(t, namespace, k, s.fixture, s.binding).Must(t), 2)
 		})
 	}
 }
@@ -162,22 +163,22 @@ func TestLastPhaseTransitionTimeMovesWithThePhaseOnly(t *testing.T) {
 	} {
 		t.Run(s.fixture+" "+s.allocated, func(t *testing.T) {
 			_, obj := shared.setUp(t, s.fixture)
-			for _, way := range []string{mergePatch, jsonType} {
-				obj = shared.write(t, obj, way, "{status: {lastPhaseTransitionTime: '"+forged+"'}}", "status").must(t)
-				if got := at(obj, field); got != nil {
+			for _, way := range []string{harness.MergePatch, harness.JSON} {
+				obj = shared.write(t, obj, way, "{status: {lastPhaseTransitionTime: '"+forged+"'}}", "status").Must(t)
+				if got := harness.At(obj, field); got != nil {
 					t.Errorf("%s: it is %v before the phase moved", way, got)
 				}
 			}
 			start := time.Now().Truncate(time.Second)
-			obj = shared.write(t, obj, mergePatch, "{status: {"+s.allocated+", lastPhaseTransitionTime: '"+forged+"'}}", "status").must(t)
-			moved, _ := at(obj, field).(string)
+			obj = shared.write(t, obj, harness.MergePatch, "{status: {"+s.allocated+", lastPhaseTransitionTime: '"+forged+"'}}", "status").Must(t)
+			moved, _ := harness.At(obj, field).(string)
 			if at, err := time.Parse(time.RFC3339, moved); err != nil || at.Before(start) || at.After(time.Now()) {
 				t.Fatalf("it is %q after the phase moved, at %v", moved, start)
 			}
 			for _, value := range []string{"'" + forged + "'", "null"} {
-				for _, way := range []string{mergePatch, jsonType} {
-					obj = shared.write(t, obj, way, "{status: {lastPhaseTransitionTime: "+value+"}}", "status").must(t)
-					if got := at(obj, field); got != moved {
+				for _, way := range []string{harness.MergePatch, harness.JSON} {
+					obj = shared.write(t, obj, way, "{status: {lastPhaseTransitionTime: "+value+"}}", "status").Must(t)
+					if got := harness.At(obj, field); got != moved {
 						t.Errorf("%s: %s moved it from %q to %v", way, value, moved, got)
 					}
 				}
@@ -202,17 +203,17 @@ func TestTheLongWayEndsLikeTheBinding(t *testing.T) {
 	} {
 		t.Run(test.fixture, func(t *testing.T) {
 			_, obj := shared.setUp(t, test.fixture)
-			if obj.GetKind() == prefixKind.name && test.fixture != "root" {
+			if obj.GetKind() == harness.PrefixKind.Name && test.fixture != "root" {
 				shared.hold(t, obj, "parent", "10.0.4.0/24")
 			}
 			if test.spec != "" {
-				obj = shared.write(t, obj, mergePatch, test.spec).must(t)
+				obj = shared.write(t, obj, harness.MergePatch, test.spec).Must(t)
 			}
-			if at(obj, "status.phase") != "Pending" || at(obj, "status.conditions") != nil {
-				t.Fatalf("status %v before it is allocated", at(obj, "status"))
+			if harness.At(obj, "status.phase") != "Pending" || harness.At(obj, "status.conditions") != nil {
+				t.Fatalf("status %v before it is allocated", harness.At(obj, "status"))
 			}
-			obj = shared.write(t, obj, mergePatch, test.status, "status").must(t)
-			conditions, _ := at(obj, "status.conditions").([]any)
+			obj = shared.write(t, obj, harness.MergePatch, test.status, "status").Must(t)
+			conditions, _ := harness.At(obj, "status.conditions").([]any)
 			if len(conditions) != 1 {
 				t.Fatalf("conditions %v", conditions)
 			}
@@ -222,7 +223,7 @@ func TestTheLongWayEndsLikeTheBinding(t *testing.T) {
 					t.Errorf("the condition has %s %v, not %v", key, got[key], want)
 				}
 			}
-			if usage, _ := at(obj, "status.usage").(map[string]any); fmt.Sprint(usage) != fmt.Sprint(test.usage) {
+			if usage, _ := harness.At(obj, "status.usage").(map[string]any); fmt.Sprint(usage) != fmt.Sprint(test.usage) {
 				t.Errorf("usage %v, not %v", usage, test.usage)
 			}
 		})
@@ -239,8 +240,8 @@ func TestAConditionOfTheWriterIsKept(t *testing.T) {
 			}
 			t.Run(fixture+" "+value, func(t *testing.T) {
 				_, obj := shared.setUp(t, fixture)
-				obj = shared.write(t, obj, mergePatch, "{status: {"+status+", "+fmt.Sprintf(condition, value)+"}}", "status").must(t)
-				conditions, _ := at(obj, "status.conditions").([]any)
+				obj = shared.write(t, obj, harness.MergePatch, "{status: {"+status+", "+fmt.Sprintf(condition, value)+"}}", "status").Must(t)
+				conditions, _ := harness.At(obj, "status.conditions").([]any)
 				if len(conditions) != 1 || conditions[0].(map[string]any)["reason"] != reason || conditions[0].(map[string]any)["status"] != "True" {
 					t.Errorf("conditions %v", conditions)
 				}
@@ -253,16 +254,6 @@ func usageOf(total, largestFree string) map[string]any {
 	return map[string]any{"total": total, "used": "0", "free": total, "percent": 0, "allocations": 0, "largestFree": largestFree}
 }
 
-// same fails the test if one of the fields differs.
-func same(t *testing.T, before, after *unstructured.Unstructured, fields ...string) {
-	t.Helper()
-	for _, field := range fields {
-		if was, is := at(before, field), at(after, field); !reflect.DeepEqual(was, is) {
-			t.Errorf("%s changed from %v to %v", field, was, is)
-		}
-	}
-}
-
 // ownsOnly fails the test if a manager owns something else, of main resource or subresource, than
 // the fields.
 func ownsOnly(t *testing.T, obj *unstructured.Unstructured, allowed map[string][]string) {
@@ -271,7 +262,7 @@ func ownsOnly(t *testing.T, obj *unstructured.Unstructured, allowed map[string][
 		t.Error("there are no managed fields")
 	}
 	for _, entry := range obj.GetManagedFields() {
-		for _, field := range keys(parseObject(t, entry.FieldsV1.GetRawString())) {
+		for _, field := range harness.Keys(harness.ParseObject(t, entry.FieldsV1.GetRawString())) {
 			if !slices.Contains(allowed[entry.Subresource], field) {
 				t.Errorf("%s owns %s by %s of %q", entry.Manager, field, entry.Operation, entry.Subresource)
 			}
@@ -281,16 +272,16 @@ func ownsOnly(t *testing.T, obj *unstructured.Unstructured, allowed map[string][
 
 // TestTheStatusOfNothingIsNotFound has the status subresource create nothing.
 func TestTheStatusOfNothingIsNotFound(t *testing.T) {
-	for _, k := range kinds {
+	for _, k := range harness.Kinds {
 		namespace, _ := shared.setUp(t)
 		before := shared.snapshot(t, namespace)
 		body := "{metadata: {name: nothing}, spec: {prefix: 10.3.0.0/16}, status: {phase: Pending}}"
 		for _, below := range [][]string{{"nothing", "status"}, {"nothing"}} {
-			shared.do(t, http.MethodPut, path(namespace, k, below...), jsonType, body).refused(t, http.StatusNotFound)
+			shared.Do(t, http.MethodPut, harness.Path(namespace, k, below...), harness.JSON, body).Refused(t, http.StatusNotFound)
 		}
-		shared.apply(t, namespace, k, "me", "{status: {phase: Pending}}", "nothing", "status").refused(t, http.StatusNotFound)
+		shared.Apply(t, namespace, k, "me", "{status: {phase: Pending}}", "nothing", "status").Refused(t, http.StatusNotFound)
 		if after := shared.snapshot(t, namespace); !reflect.DeepEqual(before, after) {
-			t.Errorf("%s: the namespace changed", k.name)
+			t.Errorf("%s: the namespace changed", k.Name)
 		}
 	}
 }

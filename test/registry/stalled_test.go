@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
@@ -31,18 +32,18 @@ func TestStalledWatches(t *testing.T) {
 		objects  = 600
 		stalled  = 5
 	)
-	s := startWith(t, func(o *apiserver.Options) { o.WatchPatience = patience })
-	namespace := newNamespace()
+	s := start(t, harness.Customize(func(o *apiserver.Options) { o.WatchPatience = patience }))
+	namespace := harness.NewNamespace()
 	for name, client := range map[string]*http.Client{"HTTP/1.1": clientOf(t, s, false), "HTTP/2": clientOf(t, s, true)} {
 		t.Run(name, func(t *testing.T) {
 			namespace := namespace + strings.ToLower(name[5:6])
-			list, err := s.client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{})
+			list, err := s.Client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			query := "?watch=true&resourceVersion=" + list.ResourceVersion
 			begin := func() *http.Response {
-				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path(namespace, prefixKind)+query, nil)
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+harness.Path(namespace, harness.PrefixKind)+query, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -77,7 +78,7 @@ func TestStalledWatches(t *testing.T) {
 			for range 4 {
 				group.Go(func() {
 					for n := range numbers {
-						s.create(t, namespace, prefixKind, fmt.Sprintf(
+						s.Create(t, namespace, harness.PrefixKind, fmt.Sprintf(
 							"{metadata: {name: p-%d, annotations: {large: %s}}, spec: {ipFamily: IPv4, prefixLength: 24, parentRef: {name: nobody}}}", n, large))
 					}
 				})
@@ -123,13 +124,13 @@ func TestStalledWebSocket(t *testing.T) {
 		patience = 2 * time.Second
 		objects  = 100
 	)
-	s := startWith(t, func(o *apiserver.Options) { o.WatchPatience = patience })
-	namespace := newNamespace()
-	list, err := s.client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{})
+	s := start(t, harness.Customize(func(o *apiserver.Options) { o.WatchPatience = patience }))
+	namespace := harness.NewNamespace()
+	list, err := s.Client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tlsConfig, err := rest.TLSConfigFor(s.config)
+	tlsConfig, err := rest.TLSConfigFor(s.AdminConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func TestStalledWebSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = connection.Close() }()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path(namespace, prefixKind)+"?watch=true&resourceVersion="+list.ResourceVersion, nil)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+harness.Path(namespace, harness.PrefixKind)+"?watch=true&resourceVersion="+list.ResourceVersion, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func TestStalledWebSocket(t *testing.T) {
 
 	large := strings.Repeat("x", 200<<10)
 	for n := range objects {
-		s.create(t, namespace, prefixKind, fmt.Sprintf(
+		s.Create(t, namespace, harness.PrefixKind, fmt.Sprintf(
 			"{metadata: {name: p-%d, annotations: {large: %s}}, spec: {ipFamily: IPv4, prefixLength: 24, parentRef: {name: nobody}}}", n, large))
 		if n == 0 {
 			// Events come.
@@ -187,9 +188,9 @@ func TestStalledWebSocket(t *testing.T) {
 }
 
 // clientOf returns a client of a server that speaks one version of HTTP.
-func clientOf(t *testing.T, s *server, second bool) *http.Client {
+func clientOf(t *testing.T, s server, second bool) *http.Client {
 	t.Helper()
-	tlsConfig, err := rest.TLSConfigFor(s.config)
+	tlsConfig, err := rest.TLSConfigFor(s.AdminConfig)
 	if err != nil {
 		t.Fatal(err)
 	}

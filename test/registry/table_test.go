@@ -9,19 +9,20 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 const tableType = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
-func (s *server) table(t *testing.T, path string) metav1.Table {
+func (s server) table(t *testing.T, path string) metav1.Table {
 	t.Helper()
 	table := metav1.Table{}
-	got := s.do(t, http.MethodGet, path, jsonType, "", tableType)
-	if got.code != http.StatusOK {
-		t.Fatalf("%s: got %d: %s", path, got.code, got.body)
+	got := s.Do(t, http.MethodGet, path, harness.JSON, "", tableType)
+	if got.Code != http.StatusOK {
+		t.Fatalf("%s: got %d: %s", path, got.Code, got.Body)
 	}
-	got.into(t, &table)
+	got.Into(t, &table)
 	if table.Kind != "Table" || table.ResourceVersion == "" {
 		t.Errorf("%s: got %s with resourceVersion %q", path, table.Kind, table.ResourceVersion)
 	}
@@ -32,17 +33,17 @@ func (s *server) table(t *testing.T, path string) metav1.Table {
 // object and of its status.
 func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
 	namespace := shared.population(t)
-	parent := shared.get(t, namespace, prefixKind, "parent")
-	shared.write(t, parent, mergePatch, "{status: {used: [10.0.1.0/24], usage: {total: '65536', used: '512', free: '65024', percent: 0, allocations: 2}}}", "status").must(t)
+	parent := shared.Get(t, namespace, harness.PrefixKind, "parent")
+	shared.write(t, parent, harness.MergePatch, "{status: {used: [10.0.1.0/24], usage: {total: '65536', used: '512', free: '65024', percent: 0, allocations: 2}}}", "status").Must(t)
 	// As another server leaves it, without usage.
-	shared.write(t, shared.get(t, namespace, prefixKind, "child-allocated"), mergePatch, "{status: {usage: null}}", "status").must(t)
+	shared.write(t, shared.Get(t, namespace, harness.PrefixKind, "child-allocated"), harness.MergePatch, "{status: {usage: null}}", "status").Must(t)
 	for _, test := range []struct {
-		kind    kind
+		kind    harness.Kind
 		columns []string
 		rows    [][]string
 	}{
 		{
-			prefixKind, []string{"Name 0", "Prefix 0", "Parent 0", "Phase 0", "Age 0", "Family 1", "Used 1", "Free 1", "Use% 1"},
+			harness.PrefixKind, []string{"Name 0", "Prefix 0", "Parent 0", "Phase 0", "Age 0", "Family 1", "Used 1", "Free 1", "Use% 1"},
 			[][]string{
 				{"child", "<none>", "<none>", "Pending", "", "IPv4", "<none>", "<none>", "<none>"},
 				{"child-allocated", "10.0.1.0/24", "parent", "Allocated", "", "IPv4", "0", "256", "0%"},
@@ -53,7 +54,7 @@ func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
 			},
 		},
 		{
-			allocationKind, []string{"Name 0", "Parent 0", "Request 0", "Phase 0", "Prefix 0", "Age 0"},
+			harness.AllocationKind, []string{"Name 0", "Parent 0", "Request 0", "Phase 0", "Prefix 0", "Age 0"},
 			[][]string{
 				{"child-allocated", "parent", "10.0.1.0/24", "Allocated", "10.0.1.0/24", ""},
 				{"request", "<none>", "/24", "Pending", "<none>", ""},
@@ -64,26 +65,26 @@ func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
 			},
 		},
 	} {
-		list := shared.table(t, path(namespace, test.kind))
+		list := shared.table(t, harness.Path(namespace, test.kind))
 		var columns []string
 		age := -1
 		for i, column := range list.ColumnDefinitions {
 			columns = append(columns, fmt.Sprintf("%s %d", column.Name, column.Priority))
 			if column.Type == "" || column.Description == "" {
-				t.Errorf("%s: column %s is not described: %+v", test.kind.name, column.Name, column)
+				t.Errorf("%s: column %s is not described: %+v", test.kind.Name, column.Name, column)
 			}
 			if column.Name == "Age" {
 				age = i
 			}
 		}
 		if !slices.Equal(columns, test.columns) {
-			t.Errorf("%s: got columns %q, not %q", test.kind.name, columns, test.columns)
+			t.Errorf("%s: got columns %q, not %q", test.kind.Name, columns, test.columns)
 		}
 		if list.ColumnDefinitions[0].Format != "name" {
-			t.Errorf("%s: the first column is not the name", test.kind.name)
+			t.Errorf("%s: the first column is not the name", test.kind.Name)
 		}
 		if len(list.Rows) != len(test.rows) {
-			t.Fatalf("%s: got %d rows", test.kind.name, len(list.Rows))
+			t.Fatalf("%s: got %d rows", test.kind.Name, len(list.Rows))
 		}
 		check := func(row metav1.TableRow, want []string) {
 			t.Helper()
@@ -94,15 +95,15 @@ func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
 			if age < len(got) && got[age] != "" && got[age] != "<unknown>" {
 				got[age] = ""
 			} else {
-				t.Errorf("%s %q has no age", test.kind.name, got)
+				t.Errorf("%s %q has no age", test.kind.Name, got)
 			}
 			if !slices.Equal(got, want) {
-				t.Errorf("%s: got row %q, not %q", test.kind.name, got, want)
+				t.Errorf("%s: got row %q, not %q", test.kind.Name, got, want)
 			}
 			object := metav1.PartialObjectMetadata{}
-			answer{body: row.Object.Raw}.into(t, &object)
+			harness.Answer{Body: row.Object.Raw}.Into(t, &object)
 			if object.Kind != "PartialObjectMetadata" || object.Name != want[0] {
-				t.Errorf("%s: the object of row %s is %s %s", test.kind.name, want[0], object.Kind, object.Name)
+				t.Errorf("%s: the object of row %s is %s %s", test.kind.Name, want[0], object.Kind, object.Name)
 			}
 		}
 		for i, row := range list.Rows {
@@ -110,19 +111,19 @@ func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
 		}
 		for _, want := range test.rows {
 			for _, below := range [][]string{{want[0]}, {want[0], "status"}} {
-				if one := shared.table(t, path(namespace, test.kind, below...)); len(one.Rows) != 1 {
-					t.Errorf("%s %s: got %d rows", test.kind.name, want[0], len(one.Rows))
+				if one := shared.table(t, harness.Path(namespace, test.kind, below...)); len(one.Rows) != 1 {
+					t.Errorf("%s %s: got %d rows", test.kind.Name, want[0], len(one.Rows))
 				} else {
 					check(one.Rows[0], want)
 				}
 			}
 		}
 
-		if limited := shared.table(t, path(namespace, test.kind)+"?limit=2"); len(limited.Rows) != 2 || limited.Continue == "" || limited.RemainingItemCount == nil || *limited.RemainingItemCount != 4 {
-			t.Errorf("%s: a limited table has %d rows, continues with %q", test.kind.name, len(limited.Rows), limited.Continue)
+		if limited := shared.table(t, harness.Path(namespace, test.kind)+"?limit=2"); len(limited.Rows) != 2 || limited.Continue == "" || limited.RemainingItemCount == nil || *limited.RemainingItemCount != 4 {
+			t.Errorf("%s: a limited table has %d rows, continues with %q", test.kind.Name, len(limited.Rows), limited.Continue)
 		}
-		if whole := shared.table(t, path(namespace, test.kind)+"?includeObject=Object"); len(whole.Rows) != len(test.rows) || at(answer{code: 200, body: whole.Rows[0].Object.Raw}.must(t), "spec.ipFamily") != "IPv4" {
-			t.Errorf("%s: the objects are %s", test.kind.name, whole.Rows[0].Object.Raw)
+		if whole := shared.table(t, harness.Path(namespace, test.kind)+"?includeObject=Object"); len(whole.Rows) != len(test.rows) || harness.At(harness.Answer{Code: 200, Body: whole.Rows[0].Object.Raw}.Must(t), "spec.ipFamily") != "IPv4" {
+			t.Errorf("%s: the objects are %s", test.kind.Name, whole.Rows[0].Object.Raw)
 		}
 	}
 }
@@ -133,20 +134,20 @@ func TestTheTableSaysWhatIsBeingDeleted(t *testing.T) {
 	for _, fixture := range []string{"root", "child", "child-allocated", "request", "request-allocated", "request-failed"} {
 		namespace, obj := shared.setUp(t, fixture)
 		k := fixtures[fixture].kind
-		obj = shared.write(t, obj, mergePatch, "{metadata: {finalizers: [example.com/wait, ipam.ironcore.dev/prefix]}}").must(t)
+		obj = shared.write(t, obj, harness.MergePatch, "{metadata: {finalizers: [example.com/wait, ipam.ironcore.dev/prefix]}}").Must(t)
 		phase := func() any {
 			t.Helper()
-			list := shared.table(t, path(namespace, k, fixture))
+			list := shared.table(t, harness.Path(namespace, k, fixture))
 			column := slices.IndexFunc(list.ColumnDefinitions, func(c metav1.TableColumnDefinition) bool { return c.Name == "Phase" })
 			return list.Rows[0].Cells[column]
 		}
-		was := at(obj, "status.phase")
+		was := harness.At(obj, "status.phase")
 		if got := phase(); got != was {
 			t.Errorf("%s: PHASE is %v, its phase is %v", fixture, got, was)
 		}
-		deleting := shared.delete(t, obj, "").must(t)
-		if got := phase(); got != "Terminating" || at(deleting, "status.phase") != was {
-			t.Errorf("%s: PHASE is %v while it is being deleted, its phase is %v, was %v", fixture, got, at(deleting, "status.phase"), was)
+		deleting := shared.delete(t, obj, "").Must(t)
+		if got := phase(); got != "Terminating" || harness.At(deleting, "status.phase") != was {
+			t.Errorf("%s: PHASE is %v while it is being deleted, its phase is %v, was %v", fixture, got, harness.At(deleting, "status.phase"), was)
 		}
 	}
 }
@@ -156,9 +157,9 @@ func TestTheTableOfAWatchHasItsColumnsOnce(t *testing.T) {
 	namespace, _ := shared.setUp(t, "root")
 	n := 0
 	// The first events are those of what is there: the parent and the root.
-	for event := range shared.watch(t, path(namespace, prefixKind)+"?resourceVersion=0", tableType) {
-		columns, _ := at(event.Object, "columnDefinitions").([]any)
-		rows, _ := at(event.Object, "rows").([]any)
+	for event := range shared.Watch(t, harness.Path(namespace, harness.PrefixKind)+"?resourceVersion=0", tableType) {
+		columns, _ := harness.At(event.Object, "columnDefinitions").([]any)
+		rows, _ := harness.At(event.Object, "rows").([]any)
 		if event.Object.GetKind() != "Table" || len(rows) != 1 || (n == 0) != (len(columns) > 0) {
 			t.Errorf("event %d is %v", n, event.Object)
 		}

@@ -1,0 +1,133 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package harness is what the tests of the served API share: servers in the process of the test,
+// requests as they go over the wire, objects to create, and waiting.
+package harness
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// Patience is how long a test waits for what has to happen. It is generous, for a machine that is
+// busy with something else.
+const Patience = 2 * time.Minute
+
+// Main runs the tests of a package, and ends the process. setUp gets a directory for all tests; what
+// it returns is called when they have run. Servers and clients in the process log nothing.
+func Main(m *testing.M, setUp func(dir string) (tearDown func(), err error)) {
+	quiet()
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "ipam-test-")
+		if err == nil {
+			defer func() { _ = os.RemoveAll(dir) }()
+			var tearDown func()
+			if tearDown, err = setUp(dir); err == nil {
+				defer tearDown()
+				return m.Run()
+			}
+		}
+		fmt.Fprintln(os.Stderr, "set up the tests:", err)
+		return 1
+	}())
+}
+
+// quiet drops the log of this process. Errors would go to standard error even so, unless the
+// threshold is FATAL.
+func quiet() {
+	flags := flag.NewFlagSet("klog", flag.PanicOnError)
+	klog.InitFlags(flags)
+	_ = flags.Set("logtostderr", "false")
+	_ = flags.Set("stderrthreshold", "FATAL")
+	klog.SetOutput(io.Discard)
+}
+
+// RunInParallel sets how many parallel tests run at a time, unless it is said on the command line.
+// It is for tests that wait most of the time.
+func RunInParallel(n int) {
+	if flag.Parse(); flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = flag.Set("test.parallel", strconv.Itoa(n))
+	}
+}
+
+// Root is the root directory of the repository.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// Build builds programs of cmd, by their names, into a directory.
+func Build(dir string, programs ...string) error {
+	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	for _, program := range programs {
+		args = append(args, "./cmd/"+program)
+	}
+	cmd := exec.Command("go", args...)
+	cmd.Dir = Root()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w\n%s", cmd, err, out)
+	}
+	return nil
+}
+
+var namespaces atomic.Int64
+
+// NewNamespace returns the name of a namespace that no other test of the package uses.
+func NewNamespace() string { return fmt.Sprintf("namespace-%d", namespaces.Add(1)) }
+
+// Eventually waits until the check returns nil, and returns how long that took. The test fails if
+// it takes longer than Patience.
+func Eventually(t testing.TB, what string, check func() error) time.Duration {
+	t.Helper()
+	took, err := Wait(check)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	return took
+}
+
+// Wait is Eventually for goroutines other than that of the test, which must not end it.
+func Wait(check func() error) (time.Duration, error) {
+	began := time.Now()
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		err := check()
+		switch took := time.Since(began); {
+		case err == nil:
+			return took, nil
+		case took > Patience:
+			return took, fmt.Errorf("not after %v: %w", Patience, err)
+		}
+		time.Sleep(pause)
+	}
+}
+
+// Each calls f for 0 to n-1, so many at a time, and waits.
+func Each(n, parallel int, f func(int)) {
+	todo := make(chan int)
+	var group sync.WaitGroup
+	for range parallel {
+		group.Go(func() {
+			for i := range todo {
+				f(i)
+			}
+		})
+	}
+	for i := range n {
+		todo <- i
+	}
+	close(todo)
+	group.Wait()
+}

@@ -1,0 +1,346 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package harness
+
+import (
+	"context"
+	stdjson "encoding/json"
+	"errors"
+	"io"
+	"iter"
+	"maps"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/json"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+// GroupVersion is that of the API.
+const GroupVersion = "ipam.ironcore.dev/v1alpha1"
+
+// Media types of requests.
+const (
+	JSON       = "application/json"
+	YAML       = "application/yaml"
+	Protobuf   = "application/vnd.kubernetes.protobuf"
+	JSONPatch  = "application/json-patch+json"
+	MergePatch = "application/merge-patch+json"
+	Strategic  = "application/strategic-merge-patch+json"
+	ApplyPatch = "application/apply-patch+yaml"
+)
+
+// Kind is a kind of the group.
+type Kind struct{ Name, Resource string }
+
+// The kinds of the group.
+var (
+	PrefixKind     = Kind{"Prefix", "prefixes"}
+	AllocationKind = Kind{"PrefixAllocation", "prefixallocations"}
+	Kinds          = []Kind{PrefixKind, AllocationKind}
+)
+
+// KindOf returns the kind of an object.
+func KindOf(t testing.TB, obj *unstructured.Unstructured) Kind {
+	t.Helper()
+	i := slices.IndexFunc(Kinds, func(k Kind) bool { return k.Name == obj.GetKind() })
+	if i < 0 {
+		t.Fatalf("what kind is %v", obj)
+	}
+	return Kinds[i]
+}
+
+// Path returns the path of a resource, and of what is below it.
+func Path(namespace string, k Kind, below ...string) string {
+	p := "/apis/" + GroupVersion + "/namespaces/" + namespace + "/" + k.Resource
+	for _, part := range below {
+		p += "/" + url.PathEscape(part)
+	}
+	return p
+}
+
+// PathOf returns the path of an object, and of what is below it.
+func PathOf(t testing.TB, obj *unstructured.Unstructured, below ...string) string {
+	t.Helper()
+	return Path(obj.GetNamespace(), KindOf(t, obj), append([]string{obj.GetName()}, below...)...)
+}
+
+// Answer is what a server says to one request.
+type Answer struct {
+	Code   int
+	Header http.Header
+	Body   []byte
+}
+
+// Do sends one request. The body is YAML, and goes out as JSON. accept is optional.
+func (s *Server) Do(t testing.TB, method, path, contentType, body string, accept ...string) Answer {
+	t.Helper()
+	if body != "" {
+		body = Encode(t, Parse(t, body))
+	}
+	return s.Raw(t, method, path, contentType, body, accept...)
+}
+
+// Raw sends one request with the body as it is.
+func (s *Server) Raw(t testing.TB, method, path, contentType, body string, accept ...string) Answer {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", contentType)
+	request.Header.Set("Accept", append(accept, JSON)[0])
+	response, err := s.HTTP.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	got, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Answer{response.StatusCode, response.Header, got}
+}
+
+// Must fails the test unless the request succeeded, and returns the object of the answer.
+func (a Answer) Must(t testing.TB) *unstructured.Unstructured {
+	t.Helper()
+	if a.Code/100 != 2 {
+		t.Fatalf("got %d: %s", a.Code, a.Body)
+	}
+	obj := &unstructured.Unstructured{}
+	a.Into(t, &obj.Object)
+	return obj
+}
+
+// Into decodes the answer, JSON or YAML.
+func (a Answer) Into(t testing.TB, into any) {
+	t.Helper()
+	data, err := yaml.ToJSON(a.Body)
+	if err == nil {
+		err = json.Unmarshal(data, into)
+	}
+	if err != nil {
+		t.Fatalf("%v in %.300s", err, a.Body)
+	}
+}
+
+// Refused fails the test unless the request was refused with the code, and returns why.
+func (a Answer) Refused(t testing.TB, code int) metav1.Status {
+	t.Helper()
+	if a.Code != code {
+		t.Fatalf("got %d, not %d: %s", a.Code, code, a.Body)
+	}
+	status := metav1.Status{}
+	a.Into(t, &status)
+	return status
+}
+
+// Create creates an object from YAML that need not say what kind it is.
+func (s *Server) Create(t testing.TB, namespace string, k Kind, manifest string) *unstructured.Unstructured {
+	t.Helper()
+	return s.Do(t, http.MethodPost, Path(namespace, k), JSON, manifest).Must(t)
+}
+
+// Get reads an object.
+func (s *Server) Get(t testing.TB, namespace string, k Kind, name string) *unstructured.Unstructured {
+	t.Helper()
+	return s.Do(t, http.MethodGet, Path(namespace, k, name), JSON, "").Must(t)
+}
+
+// Patch patches an object, or what is below it, with a patch in YAML.
+func (s *Server) Patch(t testing.TB, obj *unstructured.Unstructured, contentType, patch string, below ...string) Answer {
+	t.Helper()
+	return s.Do(t, http.MethodPatch, PathOf(t, obj, below...), contentType, patch)
+}
+
+// Put replaces an object, or what is below it.
+func (s *Server) Put(t testing.TB, obj *unstructured.Unstructured, below ...string) Answer {
+	t.Helper()
+	return s.Raw(t, http.MethodPut, PathOf(t, obj, below...), JSON, Encode(t, obj.Object))
+}
+
+// Apply applies YAML, server-side, that need not say what kind it is or which name it has. A manager
+// with " force" behind it takes fields from others.
+func (s *Server) Apply(t testing.TB, namespace string, k Kind, manager, manifest, name string, below ...string) Answer {
+	t.Helper()
+	obj := &unstructured.Unstructured{Object: ParseObject(t, manifest)}
+	obj.SetAPIVersion(GroupVersion)
+	obj.SetKind(k.Name)
+	obj.SetName(name)
+	manager, force, _ := strings.Cut(manager, " ")
+	p := Path(namespace, k, append([]string{name}, below...)...) + "?fieldManager=" + manager
+	if force != "" {
+		p += "&force=true"
+	}
+	return s.Raw(t, http.MethodPatch, p, ApplyPatch, Encode(t, obj.Object))
+}
+
+// List lists.
+func (s *Server) List(t testing.TB, path string) *unstructured.UnstructuredList {
+	t.Helper()
+	got := s.Raw(t, http.MethodGet, path, JSON, "")
+	list := &unstructured.UnstructuredList{}
+	if got.Code != http.StatusOK {
+		t.Fatalf("%s: got %d: %s", path, got.Code, got.Body)
+	}
+	if err := list.UnmarshalJSON(got.Body); err != nil {
+		t.Fatalf("%v in %.300s", err, got.Body)
+	}
+	return list
+}
+
+// Names lists, and returns the names in order.
+func (s *Server) Names(t testing.TB, path string) []string {
+	t.Helper()
+	return NamesOf(s.List(t, path))
+}
+
+// NamesOf returns the names in a list, in order.
+func NamesOf(list *unstructured.UnstructuredList) []string {
+	names := []string{}
+	for _, item := range list.Items {
+		names = append(names, item.GetName())
+	}
+	return names
+}
+
+// Event is one of a watch.
+type Event struct {
+	Type   string
+	Object *unstructured.Unstructured
+}
+
+// Watch begins a watch, whose path has a query, and yields its events. The test fails if the next one
+// does not come within Patience, or if the server ends the watch without a timeoutSeconds.
+func (s *Server) Watch(t testing.TB, path string, accept ...string) iter.Seq[Event] {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	t.Cleanup(cancel)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+path+"&watch=true", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept", append(accept, JSON)[0])
+	response, err := s.HTTP.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = response.Body.Close() })
+	if response.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(response.Body)
+		t.Fatalf("%s: got %d: %s", path, response.StatusCode, body)
+	}
+	decoder := stdjson.NewDecoder(response.Body)
+	return func(yield func(Event) bool) {
+		for {
+			var raw struct {
+				Type   string
+				Object stdjson.RawMessage
+			}
+			if err := decoder.Decode(&raw); errors.Is(err, io.EOF) && strings.Contains(path, "timeoutSeconds=") {
+				return
+			} else if err != nil {
+				t.Errorf("%s: %v", path, err)
+				return
+			}
+			obj := &unstructured.Unstructured{}
+			if err := json.Unmarshal(raw.Object, &obj.Object); err != nil {
+				t.Errorf("%s: %v in %.300s", path, err, raw.Object)
+				return
+			}
+			if !yield(Event{raw.Type, obj}) {
+				return
+			}
+		}
+	}
+}
+
+// At returns the value at a dotted path, or nil.
+func At(obj *unstructured.Unstructured, path string) any {
+	value, _, _ := unstructured.NestedFieldNoCopy(obj.Object, strings.Split(path, ".")...)
+	return value
+}
+
+// Same fails the test if one of the fields differs.
+func Same(t testing.TB, before, after *unstructured.Unstructured, fields ...string) {
+	t.Helper()
+	for _, field := range fields {
+		if was, is := At(before, field), At(after, field); !reflect.DeepEqual(was, is) {
+			t.Errorf("%s changed from %v to %v", field, was, is)
+		}
+	}
+}
+
+// Unwritten fails the test if the object has been written.
+func Unwritten(t testing.TB, before, after *unstructured.Unstructured) {
+	t.Helper()
+	if before.GetResourceVersion() != after.GetResourceVersion() {
+		t.Errorf("resourceVersion moved from %s to %s:\n%s\n%s", before.GetResourceVersion(), after.GetResourceVersion(),
+			Encode(t, before.Object), Encode(t, after.Object))
+	}
+}
+
+// Causes returns the fields that a refusal is about, sorted.
+func Causes(status metav1.Status) []string {
+	fields := []string{}
+	if status.Details != nil {
+		for _, cause := range status.Details.Causes {
+			fields = append(fields, cause.Field)
+		}
+	}
+	slices.Sort(fields)
+	// Upstream validates metadata once more.
+	return slices.CompactFunc(fields, func(a, b string) bool { return a == b && strings.HasPrefix(a, "metadata.") })
+}
+
+// Parse reads YAML.
+func Parse(t testing.TB, manifest string) (value any) {
+	t.Helper()
+	if err := yaml.Unmarshal([]byte(manifest), &value); err != nil {
+		t.Fatalf("%s: %v", manifest, err)
+	}
+	return value
+}
+
+// ParseObject reads an object in YAML.
+func ParseObject(t testing.TB, manifest string) map[string]any {
+	t.Helper()
+	return Parse(t, manifest).(map[string]any)
+}
+
+// Encode writes JSON.
+func Encode(t testing.TB, value any) string {
+	t.Helper()
+	data, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// Merge merges a patch into an object, as RFC 7386 says.
+func Merge(into, patch map[string]any) {
+	for key, value := range patch {
+		inner, isMap := value.(map[string]any)
+		old, wasMap := into[key].(map[string]any)
+		switch {
+		case value == nil:
+			delete(into, key)
+		case isMap && wasMap:
+			Merge(old, inner)
+		default:
+			into[key] = value
+		}
+	}
+}
+
+// Keys returns the keys of a map, sorted.
+func Keys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
