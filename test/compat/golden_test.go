@@ -19,6 +19,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -97,7 +98,7 @@ type (
 func asClient(t testing.TB, data []byte, strict bool) *unstructured.Unstructured {
 	t.Helper()
 	var object any = &clientPrefix{}
-	if bytes.Contains(data, []byte(allocationKind.name)) {
+	if bytes.Contains(data, []byte(harness.AllocationKind.Name)) {
 		object = &clientAllocation{}
 	}
 	asJSON, err := yaml.ToJSON(data)
@@ -111,7 +112,7 @@ func asClient(t testing.TB, data []byte, strict bool) *unstructured.Unstructured
 	if err := decoder.Decode(object); err != nil {
 		t.Fatalf("a client cannot read this: %v\n%s", err, data)
 	}
-	return &unstructured.Unstructured{Object: parseObject(t, string(encode(t, object)))}
+	return &unstructured.Unstructured{Object: harness.ParseObject(t, harness.Encode(t, object))}
 }
 
 // TestGoldensDecodeAndEncode reads each golden into our types, and into those of a client, and writes
@@ -131,20 +132,20 @@ func TestGoldensDecodeAndEncode(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, want := encoded, data
+				got, want := string(encoded), string(data)
 				if format == "json" {
 					// Its fields are in no order, those of YAML in that of the alphabet.
-					got, want = encode(t, parse(t, string(encoded))), encode(t, parse(t, string(data)))
+					got, want = harness.Encode(t, harness.Parse(t, got)), harness.Encode(t, harness.Parse(t, want))
 				}
-				if !bytes.Equal(got, want) {
+				if got != want {
 					t.Errorf("it became\n%s\nfrom\n%s", got, want)
 				}
 				if slices.Contains(ironcoreGoldens, name) {
-					if got, want := asClient(t, data, true).Object, parseObject(t, string(data)); !reflect.DeepEqual(got, want) {
+					if got, want := asClient(t, data, true).Object, harness.ParseObject(t, string(data)); !reflect.DeepEqual(got, want) {
 						t.Errorf("to a client it is\n%v\nnot\n%v", got, want)
 					}
 				}
-				if other := golden(t, name, map[string]string{"json": "yaml", "yaml": "json"}[format]); !reflect.DeepEqual(parse(t, string(other)), parse(t, string(data))) {
+				if other := golden(t, name, map[string]string{"json": "yaml", "yaml": "json"}[format]); !reflect.DeepEqual(harness.Parse(t, string(other)), harness.Parse(t, string(data))) {
 					t.Error("JSON and YAML say different things")
 				}
 			})
@@ -160,7 +161,7 @@ func TestGoldensHaveEveryField(t *testing.T) {
 		fieldsOf(reflect.TypeOf(object), "", fields)
 		ours, theirs := map[string]bool{}, map[string]bool{}
 		for _, name := range goldens {
-			obj := parseObject(t, string(golden(t, name, "json")))
+			obj := harness.ParseObject(t, string(golden(t, name, "json")))
 			if obj["kind"] != kind {
 				continue
 			}
@@ -192,9 +193,9 @@ func TestGoldensHaveEveryField(t *testing.T) {
 func TestGoldensHaveEveryValue(t *testing.T) {
 	got := map[string]bool{}
 	for _, name := range ironcoreGoldens {
-		obj := &unstructured.Unstructured{Object: parseObject(t, string(golden(t, name, "json")))}
-		got[fmt.Sprint(at(obj, "spec.ipFamily"))] = true
-		got[obj.GetKind()+" "+fmt.Sprint(at(obj, "status.phase"))] = true
+		obj := &unstructured.Unstructured{Object: harness.ParseObject(t, string(golden(t, name, "json")))}
+		got[fmt.Sprint(harness.At(obj, "spec.ipFamily"))] = true
+		got[obj.GetKind()+" "+fmt.Sprint(harness.At(obj, "status.phase"))] = true
 	}
 	want := map[string]bool{
 		string(v1alpha1.IPv4): true, string(v1alpha1.IPv6): true,
@@ -218,12 +219,12 @@ func TestPrefixTemplateSpec(t *testing.T) {
 	if err := decoder.Decode(&template); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := parse(t, string(encode(t, template))), parse(t, string(data)); !reflect.DeepEqual(got, want) {
+	if got, want := harness.Parse(t, harness.Encode(t, template)), harness.Parse(t, string(data)); !reflect.DeepEqual(got, want) {
 		t.Errorf("it became\n%v\nfrom\n%v", got, want)
 	}
 	fields, found := map[string]bool{}, map[string]bool{}
 	fieldsOf(reflect.TypeOf(template), "", fields)
-	fieldsIn(parse(t, string(data)), "", fields, found)
+	fieldsIn(harness.Parse(t, string(data)), "", fields, found)
 	if !maps.Equal(fields, found) {
 		t.Errorf("the golden has %v, not %v", found, fields)
 	}
@@ -282,30 +283,30 @@ func fieldsIn(value any, path string, fields, into map[string]bool) {
 // TestServerSpeaksTheGoldens posts the goldens, and puts their status, and gets back what a client of
 // IronCore's API knows of them as it was.
 func TestServerSpeaksTheGoldens(t *testing.T) {
-	for format, contentType := range map[string]string{"json": jsonType, "yaml": yamlType} {
+	for format, contentType := range map[string]string{"json": harness.JSON, "yaml": harness.YAML} {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
-			namespace := newNamespace()
+			namespace := harness.NewNamespace()
 			uid := requester
 			read := func(name string) []byte {
 				return bytes.ReplaceAll(golden(t, name, format), []byte(requester), []byte(uid))
 			}
 			pathOf := func(golden *unstructured.Unstructured, below ...string) string {
-				return path(namespace, kindOf(t, golden), append([]string{golden.GetName()}, below...)...)
+				return harness.Path(namespace, harness.KindOf(t, golden), append([]string{golden.GetName()}, below...)...)
 			}
 			for _, name := range ironcoreGoldens {
 				want := asClient(t, read(name), true)
-				created := shared.raw(t, http.MethodPost, path(namespace, kindOf(t, want)), contentType, read(name), contentType)
-				if created.code != http.StatusCreated || created.header.Get("Content-Type") != contentType {
-					t.Fatalf("%s: got %d as %s: %s", name, created.code, created.header.Get("Content-Type"), created.body)
+				created := shared.Raw(t, http.MethodPost, harness.Path(namespace, harness.KindOf(t, want)), contentType, string(read(name)), contentType)
+				if created.Code != http.StatusCreated || created.Header.Get("Content-Type") != contentType {
+					t.Fatalf("%s: got %d as %s: %s", name, created.Code, created.Header.Get("Content-Type"), created.Body)
 				}
 				if name == "prefix-child" {
-					uid = string(created.must(t).GetUID())
+					uid = string(created.Must(t).GetUID())
 				}
-				got := asClient(t, shared.do(t, http.MethodGet, pathOf(want), "", "", contentType).body, false)
-				same(t, want, got, "apiVersion", "kind", "spec", "metadata.name", "metadata.generateName",
+				got := asClient(t, shared.Do(t, http.MethodGet, pathOf(want), "", "", contentType).Body, false)
+				harness.Same(t, want, got, "apiVersion", "kind", "spec", "metadata.name", "metadata.generateName",
 					"metadata.labels", "metadata.annotations", "metadata.finalizers", "metadata.ownerReferences")
-				if phase := at(got, "status.phase"); phase != "Pending" {
+				if phase := harness.At(got, "status.phase"); phase != "Pending" {
 					t.Errorf("%s: it begins with phase %v", name, phase)
 				}
 			}
@@ -313,22 +314,22 @@ func TestServerSpeaksTheGoldens(t *testing.T) {
 			for _, name := range []string{"prefix-root", "prefix-root-ipv6", "prefixallocation-allocated", "prefix-child",
 				"prefix-pending", "prefixallocation-static", "prefixallocation-failed"} {
 				want := asClient(t, read(name), true)
-				whole := shared.raw(t, http.MethodGet, pathOf(want), "", nil).must(t)
-				whole.Object["status"] = at(want, "status")
-				put := shared.raw(t, http.MethodPut, pathOf(want, "status"), jsonType, encode(t, whole.Object), contentType)
-				if put.code != http.StatusOK {
-					t.Fatalf("%s: got %d: %s", name, put.code, put.body)
+				whole := shared.Raw(t, http.MethodGet, pathOf(want), "", "").Must(t)
+				whole.Object["status"] = harness.At(want, "status")
+				put := shared.Raw(t, http.MethodPut, pathOf(want, "status"), harness.JSON, harness.Encode(t, whole.Object), contentType)
+				if put.Code != http.StatusOK {
+					t.Fatalf("%s: got %d: %s", name, put.Code, put.Body)
 				}
-				got := asClient(t, shared.raw(t, http.MethodGet, pathOf(want), "", nil, contentType).body, false)
+				got := asClient(t, shared.Raw(t, http.MethodGet, pathOf(want), "", "", contentType).Body, false)
 				// The server tells the time, to the second, once the phase has moved.
-				if at(want, "status.lastPhaseTransitionTime") != nil {
-					moved, _ := at(got, "status.lastPhaseTransitionTime").(string)
+				if harness.At(want, "status.lastPhaseTransitionTime") != nil {
+					moved, _ := harness.At(got, "status.lastPhaseTransitionTime").(string)
 					if _, err := time.Parse("2006-01-02T15:04:05Z", moved); err != nil {
 						t.Errorf("%s: lastPhaseTransitionTime: %v", name, err)
 					}
-					_ = unstructured.SetNestedField(got.Object, at(want, "status.lastPhaseTransitionTime"), "status", "lastPhaseTransitionTime")
+					_ = unstructured.SetNestedField(got.Object, harness.At(want, "status.lastPhaseTransitionTime"), "status", "lastPhaseTransitionTime")
 				}
-				same(t, want, got, "status", "spec")
+				harness.Same(t, want, got, "status", "spec")
 			}
 		})
 	}
@@ -336,37 +337,37 @@ func TestServerSpeaksTheGoldens(t *testing.T) {
 
 // TestServerSpeaksTheAdditiveFields puts every field of ours, and gets it back.
 func TestServerSpeaksTheAdditiveFields(t *testing.T) {
-	namespace := newNamespace()
+	namespace := harness.NewNamespace()
 	for _, name := range additiveGoldens {
-		want := &unstructured.Unstructured{Object: parseObject(t, string(golden(t, name, "json")))}
-		created := shared.create(t, namespace, kindOf(t, want), string(golden(t, name, "yaml")))
-		created.Object["status"] = at(want, "status")
-		got := shared.put(t, created, "status").must(t)
-		if at(got, "status.lastPhaseTransitionTime") == nil {
+		want := &unstructured.Unstructured{Object: harness.ParseObject(t, string(golden(t, name, "json")))}
+		created := shared.Create(t, namespace, harness.KindOf(t, want), string(golden(t, name, "yaml")))
+		created.Object["status"] = harness.At(want, "status")
+		got := shared.Put(t, created, "status").Must(t)
+		if harness.At(got, "status.lastPhaseTransitionTime") == nil {
 			t.Errorf("%s: it has no lastPhaseTransitionTime", name)
 		}
 		for _, field := range append([]string{"status.phase"}, additive[want.GetKind()]...) {
-			same(t, want, got, field)
+			harness.Same(t, want, got, field)
 		}
-		same(t, want, got, "spec")
+		harness.Same(t, want, got, "spec")
 	}
 }
 
 // TestUnsetFieldsMayBeNull has a client that writes null where it has nothing.
 func TestUnsetFieldsMayBeNull(t *testing.T) {
-	namespace := newNamespace()
-	for k, manifest := range map[kind]string{
-		prefixKind:     "{metadata: {name: a}, spec: {ipFamily: IPv4, prefix: null, prefixLength: 24, parentRef: null, parentSelector: {matchLabels: {a: b}}}, status: {used: null, lastPhaseTransitionTime: null}}",
-		allocationKind: "{metadata: {name: a}, spec: {ipFamily: IPv4, prefix: null, prefixLength: 24, prefixRef: {name: a}, prefixSelector: null}, status: {prefix: null, lastPhaseTransitionTime: null}}",
+	namespace := harness.NewNamespace()
+	for k, manifest := range map[harness.Kind]string{
+		harness.PrefixKind:     "{metadata: {name: a}, spec: {ipFamily: IPv4, prefix: null, prefixLength: 24, parentRef: null, parentSelector: {matchLabels: {a: b}}}, status: {used: null, lastPhaseTransitionTime: null}}",
+		harness.AllocationKind: "{metadata: {name: a}, spec: {ipFamily: IPv4, prefix: null, prefixLength: 24, prefixRef: {name: a}, prefixSelector: null}, status: {prefix: null, lastPhaseTransitionTime: null}}",
 	} {
-		created := shared.create(t, namespace, k, manifest)
+		created := shared.Create(t, namespace, k, manifest)
 		for _, field := range []string{"prefix", "parentRef", "prefixSelector"} {
 			if _, has := created.Object["spec"].(map[string]any)[field]; has {
-				t.Errorf("%s: it has spec.%s", k.name, field)
+				t.Errorf("%s: it has spec.%s", k.Name, field)
 			}
 		}
-		if got := string(encode(t, at(created, "status"))); got != `{"phase":"Pending"}` {
-			t.Errorf("%s: status %s", k.name, got)
+		if got := harness.Encode(t, harness.At(created, "status")); got != `{"phase":"Pending"}` {
+			t.Errorf("%s: status %s", k.Name, got)
 		}
 	}
 }
@@ -374,55 +375,55 @@ func TestUnsetFieldsMayBeNull(t *testing.T) {
 // TestDifferences has what this server does in another way than IronCore's, on purpose.
 // docs/compatibility.md says why.
 func TestDifferences(t *testing.T) {
-	namespace := newNamespace()
-	shared.root(t, namespace, "root", "10.0.0.0/8")
+	namespace := harness.NewNamespace()
+	createRoot(t, shared, namespace, "root", "10.0.0.0/8")
 	for _, test := range []struct {
 		name     string
-		kind     kind
+		kind     harness.Kind
 		manifest string
 		code     int
 		says     string
 	}{
-		{"IPv6 in capitals", prefixKind, "{spec: {prefix: '2001:DB8::/32'}}", http.StatusUnprocessableEntity, "2001:db8::/32"},
-		{"IPv6 with zeros", prefixKind, "{spec: {prefix: '2001:0db8:0::/32'}}", http.StatusUnprocessableEntity, "2001:db8::/32"},
-		{"host bits", prefixKind, "{spec: {prefix: 10.1.2.3/8}}", http.StatusUnprocessableEntity, "10.0.0.0/8"},
-		{"IPv4 in IPv6", prefixKind, "{spec: {prefix: '::ffff:10.0.0.0/104'}}", http.StatusUnprocessableEntity, "IPv4-mapped"},
-		{"no CIDR", prefixKind, "{spec: {prefix: ten}}", http.StatusUnprocessableEntity, "spec.prefix"},
-		{"itself as the parent", prefixKind, "{spec: {prefixLength: 24, parentRef: {name: new}}}", http.StatusUnprocessableEntity, "spec.parentRef.name"},
-		{"no family with a parent by name", prefixKind, "{spec: {prefixLength: 24, parentRef: {name: root}}}", http.StatusCreated, ""},
-		{"no family with prefix and length", prefixKind, "{spec: {prefix: 10.0.0.0/24, prefixLength: 24, parentRef: {name: root}}}", http.StatusCreated, ""},
-		{"a name with a dot", prefixKind, "{metadata: {name: a.b}, spec: {prefix: 12.0.0.0/8}}", http.StatusCreated, ""},
+		{"IPv6 in capitals", harness.PrefixKind, "{spec: {prefix: '2001:DB8::/32'}}", http.StatusUnprocessableEntity, "2001:db8::/32"},
+		{"IPv6 with zeros", harness.PrefixKind, "{spec: {prefix: '2001:0db8:0::/32'}}", http.StatusUnprocessableEntity, "2001:db8::/32"},
+		{"host bits", harness.PrefixKind, "{spec: {prefix: 10.1.2.3/8}}", http.StatusUnprocessableEntity, "10.0.0.0/8"},
+		{"IPv4 in IPv6", harness.PrefixKind, "{spec: {prefix: '::ffff:10.0.0.0/104'}}", http.StatusUnprocessableEntity, "IPv4-mapped"},
+		{"no CIDR", harness.PrefixKind, "{spec: {prefix: ten}}", http.StatusUnprocessableEntity, "spec.prefix"},
+		{"itself as the parent", harness.PrefixKind, "{spec: {prefixLength: 24, parentRef: {name: new}}}", http.StatusUnprocessableEntity, "spec.parentRef.name"},
+		{"no family with a parent by name", harness.PrefixKind, "{spec: {prefixLength: 24, parentRef: {name: root}}}", http.StatusCreated, ""},
+		{"no family with prefix and length", harness.PrefixKind, "{spec: {prefix: 10.0.0.0/24, prefixLength: 24, parentRef: {name: root}}}", http.StatusCreated, ""},
+		{"a name with a dot", harness.PrefixKind, "{metadata: {name: a.b}, spec: {prefix: 12.0.0.0/8}}", http.StatusCreated, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			obj := &unstructured.Unstructured{Object: parseObject(t, test.manifest)}
+			obj := &unstructured.Unstructured{Object: harness.ParseObject(t, test.manifest)}
 			if obj.GetName() == "" {
 				obj.SetName("new")
 			}
 			// Nothing is stored.
-			got := shared.raw(t, http.MethodPost, path(namespace, test.kind)+"?dryRun=All", jsonType, encode(t, obj.Object))
-			if got.code != test.code || !strings.Contains(string(got.body), test.says) {
-				t.Errorf("got %d, not %d with %q: %s", got.code, test.code, test.says, got.body)
+			got := shared.Raw(t, http.MethodPost, harness.Path(namespace, test.kind)+"?dryRun=All", harness.JSON, harness.Encode(t, obj.Object))
+			if got.Code != test.code || !strings.Contains(string(got.Body), test.says) {
+				t.Errorf("got %d, not %d with %q: %s", got.Code, test.code, test.says, got.Body)
 			}
 		})
 	}
 
 	t.Run("a put need not say which version it replaces", func(t *testing.T) {
-		obj := shared.create(t, namespace, allocationKind, "{metadata: {name: any}, spec: {prefixLength: 24, prefixRef: {name: root}}}")
+		obj := shared.Create(t, namespace, harness.AllocationKind, "{metadata: {name: any}, spec: {prefixLength: 24, prefixRef: {name: root}}}")
 		obj.SetResourceVersion("")
 		obj.SetLabels(map[string]string{"a": "b"})
-		shared.put(t, obj).must(t)
+		shared.Put(t, obj).Must(t)
 	})
 	t.Run("a phase that is not one", func(t *testing.T) {
-		obj := shared.create(t, namespace, allocationKind, "{metadata: {name: odd}, spec: {prefixLength: 24, prefixRef: {name: root}}}")
-		status := shared.patch(t, obj, mergePatch, "{status: {phase: Odd}}", "status").refused(t, http.StatusUnprocessableEntity)
+		obj := shared.Create(t, namespace, harness.AllocationKind, "{metadata: {name: odd}, spec: {prefixLength: 24, prefixRef: {name: root}}}")
+		status := shared.Patch(t, obj, harness.MergePatch, "{status: {phase: Odd}}", "status").Refused(t, http.StatusUnprocessableEntity)
 		if !strings.Contains(status.Message, "status.phase") {
 			t.Errorf("got %s", status.Message)
 		}
 	})
 	t.Run("an overlap", func(t *testing.T) {
-		first := shared.create(t, namespace, allocationKind, "{metadata: {name: first}, spec: {prefix: 10.1.0.0/16, prefixRef: {name: root}}}")
-		second := shared.create(t, namespace, allocationKind, "{metadata: {name: second}, spec: {prefix: 10.1.2.0/24, prefixRef: {name: root}}}")
-		shared.patch(t, first, mergePatch, "{status: {phase: Allocated, prefix: 10.1.0.0/16}}", "status").must(t)
-		shared.patch(t, second, mergePatch, "{status: {phase: Allocated, prefix: 10.1.2.0/24}}", "status").refused(t, http.StatusConflict)
+		first := shared.Create(t, namespace, harness.AllocationKind, "{metadata: {name: first}, spec: {prefix: 10.1.0.0/16, prefixRef: {name: root}}}")
+		second := shared.Create(t, namespace, harness.AllocationKind, "{metadata: {name: second}, spec: {prefix: 10.1.2.0/24, prefixRef: {name: root}}}")
+		shared.Patch(t, first, harness.MergePatch, "{status: {phase: Allocated, prefix: 10.1.0.0/16}}", "status").Must(t)
+		shared.Patch(t, second, harness.MergePatch, "{status: {phase: Allocated, prefix: 10.1.2.0/24}}", "status").Refused(t, http.StatusConflict)
 	})
 }

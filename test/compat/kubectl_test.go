@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -30,9 +31,9 @@ type kubectl struct {
 }
 
 // lookup tells how lists of the kind are merged, from the OpenAPI that the server publishes.
-func (k *kubectl) lookup(kind kind) strategicpatch.LookupPatchMeta {
+func (k *kubectl) lookup(kind harness.Kind) strategicpatch.LookupPatchMeta {
 	k.Helper()
-	client, err := discovery.NewDiscoveryClientForConfigAndClient(live.Config, live.http)
+	client, err := discovery.NewDiscoveryClientForConfigAndClient(live.Config, live.HTTP)
 	if err != nil {
 		k.Fatal(err)
 	}
@@ -41,7 +42,7 @@ func (k *kubectl) lookup(kind kind) strategicpatch.LookupPatchMeta {
 	if err != nil {
 		k.Fatal(err)
 	}
-	if _, ok := spec.Paths.Paths["/apis/"+groupVersion+"/namespaces/{namespace}/"+kind.resource+"/{name}"].Patch.RequestBody.Content[strategic]; !ok {
+	if _, ok := spec.Paths.Paths["/apis/"+harness.GroupVersion+"/namespaces/{namespace}/"+kind.Resource+"/{name}"].Patch.RequestBody.Content[harness.Strategic]; !ok {
 		k.Fatal("the server does not publish that it takes strategic merge patches")
 	}
 	for _, s := range spec.Components.Schemas {
@@ -50,12 +51,12 @@ func (k *kubectl) lookup(kind kind) strategicpatch.LookupPatchMeta {
 			continue
 		}
 		for _, gvk := range kinds {
-			if gvk["group"] == gv.Group && gvk["version"] == gv.Version && gvk["kind"] == kind.name {
+			if gvk["group"] == gv.Group && gvk["version"] == gv.Version && gvk["kind"] == kind.Name {
 				return strategicpatch.PatchMetaFromOpenAPIV3{Schema: s, SchemaList: spec.Components.Schemas}
 			}
 		}
 	}
-	k.Fatalf("the server does not publish %s", kind.name)
+	k.Fatalf("the server does not publish %s", kind.Name)
 	return nil
 }
 
@@ -75,28 +76,28 @@ func (k *kubectl) lastApplied(manifest *unstructured.Unstructured) []byte {
 	}
 	annotations[corev1.LastAppliedConfigAnnotation] = string(last)
 	annotated.SetAnnotations(annotations)
-	return encode(k, annotated.Object)
+	return []byte(harness.Encode(k, annotated.Object))
 }
 
 // apply is kubectl apply of one object. It returns the answer, if there was something to ask for, and
 // the patch.
-func (k *kubectl) apply(manifest *unstructured.Unstructured) (answer, string) {
+func (k *kubectl) apply(manifest *unstructured.Unstructured) (harness.Answer, string) {
 	k.Helper()
-	kind, modified := kindOf(k, manifest), k.lastApplied(manifest)
-	got := live.raw(k, http.MethodGet, path(k.namespace, kind, manifest.GetName()), "", nil)
-	if got.code == http.StatusNotFound {
-		return live.raw(k, http.MethodPost, path(k.namespace, kind)+"?fieldManager=kubectl-client-side-apply&fieldValidation=Strict", jsonType, modified), ""
+	kind, modified := harness.KindOf(k, manifest), k.lastApplied(manifest)
+	got := live.Raw(k, http.MethodGet, harness.Path(k.namespace, kind, manifest.GetName()), "", "")
+	if got.Code == http.StatusNotFound {
+		return live.Raw(k, http.MethodPost, harness.Path(k.namespace, kind)+"?fieldManager=kubectl-client-side-apply&fieldValidation=Strict", harness.JSON, string(modified)), ""
 	}
-	current := got.must(k)
+	current := got.Must(k)
 	original := []byte(current.GetAnnotations()[corev1.LastAppliedConfigAnnotation])
-	contentType := mergePatch
+	contentType := harness.MergePatch
 	var patch []byte
 	var err error
 	if k.merge {
-		patch, err = jsonmergepatch.CreateThreeWayJSONMergePatch(original, modified, got.body)
+		patch, err = jsonmergepatch.CreateThreeWayJSONMergePatch(original, modified, got.Body)
 	} else {
-		contentType = strategic
-		patch, err = strategicpatch.CreateThreeWayMergePatch(original, modified, got.body, k.lookup(kind), true)
+		contentType = harness.Strategic
+		patch, err = strategicpatch.CreateThreeWayMergePatch(original, modified, got.Body, k.lookup(kind), true)
 	}
 	if err != nil {
 		k.Fatal(err)
@@ -104,37 +105,37 @@ func (k *kubectl) apply(manifest *unstructured.Unstructured) (answer, string) {
 	if string(patch) == "{}" {
 		return got, "{}"
 	}
-	p := path(k.namespace, kind, manifest.GetName()) + "?fieldManager=kubectl-client-side-apply&fieldValidation=Strict"
-	return live.raw(k, http.MethodPatch, p, contentType, patch), string(patch)
+	p := harness.Path(k.namespace, kind, manifest.GetName()) + "?fieldManager=kubectl-client-side-apply&fieldValidation=Strict"
+	return live.Raw(k, http.MethodPatch, p, contentType, string(patch)), string(patch)
 }
 
 // applyServerSide is kubectl apply --server-side of one object.
-func (k *kubectl) applyServerSide(manifest *unstructured.Unstructured) answer {
+func (k *kubectl) applyServerSide(manifest *unstructured.Unstructured) harness.Answer {
 	k.Helper()
-	p := path(k.namespace, kindOf(k, manifest), manifest.GetName()) + "?fieldManager=kubectl&fieldValidation=Strict&force=false"
-	return live.raw(k, http.MethodPatch, p, applyPatch, encode(k, manifest.Object))
+	p := harness.Path(k.namespace, harness.KindOf(k, manifest), manifest.GetName()) + "?fieldManager=kubectl&fieldValidation=Strict&force=false"
+	return live.Raw(k, http.MethodPatch, p, harness.ApplyPatch, harness.Encode(k, manifest.Object))
 }
 
 // getYAML is kubectl get -o yaml, read again.
-func (k *kubectl) getYAML(kind kind, name string) *unstructured.Unstructured {
+func (k *kubectl) getYAML(kind harness.Kind, name string) *unstructured.Unstructured {
 	k.Helper()
 	var printed bytes.Buffer
 	printer := printers.OmitManagedFieldsPrinter{Delegate: &printers.YAMLPrinter{}}
-	if err := printer.PrintObj(live.get(k, k.namespace, kind, name), &printed); err != nil {
+	if err := printer.PrintObj(live.Get(k, k.namespace, kind, name), &printed); err != nil {
 		k.Fatal(err)
 	}
-	return &unstructured.Unstructured{Object: parseObject(k, printed.String())}
+	return &unstructured.Unstructured{Object: harness.ParseObject(k, printed.String())}
 }
 
 // settled waits until the controllers have said, of a Prefix, all that there is to say.
 func (k *kubectl) settled(name, phase string) *unstructured.Unstructured {
 	k.Helper()
 	var obj *unstructured.Unstructured
-	eventually(k, name+" "+phase, func() error {
-		obj = live.get(k, k.namespace, prefixKind, name)
-		conditions, _ := at(obj, "status.conditions").([]any)
-		if at(obj, "status.phase") != phase || len(conditions) == 0 {
-			return fmt.Errorf("%s", encode(k, obj.Object))
+	harness.Eventually(k, name+" "+phase, func() error {
+		obj = live.Get(k, k.namespace, harness.PrefixKind, name)
+		conditions, _ := harness.At(obj, "status.conditions").([]any)
+		if harness.At(obj, "status.phase") != phase || len(conditions) == 0 {
+			return fmt.Errorf("%s", harness.Encode(k, obj.Object))
 		}
 		return nil
 	})
@@ -153,9 +154,9 @@ var manifests = []struct{ name, phase, manifest string }{
 
 func manifestOf(t testing.TB, manifest string) *unstructured.Unstructured {
 	t.Helper()
-	obj := &unstructured.Unstructured{Object: parseObject(t, manifest)}
-	obj.SetAPIVersion(groupVersion)
-	obj.SetKind(prefixKind.name)
+	obj := &unstructured.Unstructured{Object: harness.ParseObject(t, manifest)}
+	obj.SetAPIVersion(harness.GroupVersion)
+	obj.SetKind(harness.PrefixKind.Name)
 	return obj
 }
 
@@ -165,8 +166,8 @@ func (k *kubectl) settle() {
 	for _, m := range manifests {
 		k.settled(m.name, m.phase)
 	}
-	eventually(k, "the parent counts its children", func() error {
-		if used, _ := at(live.get(k, k.namespace, prefixKind, "parent"), "status.used").([]any); len(used) != 3 {
+	harness.Eventually(k, "the parent counts its children", func() error {
+		if used, _ := harness.At(live.Get(k, k.namespace, harness.PrefixKind, "parent"), "status.used").([]any); len(used) != 3 {
 			return fmt.Errorf("used %v", used)
 		}
 		return nil
@@ -182,31 +183,31 @@ func TestKubectlApplyClientSide(t *testing.T) {
 	for _, merge := range []bool{false, true} {
 		t.Run(map[bool]string{false: "strategic", true: "merge"}[merge], func(t *testing.T) {
 			t.Parallel()
-			k := &kubectl{t, newNamespace(), merge}
+			k := &kubectl{t, harness.NewNamespace(), merge}
 			for _, m := range manifests {
 				created, _ := k.apply(manifestOf(t, m.manifest))
-				if created.code != http.StatusCreated {
-					t.Fatalf("%s: got %d: %s", m.name, created.code, created.body)
+				if created.Code != http.StatusCreated {
+					t.Fatalf("%s: got %d: %s", m.name, created.Code, created.Body)
 				}
 			}
 			k.settle()
 			for _, m := range manifests {
 				// The original again: kubectl says unchanged, though the spec has been filled in.
-				before := live.get(t, k.namespace, prefixKind, m.name)
+				before := live.Get(t, k.namespace, harness.PrefixKind, m.name)
 				if _, patch := k.apply(manifestOf(t, m.manifest)); patch != "{}" {
 					t.Errorf("%s: applying the manifest again patches %s", m.name, patch)
 				}
 				// What was read: the annotation is another one, and nothing else is.
-				answer, patch := k.apply(k.getYAML(prefixKind, m.name))
-				after := answer.must(t)
-				patched := parseObject(t, patch)
+				answer, patch := k.apply(k.getYAML(harness.PrefixKind, m.name))
+				after := answer.Must(t)
+				patched := harness.ParseObject(t, patch)
 				metadata, _ := patched["metadata"].(map[string]any)
 				if annotations, _ := metadata["annotations"].(map[string]any); len(patched) != 1 || len(metadata) != 1 || len(annotations) != 1 {
 					t.Errorf("%s: applying what was read patches %s", m.name, patch)
 				}
-				same(t, before, after, everything...)
+				harness.Same(t, before, after, everything...)
 				// A file that was read before and has no version applies whatever has become of the status.
-				old := k.getYAML(prefixKind, m.name)
+				old := k.getYAML(harness.PrefixKind, m.name)
 				unstructured.RemoveNestedField(old.Object, "metadata", "resourceVersion")
 				_ = unstructured.SetNestedField(old.Object, []any{}, "status", "conditions")
 				_ = unstructured.SetNestedField(old.Object, "Pending", "status", "phase")
@@ -214,7 +215,7 @@ func TestKubectlApplyClientSide(t *testing.T) {
 				if !strings.Contains(patch, `"status"`) {
 					t.Errorf("%s: applying a stale status patches %s", m.name, patch)
 				}
-				same(t, before, stale.must(t), everything...)
+				harness.Same(t, before, stale.Must(t), everything...)
 			}
 		})
 	}
@@ -223,20 +224,20 @@ func TestKubectlApplyClientSide(t *testing.T) {
 // TestKubectlApplyServerSide is the same with --server-side.
 func TestKubectlApplyServerSide(t *testing.T) {
 	t.Parallel()
-	k := &kubectl{t, newNamespace(), false}
+	k := &kubectl{t, harness.NewNamespace(), false}
 	for _, m := range manifests {
-		if created := k.applyServerSide(manifestOf(t, m.manifest)); created.code != http.StatusCreated {
-			t.Fatalf("%s: got %d: %s", m.name, created.code, created.body)
+		if created := k.applyServerSide(manifestOf(t, m.manifest)); created.Code != http.StatusCreated {
+			t.Fatalf("%s: got %d: %s", m.name, created.Code, created.Body)
 		}
 	}
 	k.settle()
 	for _, m := range manifests {
-		before := live.get(t, k.namespace, prefixKind, m.name)
-		unwritten(t, before, k.applyServerSide(manifestOf(t, m.manifest)).must(t))
+		before := live.Get(t, k.namespace, harness.PrefixKind, m.name)
+		harness.Unwritten(t, before, k.applyServerSide(manifestOf(t, m.manifest)).Must(t))
 		// What was read has more in it, which kubectl owns from then on, also; nothing else changes.
-		after := k.applyServerSide(k.getYAML(prefixKind, m.name)).must(t)
-		same(t, before, after, everything...)
-		unwritten(t, after, k.applyServerSide(k.getYAML(prefixKind, m.name)).must(t))
+		after := k.applyServerSide(k.getYAML(harness.PrefixKind, m.name)).Must(t)
+		harness.Same(t, before, after, everything...)
+		harness.Unwritten(t, after, k.applyServerSide(k.getYAML(harness.PrefixKind, m.name)).Must(t))
 		if got := strings.Join(owned(t, after, "kubectl", "Apply", ""), " "); strings.Contains(got, "status") || !strings.Contains(got, "spec.") {
 			t.Errorf("%s: kubectl owns %s", m.name, got)
 		}
@@ -249,8 +250,8 @@ func TestKubectlApplyOfLess(t *testing.T) {
 	for _, serverSide := range []bool{false, true} {
 		t.Run(map[bool]string{false: "client-side", true: "server-side"}[serverSide], func(t *testing.T) {
 			t.Parallel()
-			k := &kubectl{t, newNamespace(), false}
-			apply := func(manifest *unstructured.Unstructured) answer {
+			k := &kubectl{t, harness.NewNamespace(), false}
+			apply := func(manifest *unstructured.Unstructured) harness.Answer {
 				if serverSide {
 					return k.applyServerSide(manifest)
 				}
@@ -258,14 +259,14 @@ func TestKubectlApplyOfLess(t *testing.T) {
 				return answer
 			}
 			for _, m := range manifests {
-				apply(manifestOf(t, m.manifest)).must(t)
+				apply(manifestOf(t, m.manifest)).Must(t)
 			}
 			k.settle()
 			for _, m := range manifests {
-				before := live.get(t, k.namespace, prefixKind, m.name)
-				apply(k.getYAML(prefixKind, m.name)).must(t)
-				apply(manifestOf(t, m.manifest)).must(t)
-				same(t, before, live.get(t, k.namespace, prefixKind, m.name), everything...)
+				before := live.Get(t, k.namespace, harness.PrefixKind, m.name)
+				apply(k.getYAML(harness.PrefixKind, m.name)).Must(t)
+				apply(manifestOf(t, m.manifest)).Must(t)
+				harness.Same(t, before, live.Get(t, k.namespace, harness.PrefixKind, m.name), everything...)
 			}
 		})
 	}

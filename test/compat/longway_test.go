@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -26,39 +27,39 @@ type controller struct {
 }
 
 // write changes an object, by its name, and returns the answer. The change is to a client's type.
-func (c *controller) write(k kind, name string, change func(*clientPrefix, *clientAllocation), below ...string) answer {
+func (c *controller) write(k harness.Kind, name string, change func(*clientPrefix, *clientAllocation), below ...string) harness.Answer {
 	c.Helper()
-	p := path(c.namespace, k, append([]string{name}, below...)...)
-	read := shared.raw(c, http.MethodGet, path(c.namespace, k, name), "", nil)
+	p := harness.Path(c.namespace, k, append([]string{name}, below...)...)
+	read := shared.Raw(c, http.MethodGet, harness.Path(c.namespace, k, name), "", "")
 	prefix, allocation := &clientPrefix{}, &clientAllocation{}
 	var object any = prefix
-	if k == allocationKind {
+	if k == harness.AllocationKind {
 		object = allocation
 	}
-	read.into(c, object)
-	before := encode(c, object)
+	read.Into(c, object)
+	before := []byte(harness.Encode(c, object))
 	change(prefix, allocation)
-	after := encode(c, object)
+	after := harness.Encode(c, object)
 	if c.whole {
-		return shared.raw(c, http.MethodPut, p, jsonType, after)
+		return shared.Raw(c, http.MethodPut, p, harness.JSON, after)
 	}
-	patch, err := jsonmergepatch.CreateThreeWayJSONMergePatch(before, after, before)
+	patch, err := jsonmergepatch.CreateThreeWayJSONMergePatch(before, []byte(after), before)
 	if err != nil {
 		c.Fatal(err)
 	}
-	return shared.raw(c, http.MethodPatch, p, mergePatch, patch)
+	return shared.Raw(c, http.MethodPatch, p, harness.MergePatch, string(patch))
 }
 
 // prefix changes a Prefix.
 func (c *controller) prefix(name string, change func(*clientPrefix), below ...string) *unstructured.Unstructured {
 	c.Helper()
-	return c.write(prefixKind, name, func(p *clientPrefix, _ *clientAllocation) { change(p) }, below...).must(c)
+	return c.write(harness.PrefixKind, name, func(p *clientPrefix, _ *clientAllocation) { change(p) }, below...).Must(c)
 }
 
 // allocation changes a PrefixAllocation.
-func (c *controller) allocation(name string, change func(*clientAllocation), below ...string) answer {
+func (c *controller) allocation(name string, change func(*clientAllocation), below ...string) harness.Answer {
 	c.Helper()
-	return c.write(allocationKind, name, func(_ *clientPrefix, a *clientAllocation) { change(a) }, below...)
+	return c.write(harness.AllocationKind, name, func(_ *clientPrefix, a *clientAllocation) { change(a) }, below...)
 }
 
 // allocated sets the phase of a Prefix, and the time of it, as its controller does.
@@ -73,7 +74,7 @@ func (c *controller) allocated(name string) *unstructured.Unstructured {
 func has(t testing.TB, obj *unstructured.Unstructured, values map[string]any) {
 	t.Helper()
 	for path, want := range values {
-		if got := at(obj, path); !reflect.DeepEqual(got, want) {
+		if got := harness.At(obj, path); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s %s: %s is %v, not %v", obj.GetKind(), obj.GetName(), path, got, want)
 		}
 	}
@@ -85,40 +86,40 @@ func TestTheLongWay(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		t.Run(map[bool]string{false: "merge patches", true: "updates"}[whole], func(t *testing.T) {
 			t.Parallel()
-			c := &controller{t, newNamespace(), whole}
+			c := &controller{t, harness.NewNamespace(), whole}
 			prefix := netip.MustParsePrefix("10.0.4.0/24")
 
-			root := shared.create(t, c.namespace, prefixKind, "{metadata: {name: root, labels: {net: blue}}, spec: {prefix: 10.0.0.0/16}}")
+			root := shared.Create(t, c.namespace, harness.PrefixKind, "{metadata: {name: root, labels: {net: blue}}, spec: {prefix: 10.0.0.0/16}}")
 			// A controller adds the finalizer that the server has added already.
 			finalized := c.prefix("root", func(p *clientPrefix) { p.Finalizers = []string{"ipam.ironcore.dev/prefix"} })
-			unwritten(t, root, finalized)
+			harness.Unwritten(t, root, finalized)
 			has(t, c.allocated("root"), map[string]any{"status.phase": "Allocated", "metadata.generation": int64(1)})
 
-			child := shared.create(t, c.namespace, prefixKind, "{metadata: {name: child}, spec: {ipFamily: IPv4, prefixLength: 24, parentSelector: {matchLabels: {net: blue}}}}")
+			child := shared.Create(t, c.namespace, harness.PrefixKind, "{metadata: {name: child}, spec: {ipFamily: IPv4, prefixLength: 24, parentSelector: {matchLabels: {net: blue}}}}")
 			request := &clientAllocation{}
 			request.GenerateName = "child-"
 			request.Labels = map[string]string{"ipam.ironcore.dev/requester-uid": string(child.GetUID())}
-			request.OwnerReferences = []metav1.OwnerReference{{APIVersion: groupVersion, Kind: "Prefix", Name: "child", UID: child.GetUID(),
+			request.OwnerReferences = []metav1.OwnerReference{{APIVersion: harness.GroupVersion, Kind: "Prefix", Name: "child", UID: child.GetUID(),
 				Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true)}}
 			request.Spec.IPFamily, request.Spec.PrefixLength = corev1.IPv4Protocol, 24
 			request.Spec.PrefixSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"net": "blue"}}
-			created := shared.raw(t, http.MethodPost, path(c.namespace, allocationKind), jsonType, encode(t, request)).must(t)
+			created := shared.Raw(t, http.MethodPost, harness.Path(c.namespace, harness.AllocationKind), harness.JSON, harness.Encode(t, request)).Must(t)
 			name := created.GetName()
-			if got := shared.list(t, path(c.namespace, allocationKind)+"?labelSelector=ipam.ironcore.dev/requester-uid%3D"+string(child.GetUID())).names(); len(got) != 1 || got[0] != name {
+			if got := shared.Names(t, harness.Path(c.namespace, harness.AllocationKind)+"?labelSelector=ipam.ironcore.dev/requester-uid%3D"+string(child.GetUID())); len(got) != 1 || got[0] != name {
 				t.Errorf("by its label, the child has %q", got)
 			}
 
 			// The child says that it is Pending, which it is.
 			pending := c.prefix("child", func(p *clientPrefix) { p.Status.Phase = "Pending" }, "status")
-			unwritten(t, child, pending)
+			harness.Unwritten(t, child, pending)
 			// The status of an allocation comes after its reference, and of a child after its allocation.
 			refused := c.allocation(name, func(a *clientAllocation) { a.Status.Phase, a.Status.Prefix = "Allocated", &prefix }, "status")
-			refused.refused(t, http.StatusUnprocessableEntity)
-			scheduled := c.allocation(name, func(a *clientAllocation) { a.Spec.PrefixRef = &corev1.LocalObjectReference{Name: "root"} }).must(t)
+			refused.Refused(t, http.StatusUnprocessableEntity)
+			scheduled := c.allocation(name, func(a *clientAllocation) { a.Spec.PrefixRef = &corev1.LocalObjectReference{Name: "root"} }).Must(t)
 			has(t, scheduled, map[string]any{"spec.prefixRef.name": "root", "metadata.generation": int64(2), "status": map[string]any{"phase": "Pending"}})
 			allocated := c.allocation(name, func(a *clientAllocation) {
 				a.Status.Phase, a.Status.Prefix, a.Status.LastPhaseTransitionTime = "Allocated", &prefix, ptr.To(metav1.Now())
-			}, "status").must(t)
+			}, "status").Must(t)
 			has(t, allocated, map[string]any{"status.phase": "Allocated", "status.prefix": "10.0.4.0/24", "metadata.generation": int64(2)})
 
 			assigned := c.prefix("child", func(p *clientPrefix) {
@@ -131,29 +132,29 @@ func TestTheLongWay(t *testing.T) {
 
 			// Of what the client does not know, the condition to wait for survives; the usage does not
 			// survive a write of the whole.
-			if conditions, _ := at(counted, "status.conditions").([]any); len(conditions) != 1 || at(counted, "status.observedGeneration") != int64(1) {
-				t.Errorf("the status is %v", at(counted, "status"))
+			if conditions, _ := harness.At(counted, "status.conditions").([]any); len(conditions) != 1 || harness.At(counted, "status.observedGeneration") != int64(1) {
+				t.Errorf("the status is %v", harness.At(counted, "status"))
 			}
-			if kept := at(counted, "status.usage") != nil; kept == whole {
+			if kept := harness.At(counted, "status.usage") != nil; kept == whole {
 				t.Errorf("the usage is kept: %v", kept)
 			}
 			// None of it moves any more.
-			c.allocation(name, func(a *clientAllocation) { a.Status.Phase, a.Status.Prefix = "Failed", nil }, "status").refused(t, http.StatusUnprocessableEntity)
+			c.allocation(name, func(a *clientAllocation) { a.Status.Phase, a.Status.Prefix = "Failed", nil }, "status").Refused(t, http.StatusUnprocessableEntity)
 
 			// The end: the child goes, then its allocation, then the root.
-			remove := func(k kind, name string) answer {
-				return shared.raw(t, http.MethodDelete, path(c.namespace, k, name), jsonType, nil)
+			remove := func(k harness.Kind, name string) harness.Answer {
+				return shared.Raw(t, http.MethodDelete, harness.Path(c.namespace, k, name), harness.JSON, "")
 			}
-			remove(allocationKind, name).refused(t, http.StatusConflict)
+			remove(harness.AllocationKind, name).Refused(t, http.StatusConflict)
 			for _, name := range []string{"child", "root"} {
-				remove(prefixKind, name).must(t)
+				remove(harness.PrefixKind, name).Must(t)
 			}
-			c.write(prefixKind, "root", func(p *clientPrefix, _ *clientAllocation) { p.Finalizers = nil }).refused(t, http.StatusConflict)
+			c.write(harness.PrefixKind, "root", func(p *clientPrefix, _ *clientAllocation) { p.Finalizers = nil }).Refused(t, http.StatusConflict)
 			c.prefix("child", func(p *clientPrefix) { p.Finalizers = nil })
-			remove(allocationKind, name).must(t)
+			remove(harness.AllocationKind, name).Must(t)
 			c.prefix("root", func(p *clientPrefix) { p.Finalizers = nil })
-			for _, k := range kinds {
-				if left := shared.list(t, path(c.namespace, k)).names(); len(left) > 0 {
+			for _, k := range harness.Kinds {
+				if left := shared.Names(t, harness.Path(c.namespace, k)); len(left) > 0 {
 					t.Errorf("%q is left", left)
 				}
 			}
@@ -164,12 +165,12 @@ func TestTheLongWay(t *testing.T) {
 // TestAnUpdateOfWhatHasChangedConflicts is how controllers keep from writing over one another.
 func TestAnUpdateOfWhatHasChangedConflicts(t *testing.T) {
 	for _, subject := range subjects {
-		namespace := newNamespace()
-		old := shared.create(t, namespace, subject.kind, subject.manifest)
-		shared.patch(t, old, mergePatch, "{metadata: {labels: {a: x}}}").must(t)
+		namespace := harness.NewNamespace()
+		old := shared.Create(t, namespace, subject.Kind, subject.manifest)
+		shared.Patch(t, old, harness.MergePatch, "{metadata: {labels: {a: x}}}").Must(t)
 		for _, below := range [][]string{nil, {"status"}} {
-			if status := shared.put(t, old, below...).refused(t, http.StatusConflict); status.Reason != metav1.StatusReasonConflict {
-				t.Errorf("%s: refused for %s", subject.name, status.Reason)
+			if status := shared.Put(t, old, below...).Refused(t, http.StatusConflict); status.Reason != metav1.StatusReasonConflict {
+				t.Errorf("%s: refused for %s", subject.Name, status.Reason)
 			}
 		}
 	}
@@ -179,22 +180,22 @@ func TestAnUpdateOfWhatHasChangedConflicts(t *testing.T) {
 // it is there again, by the server or by our controllers.
 func TestAStatusThatLostOurFieldsIsMended(t *testing.T) {
 	t.Parallel()
-	k := &kubectl{t, newNamespace(), false}
+	k := &kubectl{t, harness.NewNamespace(), false}
 	for _, m := range manifests {
-		live.create(t, k.namespace, prefixKind, m.manifest)
+		live.Create(t, k.namespace, harness.PrefixKind, m.manifest)
 	}
 	k.settle()
 	for _, name := range []string{"parent", "named", "pending"} {
-		before := live.get(t, k.namespace, prefixKind, name)
-		live.put(t, asClient(t, encode(t, before.Object), false), "status").must(t)
-		eventually(t, name+" is mended", func() error {
-			now := live.get(t, k.namespace, prefixKind, name)
+		before := live.Get(t, k.namespace, harness.PrefixKind, name)
+		live.Put(t, asClient(t, []byte(harness.Encode(t, before.Object)), false), "status").Must(t)
+		harness.Eventually(t, name+" is mended", func() error {
+			now := live.Get(t, k.namespace, harness.PrefixKind, name)
 			for _, field := range []string{"status.phase", "status.used", "status.usage", "status.observedGeneration"} {
-				if was, is := at(before, field), at(now, field); !reflect.DeepEqual(was, is) {
+				if was, is := harness.At(before, field), harness.At(now, field); !reflect.DeepEqual(was, is) {
 					return fmt.Errorf("%s is %v, not %v", field, is, was)
 				}
 			}
-			if conditions, _ := at(now, "status.conditions").([]any); len(conditions) != 1 {
+			if conditions, _ := harness.At(now, "status.conditions").([]any); len(conditions) != 1 {
 				return fmt.Errorf("the conditions are %v", conditions)
 			}
 			return nil

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -20,16 +21,16 @@ import (
 // subject is one object of a kind that the tests of patches write to: it may still be given a parent
 // by name.
 type subject struct {
-	kind
+	harness.Kind
 	manifest string
 	// ref is the reference that may be set once.
 	ref string
 }
 
 var subjects = []subject{
-	{prefixKind, "{metadata: {name: new, labels: {a: b, c: d}, finalizers: [example.com/one, example.com/two]}, " +
+	{harness.PrefixKind, "{metadata: {name: new, labels: {a: b, c: d}, finalizers: [example.com/one, example.com/two]}, " +
 		"spec: {ipFamily: IPv4, prefixLength: 24, parentSelector: {matchLabels: {net: blue}}}}", "parentRef"},
-	{allocationKind, "{metadata: {name: new, labels: {a: b, c: d}, finalizers: [example.com/one, example.com/two]}, " +
+	{harness.AllocationKind, "{metadata: {name: new, labels: {a: b, c: d}, finalizers: [example.com/one, example.com/two]}, " +
 		"spec: {ipFamily: IPv4, prefixLength: 24, prefixSelector: {matchLabels: {net: blue}}}}", "prefixRef"},
 }
 
@@ -51,40 +52,40 @@ func TestPatches(t *testing.T) {
 		// field then is want, which is YAML.
 		field, want string
 	}{
-		{name: "labels", contentType: mergePatch, patch: "{metadata: {labels: {a: x, c: null, e: f}}}", field: "metadata.labels", want: "{a: x, e: f}"},
-		{name: "labels", contentType: strategic, patch: "{metadata: {labels: {a: x, c: null, e: f}}}", field: "metadata.labels", want: "{a: x, e: f}"},
-		{name: "labels replaced", contentType: strategic, patch: "{metadata: {labels: {$patch: replace, e: f}}}", field: "metadata.labels", want: "{e: f}"},
-		{name: "labels", contentType: jsonPatch, patch: "[{op: replace, path: /metadata/labels/a, value: x}, {op: remove, path: /metadata/labels/c}, {op: add, path: /metadata/labels/example.com~1e, value: f}]",
+		{name: "labels", contentType: harness.MergePatch, patch: "{metadata: {labels: {a: x, c: null, e: f}}}", field: "metadata.labels", want: "{a: x, e: f}"},
+		{name: "labels", contentType: harness.Strategic, patch: "{metadata: {labels: {a: x, c: null, e: f}}}", field: "metadata.labels", want: "{a: x, e: f}"},
+		{name: "labels replaced", contentType: harness.Strategic, patch: "{metadata: {labels: {$patch: replace, e: f}}}", field: "metadata.labels", want: "{e: f}"},
+		{name: "labels", contentType: harness.JSONPatch, patch: "[{op: replace, path: /metadata/labels/a, value: x}, {op: remove, path: /metadata/labels/c}, {op: add, path: /metadata/labels/example.com~1e, value: f}]",
 			field: "metadata.labels", want: "{a: x, example.com/e: f}"},
 
-		{name: "finalizers", contentType: mergePatch, patch: "{metadata: {finalizers: [example.com/three]}}", field: "metadata.finalizers", want: "[example.com/three, FINALIZER]"},
-		{name: "finalizers", contentType: strategic, patch: "{metadata: {$deleteFromPrimitiveList/finalizers: [example.com/one], finalizers: [example.com/three]}}",
+		{name: "finalizers", contentType: harness.MergePatch, patch: "{metadata: {finalizers: [example.com/three]}}", field: "metadata.finalizers", want: "[example.com/three, FINALIZER]"},
+		{name: "finalizers", contentType: harness.Strategic, patch: "{metadata: {$deleteFromPrimitiveList/finalizers: [example.com/one], finalizers: [example.com/three]}}",
 			field: "metadata.finalizers", want: "[example.com/three, example.com/two, FINALIZER]"},
-		{name: "finalizers", contentType: jsonPatch, patch: "[{op: remove, path: /metadata/finalizers/0}]", field: "metadata.finalizers", want: "[example.com/two, FINALIZER]"},
+		{name: "finalizers", contentType: harness.JSONPatch, patch: "[{op: remove, path: /metadata/finalizers/0}]", field: "metadata.finalizers", want: "[example.com/two, FINALIZER]"},
 
-		{name: "a reference", contentType: mergePatch, patch: "{spec: {REF: {name: parent}}}", field: "spec.REF", want: "{name: parent}"},
-		{name: "a reference", contentType: strategic, patch: "{spec: {REF: {name: parent}}}", field: "spec.REF", want: "{name: parent}"},
-		{name: "a reference", contentType: jsonPatch, patch: "[{op: test, path: /spec/prefixLength, value: 24}, {op: add, path: /spec/REF, value: {name: parent}}]", field: "spec.REF", want: "{name: parent}"},
-		{name: "immutable", contentType: mergePatch, patch: "{spec: {prefixLength: 25}}", code: http.StatusUnprocessableEntity, says: "spec.prefixLength"},
-		{name: "immutable", contentType: strategic, patch: "{spec: {prefixLength: null}}", code: http.StatusUnprocessableEntity, says: "spec.prefixLength"},
-		{name: "immutable", contentType: jsonPatch, patch: "[{op: replace, path: /spec/ipFamily, value: IPv6}]", code: http.StatusUnprocessableEntity, says: "spec.ipFamily"},
-		{name: "a test that fails", contentType: jsonPatch, patch: "[{op: test, path: /spec/prefixLength, value: 23}, {op: add, path: /spec/REF, value: {name: parent}}]", code: http.StatusUnprocessableEntity},
-		{name: "a path that is not there", contentType: jsonPatch, patch: "[{op: remove, path: /metadata/labels/z}]", code: http.StatusUnprocessableEntity},
-		{name: "another version", contentType: mergePatch, patch: "{metadata: {resourceVersion: '1', labels: {a: x}}}", code: http.StatusConflict, says: "has been modified"},
-		{name: "another uid", contentType: strategic, patch: "{metadata: {uid: nobody, labels: {a: x}}}", code: http.StatusUnprocessableEntity, says: "metadata.uid"},
+		{name: "a reference", contentType: harness.MergePatch, patch: "{spec: {REF: {name: parent}}}", field: "spec.REF", want: "{name: parent}"},
+		{name: "a reference", contentType: harness.Strategic, patch: "{spec: {REF: {name: parent}}}", field: "spec.REF", want: "{name: parent}"},
+		{name: "a reference", contentType: harness.JSONPatch, patch: "[{op: test, path: /spec/prefixLength, value: 24}, {op: add, path: /spec/REF, value: {name: parent}}]", field: "spec.REF", want: "{name: parent}"},
+		{name: "immutable", contentType: harness.MergePatch, patch: "{spec: {prefixLength: 25}}", code: http.StatusUnprocessableEntity, says: "spec.prefixLength"},
+		{name: "immutable", contentType: harness.Strategic, patch: "{spec: {prefixLength: null}}", code: http.StatusUnprocessableEntity, says: "spec.prefixLength"},
+		{name: "immutable", contentType: harness.JSONPatch, patch: "[{op: replace, path: /spec/ipFamily, value: IPv6}]", code: http.StatusUnprocessableEntity, says: "spec.ipFamily"},
+		{name: "a test that fails", contentType: harness.JSONPatch, patch: "[{op: test, path: /spec/prefixLength, value: 23}, {op: add, path: /spec/REF, value: {name: parent}}]", code: http.StatusUnprocessableEntity},
+		{name: "a path that is not there", contentType: harness.JSONPatch, patch: "[{op: remove, path: /metadata/labels/z}]", code: http.StatusUnprocessableEntity},
+		{name: "another version", contentType: harness.MergePatch, patch: "{metadata: {resourceVersion: '1', labels: {a: x}}}", code: http.StatusConflict, says: "has been modified"},
+		{name: "another uid", contentType: harness.Strategic, patch: "{metadata: {uid: nobody, labels: {a: x}}}", code: http.StatusUnprocessableEntity, says: "metadata.uid"},
 
-		{name: "a list of conditions", contentType: mergePatch, below: "status", patch: "{status: {conditions: [" + two + "]}}", field: "status.conditions", want: "[" + two + "]"},
-		{name: "one more condition", contentType: strategic, below: "status", patch: "{status: {conditions: [" + two + "]}}", field: "status.conditions", want: "[" + two + ", " + one + "]"},
-		{name: "the same condition", contentType: strategic, below: "status", patch: "{status: {conditions: [{type: One, message: other}]}}", field: "status.conditions", want: "[" + other + "]"},
-		{name: "no condition", contentType: strategic, below: "status", patch: "{status: {conditions: [{type: One, $patch: delete}]}}", field: "status.conditions", want: "null"},
-		{name: "one more condition", contentType: jsonPatch, below: "status", patch: "[{op: add, path: /status/conditions/-, value: " + two + "}]", field: "status.conditions", want: "[" + one + ", " + two + "]"},
+		{name: "a list of conditions", contentType: harness.MergePatch, below: "status", patch: "{status: {conditions: [" + two + "]}}", field: "status.conditions", want: "[" + two + "]"},
+		{name: "one more condition", contentType: harness.Strategic, below: "status", patch: "{status: {conditions: [" + two + "]}}", field: "status.conditions", want: "[" + two + ", " + one + "]"},
+		{name: "the same condition", contentType: harness.Strategic, below: "status", patch: "{status: {conditions: [{type: One, message: other}]}}", field: "status.conditions", want: "[" + other + "]"},
+		{name: "no condition", contentType: harness.Strategic, below: "status", patch: "{status: {conditions: [{type: One, $patch: delete}]}}", field: "status.conditions", want: "null"},
+		{name: "one more condition", contentType: harness.JSONPatch, below: "status", patch: "[{op: add, path: /status/conditions/-, value: " + two + "}]", field: "status.conditions", want: "[" + one + ", " + two + "]"},
 	} {
 		for _, subject := range subjects {
-			t.Run(subject.name+" "+test.name+" "+test.contentType, func(t *testing.T) {
-				namespace := newNamespace()
-				obj := shared.create(t, namespace, subject.kind, subject.manifest)
+			t.Run(subject.Name+" "+test.name+" "+test.contentType, func(t *testing.T) {
+				namespace := harness.NewNamespace()
+				obj := shared.Create(t, namespace, subject.Kind, subject.manifest)
 				finalizer := ""
-				if subject.kind == prefixKind {
+				if subject.Kind == harness.PrefixKind {
 					finalizer = "ipam.ironcore.dev/prefix"
 				}
 				fill := strings.NewReplacer("REF", subject.ref, ", FINALIZER", ", "+finalizer)
@@ -94,24 +95,24 @@ func TestPatches(t *testing.T) {
 				var below []string
 				if test.below != "" {
 					below = []string{test.below}
-					obj = shared.patch(t, obj, mergePatch, "{status: {conditions: ["+one+"]}}", below...).must(t)
+					obj = shared.Patch(t, obj, harness.MergePatch, "{status: {conditions: ["+one+"]}}", below...).Must(t)
 				}
-				got := shared.patch(t, obj, test.contentType, fill.Replace(test.patch), below...)
+				got := shared.Patch(t, obj, test.contentType, fill.Replace(test.patch), below...)
 				if test.code != 0 {
-					if status := got.refused(t, test.code); !strings.Contains(status.Message, test.says) {
+					if status := got.Refused(t, test.code); !strings.Contains(status.Message, test.says) {
 						t.Errorf("%q does not say %q", status.Message, test.says)
 					}
-					unwritten(t, obj, shared.get(t, namespace, subject.kind, "new"))
+					harness.Unwritten(t, obj, shared.Get(t, namespace, subject.Kind, "new"))
 					return
 				}
-				patched := got.must(t)
-				if is, want := at(patched, fill.Replace(test.field)), parse(t, fill.Replace(test.want)); !reflect.DeepEqual(is, want) {
+				patched := got.Must(t)
+				if is, want := harness.At(patched, fill.Replace(test.field)), harness.Parse(t, fill.Replace(test.want)); !reflect.DeepEqual(is, want) {
 					t.Errorf("%s is %v, not %v", test.field, is, want)
 				}
-				unwritten(t, patched, shared.get(t, namespace, subject.kind, "new"))
+				harness.Unwritten(t, patched, shared.Get(t, namespace, subject.Kind, "new"))
 				// Whatever says the same again writes nothing.
-				if test.contentType != jsonPatch {
-					unwritten(t, patched, shared.patch(t, patched, test.contentType, fill.Replace(test.patch), below...).must(t))
+				if test.contentType != harness.JSONPatch {
+					harness.Unwritten(t, patched, shared.Patch(t, patched, test.contentType, fill.Replace(test.patch), below...).Must(t))
 				}
 			})
 		}
@@ -165,28 +166,28 @@ func awaitSecond() { time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(
 // applies again and again.
 func TestApplyOfSpecAndOfStatusDoNotFight(t *testing.T) {
 	for _, subject := range subjects {
-		t.Run(subject.name, func(t *testing.T) {
-			namespace := newNamespace()
+		t.Run(subject.Name, func(t *testing.T) {
+			namespace := harness.NewNamespace()
 			selector := strings.Replace(subject.ref, "Ref", "Selector", 1)
 			// Both say something of what is not theirs, which does not count.
 			spec := "{metadata: {labels: {a: b}}, spec: {ipFamily: IPv4, prefixLength: 24, " + selector + ": {matchLabels: {net: blue}}}, status: {phase: Allocated}}"
 			status := "{metadata: {labels: {c: d}}, spec: {prefixLength: 25}, status: {conditions: [" + conditionOf("Ready", "well") + "]}}"
 			applySpec := func() *unstructured.Unstructured {
-				return shared.apply(t, namespace, subject.kind, "spec-manager", spec, "new").must(t)
+				return shared.Apply(t, namespace, subject.Kind, "spec-manager", spec, "new").Must(t)
 			}
 			applyStatus := func() *unstructured.Unstructured {
-				return shared.apply(t, namespace, subject.kind, "status-manager", status, "new", "status").must(t)
+				return shared.Apply(t, namespace, subject.Kind, "status-manager", status, "new", "status").Must(t)
 			}
 			awaitSecond()
 			first := applySpec()
-			unwritten(t, first, applySpec())
+			harness.Unwritten(t, first, applySpec())
 			second := applyStatus()
 			if second.GetResourceVersion() == first.GetResourceVersion() {
 				t.Error("the status has not been written")
 			}
-			unwritten(t, second, applyStatus())
-			unwritten(t, second, applySpec())
-			same(t, first, second, "spec", "metadata.generation", "metadata.labels")
+			harness.Unwritten(t, second, applyStatus())
+			harness.Unwritten(t, second, applySpec())
+			harness.Same(t, first, second, "spec", "metadata.generation", "metadata.labels")
 			owns(t, second, "spec-manager", "", "metadata.labels.a", "spec.ipFamily", "spec.prefixLength", "spec."+selector)
 			condition := `status.conditions.k:{"type":"Ready"}.`
 			owns(t, second, "status-manager", "status", condition+"lastTransitionTime", condition+"message", condition+"reason", condition+"status", condition+"type")
@@ -194,15 +195,15 @@ func TestApplyOfSpecAndOfStatusDoNotFight(t *testing.T) {
 			// The manager of the spec gives up a label, that of the status everything.
 			spec = strings.Replace(spec, "{a: b}", "{}", 1)
 			third := applySpec()
-			if third.GetLabels() != nil || at(third, "status.conditions") == nil {
+			if third.GetLabels() != nil || harness.At(third, "status.conditions") == nil {
 				t.Errorf("it is %v", third)
 			}
 			status = "{status: {}}"
 			fourth := applyStatus()
-			if at(fourth, "status.conditions") != nil || at(fourth, "status.phase") != "Pending" {
-				t.Errorf("the status is %v", at(fourth, "status"))
+			if harness.At(fourth, "status.conditions") != nil || harness.At(fourth, "status.phase") != "Pending" {
+				t.Errorf("the status is %v", harness.At(fourth, "status"))
 			}
-			same(t, first, fourth, "spec")
+			harness.Same(t, first, fourth, "spec")
 		})
 	}
 }
@@ -211,31 +212,31 @@ func TestApplyOfSpecAndOfStatusDoNotFight(t *testing.T) {
 // conflict, of the same one they do, until one uses force.
 func TestApplyOfTwoManagersToTheStatus(t *testing.T) {
 	for _, subject := range subjects {
-		t.Run(subject.name, func(t *testing.T) {
-			namespace := newNamespace()
-			shared.create(t, namespace, subject.kind, subject.manifest)
-			apply := func(manager, condition string) answer {
-				return shared.apply(t, namespace, subject.kind, manager, "{status: {conditions: ["+condition+"]}}", "new", "status")
+		t.Run(subject.Name, func(t *testing.T) {
+			namespace := harness.NewNamespace()
+			shared.Create(t, namespace, subject.Kind, subject.manifest)
+			apply := func(manager, condition string) harness.Answer {
+				return shared.Apply(t, namespace, subject.Kind, manager, "{status: {conditions: ["+condition+"]}}", "new", "status")
 			}
-			apply("first", conditionOf("One", "first")).must(t)
-			both := apply("second", conditionOf("Two", "second")).must(t)
-			if conditions, _ := at(both, "status.conditions").([]any); len(conditions) != 2 {
+			apply("first", conditionOf("One", "first")).Must(t)
+			both := apply("second", conditionOf("Two", "second")).Must(t)
+			if conditions, _ := harness.At(both, "status.conditions").([]any); len(conditions) != 2 {
 				t.Fatalf("the conditions are %v", conditions)
 			}
-			refused := apply("second", conditionOf("One", "second")).refused(t, http.StatusConflict)
-			if !strings.Contains(refused.Message, `"first"`) || !strings.Contains(string(encode(t, refused.Details)), `.status.conditions[type=\"One\"].message`) {
+			refused := apply("second", conditionOf("One", "second")).Refused(t, http.StatusConflict)
+			if !strings.Contains(refused.Message, `"first"`) || !strings.Contains(harness.Encode(t, refused.Details), `.status.conditions[type=\"One\"].message`) {
 				t.Errorf("it says %s, %v", refused.Message, refused.Details)
 			}
-			unwritten(t, both, shared.get(t, namespace, subject.kind, "new"))
+			harness.Unwritten(t, both, shared.Get(t, namespace, subject.Kind, "new"))
 
-			forced := apply("second force", conditionOf("One", "second")).must(t)
-			if got, want := at(forced, "status.conditions"), parse(t, "["+conditionOf("One", "second")+"]"); !reflect.DeepEqual(got, want) {
+			forced := apply("second force", conditionOf("One", "second")).Must(t)
+			if got, want := harness.At(forced, "status.conditions"), harness.Parse(t, "["+conditionOf("One", "second")+"]"); !reflect.DeepEqual(got, want) {
 				t.Errorf("the conditions are %v, not %v", got, want)
 			}
 			if mine := strings.Join(owned(t, forced, "first", metav1.ManagedFieldsOperationApply, "status"), " "); strings.Contains(mine, "message") || !strings.Contains(mine, "reason") {
 				t.Errorf("the first still owns %q", mine)
 			}
-			apply("first", conditionOf("One", "first")).refused(t, http.StatusConflict)
+			apply("first", conditionOf("One", "first")).Refused(t, http.StatusConflict)
 		})
 	}
 }
@@ -244,27 +245,27 @@ func TestApplyOfTwoManagersToTheStatus(t *testing.T) {
 // disagree: that conflicts, and with force it is immutable.
 func TestApplyOfTwoManagersToTheSpec(t *testing.T) {
 	for _, subject := range subjects {
-		t.Run(subject.name, func(t *testing.T) {
-			namespace := newNamespace()
+		t.Run(subject.Name, func(t *testing.T) {
+			namespace := harness.NewNamespace()
 			spec := "{spec: {ipFamily: IPv4, prefixLength: 24, " + subject.ref + ": {name: parent}}}"
-			shared.apply(t, namespace, subject.kind, "first", spec, "new").must(t)
-			agreed := shared.apply(t, namespace, subject.kind, "second", "{spec: {prefixLength: 24}}", "new").must(t)
+			shared.Apply(t, namespace, subject.Kind, "first", spec, "new").Must(t)
+			agreed := shared.Apply(t, namespace, subject.Kind, "second", "{spec: {prefixLength: 24}}", "new").Must(t)
 			owns(t, agreed, "second", "", "spec.prefixLength")
 			owns(t, agreed, "first", "", "spec.ipFamily", "spec."+subject.ref, "spec.prefixLength")
 
 			other := "{spec: {prefixLength: 25}}"
-			refused := shared.apply(t, namespace, subject.kind, "second", other, "new").refused(t, http.StatusConflict)
+			refused := shared.Apply(t, namespace, subject.Kind, "second", other, "new").Refused(t, http.StatusConflict)
 			if !strings.Contains(refused.Message, ".spec.prefixLength") || !strings.Contains(refused.Message, `"first"`) {
 				t.Errorf("it says %s", refused.Message)
 			}
-			refused = shared.apply(t, namespace, subject.kind, "second force", other, "new").refused(t, http.StatusUnprocessableEntity)
+			refused = shared.Apply(t, namespace, subject.Kind, "second force", other, "new").Refused(t, http.StatusUnprocessableEntity)
 			if !strings.Contains(refused.Message, "spec.prefixLength") {
 				t.Errorf("it says %s", refused.Message)
 			}
-			unwritten(t, agreed, shared.get(t, namespace, subject.kind, "new"))
+			harness.Unwritten(t, agreed, shared.Get(t, namespace, subject.Kind, "new"))
 			// What another one owns too stays when one gives it up.
-			given := shared.apply(t, namespace, subject.kind, "second", "{metadata: {labels: {a: b}}}", "new").must(t)
-			same(t, agreed, given, "spec")
+			given := shared.Apply(t, namespace, subject.Kind, "second", "{metadata: {labels: {a: b}}}", "new").Must(t)
+			harness.Same(t, agreed, given, "spec")
 			owns(t, given, "second", "", "metadata.labels.a")
 		})
 	}

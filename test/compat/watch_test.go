@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -23,9 +24,9 @@ import (
 )
 
 // manifestFor is an object of a kind that is valid anywhere.
-func manifestFor(k kind, name string) string {
+func manifestFor(k harness.Kind, name string) string {
 	return fmt.Sprintf("{metadata: {name: %s}, spec: {ipFamily: IPv4, prefixLength: 24, %s: {name: parent}}}", name,
-		map[kind]string{prefixKind: "parentRef", allocationKind: "prefixRef"}[k])
+		map[harness.Kind]string{harness.PrefixKind: "parentRef", harness.AllocationKind: "prefixRef"}[k])
 }
 
 func version(t testing.TB, s string) int {
@@ -40,48 +41,49 @@ func version(t testing.TB, s string) int {
 // TestWatchResumesFromABookmark is what an informer does: what has passed by in other namespaces moves
 // the bookmark, and a watch from there on shows what is new and nothing that is old.
 func TestWatchResumesFromABookmark(t *testing.T) {
-	for _, k := range kinds {
-		t.Run(k.name, func(t *testing.T) {
+	for _, k := range harness.Kinds {
+		t.Run(k.Name, func(t *testing.T) {
 			t.Parallel()
-			namespace, elsewhere := newNamespace(), newNamespace()
-			old := shared.create(t, namespace, k, manifestFor(k, "old"))
+			namespace, elsewhere := harness.NewNamespace(), harness.NewNamespace()
+			old := shared.Create(t, namespace, k, manifestFor(k, "old"))
 
 			// A bookmark comes before the watch ends, if something has happened since it began. On a busy
 			// machine that may take another watch.
 			bookmark, last := old.GetResourceVersion(), ""
 			for began := time.Now(); last == "" || version(t, bookmark) < version(t, last); {
-				if time.Since(began) > patience {
+				if time.Since(began) > harness.Patience {
 					t.Fatalf("no bookmark comes after %s", bookmark)
 				}
-				shared.watch(t, path(namespace, k)+"?allowWatchBookmarks=true&timeoutSeconds=5&resourceVersion="+bookmark, func(e event) bool {
+				events := shared.Watch(t, harness.Path(namespace, k)+"?allowWatchBookmarks=true&timeoutSeconds=5&resourceVersion="+bookmark)
+				last = shared.Create(t, elsewhere, k, strings.Replace(manifestFor(k, "last"), "name", "generateName", 1)).GetResourceVersion()
+				for e := range events {
 					if e.Type != "BOOKMARK" {
 						t.Fatalf("got %s %v", e.Type, e.Object)
 					}
-					if e.Object.GetKind() != k.name || e.Object.GetName() != "" || e.Object.GetAnnotations() != nil {
+					if e.Object.GetKind() != k.Name || e.Object.GetName() != "" || e.Object.GetAnnotations() != nil {
 						t.Errorf("the bookmark is %v", e.Object)
 					}
 					bookmark = e.Object.GetResourceVersion()
-					return true
-				}, func() {
-					last = shared.create(t, elsewhere, k, strings.Replace(manifestFor(k, "last"), "name", "generateName", 1)).GetResourceVersion()
-				})
+					break
+				}
 			}
-			created := shared.create(t, namespace, k, manifestFor(k, "new"))
-			shared.watch(t, path(namespace, k)+"?resourceVersion="+bookmark, func(e event) bool {
+			created := shared.Create(t, namespace, k, manifestFor(k, "new"))
+			for e := range shared.Watch(t, harness.Path(namespace, k)+"?resourceVersion="+bookmark) {
 				if e.Type != "ADDED" || !reflect.DeepEqual(e.Object.Object, created.Object) {
 					t.Errorf("the watch goes on with %s %v", e.Type, e.Object)
 				}
-				return true
-			})
+				break
+			}
 		})
-		t.Run(k.name+" without being asked for", func(t *testing.T) {
+		t.Run(k.Name+" without being asked for", func(t *testing.T) {
 			t.Parallel()
-			namespace := newNamespace()
-			old := shared.create(t, namespace, k, manifestFor(k, "old"))
-			shared.watch(t, path(namespace, k)+"?timeoutSeconds=5&resourceVersion="+old.GetResourceVersion(), func(e event) bool {
+			namespace := harness.NewNamespace()
+			old := shared.Create(t, namespace, k, manifestFor(k, "old"))
+			events := shared.Watch(t, harness.Path(namespace, k)+"?timeoutSeconds=5&resourceVersion="+old.GetResourceVersion())
+			shared.Create(t, harness.NewNamespace(), k, manifestFor(k, "last"))
+			for e := range events {
 				t.Errorf("got %s %v", e.Type, e.Object)
-				return true
-			}, func() { shared.create(t, newNamespace(), k, manifestFor(k, "last")) })
+			}
 		})
 	}
 }
@@ -89,81 +91,81 @@ func TestWatchResumesFromABookmark(t *testing.T) {
 // TestStreamingListResumes begins with sendInitialEvents, as client-go does, and goes on, in the same
 // watch and in another one from the version of its bookmark.
 func TestStreamingListResumes(t *testing.T) {
-	for _, k := range kinds {
-		namespace := newNamespace()
+	for _, k := range harness.Kinds {
+		namespace := harness.NewNamespace()
 		want := []string{"a", "b", "c"}
 		for _, name := range want {
-			shared.create(t, namespace, k, manifestFor(k, name))
+			shared.Create(t, namespace, k, manifestFor(k, name))
 		}
 		var initial []string
 		bookmark := ""
 		const query = "?sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
-		shared.watch(t, path(namespace, k)+query, func(e event) bool {
+	events:
+		for e := range shared.Watch(t, harness.Path(namespace, k)+query) {
 			switch {
 			case e.Type == "BOOKMARK" && bookmark == "":
 				if e.Object.GetAnnotations()[metav1.InitialEventsAnnotationKey] != "true" {
-					t.Errorf("%s: the bookmark is %v", k.name, e.Object)
+					t.Errorf("%s: the bookmark is %v", k.Name, e.Object)
 				}
 				bookmark = e.Object.GetResourceVersion()
-				shared.create(t, namespace, k, manifestFor(k, "later"))
+				shared.Create(t, namespace, k, manifestFor(k, "later"))
 			case e.Type == "ADDED" && bookmark == "":
 				initial = append(initial, e.Object.GetName())
 			case e.Type == "ADDED" && e.Object.GetName() == "later":
-				return true
+				break events
 			case e.Type != "BOOKMARK":
-				t.Errorf("%s: got %s %v", k.name, e.Type, e.Object)
+				t.Errorf("%s: got %s %v", k.Name, e.Type, e.Object)
 			}
-			return false
-		})
-		if slices.Sort(initial); !slices.Equal(initial, want) {
-			t.Errorf("%s: the list was %q, not %q", k.name, initial, want)
 		}
-		shared.watch(t, path(namespace, k)+"?resourceVersion="+bookmark, func(e event) bool {
+		if slices.Sort(initial); !slices.Equal(initial, want) {
+			t.Errorf("%s: the list was %q, not %q", k.Name, initial, want)
+		}
+		for e := range shared.Watch(t, harness.Path(namespace, k)+"?resourceVersion="+bookmark) {
 			if e.Type != "ADDED" || e.Object.GetName() != "later" {
-				t.Errorf("%s: it goes on with %s %s", k.name, e.Type, e.Object.GetName())
+				t.Errorf("%s: it goes on with %s %s", k.Name, e.Type, e.Object.GetName())
 			}
-			return true
-		})
+			break
+		}
 		// The match is part of the deal.
-		shared.raw(t, http.MethodGet, path(namespace, k)+"?watch=true&sendInitialEvents=true&allowWatchBookmarks=true", "", nil).
-			refused(t, http.StatusUnprocessableEntity)
+		shared.Raw(t, http.MethodGet, harness.Path(namespace, k)+"?watch=true&sendInitialEvents=true&allowWatchBookmarks=true", "", "").
+			Refused(t, http.StatusUnprocessableEntity)
 	}
 }
 
 // TestPages reads both kinds a page at a time, as it goes over the wire and with the pager of client-go.
 func TestPages(t *testing.T) {
-	namespace := newNamespace()
+	namespace := harness.NewNamespace()
 	var want []string
 	for i := range 7 {
 		want = append(want, fmt.Sprintf("object-%d", i))
-		for _, k := range kinds {
-			shared.create(t, namespace, k, manifestFor(k, want[i]))
+		for _, k := range harness.Kinds {
+			shared.Create(t, namespace, k, manifestFor(k, want[i]))
 		}
 	}
-	for k, page := range map[kind]func(metav1.ListOptions) (runtime.Object, error){
-		prefixKind: func(options metav1.ListOptions) (runtime.Object, error) {
-			return shared.client.Prefixes(namespace).List(t.Context(), options)
+	for k, page := range map[harness.Kind]func(metav1.ListOptions) (runtime.Object, error){
+		harness.PrefixKind: func(options metav1.ListOptions) (runtime.Object, error) {
+			return shared.Client.Prefixes(namespace).List(t.Context(), options)
 		},
-		allocationKind: func(options metav1.ListOptions) (runtime.Object, error) {
-			return shared.client.PrefixAllocations(namespace).List(t.Context(), options)
+		harness.AllocationKind: func(options metav1.ListOptions) (runtime.Object, error) {
+			return shared.Client.PrefixAllocations(namespace).List(t.Context(), options)
 		},
 	} {
 		var got []string
 		for next, left := "", int64(7); ; {
-			l := shared.list(t, path(namespace, k)+"?limit=3&continue="+url.QueryEscape(next))
-			got, left = append(got, l.names()...), left-int64(len(l.Items))
-			if next = l.Continue; next == "" {
-				if left != 0 || l.RemainingItemCount != nil {
-					t.Errorf("%s: %d are left at the end, the server says %v", k.name, left, l.RemainingItemCount)
+			l := shared.List(t, harness.Path(namespace, k)+"?limit=3&continue="+url.QueryEscape(next))
+			got, left = append(got, harness.NamesOf(l)...), left-int64(len(l.Items))
+			if next = l.GetContinue(); next == "" {
+				if left != 0 || l.GetRemainingItemCount() != nil {
+					t.Errorf("%s: %d are left at the end, the server says %v", k.Name, left, l.GetRemainingItemCount())
 				}
 				break
 			}
-			if len(l.Items) != 3 || l.RemainingItemCount == nil || *l.RemainingItemCount != left {
-				t.Errorf("%s: got %q, %d are left, the server says %v", k.name, l.names(), left, l.RemainingItemCount)
+			if len(l.Items) != 3 || l.GetRemainingItemCount() == nil || *l.GetRemainingItemCount() != left {
+				t.Errorf("%s: got %q, %d are left, the server says %v", k.Name, harness.NamesOf(l), left, l.GetRemainingItemCount())
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%s: got %q, not %q", k.name, got, want)
+			t.Errorf("%s: got %q, not %q", k.Name, got, want)
 		}
 
 		got = nil
@@ -177,7 +179,7 @@ func TestPages(t *testing.T) {
 			return err
 		})
 		if err != nil || !slices.Equal(got, want) {
-			t.Errorf("%s: the pager got %q, not %q: %v", k.name, got, want, err)
+			t.Errorf("%s: the pager got %q, not %q: %v", k.Name, got, want, err)
 		}
 	}
 }
@@ -186,49 +188,45 @@ func TestPages(t *testing.T) {
 // late, and a watch from a version of then, are told so in the way that makes clients begin anew.
 func TestWhatIsTooOldIsGone(t *testing.T) {
 	t.Parallel()
-	s, err := start(t.TempDir(), nil, func(o *apiserver.Options) {
+	s := harness.Start(t, harness.Customize(func(o *apiserver.Options) {
 		o.Recommended.Etcd.StorageConfig.CompactionInterval = 200 * time.Millisecond
 		// It remembers for a while what the store does not have any more.
 		o.Recommended.Etcd.EnableWatchCache = false
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	namespace := newNamespace()
-	next := map[kind]list{}
-	for _, k := range kinds {
+	}))
+	namespace := harness.NewNamespace()
+	next := map[harness.Kind]string{}
+	for _, k := range harness.Kinds {
 		for _, name := range []string{"a", "b", "c"} {
-			s.create(t, namespace, k, manifestFor(k, name))
+			s.Create(t, namespace, k, manifestFor(k, name))
 		}
-		next[k] = s.list(t, path(namespace, k)+"?limit=1")
+		next[k] = s.List(t, harness.Path(namespace, k)+"?limit=1").GetContinue()
 	}
-	for _, k := range kinds {
+	for _, k := range harness.Kinds {
 		var gone metav1.Status
 		written := 0
-		eventually(t, "the token is too old", func() error {
+		harness.Eventually(t, "the token is too old", func() error {
 			// What is to be compacted has to be old.
 			written++
-			s.create(t, newNamespace(), k, manifestFor(k, fmt.Sprintf("more-%d", written)))
-			got := s.raw(t, http.MethodGet, path(namespace, k)+"?limit=1&continue="+url.QueryEscape(next[k].Continue), "", nil)
-			if got.code == http.StatusOK {
+			s.Create(t, harness.NewNamespace(), k, manifestFor(k, fmt.Sprintf("more-%d", written)))
+			got := s.Raw(t, http.MethodGet, harness.Path(namespace, k)+"?limit=1&continue="+url.QueryEscape(next[k]), "", "")
+			if got.Code == http.StatusOK {
 				return errors.New("it is not")
 			}
-			gone = got.refused(t, http.StatusGone)
+			gone = got.Refused(t, http.StatusGone)
 			return nil
 		})
 		if gone.Reason != metav1.StatusReasonExpired || gone.Continue == "" {
-			t.Errorf("%s: it is refused by %+v", k.name, gone)
+			t.Errorf("%s: it is refused by %+v", k.Name, gone)
 		}
 		// The token of the refusal goes on with what there is now.
-		if l := s.list(t, path(namespace, k)+"?continue="+url.QueryEscape(gone.Continue)); !slices.Equal(l.names(), []string{"b", "c"}) {
-			t.Errorf("%s: it goes on with %q", k.name, l.names())
+		if l := s.Names(t, harness.Path(namespace, k)+"?continue="+url.QueryEscape(gone.Continue)); !slices.Equal(l, []string{"b", "c"}) {
+			t.Errorf("%s: it goes on with %q", k.Name, l)
 		}
-		s.watch(t, path(namespace, k)+"?resourceVersion=1", func(e event) bool {
+		for e := range s.Watch(t, harness.Path(namespace, k)+"?resourceVersion=1") {
 			if e.Type != "ERROR" || e.Object.Object["code"] != int64(http.StatusGone) || e.Object.Object["reason"] != string(metav1.StatusReasonExpired) {
-				t.Errorf("%s: a watch of what is too old shows %s %v", k.name, e.Type, e.Object)
+				t.Errorf("%s: a watch of what is too old shows %s %v", k.Name, e.Type, e.Object)
 			}
-			return true
-		})
+			break
+		}
 	}
 }
