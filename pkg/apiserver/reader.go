@@ -14,7 +14,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
-	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -75,7 +74,7 @@ func (r prefixReader) RootsOverlapping(ctx context.Context, namespace string, ov
 		// Any revision will do, but for 0, which has no limit. There may be very many equal roots, and a few are named.
 		ResourceVersion:      "1",
 		ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
-		FieldSelector:        prefix.RootsOverlapping(namespace, overlapping),
+		FieldSelector:        claims.RootsOverlapping(namespace, overlapping),
 		Limit:                validation.MaxOverlapsNamed + 1,
 	})
 	if err != nil {

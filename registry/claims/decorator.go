@@ -193,7 +193,7 @@ func (g *RESTOptionsGetter) newStorage(
 
 	read := objects{
 		cached: result, resourcePrefix: resourcePrefix, etcdPrefix: path.Join("/", config.Prefix),
-		transformer: transformer, decoder: decoder,
+		transformer: transformer, decoder: decoder, attributes: getAttrs,
 	}
 	switch config.GroupResource {
 	case ipam.Resource("prefixes"):

@@ -21,8 +21,9 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
-	prefixstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix/storage"
-	prefixallocationstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation/storage"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
@@ -81,8 +82,8 @@ type server struct {
 	transformer value.Transformer
 
 	claims      *claims.Claims
-	prefixes    *prefixstorage.Storage
-	allocations *prefixallocationstorage.Storage
+	prefixes    *resource.Storage
+	allocations *resource.Storage
 	tamper      *tamper
 	// disjoint is whether the server refuses overlapping roots.
 	disjoint bool
@@ -97,16 +98,16 @@ func newServer(t testing.TB, etcd *kubernetes.Client, v variant) *server {
 }
 
 // newServerAt returns a server with a store that others may have too.
-func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, prefix string, configure ...func(*claims.RESTOptionsGetter)) *server {
+func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix string, configure ...func(*claims.RESTOptionsGetter)) *server {
 	t.Helper()
-	s := &server{etcd: etcd, prefix: prefix, transformer: identity.NewEncryptCheckTransformer(), tamper: &tamper{}}
+	s := &server{etcd: etcd, prefix: etcdPrefix, transformer: identity.NewEncryptCheckTransformer(), tamper: &tamper{}}
 	if v.encrypted {
 		s.transformer = value.NewPrefixTransformers(errors.New("not encrypted"), value.PrefixTransformer{
 			Prefix:      []byte("k8s:enc:secretbox:v1:key:"),
 			Transformer: secretbox.NewSecretboxTransformer([32]byte([]byte("the key of a test has 32 bytes.."))),
 		})
 	}
-	config := storagebackend.NewDefaultConfig(prefix, codec)
+	config := storagebackend.NewDefaultConfig(etcdPrefix, codec)
 	config.Transport.ServerList = etcd.Endpoints()
 	config.Transformer = s.transformer
 	config.CompactionInterval = 0
@@ -116,15 +117,16 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, prefix string
 		c(getter)
 	}
 
+	var family resource.FamilyFunc
 	var err error
-	if s.prefixes, err = prefixstorage.New(scheme, getter); err != nil {
+	if s.prefixes, family, err = prefix.NewStorage(scheme, getter); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.prefixes.Prefix.Destroy)
-	if s.allocations, err = prefixallocationstorage.New(scheme, getter, s.prefixes.Prefix.FamilyOf); err != nil {
+	t.Cleanup(s.prefixes.Main.Destroy)
+	if s.allocations, err = prefixallocation.NewStorage(scheme, getter, family); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.allocations.PrefixAllocation.Destroy)
+	t.Cleanup(s.allocations.Main.Destroy)
 	s.claims = getter.Claims()
 	return s
 }
@@ -646,7 +648,7 @@ func must[T any](t testing.TB) func(T, error) T {
 
 // createPrefix creates a Prefix, which is Pending.
 func (s *server) createPrefix(ctx context.Context, name string, spec ipam.PrefixSpec) (*ipam.Prefix, error) {
-	obj, err := s.prefixes.Prefix.Create(ctx, &ipam.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	obj, err := s.prefixes.Main.Create(ctx, &ipam.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -696,7 +698,7 @@ func update[T runtime.Object](ctx context.Context, to updater, name string, chan
 }
 
 func (s *server) updatePrefix(ctx context.Context, name string, change func(*ipam.Prefix)) (*ipam.Prefix, error) {
-	return update(ctx, s.prefixes.Prefix, name, change)
+	return update(ctx, s.prefixes.Main, name, change)
 }
 
 func (s *server) updatePrefixStatus(ctx context.Context, name string, change func(*ipam.Prefix)) (*ipam.Prefix, error) {
@@ -704,7 +706,7 @@ func (s *server) updatePrefixStatus(ctx context.Context, name string, change fun
 }
 
 func (s *server) updateAllocation(ctx context.Context, name string, change func(*ipam.PrefixAllocation)) (*ipam.PrefixAllocation, error) {
-	return update(ctx, s.allocations.PrefixAllocation, name, change)
+	return update(ctx, s.allocations.Main, name, change)
 }
 
 func (s *server) updateAllocationStatus(ctx context.Context, name string, change func(*ipam.PrefixAllocation)) (*ipam.PrefixAllocation, error) {
@@ -718,7 +720,7 @@ func (s *server) request(t testing.TB, ctx context.Context, name string, owner *
 	if owner != nil {
 		allocation.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, schema.GroupVersion(v1alpha1.GroupVersion).WithKind(ipam.PrefixKind))}
 	}
-	obj, err := s.allocations.PrefixAllocation.Create(ctx, allocation, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
+	obj, err := s.allocations.Main.Create(ctx, allocation, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -774,21 +776,21 @@ func (s *server) liveChild(t testing.TB, ctx context.Context, name, parent, pref
 
 func (s *server) getPrefix(t testing.TB, ctx context.Context, name string) *ipam.Prefix {
 	t.Helper()
-	return must[runtime.Object](t)(s.prefixes.Prefix.Get(ctx, name, &metav1.GetOptions{})).(*ipam.Prefix)
+	return must[runtime.Object](t)(s.prefixes.Main.Get(ctx, name, &metav1.GetOptions{})).(*ipam.Prefix)
 }
 
 func (s *server) getAllocation(t testing.TB, ctx context.Context, name string) *ipam.PrefixAllocation {
 	t.Helper()
-	return must[runtime.Object](t)(s.allocations.PrefixAllocation.Get(ctx, name, &metav1.GetOptions{})).(*ipam.PrefixAllocation)
+	return must[runtime.Object](t)(s.allocations.Main.Get(ctx, name, &metav1.GetOptions{})).(*ipam.PrefixAllocation)
 }
 
 func (s *server) deleteAllocation(ctx context.Context, name string) error {
-	_, _, err := s.allocations.PrefixAllocation.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+	_, _, err := s.allocations.Main.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
 	return err
 }
 
 func (s *server) deletePrefix(ctx context.Context, name string) error {
-	_, _, err := s.prefixes.Prefix.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+	_, _, err := s.prefixes.Main.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
 	return err
 }
 
@@ -796,7 +798,7 @@ func (s *server) deletePrefix(ctx context.Context, name string) error {
 // was stored by another server may have none.
 func (s *server) unprotect(t testing.TB, ctx context.Context, name string) {
 	t.Helper()
-	key := s.rawKey(t, ctx, s.prefixes.Prefix.Store, name)
+	key := s.rawKey(t, ctx, s.prefixes.Main.Store, name)
 	if err := s.rawPrefixes().GuaranteedUpdate(ctx, key, &ipam.Prefix{}, false, nil, storage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
 		obj.(*ipam.Prefix).Finalizers = nil
 		return obj, nil
@@ -821,10 +823,10 @@ func (s *server) end(ctx context.Context, name string) error {
 
 // rawPrefixes and rawAllocations are what is below the registry.
 
-func (s *server) rawPrefixes() storage.Interface { return s.prefixes.Prefix.Storage.Storage }
+func (s *server) rawPrefixes() storage.Interface { return s.prefixes.Main.Storage.Storage }
 
 func (s *server) rawAllocations() storage.Interface {
-	return s.allocations.PrefixAllocation.Storage.Storage
+	return s.allocations.Main.Storage.Storage
 }
 
 func (s *server) rawKey(t testing.TB, ctx context.Context, store *genericregistry.Store, name string) string {

@@ -73,7 +73,7 @@ func (p *paging) write(t *testing.T) {
 		name := fmt.Sprintf("p-%x-%d", p.random.IntN(16), p.made)
 		prefix := &ipam.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 		prefix.Spec = ipam.PrefixSpec{IPFamily: ipam.IPv4, PrefixLength: 24, ParentRef: &ipam.LocalObjectReference{Name: fmt.Sprint("parent-", p.random.IntN(3))}}
-		if _, err := p.prefixes.Prefix.Create(ctx, prefix, rest.ValidateAllObjectFunc, &metav1.CreateOptions{}); err != nil {
+		if _, err := p.prefixes.Main.Create(ctx, prefix, rest.ValidateAllObjectFunc, &metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		p.there[namespace] = append(names, name)
@@ -156,14 +156,14 @@ func (p *paging) list(t *testing.T, namespace string, options *internalversion.L
 	page := *options
 	remaining := int64(-1)
 	for {
-		obj, err := p.prefixes.Prefix.List(withNamespace(t.Context(), namespace), &page)
+		obj, err := p.prefixes.Main.List(withNamespace(t.Context(), namespace), &page)
 		if err != nil {
 			return all, version, err
 		}
 		list := obj.(*ipam.PrefixList)
 		if page.Continue != "" && version != "" && p.random.IntN(3) == 0 {
 			// What was read ahead is used up: a page that is asked for again is read again, and the next ones with it.
-			obj, err := p.prefixes.Prefix.List(withNamespace(t.Context(), namespace), &page)
+			obj, err := p.prefixes.Main.List(withNamespace(t.Context(), namespace), &page)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -301,7 +301,7 @@ func TestListsThatAreTooOld(t *testing.T) {
 		old.write(t)
 	}
 	ctx := withNamespace(t.Context(), "")
-	first := must[runtime.Object](t)(old.prefixes.Prefix.List(ctx, &internalversion.ListOptions{Limit: 7})).(*ipam.PrefixList)
+	first := must[runtime.Object](t)(old.prefixes.Main.List(ctx, &internalversion.ListOptions{Limit: 7})).(*ipam.PrefixList)
 	for range 20 {
 		old.write(t)
 	}
@@ -316,11 +316,11 @@ func TestListsThatAreTooOld(t *testing.T) {
 		"exact":  {ResourceVersion: first.ResourceVersion, ResourceVersionMatch: metav1.ResourceVersionMatchExact},
 		"legacy": {ResourceVersion: first.ResourceVersion, Limit: 3},
 	} {
-		if _, err := young.prefixes.Prefix.List(ctx, options); !apierrors.IsResourceExpired(err) {
+		if _, err := young.prefixes.Main.List(ctx, options); !apierrors.IsResourceExpired(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	_, err := young.prefixes.Prefix.List(ctx, &internalversion.ListOptions{Limit: 7, Continue: first.Continue})
+	_, err := young.prefixes.Main.List(ctx, &internalversion.ListOptions{Limit: 7, Continue: first.Continue})
 	status, ok := err.(apierrors.APIStatus)
 	if !apierrors.IsResourceExpired(err) || !ok || status.Status().Continue == "" {
 		t.Fatalf("continuing: %v", err)
@@ -343,7 +343,7 @@ func TestListsThatAreTooOld(t *testing.T) {
 	}
 	young.readNone(t)
 	for _, token := range []string{"nonsense", "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiIuLi9hIn0"} {
-		if _, err := young.prefixes.Prefix.List(ctx, &internalversion.ListOptions{Limit: 7, Continue: token}); !apierrors.IsBadRequest(err) {
+		if _, err := young.prefixes.Main.List(ctx, &internalversion.ListOptions{Limit: 7, Continue: token}); !apierrors.IsBadRequest(err) {
 			t.Errorf("token %s: %v", token, err)
 		}
 	}

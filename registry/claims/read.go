@@ -29,6 +29,8 @@ type objects struct {
 	// transformer and decoder make an object of what is in etcd.
 	transformer value.Transformer
 	decoder     etcd3.Decoder
+	// attributes returns the labels and selectable fields of an object.
+	attributes storage.AttrFunc
 }
 
 // storageKey is the key of an object in its store.

@@ -251,7 +251,7 @@ func TestRequesterOfNobody(t *testing.T) {
 	s.allocate(t, ctx, "a", nil, "parent", "10.0.5.0/24")
 	adopt := func(dryRun ...string) func() error {
 		return func() error {
-			_, _, err := s.allocations.PrefixAllocation.Update(ctx, "a", updateOf(func(a *ipam.PrefixAllocation) {
+			_, _, err := s.allocations.Main.Update(ctx, "a", updateOf(func(a *ipam.PrefixAllocation) {
 				a.OwnerReferences = []metav1.OwnerReference{controllerRef(child)}
 			}), rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{DryRun: dryRun})
 			return err
@@ -329,11 +329,11 @@ func TestDryRunTellsWhatWouldBeRefused(t *testing.T) {
 	all := []string{metav1.DryRunAll}
 	name := "child"
 	s.refused(t, func() error {
-		_, _, err := s.allocations.PrefixAllocation.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{DryRun: all})
+		_, _, err := s.allocations.Main.Delete(ctx, name, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{DryRun: all})
 		return err
 	}, metav1.StatusReasonConflict, "10.0.5.0/24", "Prefix child")
 	s.refused(t, func() error {
-		_, err := s.allocations.PrefixAllocation.DeleteCollection(ctx, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{DryRun: all}, nil)
+		_, err := s.allocations.Main.DeleteCollection(ctx, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{DryRun: all}, nil)
 		return err
 	}, metav1.StatusReasonConflict, "10.0.5.0/24")
 	s.requestLength(t, ctx, "b", nil, "10.0.5.0/25")

@@ -11,7 +11,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
-	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -54,7 +53,7 @@ func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (plan, error) 
 		return fail(err)
 	}
 	revision := kv.ModRevision
-	overlapping := prefix.RootsOverlapping(root.Namespace, wanted)
+	overlapping := RootsOverlapping(root.Namespace, wanted)
 	if revision > 0 {
 		others, err := c.listRoots(ctx, root.Namespace, overlapping, strconv.FormatInt(revision, 10), 1)
 		if err != nil {
@@ -103,7 +102,7 @@ func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish pla
 	}
 	// The watch cache may have roots that are gone, so ask it for them only if there are others.
 	for _, resourceVersion := range []string{strconv.FormatInt(revision, 10), ""} {
-		roots, err := c.listRoots(ctx, root.Namespace, prefix.Roots(root.Namespace), resourceVersion, 2)
+		roots, err := c.listRoots(ctx, root.Namespace, rootsIn(root.Namespace), resourceVersion, 2)
 		if err != nil {
 			return plan{}, err
 		}
@@ -134,8 +133,12 @@ func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish pla
 // listRoots lists roots of a namespace, from a watch cache that has reached the resource version; ""
 // is the revision that etcd has now.
 func (c *Claims) listRoots(ctx context.Context, namespace string, selector fields.Selector, resourceVersion string, limit int64) ([]ipam.Prefix, error) {
-	options := storage.ListOptions{Predicate: prefix.Match(labels.Everything(), selector), Recursive: true, ResourceVersion: resourceVersion}
-	options.Predicate.Limit = limit
+	options := storage.ListOptions{
+		Predicate: storage.SelectionPredicate{
+			Label: labels.Everything(), Field: selector, GetAttrs: c.prefixes.attributes, IndexFields: []string{FieldRootOf}, Limit: limit,
+		},
+		Recursive: true, ResourceVersion: resourceVersion,
+	}
 	if resourceVersion != "" {
 		options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
 	}

@@ -139,7 +139,7 @@ func TestEqualRootsBackToBack(t *testing.T) {
 // rootsIn returns the roots of a namespace as they are in etcd, by name.
 func rootsIn(t testing.TB, s *server, ctx context.Context) map[string]netip.Prefix {
 	t.Helper()
-	list := must[runtime.Object](t)(s.prefixes.Prefix.List(ctx, nil)).(*ipam.PrefixList)
+	list := must[runtime.Object](t)(s.prefixes.Main.List(ctx, nil)).(*ipam.PrefixList)
 	roots := map[string]netip.Prefix{}
 	for i := range list.Items {
 		if p := &list.Items[i]; p.Spec.IsRoot() && p.Namespace == namespaceOf(ctx) {
@@ -261,12 +261,12 @@ func TestRootsInEveryWay(t *testing.T) {
 	ways := map[string]func(s *server, ctx context.Context, prefix string) error{
 		"create": func(s *server, ctx context.Context, prefix string) error { return s.createRoot(ctx, "new", prefix) },
 		"generateName": func(s *server, ctx context.Context, prefix string) error {
-			_, err := s.prefixes.Prefix.Create(ctx, &ipam.Prefix{ObjectMeta: metav1.ObjectMeta{GenerateName: "new-"}, Spec: rootSpec(prefix)},
+			_, err := s.prefixes.Main.Create(ctx, &ipam.Prefix{ObjectMeta: metav1.ObjectMeta{GenerateName: "new-"}, Spec: rootSpec(prefix)},
 				rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 			return err
 		},
 		"apply": func(s *server, ctx context.Context, prefix string) error {
-			_, _, err := s.prefixes.Prefix.Update(ctx, "new", rest.DefaultUpdatedObjectInfo(nil, func(_ context.Context, _, _ runtime.Object) (runtime.Object, error) {
+			_, _, err := s.prefixes.Main.Update(ctx, "new", rest.DefaultUpdatedObjectInfo(nil, func(_ context.Context, _, _ runtime.Object) (runtime.Object, error) {
 				return &ipam.Prefix{ObjectMeta: metav1.ObjectMeta{Name: "new", Namespace: namespaceOf(ctx)}, Spec: rootSpec(prefix)}, nil
 			}), rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, true, &metav1.UpdateOptions{})
 			return err
@@ -365,7 +365,7 @@ func TestRootsOfAnotherServer(t *testing.T) {
 			if err := s.createRoot(ctx, "old", "10.0.0.0/16"); err != nil {
 				t.Fatal(err)
 			}
-			key := s.rawKey(t, ctx, s.prefixes.Prefix.Store, "old")
+			key := s.rawKey(t, ctx, s.prefixes.Main.Store, "old")
 			if err := s.rawPrefixes().GuaranteedUpdate(ctx, key, &ipam.Prefix{}, false, nil, storage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
 				obj.(*ipam.Prefix).Spec.Prefix = "10.0.0.5/16"
 				return obj, nil

@@ -23,11 +23,11 @@ func TestStats(t *testing.T) {
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			s := newServer(t, etcd, v)
-			store := s.prefixes.Prefix.Storage
+			store := s.prefixes.Main.Storage
 			ctx, _ := newNamespace(t)
 			// Watch caches that do not have their objects yet ask etcd.
 			if err := wait.PollUntilContextTimeout(t.Context(), time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
-				return store.Storage.ReadinessCheck() == nil && s.allocations.PrefixAllocation.Storage.Storage.ReadinessCheck() == nil, nil
+				return store.Storage.ReadinessCheck() == nil && s.allocations.Main.Storage.Storage.ReadinessCheck() == nil, nil
 			}); err != nil {
 				t.Fatal(err)
 			}

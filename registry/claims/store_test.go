@@ -86,7 +86,7 @@ var ways = []way{
 	}},
 	{name: "storage update", prepare: func(t *testing.T, s *server, ctx context.Context, b bid) func() error {
 		s.request(t, ctx, bidder, nil, spec(b))
-		key := s.rawKey(t, ctx, s.allocations.PrefixAllocation.Store, bidder)
+		key := s.rawKey(t, ctx, s.allocations.Main.Store, bidder)
 		return func() error {
 			return s.rawAllocations().GuaranteedUpdate(ctx, key, &ipam.PrefixAllocation{}, false, nil,
 				storage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
@@ -97,7 +97,7 @@ var ways = []way{
 	}},
 	{name: "storage update, object at hand", prepare: func(t *testing.T, s *server, ctx context.Context, b bid) func() error {
 		allocation := s.request(t, ctx, bidder, nil, spec(b))
-		key := s.rawKey(t, ctx, s.allocations.PrefixAllocation.Store, bidder)
+		key := s.rawKey(t, ctx, s.allocations.Main.Store, bidder)
 		return func() error {
 			return s.rawAllocations().GuaranteedUpdate(ctx, key, &ipam.PrefixAllocation{}, false, nil,
 				storage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
@@ -107,7 +107,7 @@ var ways = []way{
 		}
 	}},
 	{name: "storage create", prepare: func(t *testing.T, s *server, ctx context.Context, b bid) func() error {
-		key, namespace := s.rawKey(t, ctx, s.allocations.PrefixAllocation.Store, bidder), namespaceOf(ctx)
+		key, namespace := s.rawKey(t, ctx, s.allocations.Main.Store, bidder), namespaceOf(ctx)
 		return func() error {
 			allocation := &ipam.PrefixAllocation{
 				ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: bidder, UID: types.UID("uid of " + namespace)},
@@ -315,7 +315,7 @@ func TestAllocateFromBadParent(t *testing.T) {
 func (s *server) observe(t *testing.T, ctx context.Context, name string, shows func(*ipam.Prefix) bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if obj, err := s.prefixes.Prefix.Get(ctx, name, &metav1.GetOptions{ResourceVersion: "0"}); err == nil && shows(obj.(*ipam.Prefix)) {
+		if obj, err := s.prefixes.Main.Get(ctx, name, &metav1.GetOptions{ResourceVersion: "0"}); err == nil && shows(obj.(*ipam.Prefix)) {
 			return
 		}
 	}
@@ -362,7 +362,7 @@ func TestStaleCache(t *testing.T) {
 					t.Fatal(err)
 				}
 				is = s.root(t, ctx, "parent", after)
-				cache.stale[s.rawKey(t, ctx, s.prefixes.Prefix.Store, "parent")] = was
+				cache.stale[s.rawKey(t, ctx, s.prefixes.Main.Store, "parent")] = was
 				return was, is
 			}
 			claim := func(t *testing.T, parent *ipam.Prefix, prefix string) bool {
@@ -453,7 +453,7 @@ func TestStaleCache(t *testing.T) {
 				if err := s.deleteAllocation(ctx, "first"); err != nil {
 					t.Fatal(err)
 				}
-				cache.stale[s.rawKey(t, ctx, s.prefixes.Prefix.Store, "parent")] = was
+				cache.stale[s.rawKey(t, ctx, s.prefixes.Main.Store, "parent")] = was
 				if err := s.end(ctx, "parent"); err != nil {
 					t.Fatal(err)
 				}
@@ -482,7 +482,7 @@ func TestRegistryRefuses(t *testing.T) {
 	// A status that comes with a new object is not taken over.
 	allocation := &ipam.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: "created"}, Spec: ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixLength: 24, PrefixRef: ref("parent")}}
 	allocateTo("10.0.5.0/24")(allocation)
-	must[runtime.Object](t)(s.allocations.PrefixAllocation.Create(ctx, allocation, rest.ValidateAllObjectFunc, &metav1.CreateOptions{}))
+	must[runtime.Object](t)(s.allocations.Main.Create(ctx, allocation, rest.ValidateAllObjectFunc, &metav1.CreateOptions{}))
 	if got := s.getAllocation(t, ctx, "created"); got.Status.Phase != ipam.PrefixAllocationPhasePending || got.Status.Prefix != "" {
 		t.Errorf("got %+v", got.Status)
 	}
@@ -510,7 +510,7 @@ func TestFinal(t *testing.T) {
 				"no phase": func(a *ipam.PrefixAllocation) { a.Status = ipam.PrefixAllocationStatus{} },
 			} {
 				t.Run("allocation, "+name, func(t *testing.T) {
-					key := s.rawKey(t, ctx, s.allocations.PrefixAllocation.Store, "child")
+					key := s.rawKey(t, ctx, s.allocations.Main.Store, "child")
 					s.refused(t, func() error {
 						return s.rawAllocations().GuaranteedUpdate(ctx, key, &ipam.PrefixAllocation{}, false, nil,
 							storage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
@@ -518,7 +518,7 @@ func TestFinal(t *testing.T) {
 								return obj, nil
 							}), nil)
 					}, metav1.StatusReasonConflict, "10.0.5.0/24", "final")
-					for what, to := range map[string]updater{"main": s.allocations.PrefixAllocation, "status": s.allocations.Status} {
+					for what, to := range map[string]updater{"main": s.allocations.Main, "status": s.allocations.Status} {
 						before := s.revision(t)
 						if _, err := update(ctx, to, "child", change); err == nil && s.revision(t) != before {
 							t.Errorf("%s: it was accepted and not ignored", what)
@@ -533,7 +533,7 @@ func TestFinal(t *testing.T) {
 				"pending": func(p *ipam.Prefix) { p.Status.Phase = ipam.PrefixPhasePending },
 			} {
 				t.Run("child, "+name, func(t *testing.T) {
-					key := s.rawKey(t, ctx, s.prefixes.Prefix.Store, "child")
+					key := s.rawKey(t, ctx, s.prefixes.Main.Store, "child")
 					s.refused(t, func() error {
 						return s.rawPrefixes().GuaranteedUpdate(ctx, key, &ipam.Prefix{}, false, nil,
 							storage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
@@ -590,7 +590,7 @@ func TestDryRun(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if _, _, err := s.allocations.PrefixAllocation.Delete(ctx, "b", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{DryRun: all}); err != nil {
+	if _, _, err := s.allocations.Main.Delete(ctx, "b", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{DryRun: all}); err != nil {
 		t.Error(err)
 	}
 	if s.revision(t) != before {
@@ -615,13 +615,13 @@ var allocationExits = []exit{
 		return func() error {
 			options := metav1.NewDeleteOptions(0)
 			options.Preconditions = &metav1.Preconditions{UID: &a.UID, ResourceVersion: &a.ResourceVersion}
-			_, _, err := s.allocations.PrefixAllocation.Delete(ctx, name, rest.ValidateAllObjectFunc, options)
+			_, _, err := s.allocations.Main.Delete(ctx, name, rest.ValidateAllObjectFunc, options)
 			return err
 		}
 	}},
 	{"delete collection", func(t *testing.T, s *server, ctx context.Context, name string) func() error {
 		return func() error {
-			_, err := s.allocations.PrefixAllocation.DeleteCollection(ctx, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, nil)
+			_, err := s.allocations.Main.DeleteCollection(ctx, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, nil)
 			return err
 		}
 	}},
@@ -636,13 +636,13 @@ var allocationExits = []exit{
 		}
 	}},
 	{"storage delete", func(t *testing.T, s *server, ctx context.Context, name string) func() error {
-		key := s.rawKey(t, ctx, s.allocations.PrefixAllocation.Store, name)
+		key := s.rawKey(t, ctx, s.allocations.Main.Store, name)
 		return func() error {
 			return s.rawAllocations().Delete(ctx, key, &ipam.PrefixAllocation{}, nil, storage.ValidateAllObjectFunc, nil, storage.DeleteOptions{})
 		}
 	}},
 	{"storage delete, object at hand", func(t *testing.T, s *server, ctx context.Context, name string) func() error {
-		key := s.rawKey(t, ctx, s.allocations.PrefixAllocation.Store, name)
+		key := s.rawKey(t, ctx, s.allocations.Main.Store, name)
 		stale := s.getAllocation(t, ctx, name)
 		stale.Status = ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhasePending}
 		stale.ResourceVersion = "1"
@@ -772,23 +772,23 @@ var prefixExits = []exit{
 		}
 	}},
 	{"delete collection", func(t *testing.T, s *server, ctx context.Context, name string) func() error {
-		list := must[runtime.Object](t)(s.prefixes.Prefix.List(ctx, nil)).(*ipam.PrefixList)
+		list := must[runtime.Object](t)(s.prefixes.Main.List(ctx, nil)).(*ipam.PrefixList)
 		for _, p := range list.Items {
 			s.unprotect(t, ctx, p.Name)
 		}
 		return func() error {
-			_, err := s.prefixes.Prefix.DeleteCollection(ctx, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, nil)
+			_, err := s.prefixes.Main.DeleteCollection(ctx, rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}, nil)
 			return err
 		}
 	}},
 	{"storage delete", func(t *testing.T, s *server, ctx context.Context, name string) func() error {
-		key := s.rawKey(t, ctx, s.prefixes.Prefix.Store, name)
+		key := s.rawKey(t, ctx, s.prefixes.Main.Store, name)
 		return func() error {
 			return s.rawPrefixes().Delete(ctx, key, &ipam.Prefix{}, nil, storage.ValidateAllObjectFunc, nil, storage.DeleteOptions{})
 		}
 	}},
 	{"storage delete, object at hand", func(t *testing.T, s *server, ctx context.Context, name string) func() error {
-		key := s.rawKey(t, ctx, s.prefixes.Prefix.Store, name)
+		key := s.rawKey(t, ctx, s.prefixes.Main.Store, name)
 		stale := s.getPrefix(t, ctx, name)
 		stale.Status = ipam.PrefixStatus{Phase: ipam.PrefixPhasePending}
 		stale.ResourceVersion = "1"
@@ -880,7 +880,7 @@ func TestComplete(t *testing.T) {
 			}
 		}},
 		{"storage update", func(t *testing.T, s *server, ctx context.Context) func() error {
-			key := s.rawKey(t, ctx, s.prefixes.Prefix.Store, "child")
+			key := s.rawKey(t, ctx, s.prefixes.Main.Store, "child")
 			return func() error {
 				return s.rawPrefixes().GuaranteedUpdate(ctx, key, &ipam.Prefix{}, false, nil,
 					storage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
@@ -966,7 +966,7 @@ func TestComplete(t *testing.T) {
 			t.Run("storage create", func(t *testing.T) {
 				ctx, namespace := newNamespace(t)
 				s.root(t, ctx, "parent", "10.0.0.0/16")
-				key := s.rawKey(t, ctx, s.prefixes.Prefix.Store, "child")
+				key := s.rawKey(t, ctx, s.prefixes.Main.Store, "child")
 				s.refused(t, func() error {
 					return s.rawPrefixes().Create(ctx, key, &ipam.Prefix{
 						ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "child", UID: "uid"},
@@ -986,7 +986,7 @@ func TestCorruptIsKept(t *testing.T) {
 	ctx, _ := newNamespace(t)
 	s.root(t, ctx, "parent", "10.0.0.0/16")
 	s.allocate(t, ctx, "a", nil, "parent", "10.0.5.0/24")
-	key := s.rawKey(t, ctx, s.allocations.PrefixAllocation.Store, "a")
+	key := s.rawKey(t, ctx, s.allocations.Main.Store, "a")
 	s.refused(t, func() error {
 		return s.rawAllocations().Delete(ctx, key, &ipam.PrefixAllocation{}, nil, storage.ValidateAllObjectFunc, nil, storage.DeleteOptions{ExpectTransformOrDecodeError: true})
 	}, metav1.StatusReasonBadRequest, "claim")

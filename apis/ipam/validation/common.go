@@ -191,13 +191,3 @@ func validateNotDeleting(oldMeta *metav1.ObjectMeta, newSpec, oldSpec any, kind 
 	return field.Forbidden(fldPath, fmt.Sprintf("the %s is being deleted since %s: its spec cannot be changed any more",
 		kind, oldMeta.DeletionTimestamp.UTC().Format(time.RFC3339)))
 }
-
-// DeletionWarnings returns a warning if an object that is being deleted is updated, unless the update
-// takes off finalizers, which is how a deletion is completed.
-func DeletionWarnings(newMeta, oldMeta *metav1.ObjectMeta, kind string) []string {
-	if oldMeta.DeletionTimestamp == nil || len(newMeta.Finalizers) < len(oldMeta.Finalizers) {
-		return nil
-	}
-	return []string{fmt.Sprintf("%s %s is being deleted since %s: the update does not stop that",
-		kind, oldMeta.Name, oldMeta.DeletionTimestamp.UTC().Format(time.RFC3339))}
-}

@@ -14,7 +14,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
-	"k8s.io/apimachinery/pkg/api/equality"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -25,10 +26,8 @@ import (
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage"
-	"k8s.io/apiserver/pkg/storage/names"
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
 var (
@@ -39,41 +38,10 @@ var (
 	_ rest.RESTUpdateStrategy              = BindingStrategy{}
 )
 
-// FamilyFunc tells the family of the Prefix of a name, in the namespace of the context, or "" if
-// there is no such Prefix.
-type FamilyFunc func(ctx context.Context, name string) ipam.IPFamily
-
 // Strategy is for writes to the main resource: they never change the status.
 type Strategy struct {
-	runtime.ObjectTyper
-	names.NameGenerator
-	familyOf FamilyFunc
-}
-
-// NewStrategy returns the strategy of the main resource. familyOf is asked for the family of a
-// parent where a child leaves it open.
-func NewStrategy(typer runtime.ObjectTyper, familyOf FamilyFunc) Strategy {
-	return Strategy{typer, names.SimpleNameGenerator, familyOf}
-}
-
-// NamespaceScoped implements rest.RESTCreateStrategy.
-func (Strategy) NamespaceScoped() bool { return true }
-
-// AllowCreateOnUpdate implements rest.RESTUpdateStrategy.
-func (Strategy) AllowCreateOnUpdate(context.Context) bool { return false }
-
-// AllowUnconditionalUpdate implements rest.RESTUpdateStrategy.
-func (Strategy) AllowUnconditionalUpdate(context.Context) bool { return true }
-
-// Canonicalize implements rest.RESTCreateStrategy.
-func (Strategy) Canonicalize(runtime.Object) {}
-
-// GetResetFields implements rest.ResetFieldsStrategy: server-side apply to the main resource does
-// not own the status.
-func (Strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	return map[fieldpath.APIVersion]*fieldpath.Set{
-		fieldpath.APIVersion(v1alpha1.GroupVersion.String()): fieldpath.NewSet(fieldpath.MakePathOrDie("status")),
-	}
+	resource.Strategy
+	familyOf resource.FamilyFunc
 }
 
 // PrepareForCreate makes the Prefix Pending, and has it wait for its children when it is deleted.
@@ -171,25 +139,10 @@ func (Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field
 	return validation.ValidatePrefixUpdate(obj.(*ipam.Prefix), old.(*ipam.Prefix))
 }
 
-// WarningsOnCreate implements rest.RESTCreateStrategy.
-func (Strategy) WarningsOnCreate(context.Context, runtime.Object) []string { return nil }
-
-// WarningsOnUpdate implements rest.RESTUpdateStrategy. Who applies a manifest to a Prefix that is being
-// deleted most likely expects it to stay.
-func (Strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) []string {
-	return validation.DeletionWarnings(&obj.(*ipam.Prefix).ObjectMeta, &old.(*ipam.Prefix).ObjectMeta, ipam.PrefixKind)
-}
-
 // StatusStrategy is for writes to the status: they change nothing else.
-type StatusStrategy struct{ Strategy }
-
-// GetResetFields implements rest.ResetFieldsStrategy: server-side apply to the status owns nothing
-// but the status.
-func (StatusStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	return map[fieldpath.APIVersion]*fieldpath.Set{
-		fieldpath.APIVersion(v1alpha1.GroupVersion.String()): fieldpath.NewSet(
-			fieldpath.MakePathOrDie("spec"), fieldpath.MakePathOrDie("metadata")),
-	}
+type StatusStrategy struct {
+	Strategy
+	resource.Subresource
 }
 
 // PrepareForUpdate keeps everything but the status.
@@ -200,18 +153,16 @@ func (StatusStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Objec
 	completeTransition(newPrefix, oldPrefix)
 }
 
-// WarningsOnUpdate implements rest.RESTUpdateStrategy.
-func (StatusStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
-	return nil
-}
-
 // ValidateUpdate implements rest.RESTUpdateStrategy.
 func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
 	return validation.ValidatePrefixStatusUpdate(obj.(*ipam.Prefix), old.(*ipam.Prefix))
 }
 
 // BindingStrategy is for bindings, which write spec and status at once.
-type BindingStrategy struct{ Strategy }
+type BindingStrategy struct {
+	Strategy
+	resource.Subresource
+}
 
 // PrepareForUpdate implements rest.RESTUpdateStrategy.
 func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
@@ -227,11 +178,6 @@ func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Obje
 	completeTransition(newPrefix, oldPrefix)
 }
 
-// WarningsOnUpdate implements rest.RESTUpdateStrategy.
-func (BindingStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
-	return nil
-}
-
 // ValidateUpdate implements rest.RESTUpdateStrategy.
 func (BindingStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
 	newPrefix, oldPrefix := obj.(*ipam.Prefix), old.(*ipam.Prefix)
@@ -242,59 +188,37 @@ func (BindingStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object
 }
 
 func bumpGeneration(newPrefix, oldPrefix *ipam.Prefix) {
-	if !equality.Semantic.DeepEqual(newPrefix.Spec, oldPrefix.Spec) {
-		newPrefix.Generation = oldPrefix.Generation + 1
-	}
+	resource.BumpGeneration(&newPrefix.ObjectMeta, &oldPrefix.ObjectMeta, newPrefix.Spec, oldPrefix.Spec)
 }
 
-// completeTransition makes what follows from the phase true whoever wrote the phase: the time moves
-// with the phase and not otherwise, and an allocated Prefix has the condition to wait for.
+// completeTransition makes what follows from the phase true: a Prefix that becomes Allocated has the condition to wait for.
 func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
-	newStatus, oldStatus := &newPrefix.Status, &oldPrefix.Status
-	if newStatus.Phase == "" && oldStatus.Phase == "" {
-		// Another server of the group begins without a phase.
-		newStatus.Phase = ipam.PrefixPhasePending
-	}
-	if newStatus.Phase == oldStatus.Phase {
-		newStatus.LastPhaseTransitionTime = oldStatus.LastPhaseTransitionTime
-		keepAllocated(newStatus, oldStatus)
+	status := &newPrefix.Status
+	if !phaseOf(status).Move(phaseOf(&oldPrefix.Status), ipam.PrefixPhasePending, ipam.PrefixPhaseAllocated) {
+		if status.Phase == ipam.PrefixPhaseAllocated && status.ObservedGeneration == 0 {
+			status.ObservedGeneration = oldPrefix.Status.ObservedGeneration
+		}
 		return
 	}
-	now := metav1.Now()
-	newStatus.LastPhaseTransitionTime = &now
-	if newStatus.Phase == ipam.PrefixPhaseAllocated && newStatus.Usage == nil {
-		newStatus.Usage = Unused(newPrefix.Spec.Prefix)
-	}
-	if newStatus.Phase != ipam.PrefixPhaseAllocated || meta.IsStatusConditionTrue(newStatus.Conditions, ipam.ConditionAllocated) {
+	if status.Phase != ipam.PrefixPhaseAllocated {
 		return
 	}
-	condition := metav1.Condition{
-		Type:               ipam.ConditionAllocated,
-		Status:             metav1.ConditionTrue,
-		Reason:             ipam.ReasonRoot,
-		Message:            "A root Prefix holds its own prefix",
-		ObservedGeneration: newPrefix.Generation,
+	if status.Usage == nil {
+		status.Usage = Unused(newPrefix.Spec.Prefix)
+	}
+	if meta.IsStatusConditionTrue(status.Conditions, ipam.ConditionAllocated) {
+		return
 	}
 	if parent := newPrefix.Spec.ParentRef; parent != nil {
-		condition.Reason = ipam.ReasonAllocated
-		condition.Message = fmt.Sprintf("Allocated %s from %s", newPrefix.Spec.Prefix, parent.Name)
+		resource.SetAllocated(&status.Conditions, ipam.ReasonAllocated, fmt.Sprintf("Allocated %s from %s", newPrefix.Spec.Prefix, parent.Name), newPrefix.Generation)
+	} else {
+		resource.SetAllocated(&status.Conditions, ipam.ReasonRoot, "A root Prefix holds its own prefix", newPrefix.Generation)
 	}
-	meta.SetStatusCondition(&newStatus.Conditions, condition)
-	newStatus.ObservedGeneration = newPrefix.Generation
+	status.ObservedGeneration = newPrefix.Generation
 }
 
-// keepAllocated keeps the condition to wait for when a client that knows no conditions writes the
-// whole status. What is allocated stays so.
-func keepAllocated(newStatus, oldStatus *ipam.PrefixStatus) {
-	if newStatus.Phase != ipam.PrefixPhaseAllocated || meta.FindStatusCondition(newStatus.Conditions, ipam.ConditionAllocated) != nil {
-		return
-	}
-	if condition := meta.FindStatusCondition(oldStatus.Conditions, ipam.ConditionAllocated); condition != nil {
-		meta.SetStatusCondition(&newStatus.Conditions, *condition)
-	}
-	if newStatus.ObservedGeneration == 0 {
-		newStatus.ObservedGeneration = oldStatus.ObservedGeneration
-	}
+func phaseOf(status *ipam.PrefixStatus) resource.Phase[ipam.PrefixPhase] {
+	return resource.Phase[ipam.PrefixPhase]{Phase: &status.Phase, Since: &status.LastPhaseTransitionTime, Conditions: &status.Conditions}
 }
 
 // Unused returns the usage of a prefix that nothing is allocated from, which is how every Prefix
@@ -312,14 +236,10 @@ func Unused(s string) *ipam.PrefixUsage {
 	return usage
 }
 
-// FieldRootOf selects the roots of a namespace, whose name is its value. It is for lists within the
-// server, which find them by the index of Indexers; clients cannot select by it.
-const FieldRootOf = "rootOf"
-
-// Indexers are the indexes of the watch cache. Only roots are in there, so that the many children
+// indexers are the indexes of the watch cache. Only roots are in there, so that the many children
 // cost nothing.
-func Indexers() *cache.Indexers {
-	return &cache.Indexers{storage.FieldIndex(FieldRootOf): func(obj any) ([]string, error) {
+func indexers() *cache.Indexers {
+	return &cache.Indexers{storage.FieldIndex(claims.FieldRootOf): func(obj any) ([]string, error) {
 		if prefix, ok := obj.(*ipam.Prefix); ok && prefix.Spec.IsRoot() {
 			return []string{prefix.Namespace}, nil
 		}
@@ -327,13 +247,13 @@ func Indexers() *cache.Indexers {
 	}}
 }
 
-// Match returns the predicate of a list or watch.
-func Match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
-	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: GetAttrs, IndexFields: []string{FieldRootOf}}
+// match returns the predicate of a list or watch.
+func match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
+	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: getAttrs, IndexFields: []string{claims.FieldRootOf}}
 }
 
-// GetAttrs returns the labels and the selectable fields of a Prefix.
-func GetAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
+// getAttrs returns the labels and the selectable fields of a Prefix.
+func getAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
 	prefix, ok := obj.(*ipam.Prefix)
 	if !ok {
 		return nil, nil, fmt.Errorf("not a Prefix: %T", obj)
@@ -350,6 +270,6 @@ func GetAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
 		v1alpha1.FieldPrefix:        prefix.Spec.Prefix,
 		v1alpha1.FieldParentRefName: parent,
 		v1alpha1.FieldPhase:         string(prefix.Status.Phase),
-		FieldRootOf:                 rootOf,
+		claims.FieldRootOf:          rootOf,
 	}), nil
 }

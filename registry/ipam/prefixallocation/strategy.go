@@ -13,8 +13,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
-	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/meta"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -23,8 +22,6 @@ import (
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage"
-	"k8s.io/apiserver/pkg/storage/names"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
 var (
@@ -35,41 +32,10 @@ var (
 	_ rest.RESTUpdateStrategy              = BindingStrategy{}
 )
 
-// FamilyFunc tells the family of the Prefix of a name, in the namespace of the context, or "" if
-// there is no such Prefix.
-type FamilyFunc func(ctx context.Context, name string) ipam.IPFamily
-
 // Strategy is for writes to the main resource: they never change the status.
 type Strategy struct {
-	runtime.ObjectTyper
-	names.NameGenerator
-	familyOf FamilyFunc
-}
-
-// NewStrategy returns the strategy of the main resource. familyOf is asked for the family of a
-// Prefix that is referred to where the request leaves it open.
-func NewStrategy(typer runtime.ObjectTyper, familyOf FamilyFunc) Strategy {
-	return Strategy{typer, names.SimpleNameGenerator, familyOf}
-}
-
-// NamespaceScoped implements rest.RESTCreateStrategy.
-func (Strategy) NamespaceScoped() bool { return true }
-
-// AllowCreateOnUpdate implements rest.RESTUpdateStrategy.
-func (Strategy) AllowCreateOnUpdate(context.Context) bool { return false }
-
-// AllowUnconditionalUpdate implements rest.RESTUpdateStrategy.
-func (Strategy) AllowUnconditionalUpdate(context.Context) bool { return true }
-
-// Canonicalize implements rest.RESTCreateStrategy.
-func (Strategy) Canonicalize(runtime.Object) {}
-
-// GetResetFields implements rest.ResetFieldsStrategy: server-side apply to the main resource does
-// not own the status.
-func (Strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	return map[fieldpath.APIVersion]*fieldpath.Set{
-		fieldpath.APIVersion(v1alpha1.GroupVersion.String()): fieldpath.NewSet(fieldpath.MakePathOrDie("status")),
-	}
+	resource.Strategy
+	familyOf resource.FamilyFunc
 }
 
 // PrepareForCreate makes the PrefixAllocation Pending.
@@ -129,24 +95,10 @@ func (Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field
 	return validation.ValidatePrefixAllocationUpdate(obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation))
 }
 
-// WarningsOnCreate implements rest.RESTCreateStrategy.
-func (Strategy) WarningsOnCreate(context.Context, runtime.Object) []string { return nil }
-
-// WarningsOnUpdate implements rest.RESTUpdateStrategy.
-func (Strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) []string {
-	return validation.DeletionWarnings(&obj.(*ipam.PrefixAllocation).ObjectMeta, &old.(*ipam.PrefixAllocation).ObjectMeta, ipam.PrefixAllocationKind)
-}
-
 // StatusStrategy is for writes to the status: they change nothing else.
-type StatusStrategy struct{ Strategy }
-
-// GetResetFields implements rest.ResetFieldsStrategy: server-side apply to the status owns nothing
-// but the status.
-func (StatusStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
-	return map[fieldpath.APIVersion]*fieldpath.Set{
-		fieldpath.APIVersion(v1alpha1.GroupVersion.String()): fieldpath.NewSet(
-			fieldpath.MakePathOrDie("spec"), fieldpath.MakePathOrDie("metadata")),
-	}
+type StatusStrategy struct {
+	Strategy
+	resource.Subresource
 }
 
 // PrepareForUpdate keeps everything but the status.
@@ -158,18 +110,16 @@ func (StatusStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Objec
 	completeTransition(newAllocation, oldAllocation)
 }
 
-// WarningsOnUpdate implements rest.RESTUpdateStrategy.
-func (StatusStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
-	return nil
-}
-
 // ValidateUpdate implements rest.RESTUpdateStrategy.
 func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
 	return validation.ValidatePrefixAllocationStatusUpdate(obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation))
 }
 
 // BindingStrategy is for bindings, which write spec and status at once.
-type BindingStrategy struct{ Strategy }
+type BindingStrategy struct {
+	Strategy
+	resource.Subresource
+}
 
 // PrepareForUpdate implements rest.RESTUpdateStrategy.
 func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
@@ -177,11 +127,6 @@ func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Obje
 	keepPrefix(newAllocation, oldAllocation)
 	bumpGeneration(newAllocation, oldAllocation)
 	completeTransition(newAllocation, oldAllocation)
-}
-
-// WarningsOnUpdate implements rest.RESTUpdateStrategy.
-func (BindingStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
-	return nil
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
@@ -194,57 +139,29 @@ func (BindingStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object
 }
 
 func bumpGeneration(newAllocation, oldAllocation *ipam.PrefixAllocation) {
-	if !equality.Semantic.DeepEqual(newAllocation.Spec, oldAllocation.Spec) {
-		newAllocation.Generation = oldAllocation.Generation + 1
-	}
+	resource.BumpGeneration(&newAllocation.ObjectMeta, &oldAllocation.ObjectMeta, newAllocation.Spec, oldAllocation.Spec)
 }
 
-// completeTransition makes what follows from the phase true whoever wrote the phase: the time moves
-// with the phase and not otherwise, and what is allocated has the condition to wait for.
+// completeTransition makes what follows from the phase true: what becomes Allocated has the condition to wait for.
 func completeTransition(newAllocation, oldAllocation *ipam.PrefixAllocation) {
-	newStatus, oldStatus := &newAllocation.Status, &oldAllocation.Status
-	if newStatus.Phase == "" && oldStatus.Phase == "" {
-		// Another server of the group begins without a phase.
-		newStatus.Phase = ipam.PrefixAllocationPhasePending
-	}
-	if newStatus.Phase == oldStatus.Phase {
-		newStatus.LastPhaseTransitionTime = oldStatus.LastPhaseTransitionTime
-		keepAllocated(newStatus, oldStatus)
-		return
-	}
-	now := metav1.Now()
-	newStatus.LastPhaseTransitionTime = &now
-	if newStatus.Phase != ipam.PrefixAllocationPhaseAllocated || newAllocation.Spec.PrefixRef == nil ||
-		meta.IsStatusConditionTrue(newStatus.Conditions, ipam.ConditionAllocated) {
-		return
-	}
-	meta.SetStatusCondition(&newStatus.Conditions, metav1.Condition{
-		Type:               ipam.ConditionAllocated,
-		Status:             metav1.ConditionTrue,
-		Reason:             ipam.ReasonAllocated,
-		Message:            fmt.Sprintf("Allocated %s from %s", newStatus.Prefix, newAllocation.Spec.PrefixRef.Name),
-		ObservedGeneration: newAllocation.Generation,
-	})
-}
-
-// keepAllocated keeps the condition to wait for when a client that knows no conditions writes the
-// whole status. What is allocated stays so.
-func keepAllocated(newStatus, oldStatus *ipam.PrefixAllocationStatus) {
-	if newStatus.Phase != ipam.PrefixAllocationPhaseAllocated || meta.FindStatusCondition(newStatus.Conditions, ipam.ConditionAllocated) != nil {
-		return
-	}
-	if condition := meta.FindStatusCondition(oldStatus.Conditions, ipam.ConditionAllocated); condition != nil {
-		meta.SetStatusCondition(&newStatus.Conditions, *condition)
+	status := &newAllocation.Status
+	moved := phaseOf(status).Move(phaseOf(&oldAllocation.Status), ipam.PrefixAllocationPhasePending, ipam.PrefixAllocationPhaseAllocated)
+	if from := newAllocation.Spec.PrefixRef; moved && status.Phase == ipam.PrefixAllocationPhaseAllocated && from != nil {
+		resource.SetAllocated(&status.Conditions, ipam.ReasonAllocated, fmt.Sprintf("Allocated %s from %s", status.Prefix, from.Name), newAllocation.Generation)
 	}
 }
 
-// Match returns the predicate of a list or watch.
-func Match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
-	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: GetAttrs}
+func phaseOf(status *ipam.PrefixAllocationStatus) resource.Phase[ipam.PrefixAllocationPhase] {
+	return resource.Phase[ipam.PrefixAllocationPhase]{Phase: &status.Phase, Since: &status.LastPhaseTransitionTime, Conditions: &status.Conditions}
 }
 
-// GetAttrs returns the labels and the selectable fields of a PrefixAllocation.
-func GetAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
+// match returns the predicate of a list or watch.
+func match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
+	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: getAttrs}
+}
+
+// getAttrs returns the labels and the selectable fields of a PrefixAllocation.
+func getAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
 	allocation, ok := obj.(*ipam.PrefixAllocation)
 	if !ok {
 		return nil, nil, fmt.Errorf("not a PrefixAllocation: %T", obj)

@@ -7,8 +7,8 @@ package rest
 import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	prefixstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix/storage"
-	prefixallocationstorage "github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation/storage"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -22,20 +22,20 @@ import (
 func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, optsGetter generic.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error) {
 	info := genericapiserver.NewDefaultAPIGroupInfo(ipam.GroupName, scheme, metav1.ParameterCodec, codecs)
 
-	prefixes, err := prefixstorage.New(scheme, optsGetter)
+	prefixes, familyOf, err := prefix.NewStorage(scheme, optsGetter)
 	if err != nil {
 		return info, err
 	}
-	allocations, err := prefixallocationstorage.New(scheme, optsGetter, prefixes.Prefix.FamilyOf)
+	allocations, err := prefixallocation.NewStorage(scheme, optsGetter, familyOf)
 	if err != nil {
 		return info, err
 	}
 
 	info.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version] = map[string]rest.Storage{
-		"prefixes":                  prefixes.Prefix,
+		"prefixes":                  prefixes.Main,
 		"prefixes/status":           prefixes.Status,
 		"prefixes/binding":          prefixes.Binding,
-		"prefixallocations":         allocations.PrefixAllocation,
+		"prefixallocations":         allocations.Main,
 		"prefixallocations/status":  allocations.Status,
 		"prefixallocations/binding": allocations.Binding,
 	}

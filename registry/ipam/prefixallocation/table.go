@@ -1,25 +1,25 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package storage
+package prefixallocation
 
 import (
 	"fmt"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/table"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-var tableConvertor = table.Convertor{
+var tableConvertor = resource.Convertor{
 	Columns: []metav1.TableColumnDefinition{
-		table.Name(),
+		resource.Name(),
 		{Name: "Parent", Type: "string", Description: "The Prefix that it is allocated from"},
 		{Name: "Request", Type: "string", Description: "The prefix, or the length of prefix, that is asked for"},
 		{Name: "Phase", Type: "string", Description: "Pending, Allocated, Failed, or Terminating while it is being deleted"},
 		{Name: "Prefix", Type: "string", Description: "The range of addresses that is allocated"},
-		table.Age(),
+		resource.Age(),
 	},
 	Row: func(obj runtime.Object, name, age string) ([]any, error) {
 		allocation, ok := obj.(*ipam.PrefixAllocation)
@@ -34,6 +34,6 @@ var tableConvertor = table.Convertor{
 		if request == "" {
 			request = fmt.Sprintf("/%d", allocation.Spec.PrefixLength)
 		}
-		return []any{name, table.OrNone(parent), request, table.Phase(allocation, string(allocation.Status.Phase)), table.OrNone(allocation.Status.Prefix), age}, nil
+		return []any{name, resource.OrNone(parent), request, resource.PhaseCell(allocation, string(allocation.Status.Phase)), resource.OrNone(allocation.Status.Prefix), age}, nil
 	},
 }

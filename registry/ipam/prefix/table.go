@@ -1,25 +1,24 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package storage
+package prefix
 
 import (
 	"fmt"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
-	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/table"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-var tableConvertor = table.Convertor{
+var tableConvertor = resource.Convertor{
 	Columns: []metav1.TableColumnDefinition{
-		table.Name(),
+		resource.Name(),
 		{Name: "Prefix", Type: "string", Description: "The range of addresses"},
 		{Name: "Parent", Type: "string", Description: "The Prefix that it is allocated from"},
 		{Name: "Phase", Type: "string", Description: "Pending, Allocated, or Terminating while it is being deleted"},
-		table.Age(),
+		resource.Age(),
 		{Name: "Family", Type: "string", Priority: 1, Description: "IPv4 or IPv6"},
 		{Name: "Used", Type: "string", Priority: 1, Description: "The number of addresses handed out"},
 		{Name: "Free", Type: "string", Priority: 1, Description: "The number of addresses not handed out"},
@@ -38,12 +37,12 @@ var tableConvertor = table.Convertor{
 		usage := p.Status.Usage
 		if usage == nil && p.Status.Phase == ipam.PrefixPhaseAllocated && len(p.Status.Used) == 0 {
 			// Another server of the API group does not write the usage, and a Prefix without children needs no write.
-			usage = prefix.Unused(p.Spec.Prefix)
+			usage = Unused(p.Spec.Prefix)
 		}
 		if usage != nil {
 			used, free, percent = usage.Used, usage.Free, fmt.Sprintf("%d%%", usage.Percent)
 		}
-		return []any{name, table.OrNone(p.Spec.Prefix), table.OrNone(parent), table.Phase(p, string(p.Status.Phase)), age,
-			table.OrNone(string(p.Spec.IPFamily)), table.OrNone(used), table.OrNone(free), table.OrNone(percent)}, nil
+		return []any{name, resource.OrNone(p.Spec.Prefix), resource.OrNone(parent), resource.PhaseCell(p, string(p.Status.Phase)), age,
+			resource.OrNone(string(p.Spec.IPFamily)), resource.OrNone(used), resource.OrNone(free), resource.OrNone(percent)}, nil
 	},
 }

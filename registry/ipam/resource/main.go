@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mainresource serves the main resource of a kind.
-package mainresource
+package resource
 
 import (
 	"context"
@@ -19,21 +18,32 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-var _ rest.StandardStorage = REST{}
+var (
+	_ rest.StandardStorage    = &MainREST{}
+	_ rest.ShortNamesProvider = &MainREST{}
+	_ rest.CategoriesProvider = &MainREST{}
+)
 
-// REST is a generic store whose dry runs are refused what the transaction of the write would be refused.
-type REST struct {
+// MainREST serves the main resource of a kind. It is a generic store, but a dry run is refused what the transaction of
+// the write would be refused.
+type MainREST struct {
 	*genericregistry.Store
-	// Getter is the getter of REST options that the store was made with.
-	Getter generic.RESTOptionsGetter
+	getter     generic.RESTOptionsGetter
+	shortNames []string
 }
+
+// ShortNames implements rest.ShortNamesProvider.
+func (r *MainREST) ShortNames() []string { return r.shortNames }
+
+// Categories implements rest.CategoriesProvider.
+func (*MainREST) Categories() []string { return []string{"ipam"} }
 
 // List implements rest.Lister.
 //
 // A field selector that names one namespace narrows the list to it. The generic store does that, too, but for the first page
 // only. The continue token of a page is relative to what that page covers, so the second page would begin at the wrong place,
 // and the list would end early without an error.
-func (r REST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
+func (r *MainREST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	if options != nil && options.FieldSelector != nil && genericapirequest.NamespaceValue(ctx) == "" {
 		if namespace, ok := options.FieldSelector.RequiresExactMatch("metadata.namespace"); ok {
 			ctx = genericapirequest.WithNamespace(ctx, namespace)
@@ -43,30 +53,30 @@ func (r REST) List(ctx context.Context, options *metainternalversion.ListOptions
 }
 
 // Watch implements rest.Watcher.
-func (r REST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
+func (r *MainREST) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
 	return watchbuffer.New(ctx, options, r.Store.Watch)
 }
 
 // Update implements rest.Updater.
-func (r REST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc,
+func (r *MainREST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc,
 	updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	updateValidation = claims.OnDryRun(r.Getter, options.DryRun, updateValidation)
+	updateValidation = claims.OnDryRun(r.getter, options.DryRun, updateValidation)
 	return r.Store.Update(ctx, name, objInfo, createValidation, updateValidation, forceAllowCreate, options)
 }
 
 // Delete implements rest.GracefulDeleter.
-func (r REST) Delete(ctx context.Context, name string, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
+func (r *MainREST) Delete(ctx context.Context, name string, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
 	return r.Store.Delete(ctx, name, r.onDryRun(deleteValidation, options), options)
 }
 
 // DeleteCollection implements rest.CollectionDeleter.
-func (r REST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
+func (r *MainREST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
 	return r.Store.DeleteCollection(ctx, r.onDryRun(deleteValidation, options), options, listOptions)
 }
 
-func (r REST) onDryRun(validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) rest.ValidateObjectFunc {
+func (r *MainREST) onDryRun(validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) rest.ValidateObjectFunc {
 	if options == nil {
 		return validate
 	}
-	return claims.OnDryRunDelete(r.Getter, options.DryRun, validate)
+	return claims.OnDryRunDelete(r.getter, options.DryRun, validate)
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package prefix
+package claims
 
 import (
 	"net/netip"
@@ -11,16 +11,19 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 )
 
-// Roots selects the roots of a namespace, for lists within the server. The watch cache finds them by
-// its index.
-func Roots(namespace string) fields.Selector {
+// FieldRootOf selects the roots of a namespace, whose name is its value. It is for lists within the
+// server, which find them by an index of the watch cache; clients cannot select by it.
+const FieldRootOf = "rootOf"
+
+// rootsIn selects the roots of a namespace.
+func rootsIn(namespace string) fields.Selector {
 	return fields.OneTermEqualSelector(FieldRootOf, namespace)
 }
 
 // RootsOverlapping selects the roots of a namespace that overlap a prefix. The list compares each root
 // before it copies it, so that it copies only those that overlap.
 func RootsOverlapping(namespace string, prefix netip.Prefix) fields.Selector {
-	return overlapping{Roots(namespace), prefix}
+	return overlapping{rootsIn(namespace), prefix}
 }
 
 // overlapping is a selector that also compares the prefix.

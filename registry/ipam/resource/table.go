@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package table prints objects as the tables that kubectl get shows.
-package table
+package resource
 
 import (
 	"context"
@@ -54,8 +53,8 @@ func Age() metav1.TableColumnDefinition {
 	return metav1.TableColumnDefinition{Name: "Age", Type: "string", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"]}
 }
 
-// Phase is the cell of the phase. An object that is being deleted is Terminating, whatever its phase.
-func Phase(object metav1.Object, phase string) string {
+// PhaseCell is the cell of the phase. An object that is being deleted is Terminating, whatever its phase.
+func PhaseCell(object metav1.Object, phase string) string {
 	if object.GetDeletionTimestamp() != nil {
 		return "Terminating"
 	}

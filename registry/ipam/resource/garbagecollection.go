@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package garbagecollection serves objects where there is no garbage collector.
-package garbagecollection
+package resource
 
 import (
 	"context"
@@ -20,12 +19,12 @@ var (
 	_ rest.RESTUpdateStrategy              = updateStrategy{}
 )
 
-// Disable makes a store take the finalizers of the garbage collector, "orphan" and "foregroundDeletion", off an object
+// withoutGarbageCollector makes a store take the finalizers of the garbage collector, "orphan" and "foregroundDeletion", off an object
 // that is deleted, whoever set them, and ignore the propagation policy of the request. Without a garbage collector
 // nobody else would, and the object would wait for ever.
 //
 // It is for a store that is complete, and before its strategies are copied to subresources.
-func Disable(store *genericregistry.Store) {
+func withoutGarbageCollector(store *genericregistry.Store) {
 	// Only a store with garbage collection looks at these finalizers at all.
 	store.EnableGarbageCollection = true
 	store.DeleteStrategy = deleteStrategy{store.DeleteStrategy}

@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package prefix
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/registry/generic"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+)
+
+// NewStorage returns what is served of Prefixes, and a function that tells the family of the Prefix with a name.
+func NewStorage(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter) (*resource.Storage, resource.FamilyFunc, error) {
+	store := &genericregistry.Store{
+		NewFunc:                   func() runtime.Object { return &ipam.Prefix{} },
+		NewListFunc:               func() runtime.Object { return &ipam.PrefixList{} },
+		PredicateFunc:             match,
+		DefaultQualifiedResource:  ipam.Resource("prefixes"),
+		SingularQualifiedResource: ipam.Resource("prefix"),
+		TableConvertor:            tableConvertor,
+	}
+	familyOf := func(ctx context.Context, name string) ipam.IPFamily { return familyOf(ctx, store, name) }
+	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixKind), familyOf}
+	storage, err := resource.NewStorage(store,
+		generic.StoreOptions{RESTOptions: optsGetter, AttrFunc: getAttrs, Indexers: indexers()},
+		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
+		binder, "pfx")
+	return storage, familyOf, err
+}
+
+// familyOf may answer from the watch cache: a family does not change, and a Prefix that the cache does not have yet does
+// not exist yet.
+func familyOf(ctx context.Context, store *genericregistry.Store, name string) ipam.IPFamily {
+	obj, err := store.Get(ctx, name, &metav1.GetOptions{ResourceVersion: "0"})
+	if err != nil {
+		return ""
+	}
+	spec := &obj.(*ipam.Prefix).Spec
+	if prefix, err := cidr.ParseStored(spec.Prefix); err == nil {
+		// A stored prefix may mean another family than it is written in.
+		return ipam.IPFamily(cidr.FamilyOf(prefix))
+	}
+	return spec.IPFamily
+}
+
+// binder completes a child.
+var binder = resource.Binder[*ipam.PrefixBinding, *ipam.Prefix]{
+	BindingKind: "PrefixBinding",
+	Kind:        ipam.PrefixKind,
+	New:         func() *ipam.PrefixBinding { return &ipam.PrefixBinding{} },
+	Answer:      v1alpha1.Prefix{},
+	Meta: func(b *ipam.PrefixBinding) (ipam.BindingMeta, types.UID) {
+		return b.Metadata, b.ParentRef.UID
+	},
+	Validate: validation.ValidatePrefixBinding,
+	Bind: func(binding *ipam.PrefixBinding, prefix *ipam.Prefix) error {
+		if err := checkBindable(prefix, binding); err != nil {
+			return err
+		}
+		prefix.Spec.Prefix = binding.Prefix
+		prefix.Spec.ParentRef = &ipam.LocalObjectReference{Name: binding.ParentRef.Name}
+		if parsed, err := cidr.ParseStored(binding.Prefix); err == nil && prefix.Spec.IPFamily == "" {
+			prefix.Spec.IPFamily = ipam.IPFamily(cidr.FamilyOf(parsed))
+		}
+		prefix.Status.Phase = ipam.PrefixPhaseAllocated
+		return nil
+	},
+}
+
+// checkBindable tells why the binding contradicts the Prefix as it is.
+func checkBindable(target *ipam.Prefix, binding *ipam.PrefixBinding) error {
+	same := cidr.Equal(target.Spec.Prefix, binding.Prefix) &&
+		target.Spec.ParentRef != nil && target.Spec.ParentRef.Name == binding.ParentRef.Name
+	switch {
+	case target.Spec.IsRoot():
+		return fmt.Errorf("a root Prefix is not allocated from a parent")
+	case target.Status.Phase == ipam.PrefixPhaseAllocated && !same:
+		return fmt.Errorf("the Prefix is already allocated, %s from %s", target.Spec.Prefix, target.Spec.ParentRef.Name)
+	case target.Status.Phase != ipam.PrefixPhaseAllocated && target.DeletionTimestamp != nil:
+		return fmt.Errorf("the Prefix is being deleted")
+	}
+	return nil
+}

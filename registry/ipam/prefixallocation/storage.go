@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package prefixallocation
+
+import (
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/registry/generic"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+)
+
+// NewStorage returns what is served of PrefixAllocations. familyOf is asked for the family of the Prefix to which an
+// allocation refers.
+func NewStorage(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, familyOf resource.FamilyFunc) (*resource.Storage, error) {
+	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixAllocationKind), familyOf}
+	return resource.NewStorage(
+		&genericregistry.Store{
+			NewFunc:                   func() runtime.Object { return &ipam.PrefixAllocation{} },
+			NewListFunc:               func() runtime.Object { return &ipam.PrefixAllocationList{} },
+			PredicateFunc:             match,
+			DefaultQualifiedResource:  ipam.Resource("prefixallocations"),
+			SingularQualifiedResource: ipam.Resource("prefixallocation"),
+			TableConvertor:            tableConvertor,
+		},
+		generic.StoreOptions{RESTOptions: optsGetter, AttrFunc: getAttrs},
+		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
+		binder, "pfxa")
+}
+
+// binder allocates.
+var binder = resource.Binder[*ipam.PrefixAllocationBinding, *ipam.PrefixAllocation]{
+	BindingKind: "PrefixAllocationBinding",
+	Kind:        ipam.PrefixAllocationKind,
+	New:         func() *ipam.PrefixAllocationBinding { return &ipam.PrefixAllocationBinding{} },
+	Answer:      v1alpha1.PrefixAllocation{},
+	Meta: func(b *ipam.PrefixAllocationBinding) (ipam.BindingMeta, types.UID) {
+		return b.Metadata, b.PrefixRef.UID
+	},
+	Validate: func(b *ipam.PrefixAllocationBinding, _ string) field.ErrorList {
+		return validation.ValidatePrefixAllocationBinding(b)
+	},
+	Bind: func(binding *ipam.PrefixAllocationBinding, allocation *ipam.PrefixAllocation) error {
+		if err := checkBindable(allocation, binding); err != nil {
+			return err
+		}
+		allocation.Spec.PrefixRef = &ipam.LocalObjectReference{Name: binding.PrefixRef.Name}
+		if parsed, err := cidr.ParseStored(binding.Prefix); err == nil && allocation.Spec.IPFamily == "" {
+			allocation.Spec.IPFamily = ipam.IPFamily(cidr.FamilyOf(parsed))
+		}
+		allocation.Status.Prefix = binding.Prefix
+		allocation.Status.Phase = ipam.PrefixAllocationPhaseAllocated
+		return nil
+	},
+}
+
+// checkBindable tells why the binding contradicts the PrefixAllocation as it is.
+func checkBindable(allocation *ipam.PrefixAllocation, binding *ipam.PrefixAllocationBinding) error {
+	ref := allocation.Spec.PrefixRef
+	switch {
+	case allocation.Status.Phase == ipam.PrefixAllocationPhaseFailed:
+		return fmt.Errorf("the PrefixAllocation has failed")
+	case allocation.Status.Phase == ipam.PrefixAllocationPhaseAllocated &&
+		(!cidr.Equal(allocation.Status.Prefix, binding.Prefix) || ref == nil || ref.Name != binding.PrefixRef.Name):
+		return fmt.Errorf("%s is already allocated to it", allocation.Status.Prefix)
+	case allocation.Status.Phase == ipam.PrefixAllocationPhasePending && allocation.DeletionTimestamp != nil:
+		return fmt.Errorf("the PrefixAllocation is being deleted")
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package resource
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage/names"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+)
+
+// FamilyFunc returns the family of the Prefix with a name, in the namespace of the context, or "" if there is no
+// such Prefix.
+type FamilyFunc func(ctx context.Context, name string) ipam.IPFamily
+
+// Strategy is the part of a strategy that is the same for every kind.
+type Strategy struct {
+	runtime.ObjectTyper
+	names.NameGenerator
+	// kind is what a warning calls the object.
+	kind string
+}
+
+// NewStrategy returns the common part of the strategy of a kind.
+func NewStrategy(typer runtime.ObjectTyper, kind string) Strategy {
+	return Strategy{typer, names.SimpleNameGenerator, kind}
+}
+
+// NamespaceScoped implements rest.RESTCreateStrategy.
+func (Strategy) NamespaceScoped() bool { return true }
+
+// AllowCreateOnUpdate implements rest.RESTUpdateStrategy.
+func (Strategy) AllowCreateOnUpdate(context.Context) bool { return false }
+
+// AllowUnconditionalUpdate implements rest.RESTUpdateStrategy.
+func (Strategy) AllowUnconditionalUpdate(context.Context) bool { return true }
+
+// Canonicalize implements rest.RESTCreateStrategy.
+func (Strategy) Canonicalize(runtime.Object) {}
+
+// GetResetFields implements rest.ResetFieldsStrategy: server-side apply to the main resource does not own the status.
+func (Strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set { return resets("status") }
+
+// WarningsOnCreate implements rest.RESTCreateStrategy.
+func (Strategy) WarningsOnCreate(context.Context, runtime.Object) []string { return nil }
+
+// WarningsOnUpdate implements rest.RESTUpdateStrategy. Who updates an object that is being deleted most likely expects it
+// to stay. An update that removes finalizers completes the deletion, and gets no warning.
+func (s Strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) []string {
+	newMeta, newErr := meta.Accessor(obj)
+	oldMeta, oldErr := meta.Accessor(old)
+	if newErr != nil || oldErr != nil || oldMeta.GetDeletionTimestamp() == nil || len(newMeta.GetFinalizers()) < len(oldMeta.GetFinalizers()) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s %s is being deleted since %s: the update does not stop that",
+		s.kind, oldMeta.GetName(), oldMeta.GetDeletionTimestamp().UTC().Format(time.RFC3339))}
+}
+
+// Subresource is what the strategy of a status or of a binding has instead of the same methods of Strategy.
+type Subresource struct{}
+
+// GetResetFields implements rest.ResetFieldsStrategy: server-side apply to the status owns nothing but the status.
+func (Subresource) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	return resets("spec", "metadata")
+}
+
+// WarningsOnUpdate implements rest.RESTUpdateStrategy.
+func (Subresource) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
+	return nil
+}
+
+func resets(fields ...string) map[fieldpath.APIVersion]*fieldpath.Set {
+	set := fieldpath.NewSet()
+	for _, field := range fields {
+		set.Insert(fieldpath.MakePathOrDie(field))
+	}
+	return map[fieldpath.APIVersion]*fieldpath.Set{fieldpath.APIVersion(v1alpha1.GroupVersion.String()): set}
+}
+
+// BumpGeneration counts a change of a spec.
+func BumpGeneration(newMeta, oldMeta *metav1.ObjectMeta, newSpec, oldSpec any) {
+	if !equality.Semantic.DeepEqual(newSpec, oldSpec) {
+		newMeta.Generation = oldMeta.Generation + 1
+	}
+}
+
+// Phase is what the phases of all kinds have in common, as they are in a status.
+type Phase[P ~string] struct {
+	// Phase is the phase, and Since is when it last changed.
+	Phase *P
+	Since **metav1.Time
+	// Conditions are the conditions of the same status.
+	Conditions *[]metav1.Condition
+}
+
+// Move makes what follows from the phase true, whoever wrote the phase, and reports whether the phase has changed. The
+// time moves with the phase and not otherwise. An object without a phase, as another server of this group may write
+// it, gets pending. A client that knows no conditions, and writes a whole status, does not remove the condition of an
+// object that stays allocated.
+func (p Phase[P]) Move(old Phase[P], pending, allocated P) (moved bool) {
+	if *p.Phase == "" && *old.Phase == "" {
+		*p.Phase = pending
+	}
+	if *p.Phase != *old.Phase {
+		now := metav1.Now()
+		*p.Since = &now
+		return true
+	}
+	*p.Since = *old.Since
+	if condition := meta.FindStatusCondition(*old.Conditions, ipam.ConditionAllocated); condition != nil &&
+		*p.Phase == allocated && meta.FindStatusCondition(*p.Conditions, ipam.ConditionAllocated) == nil {
+		meta.SetStatusCondition(p.Conditions, *condition)
+	}
+	return false
+}
+
+// SetAllocated sets the condition that an object is allocated, unless it is set.
+func SetAllocated(conditions *[]metav1.Condition, reason, message string, generation int64) {
+	if meta.IsStatusConditionTrue(*conditions, ipam.ConditionAllocated) {
+		return
+	}
+	meta.SetStatusCondition(conditions, metav1.Condition{
+		Type: ipam.ConditionAllocated, Status: metav1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: generation,
+	})
+}
+
+var (
+	_ rest.ResetFieldsStrategy = Strategy{}
+	_ rest.ResetFieldsStrategy = Subresource{}
+)
