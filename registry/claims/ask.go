@@ -125,7 +125,7 @@ func (c *Claims) describe(ctx context.Context, h holder) string {
 		return "PrefixAllocation " + h.Name
 	}
 	text := "Prefix " + h.Owner.Name
-	child, revision, err := c.prefixAt(ctx, h.Namespace, h.Owner.Name, false)
+	child, revision, err := cached{c}.prefix(ctx, h.Namespace, h.Owner.Name)
 	if err != nil || revision == 0 || !h.Owner.is(child) {
 		return text
 	}

@@ -18,7 +18,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/utils/lru"
 )
 
@@ -28,10 +27,10 @@ type Claims struct {
 	keyspace keyspace
 	// prefixes and allocations are where the objects are read.
 	prefixes, allocations objects
-	// created is the create revision of Prefixes by uid: what cannot change, and is dear to ask.
-	created *lru.Cache
-	// made is the claims that this server has made, by key.
-	made *lru.Cache
+	// createdAt is the create revision of Prefixes by uid, which cannot change. Only etcd knows it.
+	createdAt *lru.Cache
+	// claimsMade are the claims that this server has made, by key.
+	claimsMade *lru.Cache
 	// orphaned are the allocations whose parent did not exist when objects and claims were compared last.
 	orphaned orphans
 	// disjointRoots is whether no new root may overlap another one of its namespace.
@@ -54,14 +53,7 @@ type made struct {
 }
 
 func newClaims(kv clientv3.KV, etcdPrefix string) *Claims {
-	return &Claims{kv: kv, keyspace: newKeyspace(etcdPrefix), created: lru.New(maxCreated), made: lru.New(maxMade)}
-}
-
-// readPrefix reads a Prefix from etcd, with its revisions. There is none if kv is nil.
-func (c *Claims) readPrefix(ctx context.Context, namespace, name string) (*ipam.Prefix, *mvccpb.KeyValue, error) {
-	prefix := &ipam.Prefix{}
-	kv, err := c.get(ctx, c.prefixes, namespace, name, prefix)
-	return prefix, kv, err
+	return &Claims{kv: kv, keyspace: newKeyspace(etcdPrefix), createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade)}
 }
 
 // parent is what a plan has to know of a parent.
@@ -71,33 +63,6 @@ type parent struct {
 	prefix         netip.Prefix
 	allocated      bool
 	deleting       bool
-}
-
-// parent returns a parent, or nil if there is none. Unless fresh, what is known to be allocated may
-// be from a cache: its uid, prefix and phase do not change any more as long as it is the same
-// object, which the plan guards.
-func (c *Claims) parent(ctx context.Context, namespace, name string, fresh bool) (*parent, error) {
-	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
-	if !fresh {
-		prefix := &ipam.Prefix{}
-		err := c.prefixes.cached.Get(ctx, c.prefixes.storageKey(namespace, name), storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}, prefix)
-		if err == nil && (!demanded || wanted == prefix.UID) {
-			if created, ok := c.created.Get(prefix.UID); ok {
-				if p := parentOf(prefix, created.(int64)); p.allocated {
-					return p, nil
-				}
-			}
-		}
-	}
-	prefix, kv, err := c.readPrefix(ctx, namespace, name)
-	if err != nil || kv == nil {
-		return nil, err
-	}
-	p := parentOf(prefix, kv.CreateRevision)
-	if p.allocated {
-		c.created.Add(p.uid, p.createRevision)
-	}
-	return p, nil
 }
 
 func parentOf(prefix *ipam.Prefix, createRevision int64) *parent {
@@ -117,11 +82,11 @@ const manyBits = 10
 
 // planAllocate plans that an allocation becomes Allocated: its parent has to be the one that was
 // looked at, and nobody may hold what overlaps its prefix.
-func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAllocation, fresh bool) (plan, error) {
+func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (plan, error) {
 	refused := func(err error) (plan, error) {
-		if !fresh {
+		if !r.isLive() {
 			// The parent may be another one than the cache thinks, and have nothing against it.
-			return c.planAllocate(ctx, allocation, true)
+			return c.planAllocate(ctx, live{c}, allocation)
 		}
 		return plan{}, err
 	}
@@ -132,7 +97,7 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 	if !ok {
 		return refuse("it cannot be Allocated without prefixRef and a valid prefix")
 	}
-	p, err := c.parent(ctx, allocation.Namespace, name, fresh)
+	p, err := r.parent(ctx, allocation.Namespace, name)
 	if err != nil {
 		return plan{}, err
 	}
@@ -165,7 +130,7 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 	if err != nil {
 		return plan{}, err
 	}
-	child, why, err := c.guardRequester(ctx, allocation, prefix, name, fresh)
+	child, why, err := c.guardRequester(ctx, r, allocation, prefix, name)
 	switch {
 	case err != nil:
 		return plan{}, err
@@ -192,10 +157,10 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 	return plan{
 		guards:    guards,
 		then:      []clientv3.Op{clientv3.OpPut(key, value)},
-		committed: func(revision int64) { c.made.Add(key, made{revision, held}) },
+		committed: func(revision int64) { c.claimsMade.Add(key, made{revision, held}) },
 		explain: func(answers []*pb.RangeResponse) error {
 			if kv := first(answers[0]); kv == nil || kv.CreateRevision != p.createRevision {
-				c.created.Remove(p.uid)
+				c.createdAt.Remove(p.uid)
 				return errStale
 			}
 			for _, answer := range answers[1:ranges] {
@@ -212,12 +177,12 @@ func (c *Claims) planAllocate(ctx context.Context, allocation *ipam.PrefixAlloca
 // prefix that the allocation is about to get from the parent. From then on the claim says whom the space is
 // for, whatever anybody writes into the allocation. It returns the guard that the Prefix has not changed
 // meanwhile, or why the allocation cannot be made for it. If the allocation refers to none, there is neither.
-func (c *Claims) guardRequester(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, fresh bool) ([]guard, error, error) {
+func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string) ([]guard, error, error) {
 	requester := requesterOf(allocation)
 	if requester == nil {
 		return nil, nil, nil
 	}
-	child, revision, err := c.prefixAt(ctx, allocation.Namespace, requester.Name, fresh)
+	child, revision, err := r.prefix(ctx, allocation.Namespace, requester.Name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -254,25 +219,6 @@ func asksFor(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
 	return spec.PrefixLength == 0 || int(spec.PrefixLength) == prefix.Bits()
 }
 
-// prefixAt returns a Prefix with the revision at which it was written last, which is 0 if there is none.
-// Unless fresh is set, both are from the watch cache and may be stale, so the revision has to be guarded.
-func (c *Claims) prefixAt(ctx context.Context, namespace, name string, fresh bool) (*ipam.Prefix, int64, error) {
-	if fresh {
-		prefix, kv, err := c.readPrefix(ctx, namespace, name)
-		if err != nil || kv == nil {
-			return nil, 0, err
-		}
-		return prefix, kv.ModRevision, nil
-	}
-	prefix := &ipam.Prefix{}
-	options := storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}
-	if err := c.prefixes.cached.Get(ctx, c.prefixes.storageKey(namespace, name), options, prefix); err != nil {
-		return nil, 0, err
-	}
-	revision, err := storage.APIObjectVersioner{}.ObjectResourceVersion(prefix)
-	return prefix, int64(revision), err
-}
-
 // refuseInUse looks for one claim in a range.
 func (c *Claims) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, r keyRange) error {
 	kv, err := c.firstOf(ctx, r)
@@ -306,12 +252,12 @@ func holderCauses(held netip.Prefix, h holder) []metav1.StatusCause {
 }
 
 // planRelease plans that an allocation goes, and its claim with it. No live Prefix may stand on it.
-func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocation, fresh bool) (plan, error) {
+func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (plan, error) {
 	name, prefix, ok := allocated(allocation)
 	if !ok {
 		return plan{}, nil
 	}
-	p, err := c.parent(ctx, allocation.Namespace, name, fresh)
+	p, err := r.parent(ctx, allocation.Namespace, name)
 	if err != nil {
 		return plan{}, err
 	}
@@ -319,14 +265,14 @@ func (c *Claims) planRelease(ctx context.Context, allocation *ipam.PrefixAllocat
 		return c.guardChild(ctx, requesterOf(allocation), allocation, plan{})
 	}
 	key := c.keyspace.claim(p.uid, prefix)
-	kv, value, err := c.readClaim(ctx, key, fresh)
+	kv, value, err := r.claim(ctx, key)
 	if err != nil {
 		return plan{}, err
 	}
 	h := value.find(allocation.UID)
-	if h == nil && !fresh {
+	if h == nil && !r.isLive() {
 		// The parent may be another one than the cache thinks, and the claim be there.
-		return c.planRelease(ctx, allocation, true)
+		return c.planRelease(ctx, live{c}, allocation)
 	}
 	switch {
 	case kv == nil:
@@ -355,7 +301,7 @@ func (c *Claims) guardChild(ctx context.Context, child *owner, allocation *ipam.
 	if child == nil {
 		return removal, nil
 	}
-	found, revision, err := c.prefixAt(ctx, allocation.Namespace, child.Name, true)
+	found, revision, err := live{c}.prefix(ctx, allocation.Namespace, child.Name)
 	if err != nil {
 		return plan{}, err
 	}
@@ -415,7 +361,7 @@ func (c *Claims) keepRequester(ctx context.Context, allocation, old *ipam.Prefix
 	case !was.same(claimed):
 		return nil
 	}
-	child, revision, err := c.prefixAt(ctx, old.Namespace, claimed.Name, true)
+	child, revision, err := live{c}.prefix(ctx, old.Namespace, claimed.Name)
 	if err != nil {
 		return err
 	}
@@ -436,11 +382,11 @@ func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocati
 	if !ok {
 		return nil, nil
 	}
-	p, err := c.parent(ctx, allocation.Namespace, name, true)
+	p, err := live{c}.parent(ctx, allocation.Namespace, name)
 	if err != nil || p == nil {
 		return nil, err
 	}
-	_, value, err := c.readClaim(ctx, c.keyspace.claim(p.uid, prefix), true)
+	_, value, err := live{c}.claim(ctx, c.keyspace.claim(p.uid, prefix))
 	if err != nil {
 		return nil, err
 	}
@@ -452,7 +398,7 @@ func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocati
 
 // planComplete plans that a child becomes Allocated: an allocation that was made for it has to hold
 // what it gets.
-func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh bool) (plan, error) {
+func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix) (plan, error) {
 	refuse := func(format string, args ...any) (plan, error) {
 		return plan{}, conflict("prefixes", child.Name, fmt.Errorf(format, args...))
 	}
@@ -461,7 +407,7 @@ func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh boo
 		return refuse("it cannot be Allocated without a valid prefix and parentRef")
 	}
 	name := child.Spec.ParentRef.Name
-	p, err := c.parent(ctx, child.Namespace, name, fresh)
+	p, err := r.parent(ctx, child.Namespace, name)
 	if err != nil {
 		return plan{}, err
 	}
@@ -473,21 +419,19 @@ func (c *Claims) planComplete(ctx context.Context, child *ipam.Prefix, fresh boo
 		return refuse("it cannot get %s from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
 	}
 	key := c.keyspace.claim(p.uid, prefix)
-	if remembered, ok := c.made.Get(key); ok && !fresh {
-		if m := remembered.(made); m.claim.isOf(child) {
-			return plan{guards: []guard{isUnchanged(key, m.revision)}}, nil
-		}
+	if m, ok := r.made(key); ok && m.claim.isOf(child) {
+		return plan{guards: []guard{isUnchanged(key, m.revision)}}, nil
 	}
-	kv, value, err := c.readClaim(ctx, key, fresh)
+	kv, value, err := r.claim(ctx, key)
 	if err != nil {
 		return plan{}, err
 	}
 	if value.isOf(child) {
 		return plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}, nil
 	}
-	if !fresh {
+	if !r.isLive() {
 		// The parent may be another one than the cache thinks.
-		return c.planComplete(ctx, child, true)
+		return c.planComplete(ctx, live{c}, child)
 	}
 	refusal := conflict("prefixes", child.Name, fmt.Errorf("no PrefixAllocation of it holds %s of Prefix %s", prefix, name))
 	refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{
@@ -524,19 +468,4 @@ func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (plan, err
 			return errStale
 		},
 	}, nil
-}
-
-// readClaim reads a claim. There is none if kv is nil. Unless fresh, it may be what a member of etcd knows
-// that is behind, which asks no other one.
-func (c *Claims) readClaim(ctx context.Context, key string, fresh bool) (*mvccpb.KeyValue, claim, error) {
-	var options []clientv3.OpOption
-	if !fresh {
-		options = append(options, clientv3.WithSerializable())
-	}
-	response, err := c.kv.Get(ctx, key, options...)
-	if err != nil || len(response.Kvs) == 0 {
-		return nil, claim{}, err
-	}
-	value, err := decodeClaim(response.Kvs[0].Value)
-	return response.Kvs[0], value, err
 }

@@ -132,7 +132,7 @@ func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool)
 	}
 	for {
 		// Something is in the way. If it is a claim to the same prefix, they share the key.
-		kv, value, err := p.readClaim(ctx, key, true)
+		kv, value, err := p.readClaim(ctx, key)
 		switch {
 		case err != nil:
 			return leave, err

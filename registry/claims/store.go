@@ -33,23 +33,25 @@ type Store struct {
 
 var _ storage.Interface = &Store{}
 
-// planner plans what has to happen with a write. Unless fresh, it may go by what it remembers.
+// planner plans what has to happen with a write.
 type planner interface {
+	// reader returns the reader for the next plan of a write. The first plan may go by what is remembered.
+	reader(first bool) reader
 	// prepareUpdate does what has to be done before a write that makes newObj of oldObj, whether that
 	// succeeds or not.
 	prepareUpdate(ctx context.Context, oldObj, newObj runtime.Object) error
 	// planUpdate plans a write that makes newObj of oldObj, which is nil if there was none.
-	planUpdate(ctx context.Context, oldObj, newObj runtime.Object, fresh bool) (plan, error)
+	planUpdate(ctx context.Context, r reader, oldObj, newObj runtime.Object) (plan, error)
 	// planDelete plans the removal of an object.
-	planDelete(ctx context.Context, obj runtime.Object, fresh bool) (plan, error)
+	planDelete(ctx context.Context, r reader, obj runtime.Object) (plan, error)
 }
 
 var _ planner = &Claims{}
 
 // Create implements storage.Interface.
 func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {
-	return s.planned(ctx, func(ctx context.Context, p *plan, fresh bool) error {
-		made, err := s.planner.planUpdate(ctx, nil, obj, fresh)
+	return s.planned(ctx, func(ctx context.Context, p *plan, r reader) error {
+		made, err := s.planner.planUpdate(ctx, r, nil, obj)
 		if err != nil {
 			return err
 		}
@@ -61,8 +63,8 @@ func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object,
 // GuaranteedUpdate implements storage.Interface.
 func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination runtime.Object, ignoreNotFound bool,
 	preconditions *storage.Preconditions, tryUpdate storage.UpdateFunc, cachedExistingObject runtime.Object) error {
-	return s.planned(ctx, func(ctx context.Context, p *plan, fresh bool) error {
-		if fresh {
+	return s.planned(ctx, func(ctx context.Context, p *plan, r reader) error {
+		if r.isLive() {
 			cachedExistingObject = nil
 		}
 		return s.Interface.GuaranteedUpdate(ctx, key, destination, ignoreNotFound, preconditions,
@@ -77,7 +79,7 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination ru
 				if err := s.planner.prepareUpdate(ctx, old, output); err != nil {
 					return nil, nil, err
 				}
-				made, err := s.planner.planUpdate(ctx, old, output, fresh)
+				made, err := s.planner.planUpdate(ctx, r, old, output)
 				if err != nil {
 					return nil, nil, err
 				}
@@ -93,8 +95,8 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, prec
 	if opts.ExpectTransformOrDecodeError {
 		return apierrors.NewBadRequest("what cannot be decoded cannot be deleted here: it could go without its claim")
 	}
-	return s.planned(ctx, func(ctx context.Context, p *plan, fresh bool) error {
-		if fresh {
+	return s.planned(ctx, func(ctx context.Context, p *plan, r reader) error {
+		if r.isLive() {
 			cachedExistingObject = nil
 		}
 		return s.Interface.Delete(ctx, key, out, preconditions,
@@ -103,7 +105,7 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, prec
 				if err := validateDeletion(ctx, obj); err != nil {
 					return err
 				}
-				made, err := s.planner.planDelete(ctx, obj, fresh)
+				made, err := s.planner.planDelete(ctx, r, obj)
 				if err != nil {
 					return err
 				}
@@ -115,10 +117,10 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, prec
 
 // planned writes with a plan, and with another one as long as that was stale. From the second on,
 // nothing is taken from a cache.
-func (s *Store) planned(ctx context.Context, write func(ctx context.Context, p *plan, fresh bool) error) error {
+func (s *Store) planned(ctx context.Context, write func(ctx context.Context, p *plan, r reader) error) error {
 	for n := range maxPlans {
 		p := &plan{}
-		err := write(withPlan(ctx, p), p, n > 0)
+		err := write(withPlan(ctx, p), p, s.planner.reader(n == 0))
 		p.set(plan{})
 		if !errors.Is(err, errStale) {
 			return err
@@ -165,8 +167,16 @@ func WithParentUID(ctx context.Context, uid types.UID) context.Context {
 	return context.WithValue(ctx, parentUIDKey{}, uid)
 }
 
+// reader implements planner.
+func (c *Claims) reader(first bool) reader {
+	if first {
+		return cached{c}
+	}
+	return live{c}
+}
+
 // planUpdate implements planner.
-func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, fresh bool) (plan, error) {
+func (c *Claims) planUpdate(ctx context.Context, r reader, oldObj, newObj runtime.Object) (plan, error) {
 	switch newObj := newObj.(type) {
 	case *ipam.PrefixAllocation:
 		oldAllocation, _ := oldObj.(*ipam.PrefixAllocation)
@@ -174,7 +184,7 @@ func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, 
 		is := newObj.Status.Phase == ipam.PrefixAllocationPhaseAllocated
 		switch {
 		case !was && is:
-			return c.planAllocate(ctx, newObj, fresh)
+			return c.planAllocate(ctx, r, newObj)
 		case was && (!is || !cidr.Equal(oldAllocation.Status.Prefix, newObj.Status.Prefix) || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef)):
 			// Validation has refused this already, on every way there is today.
 			return plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
@@ -193,7 +203,7 @@ func (c *Claims) planUpdate(ctx context.Context, oldObj, newObj runtime.Object, 
 		case isNew(oldPrefix) && newObj.Spec.IsRoot():
 			return c.planRoot(ctx, newObj)
 		case !was && is && !newObj.Spec.IsRoot():
-			return c.planComplete(ctx, newObj, fresh)
+			return c.planComplete(ctx, r, newObj)
 		case was && (!is || !cidr.Equal(oldPrefix.Spec.Prefix, newObj.Spec.Prefix) || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef)):
 			return plan{}, conflict("prefixes", newObj.Name, fmt.Errorf("it is allocated as %s, which is final", oldPrefix.Spec.Prefix))
 		case was:
@@ -211,7 +221,7 @@ func (c *Claims) checkParentUID(ctx context.Context, resource, namespace, name s
 	if !demanded || ref == nil {
 		return nil
 	}
-	p, err := c.parent(ctx, namespace, ref.Name, false)
+	p, err := cached{c}.parent(ctx, namespace, ref.Name)
 	if err != nil {
 		return err
 	}
@@ -222,10 +232,10 @@ func (c *Claims) checkParentUID(ctx context.Context, resource, namespace, name s
 }
 
 // planDelete implements planner.
-func (c *Claims) planDelete(ctx context.Context, obj runtime.Object, fresh bool) (plan, error) {
+func (c *Claims) planDelete(ctx context.Context, r reader, obj runtime.Object) (plan, error) {
 	switch obj := obj.(type) {
 	case *ipam.PrefixAllocation:
-		return c.planRelease(ctx, obj, fresh)
+		return c.planRelease(ctx, r, obj)
 	case *ipam.Prefix:
 		vanish, err := c.planVanish(ctx, obj)
 		if err != nil || !obj.Spec.IsRoot() {

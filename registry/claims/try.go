@@ -29,7 +29,7 @@ func OnDryRun(getter generic.RESTOptionsGetter, dryRun []string, validate rest.V
 				return err
 			}
 		}
-		return g.Claims().try(ctx, func() (plan, error) { return g.Claims().planUpdate(ctx, old, obj, true) })
+		return g.Claims().try(ctx, func() (plan, error) { return g.Claims().planUpdate(ctx, live{g.Claims()}, old, obj) })
 	}
 }
 
@@ -49,7 +49,7 @@ func OnDryRunDelete(getter generic.RESTOptionsGetter, dryRun []string, validate 
 		if object, err := meta.Accessor(obj); err != nil || len(object.GetFinalizers()) > 0 {
 			return err
 		}
-		return g.Claims().try(ctx, func() (plan, error) { return g.Claims().planDelete(ctx, obj, true) })
+		return g.Claims().try(ctx, func() (plan, error) { return g.Claims().planDelete(ctx, live{g.Claims()}, obj) })
 	}
 }
 

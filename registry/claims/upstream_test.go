@@ -36,34 +36,41 @@ import (
 type fixedPlanner struct {
 	// guarded has every write go through a transaction of the transactor.
 	guarded bool
-	// stale has every plan be stale that is not made afresh.
+	// stale makes the first plan of each write stale.
 	stale bool
 
 	plans atomic.Int64
 }
 
-func (p *fixedPlanner) plan(fresh bool) (plan, error) {
+func (p *fixedPlanner) plan(r reader) (plan, error) {
 	p.plans.Add(1)
 	if !p.guarded {
 		return plan{}, nil
 	}
 	made := plan{guards: []guard{isEmpty(newKeyspace("").of("nobody"))}}
-	if p.stale && !fresh {
+	if p.stale && !r.isLive() {
 		made.guards = append(made.guards, isUnchanged("/nothing", 1))
 	}
 	return made, nil
+}
+
+func (p *fixedPlanner) reader(first bool) reader {
+	if first {
+		return cached{}
+	}
+	return live{}
 }
 
 func (p *fixedPlanner) prepareUpdate(context.Context, runtime.Object, runtime.Object) error {
 	return nil
 }
 
-func (p *fixedPlanner) planUpdate(_ context.Context, _, _ runtime.Object, fresh bool) (plan, error) {
-	return p.plan(fresh)
+func (p *fixedPlanner) planUpdate(_ context.Context, r reader, _, _ runtime.Object) (plan, error) {
+	return p.plan(r)
 }
 
-func (p *fixedPlanner) planDelete(_ context.Context, _ runtime.Object, fresh bool) (plan, error) {
-	return p.plan(fresh)
+func (p *fixedPlanner) planDelete(_ context.Context, r reader, _ runtime.Object) (plan, error) {
+	return p.plan(r)
 }
 
 const upstreamPrefix = "test!"
