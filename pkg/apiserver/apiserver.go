@@ -47,6 +47,8 @@ type Config struct {
 	GenericConfig *genericapiserver.RecommendedConfig
 	// WithoutCluster is for a server that clients reach directly, with no kube-apiserver that serves the core group.
 	WithoutCluster bool
+	// WatchCache is whether the objects are in watch caches.
+	WatchCache bool
 	// AuditInterval is the time between two comparisons of objects with claims; 0 is never.
 	AuditInterval time.Duration
 	// Reader, if set, is what admission reads with. It is ready once there is a server.
@@ -80,16 +82,14 @@ func (c completedConfig) New() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := claims.NewRESTOptionsGetter(c.genericConfig.RESTOptionsGetter)
-	if c.config.Enforced.DisjointRoots {
-		options.DisjointRoots()
-	}
-	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, options)
+	getter := claims.NewRESTOptionsGetter(c.genericConfig.RESTOptionsGetter,
+		claims.Config{WatchCache: c.config.WatchCache, DisjointRoots: c.config.Enforced.DisjointRoots})
+	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, getter)
 	if err != nil {
 		return nil, err
 	}
 	if c.config.Reader != nil {
-		reader, err := readerOf(&group, options.Claims())
+		reader, err := readerOf(&group, getter.Claims())
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +101,7 @@ func (c completedConfig) New() (*Server, error) {
 	if c.config.WithoutCluster {
 		installCore(generic, c.genericConfig.DiscoveryAddresses)
 	}
-	s := &Server{GenericAPIServer: generic, claims: options.Claims()}
+	s := &Server{GenericAPIServer: generic, claims: getter.Claims()}
 	if c.config.AuditInterval > 0 {
 		err := generic.AddPostStartHook("ipam-claims-audit", func(hook genericapiserver.PostStartHookContext) error {
 			go s.auditPeriodically(hook, c.config.AuditInterval)

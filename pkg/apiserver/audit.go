@@ -122,12 +122,12 @@ func OpenStore(etcd *genericoptions.EtcdOptions) (*Store, error) {
 	if err := etcd.ApplyTo(&config.Config); err != nil {
 		return nil, err
 	}
-	options := claims.NewRESTOptionsGetter(config.RESTOptionsGetter)
-	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, options)
+	getter := claims.NewRESTOptionsGetter(config.RESTOptionsGetter, claims.Config{})
+	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, getter)
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Claims: options.Claims(), close: func() {
+	return &Store{Claims: getter.Claims(), close: func() {
 		for _, resources := range group.VersionedResourcesStorageMap {
 			for _, storage := range resources {
 				storage.Destroy()

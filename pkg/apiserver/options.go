@@ -181,7 +181,7 @@ func (o *Options) Config() (*Config, error) {
 	}
 	endStalledWatches(&config.Config, o.WatchPatience)
 	return &Config{
-		GenericConfig: config, WithoutCluster: o.WithoutCluster, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced,
+		GenericConfig: config, WithoutCluster: o.WithoutCluster, WatchCache: o.Recommended.Etcd.EnableWatchCache, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced,
 	}, nil
 }
 

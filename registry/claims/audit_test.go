@@ -136,10 +136,8 @@ type ground struct {
 func newGround(t *testing.T) *ground {
 	scheme := runtime.NewScheme()
 	install.Install(scheme)
-	g := &ground{
-		newClaims(runEtcd(t).KV, "/registry/test"),
-		serializer.NewCodecFactory(scheme).LegacyCodec(schema.GroupVersion(v1alpha1.GroupVersion)),
-	}
+	g := &ground{newClaims(Config{}), serializer.NewCodecFactory(scheme).LegacyCodec(schema.GroupVersion(v1alpha1.GroupVersion))}
+	g.kv, g.keyspace = runEtcd(t).KV, newKeyspace("/registry/test")
 	for resource, of := range map[string]*objects{"prefixes": &g.prefixes, "prefixallocations": &g.allocations} {
 		*of = objects{
 			resourcePrefix: "/ipam.ironcore.dev/" + resource, etcdPrefix: "/registry/test",

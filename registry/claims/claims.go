@@ -52,8 +52,9 @@ type made struct {
 	claim    claim
 }
 
-func newClaims(kv clientv3.KV, etcdPrefix string) *Claims {
-	return &Claims{kv: kv, keyspace: newKeyspace(etcdPrefix), createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade)}
+// newClaims returns claims that have no etcd yet.
+func newClaims(config Config) *Claims {
+	return &Claims{disjointRoots: config.DisjointRoots, createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade)}
 }
 
 // parent is what a plan has to know of a parent.

@@ -44,16 +44,23 @@ const (
 	dialTimeout      = 20 * time.Second
 )
 
+// Config is how the storage of this API group is made.
+type Config struct {
+	// WatchCache is whether the objects are in watch caches.
+	WatchCache bool
+	// DisjointRoots is whether no new root may overlap another one of its namespace.
+	DisjointRoots bool
+	// AdaptClient, if set, changes a client of etcd before a store uses it.
+	AdaptClient func(*clientv3.Client)
+}
+
 // RESTOptionsGetter has the storage of every resource keep the claims.
 type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
-	// adaptClient, if set, has the first word on the clients of etcd that the stores use.
-	adaptClient func(*clientv3.Client)
-	// disjointRoots is whether no new root may overlap another one of its namespace.
-	disjointRoots bool
+	config Config
+	claims *Claims
 
 	mu        sync.Mutex
-	claims    *Claims
 	transport *storagebackend.TransportConfig
 	compactor sharedCompactor
 }
@@ -61,24 +68,12 @@ type RESTOptionsGetter struct {
 var _ generic.RESTOptionsGetter = &RESTOptionsGetter{}
 
 // NewRESTOptionsGetter returns options like those of the getter, but for the claims.
-func NewRESTOptionsGetter(getter generic.RESTOptionsGetter) *RESTOptionsGetter {
-	return &RESTOptionsGetter{RESTOptionsGetter: getter}
+func NewRESTOptionsGetter(getter generic.RESTOptionsGetter, config Config) *RESTOptionsGetter {
+	return &RESTOptionsGetter{RESTOptionsGetter: getter, config: config, claims: newClaims(config)}
 }
 
-// AdaptClient has a function change the clients of etcd that the stores use, before they do. It is to
-// be called before there are stores.
-func (g *RESTOptionsGetter) AdaptClient(adapt func(*clientv3.Client)) { g.adaptClient = adapt }
-
-// DisjointRoots makes the storage refuse new roots that overlap another root of their namespace. It is
-// to be called before there are stores.
-func (g *RESTOptionsGetter) DisjointRoots() { g.disjointRoots = true }
-
-// Claims returns what the storages keep. They have to be made before.
-func (g *RESTOptionsGetter) Claims() *Claims {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.claims
-}
+// Claims returns the claims that all storages keep. They can be used once the storages are made.
+func (g *RESTOptionsGetter) Claims() *Claims { return g.claims }
 
 // GetRESTOptions implements generic.RESTOptionsGetter.
 func (g *RESTOptionsGetter) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
@@ -86,21 +81,19 @@ func (g *RESTOptionsGetter) GetRESTOptions(resource schema.GroupResource, exampl
 	if err != nil {
 		return options, err
 	}
-	// The options tell only by the decorator whether there is a watch cache.
-	cached := reflect.ValueOf(options.Decorator).Pointer() != reflect.ValueOf(generic.UndecoratedStorage).Pointer()
 	options.Decorator = func(
 		config *storagebackend.ConfigForResource, resourcePrefix string,
 		keyFunc func(obj runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object,
 		getAttrs storage.AttrFunc, triggers storage.IndexerFuncs, indexers *cache.Indexers,
 	) (storage.Interface, factory.DestroyFunc, error) {
-		return g.newStorage(cached, config, resourcePrefix, keyFunc, newFunc, newListFunc, getAttrs, triggers, indexers)
+		return g.newStorage(config, resourcePrefix, keyFunc, newFunc, newListFunc, getAttrs, triggers, indexers)
 	}
 	return options, nil
 }
 
 // newStorage returns the storage of one resource: a watch cache, on a Store, on the etcd store.
 func (g *RESTOptionsGetter) newStorage(
-	cached bool, config *storagebackend.ConfigForResource, resourcePrefix string,
+	config *storagebackend.ConfigForResource, resourcePrefix string,
 	keyFunc func(obj runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object,
 	getAttrs storage.AttrFunc, triggers storage.IndexerFuncs, indexers *cache.Indexers,
 ) (storage.Interface, factory.DestroyFunc, error) {
@@ -120,8 +113,8 @@ func (g *RESTOptionsGetter) newStorage(
 		_ = client.Close()
 		return nil, nil, err
 	}
-	if g.adaptClient != nil {
-		g.adaptClient(client.Client)
+	if g.config.AdaptClient != nil {
+		g.config.AdaptClient(client.Client)
 	}
 	client.KV = etcd3.NewETCDLatencyTracker(client.KV)
 	client.Kubernetes = &transactor{Interface: client.Kubernetes, kv: client.KV}
@@ -139,9 +132,8 @@ func (g *RESTOptionsGetter) newStorage(
 		_ = client.Close()
 		return nil, nil, err
 	}
-	if g.claims == nil {
-		g.claims = newClaims(client.KV, config.Prefix)
-		g.claims.disjointRoots = g.disjointRoots
+	if g.claims.kv == nil {
+		g.claims.kv, g.claims.keyspace = client.KV, newKeyspace(config.Prefix)
 	}
 	store := &Store{Interface: tolerantStore{raw, config.GroupResource}, planner: g.claims}
 	var result storage.Interface = store
@@ -154,7 +146,7 @@ func (g *RESTOptionsGetter) newStorage(
 		})
 	}
 
-	if cached {
+	if g.config.WatchCache {
 		c, err := cacher.NewCacherFromConfig(cacher.Config{
 			Storage:             unpaged{store},
 			Versioner:           versioner,

@@ -98,7 +98,7 @@ func newServer(t testing.TB, etcd *kubernetes.Client, v variant) *server {
 }
 
 // newServerAt returns a server with a store that others may have too.
-func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix string, configure ...func(*claims.RESTOptionsGetter)) *server {
+func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix string, configure ...func(*claims.Config)) *server {
 	t.Helper()
 	s := &server{etcd: etcd, prefix: etcdPrefix, transformer: identity.NewEncryptCheckTransformer(), tamper: &tamper{}}
 	if v.encrypted {
@@ -111,11 +111,14 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 	config.Transport.ServerList = etcd.Endpoints()
 	config.Transformer = s.transformer
 	config.CompactionInterval = 0
-	getter := claims.NewRESTOptionsGetter(restOptions{config, v.cached})
-	getter.AdaptClient(func(client *clientv3.Client) { client.KV = &tamperKV{client.KV, s.tamper} })
-	for _, c := range configure {
-		c(getter)
+	claimsConfig := claims.Config{
+		WatchCache:  v.cached,
+		AdaptClient: func(client *clientv3.Client) { client.KV = &tamperKV{client.KV, s.tamper} },
 	}
+	for _, c := range configure {
+		c(&claimsConfig)
+	}
+	getter := claims.NewRESTOptionsGetter(restOptions{config}, claimsConfig)
 
 	var family resource.FamilyFunc
 	var err error
@@ -132,23 +135,16 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 }
 
 // restOptions are like those of the generic API server.
-type restOptions struct {
-	config *storagebackend.Config
-	cached bool
-}
+type restOptions struct{ config *storagebackend.Config }
 
 func (o restOptions) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
-	options := generic.RESTOptions{
+	return generic.RESTOptions{
 		StorageConfig:           o.config.ForResource(resource),
 		Decorator:               generic.UndecoratedStorage,
 		EnableGarbageCollection: true,
 		DeleteCollectionWorkers: 1,
 		ResourcePrefix:          resource.Group + "/" + resource.Resource,
-	}
-	if o.cached {
-		options.Decorator = genericregistry.StorageWithCacher()
-	}
-	return options, nil
+	}, nil
 }
 
 // tamper changes what goes to etcd.

@@ -32,7 +32,7 @@ func newDisjointServers(t testing.TB, etcd *kubernetes.Client, v variant, n int)
 	prefix := fmt.Sprintf("/registry/test-%d", etcdPrefixes.Add(1))
 	var servers []*server
 	for range n {
-		s := newServerAt(t, etcd, v, prefix, (*claims.RESTOptionsGetter).DisjointRoots)
+		s := newServerAt(t, etcd, v, prefix, func(c *claims.Config) { c.DisjointRoots = true })
 		s.disjoint = true
 		servers = append(servers, s)
 	}

@@ -11,16 +11,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/util/dryrun"
 )
 
 // OnDryRun returns the validation of an update. If the update is a dry run, it also reports what the
 // transaction would refuse, since a dry run never gets that far.
-func OnDryRun(getter generic.RESTOptionsGetter, dryRun []string, validate rest.ValidateObjectUpdateFunc) rest.ValidateObjectUpdateFunc {
-	g, ok := getter.(*RESTOptionsGetter)
-	if !ok || !dryrun.IsDryRun(dryRun) {
+func (c *Claims) OnDryRun(dryRun []string, validate rest.ValidateObjectUpdateFunc) rest.ValidateObjectUpdateFunc {
+	if !dryrun.IsDryRun(dryRun) {
 		return validate
 	}
 	return func(ctx context.Context, obj, old runtime.Object) error {
@@ -29,15 +27,14 @@ func OnDryRun(getter generic.RESTOptionsGetter, dryRun []string, validate rest.V
 				return err
 			}
 		}
-		return g.Claims().try(ctx, func() (plan, error) { return g.Claims().planUpdate(ctx, live{g.Claims()}, old, obj) })
+		return c.try(ctx, func() (plan, error) { return c.planUpdate(ctx, live{c}, old, obj) })
 	}
 }
 
 // OnDryRunDelete returns the validation of a removal. If the removal is a dry run, it also reports what the
 // transaction would refuse. What has finalizers would not be removed yet.
-func OnDryRunDelete(getter generic.RESTOptionsGetter, dryRun []string, validate rest.ValidateObjectFunc) rest.ValidateObjectFunc {
-	g, ok := getter.(*RESTOptionsGetter)
-	if !ok || !dryrun.IsDryRun(dryRun) {
+func (c *Claims) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFunc) rest.ValidateObjectFunc {
+	if !dryrun.IsDryRun(dryRun) {
 		return validate
 	}
 	return func(ctx context.Context, obj runtime.Object) error {
@@ -49,14 +46,17 @@ func OnDryRunDelete(getter generic.RESTOptionsGetter, dryRun []string, validate 
 		if object, err := meta.Accessor(obj); err != nil || len(object.GetFinalizers()) > 0 {
 			return err
 		}
-		return g.Claims().try(ctx, func() (plan, error) { return g.Claims().planDelete(ctx, live{g.Claims()}, obj) })
+		return c.try(ctx, func() (plan, error) { return c.planDelete(ctx, live{c}, obj) })
 	}
 }
 
 // try reports whether a write with a plan would be refused, without writing anything.
 func (c *Claims) try(ctx context.Context, make func() (plan, error)) error {
+	var p plan
+	defer func() { p.set(plan{}) }()
 	for range maxPlans {
-		p, err := make()
+		made, err := make()
+		p.set(made)
 		if err != nil || p.empty() {
 			return err
 		}

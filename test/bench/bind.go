@@ -77,7 +77,7 @@ func measureBindInStorage(b *bench) {
 	if err := etcd.ApplyTo(&config.Config); err != nil {
 		b.Fatal(err)
 	}
-	group, err := rest.NewAPIGroupInfo(apiserver.Scheme, apiserver.Codecs, claims.NewRESTOptionsGetter(config.RESTOptionsGetter))
+	group, err := rest.NewAPIGroupInfo(apiserver.Scheme, apiserver.Codecs, claims.NewRESTOptionsGetter(config.RESTOptionsGetter, claims.Config{WatchCache: etcd.EnableWatchCache}))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,7 +21,7 @@ import (
 )
 
 // NewStorage returns what is served of Prefixes, and a function that tells the family of the Prefix with a name.
-func NewStorage(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter) (*resource.Storage, resource.FamilyFunc, error) {
+func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*resource.Storage, resource.FamilyFunc, error) {
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return &ipam.Prefix{} },
 		NewListFunc:               func() runtime.Object { return &ipam.PrefixList{} },
@@ -31,8 +32,8 @@ func NewStorage(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter) (*
 	}
 	familyOf := func(ctx context.Context, name string) ipam.IPFamily { return familyOf(ctx, store, name) }
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixKind), familyOf}
-	storage, err := resource.NewStorage(store,
-		generic.StoreOptions{RESTOptions: optsGetter, AttrFunc: getAttrs, Indexers: indexers()},
+	storage, err := resource.NewStorage(getter, store,
+		generic.StoreOptions{AttrFunc: getAttrs, Indexers: indexers()},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
 		binder, "pfx")
 	return storage, familyOf, err

@@ -10,6 +10,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -20,9 +21,9 @@ import (
 
 // NewStorage returns what is served of PrefixAllocations. familyOf is asked for the family of the Prefix to which an
 // allocation refers.
-func NewStorage(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, familyOf resource.FamilyFunc) (*resource.Storage, error) {
+func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, familyOf resource.FamilyFunc) (*resource.Storage, error) {
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixAllocationKind), familyOf}
-	return resource.NewStorage(
+	return resource.NewStorage(getter,
 		&genericregistry.Store{
 			NewFunc:                   func() runtime.Object { return &ipam.PrefixAllocation{} },
 			NewListFunc:               func() runtime.Object { return &ipam.PrefixAllocationList{} },
@@ -31,7 +32,7 @@ func NewStorage(scheme *runtime.Scheme, optsGetter generic.RESTOptionsGetter, fa
 			SingularQualifiedResource: ipam.Resource("prefixallocation"),
 			TableConvertor:            tableConvertor,
 		},
-		generic.StoreOptions{RESTOptions: optsGetter, AttrFunc: getAttrs},
+		generic.StoreOptions{AttrFunc: getAttrs},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
 		binder, "pfxa")
 }

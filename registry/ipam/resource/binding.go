@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
-	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 )
@@ -47,7 +46,7 @@ type Binder[B, T runtime.Object] struct {
 type BindingREST[B, T runtime.Object] struct {
 	binder Binder[B, T]
 	store  *genericregistry.Store
-	getter generic.RESTOptionsGetter
+	claims *claims.Claims
 }
 
 // New implements rest.Storage.
@@ -89,7 +88,7 @@ func (r *BindingREST[B, T]) Create(ctx context.Context, name string, obj runtime
 		return object, nil
 	}
 	result, _, err := r.store.Update(claims.WithParentUID(ctx, parentUID), name, rest.DefaultUpdatedObjectInfo(nil, bind),
-		rest.ValidateAllObjectFunc, claims.OnDryRun(r.getter, options.DryRun, rest.ValidateAllObjectUpdateFunc), false,
+		rest.ValidateAllObjectFunc, r.claims.OnDryRun(options.DryRun, rest.ValidateAllObjectUpdateFunc), false,
 		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
 	return result, err
 }

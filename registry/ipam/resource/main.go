@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
-	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 )
@@ -28,7 +27,7 @@ var (
 // the write would be refused.
 type MainREST struct {
 	*genericregistry.Store
-	getter     generic.RESTOptionsGetter
+	claims     *claims.Claims
 	shortNames []string
 }
 
@@ -60,7 +59,7 @@ func (r *MainREST) Watch(ctx context.Context, options *metainternalversion.ListO
 // Update implements rest.Updater.
 func (r *MainREST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc,
 	updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	updateValidation = claims.OnDryRun(r.getter, options.DryRun, updateValidation)
+	updateValidation = r.claims.OnDryRun(options.DryRun, updateValidation)
 	return r.Store.Update(ctx, name, objInfo, createValidation, updateValidation, forceAllowCreate, options)
 }
 
@@ -78,5 +77,5 @@ func (r *MainREST) onDryRun(validate rest.ValidateObjectFunc, options *metav1.De
 	if options == nil {
 		return validate
 	}
-	return claims.OnDryRunDelete(r.getter, options.DryRun, validate)
+	return r.claims.OnDryRunDelete(options.DryRun, validate)
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -23,7 +22,7 @@ var (
 // StatusREST reads the whole object and updates its status.
 type StatusREST struct {
 	store  *genericregistry.Store
-	getter generic.RESTOptionsGetter
+	claims *claims.Claims
 }
 
 // New implements rest.Storage.
@@ -39,7 +38,7 @@ func (r *StatusREST) Get(ctx context.Context, name string, options *metav1.GetOp
 
 // Update implements rest.Updater. It never creates.
 func (r *StatusREST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	updateValidation = claims.OnDryRun(r.getter, options.DryRun, updateValidation)
+	updateValidation = r.claims.OnDryRun(options.DryRun, updateValidation)
 	return r.store.Update(ctx, name, objInfo, createValidation, updateValidation, false, options)
 }
 

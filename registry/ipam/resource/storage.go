@@ -7,6 +7,7 @@ package resource
 import (
 	"fmt"
 
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
@@ -36,10 +37,12 @@ type Storage struct {
 
 // NewStorage returns what is served of a kind. It completes the store of the kind by the options and the strategies.
 func NewStorage[B, T runtime.Object](
-	store *genericregistry.Store, options generic.StoreOptions, strategies Strategies, binder Binder[B, T], shortNames ...string,
+	getter *claims.RESTOptionsGetter, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
+	binder Binder[B, T], shortNames ...string,
 ) (*Storage, error) {
 	store.CreateStrategy, store.UpdateStrategy, store.DeleteStrategy = strategies.Main, strategies.Main, strategies.Main
 	store.ResetFieldsStrategy = strategies.Main
+	options.RESTOptions = getter
 	if err := store.CompleteWithOptions(&options); err != nil {
 		return nil, fmt.Errorf("%s: %w", store.DefaultQualifiedResource.Resource, err)
 	}
@@ -50,8 +53,8 @@ func NewStorage[B, T runtime.Object](
 	status.UpdateStrategy, status.ResetFieldsStrategy = strategies.Status, strategies.Status
 	binding.UpdateStrategy = strategies.Binding
 	return &Storage{
-		Main:    &MainREST{Store: store, getter: options.RESTOptions, shortNames: shortNames},
-		Status:  &StatusREST{&status, options.RESTOptions},
-		Binding: &BindingREST[B, T]{binder, &binding, options.RESTOptions},
+		Main:    &MainREST{Store: store, claims: getter.Claims(), shortNames: shortNames},
+		Status:  &StatusREST{&status, getter.Claims()},
+		Binding: &BindingREST[B, T]{binder, &binding, getter.Claims()},
 	}, nil
 }

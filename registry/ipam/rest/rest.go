@@ -7,26 +7,26 @@ package rest
 import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
 // NewAPIGroupInfo returns what the API server installs for the group: every resource of every
 // version with its storage.
-func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, optsGetter generic.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error) {
+func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter *claims.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error) {
 	info := genericapiserver.NewDefaultAPIGroupInfo(ipam.GroupName, scheme, metav1.ParameterCodec, codecs)
 
-	prefixes, familyOf, err := prefix.NewStorage(scheme, optsGetter)
+	prefixes, familyOf, err := prefix.NewStorage(scheme, getter)
 	if err != nil {
 		return info, err
 	}
-	allocations, err := prefixallocation.NewStorage(scheme, optsGetter, familyOf)
+	allocations, err := prefixallocation.NewStorage(scheme, getter, familyOf)
 	if err != nil {
 		return info, err
 	}
