@@ -79,7 +79,7 @@ func (r cached) parent(ctx context.Context, namespace, name string) (*parent, er
 			}
 		}
 	}
-	return live{r.Claims}.parent(ctx, namespace, name)
+	return live(r).parent(ctx, namespace, name)
 }
 
 func (r cached) prefix(ctx context.Context, namespace, name string) (*ipam.Prefix, int64, error) {
