@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Children returns how many prefixes are allocated from a Prefix. Its status counts them, a moment late.
@@ -129,8 +133,15 @@ func (c *Claims) describe(ctx context.Context, h holder) string {
 	if err != nil || revision == 0 || !h.Owner.is(child) {
 		return text
 	}
-	if controller := metav1.GetControllerOfNoCopy(child); controller != nil {
+	if controller := metav1.GetControllerOfNoCopy(child); controller != nil && isName(controller.Kind) && isName(controller.Name) {
 		text += fmt.Sprintf(" of %s %s", controller.Kind, controller.Name)
 	}
 	return text
+}
+
+// isName reports whether an object can have a kind or a name like that. An owner reference may have any text, of up to a
+// million bytes, and what it says gets into the answer to somebody else.
+func isName(text string) bool {
+	return len(text) <= validation.DNS1123SubdomainMaxLength && utf8.ValidString(text) &&
+		!strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -303,3 +303,29 @@ func TestDryRunOfABindingIsRefusedLikeTheBinding(t *testing.T) {
 	namespace, _ := shared.setUp(t, "request-allocated")
 	shared.Do(t, http.MethodPost, harness.Path(namespace, harness.AllocationKind, "request-allocated", "binding")+"?dryRun=All", harness.JSON, fixtures["request-allocated"].binding).Must(t)
 }
+
+// TestARefusalRepeatsOnlyWhatCanBeAName has the Prefix that holds what somebody else asks for refer to a controller. The
+// answer names that controller, unless no object can have such a name.
+func TestARefusalRepeatsOnlyWhatCanBeAName(t *testing.T) {
+	t.Parallel()
+	for owner, want := range map[string]string{
+		"machine-1":                "Prefix child-allocated of Machine machine-1 holds",
+		strings.Repeat("x", 1<<20): "Prefix child-allocated holds",
+		"a\n\x1b[31m":              "Prefix child-allocated holds",
+	} {
+		namespace, child := shared.setUp(t, "child-allocated")
+		held, _, err := unstructured.NestedString(child.Object, "spec", "prefix")
+		if err != nil {
+			t.Fatal(err)
+		}
+		child = shared.write(t, child, harness.MergePatch, fmt.Sprintf(
+			"{metadata: {ownerReferences: [{apiVersion: example.com/v1, kind: Machine, name: %q, uid: u, controller: true}]}}", owner)).Must(t)
+		// The answer is from the watch cache, which has to know of it.
+		shared.Do(t, http.MethodGet, harness.Path(namespace, harness.PrefixKind, child.GetName())+"?resourceVersion="+child.GetResourceVersion(), harness.JSON, "").Must(t)
+		shared.Create(t, namespace, harness.AllocationKind, fmt.Sprintf("{metadata: {name: other}, spec: {prefix: %q, prefixRef: {name: parent}}}", held))
+		status := shared.bind(t, namespace, harness.AllocationKind, "other", fmt.Sprintf("{prefix: %q, prefixRef: {name: parent}}", held)).Refused(t, http.StatusConflict)
+		if !strings.Contains(status.Message, want) {
+			t.Errorf("%.20q: got %.300q", owner, status.Message)
+		}
+	}
+}
