@@ -21,6 +21,8 @@ type Ledger[Holder comparable] struct {
 	// misfits are held, but not taken from the pool: they lie outside, or in what another holds. There
 	// are none, unless somebody went behind the API's back; it is nil then.
 	misfits map[Holder]struct{}
+	// holders tells who holds what is taken from the pool. It is nil until somebody asks: of most ledgers nobody does.
+	holders map[netip.Prefix]Holder
 }
 
 // NewLedger returns a ledger in which nobody holds anything.
@@ -41,11 +43,25 @@ func (l *Ledger[Holder]) Get(holder Holder) (netip.Prefix, bool) {
 	return prefix, ok
 }
 
+// Holder returns who holds exactly a prefix that is taken from the pool.
+func (l *Ledger[Holder]) Holder(prefix netip.Prefix) (Holder, bool) {
+	if l.holders == nil && l.pool != nil {
+		l.holders = make(map[netip.Prefix]Holder, len(l.held))
+		for holder, held := range l.held {
+			if _, misfit := l.misfits[holder]; !misfit {
+				l.holders[held] = holder
+			}
+		}
+	}
+	holder, ok := l.holders[prefix]
+	return holder, ok
+}
+
 // SetPrefix tells the prefix, of which everything is held that the holders hold. The error is that
 // of New; the prefix is then not known.
 func (l *Ledger[Holder]) SetPrefix(prefix netip.Prefix) error {
 	pool, err := New(prefix)
-	l.pool, l.misfits = pool, nil
+	l.pool, l.misfits, l.holders = pool, nil, nil
 	if err != nil {
 		return err
 	}
@@ -61,7 +77,7 @@ func (l *Ledger[Holder]) SetPrefix(prefix netip.Prefix) error {
 
 // UnsetPrefix forgets the prefix, but not what the holders hold.
 func (l *Ledger[Holder]) UnsetPrefix() {
-	l.pool, l.misfits = nil, nil
+	l.pool, l.misfits, l.holders = nil, nil, nil
 }
 
 func (l *Ledger[Holder]) addMisfit(holder Holder) {
@@ -79,6 +95,9 @@ func (l *Ledger[Holder]) Hold(holder Holder, prefix netip.Prefix) bool {
 		if held == prefix {
 			// What the holder's name is a part of may be older than what this one is a part of, and be there for it only.
 			l.held[holder] = prefix
+			if of, ok := l.holders[prefix]; ok && of == holder {
+				l.holders[prefix] = holder
+			}
 			return false
 		}
 		l.Release(holder)
@@ -87,31 +106,35 @@ func (l *Ledger[Holder]) Hold(holder Holder, prefix netip.Prefix) bool {
 		l.held = map[Holder]netip.Prefix{}
 	}
 	l.held[holder] = prefix
-	if l.pool != nil && !l.take(prefix) {
+	if l.pool != nil && !l.take(holder, prefix) {
 		l.addMisfit(holder)
 	}
 	return true
 }
 
-// take takes a prefix from the pool. What others hold inside it makes room: all that is held stays
+// take takes a prefix from the pool for a holder. What others hold inside it makes room: all that is held stays
 // taken that way. It reports false if the prefix is a misfit.
-func (l *Ledger[Holder]) take(prefix netip.Prefix) bool {
+func (l *Ledger[Holder]) take(holder Holder, prefix netip.Prefix) bool {
 	err := l.pool.Take(prefix)
-	if inUse := (*InUseError)(nil); !errors.As(err, &inUse) || inUse.Holder.Bits() <= prefix.Bits() {
-		return err == nil
-	}
-	for holder, held := range l.held {
-		if _, misfit := l.misfits[holder]; !misfit && held.Bits() > prefix.Bits() && prefix.Contains(held.Addr()) && l.pool.Release(held) == nil {
-			l.addMisfit(holder)
+	if inUse := (*InUseError)(nil); errors.As(err, &inUse) && inUse.Holder.Bits() > prefix.Bits() {
+		for other, held := range l.held {
+			if _, misfit := l.misfits[other]; !misfit && held.Bits() > prefix.Bits() && prefix.Contains(held.Addr()) && l.pool.Release(held) == nil {
+				l.addMisfit(other)
+				delete(l.holders, held)
+			}
 		}
+		err = l.pool.Take(prefix)
 	}
-	return l.pool.Take(prefix) == nil
+	if err == nil && l.holders != nil {
+		l.holders[prefix] = holder
+	}
+	return err == nil
 }
 
 // fit takes from the pool what are misfits no longer.
 func (l *Ledger[Holder]) fit() {
 	for _, holder := range slices.Collect(maps.Keys(l.misfits)) {
-		if l.take(l.held[holder]) {
+		if l.take(holder, l.held[holder]) {
 			delete(l.misfits, holder)
 		}
 	}
@@ -131,6 +154,7 @@ func (l *Ledger[Holder]) Release(holder Holder) bool {
 	if l.pool == nil {
 		return true
 	}
+	delete(l.holders, prefix)
 	if err := l.pool.Release(prefix); err != nil {
 		// It was taken by this holder, so this cannot be; a fresh pool is right in any case.
 		_ = l.SetPrefix(l.pool.Prefix())

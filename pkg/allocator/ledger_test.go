@@ -122,6 +122,15 @@ func TestLedgerAgainstModel(t *testing.T) {
 			if got := inUse(l); !slices.Equal(got, want) {
 				t.Fatalf("seed %d: in use: %v, want %v", seed, got, want)
 			}
+			// Of what is in use somebody is the holder, and of nothing else anybody.
+			for _, prefix := range want {
+				if holder, ok := l.Holder(prefix); !ok || model[holder] != prefix {
+					t.Fatalf("seed %d: %d holds %s, which is held by %v", seed, holder, prefix, model)
+				}
+			}
+			if len(l.holders) != l.Pool().Len() {
+				t.Fatalf("seed %d: %d holders are known, and %d prefixes in use", seed, len(l.holders), l.Pool().Len())
+			}
 		}
 	}
 }

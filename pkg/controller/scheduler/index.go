@@ -46,8 +46,8 @@ type namespace struct {
 	// parents is by name. There is an entry for a Prefix that does not exist as long as something
 	// is held by its name, or it is named as a parent.
 	parents map[string]*parent
-	// holders tells from which parent an allocation holds space.
-	holders map[types.UID]*parent
+	// holders are the allocations that hold space.
+	holders map[types.UID]holder
 	// pending are the allocations that have no space yet according to the API, by name.
 	pending map[string]*pending
 	numbers uint64
@@ -63,6 +63,12 @@ type namespace struct {
 	// selections are what selectors mean, by selector, and uses counts their uses.
 	selections map[string]*selection
 	uses       uint64
+}
+
+// holder is an allocation that holds space of a parent.
+type holder struct {
+	parent *parent
+	name   string
 }
 
 // assumption is a place for a candidate that is taken in the index, but not yet in the API.
@@ -88,7 +94,7 @@ func (x *index) lock(name string) *namespace {
 		if ns == nil {
 			ns = &namespace{
 				name: name, top: &parent{},
-				parents: map[string]*parent{}, holders: map[types.UID]*parent{}, pending: map[string]*pending{},
+				parents: map[string]*parent{}, holders: map[types.UID]holder{}, pending: map[string]*pending{},
 				groups: map[string]*group{}, shapes: map[shapeKey]*shape{}, requesters: map[string]map[*pending]struct{}{},
 				selections: map[string]*selection{},
 			}
@@ -229,14 +235,14 @@ func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string
 	ns := x.lock(name.Namespace)
 	defer x.unlock(ns)
 	if held, ok := ns.holders[uid]; ok {
-		if reserved, _ := held.ledger.Get(uid); held.name != parentName || reserved != prefix {
+		if reserved, _ := held.parent.ledger.Get(uid); held.parent.name != parentName || reserved != prefix {
 			// Something else was reserved for it, which others may wait for.
 			x.release(ns, uid)
 		}
 	}
 	ns.drop(name.Name, uid)
 	p := ns.parent(parentName)
-	ns.holders[uid] = p
+	ns.holders[uid] = holder{p, name.Name}
 	if !p.ledger.Hold(uid, prefix) {
 		return false
 	}
@@ -345,10 +351,11 @@ func (x *index) giveUp(c candidate) *verdict {
 
 // release frees what an allocation holds, and serves those who waited for it.
 func (x *index) release(ns *namespace, uid types.UID) {
-	p, ok := ns.holders[uid]
+	held, ok := ns.holders[uid]
 	if !ok {
 		return
 	}
+	p := held.parent
 	delete(ns.holders, uid)
 	defer ns.tidy(p)
 	freed, _ := p.ledger.Get(uid)
@@ -378,7 +385,8 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 	fresh := w.stale
 	w.stale = false
 
-	if p, ok := ns.holders[c.uid]; ok {
+	if held, ok := ns.holders[c.uid]; ok {
+		p := held.parent
 		prefix, _ := p.ledger.Get(c.uid)
 		return assumption{p.name, p.uid, prefix}, nil
 	}
@@ -471,7 +479,7 @@ func (x *index) explain(ns *namespace, w *pending) *verdict {
 		}
 	}
 	if len(parents) > 0 {
-		return x.conclude(w, parents)
+		return x.conclude(ns, w, parents)
 	}
 	if w.ref != "" {
 		return &verdict{reason: v1alpha1.ReasonParentNotFound, words: fmt.Sprintf("Prefix %s does not exist", w.ref)}

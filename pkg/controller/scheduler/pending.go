@@ -235,7 +235,7 @@ func (x *index) place(p *parent, w *pending) (netip.Prefix, bool) {
 // reserve takes a place for an allocation.
 func (ns *namespace) reserve(w *pending, p *parent, prefix netip.Prefix) {
 	p.ledger.Hold(w.uid, prefix)
-	ns.holders[w.uid] = p
+	ns.holders[w.uid] = holder{p, w.name.Name}
 	w.reserved = p
 }
 

@@ -153,7 +153,8 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 			}
 		}
 		held := map[string][]netip.Prefix{}
-		for uid, p := range ns.holders {
+		for uid, holder := range ns.holders {
+			p := holder.parent
 			prefix, _ := p.ledger.Get(uid)
 			for _, other := range held[p.name] {
 				if other.Overlaps(prefix) {

@@ -376,28 +376,18 @@ func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAlloc
 
 // nameHolders tells who holds what is in use: the Prefix that it was allocated for, or else the allocation.
 func (s *Scheduler) nameHolders(namespace string, why *verdict) {
-	if why.reason != v1alpha1.ReasonPrefixInUse {
-		return
-	}
-	all, err := s.allocations.PrefixAllocations(namespace).List(labels.Everything())
-	if err != nil {
-		return
-	}
 	for i := range why.refusals {
 		r := &why.refusals[i]
-		if r.kind != inUse {
+		if r.holderUID == "" {
 			continue
 		}
-		holder := r.holder.String()
-		for _, allocation := range all {
-			if allocation.Status.Prefix != holder || allocation.Spec.PrefixRef == nil || allocation.Spec.PrefixRef.Name != r.name {
-				continue
-			}
-			r.holdsIt = " by PrefixAllocation " + allocation.Name
-			if owner := requester.Of(allocation); owner != nil {
-				r.holdsIt = " by Prefix " + owner.Name
-			}
-			break
+		allocation, err := s.allocations.PrefixAllocations(namespace).Get(r.holderName)
+		if err != nil || allocation.UID != r.holderUID {
+			continue
+		}
+		r.holdsIt = " by PrefixAllocation " + allocation.Name
+		if owner := requester.Of(allocation); owner != nil {
+			r.holdsIt = " by Prefix " + owner.Name
 		}
 	}
 }

@@ -15,9 +15,11 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
+	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -487,6 +489,64 @@ func TestMessages(t *testing.T) {
 	if actions := d.client.Actions(); len(actions) != 0 {
 		t.Errorf("written: %v", actions)
 	}
+}
+
+// TestHolders has messages tell who holds what is in use, from what the index knows. The informer is asked for that one
+// allocation only, never for all of them.
+func TestHolders(t *testing.T) {
+	d := newDesk(t)
+	d.allocations = getOnly{d.allocations, nil}
+	d.index.setPrefix(nil, prefix("root", "10.0.0.0/24"))
+	held := func(name, prefix string, owner *metav1.OwnerReference) {
+		t.Helper()
+		a := allocated(allocation(name, 28), prefix)
+		if owner != nil {
+			a.OwnerReferences = []metav1.OwnerReference{*owner}
+		}
+		d.stores(a)
+		d.observe(nil, a)
+	}
+	held("bare", "10.0.0.0/28", nil)
+	held("made", "10.0.0.16/28", &metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: "child", UID: "x", Controller: new(true)})
+	d.stores(allocation("reserved", 28))
+	d.schedules("reserved", false)
+	// Learned from a refusal, and not known to the informer; and of another uid than the one that is known.
+	d.index.hold(key("unseen"), "uid-of-unseen", "root", netip.MustParsePrefix("10.0.0.64/28"))
+	d.index.hold(key("bare"), "older", "root", netip.MustParsePrefix("10.0.0.80/28"))
+
+	for i, tt := range []struct{ asks, says string }{
+		{"10.0.0.0/28", "has 10.0.0.0/28 in use by PrefixAllocation bare"},
+		{"10.0.0.17/32", "has 10.0.0.16/28 in use by Prefix child, which overlaps 10.0.0.17/32"},
+		{"10.0.0.32/28", "has 10.0.0.32/28 in use by PrefixAllocation reserved"},
+		{"10.0.0.64/28", "has 10.0.0.64/28 in use"},
+		{"10.0.0.80/28", "has 10.0.0.80/28 in use"},
+	} {
+		a := allocation(fmt.Sprintf("asks-%d", i), 0)
+		a.Spec.Prefix = tt.asks
+		d.stores(a)
+		d.schedules(a.Name, false)
+		if got := d.isReported(a.Name, v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonPrefixInUse); got != "root (10.0.0.0/24) "+tt.says {
+			t.Errorf("%s: %s", tt.asks, got)
+		}
+	}
+}
+
+// getOnly lists nothing.
+type getOnly struct {
+	listers.PrefixAllocationLister
+	listers.PrefixAllocationNamespaceLister
+}
+
+func (l getOnly) List(labels.Selector) ([]*v1alpha1.PrefixAllocation, error) {
+	return nil, errors.New("listed")
+}
+
+func (l getOnly) Get(name string) (*v1alpha1.PrefixAllocation, error) {
+	return l.PrefixAllocationNamespaceLister.Get(name)
+}
+
+func (l getOnly) PrefixAllocations(namespace string) listers.PrefixAllocationNamespaceLister {
+	return getOnly{nil, l.PrefixAllocationLister.PrefixAllocations(namespace)}
 }
 
 // TestRefreshesAreLimited has very many requests wait, and a label put on and off a Prefix that can hold none of

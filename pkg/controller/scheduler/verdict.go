@@ -13,6 +13,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // refusalKind is why a parent cannot hold a request.
@@ -58,15 +59,19 @@ func hopeOf(reason string) int {
 // refusal tells why one parent cannot hold a request. It has what is to be said when the lock is
 // released.
 type refusal struct {
-	parent  *parent
-	kind    refusalKind
-	name    string
-	prefix  netip.Prefix
-	holder  netip.Prefix
-	holdsIt string
-	free    *big.Int
-	largest int
-	words   string
+	parent *parent
+	kind   refusalKind
+	name   string
+	prefix netip.Prefix
+	// holder is the prefix in use, and holdsIt says who holds it. holderName and holderUID are those of the
+	// allocation.
+	holder     netip.Prefix
+	holdsIt    string
+	holderName string
+	holderUID  types.UID
+	free       *big.Int
+	largest    int
+	words      string
 }
 
 // verdict tells why an allocation cannot be scheduled.
@@ -118,7 +123,7 @@ const maxNamed = 5
 // conclude makes one verdict of what the parents say: the reason of those that leave most hope. The message
 // names those that leave most hope first. Those that could never hold the request are named only
 // where there are no others.
-func (x *index) conclude(w *pending, parents []*parent) *verdict {
+func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict {
 	v := &verdict{request: w.request}
 	var first [kinds][]refusal
 	var count [kinds]int
@@ -149,6 +154,10 @@ func (x *index) conclude(w *pending, parents []*parent) *verdict {
 		case unsuitable:
 			if w.isFor(p) {
 				r.words = "cannot be allocated from itself"
+			}
+		case inUse:
+			if uid, ok := p.ledger.Holder(r.holder); ok {
+				r.holderName, r.holderUID = ns.holders[uid].name, uid
 			}
 		case exhausted:
 			r.free = p.pool().FreeAddresses()
