@@ -5,6 +5,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -57,6 +58,8 @@ type namespace struct {
 	groups  map[string]*group
 	shapes  map[shapeKey]*shape
 	exact   []netip.Prefix
+	// round counts how often those that wait were served.
+	round uint64
 	// requesters are those that wait for the Prefix that they were made for, by its name.
 	requesters map[string]map[*pending]struct{}
 	refreshes  *rate.Limiter
@@ -140,7 +143,7 @@ func (ns *namespace) tidy(p *parent) {
 }
 
 // setPrefix takes in a Prefix as it is now.
-func (x *index) setPrefix(_, obj *v1alpha1.Prefix) {
+func (x *index) setPrefix(obj *v1alpha1.Prefix) {
 	now := prefixState{uid: obj.UID, labels: obj.Labels, deleting: obj.DeletionTimestamp != nil}
 	if obj.Spec.Prefix != "" {
 		prefix, err := request.ParsePrefix(obj.Spec.Prefix)
@@ -152,7 +155,6 @@ func (x *index) setPrefix(_, obj *v1alpha1.Prefix) {
 		now.asks = int(obj.Spec.PrefixLength)
 	}
 	ns := x.lock(obj.Namespace)
-	defer x.unlock(ns)
 	p := ns.parent(obj.Name)
 	up := ns.top
 	if ref := obj.Spec.ParentRef; ref != nil {
@@ -160,27 +162,39 @@ func (x *index) setPrefix(_, obj *v1alpha1.Prefix) {
 	}
 	// The strings of the newest version of the object are kept, so that older ones are not.
 	p.name = obj.Name
-	x.update(ns, p, now, up)
+	below := x.update(ns, p, now, up)
+	x.unlock(ns)
+	x.serveBelow(obj.Namespace, below)
 }
 
 // deletePrefix takes in that a Prefix is gone.
 func (x *index) deletePrefix(name types.NamespacedName, uid types.UID) {
 	ns := x.lock(name.Namespace)
-	defer x.unlock(ns)
+	var below revealed
 	if p := ns.parents[name.Name]; p != nil && p.uid == uid {
-		x.update(ns, p, prefixState{}, ns.top)
+		below = x.update(ns, p, prefixState{}, ns.top)
 	}
+	x.unlock(ns)
+	x.serveBelow(name.Namespace, below)
+}
+
+// revealed is what a change of a Prefix revealed: what is below it may have come to be the outermost that the
+// selectors of these groups match.
+type revealed struct {
+	groups map[*group]bool
+	// children are the names of those directly below.
+	children []string
 }
 
 // update takes in what the API says of a Prefix, and below which it is. It brings everything up to date that
-// follows from that.
-func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) {
+// follows from that, but for what is revealed.
+func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (below revealed) {
 	defer ns.tidy(p)
 	before, beforeUp := p.prefixState, p.up
 	p.prefixState = now
 	if before.uid == now.uid && before.prefix == now.prefix && before.asks == now.asks && before.ready == now.ready &&
 		before.deleting == now.deleting && beforeUp == up && labels.Equals(before.labels, now.labels) {
-		return
+		return below
 	}
 	p.moveBelow(up)
 	if before.uid != now.uid || before.prefix != now.prefix {
@@ -195,38 +209,49 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) {
 			x.wake(w.name)
 		}
 	}
-	x.serve(ns, p, netip.Prefix{})
-	if p.child != nil && len(ns.waiting) > 0 {
-		// What is below it may have come to be the outermost that a selector matches, or that many do.
-		var below []*parent
-		known := map[*parent]bool{}
-		for _, g := range ns.selecting() {
-			if shift := shiftOf(g.selector, p, &before, beforeUp); shift.below && shift.came {
-				p.outermostBelow(g.selector, func(q *parent) {
-					if !known[q] {
-						known[q] = true
-						below = append(below, q)
-					}
-				})
-			}
-		}
-		for _, q := range below {
-			x.serve(ns, q, netip.Prefix{})
-		}
+	x.serve(ns, p, netip.Prefix{}, maps.Values(ns.groups))
+	if below.groups = x.refreshWords(ns, p, &before, beforeUp); len(below.groups) > 0 {
+		below.children = p.children(nil)
 	}
-	x.refreshWords(ns, p, &before, beforeUp)
 	ns.tidy(beforeUp)
+	return below
 }
 
-// selecting returns the groups that have a selector.
-func (ns *namespace) selecting() []*group {
-	var groups []*group
-	for _, g := range ns.groups {
-		if g.selector != nil {
-			groups = append(groups, g)
+// serveBelow serves those that wait from what was revealed. That may be very many Prefixes, so the namespace is
+// locked for one at a time.
+func (x *index) serveBelow(namespace string, below revealed) {
+	if len(below.groups) == 0 {
+		return
+	}
+	known := map[string]bool{}
+	for names := below.children; len(names) > 0; {
+		name := names[len(names)-1]
+		names = names[:len(names)-1]
+		if known[name] {
+			// A circle of references.
+			continue
+		}
+		known[name] = true
+		ns := x.lock(namespace)
+		if p := ns.parents[name]; p != nil {
+			x.serve(ns, p, netip.Prefix{}, maps.Keys(below.groups))
+			for g := range below.groups {
+				if !p.matches(g.selector) {
+					// What matches hides what is below it.
+					names = p.children(names)
+					break
+				}
+			}
+		}
+		x.unlock(ns)
+	}
+	ns := x.lock(namespace)
+	defer x.unlock(ns)
+	for _, w := range ns.waiting {
+		if below.groups[w.group] {
+			x.refreshLater(ns, w, wordsDelay)
 		}
 	}
-	return groups
 }
 
 // hold takes in that an allocation holds a prefix of a parent, according to the API. It reports
@@ -367,7 +392,7 @@ func (x *index) release(ns *namespace, uid types.UID) {
 	if !p.ledger.Release(uid) {
 		return
 	}
-	x.serve(ns, p, freed)
+	x.serve(ns, p, freed, maps.Values(ns.groups))
 	// Whoever waited for exactly this much has it now, and the others need no other message.
 	if hi, lo := p.pool().FreeAddresses128(); hi != freeHi || lo != freeLo {
 		x.refreshCounts(ns, p)

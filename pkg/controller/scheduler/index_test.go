@@ -85,7 +85,7 @@ func prefix(name, cidr string, options ...parentOption) *v1alpha1.Prefix {
 
 func (f *fixture) set(prefixes ...*v1alpha1.Prefix) {
 	for _, p := range prefixes {
-		f.setPrefix(nil, p)
+		f.setPrefix(p)
 	}
 }
 

@@ -79,8 +79,8 @@ func (p *parent) isBelow(other *parent) bool {
 	return false
 }
 
-// outermostBelow calls a function for the outermost Prefixes below the parent that a selector matches. It
-// looks at no Prefix that is below one of those.
+// outermostBelow calls a function for the outermost Prefixes below the top of a namespace that a selector matches. It
+// looks at no Prefix that is below one of those, and at none of a circle of references, which is not below the top.
 func (p *parent) outermostBelow(selector labels.Selector, f func(*parent)) {
 	type level struct {
 		at    *parent
@@ -95,14 +95,20 @@ func (p *parent) outermostBelow(selector labels.Selector, f func(*parent)) {
 		}
 		stack[last].at = at.next
 		switch {
-		case at == p:
-			// A circle of references.
 		case at.matches(selector):
 			f(at)
 		case at.child != nil && depth < maxAncestors:
 			stack = append(stack, level{at.child, depth + 1})
 		}
 	}
+}
+
+// children appends the names of those directly below the parent.
+func (p *parent) children(names []string) []string {
+	for child := p.child; child != nil; child = child.next {
+		names = append(names, child.name)
+	}
+	return names
 }
 
 // moveBelow makes the parent a child of another one.

@@ -5,6 +5,7 @@ package scheduler
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -73,6 +74,8 @@ type group struct {
 	ref      string
 	selector labels.Selector
 	count    int
+	// round is the last one of serving in which the parent concerned the group.
+	round uint64
 	// concerned is whether the parent at hand concerns the group, and upset whether others do that are below it.
 	concerned, upset bool
 }
@@ -248,8 +251,8 @@ func (ns *namespace) waitsWithin(prefix netip.Prefix) bool {
 
 // serve reserves what is free of a parent for those that wait: for the oldest one that it has a place for, then
 // for the next. That keeps what the index lives by: nothing waits for what is there. freed is what is
-// free now and was not before; if it is not valid, that may be anything.
-func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix) {
+// free now and was not before; if it is not valid, that may be anything. Only those of the groups are served.
+func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, groups iter.Seq[*group]) {
 	if len(ns.waiting) == 0 || !p.usable() {
 		return
 	}
@@ -264,9 +267,11 @@ func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix) {
 		return
 	}
 	some = false
-	for _, g := range ns.groups {
-		g.concerned = g.concerns(p)
-		some = some || g.concerned
+	ns.round++
+	for g := range groups {
+		if g.concerns(p) {
+			g.round, some = ns.round, true
+		}
 	}
 	if !some {
 		return
@@ -282,7 +287,7 @@ func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix) {
 	var served []*pending
 	for _, w := range ns.waiting {
 		switch {
-		case !w.group.concerned, w.shape != nil && w.shape.unfit:
+		case w.group.round != ns.round, w.shape != nil && w.shape.unfit:
 			continue
 		case w.request.Prefix.IsValid() && freed.IsValid() && !freed.Overlaps(w.request.Prefix):
 			continue
@@ -357,10 +362,11 @@ func (x *index) refreshNaming(ns *namespace, p *parent, delay time.Duration, sta
 }
 
 // refreshWords has messages made anew that a change of a parent made untrue: those that name it, those that
-// say that there is none, and those of requests that have more hope now.
-func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, beforeUp *parent) {
+// say that there is none, and those of requests that have more hope now. It returns the groups for which the change
+// revealed what is below the parent, and whose messages are to be made anew when that has been served.
+func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, beforeUp *parent) (revealed map[*group]bool) {
 	if len(ns.waiting) == 0 {
-		return
+		return nil
 	}
 	for _, g := range ns.groups {
 		if g.selector == nil {
@@ -369,6 +375,13 @@ func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, befo
 		}
 		shift := shiftOf(g.selector, p, before, beforeUp)
 		g.concerned, g.upset = shift.was || shift.is || shift.below, shift.below
+		if shift.below && shift.came {
+			g.concerned = false
+			if revealed == nil {
+				revealed = map[*group]bool{}
+			}
+			revealed[g] = true
+		}
 	}
 	for _, w := range ns.waiting {
 		if !w.group.concerned || w.stale {
@@ -384,4 +397,5 @@ func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, befo
 			x.refreshLater(ns, w, wordsDelay)
 		}
 	}
+	return revealed
 }

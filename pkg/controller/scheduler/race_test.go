@@ -12,13 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"k8s.io/apimachinery/pkg/types"
 )
 
 // TestNoLostWakeUps has many workers schedule, and a server that refuses some of it, while parents come, go and
-// change their labels and allocations are deleted and made anew, in two namespaces. In the end nothing waits that
-// there is a place for, and nothing overlaps.
+// change their labels and allocations are deleted and made anew, in two namespaces. The events go
+// through an inbox. In the end nothing waits that there is a place for, and nothing overlaps.
 func TestNoLostWakeUps(t *testing.T) {
 	for seed := range uint64(5) {
 		noLostWakeUps(t, seed)
@@ -29,7 +30,12 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 	t.Helper()
 	q := queue.New("")
 	defer q.ShutDown()
-	x := newIndex(Pack, q.Add, q.AddAfter)
+	x, in := newIndex(Pack, q.Add, q.AddAfter), newInbox()
+	in.start()
+	defer in.stop()
+	setPrefix := func(p *v1alpha1.Prefix) {
+		in.put(p.Namespace, eventKey{v1alpha1.PrefixKind, p.Name, p.UID}, func() { x.setPrefix(p) })
+	}
 	namespaces := []string{"one", "two"}
 	const count = 60
 	var mu sync.Mutex
@@ -77,7 +83,9 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 						// The informer tells, unless the allocation is gone meanwhile.
 						mu.Lock()
 						if uids[name] == c.uid {
-							x.hold(name, c.uid, place.parent, place.prefix)
+							in.put(name.Namespace, eventKey{v1alpha1.PrefixAllocationKind, name.Name, c.uid}, func() {
+								x.hold(name, c.uid, place.parent, place.prefix)
+							})
 						}
 						mu.Unlock()
 					}
@@ -100,10 +108,11 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 					mu.Lock()
 					if uid, exists := uids[name]; exists {
 						delete(uids, name)
-						x.forget(name, uid)
+						in.put(namespace, eventKey{v1alpha1.PrefixAllocationKind, name.Name, uid}, func() { x.forget(name, uid) })
 					} else {
-						uids[name] = types.UID(fmt.Sprintf("%d-%d-%s", n, step, name))
-						q.Add(name)
+						uid := types.UID(fmt.Sprintf("%d-%d-%s", n, step, name))
+						uids[name] = uid
+						in.put(namespace, eventKey{v1alpha1.PrefixAllocationKind, name.Name, uid}, func() { q.Add(name) })
 					}
 					mu.Unlock()
 					continue
@@ -120,7 +129,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 				case 1:
 					isPending(p)
 				}
-				x.setPrefix(nil, p)
+				setPrefix(p)
 			}
 		})
 	}
@@ -132,10 +141,14 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 			if i == 2 {
 				below("p0")(p)
 			}
-			x.setPrefix(nil, p)
+			setPrefix(p)
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); q.Len() > 0 || busy.Load() > 0; time.Sleep(10 * time.Millisecond) {
+	// Work that passes from one to the other between two looks is seen by the next one.
+	for calm, deadline := 0, time.Now().Add(time.Minute); calm < 3; time.Sleep(5 * time.Millisecond) {
+		if calm++; busy.Load() > 0 || q.Len() > 0 || !in.isIdle() {
+			calm = 0
+		}
 		if time.Now().After(deadline) {
 			t.Fatalf("seed %d: %d are in the queue", seed, q.Len())
 		}

@@ -19,7 +19,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -49,10 +48,9 @@ type Scheduler struct {
 	workers     int
 
 	index  *index
+	inbox  *inbox
 	queue  queue.Queue
 	synced []cache.InformerSynced
-	// started is set when the informers have told all that there was at first.
-	started atomic.Bool
 }
 
 // New returns a scheduler that binds with so many workers at a time.
@@ -63,19 +61,16 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		allocations: allocations.Lister(),
 		recorder:    recorder,
 		workers:     workers,
+		inbox:       newInbox(),
 		queue:       queue.New("scheduler"),
 	}
 	s.index = newIndex(strategy, s.queue.Add, s.queue.AddAfter)
 
-	prefixEvents, err := prefixes.Informer().AddEventHandler(observe.Handler(s.index.setPrefix, func(prefix *v1alpha1.Prefix) {
-		s.index.deletePrefix(observe.NameOf(prefix), prefix.UID)
-	}))
+	prefixEvents, err := prefixes.Informer().AddEventHandler(s.prefixHandler())
 	if err != nil {
 		return nil, err
 	}
-	allocationEvents, err := allocations.Informer().AddEventHandler(observe.Handler(s.observe, func(allocation *v1alpha1.PrefixAllocation) {
-		s.index.forget(observe.NameOf(allocation), allocation.UID)
-	}))
+	allocationEvents, err := allocations.Informer().AddEventHandler(s.allocationHandler())
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +78,34 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 	return s, nil
 }
 
+// prefixHandler puts the events of Prefixes into the inbox.
+func (s *Scheduler) prefixHandler() cache.ResourceEventHandler {
+	put := func(prefix *v1alpha1.Prefix, handle func()) {
+		s.inbox.put(prefix.Namespace, eventKey{v1alpha1.PrefixKind, prefix.Name, prefix.UID}, handle)
+	}
+	return observe.Handler(func(_, prefix *v1alpha1.Prefix) {
+		put(prefix, func() { s.index.setPrefix(prefix) })
+	}, func(prefix *v1alpha1.Prefix) {
+		name, uid := observe.NameOf(prefix), prefix.UID
+		put(prefix, func() { s.index.deletePrefix(name, uid) })
+	})
+}
+
+// allocationHandler puts the events of PrefixAllocations into the inbox.
+func (s *Scheduler) allocationHandler() cache.ResourceEventHandler {
+	put := func(allocation *v1alpha1.PrefixAllocation, handle func()) {
+		s.inbox.put(allocation.Namespace, eventKey{v1alpha1.PrefixAllocationKind, allocation.Name, allocation.UID}, handle)
+	}
+	return observe.Handler(func(_, allocation *v1alpha1.PrefixAllocation) {
+		put(allocation, func() { s.observe(allocation) })
+	}, func(allocation *v1alpha1.PrefixAllocation) {
+		name, uid := observe.NameOf(allocation), allocation.UID
+		put(allocation, func() { s.index.forget(name, uid) })
+	})
+}
+
 // observe takes in an allocation as the API has it.
-func (s *Scheduler) observe(before, allocation *v1alpha1.PrefixAllocation) {
+func (s *Scheduler) observe(allocation *v1alpha1.PrefixAllocation) {
 	switch allocation.Status.Phase {
 	case v1alpha1.PrefixAllocationPhaseAllocated:
 		prefix, err := request.ParsePrefix(allocation.Status.Prefix)
@@ -92,12 +113,10 @@ func (s *Scheduler) observe(before, allocation *v1alpha1.PrefixAllocation) {
 			s.index.hold(observe.NameOf(allocation), allocation.UID, allocation.Spec.PrefixRef.Name, prefix)
 		}
 	case v1alpha1.PrefixAllocationPhaseFailed:
-		if before != nil {
-			s.index.settle(observe.NameOf(allocation), true)
-		}
+		s.index.forget(observe.NameOf(allocation), allocation.UID)
 	default:
 		// What is there at the start is scheduled by age, when all is known.
-		if s.started.Load() {
+		if s.inbox.hasStarted() {
 			s.queue.Add(observe.NameOf(allocation))
 		}
 	}
@@ -107,11 +126,12 @@ func (s *Scheduler) observe(before, allocation *v1alpha1.PrefixAllocation) {
 func (s *Scheduler) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx).WithName("scheduler")
 	ctx = klog.NewContext(ctx, logger)
+	defer s.inbox.stop()
 	defer s.queue.ShutDown()
 	if !cache.WaitForCacheSync(ctx.Done(), s.synced...) {
 		return nil
 	}
-	s.started.Store(true)
+	s.inbox.start()
 	if err := s.addByAge(); err != nil {
 		return err
 	}

@@ -117,7 +117,7 @@ func TestSchedule(t *testing.T) {
 	unknown := errors.New("connection reset by peer")
 	given := func(t *testing.T) *desk {
 		d := newDesk(t)
-		d.index.setPrefix(nil, prefix("root", "10.0.0.0/24"))
+		d.index.setPrefix(prefix("root", "10.0.0.0/24"))
 		d.stores(allocation("a", 25))
 		return d
 	}
@@ -225,8 +225,8 @@ func TestSchedule(t *testing.T) {
 	t.Run("refused by one parent, allocated from another", func(t *testing.T) {
 		for _, answer := range []error{invalid, forbidden} {
 			d := newDesk(t)
-			d.index.setPrefix(nil, prefix("a", "10.0.0.0/24", labelled("net", "a")))
-			d.index.setPrefix(nil, prefix("b", "11.0.0.0/24", labelled("net", "a")))
+			d.index.setPrefix(prefix("a", "10.0.0.0/24", labelled("net", "a")))
+			d.index.setPrefix(prefix("b", "11.0.0.0/24", labelled("net", "a")))
 			a := allocation("a", 25)
 			a.Spec.PrefixRef, a.Spec.PrefixSelector = nil, &metav1.LabelSelector{MatchLabels: map[string]string{"net": "a"}}
 			d.stores(a)
@@ -246,7 +246,7 @@ func TestSchedule(t *testing.T) {
 	// Of very many places all but the last one are refused. None is tried twice until all were.
 	t.Run("refused all but one", func(t *testing.T) {
 		d := newDesk(t)
-		d.index.setPrefix(nil, prefix("root", "10.0.0.0/26"))
+		d.index.setPrefix(prefix("root", "10.0.0.0/26"))
 		d.stores(allocation("a", 32))
 		d.answers = func(place string) error {
 			if place != "10.0.0.60/32 from root" {
@@ -368,7 +368,7 @@ func TestSchedule(t *testing.T) {
 		if err := d.stored.Update(a); err != nil {
 			t.Fatal(err)
 		}
-		d.observe(nil, a)
+		d.observe(a)
 		d.schedules("a", false)
 		if got := d.nextPlace("/25"); got != "10.0.0.0/25" {
 			t.Errorf("next: %s", got)
@@ -456,7 +456,7 @@ func TestMessages(t *testing.T) {
 		d.client.ClearActions()
 	}
 	for i := range 9 {
-		d.index.setPrefix(nil, prefix(fmt.Sprintf("small-%d-%s", i, long), "10.0.0.0/25", labelled("net", "a")))
+		d.index.setPrefix(prefix(fmt.Sprintf("small-%d-%s", i, long), "10.0.0.0/25", labelled("net", "a")))
 	}
 	d.schedules("a", false)
 	message := d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonNoSuitableParent)
@@ -468,7 +468,7 @@ func TestMessages(t *testing.T) {
 	// The one that is merely full is what to say, and none of those that could never hold it.
 	d.index.hold(key("b"), "uid-of-b", "z-full", netip.MustParsePrefix("10.0.0.0/26"))
 	d.index.hold(key("c"), "uid-of-c", "z-full", netip.MustParsePrefix("10.0.0.128/26"))
-	d.index.setPrefix(nil, prefix("z-full", "10.0.0.0/24", labelled("net", "a")))
+	d.index.setPrefix(prefix("z-full", "10.0.0.0/24", labelled("net", "a")))
 	d.schedules("a", false)
 	message = d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonParentExhausted)
 	if want := "z-full (10.0.0.0/24) has no room for a /25: 128 addresses free, the largest free block is a /26"; message != want {
@@ -477,7 +477,7 @@ func TestMessages(t *testing.T) {
 	refresh()
 
 	// Nothing that changes for others is written, whoever comes and goes.
-	d.index.setPrefix(nil, prefix("a-small", "10.0.0.0/25", labelled("net", "a")))
+	d.index.setPrefix(prefix("a-small", "10.0.0.0/25", labelled("net", "a")))
 	d.index.deletePrefix(key("small-0-"+long), types.UID("uid-of-small-0-"+long))
 	d.index.hold(key("e"), "uid-of-e", "z-full", netip.MustParsePrefix("10.0.0.64/30"))
 	if d.queue.Len() != 0 {
@@ -496,7 +496,7 @@ func TestMessages(t *testing.T) {
 func TestHolders(t *testing.T) {
 	d := newDesk(t)
 	d.allocations = getOnly{d.allocations, nil}
-	d.index.setPrefix(nil, prefix("root", "10.0.0.0/24"))
+	d.index.setPrefix(prefix("root", "10.0.0.0/24"))
 	held := func(name, prefix string, owner *metav1.OwnerReference) {
 		t.Helper()
 		a := allocated(allocation(name, 28), prefix)
@@ -504,7 +504,7 @@ func TestHolders(t *testing.T) {
 			a.OwnerReferences = []metav1.OwnerReference{*owner}
 		}
 		d.stores(a)
-		d.observe(nil, a)
+		d.observe(a)
 	}
 	held("bare", "10.0.0.0/28", nil)
 	held("made", "10.0.0.16/28", &metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: "child", UID: "x", Controller: new(true)})

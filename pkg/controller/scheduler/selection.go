@@ -36,7 +36,8 @@ func (ns *namespace) selection(key string, selector labels.Selector) *selection 
 	s := ns.selections[key]
 	if s == nil {
 		s = &selection{selector: selector}
-		s.change(func(add, _ func(*parent)) { ns.top.outermostBelow(selector, add) })
+		ns.top.outermostBelow(selector, func(p *parent) { s.parents = append(s.parents, p) })
+		slices.SortFunc(s.parents, func(a, b *parent) int { return strings.Compare(a.name, b.name) })
 		ns.selections[key] = s
 	}
 	ns.uses++
@@ -62,33 +63,6 @@ func (ns *namespace) limitSelections() {
 		sum -= len(ns.selections[oldest].parents)
 		delete(ns.selections, oldest)
 	}
-}
-
-// change adds and removes parents. Many at a time are sorted once.
-func (s *selection) change(f func(add, remove func(*parent))) {
-	var added, removed []*parent
-	f(func(p *parent) { added = append(added, p) }, func(p *parent) { removed = append(removed, p) })
-	const few = 8
-	if len(added)+len(removed) <= few {
-		for _, p := range removed {
-			if i, found := slices.BinarySearchFunc(s.parents, p.name, byName); found {
-				s.parents = slices.Delete(s.parents, i, i+1)
-			}
-		}
-		for _, p := range added {
-			if i, found := slices.BinarySearchFunc(s.parents, p.name, byName); !found {
-				s.parents = slices.Insert(s.parents, i, p)
-			}
-		}
-		return
-	}
-	gone := make(map[*parent]bool, len(removed))
-	for _, p := range removed {
-		gone[p] = true
-	}
-	s.parents = append(slices.DeleteFunc(s.parents, func(p *parent) bool { return gone[p] }), added...)
-	slices.SortFunc(s.parents, func(a, b *parent) int { return strings.Compare(a.name, b.name) })
-	s.parents = slices.Compact(s.parents)
 }
 
 // shift is what a change of a Prefix means to a selector.
@@ -117,24 +91,16 @@ func shiftOf(selector labels.Selector, p *parent, before *prefixState, beforeUp 
 
 // changed brings the selections up to date after a change of a Prefix.
 func (ns *namespace) changed(p *parent, before *prefixState, beforeUp *parent) {
-	for _, s := range ns.selections {
+	for key, s := range ns.selections {
 		shift := shiftOf(s.selector, p, before, beforeUp)
-		if shift.was == shift.is && !shift.below {
-			continue
+		switch i, found := slices.BinarySearchFunc(s.parents, p.name, byName); {
+		case shift.below:
+			// That may be very many Prefixes. They are searched when the selection is needed.
+			delete(ns.selections, key)
+		case shift.is && !found:
+			s.parents = slices.Insert(s.parents, i, p)
+		case !shift.is && found:
+			s.parents = slices.Delete(s.parents, i, i+1)
 		}
-		s.change(func(add, remove func(*parent)) {
-			switch {
-			case shift.is && !shift.was:
-				add(p)
-			case shift.was && !shift.is:
-				remove(p)
-			}
-			switch {
-			case shift.below && shift.came:
-				p.outermostBelow(s.selector, add)
-			case shift.below:
-				p.outermostBelow(s.selector, remove)
-			}
-		})
 	}
 }
