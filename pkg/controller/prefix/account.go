@@ -18,14 +18,22 @@ import (
 const maxUsed = 1000
 
 // accounts tell what is allocated from each Prefix, according to the informer. They are safe for concurrent
-// use.
+// use. Parents do not wait for each other.
 type accounts struct {
+	// mu is for byParent. It is never held while the lock of an account is waited for.
 	mu       sync.Mutex
 	byParent map[types.NamespacedName]*account
+	// whileOpening is called while a ledger is made; tests replace it.
+	whileOpening func()
 }
 
 type account struct {
-	ledger *allocator.Ledger[types.UID]
+	mu sync.Mutex
+	// dropped is set when nothing is held any more, and the account has been forgotten.
+	dropped bool
+	ledger  *allocator.Ledger[types.UID]
+	// opening is set while a ledger of another prefix is made, and has the allocations that changed since.
+	opening map[types.UID]struct{}
 	// names is who holds: the names of the allocations.
 	names map[types.UID]string
 	// first are the first firstLimit names in order, or nil if that is not known.
@@ -34,70 +42,92 @@ type account struct {
 }
 
 func newAccounts() *accounts {
-	return &accounts{byParent: map[types.NamespacedName]*account{}}
+	return &accounts{byParent: map[types.NamespacedName]*account{}, whileOpening: func() {}}
 }
 
-func (a *accounts) get(parent types.NamespacedName) *account {
-	acc := a.byParent[parent]
-	if acc == nil {
-		acc = &account{
-			ledger: allocator.NewLedger[types.UID](),
-			names:  map[types.UID]string{},
+// lock returns the account of a parent, locked, and makes it if there is none. It has to be unlocked by unlock.
+func (a *accounts) lock(parent types.NamespacedName) *account {
+	for {
+		a.mu.Lock()
+		acc := a.byParent[parent]
+		if acc == nil {
+			acc = &account{ledger: allocator.NewLedger[types.UID](), names: map[types.UID]string{}}
+			a.byParent[parent] = acc
 		}
-		a.byParent[parent] = acc
+		a.mu.Unlock()
+		acc.mu.Lock()
+		if !acc.dropped {
+			return acc
+		}
+		acc.mu.Unlock()
 	}
-	return acc
 }
 
-func (a *accounts) tidy(parent types.NamespacedName) {
-	if acc := a.byParent[parent]; acc != nil && acc.ledger.Len() == 0 {
-		delete(a.byParent, parent)
+// lockIfAny is lock, but returns nil if nothing is held of the parent.
+func (a *accounts) lockIfAny(parent types.NamespacedName) *account {
+	a.mu.Lock()
+	_, ok := a.byParent[parent]
+	a.mu.Unlock()
+	if !ok {
+		return nil
 	}
+	return a.lock(parent)
+}
+
+// unlock unlocks the account of a parent, and forgets it if nothing is held of that.
+func (a *accounts) unlock(parent types.NamespacedName, acc *account) {
+	if acc.ledger.Len() == 0 {
+		acc.dropped = true
+		a.mu.Lock()
+		delete(a.byParent, parent)
+		a.mu.Unlock()
+	}
+	acc.mu.Unlock()
 }
 
 // hold takes in that an allocation holds a prefix of a parent. It reports whether this was news.
 func (a *accounts) hold(parent types.NamespacedName, uid types.UID, name string, prefix netip.Prefix) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	acc := a.get(parent)
+	acc := a.lock(parent)
+	defer a.unlock(parent, acc)
 	if acc.names[uid] = name; acc.first != nil {
 		acc.addFirst(name)
 	}
+	acc.changes(uid)
 	return acc.ledger.Hold(uid, prefix)
 }
 
-// release takes in that an allocation is gone. It reports whether this was news.
+// release takes in that an allocation holds nothing of a parent any more. It reports whether this was news.
 func (a *accounts) release(parent types.NamespacedName, uid types.UID) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	defer a.tidy(parent)
-	acc := a.get(parent)
+	acc := a.lockIfAny(parent)
+	if acc == nil {
+		return false
+	}
+	defer a.unlock(parent, acc)
 	if slices.Contains(acc.first, acc.names[uid]) {
 		acc.first = nil
 	}
 	delete(acc.names, uid)
+	acc.changes(uid)
 	return acc.ledger.Release(uid)
 }
 
 // count returns how many allocations hold a part of the parent.
 func (a *accounts) count(parent types.NamespacedName) int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	acc := a.byParent[parent]
+	acc := a.lockIfAny(parent)
 	if acc == nil {
 		return 0
 	}
+	defer a.unlock(parent, acc)
 	return acc.ledger.Len()
 }
 
 // holders returns the names of some of the allocations that hold a part of the parent: the first ones.
 func (a *accounts) holders(parent types.NamespacedName, limit int) []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	acc := a.byParent[parent]
+	acc := a.lockIfAny(parent)
 	if acc == nil {
 		return nil
 	}
+	defer a.unlock(parent, acc)
 	if acc.first == nil || acc.firstLimit != limit {
 		// There may be very many, so what was found is kept until it changes.
 		acc.first, acc.firstLimit = []string{}, limit
@@ -115,23 +145,81 @@ func (acc *account) addFirst(name string) {
 	}
 }
 
+// changes takes in that what an allocation holds changes, for a ledger that is being made.
+func (acc *account) changes(uid types.UID) {
+	if acc.opening != nil {
+		acc.opening[uid] = struct{}{}
+	}
+}
+
+// lockOpen is lock with a ledger of that prefix. With hundreds of thousands of allocations it takes a second to
+// make one, so that is done without the lock: informers are not to wait for it.
+func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix) (*account, error) {
+	type holding struct {
+		uid    types.UID
+		prefix netip.Prefix
+	}
+	for {
+		acc := a.lock(parent)
+		if pool := acc.ledger.Pool(); pool != nil && pool.Prefix() == prefix {
+			return acc, nil
+		}
+		held := make([]holding, 0, len(acc.names))
+		for uid := range acc.names {
+			if of, ok := acc.ledger.Get(uid); ok {
+				held = append(held, holding{uid, of})
+			}
+		}
+		changed := map[types.UID]struct{}{}
+		acc.opening = changed
+		acc.mu.Unlock()
+
+		ledger := allocator.NewLedger[types.UID]()
+		err := ledger.SetPrefix(prefix)
+		if err == nil {
+			for _, of := range held {
+				ledger.Hold(of.uid, of.prefix)
+			}
+		}
+		a.whileOpening()
+
+		acc.mu.Lock()
+		acc.opening = nil
+		switch {
+		case err != nil:
+			a.unlock(parent, acc)
+			return nil, err
+		case acc.dropped:
+			// Another account has taken its place.
+			acc.mu.Unlock()
+			continue
+		}
+		for uid := range changed {
+			if of, ok := acc.ledger.Get(uid); ok {
+				ledger.Hold(uid, of)
+			} else {
+				ledger.Release(uid)
+			}
+		}
+		acc.ledger = ledger
+		return acc, nil
+	}
+}
+
 // report is what the status of a parent has to say.
 type report struct {
 	used  []string
 	usage v1alpha1.PrefixUsage
 }
 
-// report tells what is held of the parent now. The error is that of the parent's prefix.
+// report tells what is held of the parent now. The error is that of the parent's prefix. Only one report of a
+// parent may be made at a time.
 func (a *accounts) report(parent types.NamespacedName, prefix netip.Prefix) (report, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	defer a.tidy(parent)
-	acc := a.get(parent)
-	if acc.ledger.Pool() == nil || acc.ledger.Pool().Prefix() != prefix {
-		if err := acc.ledger.SetPrefix(prefix); err != nil {
-			return report{}, err
-		}
+	acc, err := a.lockOpen(parent, prefix)
+	if err != nil {
+		return report{}, err
 	}
+	defer a.unlock(parent, acc)
 	pool := acc.ledger.Pool()
 
 	var r report

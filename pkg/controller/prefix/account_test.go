@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -196,6 +197,84 @@ func TestParentWithAnotherPrefix(t *testing.T) {
 	a.mustReport(t, "10.0.0.0/16")
 	if r := a.mustReport(t, "10.0.0.0/20"); r.usage.Total != "4096" || !slices.Equal(r.used, []string{"10.0.0.0/24"}) {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// TestReportWhileAllocationsChange has allocations change at any time while the ledger of a parent is made, and the
+// last one go and come.
+func TestReportWhileAllocationsChange(t *testing.T) {
+	a := newAccounts()
+	const many = 2000
+	of := func(i int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32)
+	}
+	uid := func(i int) types.UID { return types.UID(fmt.Sprint(i)) }
+	for i := range many {
+		a.hold(root, uid(i), fmt.Sprint("a", i), of(i))
+	}
+	var reports sync.WaitGroup
+	done := make(chan struct{})
+	reports.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			// Another prefix each time.
+			if _, err := a.report(root, netip.PrefixFrom(netip.AddrFrom4([4]byte{10}), 8+n%8)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	// Each of the others is gone in the end, and all of them in between.
+	for range 5 {
+		for i := range many {
+			a.release(root, uid(i))
+		}
+		for i := range many {
+			a.hold(root, uid(i), fmt.Sprint("a", i), of(i))
+		}
+	}
+	for i := range many / 2 {
+		a.release(root, uid(2*i))
+	}
+	close(done)
+	reports.Wait()
+	for _, prefix := range []string{"10.0.0.0/16", "10.0.0.0/20"} {
+		r := a.mustReport(t, prefix)
+		if r.usage.Allocations != many/2 || r.usage.Used != fmt.Sprint(many/2) || len(r.used) != many/2 || r.used[0] != "10.0.0.1/32" {
+			t.Errorf("%s: %+v, %d used, from %s", prefix, r.usage, len(r.used), r.used[0])
+		}
+	}
+}
+
+// TestChangesWhileOpening has allocations change at the worst moment: when the ledger is made, and before it is taken.
+func TestChangesWhileOpening(t *testing.T) {
+	a := newAccounts()
+	a.hold(root, "stays", "stays", netip.MustParsePrefix("10.0.0.0/24"))
+	a.hold(root, "goes", "goes", netip.MustParsePrefix("10.0.1.0/24"))
+	a.hold(root, "moves", "moves", netip.MustParsePrefix("10.0.2.0/24"))
+	a.whileOpening = func() {
+		a.whileOpening = func() {}
+		// Nobody waits for the ledger.
+		a.release(root, "goes")
+		a.hold(root, "moves", "moves", netip.MustParsePrefix("10.0.3.0/24"))
+		a.hold(root, "comes", "comes", netip.MustParsePrefix("10.0.4.0/24"))
+	}
+	want := []string{"10.0.0.0/24", "10.0.3.0/24", "10.0.4.0/24"}
+	if r := a.mustReport(t, "10.0.0.0/16"); !slices.Equal(r.used, want) {
+		t.Errorf("used: %v, want %v", r.used, want)
+	}
+	a.whileOpening = func() {
+		a.whileOpening = func() {}
+		for _, uid := range []types.UID{"stays", "moves", "comes"} {
+			a.release(root, uid)
+		}
+		a.hold(root, "new", "new", netip.MustParsePrefix("10.0.5.0/24"))
+	}
+	if r := a.mustReport(t, "10.0.0.0/20"); !slices.Equal(r.used, []string{"10.0.5.0/24"}) || r.usage.Allocations != 1 {
+		t.Errorf("the account that took its place: %+v", r)
 	}
 }
 

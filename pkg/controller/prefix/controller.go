@@ -176,6 +176,11 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 			// It needs another one now.
 			c.children.Add(types.NamespacedName{Namespace: before.Namespace, Name: was.Name})
 		}
+		was, _, ok := held(before)
+		if is, _, still := held(allocation); ok && (!still || was != is) {
+			// That cannot be, unless etcd was restored from a backup.
+			c.released(was, allocation.UID)
+		}
 	}
 	if ref != nil {
 		c.owned.add(owner{allocation.Namespace, ref.UID}, allocation.Name)
@@ -202,15 +207,23 @@ func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
 		c.gone.Delete(ref.UID)
 		c.children.Add(types.NamespacedName{Namespace: allocation.Namespace, Name: ref.Name})
 	}
-	if parent, _, ok := held(allocation); ok && c.accounts.release(parent, allocation.UID) {
-		c.count(parent)
-		if c.accounts.count(parent) == 0 {
-			// A parent that is being deleted waits for this.
-			c.children.Add(parent)
-		} else {
-			// Its condition may name what is gone.
-			c.children.AddAfter(parent, usageDelay)
-		}
+	if parent, _, ok := held(allocation); ok {
+		c.released(parent, allocation.UID)
+	}
+}
+
+// released takes in that an allocation holds nothing of a parent any more.
+func (c *Controller) released(parent types.NamespacedName, uid types.UID) {
+	if !c.accounts.release(parent, uid) {
+		return
+	}
+	c.count(parent)
+	if c.accounts.count(parent) == 0 {
+		// A parent that is being deleted waits for this.
+		c.children.Add(parent)
+	} else {
+		// Its condition may name what is gone.
+		c.children.AddAfter(parent, usageDelay)
 	}
 }
 

@@ -263,7 +263,8 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 			return nil
 		}
 	}
-	why := fmt.Sprintf("PrefixAllocations exist that have the names which the controller would use, such as %s, and are not of this Prefix", requester.Name(prefix, 0))
+	why := fmt.Sprintf("PrefixAllocations that are not of this Prefix have all names that the controller tries, such as %s. "+
+		"Delete them, and take off the finalizers of those that stay", requester.Name(prefix, 0))
 	if err := c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonInvalidRequest, why); err != nil {
 		return err
 	}
@@ -385,27 +386,39 @@ func (c *Controller) explain(ctx context.Context, prefix *v1alpha1.Prefix, alloc
 		return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, condition.Reason, condition.Message)
 	case condition == nil && allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseFailed:
 		// A scheduler that knows no conditions let it fail.
-		return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonNoSuitableParent, c.whyFailed(allocation))
+		reason, message := c.whyFailed(allocation)
+		return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, reason, message)
 	}
 	return nil
 }
 
-// whyFailed tells why an allocation failed that does not say so itself.
-func (c *Controller) whyFailed(allocation *v1alpha1.PrefixAllocation) string {
+// whyFailed tells why an allocation failed that does not say so itself. If nothing speaks against the parent, no
+// parent suited whoever let it fail, for reasons of its own.
+func (c *Controller) whyFailed(allocation *v1alpha1.PrefixAllocation) (reason, message string) {
+	failed := fmt.Sprintf("PrefixAllocation %s has failed", allocation.Name)
+	r, err := request.Of(&allocation.Spec)
+	if err != nil {
+		return v1alpha1.ReasonInvalidRequest, fmt.Sprintf("%s: %v", failed, err)
+	}
 	if ref := allocation.Spec.PrefixRef; ref != nil {
 		parent, err := c.prefixes.Prefixes(allocation.Namespace).Get(ref.Name)
 		if err != nil {
-			return fmt.Sprintf("PrefixAllocation %s has failed: Prefix %s does not exist", allocation.Name, ref.Name)
+			return v1alpha1.ReasonParentNotFound, fmt.Sprintf("%s: Prefix %s does not exist", failed, ref.Name)
 		}
-		parentPrefix, parentErr := request.ParsePrefix(parent.Spec.Prefix)
-		r, err := request.Of(&allocation.Spec)
-		if parentErr == nil && err == nil {
+		parentPrefix, err := request.ParsePrefix(parent.Spec.Prefix)
+		if err == nil {
 			if why, fits := r.FitsIn(parentPrefix); !fits {
-				return fmt.Sprintf("%s (%s) %s", ref.Name, parentPrefix, why)
+				return v1alpha1.ReasonNoSuitableParent, fmt.Sprintf("%s (%s) %s", ref.Name, parentPrefix, why)
 			}
 		}
+		switch {
+		case parent.DeletionTimestamp != nil:
+			return v1alpha1.ReasonParentNotReady, fmt.Sprintf("%s: %s is being deleted", failed, ref.Name)
+		case parent.Status.Phase != v1alpha1.PrefixPhaseAllocated:
+			return v1alpha1.ReasonParentNotReady, fmt.Sprintf("%s: %s is not allocated itself yet", failed, ref.Name)
+		}
 	}
-	return fmt.Sprintf("PrefixAllocation %s has failed and does not say why", allocation.Name)
+	return v1alpha1.ReasonNoSuitableParent, failed + " and does not say why"
 }
 
 // setCondition sets a condition. When it becomes False for another reason, an event says why.

@@ -629,3 +629,90 @@ func TestHeld(t *testing.T) {
 		}
 	}
 }
+
+// TestWhyFailed has allocations that another scheduler let fail without a condition.
+func TestWhyFailed(t *testing.T) {
+	parent := func(prefix string, phase v1alpha1.PrefixPhase) *v1alpha1.Prefix {
+		return &v1alpha1.Prefix{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "root"},
+			Spec:       v1alpha1.PrefixSpec{Prefix: prefix}, Status: v1alpha1.PrefixStatus{Phase: phase},
+		}
+	}
+	deleted := parent("10.0.0.0/16", v1alpha1.PrefixPhaseAllocated)
+	deleted.DeletionTimestamp = new(metav1.Now())
+	byName := v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, PrefixRef: ref("root")}
+	for _, tt := range []struct {
+		name            string
+		parent          *v1alpha1.Prefix
+		spec            v1alpha1.PrefixAllocationSpec
+		reason, message string
+	}{
+		{"no parent", nil, byName, v1alpha1.ReasonParentNotFound, "PrefixAllocation a has failed: Prefix root does not exist"},
+		{"parent too small", parent("10.0.0.0/24", v1alpha1.PrefixPhaseAllocated), byName,
+			v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/24) is too small"},
+		{"parent of another family", parent("2001:db8::/32", v1alpha1.PrefixPhaseAllocated), byName,
+			v1alpha1.ReasonNoSuitableParent, "root (2001:db8::/32) is IPv6, not IPv4"},
+		{"parent being deleted", deleted, byName, v1alpha1.ReasonParentNotReady, "PrefixAllocation a has failed: root is being deleted"},
+		{"parent pending", parent("", v1alpha1.PrefixPhasePending), byName,
+			v1alpha1.ReasonParentNotReady, "PrefixAllocation a has failed: root is not allocated itself yet"},
+		{"nothing against the parent", parent("10.0.0.0/16", v1alpha1.PrefixPhaseAllocated), byName,
+			v1alpha1.ReasonNoSuitableParent, "PrefixAllocation a has failed and does not say why"},
+		{"by selector", nil, v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, PrefixSelector: selector("a")},
+			v1alpha1.ReasonNoSuitableParent, "PrefixAllocation a has failed and does not say why"},
+		{"nonsense", nil, v1alpha1.PrefixAllocationSpec{Prefix: "10.0.0.0", PrefixRef: ref("root")},
+			v1alpha1.ReasonInvalidRequest, "PrefixAllocation a has failed: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, factory := newTestController(t)
+			if tt.parent != nil {
+				if err := factory.Ipam().V1alpha1().Prefixes().Informer().GetIndexer().Add(tt.parent); err != nil {
+					t.Fatal(err)
+				}
+			}
+			reason, message := c.whyFailed(&v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"}, Spec: tt.spec})
+			if reason != tt.reason || !strings.HasPrefix(message, tt.message) {
+				t.Errorf("got %s: %s", reason, message)
+			}
+		})
+	}
+}
+
+// TestAllocatedNoMore has an allocation that is Pending again, as after a restore of etcd, and one that is Allocated
+// from another parent.
+func TestAllocatedNoMore(t *testing.T) {
+	for name, change := range map[string]func(*v1alpha1.PrefixAllocation){
+		"pending": func(a *v1alpha1.PrefixAllocation) {
+			a.Status = v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhasePending}
+		},
+		"of another parent": func(a *v1alpha1.PrefixAllocation) { a.Spec.PrefixRef = ref("other") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := newTestController(t)
+			before := &v1alpha1.PrefixAllocation{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a", UID: "a"},
+				Spec:       v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")},
+				Status:     v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.0/24"},
+			}
+			c.allocationSeen(nil, before)
+			if n := c.accounts.count(root); n != 1 {
+				t.Fatalf("%d hold something of the parent", n)
+			}
+			after := before.DeepCopy()
+			change(after)
+			c.allocationSeen(before, after)
+			if n := c.accounts.count(root); n != 0 {
+				t.Errorf("%d hold something of the parent that it was allocated from", n)
+			}
+			if c.children.Len() == 0 {
+				t.Fatal("nothing is looked at")
+			}
+			if name, _ := c.children.Get(); name != root {
+				t.Errorf("%s is looked at, not the parent, which may wait to be deleted", name)
+			}
+			c.allocationGone(after)
+			if n := len(c.accounts.byParent); n != 0 {
+				t.Errorf("%d accounts are kept", n)
+			}
+		})
+	}
+}
