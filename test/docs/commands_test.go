@@ -32,6 +32,7 @@ import (
 //	```yaml               a block that begins with "# file: NAME" is written into that file
 //	# file: NAME
 //	```
+//	<!-- serve --flag -->  a server that the page does not show
 //	<!-- run              commands that the page does not show
 //	kubectl create ...
 //	-->
@@ -93,6 +94,11 @@ func steps(page string) ([]step, error) {
 				return nil, err
 			}
 			found = append(found, commands...)
+		case hiddenServer.MatchString(lines[i]):
+			flags := hiddenServer.FindStringSubmatch(lines[i])[1]
+			found = append(found,
+				step{kind: runCommand, line: begin, text: "bin/ipam-standalone" + flags, output: "...\n"},
+				step{kind: runHidden, line: begin, text: "export KUBECONFIG=.ipam/kubeconfig"})
 		case lines[i] == "<!-- run":
 			i++
 			block, err := until(&i, "-->")
@@ -115,6 +121,9 @@ func steps(page string) ([]step, error) {
 	}
 	return found, nil
 }
+
+// hiddenServer starts a server that the page does not show.
+var hiddenServer = regexp.MustCompile(`^<!-- serve( .*)? -->$`)
 
 // hereDocument is the beginning of one in a command.
 var hereDocument = regexp.MustCompile(`<<(\w+)`)
@@ -298,13 +307,16 @@ func (s *session) asShown(output string) string {
 	return strings.ReplaceAll(output, s.dir, "/home/you/ipam-apiserver")
 }
 
+// ready is what the output of a server begins with.
+const ready = "ipam-standalone is ready"
+
 // serve starts a server in the background, and waits until it has printed what the page shows.
 func (s *session) serve(program, flags, shown string) {
 	s.t.Helper()
 	p := process.Start(s.t, s.dir, "bash", "-c", "cd "+s.dir+" && exec "+servers[program]+" --secure-port 0 "+flags)
 	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		output := s.asShown(p.LastOfLog(1 << 20))
-		if matches(output, shown) {
+		if strings.HasPrefix(output, ready) && matches(output, shown) {
 			return
 		}
 		if p.HasEnded() || time.Since(began) > patience {
@@ -437,7 +449,8 @@ func TestCommands(t *testing.T) {
 			}
 		})
 	}
-	for _, page := range []string{"README.md", "docs/tutorial.md"} {
+	for _, page := range []string{"README.md", "docs/tutorial.md", "docs/operating/admission.md", "docs/operating/backup.md",
+		"docs/operating/capacity.md", "docs/operating/troubleshooting.md"} {
 		if !ran[page] {
 			t.Errorf("%s has no commands", page)
 		}
@@ -470,13 +483,15 @@ func TestMatches(t *testing.T) {
 
 func TestSteps(t *testing.T) {
 	t.Parallel()
-	page := strings.ReplaceAll("text\n'''console\n$ a \\\n  b <<EOF\nin\nEOF\nout\n$ c\n'''\n'''\nno\n'''\n'''yaml\n# file: x\ny: 1\n'''\n<!-- run\nd\n-->\n", "'''", "```")
+	page := strings.ReplaceAll("text\n'''console\n$ a \\\n  b <<EOF\nin\nEOF\nout\n$ c\n'''\n'''\nno\n'''\n'''yaml\n# file: x\ny: 1\n'''\n<!-- run\nd\n-->\n<!-- serve --x -->\n", "'''", "```")
 	got, err := steps(page)
 	want := []step{
 		{runCommand, 3, "a \\\n  b <<EOF\nin\nEOF", "out\n"},
 		{runCommand, 8, "c", ""},
 		{writeFile, 13, "# file: x\ny: 1\n", "x"},
 		{runHidden, 17, "d", ""},
+		{runCommand, 20, "bin/ipam-standalone --x", "...\n"},
+		{runHidden, 20, "export KUBECONFIG=.ipam/kubeconfig", ""},
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v\ngot  %+v\nwant %+v", err, got, want)
