@@ -15,6 +15,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,36 +51,36 @@ func TestByDefaultEverythingIsAcceptedWithAWarning(t *testing.T) {
 	} {
 		t.Run(family.root, func(t *testing.T) {
 			c := newClient(t, shared)
-			c.create(root("root", family.root))
+			c.Create(harness.Root("root", family.root))
 			c.allocated("root")
-			c.create(child("used", "root", family.used, 0))
+			c.Create(harness.Child("used", "root", harness.Exactly(family.used)))
 			c.allocated("used")
 			c.warnedOf()
 
-			c.create(child("as-large", "root", "", family.length))
+			c.Create(harness.Child("as-large", "root", harness.Length(family.length)))
 			c.warnedOf(fmt.Sprintf("spec.prefixLength: root (%s) is too small to hold a /%d", family.root, family.length))
-			c.create(child("itself", "root", family.root, 0))
+			c.Create(harness.Child("itself", "root", harness.Exactly(family.root)))
 			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) is too small to hold %s", family.root, family.root))
-			c.create(child("outside", "root", family.outside, 0))
+			c.Create(harness.Child("outside", "root", harness.Exactly(family.outside)))
 			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) does not contain %s", family.root, family.outside))
-			c.create(child("over", "root", family.inside, 0))
+			c.Create(harness.Child("over", "root", harness.Exactly(family.inside)))
 			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) has %s in use by Prefix used, which overlaps %s", family.root, family.used, family.inside))
-			if _, err := c.allocations.Create(t.Context(), allocation("outside", "root", family.outside), metav1.CreateOptions{}); err != nil {
+			if _, err := c.Allocations.Create(t.Context(), harness.Allocation("outside", "root", family.outside), metav1.CreateOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) does not contain %s", family.root, family.outside))
 
 			// What can be had goes without a word, and so does what nobody knows yet.
-			c.create(child("fits", "root", "", family.fits))
-			c.create(child("free", "root", family.free, 0))
-			c.create(child("early", "nobody", "", family.fits))
+			c.Create(harness.Child("fits", "root", harness.Length(family.fits)))
+			c.Create(harness.Child("free", "root", harness.Exactly(family.free)))
+			c.Create(harness.Child("early", "nobody", harness.Length(family.fits)))
 			c.warnedOf()
 
-			c.create(root("again", family.inside))
+			c.Create(harness.Root("again", family.inside))
 			c.warnedOf(fmt.Sprintf("spec.prefix: %s overlaps the root root (%s)", family.inside, family.root))
 
 			// An update says nothing new.
-			if _, err := c.prefixes.Patch(t.Context(), "as-large", types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{}); err != nil {
+			if _, err := c.Prefixes.Patch(t.Context(), "as-large", types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			c.warnedOf()
@@ -89,14 +90,14 @@ func TestByDefaultEverythingIsAcceptedWithAWarning(t *testing.T) {
 
 func TestWrongFamily(t *testing.T) {
 	c := newClient(t, shared)
-	c.create(root("root", "10.0.0.0/8"))
+	c.Create(harness.Root("root", "10.0.0.0/8"))
 	c.allocated("root")
-	six := child("six", "root", "", 64)
+	six := harness.Child("six", "root", harness.Length(64))
 	six.Spec.IPFamily = v1alpha1.IPv6
-	c.create(six)
+	c.Create(six)
 	c.warnedOf("spec.ipFamily: root (10.0.0.0/8) is IPv4, not IPv6")
 	// The family that is left open is that of the parent, as ever.
-	created, err := c.prefixes.Create(t.Context(), child("open", "root", "", 24), metav1.CreateOptions{})
+	created, err := c.Prefixes.Create(t.Context(), harness.Child("open", "root", harness.Length(24)), metav1.CreateOptions{})
 	if err != nil || created.Spec.IPFamily != v1alpha1.IPv4 {
 		t.Errorf("created %+v, %v", created, err)
 	}
@@ -106,16 +107,16 @@ func TestWrongFamily(t *testing.T) {
 // TestDryRunAndApplyAreWarnedToo are other ways to create.
 func TestDryRunAndApplyAreWarnedToo(t *testing.T) {
 	c := newClient(t, shared)
-	c.create(root("root", "10.0.0.0/24"))
+	c.Create(harness.Root("root", "10.0.0.0/24"))
 	c.allocated("root")
 	const warning = "spec.prefixLength: root (10.0.0.0/24) is too small to hold a /9"
-	if _, err := c.prefixes.Create(t.Context(), child("dry", "root", "", 9), dryRun); err != nil {
+	if _, err := c.Prefixes.Create(t.Context(), harness.Child("dry", "root", harness.Length(9)), dryRun); err != nil {
 		t.Fatal(err)
 	}
 	c.warnedOf(warning)
 	apply := func() {
 		t.Helper()
-		_, err := c.prefixes.Patch(t.Context(), "applied", types.ApplyPatchType, []byte(`{"apiVersion":"ipam.ironcore.dev/v1alpha1","kind":"Prefix",`+
+		_, err := c.Prefixes.Patch(t.Context(), "applied", types.ApplyPatchType, []byte(`{"apiVersion":"ipam.ironcore.dev/v1alpha1","kind":"Prefix",`+
 			`"metadata":{"name":"applied"},"spec":{"prefixLength":9,"parentRef":{"name":"root"}}}`), metav1.PatchOptions{FieldManager: "me"})
 		if err != nil {
 			t.Fatal(err)
@@ -146,51 +147,51 @@ func documented(t *testing.T) string {
 // ask for what is in use.
 func TestTheDocumentedConfiguration(t *testing.T) {
 	c := newClient(t, configured(t, documented(t)))
-	c.create(root("root", "10.0.0.0/16"))
+	c.Create(harness.Root("root", "10.0.0.0/16"))
 	c.allocated("root")
-	c.create(child("used", "root", "10.0.2.0/24", 0))
+	c.Create(harness.Child("used", "root", harness.Exactly("10.0.2.0/24")))
 	c.allocated("used")
 
 	for _, options := range []metav1.CreateOptions{{}, dryRun} {
-		_, err := c.prefixes.Create(t.Context(), child("as-large", "root", "", 16), options)
+		_, err := c.Prefixes.Create(t.Context(), harness.Child("as-large", "root", harness.Length(16)), options)
 		refused(t, err, http.StatusUnprocessableEntity, `Prefix.ipam.ironcore.dev "as-large"`, "spec.prefixLength", "root (10.0.0.0/16) is too small to hold a /16")
-		_, err = c.prefixes.Create(t.Context(), child("outside", "root", "10.1.0.0/24", 0), options)
+		_, err = c.Prefixes.Create(t.Context(), harness.Child("outside", "root", harness.Exactly("10.1.0.0/24")), options)
 		refused(t, err, http.StatusUnprocessableEntity, "spec.prefix:", "does not contain 10.1.0.0/24")
-		_, err = c.prefixes.Create(t.Context(), child("six", "root", "2001:db8::/48", 0), options)
+		_, err = c.Prefixes.Create(t.Context(), harness.Child("six", "root", harness.Exactly("2001:db8::/48")), options)
 		refused(t, err, http.StatusUnprocessableEntity, "spec.prefix:", "is IPv4, not IPv6")
-		_, err = c.allocations.Create(t.Context(), allocation("outside", "root", "10.1.0.0/24"), options)
+		_, err = c.Allocations.Create(t.Context(), harness.Allocation("outside", "root", "10.1.0.0/24"), options)
 		refused(t, err, http.StatusUnprocessableEntity, `PrefixAllocation.ipam.ironcore.dev "outside"`, "spec.prefix:")
-		_, err = c.prefixes.Create(t.Context(), root("again", "10.0.0.0/8"), options)
+		_, err = c.Prefixes.Create(t.Context(), harness.Root("again", "10.0.0.0/8"), options)
 		refused(t, err, http.StatusUnprocessableEntity, "spec.prefix:", "10.0.0.0/8 overlaps the root root (10.0.0.0/16)")
 	}
-	list, err := c.prefixes.List(t.Context(), metav1.ListOptions{})
+	list, err := c.Prefixes.List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(list.Items) != 2 {
 		t.Errorf("there are %d Prefixes, %v", len(list.Items), err)
 	}
-	c.create(child("over", "root", "10.0.2.0/24", 0))
-	c.create(root("other", "10.1.0.0/16"))
+	c.Create(harness.Child("over", "root", harness.Exactly("10.0.2.0/24")))
+	c.Create(harness.Root("other", "10.1.0.0/16"))
 	c.warnedOf()
 
 	// Another namespace is another world.
-	newClient(t, shared).create(root("again", "10.0.0.0/8"))
+	newClient(t, shared).Create(harness.Root("again", "10.0.0.0/8"))
 }
 
 // TestOverlappingRootsAreDeniedInParallel creates equal roots at the same time, in every way.
 func TestOverlappingRootsAreDeniedInParallel(t *testing.T) {
 	instance := configured(t, documented(t))
 	apply := func(c *client, name string) error {
-		_, err := c.prefixes.Patch(t.Context(), name, types.ApplyPatchType, fmt.Appendf(nil, `{"apiVersion":"ipam.ironcore.dev/v1alpha1","kind":"Prefix",`+
+		_, err := c.Prefixes.Patch(t.Context(), name, types.ApplyPatchType, fmt.Appendf(nil, `{"apiVersion":"ipam.ironcore.dev/v1alpha1","kind":"Prefix",`+
 			`"metadata":{"name":%q},"spec":{"prefix":"10.0.0.0/16"}}`, name), metav1.PatchOptions{FieldManager: "me"})
 		return err
 	}
 	create := func(c *client, name string) error {
-		_, err := c.prefixes.Create(t.Context(), root(name, "10.0.0.0/16"), metav1.CreateOptions{})
+		_, err := c.Prefixes.Create(t.Context(), harness.Root(name, "10.0.0.0/16"), metav1.CreateOptions{})
 		return err
 	}
 	generate := func(c *client, name string) error {
-		generated := root("", "10.0.0.0/16")
+		generated := harness.Root("", "10.0.0.0/16")
 		generated.GenerateName = name
-		_, err := c.prefixes.Create(t.Context(), generated, metav1.CreateOptions{})
+		_, err := c.Prefixes.Create(t.Context(), generated, metav1.CreateOptions{})
 		return err
 	}
 	for range 10 {
@@ -203,7 +204,7 @@ func TestOverlappingRootsAreDeniedInParallel(t *testing.T) {
 			})
 		}
 		group.Wait()
-		list, err := c.prefixes.List(t.Context(), metav1.ListOptions{})
+		list, err := c.Prefixes.List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,16 +230,12 @@ func TestOverlappingRootsAreDeniedInParallel(t *testing.T) {
 // controllers are left to say so, and they say it on a PrefixAllocation.
 func TestDenyLetsTheControllersExplain(t *testing.T) {
 	c := newClient(t, configured(t, documented(t)))
-	early := child("early", "root", "", 9)
+	early := harness.Child("early", "root", harness.Length(9))
 	early.Spec.IPFamily = v1alpha1.IPv4
-	c.create(early)
-	c.create(root("root", "10.0.0.0/24"))
-	c.eventually(func() error {
-		prefix, err := c.prefixes.Get(t.Context(), "early", metav1.GetOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		condition := meta.FindStatusCondition(prefix.Status.Conditions, v1alpha1.ConditionAllocated)
+	c.Create(early)
+	c.Create(harness.Root("root", "10.0.0.0/24"))
+	c.Eventually("early waits", func() error {
+		condition := meta.FindStatusCondition(c.Get("early").Status.Conditions, v1alpha1.ConditionAllocated)
 		if condition == nil || condition.Reason != v1alpha1.ReasonNoSuitableParent {
 			return fmt.Errorf("it says %+v", condition)
 		}
@@ -246,14 +243,11 @@ func TestDenyLetsTheControllersExplain(t *testing.T) {
 	})
 
 	// Nor does it matter whether the allocation comes before or after the parent.
-	late, err := c.prefixes.Get(t.Context(), "early", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	late := c.Get("early")
 	c.allocated("root")
-	owned := allocation("owned", "root", "10.0.0.0/9")
+	owned := harness.Allocation("owned", "root", "10.0.0.0/9")
 	owned.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(late, schema.GroupVersion(v1alpha1.GroupVersion).WithKind("Prefix"))}
-	if _, err := c.allocations.Create(t.Context(), owned, metav1.CreateOptions{}); err != nil {
+	if _, err := c.Allocations.Create(t.Context(), owned, metav1.CreateOptions{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -261,39 +255,35 @@ func TestDenyLetsTheControllersExplain(t *testing.T) {
 // TestAnAllocationInUse tries to take it away in every way.
 func TestAnAllocationInUse(t *testing.T) {
 	c := newClient(t, shared)
-	c.create(root("root", "10.0.0.0/8"))
+	c.Create(harness.Root("root", "10.0.0.0/8"))
 	c.allocated("root")
-	c.create(child("child", "root", "", 24))
+	c.Create(harness.Child("child", "root", harness.Length(24)))
 	prefix := c.allocated("child").Spec.Prefix
 	name := c.allocationOf().Name
 	dry := metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
 	for _, options := range []metav1.DeleteOptions{{}, dry} {
-		refused(t, c.allocations.Delete(t.Context(), name, options), http.StatusConflict, name, prefix+" is what Prefix child stands on: delete that Prefix instead")
-		refused(t, c.allocations.DeleteCollection(t.Context(), options, metav1.ListOptions{}), http.StatusConflict, "Prefix child")
+		refused(t, c.Allocations.Delete(t.Context(), name, options), http.StatusConflict, name, prefix+" is what Prefix child stands on: delete that Prefix instead")
+		refused(t, c.Allocations.DeleteCollection(t.Context(), options, metav1.ListOptions{}), http.StatusConflict, "Prefix child")
 	}
 	// A finalizer would have let the deletion begin, for ever.
-	if _, err := c.allocations.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":["example.com/keep"]}}`), metav1.PatchOptions{}); err != nil {
+	if _, err := c.Allocations.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":["example.com/keep"]}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, c.allocations.Delete(t.Context(), name, metav1.DeleteOptions{}), http.StatusConflict, "Prefix child")
+	refused(t, c.Allocations.Delete(t.Context(), name, metav1.DeleteOptions{}), http.StatusConflict, "Prefix child")
 	if a := c.allocationOf(); a.DeletionTimestamp != nil {
 		t.Error("the deletion has begun")
 	}
-	if _, err := c.allocations.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}); err != nil {
+	if _, err := c.Allocations.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 
 	// The Prefix goes as ever, and the allocation after it.
-	if err := c.prefixes.Delete(t.Context(), "child", metav1.DeleteOptions{}); err != nil {
+	if err := c.Prefixes.Delete(t.Context(), "child", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.eventually(func() error {
-		list, err := c.allocations.List(t.Context(), metav1.ListOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(list.Items) > 0 {
-			return fmt.Errorf("%s is still there", list.Items[0].Name)
+	c.Eventually("the allocation is gone", func() error {
+		if left := c.ListAllocations(); len(left) > 0 {
+			return fmt.Errorf("%s is still there", left[0].Name)
 		}
 		return nil
 	})
@@ -301,30 +291,30 @@ func TestAnAllocationInUse(t *testing.T) {
 
 // TestPluginsCanBeDisabled by the flag that every API server has.
 func TestPluginsCanBeDisabled(t *testing.T) {
-	c := newClient(t, startWith(t, func(o *apiserver.Options) {
+	c := newClient(t, start(t, func(o *apiserver.Options) {
 		o.Recommended.Admission.DisablePlugins = []string{"PrefixParent", "PrefixInUse"}
 	}))
-	c.create(root("root", "10.0.0.0/24"))
+	c.Create(harness.Root("root", "10.0.0.0/24"))
 	c.allocated("root")
-	c.create(child("too-large", "root", "", 9))
+	c.Create(harness.Child("too-large", "root", harness.Length(9)))
 	c.warnedOf()
-	c.create(root("again", "10.0.0.0/8"))
+	c.Create(harness.Root("again", "10.0.0.0/8"))
 	c.warnedOf("spec.prefix: 10.0.0.0/8 overlaps the root root (10.0.0.0/24)")
 }
 
 // TestWithoutWatchCache reads from etcd what else would be in memory.
 func TestWithoutWatchCache(t *testing.T) {
-	c := newClient(t, startWith(t, func(o *apiserver.Options) { o.Recommended.Etcd.EnableWatchCache = false }))
-	c.create(root("root", "10.0.0.0/24"))
-	c.create(child("too-large", "root", "", 9))
-	c.create(root("again", "10.0.0.0/8"))
+	c := newClient(t, start(t, func(o *apiserver.Options) { o.Recommended.Etcd.EnableWatchCache = false }))
+	c.Create(harness.Root("root", "10.0.0.0/24"))
+	c.Create(harness.Child("too-large", "root", harness.Length(9)))
+	c.Create(harness.Root("again", "10.0.0.0/8"))
 	c.warnedOf("spec.prefixLength: root (10.0.0.0/24) is too small to hold a /9", "spec.prefix: 10.0.0.0/8 overlaps the root root (10.0.0.0/24)")
 }
 
 // TestOnlyTheServerSelectsByTheIndex keeps the field out of the API.
 func TestOnlyTheServerSelectsByTheIndex(t *testing.T) {
 	c := newClient(t, shared)
-	_, err := c.prefixes.List(t.Context(), metav1.ListOptions{FieldSelector: "rootOf=namespace"})
+	_, err := c.Prefixes.List(t.Context(), metav1.ListOptions{FieldSelector: "rootOf=namespace"})
 	refused(t, err, http.StatusBadRequest, "field label not supported")
 }
 
@@ -346,11 +336,9 @@ func TestABadConfigurationEndsTheStart(t *testing.T) {
 				t.Fatalf("the example has not got %q once", test.old)
 			}
 			file := writeFile(t, strings.Replace(configuration, test.old, test.new, 1))
-			options := optionsOf(t.TempDir(), nil)
-			options.AdmissionConfigFile = file
-			instance, err := standalone.Start(t.Context(), options)
+			server, err := harness.StartServer(t.TempDir(), func(o *standalone.Options) { o.AdmissionConfigFile = file })
 			if err == nil {
-				instance.Close()
+				server.Close()
 				t.Fatal("it started")
 			}
 			for _, word := range append(test.words, file) {

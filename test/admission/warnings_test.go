@@ -6,12 +6,11 @@ package admission
 import (
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -21,42 +20,41 @@ var dryDelete = metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
 // TestDeletionOfAParentIsWarnedOf deletes a Prefix with children in every way.
 func TestDeletionOfAParentIsWarnedOf(t *testing.T) {
 	c := newClient(t, shared)
-	c.create(root("root", "10.0.0.0/16"))
-	c.create(root("other", "11.0.0.0/16"))
+	c.Create(harness.Root("root", "10.0.0.0/16"))
+	c.Create(harness.Root("other", "11.0.0.0/16"))
 	c.allocated("root")
 	c.allocated("other")
 	ctx := t.Context()
-	if err := c.prefixes.Delete(ctx, "root", dryDelete); err != nil {
+	if err := c.Prefixes.Delete(ctx, "root", dryDelete); err != nil {
 		t.Fatal(err)
 	}
 	c.warnedOf()
 
-	c.create(child("child-1", "root", "", 24))
+	c.Create(harness.Child("child-1", "root", harness.Length(24)))
 	c.allocated("child-1")
 	const one = `Prefix "root" has 1 child and goes when that has gone; this cannot be undone`
-	if err := c.prefixes.Delete(ctx, "root", dryDelete); err != nil {
+	if err := c.Prefixes.Delete(ctx, "root", dryDelete); err != nil {
 		t.Fatal(err)
 	}
 	c.warnedOf(one)
-	c.create(child("child-2", "root", "", 24))
-	c.create(child("child-3", "root", "", 24))
+	c.Create(harness.Child("child-2", "root", harness.Length(24)))
+	c.Create(harness.Child("child-3", "root", harness.Length(24)))
 	c.allocated("child-2")
 	c.allocated("child-3")
-	c.eventually(func() error {
-		prefix, err := c.prefixes.Get(ctx, "root", metav1.GetOptions{})
-		if err == nil && (prefix.Status.Usage == nil || prefix.Status.Usage.Allocations != 3) {
-			err = fmt.Errorf("the usage is %+v", prefix.Status.Usage)
+	c.Eventually("three are counted", func() error {
+		if usage := c.Get("root").Status.Usage; usage == nil || usage.Allocations != 3 {
+			return fmt.Errorf("the usage is %+v", usage)
 		}
-		return err
+		return nil
 	})
 	const three = `Prefix "root" has 3 children and goes when the last of them has gone; this cannot be undone`
 	for name, remove := range map[string]func() error{
-		"dry run":                 func() error { return c.prefixes.Delete(ctx, "root", dryDelete) },
-		"dry run of a collection": func() error { return c.prefixes.DeleteCollection(ctx, dryDelete, metav1.ListOptions{}) },
-		"delete":                  func() error { return c.prefixes.Delete(ctx, "root", metav1.DeleteOptions{}) },
-		"delete again":            func() error { return c.prefixes.Delete(ctx, "root", metav1.DeleteOptions{}) },
+		"dry run":                 func() error { return c.Prefixes.Delete(ctx, "root", dryDelete) },
+		"dry run of a collection": func() error { return c.Prefixes.DeleteCollection(ctx, dryDelete, metav1.ListOptions{}) },
+		"delete":                  func() error { return c.Prefixes.Delete(ctx, "root", metav1.DeleteOptions{}) },
+		"delete again":            func() error { return c.Prefixes.Delete(ctx, "root", metav1.DeleteOptions{}) },
 		"collection": func() error {
-			return c.prefixes.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{FieldSelector: "metadata.name=root"})
+			return c.Prefixes.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{FieldSelector: "metadata.name=root"})
 		},
 	} {
 		if err := remove(); err != nil {
@@ -65,7 +63,7 @@ func TestDeletionOfAParentIsWarnedOf(t *testing.T) {
 		c.warnedOf(three)
 	}
 	// Who deletes a child is not warned.
-	if err := c.prefixes.Delete(ctx, "child-1", metav1.DeleteOptions{}); err != nil {
+	if err := c.Prefixes.Delete(ctx, "child-1", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	c.warnedOf()
@@ -89,43 +87,37 @@ func TestDeletionOfAParentIsDenied(t *testing.T) {
 	orphan, foreground := metav1.DeletePropagationOrphan, metav1.DeletePropagationForeground
 	for i := range 10 {
 		parent, name := fmt.Sprintf("root-%d", i), fmt.Sprintf("child-%d", i)
-		c.create(root(parent, fmt.Sprintf("10.%d.0.0/16", i)))
-		c.create(child(name, parent, "", 24))
-		c.eventually(func() error {
-			prefix, err := c.prefixes.Get(ctx, name, metav1.GetOptions{})
-			if err == nil && prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
-				err = fmt.Errorf("it is %s", prefix.Status.Phase)
-			}
-			return err
-		})
+		c.Create(harness.Root(parent, fmt.Sprintf("10.%d.0.0/16", i)))
+		c.Create(harness.Child(name, parent, harness.Length(24)))
+		c.Namespace.Allocated(name)
 		for _, options := range []metav1.DeleteOptions{{}, dryDelete, {PropagationPolicy: &orphan}, {PropagationPolicy: &foreground}, {GracePeriodSeconds: new(int64(0))}} {
-			refused(t, c.prefixes.Delete(ctx, parent, options), http.StatusConflict, parent, "it has 1 child: delete what is allocated from it first")
-			refused(t, c.prefixes.DeleteCollection(ctx, options, metav1.ListOptions{FieldSelector: "metadata.name=" + parent}), http.StatusConflict, "it has 1 child")
+			refused(t, c.Prefixes.Delete(ctx, parent, options), http.StatusConflict, parent, "it has 1 child: delete what is allocated from it first")
+			refused(t, c.Prefixes.DeleteCollection(ctx, options, metav1.ListOptions{FieldSelector: "metadata.name=" + parent}), http.StatusConflict, "it has 1 child")
 		}
-		if prefix, err := c.prefixes.Get(ctx, parent, metav1.GetOptions{}); err != nil || prefix.DeletionTimestamp != nil || len(prefix.Finalizers) != 1 {
+		if prefix, err := c.Prefixes.Get(ctx, parent, metav1.GetOptions{}); err != nil || prefix.DeletionTimestamp != nil || len(prefix.Finalizers) != 1 {
 			t.Errorf("it is %+v, %v", prefix, err)
 		}
 	}
 	c.warnedOf()
 	// The child goes, and then the parent can go.
-	if err := c.prefixes.Delete(ctx, "child-0", metav1.DeleteOptions{}); err != nil {
+	if err := c.Prefixes.Delete(ctx, "child-0", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.eventually(func() error { return c.prefixes.Delete(ctx, "root-0", metav1.DeleteOptions{}) })
+	c.Eventually("the parent can go", func() error { return c.Prefixes.Delete(ctx, "root-0", metav1.DeleteOptions{}) })
 	c.warnedOf()
 }
 
 // TestARequestThatCannotBeChecked is so far below its parent that no transaction can compare all ranges.
 func TestARequestThatCannotBeChecked(t *testing.T) {
 	c := newClient(t, shared)
-	c.create(root("root", "::/0"))
+	c.Create(harness.Root("root", "::/0"))
 	c.allocated("root")
 	const last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
-	c.create(child("last", "root", last, 0))
+	c.Create(harness.Child("last", "root", harness.Exactly(last)))
 	c.warnedOf("spec.prefix: root (::/0) is too far above " + last + " to be checked in one transaction: create a Prefix in between")
-	c.create(child("between", "root", "ffff::/16", 0))
+	c.Create(harness.Child("between", "root", harness.Exactly("ffff::/16")))
 	c.allocated("between")
-	c.create(child("last-between", "between", last, 0))
+	c.Create(harness.Child("last-between", "between", harness.Exactly(last)))
 	c.warnedOf()
 	c.allocated("last-between")
 }
@@ -134,39 +126,39 @@ func TestARequestThatCannotBeChecked(t *testing.T) {
 func TestAPrefixThatSelectsItself(t *testing.T) {
 	c := newClient(t, shared)
 	itself := func(name string) *v1alpha1.Prefix {
-		prefix := root(name, "")
+		prefix := harness.Root(name, "")
 		prefix.Labels = map[string]string{"pool": "a"}
 		prefix.Spec.IPFamily, prefix.Spec.PrefixLength = v1alpha1.IPv4, 24
 		prefix.Spec.ParentSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "a"}}
 		return prefix
 	}
 	const warning = "spec.parentSelector: matches this Prefix itself, which cannot be its own parent, and no other Prefix"
-	if _, err := c.prefixes.Create(t.Context(), itself("self"), dryRun); err != nil {
+	if _, err := c.Prefixes.Create(t.Context(), itself("self"), dryRun); err != nil {
 		t.Fatal(err)
 	}
 	c.warnedOf(warning)
-	c.create(itself("self"))
+	c.Create(itself("self"))
 	c.warnedOf(warning)
-	pool := root("pool", "10.0.0.0/8")
+	pool := harness.Root("pool", "10.0.0.0/8")
 	pool.Labels = map[string]string{"pool": "a"}
-	c.create(pool)
+	c.Create(pool)
 	c.allocated("self")
-	c.create(itself("another"))
+	c.Create(itself("another"))
 	c.warnedOf()
 }
 
 // TestTheHolderIsNamed with what controls it.
 func TestTheHolderIsNamed(t *testing.T) {
 	c := newClient(t, shared)
-	c.create(root("root", "10.0.0.0/16"))
+	c.Create(harness.Root("root", "10.0.0.0/16"))
 	c.allocated("root")
-	held := child("held", "root", "10.0.1.0/24", 0)
+	held := harness.Child("held", "root", harness.Exactly("10.0.1.0/24"))
 	held.OwnerReferences = []metav1.OwnerReference{{APIVersion: "example.com/v1", Kind: "Machine", Name: "m-1", UID: "m-1", Controller: new(true)}}
-	c.create(held)
+	c.Create(held)
 	c.allocated("held")
-	c.create(child("wanted", "root", "10.0.1.0/25", 0))
+	c.Create(harness.Child("wanted", "root", harness.Exactly("10.0.1.0/25")))
 	c.warnedOf("spec.prefix: root (10.0.0.0/16) has 10.0.1.0/24 in use by Prefix held of Machine m-1, which overlaps 10.0.1.0/25")
-	if err := c.prefixes.Delete(t.Context(), "held", metav1.DeleteOptions{}); err != nil {
+	if err := c.Prefixes.Delete(t.Context(), "held", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	c.allocated("wanted")
@@ -174,13 +166,7 @@ func TestTheHolderIsNamed(t *testing.T) {
 
 // TestKubectlShowsTheWarnings runs the kubectl of test/controlplane.
 func TestKubectlShowsTheWarnings(t *testing.T) {
-	dir := t.TempDir()
-	instance, err := standalone.Start(t.Context(), optionsOf(dir, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(instance.Close)
-	kubectl := kube.NewKubectl(t, filepath.Join(dir, "kubeconfig"))
+	kubectl := kube.NewKubectl(t, harness.Start(t, harness.Controllers("*")).Kubeconfig)
 	// run returns what kubectl prints to standard error, where warnings are.
 	run := func(stdin string, args ...string) string {
 		t.Helper()

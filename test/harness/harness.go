@@ -63,8 +63,8 @@ func RunInParallel(n int) {
 	}
 }
 
-// Root is the root directory of the repository.
-func Root() string {
+// RepoDir is the root directory of the repository.
+func RepoDir() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
@@ -76,7 +76,7 @@ func Build(dir string, programs ...string) error {
 		args = append(args, "./cmd/"+program)
 	}
 	cmd := exec.Command("go", args...)
-	cmd.Dir = Root()
+	cmd.Dir = RepoDir()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", cmd, err, out)
 	}
@@ -102,7 +102,7 @@ func Eventually(t testing.TB, what string, check func() error) time.Duration {
 // Wait is Eventually for goroutines other than that of the test, which must not end it.
 func Wait(check func() error) (time.Duration, error) {
 	began := time.Now()
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		err := check()
 		switch took := time.Since(began); {
 		case err == nil:

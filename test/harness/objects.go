@@ -1,0 +1,86 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package harness
+
+import (
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// PrefixOption says something about a Prefix to be created.
+type PrefixOption func(*v1alpha1.Prefix)
+
+// NewPrefix returns a Prefix.
+func NewPrefix(name string, options ...PrefixOption) *v1alpha1.Prefix {
+	p := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	for _, option := range options {
+		option(p)
+	}
+	return p
+}
+
+// Root returns a root.
+func Root(name, prefix string, options ...PrefixOption) *v1alpha1.Prefix {
+	return NewPrefix(name, append([]PrefixOption{Exactly(prefix)}, options...)...)
+}
+
+// Child returns a child of a parent that it names. Length or Exactly has to be among the options.
+func Child(name, parent string, options ...PrefixOption) *v1alpha1.Prefix {
+	return NewPrefix(name, append([]PrefixOption{From(parent)}, options...)...)
+}
+
+// Exactly sets spec.prefix.
+func Exactly(prefix string) PrefixOption {
+	return func(p *v1alpha1.Prefix) { p.Spec.Prefix = prefix }
+}
+
+// Length sets spec.prefixLength.
+func Length(bits int32) PrefixOption {
+	return func(p *v1alpha1.Prefix) { p.Spec.PrefixLength = bits }
+}
+
+// Family sets spec.ipFamily.
+func Family(family v1alpha1.IPFamily) PrefixOption {
+	return func(p *v1alpha1.Prefix) { p.Spec.IPFamily = family }
+}
+
+// From sets spec.parentRef.
+func From(parent string) PrefixOption {
+	return func(p *v1alpha1.Prefix) { p.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: parent} }
+}
+
+// Selecting asks for a parent by labels, key and value in turn, and for IPv4 unless the Prefix says
+// otherwise.
+func Selecting(pairs ...string) PrefixOption {
+	return func(p *v1alpha1.Prefix) {
+		p.Spec.ParentSelector = &metav1.LabelSelector{MatchLabels: setOf(pairs)}
+		if p.Spec.IPFamily == "" && p.Spec.Prefix == "" {
+			p.Spec.IPFamily = v1alpha1.IPv4
+		}
+	}
+}
+
+// Labelled sets the labels, key and value in turn.
+func Labelled(pairs ...string) PrefixOption {
+	return func(p *v1alpha1.Prefix) { p.Labels = setOf(pairs) }
+}
+
+// Finalizer adds a finalizer.
+func Finalizer(name string) PrefixOption {
+	return func(p *v1alpha1.Prefix) { p.Finalizers = append(p.Finalizers, name) }
+}
+
+// Allocation returns a PrefixAllocation of exactly a prefix of a parent.
+func Allocation(name, parent, prefix string) *v1alpha1.PrefixAllocation {
+	return &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PrefixAllocationSpec{
+		Prefix: prefix, PrefixRef: &v1alpha1.LocalObjectReference{Name: parent}}}
+}
+
+func setOf(pairs []string) map[string]string {
+	set := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		set[pairs[i]] = pairs[i+1]
+	}
+	return set
+}
