@@ -26,6 +26,7 @@ import (
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -133,7 +134,7 @@ func TestAdoptAtStart(t *testing.T) {
 	stop()
 
 	// A server alone changes nothing but the claims.
-	instance := start(t, dir, nil)
+	instance := harness.Start(t, harness.DataDir(dir))
 	s = connect(t, instance.EtcdEndpoints)
 	after := s.world(t)
 	expectClaims(t, after)
@@ -144,22 +145,19 @@ func TestAdoptAtStart(t *testing.T) {
 	instance.Close()
 
 	// With the controllers, what was left undone is done.
-	instance = start(t, dir, nil, "*")
-	client := clientOf(t, instance)
-	eventually(t, func() string { return "f-deleted is still there" }, func() bool {
-		_, err := client.Prefixes(here).Get(t.Context(), "f-deleted", metav1.GetOptions{})
-		return apierrors.IsNotFound(err)
-	})
+	instance = harness.Start(t, harness.DataDir(dir), harness.Controllers("*"))
+	client := instance.Client
+	harness.In(t, client, here).Gone("f-deleted")
 	waitAllocated(t, client.Prefixes(here))
 
 	// What is new keeps away from what was there.
 	var requests []*v1alpha1.Prefix
 	for i := range 20 {
 		for _, parent := range []string{"v4", "middle4", "f-root", "f-child"} {
-			requests = append(requests, request(fmt.Sprintf("new-%s-%d", parent, i), "", 30, parent))
+			requests = append(requests, harness.Child(fmt.Sprintf("new-%s-%d", parent, i), parent, harness.Length(30)))
 		}
 		for _, parent := range []string{"v6", "middle6", "f-new-root"} {
-			requests = append(requests, request(fmt.Sprintf("new-%s-%d", parent, i), "", 64, parent))
+			requests = append(requests, harness.Child(fmt.Sprintf("new-%s-%d", parent, i), parent, harness.Length(64)))
 		}
 	}
 	create(t, client.Prefixes(here), requests...)
@@ -226,19 +224,19 @@ func TestAdoptOverlaps(t *testing.T) {
 	s, stop := startEtcd(t, dir)
 	s.put(t, w)
 	stop()
-	instance := start(t, dir, nil, "*")
+	instance := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"))
 	s = connect(t, instance.EtcdEndpoints)
 	opened := s.open(t)
 	expectClaims(t, s.world(t))
 	expect(t, auditOf(t, opened), told...)
 
 	// There is room for two, and for no more.
-	prefixes := clientOf(t, instance).Prefixes(here)
-	create(t, prefixes, request("new-1", "", 26, "root"), request("new-2", "", 26, "root"))
+	prefixes := instance.Client.Prefixes(here)
+	create(t, prefixes, harness.Child("new-1", "root", harness.Length(26)), harness.Child("new-2", "root", harness.Length(26)))
 	waitAllocated(t, prefixes)
-	create(t, prefixes, request("last", "", 26, "root"))
+	create(t, prefixes, harness.Child("last", "root", harness.Length(26)))
 	for _, prefix := range []string{"10.9.0.0/28", "10.9.0.0/29", "10.9.0.40/29", "10.9.0.32/28", "10.9.0.64/30", "10.9.0.80/28", "10.9.0.0/25"} {
-		create(t, prefixes, request("wants-"+strings.NewReplacer(".", "-", "/", "-").Replace(prefix), prefix, 0, "root"))
+		create(t, prefixes, harness.Child("wants-"+strings.NewReplacer(".", "-", "/", "-").Replace(prefix), "root", harness.Exactly(prefix)))
 	}
 	waits := func(name string) {
 		t.Helper()
@@ -271,9 +269,9 @@ func TestAdoptOverlaps(t *testing.T) {
 	isOf := func(prefix string, names ...string) {
 		t.Helper()
 		var got []string
-		eventually(t, func() string { return fmt.Sprintf("the claim to %s is of %q, not of %q", prefix, got, names) }, func() bool {
+		harness.Eventually(t, "the claim to "+prefix, func() error {
 			got = holdersOf(s.world(t), "root", prefix)
-			return slices.Equal(got, names)
+			return harness.Unless(slices.Equal(got, names), "it is of %q, not of %q", got, names)
 		})
 	}
 	remove(t, prefixes, "equal-1")
@@ -282,8 +280,8 @@ func TestAdoptOverlaps(t *testing.T) {
 	isOf("10.9.0.32/27")
 	isOf("10.9.0.48/28", "inner-allocation")
 	// The free half of what was the outer one is given out at once, that of the inner one is not.
-	eventually(t, func() string { return "nobody got 10.9.0.32/28" }, func() bool {
-		return len(holdersOf(s.world(t), "root", "10.9.0.32/28"))+len(holdersOf(s.world(t), "root", "10.9.0.40/29")) > 0
+	harness.Eventually(t, "10.9.0.32/28 is given out", func() error {
+		return harness.Unless(len(holdersOf(s.world(t), "root", "10.9.0.32/28"))+len(holdersOf(s.world(t), "root", "10.9.0.40/29")) > 0, "nobody got it")
 	})
 	expect(t, auditOf(t, opened), slices.DeleteFunc(slices.Clone(told), func(f finding) bool {
 		return f.name == "equal-2-allocation" || f.name == "inner-allocation"
@@ -292,8 +290,8 @@ func TestAdoptOverlaps(t *testing.T) {
 
 	// When the other one goes too, somebody who waited gets it.
 	remove(t, prefixes, "equal-2")
-	eventually(t, func() string { return "nobody got 10.9.0.0/28" }, func() bool {
-		return len(holdersOf(s.world(t), "root", "10.9.0.0/28"))+len(holdersOf(s.world(t), "root", "10.9.0.0/29")) > 0
+	harness.Eventually(t, "10.9.0.0/28 is given out", func() error {
+		return harness.Unless(len(holdersOf(s.world(t), "root", "10.9.0.0/28"))+len(holdersOf(s.world(t), "root", "10.9.0.0/29")) > 0, "nobody got it")
 	})
 	expect(t, slices.DeleteFunc(auditOf(t, opened), func(d claims.Difference) bool { return d.Parent == "six" }),
 		finding{claims.Overlap, here, "begin-inner-allocation", "root", "10.9.0.64/28"})
@@ -307,11 +305,11 @@ func TestAdoptedOverlapsHoldUpNobody(t *testing.T) {
 	s, stop := startEtcd(t, dir)
 	s.put(t, w)
 	stop()
-	instance := start(t, dir, nil, "*")
-	prefixes := clientOf(t, instance).Prefixes(here)
+	instance := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"))
+	prefixes := instance.Client.Prefixes(here)
 	var requests []*v1alpha1.Prefix
 	for i := range 11 {
-		requests = append(requests, request(fmt.Sprintf("new-%d", i), "", 28, "root"))
+		requests = append(requests, harness.Child(fmt.Sprintf("new-%d", i), "root", harness.Length(28)))
 	}
 	create(t, prefixes, requests...)
 	waitAllocated(t, prefixes)
@@ -326,9 +324,9 @@ func remove(t testing.TB, prefixes ipamclient.PrefixInterface, name string) {
 	if err := prefixes.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() string { return name + " is still there" }, func() bool {
+	harness.Eventually(t, name+" gone", func() error {
 		_, err := prefixes.Get(t.Context(), name, metav1.GetOptions{})
-		return apierrors.IsNotFound(err)
+		return harness.Unless(apierrors.IsNotFound(err), "it is still there")
 	})
 }
 
@@ -385,8 +383,8 @@ func TestAdoptWhileChanging(t *testing.T) {
 	s, stop := startEtcd(t, dir)
 	s.put(t, w)
 	stop()
-	instance := start(t, dir, nil)
-	allocations := clientOf(t, instance).PrefixAllocations(here)
+	instance := harness.Start(t, harness.DataDir(dir))
+	allocations := instance.Client.PrefixAllocations(here)
 	s = connect(t, instance.EtcdEndpoints)
 	opened := s.open(t)
 
@@ -461,12 +459,12 @@ func TestAdoptHostBits(t *testing.T) {
 	s, stop := startEtcd(t, dir)
 	s.put(t, w.withoutClaims())
 	stop()
-	instance := start(t, dir, nil)
+	instance := harness.Start(t, harness.DataDir(dir))
 	s = connect(t, instance.EtcdEndpoints)
 	expect(t, auditOf(t, s.open(t)), finding{claims.OutsideParent, here, "other", "root", "2001:db8::/64"})
 	expectClaims(t, s.world(t))
 
-	allocations := clientOf(t, instance).PrefixAllocations(here)
+	allocations := instance.Client.PrefixAllocations(here)
 	_, err := allocations.Create(t.Context(), &v1alpha1.PrefixAllocation{
 		ObjectMeta: metav1.ObjectMeta{Name: "new"},
 		Spec:       v1alpha1.PrefixAllocationSpec{Prefix: "10.0.7.128/25", PrefixRef: &v1alpha1.LocalObjectReference{Name: "root"}},
@@ -621,7 +619,7 @@ func TestAdoptKilled(t *testing.T) {
 	for round := range 4 {
 		before := s.countClaims(t)
 		p := startServer(t, s, pki)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 		s.whenClaimed(ctx, 1+random.IntN(250), p.kill)
 		cancel()
 		p.kill()
@@ -638,13 +636,13 @@ func TestAdoptKilled(t *testing.T) {
 		return
 	}
 	servers := []*server{startServer(t, s, pki), startServer(t, s, pki)}
-	eventually(t, func() string { return fmt.Sprintf("not ready: %.2000s", servers[0].stderr) }, func() bool {
-		return servers[0].ready(t, dir, pki) || servers[1].ready(t, dir, pki)
+	harness.Eventually(t, "one server is ready", func() error {
+		return harness.Unless(servers[0].ready(t, dir, pki) || servers[1].ready(t, dir, pki), "%.2000s", servers[0].stderr)
 	})
 	// The first one that is ready has seen to it that everything has its claim.
 	expectClaims(t, s.world(t))
-	eventually(t, func() string { return fmt.Sprintf("not ready: %.2000s", servers[1].stderr) }, func() bool {
-		return servers[0].ready(t, dir, pki) && servers[1].ready(t, dir, pki)
+	harness.Eventually(t, "both servers are ready", func() error {
+		return harness.Unless(servers[0].ready(t, dir, pki) && servers[1].ready(t, dir, pki), "%.2000s", servers[1].stderr)
 	})
 	expect(t, auditOf(t, s.open(t)), told...)
 	expectClaims(t, s.world(t))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -41,24 +42,24 @@ func healthy(t testing.TB) world {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		instance := start(t, dir, nil, "*")
-		client := clientOf(t, instance)
+		instance := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"))
+		client := instance.Client
 		for _, namespace := range []string{here, there} {
 			prefixes := client.Prefixes(namespace)
 			create(t, prefixes,
-				request("v4", "10.0.0.0/8", 0, ""), request("v6", "2001:db8::/32", 0, ""),
-				request("empty", "172.16.0.0/16", 0, ""), request("middle4", "10.255.0.0/16", 0, "v4"),
-				request("middle6", "2001:db8:ffff::/48", 0, "v6"))
+				harness.Root("v4", "10.0.0.0/8"), harness.Root("v6", "2001:db8::/32"),
+				harness.Root("empty", "172.16.0.0/16"), harness.Child("middle4", "v4", harness.Exactly("10.255.0.0/16")),
+				harness.Child("middle6", "v6", harness.Exactly("2001:db8:ffff::/48")))
 			var children []*v1alpha1.Prefix
 			for i := range 50 {
-				children = append(children, request(fmt.Sprintf("v4-%d", i), "", int32(20+i%6), "v4"))
+				children = append(children, harness.Child(fmt.Sprintf("v4-%d", i), "v4", harness.Length(int32(20+i%6))))
 			}
 			for i := range 50 {
-				children = append(children, request(fmt.Sprintf("v6-%d", i), "", int32(48+i%17), "v6"))
+				children = append(children, harness.Child(fmt.Sprintf("v6-%d", i), "v6", harness.Length(int32(48+i%17))))
 			}
 			for i := range 25 {
-				children = append(children, request(fmt.Sprintf("deep4-%d", i), "", int32(24+i%9), "middle4"),
-					request(fmt.Sprintf("deep6-%d", i), "", int32(60+i%69), "middle6"))
+				children = append(children, harness.Child(fmt.Sprintf("deep4-%d", i), "middle4", harness.Length(int32(24+i%9))),
+					harness.Child(fmt.Sprintf("deep6-%d", i), "middle6", harness.Length(int32(60+i%69))))
 			}
 			create(t, prefixes, children...)
 			waitAllocated(t, prefixes)
@@ -429,9 +430,9 @@ func TestAuditReadsAllPages(t *testing.T) {
 // TestAuditIsConsistent audits a store that changes all the time: at every revision everything is right.
 func TestAuditIsConsistent(t *testing.T) {
 	t.Parallel()
-	instance := start(t, t.TempDir(), nil, "*")
-	prefixes := clientOf(t, instance).Prefixes(here)
-	create(t, prefixes, request("v4", "10.0.0.0/16", 0, ""), request("v6", "2001:db8::/48", 0, ""))
+	instance := harness.Start(t, harness.Controllers("*"))
+	prefixes := instance.Client.Prefixes(here)
+	create(t, prefixes, harness.Root("v4", "10.0.0.0/16"), harness.Root("v6", "2001:db8::/48"))
 	waitAllocated(t, prefixes)
 
 	end := time.Now().Add(8 * time.Second)
@@ -445,7 +446,7 @@ func TestAuditIsConsistent(t *testing.T) {
 			}
 			for i := 0; time.Now().Before(end); i++ {
 				name := fmt.Sprintf("child-%d-%d", worker, i)
-				if _, err := prefixes.Create(t.Context(), request(name, "", int32(length+i%5), parent), metav1.CreateOptions{}); err != nil {
+				if _, err := prefixes.Create(t.Context(), harness.Child(name, parent, harness.Length(int32(length+i%5))), metav1.CreateOptions{}); err != nil {
 					t.Errorf("create: %v", err)
 					return
 				}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
 // answer is what a command has said.
@@ -222,13 +223,13 @@ resources:
 	if err != nil {
 		t.Fatal(err)
 	}
-	instance := start(t, dir, func(o *apiserver.Options) {
+	instance := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"), harness.Customize(func(o *apiserver.Options) {
 		o.Recommended.Etcd.EncryptionProviderConfigFilepath = config
-	}, "*")
-	prefixes := clientOf(t, instance).Prefixes(here)
-	create(t, prefixes, request("root", "2001:db8::/32", 0, ""))
+	}))
+	prefixes := instance.Client.Prefixes(here)
+	create(t, prefixes, harness.Root("root", "2001:db8::/32"))
 	for i := range 20 {
-		create(t, prefixes, request(fmt.Sprintf("child-%d", i), "", 64, "root"))
+		create(t, prefixes, harness.Child(fmt.Sprintf("child-%d", i), "root", harness.Length(64)))
 	}
 	var root, child string
 	for _, p := range waitAllocated(t, prefixes) {

@@ -6,14 +6,11 @@
 package claims
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,56 +20,37 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/klog/v2"
 )
 
-const (
-	// patience is how long a test waits for what has to happen, on a machine that is busy with
-	// something else.
-	patience = 2 * time.Minute
-	// batch is how many keys are written at a time; etcd takes no more than 128.
-	batch = 100
-)
+// batch is how many keys are written at a time; etcd takes no more than 128.
+const batch = 100
 
 var (
 	// scratch is a directory for all tests.
 	scratch string
 	// binary is the path of the program ipam-apiserver, which is built when it is needed.
 	binary = sync.OnceValues(func() (string, error) {
-		path := filepath.Join(scratch, "ipam-apiserver")
-		out, err := exec.Command("go", "build", "-o", path, "github.com/ironcore-dev/ipam-apiserver/cmd/ipam-apiserver").CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("%w: %s", err, out)
-		}
-		return path, nil
+		return filepath.Join(scratch, "ipam-apiserver"), harness.Build(scratch, "ipam-apiserver")
 	})
 )
 
 func TestMain(m *testing.M) {
-	klog.LogToStderr(false)
-	klog.SetOutput(io.Discard)
-	os.Exit(func() int {
-		var err error
-		if scratch, err = os.MkdirTemp("", "claims-test-"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer func() { _ = os.RemoveAll(scratch) }()
-		return m.Run()
-	}())
+	harness.Main(m, func(dir string) (func(), error) {
+		scratch = dir
+		return func() {}, nil
+	})
 }
 
 // store is an etcd, seen from below the servers.
@@ -437,87 +415,37 @@ func nth(prefix string, bits, n int) string {
 	return netip.PrefixFrom(first, bits).String()
 }
 
-// start starts an instance. No controllers run unless some are named.
-func start(t testing.TB, dataDir string, customize func(*apiserver.Options), controllers ...string) *standalone.Instance {
-	t.Helper()
-	options := standalone.NewOptions()
-	options.DataDir, options.Port, options.Controllers, options.Customize = dataDir, 0, controllers, customize
-	instance, err := standalone.Start(context.Background(), options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(instance.Close)
-	return instance
-}
-
-func clientOf(t testing.TB, instance *standalone.Instance) ipamclient.IpamV1alpha1Interface {
-	t.Helper()
-	client, err := versioned.NewForConfig(instance.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return client.IpamV1alpha1()
-}
-
-// request is a Prefix to be created.
-func request(name, prefix string, length int32, parent string) *v1alpha1.Prefix {
-	p := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PrefixSpec{Prefix: prefix, PrefixLength: length}}
-	if parent != "" {
-		p.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: parent}
-	}
-	return p
-}
-
 // create creates Prefixes, some at a time.
 func create(t testing.TB, client ipamclient.PrefixInterface, requests ...*v1alpha1.Prefix) {
 	t.Helper()
-	var group sync.WaitGroup
-	limit := make(chan struct{}, 16)
-	for _, p := range requests {
-		limit <- struct{}{}
-		group.Go(func() {
-			defer func() { <-limit }()
-			if _, err := client.Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	group.Wait()
+	harness.Each(len(requests), 16, func(i int) {
+		if _, err := client.Create(t.Context(), requests[i], metav1.CreateOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
 	if t.Failed() {
 		t.FailNow()
 	}
 }
 
-// eventually fails the test unless a condition comes true; what says what it was that did not.
-func eventually(t testing.TB, what func() string, condition func() bool) {
-	t.Helper()
-	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		return condition(), nil
-	})
-	if err != nil {
-		t.Fatal(what())
-	}
-}
-
 // waitAllocated waits until every Prefix of the namespace is Allocated, and returns them.
-func waitAllocated(t testing.TB, client ipamclient.PrefixInterface) []v1alpha1.Prefix {
+func waitAllocated(t testing.TB, client ipamclient.PrefixInterface) (prefixes []v1alpha1.Prefix) {
 	t.Helper()
-	var list *v1alpha1.PrefixList
-	pending := func() []string {
-		var err error
-		if list, err = client.List(t.Context(), metav1.ListOptions{}); err != nil {
-			t.Fatal(err)
+	harness.Eventually(t, "all Allocated", func() error {
+		list, err := client.List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
 		}
-		var names []string
+		var pending []string
 		for _, p := range list.Items {
 			if p.Status.Phase != v1alpha1.PrefixPhaseAllocated {
-				names = append(names, p.Name)
+				pending = append(pending, p.Name)
 			}
 		}
-		return names
-	}
-	eventually(t, func() string { return fmt.Sprintf("not Allocated: %.20q", pending()) }, func() bool { return len(pending()) == 0 })
-	return list.Items
+		prefixes = list.Items
+		return harness.Unless(len(pending) == 0, "not Allocated: %.20q", pending)
+	})
+	return prefixes
 }
 
 // finding is what a test expects of an audit.

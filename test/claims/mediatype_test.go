@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -21,17 +22,17 @@ func TestStorageMediaType(t *testing.T) {
 		{"application/json", "{"},
 		{"application/vnd.kubernetes.protobuf", "k8s\x00"},
 	} {
-		instance := start(t, dir, func(o *apiserver.Options) {
+		instance := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"), harness.Customize(func(o *apiserver.Options) {
 			if tt.mediaType != "" {
 				o.Recommended.Etcd.DefaultStorageMediaType = tt.mediaType
 			}
-		}, "*")
-		prefixes := clientOf(t, instance).Prefixes(here)
+		}))
+		prefixes := instance.Client.Prefixes(here)
 		if n == 0 {
-			create(t, prefixes, request("root", "10.0.0.0/8", 0, ""))
+			create(t, prefixes, harness.Root("root", "10.0.0.0/8"))
 		}
 		name := fmt.Sprintf("child-%d", n)
-		create(t, prefixes, request(name, "", 24, "root"))
+		create(t, prefixes, harness.Child(name, "root", harness.Length(24)))
 		waitAllocated(t, prefixes)
 
 		if value := connect(t, instance.EtcdEndpoints).world(t)[prefixKey(here, name)]; !strings.HasPrefix(value, tt.begins) {

@@ -4,7 +4,6 @@
 package claims
 
 import (
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -13,17 +12,17 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
 var sample = regexp.MustCompile(`(?m)^ipam_claims_differences\{kind="(\w+)"\} (\S+)$`)
 
 var compared = regexp.MustCompile(`(?m)^ipam_claims_compared_timestamp_seconds (\S+)$`)
 
-func scrape(t testing.TB, instance *standalone.Instance) []byte {
+func scrape(t testing.TB, instance *harness.Server) []byte {
 	t.Helper()
-	body, err := clientOf(t, instance).RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	body, err := instance.Client.RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +30,7 @@ func scrape(t testing.TB, instance *standalone.Instance) []byte {
 }
 
 // comparedOf returns ipam_claims_compared_timestamp_seconds.
-func comparedOf(t testing.TB, instance *standalone.Instance) float64 {
+func comparedOf(t testing.TB, instance *harness.Server) float64 {
 	t.Helper()
 	match := compared.FindSubmatch(scrape(t, instance))
 	if match == nil {
@@ -45,7 +44,7 @@ func comparedOf(t testing.TB, instance *standalone.Instance) float64 {
 }
 
 // metricsOf returns ipam_claims_differences by kind.
-func metricsOf(t testing.TB, instance *standalone.Instance) map[claims.DifferenceKind]int {
+func metricsOf(t testing.TB, instance *harness.Server) map[claims.DifferenceKind]int {
 	t.Helper()
 	body := scrape(t, instance)
 	values := map[claims.DifferenceKind]int{}
@@ -80,7 +79,7 @@ func TestMetric(t *testing.T) {
 	s, stop := startEtcd(t, dir)
 	s.put(t, w)
 	stop()
-	instance := start(t, dir, func(o *apiserver.Options) { o.AuditInterval = 0 })
+	instance := harness.Start(t, harness.DataDir(dir), harness.Customize(func(o *apiserver.Options) { o.AuditInterval = 0 }))
 	if got := metricsOf(t, instance); !maps.Equal(got, countsOf(left)) {
 		t.Errorf("after the start: %v, not %v", got, countsOf(left))
 	}
@@ -93,21 +92,21 @@ func TestMetric(t *testing.T) {
 	}
 	instance.Close()
 
-	instance = start(t, dir, func(o *apiserver.Options) { o.AuditInterval = 50 * time.Millisecond })
+	instance = harness.Start(t, harness.DataDir(dir), harness.Customize(func(o *apiserver.Options) { o.AuditInterval = 50 * time.Millisecond }))
 	if got := metricsOf(t, instance); !maps.Equal(got, countsOf(nil)) {
 		t.Errorf("nothing is wrong: %v", got)
 	}
 	s = connect(t, instance.EtcdEndpoints)
 	started := comparedOf(t, instance)
-	eventually(t, func() string { return "it is not said that anything was compared again" }, func() bool { return comparedOf(t, instance) > started })
+	harness.Eventually(t, "all is compared again", func() error { return harness.Unless(comparedOf(t, instance) > started, "it is not") })
 	for _, want := range [][]finding{all, nil} {
 		if s.replace(t, healthy(t)); want != nil {
 			s.replace(t, w)
 		}
 		var got map[claims.DifferenceKind]int
-		eventually(t, func() string { return fmt.Sprintf("%v, not %v", got, countsOf(want)) }, func() bool {
+		harness.Eventually(t, "the metric is right", func() error {
 			got = metricsOf(t, instance)
-			return maps.Equal(got, countsOf(want))
+			return harness.Unless(maps.Equal(got, countsOf(want)), "%v, not %v", got, countsOf(want))
 		})
 	}
 }

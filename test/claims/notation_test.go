@@ -22,6 +22,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -235,8 +236,8 @@ func TestForeignNotations(t *testing.T) {
 	s.put(t, w)
 	stop()
 	log := newAuditLog(t)
-	instance := start(t, dir, log.enable, "*")
-	client := clientOf(t, instance)
+	instance := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"), harness.Customize(log.enable))
+	client := instance.Client
 	prefixes := client.Prefixes(here)
 
 	// An informer costs the machine less than lists again and again.
@@ -302,19 +303,16 @@ func TestForeignNotations(t *testing.T) {
 		}
 		return all
 	}
-	eventually(t, func() string {
+	harness.Eventually(t, "all are settled", func() error {
 		all := wrong()
-		return fmt.Sprintf("%d are wrong:\n%s", len(all), strings.Join(all[:min(len(all), 15)], "\n"))
-	}, func() bool { return len(wrong()) == 0 })
+		return harness.Unless(len(all) == 0, "%d are wrong:\n%s", len(all), strings.Join(all[:min(len(all), 15)], "\n"))
+	})
 
 	// Nothing is tried again and again, in vain or not: no retry waits longer than the pause that has to come.
 	settled := len(log.writes(t))
-	eventually(t, func() string {
+	harness.Eventually(t, "the writes end", func() error {
 		all := log.writes(t)
-		return fmt.Sprintf("the writes do not end; the last ones: %v", all[max(0, len(all)-10):])
-	}, func() bool {
-		all := log.writes(t)
-		return time.Since(all[len(all)-1].StageTimestamp.Time) > longestBackoff+time.Second
+		return harness.Unless(time.Since(all[len(all)-1].StageTimestamp.Time) > longestBackoff+time.Second, "the last ones: %v", all[max(0, len(all)-10):])
 	})
 	total, late := map[string]int{}, map[string]int{}
 	for i, write := range log.writes(t) {
@@ -369,9 +367,9 @@ func TestForeignNotations(t *testing.T) {
 		return prefixes.Delete(ctx, name, metav1.DeleteOptions{})
 	})
 	left := 0
-	eventually(t, func() string { return fmt.Sprintf("%d Prefixes or PrefixAllocations are left", left) }, func() bool {
+	harness.Eventually(t, "nothing is left", func() error {
 		left = len(prefixInformer.Informer().GetStore().ListKeys()) + len(allocationInformer.Informer().GetStore().ListKeys())
-		return left == 0
+		return harness.Unless(left == 0, "%d Prefixes or PrefixAllocations are left", left)
 	})
 	if claims := connect(t, instance.EtcdEndpoints).countClaims(t); claims != 0 {
 		t.Errorf("%d claims are left", claims)
@@ -381,23 +379,11 @@ func TestForeignNotations(t *testing.T) {
 // each does something to many objects, some at a time.
 func each(t *testing.T, names []string, do func(ctx context.Context, name string) error) {
 	t.Helper()
-	limit, errs := make(chan struct{}, 16), make(chan error, len(names))
-	for _, name := range names {
-		limit <- struct{}{}
-		go func() {
-			defer func() { <-limit }()
-			err := do(t.Context(), name)
-			if err != nil {
-				err = fmt.Errorf("%s: %w", name, err)
-			}
-			errs <- err
-		}()
-	}
-	for range names {
-		if err := <-errs; err != nil {
-			t.Error(err)
+	harness.Each(len(names), 16, func(i int) {
+		if err := do(t.Context(), names[i]); err != nil {
+			t.Errorf("%s: %v", names[i], err)
 		}
-	}
+	})
 }
 
 // auditLog is the log of all writes that a server was asked for.

@@ -13,6 +13,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -44,9 +45,9 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 				garbage()
 			}
 			stop()
-			instance := start(t, dir, func(o *apiserver.Options) { o.AuditInterval = 50 * time.Millisecond }, "*")
+			instance := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"), harness.Customize(func(o *apiserver.Options) { o.AuditInterval = 50 * time.Millisecond }))
 			s = connect(t, instance.EtcdEndpoints)
-			client := clientOf(t, instance)
+			client := instance.Client
 			prefixes, allocations := client.Prefixes(here), client.PrefixAllocations(here)
 			if !atStart {
 				if list, err := prefixes.List(t.Context(), metav1.ListOptions{}); err != nil || len(list.Items) != 6 {
@@ -55,9 +56,9 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 				garbage()
 			}
 			var got map[claims.DifferenceKind]int
-			eventually(t, func() string { return fmt.Sprint("the metric tells ", got) }, func() bool {
+			harness.Eventually(t, "the metric tells what cannot be decoded", func() error {
 				got = metricsOf(t, instance)
-				return got[claims.Undecodable] == len(bad)
+				return harness.Unless(got[claims.Undecodable] == len(bad), "it tells %v", got)
 			})
 
 			// Lists and watches leave out what cannot be decoded. A get tells the key.
@@ -71,8 +72,8 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 				}
 				return names
 			}
-			eventually(t, func() string { return fmt.Sprint("listed ", names()) }, func() bool {
-				return slices.Equal(names(), []string{"below", "lost", "root", "unclaimed", "whole"})
+			harness.Eventually(t, "the list leaves out what cannot be decoded", func() error {
+				return harness.Unless(slices.Equal(names(), []string{"below", "lost", "root", "unclaimed", "whole"}), "listed %v", names())
 			})
 			for _, err := range []error{
 				func() error { _, err := prefixes.Get(t.Context(), middle.Name, metav1.GetOptions{}); return err }(),
@@ -85,17 +86,17 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 			}
 
 			// There is room for one of these, and nobody else gets any.
-			create(t, prefixes, request("new", "", 27, "root"))
+			create(t, prefixes, harness.Child("new", "root", harness.Length(27)))
 			for i, prefix := range []string{"10.0.0.0/26", "10.0.0.16/28", "10.0.0.128/28", "10.0.0.192/27", "10.0.0.192/28"} {
-				create(t, prefixes, request(fmt.Sprint("wants-", i), prefix, 0, "root"))
+				create(t, prefixes, harness.Child(fmt.Sprint("wants-", i), "root", harness.Exactly(prefix)))
 			}
-			create(t, prefixes, request("wants-below", "", 28, "middle"))
-			eventually(t, func() string { return "new is not Allocated" }, func() bool {
+			create(t, prefixes, harness.Child("wants-below", "middle", harness.Length(28)))
+			harness.Eventually(t, "new is Allocated", func() error {
 				p, err := prefixes.Get(t.Context(), "new", metav1.GetOptions{})
 				if err != nil {
 					t.Fatal(err)
 				}
-				return p.Status.Phase == v1alpha1.PrefixPhaseAllocated && p.Spec.Prefix == "10.0.0.224/27"
+				return harness.Unless(p.Status.Phase == v1alpha1.PrefixPhaseAllocated && p.Spec.Prefix == "10.0.0.224/27", "it is not")
 			})
 			stillWaiting := func() {
 				t.Helper()
@@ -137,19 +138,16 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 				t.Error("the claim below what was moved is gone")
 			}
 			stillWaiting()
-			eventually(t, func() string { return fmt.Sprint("the metric tells ", got) }, func() bool {
+			harness.Eventually(t, "the metric tells that nothing is undecodable", func() error {
 				got = metricsOf(t, instance)
-				return got[claims.Undecodable] == 0 && got[claims.ClaimWithoutAllocation] > 0
+				return harness.Unless(got[claims.Undecodable] == 0 && got[claims.ClaimWithoutAllocation] > 0, "it tells %v", got)
 			})
 
 			// When somebody has made sure that nobody needs it, it is free.
 			if err := prefixes.Delete(t.Context(), "lost", metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, func() string { return "lost is still there" }, func() bool {
-				_, err := prefixes.Get(t.Context(), "lost", metav1.GetOptions{})
-				return apierrors.IsNotFound(err)
-			})
+			harness.In(t, client, here).Gone("lost")
 			audit(t, s.flag(), "--repair").expect(t, 1)
 			if s.world(t)[claimKey(root.UID, "10.0.0.128/26")] == "" {
 				t.Error("the claim is gone while its allocation is in lost+found")

@@ -114,6 +114,14 @@ func Wait(check func() error) (time.Duration, error) {
 	}
 }
 
+// Unless returns an error of a format unless something is so.
+func Unless(ok bool, format string, args ...any) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf(format, args...)
+}
+
 // Each calls f for 0 to n-1, so many at a time, and waits.
 func Each(n, parallel int, f func(int)) {
 	todo := make(chan int)
