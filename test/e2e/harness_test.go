@@ -9,30 +9,23 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
 const (
-	// patience is how long a test waits for what has to happen, also on a busy machine.
-	patience = 60 * time.Second
 	// atOnce is how long what fails, or ends, may take.
 	atOnce = 15 * time.Second
 
@@ -43,23 +36,13 @@ const (
 var binary string
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
+	harness.Main(m, func(dir string) (func(), error) {
 		if binary = os.Getenv("IPAM_STANDALONE_BIN"); binary != "" {
-			return m.Run()
+			return func() {}, nil
 		}
-		dir, err := os.MkdirTemp("", "e2e")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "ipam-standalone")
-		if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/ipam-standalone").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
+		return func() {}, harness.Build(dir, "ipam-standalone")
+	})
 }
 
 // process is a running ipam-standalone.
@@ -145,8 +128,8 @@ func (p *process) line() string {
 			p.t.Fatalf("ended (%v): %.3000s", p.err, p.stderr.String())
 		}
 		return line
-	case <-time.After(patience):
-		p.t.Fatalf("said nothing for %v", patience)
+	case <-time.After(harness.Patience):
+		p.t.Fatalf("said nothing for %v", harness.Patience)
 	}
 	return ""
 }
@@ -190,82 +173,10 @@ func (p *process) client() versioned.Interface {
 	return client
 }
 
-// eventually waits until the check has no complaint.
-func eventually(t *testing.T, what string, check func() error) {
+// in returns a namespace as the client sees it.
+func (p *process) in(t *testing.T, namespace string) *harness.Namespace {
 	t.Helper()
-	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Since(began) > patience {
-			t.Fatalf("%s: not after %v: %v", what, patience, err)
-		}
-	}
-}
-
-// checkNamespace checks that every child in a namespace is Allocated, inside of its parent and of
-// nobody else, by exactly one allocation, and that the parent counts it.
-func checkNamespace(t *testing.T, client versioned.Interface, namespace string) error {
-	t.Helper()
-	prefixes, err := client.IpamV1alpha1().Prefixes(namespace).List(t.Context(), metav1.ListOptions{})
-	if err != nil {
-		return err
-	}
-	allocations, err := client.IpamV1alpha1().PrefixAllocations(namespace).List(t.Context(), metav1.ListOptions{})
-	if err != nil {
-		return err
-	}
-	owned := map[types.UID][]v1alpha1.PrefixAllocation{}
-	for _, a := range allocations.Items {
-		for _, owner := range a.OwnerReferences {
-			owned[owner.UID] = append(owned[owner.UID], a)
-		}
-	}
-	parents := map[string]*v1alpha1.Prefix{}
-	given := map[string][]netip.Prefix{}
-	for i := range prefixes.Items {
-		p := &prefixes.Items[i]
-		parents[p.Name] = p
-		if p.Spec.IsRoot() {
-			continue
-		}
-		own := owned[p.UID]
-		switch {
-		case p.Status.Phase != v1alpha1.PrefixPhaseAllocated:
-			return fmt.Errorf("%s is %s: %+v", p.Name, p.Status.Phase, p.Status.Conditions)
-		case len(own) != 1:
-			return fmt.Errorf("%s has %d allocations", p.Name, len(own))
-		case own[0].Status.Prefix != p.Spec.Prefix || own[0].Spec.PrefixRef.Name != p.Spec.ParentRef.Name:
-			return fmt.Errorf("%s is %s from %s, its allocation holds %s from %s", p.Name,
-				p.Spec.Prefix, p.Spec.ParentRef.Name, own[0].Status.Prefix, own[0].Spec.PrefixRef.Name)
-		}
-		given[p.Spec.ParentRef.Name] = append(given[p.Spec.ParentRef.Name], netip.MustParsePrefix(p.Spec.Prefix))
-		delete(owned, p.UID)
-	}
-	if len(owned) > 0 {
-		return fmt.Errorf("%d allocations of nobody", len(owned))
-	}
-	for name, children := range given {
-		parent := parents[name]
-		if parent == nil {
-			return fmt.Errorf("there is no parent %s", name)
-		}
-		outer := netip.MustParsePrefix(parent.Spec.Prefix)
-		slices.SortFunc(children, netip.Prefix.Compare)
-		for i, child := range children {
-			if child.Bits() <= outer.Bits() || !outer.Contains(child.Addr()) {
-				return fmt.Errorf("%s is not strictly inside %s", child, outer)
-			}
-			if i > 0 && children[i-1].Overlaps(child) {
-				return fmt.Errorf("%s and %s overlap", children[i-1], child)
-			}
-		}
-		if usage := parent.Status.Usage; usage == nil || int(usage.Allocations) != len(children) {
-			return fmt.Errorf("%s has %d children, its usage is %+v", name, len(children), usage)
-		}
-	}
-	return nil
+	return harness.In(t, p.client().IpamV1alpha1(), namespace)
 }
 
 // complaints is what a program said on standard error, but for what is said of a busy machine: that etcd is slow, which it

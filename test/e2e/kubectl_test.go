@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -97,7 +98,7 @@ func TestKubectl(t *testing.T) {
 			t.Errorf("wide columns %v, want %v", wide, want)
 		}
 		// The parents count their children a moment later than these are Allocated.
-		eventually(t, "one root is full, the other one half", func() error {
+		harness.Eventually(t, "one root is full, the other one half", func() error {
 			getInto("/apis/ipam.ironcore.dev/v1alpha1/namespaces/default/prefixes", tableType, &table)
 			if len(table.Rows) != 5 {
 				return fmt.Errorf("%d rows", len(table.Rows))
@@ -152,7 +153,7 @@ func TestKubectl(t *testing.T) {
 				last = applied
 			}
 		}
-		eventually(t, "all Allocated", func() error { return checkNamespace(t, p.client(), metav1.NamespaceDefault) })
+		p.in(t, metav1.NamespaceDefault).AllAllocated()
 	})
 
 	t.Run("wait --for=condition=Allocated", func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -22,7 +23,7 @@ import (
 func finish(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	p := launch(t, args...)
-	code, _ = p.wait(patience)
+	code, _ = p.wait(harness.Patience)
 	for line := range p.lines {
 		stdout += line + "\n"
 	}
@@ -65,7 +66,7 @@ func TestFullDatabase(t *testing.T) {
 	}
 	consistent := func() {
 		t.Helper()
-		eventually(t, "all Allocated", func() error { return checkNamespace(t, p.client(), metav1.NamespaceDefault) })
+		p.in(t, metav1.NamespaceDefault).AllAllocated()
 	}
 	reclaim := func(args ...string) (int, string, string) {
 		t.Helper()

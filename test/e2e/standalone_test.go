@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -43,7 +44,7 @@ func TestReady(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "root"}, Spec: v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "root Allocated", func() error {
+	harness.Eventually(t, "root Allocated", func() error {
 		root, err := prefixes.Get(t.Context(), "root", metav1.GetOptions{})
 		if err == nil && root.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 			err = fmt.Errorf("is %s", root.Status.Phase)
@@ -333,7 +334,7 @@ func TestKill(t *testing.T) {
 	p = serve(t, dir)
 	check(p)
 	prefixes := p.client().IpamV1alpha1().Prefixes("default")
-	eventually(t, "some more Allocated", func() error {
+	harness.Eventually(t, "some more Allocated", func() error {
 		list, err := prefixes.List(t.Context(), metav1.ListOptions{FieldSelector: "status.phase=Allocated"})
 		if err == nil && len(list.Items) < len(allocated)+50 {
 			err = fmt.Errorf("%d are, %d were", len(list.Items), len(allocated))
@@ -346,7 +347,7 @@ func TestKill(t *testing.T) {
 	p = serve(t, dir)
 	check(p)
 	began := time.Now()
-	eventually(t, "every child Allocated", func() error { return checkNamespace(t, p.client(), "default") })
+	p.in(t, "default").AllAllocated()
 	t.Logf("every child was Allocated %v after the second start", time.Since(began).Round(time.Millisecond))
 	check(p)
 
@@ -354,7 +355,7 @@ func TestKill(t *testing.T) {
 	if _, err := p.client().IpamV1alpha1().Prefixes("default").Create(t.Context(), child(children+1), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "one more", func() error { return checkNamespace(t, p.client(), "default") })
+	p.in(t, "default").AllAllocated()
 }
 
 func TestVersionAndHelp(t *testing.T) {
