@@ -16,6 +16,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-controller-manager/app"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/pki"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -36,7 +37,7 @@ func TestServingCertificate(t *testing.T) {
 	s := startServer(t, "--tls-cert-file", volume.path("tls.crt"), "--tls-private-key-file", volume.path("tls.key"),
 		"--client-ca-file", clients.path("ca.crt"), "--etcd-servers", startEtcd(t))
 	trusts := pool(ca, newer)
-	eventually(t, "server ready", func() error {
+	harness.Eventually(t, "server ready", func() error {
 		_, err := s.get(admin, trusts)
 		return err
 	})
@@ -51,7 +52,7 @@ func TestServingCertificate(t *testing.T) {
 		next := issue(t, signer)
 		volume.replace(files(next))
 		began := time.Now()
-		eventually(t, "new certificate", func() error {
+		harness.Eventually(t, "new certificate", func() error {
 			got, err := s.get(admin, trusts)
 			if err == nil && !got.Equal(next.Cert) {
 				err = errOld
@@ -96,17 +97,17 @@ func TestClientCA(t *testing.T) {
 			return nil
 		}
 	}
-	eventually(t, "server ready", allowed(before))
+	harness.Eventually(t, "server ready", allowed(before))
 	if err := refused(after)(); err != nil {
 		t.Errorf("before the change: %v", err)
 	}
 	stop := s.keepAsking(t, before, trusts)
 	clients.replace(bundle(ca, newer))
-	eventually(t, "new authority trusted", allowed(after))
+	harness.Eventually(t, "new authority trusted", allowed(after))
 	stop()
 	stop = s.keepAsking(t, after, trusts)
 	clients.replace(bundle(newer))
-	eventually(t, "old authority no longer trusted", refused(before))
+	harness.Eventually(t, "old authority no longer trusted", refused(before))
 	stop()
 }
 
@@ -156,14 +157,14 @@ func TestEtcdCertificates(t *testing.T) {
 	etcd := startTLSProxy(t, startEtcd(t), issue(t, ca), ca)
 	s := startServer(t, etcdFlags(t, ca, etcd.endpoint, volume)...)
 	write := writes(t, s, ca)
-	eventually(t, "server ready", write)
+	harness.Eventually(t, "server ready", write)
 	if seen, _ := etcd.seen(); !seen[before.Cert.SerialNumber.String()] {
 		t.Fatal("etcd saw another certificate")
 	}
 
 	volume.replace(with(after))
 	etcd.restart(issue(t, ca))
-	eventually(t, "a write on a new connection", write)
+	harness.Eventually(t, "a write on a new connection", write)
 	if seen, _ := etcd.seen(); !seen[after.Cert.SerialNumber.String()] || seen[before.Cert.SerialNumber.String()] {
 		t.Error("the old certificate is still in use")
 	}
@@ -184,14 +185,14 @@ func TestEtcdCA(t *testing.T) {
 	etcd := startTLSProxy(t, startEtcd(t), issue(t, ca), ca)
 	flags := etcdFlags(t, ca, etcd.endpoint, volume)
 	first := startServer(t, flags...)
-	eventually(t, "server ready", writes(t, first, ca))
+	harness.Eventually(t, "server ready", writes(t, first, ca))
 
 	volume.replace(with(ca, newer))
 	second := startServer(t, flags...)
-	eventually(t, "second server ready", writes(t, second, ca))
+	harness.Eventually(t, "second server ready", writes(t, second, ca))
 	etcd.restart(issue(t, newer))
-	eventually(t, "the server that started later writes", writes(t, second, ca))
-	eventually(t, "a refused connection", func() error {
+	harness.Eventually(t, "the server that started later writes", writes(t, second, ca))
+	harness.Eventually(t, "a refused connection", func() error {
 		if _, refused := etcd.seen(); refused == 0 {
 			return errors.New("none was refused")
 		}
@@ -201,7 +202,7 @@ func TestEtcdCA(t *testing.T) {
 		t.Error("the file is read again now; docs/operating/certificates.md can say so")
 	}
 	first.stop()
-	eventually(t, "third server ready", writes(t, startServer(t, flags...), ca))
+	harness.Eventually(t, "third server ready", writes(t, startServer(t, flags...), ca))
 }
 
 // TestControllerManager replaces the client certificate of a controller manager, by one of a new
@@ -214,7 +215,7 @@ func TestControllerManager(t *testing.T) {
 	clients := newVolume(t, bundle(ca, newer))
 	s := startServer(t, "--tls-cert-file", serving.path("tls.crt"), "--tls-private-key-file", serving.path("tls.key"),
 		"--client-ca-file", clients.path("ca.crt"), "--etcd-servers", startEtcd(t))
-	eventually(t, "server ready", writes(t, s, ca))
+	harness.Eventually(t, "server ready", writes(t, s, ca))
 
 	volume := newVolume(t, files(admin))
 	config := clientcmdapi.NewConfig()
@@ -249,7 +250,7 @@ func TestControllerManager(t *testing.T) {
 	works := func(name string) {
 		prefixes := client.IpamV1alpha1().Prefixes("default")
 		root := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"}}
-		eventually(t, name+" created", func() error {
+		harness.Eventually(t, name+" created", func() error {
 			_, err := prefixes.Create(t.Context(), root, metav1.CreateOptions{})
 			return err
 		})
@@ -258,7 +259,7 @@ func TestControllerManager(t *testing.T) {
 		if _, err := prefixes.Create(t.Context(), child, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "child of "+name, func() error {
+		harness.Eventually(t, "child of "+name, func() error {
 			got, err := prefixes.Get(t.Context(), child.Name, metav1.GetOptions{})
 			if err == nil && got.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 				err = errors.New("is not Allocated")
@@ -271,7 +272,7 @@ func TestControllerManager(t *testing.T) {
 	// Ten times as long as the client takes to look.
 	time.Sleep(time.Second)
 	clients.replace(bundle(newer))
-	eventually(t, "old authority no longer trusted", func() error {
+	harness.Eventually(t, "old authority no longer trusted", func() error {
 		if _, err := s.get(admin, pool(ca)); err == nil {
 			return errors.New("is let in")
 		}

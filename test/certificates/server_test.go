@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -21,41 +20,17 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/pki"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/transport"
-	"k8s.io/klog/v2"
 )
 
-// patience is how long a test waits for what has to happen. It is more than the minute after which the
-// server looks at its files if it is not told of a change.
-const patience = 100 * time.Second
-
 func TestMain(m *testing.M) {
-	// What the server logs of clients that it refuses is not of interest.
-	flags := flag.NewFlagSet("klog", flag.PanicOnError)
-	klog.InitFlags(flags)
-	_ = flags.Set("logtostderr", "false")
-	_ = flags.Set("stderrthreshold", "FATAL")
-	klog.SetOutput(io.Discard)
-	// Clients look every five minutes otherwise.
-	transport.CertCallbackRefreshDuration = 100 * time.Millisecond
-	os.Exit(m.Run())
-}
-
-// eventually waits until the function returns nil.
-func eventually(t testing.TB, what string, f func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("Not in time: %s: %v", what, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	harness.Main(m, func(string) (func(), error) {
+		// Clients look every five minutes otherwise.
+		transport.CertCallbackRefreshDuration = 100 * time.Millisecond
+		return func() {}, nil
+	})
 }
 
 // startEtcd starts an etcd on a unix socket, without TLS.

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/test/kube"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -435,7 +435,7 @@ func testManyChildren(t *testing.T, i *installation) {
 	}()
 	// To ask again and again would keep the servers busy.
 	allocated := map[string]bool{}
-	for deadline := time.After(kube.Patience); len(allocated) < 1+children; {
+	for deadline := time.After(harness.Patience); len(allocated) < 1+children; {
 		select {
 		case event := <-watcher.ResultChan():
 			p, ok := event.Object.(*v1alpha1.Prefix)
@@ -471,11 +471,8 @@ func disjoint(t testing.TB, items []v1alpha1.Prefix) {
 		}
 	}
 	for parent, held := range byParent {
-		slices.SortFunc(held, netip.Prefix.Compare)
-		for n := 1; n < len(held); n++ {
-			if held[n-1].Overlaps(held[n]) {
-				t.Errorf("%s and %s of %s overlap", held[n-1], held[n], parent)
-			}
+		if a, b, ok := harness.Overlap(held); ok {
+			t.Errorf("%s and %s of %s overlap", a, b, parent)
 		}
 	}
 }

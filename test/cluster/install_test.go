@@ -7,15 +7,13 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,28 +22,14 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-const module = "github.com/ironcore-dev/ipam-apiserver"
-
 // programs is the directory with the programs under test.
 var programs string
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "cluster")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
+	harness.Main(m, func(dir string) (func(), error) {
 		programs = dir
-		build := exec.Command("go", "build", "-o", dir+string(filepath.Separator),
-			module+"/cmd/ipam-apiserver", module+"/cmd/ipam-controller-manager")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%v: %v\n%s", build, err, out)
-			return 1
-		}
-		return m.Run()
-	}())
+		return func() {}, harness.Build(dir, "ipam-apiserver", "ipam-controller-manager")
+	})
 }
 
 // installation is the product in a cluster.

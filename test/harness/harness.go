@@ -63,20 +63,13 @@ func RunInParallel(n int) {
 	}
 }
 
-// RepoDir is the root directory of the repository.
-func RepoDir() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
-}
-
 // Build builds programs of cmd, by their names, into a directory.
 func Build(dir string, programs ...string) error {
 	args := []string{"build", "-o", dir + string(filepath.Separator)}
 	for _, program := range programs {
-		args = append(args, "./cmd/"+program)
+		args = append(args, "github.com/ironcore-dev/ipam-apiserver/cmd/"+program)
 	}
 	cmd := exec.Command("go", args...)
-	cmd.Dir = RepoDir()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", cmd, err, out)
 	}

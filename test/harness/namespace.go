@@ -20,7 +20,8 @@ import (
 // error.
 type Namespace struct {
 	testing.TB
-	Namespace   string
+	// NS is the name of the namespace.
+	NS          string
 	Prefixes    ipamclient.PrefixInterface
 	Allocations ipamclient.PrefixAllocationInterface
 }

@@ -4,6 +4,8 @@
 package harness
 
 import (
+	"maps"
+
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -61,9 +63,14 @@ func Selecting(pairs ...string) PrefixOption {
 	}
 }
 
-// Labelled sets the labels, key and value in turn.
+// Labelled adds labels, key and value in turn.
 func Labelled(pairs ...string) PrefixOption {
-	return func(p *v1alpha1.Prefix) { p.Labels = setOf(pairs) }
+	return func(p *v1alpha1.Prefix) {
+		if p.Labels == nil {
+			p.Labels = map[string]string{}
+		}
+		maps.Copy(p.Labels, setOf(pairs))
+	}
 }
 
 // Finalizer adds a finalizer.

@@ -17,8 +17,8 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,10 +28,6 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/util/keyutil"
 )
-
-// Patience is how long something may take that has to happen. It is generous, for a machine that is
-// busy with something else.
-const Patience = 2 * time.Minute
 
 // Cluster is a control plane that runs.
 type Cluster struct {
@@ -217,18 +213,8 @@ func (c *Cluster) kubeconfig(name string, user clientcmdapi.AuthInfo) (string, *
 	return file, restConfig
 }
 
-// Eventually waits until the function returns nil.
-func (c *Cluster) Eventually(what string, f func() error) {
+// Eventually waits until the check returns nil, as harness.Eventually does.
+func (c *Cluster) Eventually(what string, check func() error) {
 	c.Helper()
-	deadline := time.Now().Add(Patience)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) || c.Context().Err() != nil {
-			c.Fatalf("Not in time: %s: %v", what, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	harness.Eventually(c, what, check)
 }
