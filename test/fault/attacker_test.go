@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -46,7 +47,7 @@ var arena = []struct {
 func testAttacker(t *testing.T, seed uint64, operations int64) {
 	c := newCluster(t, 3, true)
 	for _, parent := range arena {
-		p := root(parent.name, parent.prefix)
+		p := harness.Root(parent.name, parent.prefix)
 		p.Labels = map[string]string{"arena": parent.name}
 		c.servers[0].create(p)
 	}
@@ -184,7 +185,7 @@ func (h *honest) create() {
 	parent := arena[h.random.IntN(len(arena))]
 	h.n++
 	name := fmt.Sprintf("honest-%d-%d", h.id, h.n)
-	p := child(name, parent.name, parent.bits)
+	p := harness.Child(name, parent.name, harness.Length(parent.bits))
 	if h.random.IntN(2) == 0 {
 		p.Spec.ParentRef, p.Spec.ParentSelector = nil, &metav1.LabelSelector{MatchLabels: map[string]string{"arena": parent.name}}
 		p.Spec.IPFamily = v1alpha1.IPv4
@@ -223,7 +224,7 @@ func (h *honest) create() {
 // delete deletes a child, and waits neither for its end nor for an answer that is lost.
 func (h *honest) delete(p *v1alpha1.Prefix) {
 	tried := false
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(harness.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		// Once it was tried, it may be gone although the answer was lost.
 		if p.UID != "" && !tried {
 			got, err := h.server().prefixes().Get(h.Context(), p.Name, metav1.GetOptions{})
@@ -343,7 +344,7 @@ func (a *attacker) step() error {
 		return err
 	case 13:
 		parent := pick(a.random, arena)
-		q := child(fmt.Sprintf("attacker-%d-%d", a.id, a.n%20), parent.name, parent.bits)
+		q := harness.Child(fmt.Sprintf("attacker-%d-%d", a.id, a.n%20), parent.name, harness.Length(parent.bits))
 		if a.random.IntN(2) == 0 && p.Spec.Prefix != "" {
 			// Below the child of somebody.
 			q.Spec.ParentRef.Name = p.Name
@@ -394,7 +395,7 @@ func (a *attacker) reference() metav1.OwnerReference {
 func (b *battle) cleanUp() {
 	b.Helper()
 	s := b.servers[0]
-	b.eventually("what the attackers made is gone", func() error {
+	harness.Eventually(b, "what the attackers made is gone", func() error {
 		all, err := s.list()
 		if err != nil {
 			return err

@@ -5,7 +5,6 @@ package fault
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -21,6 +20,7 @@ import (
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -145,7 +145,7 @@ func (s *server) restart() {
 // waitReady waits until the server says that it is ready.
 func (s *server) waitReady() {
 	s.cluster.Helper()
-	s.cluster.eventually("server ready", func() error {
+	harness.Eventually(s.cluster, "server ready", func() error {
 		if s.HasEnded() {
 			s.cluster.Fatalf("The server ended:\n%s", s.LastOfLog(2000))
 		}
@@ -171,46 +171,6 @@ func (s *server) startManager() *process.Process {
 	s.cluster.Helper()
 	return process.Start(s.cluster, s.cluster.dir, filepath.Join(programs, "ipam-controller-manager"),
 		"--kubeconfig", s.kubeconfig, "--leader-elect=false", "--bind-address", "0")
-}
-
-// eventually waits until the function returns nil.
-func (c *cluster) eventually(what string, f func() error) {
-	c.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			c.Fatalf("Not in time: %s: %v", what, err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// root returns a root Prefix.
-func root(name, prefix string) *v1alpha1.Prefix {
-	return &v1alpha1.Prefix{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec:       v1alpha1.PrefixSpec{Prefix: prefix},
-	}
-}
-
-// child returns a Prefix that wants any part of a length of the parent.
-func child(name, parent string, bits int32) *v1alpha1.Prefix {
-	return &v1alpha1.Prefix{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec:       v1alpha1.PrefixSpec{PrefixLength: bits, ParentRef: &v1alpha1.LocalObjectReference{Name: parent}},
-	}
-}
-
-// staticChild returns a Prefix that wants exactly this part of the parent.
-func staticChild(name, parent, prefix string) *v1alpha1.Prefix {
-	return &v1alpha1.Prefix{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec:       v1alpha1.PrefixSpec{Prefix: prefix, ParentRef: &v1alpha1.LocalObjectReference{Name: parent}},
-	}
 }
 
 // create creates Prefixes, and fails if it cannot.
@@ -246,7 +206,7 @@ func (s *server) list() (everything, error) {
 func (s *server) settled(except ...string) everything {
 	s.cluster.Helper()
 	var all everything
-	s.cluster.eventually("everything is Allocated", func() (err error) {
+	harness.Eventually(s.cluster, "everything is Allocated", func() (err error) {
 		if all, err = s.list(); err != nil {
 			return err
 		}
@@ -263,78 +223,11 @@ func (s *server) settled(except ...string) everything {
 	return all
 }
 
-// check tells what is wrong with what the API shows, seen by itself: children and allocations that
-// do not agree, prefixes that overlap or are outside of their parent.
-func (e everything) check() error {
-	var errs []error
-	byName := map[string]v1alpha1.Prefix{}
-	for _, p := range e.prefixes {
-		byName[p.Name] = p
-	}
-	byOwner := map[string][]v1alpha1.PrefixAllocation{}
-	byParent := map[string][]netip.Prefix{}
-	for _, a := range e.allocations {
-		if owner := metav1.GetControllerOfNoCopy(&a); owner != nil {
-			byOwner[string(owner.UID)] = append(byOwner[string(owner.UID)], a)
-		}
-		if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
-			continue
-		}
-		prefix, err := netip.ParsePrefix(a.Status.Prefix)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		byParent[a.Spec.PrefixRef.Name] = append(byParent[a.Spec.PrefixRef.Name], prefix)
-	}
-	for _, p := range e.prefixes {
-		owned := byOwner[string(p.UID)]
-		delete(byOwner, string(p.UID))
-		switch {
-		case p.Spec.IsRoot() && len(owned) == 0:
-		case len(owned) != 1:
-			errs = append(errs, fmt.Errorf("%s has %d allocations", p.Name, len(owned)))
-		case p.Status.Phase == v1alpha1.PrefixPhaseAllocated && (owned[0].Status.Prefix != p.Spec.Prefix || owned[0].Spec.PrefixRef.Name != p.Spec.ParentRef.Name):
-			errs = append(errs, fmt.Errorf("%s has %s of %v, but its allocation %s of %v", p.Name, p.Spec.Prefix, p.Spec.ParentRef,
-				owned[0].Status.Prefix, owned[0].Spec.PrefixRef))
-		}
-	}
-	for _, orphans := range byOwner {
-		errs = append(errs, fmt.Errorf("%s is of no child", orphans[0].Name))
-	}
-	for parent, parts := range byParent {
-		whole, err := netip.ParsePrefix(byName[parent].Spec.Prefix)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("parent %s: %w", parent, err))
-			continue
-		}
-		for _, part := range parts {
-			if !strictlyInside(part, whole) {
-				errs = append(errs, fmt.Errorf("%s is not strictly inside %s of %s", part, whole, parent))
-			}
-		}
-		if a, b, ok := overlap(parts); ok {
-			errs = append(errs, fmt.Errorf("%s and %s of %s overlap", a, b, parent))
-		}
-	}
-	return errors.Join(errs...)
-}
+// check says what is wrong with what the API shows, seen by itself.
+func (e everything) check() error { return harness.CheckAllocations(e.prefixes, e.allocations) }
 
 func strictlyInside(part, whole netip.Prefix) bool {
 	return part.Bits() > whole.Bits() && whole.Contains(part.Addr())
-}
-
-// overlap returns two prefixes that overlap, if there are any.
-func overlap(prefixes []netip.Prefix) (a, b netip.Prefix, ok bool) {
-	prefixes = slices.Clone(prefixes)
-	slices.SortFunc(prefixes, netip.Prefix.Compare)
-	// Two overlap only if neighbours in this order do.
-	for i := 1; i < len(prefixes); i++ {
-		if prefixes[i-1].Overlaps(prefixes[i]) {
-			return prefixes[i-1], prefixes[i], true
-		}
-	}
-	return a, b, false
 }
 
 // audited fails if objects and claims do not agree.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -112,7 +113,7 @@ func newKilling(t testing.TB) *killing {
 		acknowledged: map[string]types.UID{}, deleted: map[string]bool{},
 	}
 	k.parent = "parent"
-	k.createPrefix(root("parent", "10.0.0.0/16"))
+	k.createPrefix(harness.Root("parent", "10.0.0.0/16"))
 	return k
 }
 
@@ -135,13 +136,13 @@ func (k *killing) each(f func(name string)) {
 
 func (k *killing) createParent() {
 	k.parent = fmt.Sprintf("parent-%d", k.round)
-	k.createPrefix(root(k.parent, "192.168.0.0/24"))
+	k.createPrefix(harness.Root(k.parent, "192.168.0.0/24"))
 }
 
 func (k *killing) createChild() {
 	parent := k.parent
 	k.each(func(name string) {
-		p := child(name, parent, 28)
+		p := harness.Child(name, parent, harness.Length(28))
 		if k.round%3 == 0 {
 			// Every bind takes its claim, whichever way it was chosen.
 			p.Spec.IPFamily, p.Spec.ParentRef, p.Spec.ParentSelector = v1alpha1.IPv4, nil, &metav1.LabelSelector{MatchLabels: map[string]string{"name": parent}}
@@ -187,7 +188,7 @@ func (k *killing) deletePrefix(name string) {
 
 // persist tries until it succeeds.
 func (k *killing) persist(f func(ctx context.Context) error) {
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(harness.Patience); ; time.Sleep(10 * time.Millisecond) {
 		err := f(context.Background())
 		if err == nil {
 			return
@@ -202,7 +203,7 @@ func (k *killing) persist(f func(ctx context.Context) error) {
 // do does something, and returns when it has come to its end.
 func (k *killing) do(act func(*killing)) {
 	act(k)
-	k.eventually("everything in order", k.inOrder)
+	harness.Eventually(k, "everything in order", k.inOrder)
 }
 
 // doAndKill does something, kills the server before or after one of the writes for it, starts it
@@ -242,7 +243,7 @@ func (k *killing) doAndKill(act func(*killing), step int, after bool) bool {
 	go func() {
 		defer close(inOrder)
 		<-acted
-		for end := time.Now().Add(patience); k.inOrder() != nil && time.Now().Before(end); {
+		for end := time.Now().Add(harness.Patience); k.inOrder() != nil && time.Now().Before(end); {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()

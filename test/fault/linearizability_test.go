@@ -18,6 +18,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -55,7 +56,7 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 	epoch := time.Now()
 	w := &workload{cluster: c, epoch: epoch, calls: map[types.UID]*calls{}}
 	for _, pool := range pools {
-		p := root(pool.name, pool.prefix)
+		p := harness.Root(pool.name, pool.prefix)
 		p.Labels = map[string]string{"family": string(pool.family)}
 		c.servers[0].create(p)
 	}
@@ -88,7 +89,7 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 	}
 	c.audited()
 	for _, o := range w.observers {
-		if !o.wait(patience, func() bool { return o.agrees(all) }) {
+		if !o.wait(harness.Patience, func() bool { return o.agrees(all) }) {
 			t.Error("What was observed is not what there is")
 		}
 		observed(t, o)
@@ -101,7 +102,7 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 	t.Logf("%d operations in %v, of which in the history: %v, %d children given up", w.operations.Load(), took.Round(time.Millisecond), count, w.givenUp.Load())
 
 	begun = time.Now()
-	result, info := porcupine.CheckOperationsVerbose(setModel, history, patience)
+	result, info := porcupine.CheckOperationsVerbose(setModel, history, harness.Patience)
 	t.Logf("checked in %v", time.Since(begun).Round(time.Millisecond))
 	if result != porcupine.Ok {
 		t.Errorf("The history is not linearizable: %s", result)
@@ -240,13 +241,13 @@ func (c *client) createChild() {
 	var p *v1alpha1.Prefix
 	switch c.random.IntN(4) {
 	case 0:
-		p = staticChild(name, pool.name, prefix.String())
+		p = harness.Child(name, pool.name, harness.Exactly(prefix.String()))
 	case 1:
-		p = child(name, "", int32(prefix.Bits()))
+		p = harness.Child(name, "", harness.Length(int32(prefix.Bits())))
 		p.Spec.IPFamily, p.Spec.ParentRef = pool.family, nil
 		p.Spec.ParentSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"family": string(pool.family)}}
 	default:
-		p = child(name, pool.name, int32(prefix.Bits()))
+		p = harness.Child(name, pool.name, harness.Length(int32(prefix.Bits())))
 	}
 	called := c.now()
 	created, err := c.server.prefixes().Create(c.Context(), p, metav1.CreateOptions{})

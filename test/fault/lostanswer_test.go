@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
@@ -22,7 +23,7 @@ func TestLostAnswerOfBindMakesNoSecondAllocation(t *testing.T) {
 	c := newCluster(t, 1, true)
 	s := c.servers[0]
 	s.startManager()
-	s.create(root("v4", "10.0.0.0/16"), root("v6", "2001:db8::/32"), root("named", "10.1.0.0/16"))
+	s.create(harness.Root("v4", "10.0.0.0/16"), harness.Root("v6", "2001:db8::/32"), harness.Root("named", "10.1.0.0/16"))
 	s.settled()
 
 	// The first bind that commits of each allocation, and the first completion of each child, loses
@@ -47,11 +48,11 @@ func TestLostAnswerOfBindMakesNoSecondAllocation(t *testing.T) {
 		name := fmt.Sprintf("child-%04d", i)
 		switch i % 4 {
 		case 0:
-			s.create(staticChild(name, "named", netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(i / 256), byte(i)}), 32).String()))
+			s.create(harness.Child(name, "named", harness.Exactly(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(i / 256), byte(i)}), 32).String())))
 		case 1:
-			s.create(child(name, "v6", 64))
+			s.create(harness.Child(name, "v6", harness.Length(64)))
 		default:
-			s.create(child(name, "v4", 28))
+			s.create(harness.Child(name, "v4", harness.Length(28)))
 		}
 	}
 	all := s.settled()

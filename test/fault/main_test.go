@@ -9,24 +9,11 @@
 package fault
 
 import (
-	"flag"
-	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
-	"time"
 
-	"k8s.io/klog/v2"
-)
-
-const (
-	module = "github.com/ironcore-dev/ipam-apiserver"
-	// patience is how long a test waits for what has to happen. It is generous, for a machine that
-	// is busy with something else.
-	patience = 60 * time.Second
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
 // programs is the directory with the programs under test.
@@ -36,33 +23,10 @@ var programs string
 var long = os.Getenv("IPAM_TEST_LONG") != ""
 
 func TestMain(m *testing.M) {
-	quietLogs()
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "fault")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
+	harness.Main(m, func(dir string) (func(), error) {
 		programs = dir
-		build := exec.Command("go", "build", "-o", dir+string(filepath.Separator),
-			module+"/cmd/ipam-apiserver", module+"/cmd/ipam-controller-manager")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%v: %v\n%s", build, err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
-
-// quietLogs drops what the clients in this process log: that a server is gone is what the tests are
-// about.
-func quietLogs() {
-	flags := flag.NewFlagSet("klog", flag.PanicOnError)
-	klog.InitFlags(flags)
-	_ = flags.Set("logtostderr", "false")
-	_ = flags.Set("stderrthreshold", "FATAL")
-	klog.SetOutput(io.Discard)
+		return func() {}, harness.Build(dir, "ipam-apiserver", "ipam-controller-manager")
+	})
 }
 
 // times returns how much of something a test does.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -27,13 +28,13 @@ func TestNaiveWriterIsRefused(t *testing.T) {
 	s := c.servers[0]
 	s.startManager()
 	o := s.observe(time.Now())
-	labelled := root("shared", "10.0.0.0/16")
+	labelled := harness.Root("shared", "10.0.0.0/16")
 	labelled.Labels = map[string]string{"shared": "yes"}
 	s.create(labelled)
 	// The view of the writer is from now: nothing is allocated.
 	const taken = 16
 	for i := range taken {
-		s.create(child(fmt.Sprintf("taken-%d", i), "shared", 28))
+		s.create(harness.Child(fmt.Sprintf("taken-%d", i), "shared", harness.Length(28)))
 	}
 	before := s.settled()
 
@@ -65,7 +66,7 @@ func TestNaiveWriterIsRefused(t *testing.T) {
 			}
 		default:
 			// One that the controllers make for a child.
-			p := child(fmt.Sprintf("child-%d", i), "", 28)
+			p := harness.Child(fmt.Sprintf("child-%d", i), "", harness.Length(28))
 			p.Spec.IPFamily, p.Spec.ParentRef, p.Spec.ParentSelector = v1alpha1.IPv4, nil, selector
 			created, err := s.prefixes().Create(t.Context(), p, metav1.CreateOptions{})
 			if err != nil {
@@ -73,7 +74,7 @@ func TestNaiveWriterIsRefused(t *testing.T) {
 				return
 			}
 			var name string
-			if o.wait(patience, func() bool {
+			if o.wait(harness.Patience, func() bool {
 				for _, uid := range o.byOwner[created.UID] {
 					name = o.lives[uid].name
 				}

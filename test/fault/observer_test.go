@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -249,7 +250,7 @@ func (o *observer) waitAllocated(uid types.UID, limit time.Duration) bool {
 
 // waitGone waits until an object, which has been there, is gone, and the allocations that it owns.
 func (o *observer) waitGone(uid types.UID) bool {
-	return o.wait(patience, func() bool {
+	return o.wait(harness.Patience, func() bool {
 		for _, uid := range append([]types.UID{uid}, o.byOwner[uid]...) {
 			if l := o.lives[uid]; l == nil || l.gone == 0 {
 				return false

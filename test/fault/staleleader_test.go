@@ -28,6 +28,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	ipamscheme "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -59,16 +60,16 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 	fronts := []*front{s.newFront(leases), s.newFront(leases)}
 
 	first := fronts[0].startManager()
-	s.create(root("parent", "10.0.0.0/21"))
+	s.create(harness.Root("parent", "10.0.0.0/21"))
 	s.settled()
 
 	// The binds of the first manager are under way when it is stopped. The names are in no order, so
 	// that the second manager takes other prefixes for the same children, or none.
 	fronts[0].hold()
 	for range n {
-		s.create(child(fmt.Sprintf("child-%016x", random.Uint64()), "parent", 28))
+		s.create(harness.Child(fmt.Sprintf("child-%016x", random.Uint64()), "parent", harness.Length(28)))
 	}
-	c.eventually("binds under way", func() error {
+	harness.Eventually(c, "binds under way", func() error {
 		if held := fronts[0].held(); held < workers {
 			return fmt.Errorf("only %d", held)
 		}
@@ -79,7 +80,7 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 
 	second := fronts[1].startManager()
 	var all everything
-	c.eventually("the parent is full", func() (err error) {
+	harness.Eventually(c, "the parent is full", func() (err error) {
 		if all, err = s.list(); err != nil {
 			return err
 		}
@@ -103,7 +104,7 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 	late = append(late, fronts[0].release(workers)...)
 	select {
 	case <-first.Ended:
-	case <-time.After(patience):
+	case <-time.After(harness.Patience):
 		t.Fatal("The first manager still works")
 	}
 	if !strings.Contains(first.LastOfLog(10_000), "another process leads now") || first.Cmd.ProcessState.Success() {
@@ -113,7 +114,7 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 		t.Error("The second manager has ended, too")
 	}
 
-	c.eventually("all binds answered", fronts[0].answered)
+	harness.Eventually(c, "all binds answered", fronts[0].answered)
 	refused, inUse := 0, 0
 	for _, b := range append(late, fronts[0].later()...) {
 		switch {
@@ -315,7 +316,7 @@ func (f *front) release(n int) []passedBind {
 	}
 	until := f.taken + n
 	f.mu.Unlock()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(harness.Patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		f.mu.Lock()
 		if len(f.done) >= until {
 			defer f.mu.Unlock()
