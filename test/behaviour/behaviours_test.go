@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -26,13 +27,13 @@ func TestBehaviour1Root(t *testing.T) {
 			e := in(t)
 			p := e.root("root", prefix)
 			if p.Spec.Prefix != prefix || p.Spec.ParentRef != nil {
-				t.Errorf("changed: %s", describe(p))
+				t.Errorf("changed: %s", harness.Describe(p))
 			}
 			if len(p.Status.Used) != 0 || p.Status.Usage == nil || p.Status.Usage.Used != "0" || p.Status.Usage.Allocations != 0 {
-				t.Errorf("not unused: %s", describe(p))
+				t.Errorf("not unused: %s", harness.Describe(p))
 			}
 			e.never("PrefixAllocation of a root", func() error {
-				if n := len(e.listAllocations()); n != 0 {
+				if n := len(e.ListAllocations()); n != 0 {
 					return fmt.Errorf("there are %d", n)
 				}
 				return nil
@@ -44,22 +45,22 @@ func TestBehaviour1Root(t *testing.T) {
 func TestBehaviour2Child(t *testing.T) {
 	t.Run("one allocation that copies the request", func(t *testing.T) {
 		e := in(t)
-		e.root("root", "10.0.0.0/8", labelled("net", "a"))
+		e.root("root", "10.0.0.0/8", harness.Labelled("net", "a"))
 		// Those that do not care where they are come last: they may be anywhere.
 		for _, tt := range []struct {
 			name    string
-			options []option
+			options []harness.PrefixOption
 		}{
-			{"exact", []option{exactly("10.200.0.0/16"), from("root")}},
-			{"exact-length", []option{exactly("10.201.0.0/16"), length(16), selecting("net", "a")}},
-			{"by-ref", []option{length(24), from("root")}},
-			{"by-selector", []option{length(24), selecting("net", "a")}},
-			{"by-both", []option{length(25), from("root"), selecting("net", "b")}},
+			{"exact", []harness.PrefixOption{harness.Exactly("10.200.0.0/16"), harness.From("root")}},
+			{"exact-length", []harness.PrefixOption{harness.Exactly("10.201.0.0/16"), harness.Length(16), harness.Selecting("net", "a")}},
+			{"by-ref", []harness.PrefixOption{harness.Length(24), harness.From("root")}},
+			{"by-selector", []harness.PrefixOption{harness.Length(24), harness.Selecting("net", "a")}},
+			{"by-both", []harness.PrefixOption{harness.Length(25), harness.From("root"), harness.Selecting("net", "b")}},
 		} {
 			name, options := tt.name, tt.options
 			e.create(name, options...)
 			child, a := e.allocated(name), e.allocationOf(name)
-			asked := prefixOf(name, options...)
+			asked := harness.NewPrefix(name, options...)
 
 			owner := metav1.GetControllerOf(a)
 			if owner == nil || owner.UID != child.UID || owner.Kind != v1alpha1.PrefixKind || owner.Name != name {
@@ -69,35 +70,35 @@ func TestBehaviour2Child(t *testing.T) {
 				t.Errorf("%s: label is %q, want %q", name, got, child.UID)
 			}
 			if a.Spec.Prefix != asked.Spec.Prefix || a.Spec.Prefix == "" && a.Spec.PrefixLength != asked.Spec.PrefixLength {
-				t.Errorf("%s: asks for another prefix: %s", name, describeAllocation(a))
+				t.Errorf("%s: asks for another prefix: %s", name, harness.DescribeAllocation(a))
 			}
 			if a.Spec.Prefix != "" && a.Spec.PrefixLength != 0 {
-				t.Errorf("%s: asks for prefix and length: %s", name, describeAllocation(a))
+				t.Errorf("%s: asks for prefix and length: %s", name, harness.DescribeAllocation(a))
 			}
 			if a.Spec.IPFamily != v1alpha1.IPv4 {
 				t.Errorf("%s: family is %q", name, a.Spec.IPFamily)
 			}
 			if !equality.Semantic.DeepEqual(a.Spec.PrefixSelector, asked.Spec.ParentSelector) {
-				t.Errorf("%s: has another selector: %s", name, describeAllocation(a))
+				t.Errorf("%s: has another selector: %s", name, harness.DescribeAllocation(a))
 			}
 			if a.Spec.PrefixRef == nil || a.Spec.PrefixRef.Name != "root" {
-				t.Errorf("%s: has another parent: %s", name, describeAllocation(a))
+				t.Errorf("%s: has another parent: %s", name, harness.DescribeAllocation(a))
 			}
 			if a.Status.Prefix != child.Spec.Prefix {
 				t.Errorf("%s: holds %s, but the child says %s", name, a.Status.Prefix, child.Spec.Prefix)
 			}
 		}
-		e.consistent()
+		e.AtRest()
 	})
 
 	t.Run("names are deterministic and fit", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/8")
 		long := strings.Repeat("a", 240) + "." + strings.Repeat("b", 12)
-		e.create(long, length(24), from("root"))
+		e.create(long, harness.Length(24), harness.From("root"))
 		a := e.allocationOf(long)
 		e.allocated(long)
-		e.consistent()
+		e.AtRest()
 		if len(a.Name) > 253 || !strings.HasPrefix(a.Name, strings.Repeat("a", 230)) {
 			t.Errorf("name of the allocation: %s", a.Name)
 		}
@@ -105,7 +106,7 @@ func TestBehaviour2Child(t *testing.T) {
 
 	t.Run("controller restarts in between", func(t *testing.T) {
 		t.Parallel()
-		instance := start(t, t.TempDir())
+		instance := harness.Start(t)
 		e := inInstance(t, instance)
 		stop := run(t, instance, "Pack", "*")
 		e.root("root", "10.0.0.0/8")
@@ -113,8 +114,8 @@ func TestBehaviour2Child(t *testing.T) {
 		created := make(chan struct{})
 		go func() {
 			defer close(created)
-			each(children, 4, func(i int) {
-				if _, err := e.prefixes.Create(t.Context(), prefixOf(fmt.Sprintf("child-%d", i), length(24), from("root")), metav1.CreateOptions{}); err != nil {
+			harness.Each(children, 4, func(i int) {
+				if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(fmt.Sprintf("child-%d", i), harness.Length(24), harness.From("root")), metav1.CreateOptions{}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -132,32 +133,32 @@ func TestBehaviour2Child(t *testing.T) {
 		for i := range children {
 			e.allocated(fmt.Sprintf("child-%d", i))
 		}
-		e.consistent()
-		if n := len(e.listAllocations()); n != children {
+		e.AtRest()
+		if n := len(e.ListAllocations()); n != children {
 			t.Errorf("%d allocations for %d children", n, children)
 		}
 	})
 
 	t.Run("name taken by somebody else", func(t *testing.T) {
 		t.Parallel()
-		instance := start(t, t.TempDir())
+		instance := harness.Start(t)
 		e := inInstance(t, instance)
 		stop := run(t, instance, "Pack", "prefix")
-		e.create("child", length(24), from("root"))
+		e.create("child", harness.Length(24), harness.From("root"))
 		a := e.allocationOf("child")
 		stop()
 		// The name is deterministic: whoever knows the child knows it.
-		if err := e.allocations.Delete(t.Context(), a.Name, metav1.DeleteOptions{}); err != nil {
+		if err := e.Allocations.Delete(t.Context(), a.Name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		foreign := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: a.Name}, Spec: a.Spec}
-		if _, err := e.allocations.Create(t.Context(), foreign, metav1.CreateOptions{}); err != nil {
+		if _, err := e.Allocations.Create(t.Context(), foreign, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		run(t, instance, "Pack", "*")
 		e.root("root", "10.0.0.0/8")
 		e.allocated("child")
-		e.consistent()
+		e.AtRest()
 	})
 
 	// outdated makes an allocation of the child that another controller left.
@@ -171,7 +172,7 @@ func TestBehaviour2Child(t *testing.T) {
 			},
 			Spec: spec,
 		}
-		if _, err := e.allocations.Create(e.Context(), a, metav1.CreateOptions{}); err != nil {
+		if _, err := e.Allocations.Create(e.Context(), a, metav1.CreateOptions{}); err != nil {
 			e.Fatal(err)
 		}
 	}
@@ -181,9 +182,9 @@ func TestBehaviour2Child(t *testing.T) {
 
 	t.Run("outdated ones are pruned", func(t *testing.T) {
 		t.Parallel()
-		instance := start(t, t.TempDir())
+		instance := harness.Start(t)
 		e := inInstance(t, instance)
-		child := e.create("child", length(24), from("root"))
+		child := e.create("child", harness.Length(24), harness.From("root"))
 		outdated(e, child, "other-length", v1alpha1.PrefixAllocationSpec{PrefixLength: 25, PrefixRef: ref("root")})
 		outdated(e, child, "other-parent", v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("elsewhere")})
 		outdated(e, child, "other-prefix", v1alpha1.PrefixAllocationSpec{Prefix: "10.1.0.0/24", PrefixRef: ref("root")})
@@ -191,23 +192,23 @@ func TestBehaviour2Child(t *testing.T) {
 			PrefixSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"net": "a"}}})
 		// Before they are scheduled, or they could get space first.
 		run(t, instance, "Pack", "prefix")
-		e.consistent()
+		e.AtRest()
 		run(t, instance, "Pack", "scheduler")
 		e.root("root", "10.0.0.0/8")
 		e.allocated("child")
-		e.consistent()
+		e.AtRest()
 	})
 
 	t.Run("one of another controller that matches is taken over", func(t *testing.T) {
 		t.Parallel()
-		instance := start(t, t.TempDir())
+		instance := harness.Start(t)
 		e := inInstance(t, instance)
-		child := e.create("child", length(24), from("root"))
+		child := e.create("child", harness.Length(24), harness.From("root"))
 		outdated(e, child, "matches", v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, PrefixRef: ref("root")})
 		run(t, instance, "Pack", "*")
 		e.root("root", "10.0.0.0/8")
 		e.allocated("child")
-		e.consistent()
+		e.AtRest()
 		if a := e.allocationOf("child"); a.Name != "matches" {
 			t.Errorf("replaced by %s", a.Name)
 		}
@@ -215,12 +216,12 @@ func TestBehaviour2Child(t *testing.T) {
 
 	t.Run("one that is not what the child asks for is not bound", func(t *testing.T) {
 		t.Parallel()
-		instance := start(t, t.TempDir())
+		instance := harness.Start(t)
 		e := inInstance(t, instance)
 		stopRoots := run(t, instance, "Pack", "prefix")
 		e.root("root", "10.0.0.0/8")
 		stopRoots()
-		child := e.create("child", length(24), from("root"))
+		child := e.create("child", harness.Length(24), harness.From("root"))
 		outdated(e, child, "other", v1alpha1.PrefixAllocationSpec{PrefixLength: 25, PrefixRef: ref("root")})
 		if err := e.tryPatchAllocation("other", `{"status":{"phase":"Allocated","prefix":"10.7.0.0/25"}}`, "status"); !apierrors.IsConflict(err) {
 			t.Errorf("bound for a child that does not ask for it: %v", err)
@@ -230,21 +231,21 @@ func TestBehaviour2Child(t *testing.T) {
 		if a := e.allocationOf("child"); a.Name == "other" {
 			t.Error("it is kept")
 		}
-		e.consistent()
-		e.delete("child", "root")
-		e.empty()
+		e.AtRest()
+		e.Delete("child", "root")
+		e.Empty()
 	})
 
 	t.Run("request that is narrowed later", func(t *testing.T) {
 		e := in(t)
-		e.create("child", family(v1alpha1.IPv4), length(24), selecting("net", "a"))
+		e.create("child", harness.Family(v1alpha1.IPv4), harness.Length(24), harness.Selecting("net", "a"))
 		before := e.allocationOf("child")
 		e.root("other", "10.9.0.0/16")
 		e.patch("child", `{"spec":{"parentRef":{"name":"other"}}}`, types.MergePatchType)
 		if p := e.allocated("child"); p.Spec.ParentRef.Name != "other" {
-			t.Errorf("from another parent: %s", describe(p))
+			t.Errorf("from another parent: %s", harness.Describe(p))
 		}
-		e.consistent()
+		e.AtRest()
 		if after := e.allocationOf("child"); after.Name == before.Name {
 			t.Errorf("the same allocation")
 		}
@@ -254,76 +255,76 @@ func TestBehaviour2Child(t *testing.T) {
 func TestBehaviour3Scheduling(t *testing.T) {
 	t.Run("only what matches", func(t *testing.T) {
 		e := in(t)
-		e.root("right", "10.0.0.0/16", labelled("net", "a", "tier", "one"))
-		e.root("wrong-value", "10.1.0.0/24", labelled("net", "b", "tier", "one"))
-		e.root("wrong-family", "2001:db8::/64", labelled("net", "a", "tier", "one"))
-		e.root("too-small", "10.2.0.0/29", labelled("net", "a", "tier", "one"))
-		e.root("as-large", "10.3.0.0/28", labelled("net", "a", "tier", "one"))
+		e.root("right", "10.0.0.0/16", harness.Labelled("net", "a", "tier", "one"))
+		e.root("wrong-value", "10.1.0.0/24", harness.Labelled("net", "b", "tier", "one"))
+		e.root("wrong-family", "2001:db8::/64", harness.Labelled("net", "a", "tier", "one"))
+		e.root("too-small", "10.2.0.0/29", harness.Labelled("net", "a", "tier", "one"))
+		e.root("as-large", "10.3.0.0/28", harness.Labelled("net", "a", "tier", "one"))
 		e.root("no-label", "10.4.0.0/24")
-		e.root("deleting", "10.5.0.0/24", labelled("net", "a", "tier", "one"), finalizer(foreignFinalizer))
-		e.delete("deleting")
-		e.create("pending", family(v1alpha1.IPv4), length(27), selecting("net", "none"), labelled("net", "a", "tier", "one"))
-		e.create("child", length(28), selecting("net", "a", "tier", "one"))
+		e.root("deleting", "10.5.0.0/24", harness.Labelled("net", "a", "tier", "one"), harness.Finalizer(foreignFinalizer))
+		e.Delete("deleting")
+		e.create("pending", harness.Family(v1alpha1.IPv4), harness.Length(27), harness.Selecting("net", "none"), harness.Labelled("net", "a", "tier", "one"))
+		e.create("child", harness.Length(28), harness.Selecting("net", "a", "tier", "one"))
 		if p := e.allocated("child"); p.Spec.ParentRef.Name != "right" || p.Spec.Prefix != "10.0.0.0/28" {
-			t.Errorf("not from the only one that could: %s", describe(p))
+			t.Errorf("not from the only one that could: %s", harness.Describe(p))
 		}
 		e.removeFinalizer("deleting")
 	})
 
 	t.Run("set expressions", func(t *testing.T) {
 		e := in(t)
-		e.root("one", "10.0.0.0/16", labelled("net", "a"))
-		e.root("two", "10.1.0.0/16", labelled("net", "b"))
-		child := prefixOf("child", length(24), family(v1alpha1.IPv4))
+		e.root("one", "10.0.0.0/16", harness.Labelled("net", "a"))
+		e.root("two", "10.1.0.0/16", harness.Labelled("net", "b"))
+		child := harness.NewPrefix("child", harness.Length(24), harness.Family(v1alpha1.IPv4))
 		child.Spec.ParentSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
 			{Key: "net", Operator: metav1.LabelSelectorOpIn, Values: []string{"b", "c"}}}}
-		if _, err := e.prefixes.Create(t.Context(), child, metav1.CreateOptions{}); err != nil {
+		if _, err := e.Prefixes.Create(t.Context(), child, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		if p := e.allocated("child"); p.Spec.ParentRef.Name != "two" {
-			t.Errorf("from another: %s", describe(p))
+			t.Errorf("from another: %s", harness.Describe(p))
 		}
 	})
 
 	t.Run("the same namespace only", func(t *testing.T) {
 		e := in(t)
-		other := inNamespace(t, shared, e.ns+"-x")
-		other.root("root", "10.0.0.0/8", labelled("net", "a"))
-		e.create("by-selector", length(24), selecting("net", "a"))
-		e.create("by-name", length(24), from("root"))
+		other := inNamespace(t, shared, e.NS+"-x")
+		other.root("root", "10.0.0.0/8", harness.Labelled("net", "a"))
+		e.create("by-selector", harness.Length(24), harness.Selecting("net", "a"))
+		e.create("by-name", harness.Length(24), harness.From("root"))
 		e.pending("by-selector", v1alpha1.ReasonNoMatchingParent)
 		e.pending("by-name", v1alpha1.ReasonParentNotFound)
 		// The same names and addresses in two namespaces have nothing to do with each other.
-		e.root("root", "10.0.0.0/8", labelled("net", "a"))
+		e.root("root", "10.0.0.0/8", harness.Labelled("net", "a"))
 		e.allocated("by-selector")
 		e.allocated("by-name")
-		e.consistent()
+		e.AtRest()
 		other.used("root")
 	})
 
 	t.Run("a name wins over a selector", func(t *testing.T) {
 		e := in(t)
 		e.root("named", "10.0.0.0/16")
-		e.root("selected", "10.1.0.0/16", labelled("net", "a"))
-		e.create("child", length(24), selecting("net", "a"), from("named"))
+		e.root("selected", "10.1.0.0/16", harness.Labelled("net", "a"))
+		e.create("child", harness.Length(24), harness.Selecting("net", "a"), harness.From("named"))
 		if p := e.allocated("child"); p.Spec.ParentRef.Name != "named" {
-			t.Errorf("from another: %s", describe(p))
+			t.Errorf("from another: %s", harness.Describe(p))
 		}
 	})
 
 	t.Run("never itself nor as large as itself", func(t *testing.T) {
 		e := in(t)
-		e.root("root", "10.0.0.0/24", labelled("net", "a"))
-		e.create("same-length", length(24), selecting("net", "a"))
-		e.create("same-prefix", exactly("10.0.0.0/24"), selecting("net", "a"))
-		e.create("larger", length(23), from("root"))
-		e.create("selects-itself", length(30), selecting("net", "self"), labelled("net", "self"))
+		e.root("root", "10.0.0.0/24", harness.Labelled("net", "a"))
+		e.create("same-length", harness.Length(24), harness.Selecting("net", "a"))
+		e.create("same-prefix", harness.Exactly("10.0.0.0/24"), harness.Selecting("net", "a"))
+		e.create("larger", harness.Length(23), harness.From("root"))
+		e.create("selects-itself", harness.Length(30), harness.Selecting("net", "self"), harness.Labelled("net", "self"))
 		e.pending("same-length", v1alpha1.ReasonNoSuitableParent, "root", "10.0.0.0/24")
 		e.pending("same-prefix", v1alpha1.ReasonNoSuitableParent, "root")
 		e.pending("larger", v1alpha1.ReasonNoSuitableParent, "root")
 		e.never("from itself", func() error {
-			if p := e.get("selects-itself"); p.Status.Phase != v1alpha1.PrefixPhasePending {
-				return errors.New(describe(p))
+			if p := e.Get("selects-itself"); p.Status.Phase != v1alpha1.PrefixPhasePending {
+				return errors.New(harness.Describe(p))
 			}
 			return nil
 		})
@@ -334,12 +335,12 @@ func TestBehaviour3Scheduling(t *testing.T) {
 		e := in(t)
 		e.root("level-0", "10.0.0.0/8")
 		for i := 1; i <= 6; i++ {
-			e.create(fmt.Sprintf("level-%d", i), length(int32(8+4*i)), from(fmt.Sprintf("level-%d", i-1)))
+			e.create(fmt.Sprintf("level-%d", i), harness.Length(int32(8+4*i)), harness.From(fmt.Sprintf("level-%d", i-1)))
 		}
 		if p := e.allocated("level-6"); p.Spec.Prefix != "10.0.0.0/32" {
-			t.Errorf("not the first: %s", describe(p))
+			t.Errorf("not the first: %s", harness.Describe(p))
 		}
-		e.consistent()
+		e.AtRest()
 	})
 
 	for _, tt := range []struct {
@@ -353,21 +354,21 @@ func TestBehaviour3Scheduling(t *testing.T) {
 	} {
 		t.Run(tt.strategy, func(t *testing.T) {
 			t.Parallel()
-			instance := start(t, t.TempDir())
+			instance := harness.Start(t)
 			e := inInstance(t, instance)
 			run(t, instance, tt.strategy, "*")
-			e.root("large", "10.0.0.0/16", labelled("net", "a"))
-			e.root("small", "10.1.0.0/24", labelled("net", "a"))
+			e.root("large", "10.0.0.0/16", harness.Labelled("net", "a"))
+			e.root("small", "10.1.0.0/24", harness.Labelled("net", "a"))
 			for _, child := range []struct {
 				name   string
 				length int32
 			}{{"a", 26}, {"b", 25}, {"c", 25}, {"d", 28}} {
-				e.create(child.name, length(child.length), selecting("net", "a"))
+				e.create(child.name, harness.Length(child.length), harness.Selecting("net", "a"))
 				if p := e.allocated(child.name); p.Spec.ParentRef.Name != tt.want[child.name] {
 					t.Errorf("%s is from %s, want %s", child.name, p.Spec.ParentRef.Name, tt.want[child.name])
 				}
 			}
-			e.consistent()
+			e.AtRest()
 		})
 	}
 }
@@ -375,14 +376,14 @@ func TestBehaviour3Scheduling(t *testing.T) {
 func TestBehaviour4Completion(t *testing.T) {
 	t.Run("by all means", func(t *testing.T) {
 		e := in(t)
-		e.root("v4", "10.0.0.0/16", labelled("net", "a"))
-		e.root("v6", "2001:db8::/32", labelled("net", "a"))
-		e.create("named", length(24), from("v4"))
-		e.create("selected", length(24), selecting("net", "a"))
-		e.create("named-exact", exactly("10.0.128.0/17"), from("v4"))
-		e.create("selected-exact", exactly("2001:db8:1::/48"), selecting("net", "a"))
-		e.create("named-v6", length(64), from("v6"))
-		e.create("selected-v6", family(v1alpha1.IPv6), length(56), selecting("net", "a"))
+		e.root("v4", "10.0.0.0/16", harness.Labelled("net", "a"))
+		e.root("v6", "2001:db8::/32", harness.Labelled("net", "a"))
+		e.create("named", harness.Length(24), harness.From("v4"))
+		e.create("selected", harness.Length(24), harness.Selecting("net", "a"))
+		e.create("named-exact", harness.Exactly("10.0.128.0/17"), harness.From("v4"))
+		e.create("selected-exact", harness.Exactly("2001:db8:1::/48"), harness.Selecting("net", "a"))
+		e.create("named-v6", harness.Length(64), harness.From("v6"))
+		e.create("selected-v6", harness.Family(v1alpha1.IPv6), harness.Length(56), harness.Selecting("net", "a"))
 		for name, want := range map[string]string{
 			"named": "v4", "selected": "v4", "named-exact": "v4", "selected-exact": "v6", "named-v6": "v6", "selected-v6": "v6",
 		} {
@@ -398,10 +399,10 @@ func TestBehaviour4Completion(t *testing.T) {
 				t.Errorf("%s is %s, want %s", name, p.Spec.IPFamily, wantFamily)
 			}
 		}
-		if p := e.get("named-exact"); p.Spec.Prefix != "10.0.128.0/17" {
-			t.Errorf("not exactly what was asked for: %s", describe(p))
+		if p := e.Get("named-exact"); p.Spec.Prefix != "10.0.128.0/17" {
+			t.Errorf("not exactly what was asked for: %s", harness.Describe(p))
 		}
-		e.consistent()
+		e.AtRest()
 	})
 
 	// The status of a parent follows its children, and one write counts many of them.
@@ -412,8 +413,8 @@ func TestBehaviour4Completion(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			each(children, 16, func(i int) {
-				if _, err := e.prefixes.Create(t.Context(), prefixOf(fmt.Sprintf("child-%d", i), length(28), from("root")), metav1.CreateOptions{}); err != nil {
+			harness.Each(children, 16, func(i int) {
+				if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(fmt.Sprintf("child-%d", i), harness.Length(28), harness.From("root")), metav1.CreateOptions{}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -431,41 +432,41 @@ func TestBehaviour4Completion(t *testing.T) {
 		for i := range children {
 			e.allocated(fmt.Sprintf("child-%d", i))
 		}
-		e.consistent()
+		e.AtRest()
 	})
 
 	t.Run("is final", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/16")
-		e.create("child", length(24), from("root"))
+		e.create("child", harness.Length(24), harness.From("root"))
 		p := e.allocated("child")
 		for _, patch := range []string{`{"spec":{"prefix":"10.0.9.0/24"}}`, `{"spec":{"parentRef":{"name":"other"}}}`} {
-			if _, err := e.prefixes.Patch(t.Context(), "child", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); !apierrors.IsInvalid(err) {
+			if _, err := e.Prefixes.Patch(t.Context(), "child", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); !apierrors.IsInvalid(err) {
 				t.Errorf("%s: %v", patch, err)
 			}
 		}
 		a := e.allocationOf("child")
-		if _, err := e.allocations.Patch(t.Context(), a.Name, types.MergePatchType, []byte(`{"status":{"prefix":"10.0.9.0/24"}}`), metav1.PatchOptions{}, "status"); !apierrors.IsInvalid(err) {
+		if _, err := e.Allocations.Patch(t.Context(), a.Name, types.MergePatchType, []byte(`{"status":{"prefix":"10.0.9.0/24"}}`), metav1.PatchOptions{}, "status"); !apierrors.IsInvalid(err) {
 			t.Errorf("status.prefix of the allocation: %v", err)
 		}
-		if now := e.get("child"); now.ResourceVersion != p.ResourceVersion {
-			t.Errorf("changed: %s", describe(now))
+		if now := e.Get("child"); now.ResourceVersion != p.ResourceVersion {
+			t.Errorf("changed: %s", harness.Describe(now))
 		}
 		// A field that the server filled in stays as it is when a write leaves it out.
 		e.patch("child", `{"spec":{"parentRef":null,"prefix":null}}`, types.MergePatchType)
-		if now := e.get("child"); !equality.Semantic.DeepEqual(now.Spec, p.Spec) || now.Status.Phase != p.Status.Phase || now.Generation != p.Generation {
-			t.Errorf("changed: %s", describe(now))
+		if now := e.Get("child"); !equality.Semantic.DeepEqual(now.Spec, p.Spec) || now.Status.Phase != p.Status.Phase || now.Generation != p.Generation {
+			t.Errorf("changed: %s", harness.Describe(now))
 		}
 	})
 }
 
 func TestBehaviour5Unsatisfiable(t *testing.T) {
 	t.Run("can never fit", func(t *testing.T) {
-		for name, options := range map[string][]option{
-			"too-large":    {length(23), from("root")},
-			"as-large":     {length(24), from("root")},
-			"wrong-family": {family(v1alpha1.IPv6), length(64), from("root")},
-			"outside":      {exactly("10.1.0.0/25"), from("root")},
+		for name, options := range map[string][]harness.PrefixOption{
+			"too-large":    {harness.Length(23), harness.From("root")},
+			"as-large":     {harness.Length(24), harness.From("root")},
+			"wrong-family": {harness.Family(v1alpha1.IPv6), harness.Length(64), harness.From("root")},
+			"outside":      {harness.Exactly("10.1.0.0/25"), harness.From("root")},
 		} {
 			t.Run(name, func(t *testing.T) {
 				e := in(t)
@@ -476,7 +477,7 @@ func TestBehaviour5Unsatisfiable(t *testing.T) {
 				a := e.allocationOf("child")
 				e.never("tried again in vain", func() error {
 					if now := e.allocationOf("child"); now.UID != a.UID || now.ResourceVersion != a.ResourceVersion {
-						return errors.New(describeAllocation(now))
+						return errors.New(harness.DescribeAllocation(now))
 					}
 					return nil
 				})
@@ -486,57 +487,57 @@ func TestBehaviour5Unsatisfiable(t *testing.T) {
 
 	t.Run("cannot fit now", func(t *testing.T) {
 		e := in(t)
-		e.root("full", "10.0.0.0/31", labelled("net", "a"))
-		e.create("first", length(32), from("full"))
-		e.create("second", length(32), from("full"))
+		e.root("full", "10.0.0.0/31", harness.Labelled("net", "a"))
+		e.create("first", harness.Length(32), harness.From("full"))
+		e.create("second", harness.Length(32), harness.From("full"))
 		e.allocated("first")
 		e.allocated("second")
-		e.create("named", length(32), from("full"))
-		e.create("selected", length(32), selecting("net", "a"))
-		e.create("early", length(32), from("later"))
+		e.create("named", harness.Length(32), harness.From("full"))
+		e.create("selected", harness.Length(32), harness.Selecting("net", "a"))
+		e.create("early", harness.Length(32), harness.From("later"))
 		for name, reason := range map[string]string{
 			"named": v1alpha1.ReasonParentExhausted, "selected": v1alpha1.ReasonParentExhausted, "early": v1alpha1.ReasonParentNotFound,
 		} {
 			e.pending(name, reason)
 			e.explained(name, v1alpha1.PrefixAllocationPhasePending, reason)
 		}
-		e.delete("first", "second")
-		e.create("later", exactly("10.1.0.0/24"))
+		e.Delete("first", "second")
+		e.create("later", harness.Exactly("10.1.0.0/24"))
 		for _, name := range []string{"named", "selected", "early"} {
 			e.allocated(name)
 		}
-		e.consistent()
+		e.AtRest()
 	})
 
 	t.Run("nothing polls", func(t *testing.T) {
 		t.Parallel()
-		instance := start(t, t.TempDir(), "*")
+		instance := harness.Start(t, harness.Controllers("*"))
 		e := inInstance(t, instance)
 		e.root("root", "10.0.0.0/31")
 		for _, name := range []string{"a", "b", "c"} {
-			e.create(name, length(32), from("root"))
+			e.create(name, harness.Length(32), harness.From("root"))
 		}
-		e.create("nowhere", length(32), from("nobody"))
-		e.create("never", length(30), from("root"))
-		e.create("no-match", length(30), selecting("net", "a"))
+		e.create("nowhere", harness.Length(32), harness.From("nobody"))
+		e.create("never", harness.Length(30), harness.From("root"))
+		e.create("no-match", harness.Length(30), harness.Selecting("net", "a"))
 		e.pending("nowhere", v1alpha1.ReasonParentNotFound)
 		e.pending("never", v1alpha1.ReasonNoSuitableParent)
 		e.pending("no-match", v1alpha1.ReasonNoMatchingParent)
-		e.eventually("two of three", func() error {
-			if root := e.get("root"); len(root.Status.Used) != 2 {
-				return errors.New(describe(root))
+		e.Eventually("two of three", func() error {
+			if root := e.Get("root"); len(root.Status.Used) != 2 {
+				return errors.New(harness.Describe(root))
 			}
 			return nil
 		})
 		version := func() string {
-			list, err := e.prefixes.List(t.Context(), metav1.ListOptions{})
+			list, err := e.Prefixes.List(t.Context(), metav1.ListOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return list.ResourceVersion
 		}
 		// The version of a list moves with every write to the store, whatever it is about.
-		e.eventually("at rest", func() error {
+		e.Eventually("at rest", func() error {
 			before := version()
 			for range 20 {
 				if version() != before {
@@ -560,70 +561,70 @@ func TestBehaviour6Deletion(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/16")
 		for _, name := range []string{"one", "two"} {
-			e.create(name, length(24), from("root"))
+			e.create(name, harness.Length(24), harness.From("root"))
 			e.allocated(name)
 		}
-		e.delete("root")
-		e.eventually("says why", func() error {
-			root := e.get("root")
+		e.Delete("root")
+		e.Eventually("says why", func() error {
+			root := e.Get("root")
 			condition := meta.FindStatusCondition(root.Status.Conditions, v1alpha1.ConditionDeletable)
 			if condition == nil {
-				return errors.New(describe(root))
+				return errors.New(harness.Describe(root))
 			}
 			if root.Status.Phase != v1alpha1.PrefixPhaseAllocated {
-				return errors.New(describe(root))
+				return errors.New(harness.Describe(root))
 			}
 			return checkCondition(condition, v1alpha1.ReasonHasChildren, "Prefix one, Prefix two")
 		})
-		e.delete("one")
-		e.gone("one")
-		e.used("root", e.get("two").Spec.Prefix)
+		e.Delete("one")
+		e.Gone("one")
+		e.used("root", e.Get("two").Spec.Prefix)
 		e.never("let go", func() error {
-			_, err := e.prefixes.Get(t.Context(), "root", metav1.GetOptions{})
+			_, err := e.Prefixes.Get(t.Context(), "root", metav1.GetOptions{})
 			return err
 		})
-		e.delete("two")
-		e.gone("two")
-		t.Logf("let go %v after the last child was gone", e.eventually("root gone", func() error {
-			if _, err := e.prefixes.Get(t.Context(), "root", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		e.Delete("two")
+		e.Gone("two")
+		t.Logf("let go %v after the last child was gone", e.Eventually("root gone", func() error {
+			if _, err := e.Prefixes.Get(t.Context(), "root", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 				return fmt.Errorf("still there: %v", err)
 			}
 			return nil
 		}))
-		e.empty()
+		e.Empty()
 	})
 
 	t.Run("nothing is given out by a parent on its way out", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/16")
-		e.create("child", length(24), from("root"))
+		e.create("child", harness.Length(24), harness.From("root"))
 		e.allocated("child")
-		e.delete("root")
-		e.create("late", length(24), from("root"))
+		e.Delete("root")
+		e.create("late", harness.Length(24), harness.From("root"))
 		e.pending("late", v1alpha1.ReasonParentNotReady, "root", "deleted")
-		e.delete("child")
-		e.gone("child", "root")
+		e.Delete("child")
+		e.Gone("child", "root")
 		e.pending("late", v1alpha1.ReasonParentNotFound, "root")
-		e.delete("late")
-		e.empty()
+		e.Delete("late")
+		e.Empty()
 	})
 
 	t.Run("space is free once the child is gone", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/31")
-		e.create("a", length(32), from("root"), finalizer(foreignFinalizer))
-		e.create("b", length(32), from("root"))
+		e.create("a", harness.Length(32), harness.From("root"), harness.Finalizer(foreignFinalizer))
+		e.create("b", harness.Length(32), harness.From("root"))
 		held := e.allocated("a").Spec.Prefix
 		e.allocated("b")
-		e.create("c", length(32), from("root"))
+		e.create("c", harness.Length(32), harness.From("root"))
 		e.pending("c", v1alpha1.ReasonParentExhausted)
-		e.delete("a")
+		e.Delete("a")
 		e.never("the space of what still exists given away", func() error {
-			if c := e.get("c"); c.Status.Phase != v1alpha1.PrefixPhasePending {
-				return errors.New(describe(c))
+			if c := e.Get("c"); c.Status.Phase != v1alpha1.PrefixPhasePending {
+				return errors.New(harness.Describe(c))
 			}
-			if a := e.get("a"); a.Status.Phase != v1alpha1.PrefixPhaseAllocated || a.Spec.Prefix != held {
-				return errors.New(describe(a))
+			if a := e.Get("a"); a.Status.Phase != v1alpha1.PrefixPhaseAllocated || a.Spec.Prefix != held {
+				return errors.New(harness.Describe(a))
 			}
 			return nil
 		})
@@ -632,51 +633,51 @@ func TestBehaviour6Deletion(t *testing.T) {
 		if c := e.allocated("c"); c.Spec.Prefix != held {
 			t.Errorf("got %s, not the space that was freed, %s", c.Spec.Prefix, held)
 		}
-		e.consistent()
+		e.AtRest()
 	})
 
 	t.Run("an allocation is not deleted from under a Prefix", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/16")
-		e.create("child", length(24), from("root"), finalizer(foreignFinalizer))
+		e.create("child", harness.Length(24), harness.From("root"), harness.Finalizer(foreignFinalizer))
 		e.allocated("child")
 		a := e.allocationOf("child")
 		refused := func() {
 			t.Helper()
-			err := e.allocations.Delete(t.Context(), a.Name, metav1.DeleteOptions{})
+			err := e.Allocations.Delete(t.Context(), a.Name, metav1.DeleteOptions{})
 			if !apierrors.IsConflict(err) || !strings.Contains(err.Error(), "child") {
 				t.Errorf("deletion of the allocation: %v", err)
 			}
-			err = e.allocations.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{})
+			err = e.Allocations.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{})
 			if !apierrors.IsConflict(err) {
 				t.Errorf("deletion of all allocations: %v", err)
 			}
 		}
 		refused()
 		// Also a Prefix that is being deleted stands on it.
-		e.delete("child")
+		e.Delete("child")
 		refused()
 		e.removeFinalizer("child")
-		e.gone("child")
+		e.Gone("child")
 		e.used("root")
 	})
 
 	t.Run("an allocation of a Pending child is made again", func(t *testing.T) {
 		e := in(t)
-		e.create("child", length(24), from("root"))
+		e.create("child", harness.Length(24), harness.From("root"))
 		a := e.allocationOf("child")
-		if err := e.allocations.Delete(t.Context(), a.Name, metav1.DeleteOptions{}); err != nil {
+		if err := e.Allocations.Delete(t.Context(), a.Name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		e.eventually("another one", func() error {
+		e.Eventually("another one", func() error {
 			if now := e.allocationOf("child"); now.UID == a.UID {
-				return errors.New(describeAllocation(now))
+				return errors.New(harness.DescribeAllocation(now))
 			}
 			return nil
 		})
 		e.root("root", "10.0.0.0/16")
 		e.allocated("child")
-		e.consistent()
+		e.AtRest()
 	})
 
 	t.Run("an allocation of nobody", func(t *testing.T) {
@@ -686,44 +687,44 @@ func TestBehaviour6Deletion(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Name: "bare"},
 			Spec:       v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: &v1alpha1.LocalObjectReference{Name: "root"}},
 		}
-		if _, err := e.allocations.Create(t.Context(), a, metav1.CreateOptions{}); err != nil {
+		if _, err := e.Allocations.Create(t.Context(), a, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		e.used("root", "10.0.0.0/24")
-		e.delete("root")
+		e.Delete("root")
 		e.never("let go", func() error {
-			_, err := e.prefixes.Get(t.Context(), "root", metav1.GetOptions{})
+			_, err := e.Prefixes.Get(t.Context(), "root", metav1.GetOptions{})
 			return err
 		})
-		if err := e.allocations.Delete(t.Context(), "bare", metav1.DeleteOptions{}); err != nil {
+		if err := e.Allocations.Delete(t.Context(), "bare", metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		e.empty()
+		e.Empty()
 	})
 
 	t.Run("orphaned by the deletion of the Prefix", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/16")
-		e.create("child", length(24), from("root"))
+		e.create("child", harness.Length(24), harness.From("root"))
 		e.allocated("child")
 		orphan := metav1.DeletePropagationOrphan
-		if err := e.prefixes.Delete(t.Context(), "child", metav1.DeleteOptions{PropagationPolicy: &orphan}); err != nil {
+		if err := e.Prefixes.Delete(t.Context(), "child", metav1.DeleteOptions{PropagationPolicy: &orphan}); err != nil {
 			t.Fatal(err)
 		}
-		e.gone("child")
+		e.Gone("child")
 		e.used("root")
-		e.delete("root")
-		e.empty()
+		e.Delete("root")
+		e.Empty()
 	})
 }
 
 func TestBehaviour7AnyOrder(t *testing.T) {
 	t.Run("creation", func(t *testing.T) {
 		tree := []*v1alpha1.Prefix{
-			prefixOf("root", exactly("10.0.0.0/8"), labelled("level", "0")),
-			prefixOf("middle", length(16)),
-			prefixOf("leaf", length(24)),
-			prefixOf("exact", exactly("10.0.128.0/17")),
+			harness.NewPrefix("root", harness.Exactly("10.0.0.0/8"), harness.Labelled("level", "0")),
+			harness.NewPrefix("middle", harness.Length(16)),
+			harness.NewPrefix("leaf", harness.Length(24)),
+			harness.NewPrefix("exact", harness.Exactly("10.0.128.0/17")),
 		}
 		parents := []string{"", "root", "middle", "middle"}
 		for _, how := range []string{"name", "selector"} {
@@ -735,27 +736,27 @@ func TestBehaviour7AnyOrder(t *testing.T) {
 						switch {
 						case i == 0:
 						case how == "name":
-							from(parents[i])(p)
+							harness.From(parents[i])(p)
 						default:
 							level := 0
 							if parents[i] == "middle" {
 								level = 1
 							}
-							selecting("level", fmt.Sprint(level))(p)
+							harness.Selecting("level", fmt.Sprint(level))(p)
 						}
 						if p.Name == "middle" {
-							labelled("level", "1")(p)
+							harness.Labelled("level", "1")(p)
 						}
-						if _, err := e.prefixes.Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
+						if _, err := e.Prefixes.Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
 							t.Fatal(err)
 						}
 					}
 					for i, p := range tree {
 						if now := e.allocated(p.Name); i > 0 && now.Spec.ParentRef.Name != parents[i] {
-							t.Errorf("from another: %s", describe(now))
+							t.Errorf("from another: %s", harness.Describe(now))
 						}
 					}
-					e.consistent()
+					e.AtRest()
 				})
 			}
 		}
@@ -764,48 +765,48 @@ func TestBehaviour7AnyOrder(t *testing.T) {
 	t.Run("parent recreated under the same name", func(t *testing.T) {
 		e := in(t)
 		old := e.root("root", "10.0.0.0/16")
-		e.create("child", length(24), from("root"))
+		e.create("child", harness.Length(24), harness.From("root"))
 		e.allocated("child")
-		e.delete("child", "root")
-		e.gone("child", "root")
+		e.Delete("child", "root")
+		e.Gone("child", "root")
 		p := e.root("root", "192.168.0.0/24")
 		if p.UID == old.UID || len(p.Status.Used) != 0 || p.Status.Usage.Allocations != 0 || p.Status.Usage.Used != "0" {
-			t.Errorf("carried over: %s", describe(p))
+			t.Errorf("carried over: %s", harness.Describe(p))
 		}
-		e.create("child", length(25), from("root"))
+		e.create("child", harness.Length(25), harness.From("root"))
 		if c := e.allocated("child"); c.Spec.Prefix != "192.168.0.0/25" {
-			t.Errorf("not from the new one: %s", describe(c))
+			t.Errorf("not from the new one: %s", harness.Describe(c))
 		}
-		e.consistent()
+		e.AtRest()
 	})
 
 	t.Run("the same parent over and over", func(t *testing.T) {
 		e := in(t)
 		for i := range 10 {
 			e.root("root", fmt.Sprintf("10.%d.0.0/16", i))
-			e.create("child", length(17), from("root"))
+			e.create("child", harness.Length(17), harness.From("root"))
 			e.allocated("child")
-			e.consistent()
-			e.delete("root", "child")
-			e.empty()
+			e.AtRest()
+			e.Delete("root", "child")
+			e.Empty()
 		}
 	})
 
 	t.Run("children that wait see the new parent only", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/31")
-		e.create("a", length(32), from("root"))
-		e.create("b", length(32), from("root"))
+		e.create("a", harness.Length(32), harness.From("root"))
+		e.create("b", harness.Length(32), harness.From("root"))
 		e.allocated("a")
 		e.allocated("b")
-		e.create("waits", length(32), from("root"))
+		e.create("waits", harness.Length(32), harness.From("root"))
 		e.pending("waits", v1alpha1.ReasonParentExhausted)
-		e.delete("root", "a", "b")
-		e.gone("root", "a", "b")
+		e.Delete("root", "a", "b")
+		e.Gone("root", "a", "b")
 		e.root("root", "10.1.0.0/31")
 		if p := e.allocated("waits"); p.Spec.Prefix != "10.1.0.0/32" {
-			t.Errorf("not from the new one: %s", describe(p))
+			t.Errorf("not from the new one: %s", harness.Describe(p))
 		}
-		e.consistent()
+		e.AtRest()
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -20,38 +21,38 @@ func TestDeletionInEveryOrder(t *testing.T) {
 	t.Parallel()
 	steps := []string{"root", "middle", "leaf", "waits", "allocation of waits"}
 	orders := permutations(len(steps))
-	each(len(orders), 8, func(i int) {
+	harness.Each(len(orders), 8, func(i int) {
 		order := orders[i]
 		e := inNamespace(t, shared, fmt.Sprintf("deletion-%d%d%d%d%d", order[0], order[1], order[2], order[3], order[4]))
 		if err := deleteInOrder(e, steps, order); err != nil {
-			t.Errorf("%s: %v", e.ns, err)
+			t.Errorf("%s: %v", e.NS, err)
 		}
 	})
 	// The namespaces are waited for at the end: a test has to be failed by the goroutine that runs it.
 	for _, order := range orders {
-		inNamespace(t, shared, fmt.Sprintf("deletion-%d%d%d%d%d", order[0], order[1], order[2], order[3], order[4])).empty()
+		inNamespace(t, shared, fmt.Sprintf("deletion-%d%d%d%d%d", order[0], order[1], order[2], order[3], order[4])).Empty()
 	}
 }
 
 func deleteInOrder(e *env, steps []string, order []int) error {
 	for _, p := range []*v1alpha1.Prefix{
-		prefixOf("leaf", length(24), from("middle")),
-		prefixOf("waits", length(4), from("root")),
-		prefixOf("root", exactly("10.0.0.0/8")),
-		prefixOf("middle", length(16), from("root")),
+		harness.NewPrefix("leaf", harness.Length(24), harness.From("middle")),
+		harness.NewPrefix("waits", harness.Length(4), harness.From("root")),
+		harness.NewPrefix("root", harness.Exactly("10.0.0.0/8")),
+		harness.NewPrefix("middle", harness.Length(16), harness.From("root")),
 	} {
-		if _, err := e.prefixes.Create(e.Context(), p, metav1.CreateOptions{}); err != nil {
+		if _, err := e.Prefixes.Create(e.Context(), p, metav1.CreateOptions{}); err != nil {
 			return err
 		}
 	}
 	waits := ""
 	for _, name := range []string{"root", "middle", "leaf", "waits"} {
 		if err := e.soon(func() (bool, error) {
-			p, err := e.prefixes.Get(e.Context(), name, metav1.GetOptions{})
+			p, err := e.Prefixes.Get(e.Context(), name, metav1.GetOptions{})
 			if err != nil || name != "waits" {
 				return err == nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated, err
 			}
-			list, err := e.allocations.List(e.Context(), metav1.ListOptions{LabelSelector: v1alpha1.RequesterUIDLabel + "=" + string(p.UID)})
+			list, err := e.Allocations.List(e.Context(), metav1.ListOptions{LabelSelector: v1alpha1.RequesterUIDLabel + "=" + string(p.UID)})
 			if err != nil || len(list.Items) != 1 {
 				return false, err
 			}
@@ -68,13 +69,13 @@ func deleteInOrder(e *env, steps []string, order []int) error {
 		}
 		var err error
 		if steps[i] == "allocation of waits" {
-			err = e.allocations.Delete(e.Context(), waits, metav1.DeleteOptions{})
+			err = e.Allocations.Delete(e.Context(), waits, metav1.DeleteOptions{})
 			if apierrors.IsNotFound(err) {
 				// It went with the child that it is of.
 				err = nil
 			}
 		} else {
-			err = e.prefixes.Delete(e.Context(), steps[i], metav1.DeleteOptions{})
+			err = e.Prefixes.Delete(e.Context(), steps[i], metav1.DeleteOptions{})
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", steps[i], err)
@@ -85,7 +86,7 @@ func deleteInOrder(e *env, steps []string, order []int) error {
 
 // undermine tries to delete every allocation that a Prefix stands on.
 func (e *env) undermine() error {
-	allocations, err := e.allocations.List(e.Context(), metav1.ListOptions{})
+	allocations, err := e.Allocations.List(e.Context(), metav1.ListOptions{})
 	if err != nil {
 		return err
 	}
@@ -93,15 +94,15 @@ func (e *env) undermine() error {
 		if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
 			continue
 		}
-		err := e.allocations.Delete(e.Context(), a.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(a.UID))})
+		err := e.Allocations.Delete(e.Context(), a.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(a.UID))})
 		switch {
 		case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		case err != nil:
 			return err
 		default:
 			// Allowed only if the Prefix is gone.
-			if p, err := e.prefixes.Get(e.Context(), a.OwnerReferences[0].Name, metav1.GetOptions{}); err == nil {
-				return fmt.Errorf("deleted %s from under\n%s", describeAllocation(&a), describe(p))
+			if p, err := e.Prefixes.Get(e.Context(), a.OwnerReferences[0].Name, metav1.GetOptions{}); err == nil {
+				return fmt.Errorf("deleted %s from under\n%s", harness.DescribeAllocation(&a), harness.Describe(p))
 			}
 		}
 	}
@@ -114,20 +115,20 @@ func TestDeletionWhileAllocating(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16")
 	const children = 120
-	each(children, 16, func(i int) {
+	harness.Each(children, 16, func(i int) {
 		name := fmt.Sprintf("child-%d", i)
-		if _, err := e.prefixes.Create(t.Context(), prefixOf(name, length(26), from("root")), metav1.CreateOptions{}); err != nil {
+		if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(name, harness.Length(26), harness.From("root")), metav1.CreateOptions{}); err != nil {
 			t.Error(err)
 			return
 		}
 		switch i % 3 {
 		case 0:
-			if err := e.prefixes.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+			if err := e.Prefixes.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 				t.Error(err)
 			}
 		case 1:
 			// Everybody's allocations, as far as the server allows it.
-			err := e.allocations.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{FieldSelector: "status.phase=Pending"})
+			err := e.Allocations.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{FieldSelector: "status.phase=Pending"})
 			if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
 				t.Error(err)
 			}
@@ -135,16 +136,16 @@ func TestDeletionWhileAllocating(t *testing.T) {
 	})
 	for i := range children {
 		if name := fmt.Sprintf("child-%d", i); i%3 == 0 {
-			e.gone(name)
+			e.Gone(name)
 		} else {
 			e.allocated(name)
 		}
 	}
-	e.consistent()
-	if err := e.prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+	e.AtRest()
+	if err := e.Prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	e.empty()
+	e.Empty()
 }
 
 // TestDeletionOfCollection deletes all Prefixes of a namespace, where one cannot go: something else holds it. The
@@ -155,7 +156,7 @@ func TestDeletionOfCollection(t *testing.T) {
 	e.root("root", "10.0.0.0/16")
 	for i := range 5 {
 		name := fmt.Sprintf("child-%d", i)
-		e.create(name, length(24), from("root"), func(p *v1alpha1.Prefix) {
+		e.create(name, harness.Length(24), harness.From("root"), func(p *v1alpha1.Prefix) {
 			if i == 0 {
 				p.Finalizers = []string{foreignFinalizer}
 			}
@@ -166,7 +167,7 @@ func TestDeletionOfCollection(t *testing.T) {
 	fastest := time.Hour
 	for range 5 {
 		start := time.Now()
-		if err := e.prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+		if err := e.Prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		fastest = min(fastest, time.Since(start))
@@ -175,13 +176,13 @@ func TestDeletionOfCollection(t *testing.T) {
 		t.Errorf("answered after %v", fastest)
 	}
 	for i := 1; i < 5; i++ {
-		e.gone(fmt.Sprintf("child-%d", i))
+		e.Gone(fmt.Sprintf("child-%d", i))
 	}
 	for _, name := range []string{"root", "child-0"} {
-		if e.get(name).DeletionTimestamp == nil {
+		if e.Get(name).DeletionTimestamp == nil {
 			t.Errorf("%s is not being deleted", name)
 		}
 	}
 	e.removeFinalizer("child-0")
-	e.empty()
+	e.Empty()
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -22,7 +23,7 @@ import (
 // status. TestForeignController has one of them in place of our scheduler, and of more.
 func TestForeignController(t *testing.T) {
 	t.Parallel()
-	instance := start(t, t.TempDir(), "prefix")
+	instance := harness.Start(t, harness.Controllers("prefix"))
 
 	// allocate does what a scheduler does, the long way.
 	allocate := func(e *env, allocation, parent, prefix string) {
@@ -34,78 +35,78 @@ func TestForeignController(t *testing.T) {
 	t.Run("schedules", func(t *testing.T) {
 		t.Parallel()
 		e := inInstance(t, instance)
-		e.root("root", "10.0.0.0/16", labelled("net", "a"))
-		for name, how := range map[string]option{"named": from("root"), "selected": selecting("net", "a")} {
-			e.create(name, length(24), how)
+		e.root("root", "10.0.0.0/16", harness.Labelled("net", "a"))
+		for name, how := range map[string]harness.PrefixOption{"named": harness.From("root"), "selected": harness.Selecting("net", "a")} {
+			e.create(name, harness.Length(24), how)
 			a := e.allocationOf(name)
 			if a.Status.Phase != v1alpha1.PrefixAllocationPhasePending || len(a.Status.Conditions) != 0 {
-				t.Errorf("somebody else schedules: %s", describeAllocation(a))
+				t.Errorf("somebody else schedules: %s", harness.DescribeAllocation(a))
 			}
 			prefix := map[string]string{"named": "10.0.9.0/24", "selected": "10.0.200.0/24"}[name]
 			allocate(e, a.Name, "root", prefix)
 			if p := e.allocated(name); p.Spec.Prefix != prefix {
-				t.Errorf("not what was allocated: %s", describe(p))
+				t.Errorf("not what was allocated: %s", harness.Describe(p))
 			}
 		}
-		e.consistent()
-		e.delete("root", "named", "selected")
-		e.empty()
+		e.AtRest()
+		e.Delete("root", "named", "selected")
+		e.Empty()
 	})
 
 	t.Run("schedules and completes", func(t *testing.T) {
 		t.Parallel()
 		e := inInstance(t, instance)
-		e.root("root", "10.0.0.0/16", labelled("net", "a"))
+		e.root("root", "10.0.0.0/16", harness.Labelled("net", "a"))
 		// Ours does the same at the same time. It may hear of the child first, and that its allocation is allocated later.
 		for n := range 30 {
 			child, prefix := fmt.Sprint("child-", n), fmt.Sprintf("10.0.%d.0/24", n)
-			e.create(child, length(24), selecting("net", "a"))
+			e.create(child, harness.Length(24), harness.Selecting("net", "a"))
 			allocate(e, e.allocationOf(child).Name, "root", prefix)
 			e.patch(child, fmt.Sprintf(`{"spec":{"prefix":%q,"parentRef":{"name":"root"}}}`, prefix), types.MergePatchType)
 			e.patch(child, `{"status":{"phase":"Allocated"}}`, types.MergePatchType, "status")
 			e.allocated(child)
 		}
-		e.consistent()
+		e.AtRest()
 	})
 
 	t.Run("fails what it cannot place", func(t *testing.T) {
 		t.Parallel()
 		e := inInstance(t, instance)
-		e.root("root", "10.0.0.0/16", labelled("net", "a"))
-		e.create("child", length(24), selecting("net", "a"))
+		e.root("root", "10.0.0.0/16", harness.Labelled("net", "a"))
+		e.create("child", harness.Length(24), harness.Selecting("net", "a"))
 		a := e.allocationOf("child")
 		e.patchAllocation(a.Name, `{"status":{"phase":"Failed"}}`, "status")
 		// To fail is final for an allocation, but not for the child.
 		var next *v1alpha1.PrefixAllocation
-		e.eventually("another allocation", func() error {
+		e.Eventually("another allocation", func() error {
 			if next = e.allocationOf("child"); next.UID == a.UID {
-				return errors.New(describeAllocation(next))
+				return errors.New(harness.DescribeAllocation(next))
 			}
 			return nil
 		})
 		allocate(e, next.Name, "root", "10.0.9.0/24")
 		e.allocated("child")
-		e.consistent()
+		e.AtRest()
 	})
 
 	t.Run("chooses a parent that does not work out", func(t *testing.T) {
 		t.Parallel()
 		e := inInstance(t, instance)
-		e.root("root", "10.0.0.0/16", labelled("net", "a"))
-		e.create("child", length(24), selecting("net", "a"))
+		e.root("root", "10.0.0.0/16", harness.Labelled("net", "a"))
+		e.create("child", harness.Length(24), harness.Selecting("net", "a"))
 		a := e.allocationOf("child")
 		e.patchAllocation(a.Name, `{"spec":{"prefixRef":{"name":"elsewhere"}}}`)
 		e.patchAllocation(a.Name, `{"status":{"conditions":[{"type":"Allocated","status":"False","reason":"ParentNotFound","message":"no","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`, "status")
 		var next *v1alpha1.PrefixAllocation
-		e.eventually("another allocation", func() error {
+		e.Eventually("another allocation", func() error {
 			if next = e.allocationOf("child"); next.UID == a.UID {
-				return errors.New(describeAllocation(next))
+				return errors.New(harness.DescribeAllocation(next))
 			}
 			return nil
 		})
 		allocate(e, next.Name, "root", "10.0.9.0/24")
 		e.allocated("child")
-		e.consistent()
+		e.AtRest()
 	})
 }
 
@@ -113,15 +114,15 @@ func TestForeignController(t *testing.T) {
 // way and with names of its own. Ours take over and change nothing.
 func TestForeignControllerBefore(t *testing.T) {
 	t.Parallel()
-	instance := start(t, t.TempDir())
+	instance := harness.Start(t)
 	e := inInstance(t, instance)
 
-	e.create("root", exactly("10.0.0.0/16"), labelled("net", "a"))
+	e.create("root", harness.Exactly("10.0.0.0/16"), harness.Labelled("net", "a"))
 	e.patch("root", `{"status":{"phase":"Allocated"}}`, types.MergePatchType, "status")
 	for i := range 3 {
 		name := fmt.Sprintf("child-%d", i)
 		prefix := fmt.Sprintf("10.0.%d.0/24", 50+i)
-		child := e.create(name, length(24), selecting("net", "a"))
+		child := e.create(name, harness.Length(24), harness.Selecting("net", "a"))
 		a := &v1alpha1.PrefixAllocation{
 			ObjectMeta: metav1.ObjectMeta{
 				GenerateName:    name + "-",
@@ -129,7 +130,7 @@ func TestForeignControllerBefore(t *testing.T) {
 			},
 			Spec: v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, PrefixSelector: child.Spec.ParentSelector},
 		}
-		a, err := e.allocations.Create(t.Context(), a, metav1.CreateOptions{})
+		a, err := e.Allocations.Create(t.Context(), a, metav1.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,21 +146,21 @@ func TestForeignControllerBefore(t *testing.T) {
 		e.patch(name, fmt.Sprintf(`{"spec":{"prefix":%q,"parentRef":{"name":"root"}}}`, prefix), types.MergePatchType)
 		e.patch(name, `{"status":{"phase":"Allocated"}}`, types.MergePatchType, "status")
 	}
-	finished, allocations := e.allocated("child-0"), e.listAllocations()
+	finished, allocations := e.allocated("child-0"), e.ListAllocations()
 
 	run(t, instance, "Pack", "*")
 	for i, want := range []string{"10.0.50.0/24", "10.0.51.0/24", ""} {
 		if p := e.allocated(fmt.Sprintf("child-%d", i)); want != "" && p.Spec.Prefix != want {
-			t.Errorf("not what was allocated: %s", describe(p))
+			t.Errorf("not what was allocated: %s", harness.Describe(p))
 		}
 	}
-	e.consistent()
-	if p := e.get("child-0"); p.ResourceVersion != finished.ResourceVersion {
-		t.Errorf("written for nothing: %s", describe(p))
+	e.AtRest()
+	if p := e.Get("child-0"); p.ResourceVersion != finished.ResourceVersion {
+		t.Errorf("written for nothing: %s", harness.Describe(p))
 	}
 	for _, before := range allocations {
-		if now := e.getAllocation(before.Name); now.UID != before.UID {
-			t.Errorf("another one: %s", describeAllocation(now))
+		if now := e.GetAllocation(before.Name); now.UID != before.UID {
+			t.Errorf("another one: %s", harness.DescribeAllocation(now))
 		}
 	}
 }
@@ -168,14 +169,14 @@ func TestForeignControllerBefore(t *testing.T) {
 // from the same parent. Each child is allocated by one of them, and nothing overlaps.
 func TestForeignSchedulerAtTheSameTime(t *testing.T) {
 	t.Parallel()
-	instance := start(t, t.TempDir(), "*")
+	instance := harness.Start(t, harness.Controllers("*"))
 	e := inInstance(t, instance)
 	e.root("root", "10.0.0.0/16")
 	const children = 100
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var bound atomic.Int32
-	watcher, err := e.allocations.Watch(ctx, metav1.ListOptions{})
+	watcher, err := e.Allocations.Watch(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,15 +192,15 @@ func TestForeignSchedulerAtTheSameTime(t *testing.T) {
 			status := fmt.Sprintf(`{"status":{"phase":"Allocated","prefix":"10.0.%d.%d/30"}}`, 255-n*4/256, 252-n*4%256)
 			n++
 			foreign.Go(func() {
-				if _, err := e.allocations.Patch(ctx, a.Name, types.MergePatchType, []byte(status), metav1.PatchOptions{}, "status"); err == nil {
+				if _, err := e.Allocations.Patch(ctx, a.Name, types.MergePatchType, []byte(status), metav1.PatchOptions{}, "status"); err == nil {
 					bound.Add(1)
 				}
 			})
 		}
 	})
 
-	each(children, 4, func(i int) {
-		if _, err := e.prefixes.Create(t.Context(), prefixOf(fmt.Sprintf("child-%d", i), length(30), from("root")), metav1.CreateOptions{}); err != nil {
+	harness.Each(children, 4, func(i int) {
+		if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(fmt.Sprintf("child-%d", i), harness.Length(30), harness.From("root")), metav1.CreateOptions{}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -210,5 +211,5 @@ func TestForeignSchedulerAtTheSameTime(t *testing.T) {
 	foreign.Wait()
 	cancel()
 	t.Logf("the other scheduler allocated %d of %d", bound.Load(), children)
-	e.consistent()
+	e.AtRest()
 }

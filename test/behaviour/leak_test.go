@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/util/rand"
 )
 
@@ -50,10 +51,10 @@ func TestCloseLeavesNothing(t *testing.T) {
 	// The shared instance is ready before its controllers are.
 	e := inInstance(t, shared)
 	e.root("root", "10.0.0.0/16")
-	e.create("child", length(28), from("root"))
+	e.create("child", harness.Length(28), harness.From("root"))
 	e.allocated("child")
 	before := goroutines(packages...)
-	e.eventually("the shared instance is at rest", func() error {
+	e.Eventually("the shared instance is at rest", func() error {
 		last := before
 		time.Sleep(quiet)
 		if before = goroutines(packages...); !maps.Equal(before, last) {
@@ -66,11 +67,11 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 	during := map[string]int{}
 	for range 2 {
-		instance := start(t, t.TempDir(), "*")
+		instance := harness.Start(t, harness.Controllers("*"))
 		e := inNamespace(t, instance, "leak-"+rand.String(5))
-		e.create("root", exactly("10.0.0.0/16"))
+		e.create("root", harness.Exactly("10.0.0.0/16"))
 		for i := range 50 {
-			e.create(fmt.Sprintf("child-%d", i), length(28), from("root"))
+			e.create(fmt.Sprintf("child-%d", i), harness.Length(28), harness.From("root"))
 		}
 		during = goroutines(packages...)
 		instance.Close()
@@ -81,7 +82,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 			t.Errorf("%s: %d goroutines while the instance runs, %d before: this test does not see what it is about", name, during[name], before[name])
 		}
 	}
-	e.eventually("as many goroutines as before", func() error {
+	e.Eventually("as many goroutines as before", func() error {
 		after := goroutines(packages...)
 		for _, name := range packages {
 			if after[name] > before[name] {
@@ -96,18 +97,18 @@ func TestCloseLeavesNothing(t *testing.T) {
 // again later.
 func TestControllersEndAtOnce(t *testing.T) {
 	t.Parallel()
-	instance := start(t, t.TempDir())
+	instance := harness.Start(t)
 	e := inInstance(t, instance)
-	e.create("root", exactly("10.0.0.0/16"))
+	e.create("root", harness.Exactly("10.0.0.0/16"))
 	for i := range 50 {
-		e.create(fmt.Sprintf("child-%d", i), length(28), from("root"))
+		e.create(fmt.Sprintf("child-%d", i), harness.Length(28), harness.From("root"))
 	}
 	for range 5 {
 		stop := run(t, instance, "Pack", "*")
 		time.Sleep(10 * time.Millisecond)
 		began := time.Now()
 		stop()
-		if took := time.Since(began); took > patience/2 {
+		if took := time.Since(began); took > harness.Patience/2 {
 			t.Errorf("ended only after %v", took)
 		}
 	}
@@ -115,7 +116,7 @@ func TestControllersEndAtOnce(t *testing.T) {
 	for i := range 50 {
 		e.allocated(fmt.Sprintf("child-%d", i))
 	}
-	e.consistent()
+	e.AtRest()
 }
 
 // closeTimeout bounds how long it takes to close an instance. The server gives up only after a minute, and treats a
@@ -130,7 +131,7 @@ func TestCloseAtOnce(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
 			for n := range 6 {
-				instance := start(t, t.TempDir(), "*")
+				instance := harness.Start(t, harness.Controllers("*"))
 				time.Sleep(time.Duration(n) * 2 * time.Millisecond)
 				began := time.Now()
 				instance.Close()

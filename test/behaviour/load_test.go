@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,7 +27,7 @@ var (
 // Allocated. It returns for each how long that took from before it was created.
 func (e *env) createAndWatch(parallel int, children []*v1alpha1.Prefix) []time.Duration {
 	e.Helper()
-	list, err := e.prefixes.List(e.Context(), metav1.ListOptions{Limit: 1})
+	list, err := e.Prefixes.List(e.Context(), metav1.ListOptions{Limit: 1})
 	if err != nil {
 		e.Fatal(err)
 	}
@@ -38,9 +39,9 @@ func (e *env) createAndWatch(parallel int, children []*v1alpha1.Prefix) []time.D
 	created := make(chan struct{})
 	go func() {
 		defer close(created)
-		each(len(children), parallel, func(i int) {
+		harness.Each(len(children), parallel, func(i int) {
 			began[i] = time.Now()
-			if _, err := e.prefixes.Create(e.Context(), children[i], createOptions); err != nil {
+			if _, err := e.Prefixes.Create(e.Context(), children[i], createOptions); err != nil {
 				e.Error(err)
 			}
 		})
@@ -73,7 +74,7 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 func childrenOf(parent string, n int, bits int32) []*v1alpha1.Prefix {
 	children := make([]*v1alpha1.Prefix, n)
 	for i := range children {
-		children[i] = prefixOf(fmt.Sprintf("%s-child-%d", parent, i), length(bits), from(parent))
+		children[i] = harness.NewPrefix(fmt.Sprintf("%s-child-%d", parent, i), harness.Length(bits), harness.From(parent))
 	}
 	return children
 }
@@ -87,7 +88,7 @@ func TestOneChild(t *testing.T) {
 		took = append(took, e.createAndWatch(1, []*v1alpha1.Prefix{child})...)
 	}
 	t.Logf("create to Allocated: p50 %v, p99 %v", percentile(took, 50), percentile(took, 99))
-	e.consistent()
+	e.AtRest()
 }
 
 // TestThousandChildren has 32 creators of 1,000 children of one parent, and then some more than the
@@ -118,29 +119,29 @@ func TestThousandChildren(t *testing.T) {
 	t.Logf("%d children by 32 creators: all Allocated after %v; each: p50 %v, p99 %v",
 		children, time.Since(began).Round(time.Millisecond), percentile(took, 50).Round(time.Millisecond), percentile(took, 99).Round(time.Millisecond))
 
-	e.consistent()
-	root := e.get("root")
+	e.AtRest()
+	root := e.Get("root")
 	if root.Status.Usage.Allocations != children || root.Status.Usage.Used != "1000" || len(root.Status.Used) != children {
 		t.Errorf("usage %+v, %d used", root.Status.Usage, len(root.Status.Used))
 	}
 	var prefixes []string
-	for _, p := range e.list() {
+	for _, p := range e.List() {
 		if !p.Spec.IsRoot() {
 			prefixes = append(prefixes, p.Spec.Prefix)
 		}
 	}
-	if err := disjoint("10.0.0.0/16", prefixes); err != nil || len(prefixes) != children {
+	if err := harness.Disjoint("10.0.0.0/16", prefixes); err != nil || len(prefixes) != children {
 		t.Errorf("%d children: %v", len(prefixes), err)
 	}
 
 	t.Run("more are summarised", func(t *testing.T) {
-		each(100, 16, func(i int) {
-			if _, err := e.prefixes.Create(t.Context(), prefixOf(fmt.Sprintf("more-%d", i), length(32), from("root")), createOptions); err != nil {
+		harness.Each(100, 16, func(i int) {
+			if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(fmt.Sprintf("more-%d", i), harness.Length(32), harness.From("root")), createOptions); err != nil {
 				t.Error(err)
 			}
 		})
-		e.eventually("summary", func() error {
-			root := e.get("root")
+		e.Eventually("summary", func() error {
+			root := e.Get("root")
 			// They are packed, and 1,100 is 1,024 + 64 + 8 + 4.
 			want := []string{"10.0.0.0/22", "10.0.4.0/26", "10.0.4.64/29", "10.0.4.72/30"}
 			if root.Status.Usage.Allocations != children+100 || !slices.Equal(root.Status.Used, want) || root.Status.Usage.Truncated {
@@ -148,19 +149,19 @@ func TestThousandChildren(t *testing.T) {
 			}
 			return nil
 		})
-		e.consistent()
+		e.AtRest()
 	})
 
 	t.Run("all are deleted", func(t *testing.T) {
 		began := time.Now()
-		prefixes := e.list()
-		each(len(prefixes), 32, func(i int) {
-			if err := e.prefixes.Delete(t.Context(), prefixes[i].Name, deleteOptions); err != nil {
+		prefixes := e.List()
+		harness.Each(len(prefixes), 32, func(i int) {
+			if err := e.Prefixes.Delete(t.Context(), prefixes[i].Name, deleteOptions); err != nil {
 				t.Error(err)
 			}
 		})
-		e.eventually("nothing left over", func() error {
-			if p, a := len(e.list()), len(e.listAllocations()); p+a > 0 {
+		e.Eventually("nothing left over", func() error {
+			if p, a := len(e.List()), len(e.ListAllocations()); p+a > 0 {
 				return errors.New(fmt.Sprint(p, " Prefixes and ", a, " PrefixAllocations"))
 			}
 			return nil
@@ -176,7 +177,7 @@ func BenchmarkOneChild(b *testing.B) {
 	e.root("root", "10.0.0.0/8")
 	took := make([]time.Duration, 0, b.N)
 	for b.Loop() {
-		child := prefixOf(fmt.Sprintf("child-%d", len(took)), length(28), from("root"))
+		child := harness.NewPrefix(fmt.Sprintf("child-%d", len(took)), harness.Length(28), harness.From("root"))
 		took = append(took, e.createAndWatch(1, []*v1alpha1.Prefix{child})...)
 	}
 	b.ReportMetric(milliseconds(percentile(took, 50)), "p50-ms")

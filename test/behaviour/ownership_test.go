@@ -15,6 +15,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -36,7 +37,7 @@ func (e *env) ownerPatch(refs []metav1.OwnerReference) string {
 }
 
 func (e *env) tryPatchAllocation(name, patch string, subresources ...string) error {
-	_, err := e.allocations.Patch(e.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, subresources...)
+	_, err := e.Allocations.Patch(e.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, subresources...)
 	return err
 }
 
@@ -50,7 +51,7 @@ func (e *env) request(name, parent string, bits int32, change func(*v1alpha1.Pre
 	if change != nil {
 		change(a)
 	}
-	created, err := e.allocations.Create(e.Context(), a, metav1.CreateOptions{})
+	created, err := e.Allocations.Create(e.Context(), a, metav1.CreateOptions{})
 	if err != nil {
 		e.Fatal(err)
 	}
@@ -61,9 +62,9 @@ func (e *env) request(name, parent string, bits int32, change func(*v1alpha1.Pre
 func (e *env) bound(name string) *v1alpha1.PrefixAllocation {
 	e.Helper()
 	var a *v1alpha1.PrefixAllocation
-	e.eventually(name+" Allocated", func() error {
-		if a = e.getAllocation(name); a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
-			return errors.New(describeAllocation(a))
+	e.Eventually(name+" Allocated", func() error {
+		if a = e.GetAllocation(name); a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
+			return errors.New(harness.DescribeAllocation(a))
 		}
 		return nil
 	})
@@ -75,38 +76,38 @@ func (e *env) bound(name string) *v1alpha1.PrefixAllocation {
 func TestOrphanedChildFreesItsSpace(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16")
-	e.create("middle", length(20), from("root"), finalizer(foreignFinalizer))
+	e.create("middle", harness.Length(20), harness.From("root"), harness.Finalizer(foreignFinalizer))
 	e.allocated("middle")
-	e.create("leaf", length(24), from("middle"), finalizer(foreignFinalizer))
+	e.create("leaf", harness.Length(24), harness.From("middle"), harness.Finalizer(foreignFinalizer))
 	e.allocated("leaf")
 	for _, name := range []string{"leaf", "middle"} {
-		prefix := e.get(name).Spec.Prefix
+		prefix := e.Get(name).Spec.Prefix
 		allocation := e.allocationOf(name).Name
 		if err := e.tryPatchAllocation(allocation, `{"metadata":{"ownerReferences":null}}`); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "metadata.ownerReferences") {
 			t.Errorf("the reference to a live child can be removed: %v", err)
 		}
-		e.delete(name)
+		e.Delete(name)
 		for _, patch := range []string{`{"metadata":{"ownerReferences":null}}`, `{"metadata":{"labels":null}}`} {
 			if err := e.tryPatchAllocation(allocation, patch); err != nil {
 				t.Errorf("%s: %v", patch, err)
 			}
 		}
 		e.removeFinalizer(name)
-		e.gone(name)
-		e.eventually("the allocation goes", func() error {
-			_, err := e.allocations.Get(e.Context(), allocation, metav1.GetOptions{})
+		e.Gone(name)
+		e.Eventually("the allocation goes", func() error {
+			_, err := e.Allocations.Get(e.Context(), allocation, metav1.GetOptions{})
 			if apierrors.IsNotFound(err) {
 				return nil
 			}
 			return fmt.Errorf("there: %v", err)
 		})
 		if name == "middle" {
-			e.create("next", exactly(prefix), from("root"))
+			e.create("next", harness.Exactly(prefix), harness.From("root"))
 			e.allocated("next")
 		}
 	}
-	e.delete("next", "root")
-	e.empty()
+	e.Delete("next", "root")
+	e.Empty()
 }
 
 // TestReferenceAddedByHand makes an allocation that stands for itself look like that of a child. It is refused,
@@ -116,16 +117,16 @@ func TestReferenceAddedByHand(t *testing.T) {
 	e.root("root", "10.0.0.0/16")
 	e.request("mine", "root", 24, nil)
 	mine := e.bound("mine")
-	waits := e.create("waits", length(24), selecting("net", "later"))
+	waits := e.create("waits", harness.Length(24), harness.Selecting("net", "later"))
 	if err := e.tryPatchAllocation("mine", e.ownerPatch(refersTo(waits))); !apierrors.IsInvalid(err) {
 		t.Errorf("it can be made that of a child: %v", err)
 	}
 	e.patch("root", `{"metadata":{"labels":{"net":"later"}}}`, types.MergePatchType)
 	if p := e.allocated("waits"); p.Spec.Prefix == mine.Status.Prefix {
-		t.Errorf("got what another one holds: %s", describe(p))
+		t.Errorf("got what another one holds: %s", harness.Describe(p))
 	}
 	if a := e.bound("mine"); a.Status.Prefix != mine.Status.Prefix {
-		t.Errorf("lost what it held: %s", describeAllocation(a))
+		t.Errorf("lost what it held: %s", harness.DescribeAllocation(a))
 	}
 }
 
@@ -134,7 +135,7 @@ func TestReferenceAddedByHand(t *testing.T) {
 func TestForgedReference(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/24")
-	victim := e.create("victim", length(28), selecting("net", "later"))
+	victim := e.create("victim", harness.Length(28), harness.Selecting("net", "later"))
 	for name, change := range map[string]func(*metav1.OwnerReference){
 		"group": func(r *metav1.OwnerReference) { r.APIVersion = "x/v1" },
 		"decoy": func(r *metav1.OwnerReference) { r.APIVersion, r.Name = "x/v1", "decoy" },
@@ -149,25 +150,25 @@ func TestForgedReference(t *testing.T) {
 		}
 	}
 	e.never("the victim is allocated", func() error {
-		if p := e.get("victim"); p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
-			return errors.New(describe(p))
+		if p := e.Get("victim"); p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+			return errors.New(harness.Describe(p))
 		}
 		return nil
 	})
 	e.patch("root", `{"metadata":{"labels":{"net":"later"}}}`, types.MergePatchType)
 	held := e.allocated("victim").Spec.Prefix
 	allocation := e.allocationOf("victim").Name
-	for _, patch := range []string{`{"metadata":{"ownerReferences":null}}`, e.ownerPatch(refersTo(e.get("root")))} {
+	for _, patch := range []string{`{"metadata":{"ownerReferences":null}}`, e.ownerPatch(refersTo(e.Get("root")))} {
 		if err := e.tryPatchAllocation(allocation, patch); !apierrors.IsInvalid(err) {
 			t.Errorf("%s: %v", patch, err)
 		}
 	}
 	for _, dryRun := range [][]string{{metav1.DryRunAll}, nil} {
-		if err := e.allocations.Delete(e.Context(), allocation, metav1.DeleteOptions{DryRun: dryRun}); !apierrors.IsConflict(err) {
+		if err := e.Allocations.Delete(e.Context(), allocation, metav1.DeleteOptions{DryRun: dryRun}); !apierrors.IsConflict(err) {
 			t.Errorf("it can be deleted from under the child: %v", err)
 		}
 	}
-	e.create("thief", exactly(held), from("root"))
+	e.create("thief", harness.Exactly(held), harness.From("root"))
 	e.pending("thief", v1alpha1.ReasonPrefixInUse)
 }
 
@@ -178,7 +179,7 @@ func TestAllocationForAChildThatHasOne(t *testing.T) {
 	e.root("root", "10.0.0.0/24")
 	for n := range 10 {
 		name := fmt.Sprint("child-", n)
-		p := e.create(name, length(28), from("root"))
+		p := e.create(name, harness.Length(28), harness.From("root"))
 		for i := range 2 {
 			e.request(fmt.Sprint(name, "-more-", i), "root", 28, func(a *v1alpha1.PrefixAllocation) { a.OwnerReferences = refersTo(p) })
 		}
@@ -188,27 +189,27 @@ func TestAllocationForAChildThatHasOne(t *testing.T) {
 		e.allocated(name)
 		e.allocationOf(name)
 	}
-	e.eventually("ten are counted", func() error {
-		if used := e.get("root").Status.Used; len(used) != 10 {
+	e.Eventually("ten are counted", func() error {
+		if used := e.Get("root").Status.Used; len(used) != 10 {
 			return fmt.Errorf("used: %v", used)
 		}
 		return nil
 	})
-	e.consistent()
+	e.AtRest()
 }
 
 // TestChildThatChangesItsMind narrows down what a child asks for after its allocation is bound, and before the child
 // is completed. What the child cannot get any more is free again.
 func TestChildThatChangesItsMind(t *testing.T) {
 	t.Parallel()
-	instance := start(t, t.TempDir())
+	instance := harness.Start(t)
 	e := inInstance(t, instance)
 	stop := run(t, instance, "Pack", "prefix")
-	e.root("root", "10.0.0.0/24", labelled("net", "a"))
-	e.root("other", "10.1.0.0/24", labelled("net", "a"))
-	e.create("prefix", length(28), selecting("net", "a"))
-	e.create("parent", length(28), selecting("net", "a"))
-	e.create("both", length(28), selecting("net", "a"))
+	e.root("root", "10.0.0.0/24", harness.Labelled("net", "a"))
+	e.root("other", "10.1.0.0/24", harness.Labelled("net", "a"))
+	e.create("prefix", harness.Length(28), harness.Selecting("net", "a"))
+	e.create("parent", harness.Length(28), harness.Selecting("net", "a"))
+	e.create("both", harness.Length(28), harness.Selecting("net", "a"))
 	for _, name := range []string{"prefix", "parent", "both"} {
 		e.allocationOf(name)
 	}
@@ -230,50 +231,50 @@ func TestChildThatChangesItsMind(t *testing.T) {
 		e.allocated(name)
 		e.allocationOf(name)
 	}
-	e.eventually("three are counted", func() error {
-		if used := append(e.get("root").Status.Used, e.get("other").Status.Used...); len(used) != 3 {
+	e.Eventually("three are counted", func() error {
+		if used := append(e.Get("root").Status.Used, e.Get("other").Status.Used...); len(used) != 3 {
 			return fmt.Errorf("used: %v", used)
 		}
 		return nil
 	})
-	e.consistent()
+	e.AtRest()
 }
 
 // TestPatchedRightAfterCreation is the same as a race.
 func TestPatchedRightAfterCreation(t *testing.T) {
 	e := in(t)
-	e.root("root", "10.0.0.0/16", labelled("net", "a"))
+	e.root("root", "10.0.0.0/16", harness.Labelled("net", "a"))
 	const children = 200
-	each(children, 16, func(i int) {
+	harness.Each(children, 16, func(i int) {
 		name := fmt.Sprint("child-", i)
-		if _, err := e.prefixes.Create(e.Context(), prefixOf(name, length(28), selecting("net", "a")), metav1.CreateOptions{}); err != nil {
+		if _, err := e.Prefixes.Create(e.Context(), harness.NewPrefix(name, harness.Length(28), harness.Selecting("net", "a")), metav1.CreateOptions{}); err != nil {
 			t.Error(err)
 			return
 		}
 		time.Sleep(time.Duration(i%10) * time.Millisecond)
 		// Most are refused once the child has a prefix.
 		patch := fmt.Sprintf(`{"spec":{"prefix":"10.0.%d.%d/28"}}`, 128+i/16, i%16*16)
-		_, _ = e.prefixes.Patch(e.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		_, _ = e.Prefixes.Patch(e.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	})
 	for i := range children {
 		e.allocated(fmt.Sprint("child-", i))
 	}
-	e.eventually("each child has one allocation", func() error {
-		allocations := e.listAllocations()
-		if used := e.get("root").Status.Usage.Allocations; len(allocations) != children || used != children {
+	e.Eventually("each child has one allocation", func() error {
+		allocations := e.ListAllocations()
+		if used := e.Get("root").Status.Usage.Allocations; len(allocations) != children || used != children {
 			return fmt.Errorf("%d allocations, %d counted", len(allocations), used)
 		}
 		return nil
 	})
-	e.consistent()
+	e.AtRest()
 }
 
 // TestSquatters has others use the names that the controller derives for the allocations of a child.
 func TestSquatters(t *testing.T) {
 	t.Parallel()
-	instance := start(t, t.TempDir(), "scheduler")
+	instance := harness.Start(t, harness.Controllers("scheduler"))
 	e := inInstance(t, instance)
-	p := e.create("child", length(28), from("root"))
+	p := e.create("child", harness.Length(28), harness.From("root"))
 	for attempt := range 3 {
 		e.request(requester.Name(p, attempt), "elsewhere", 28, func(a *v1alpha1.PrefixAllocation) {
 			a.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: "squatter", UID: "1", Controller: new(true)}}
@@ -283,8 +284,8 @@ func TestSquatters(t *testing.T) {
 	e.root("root", "10.0.0.0/24")
 	e.allocated("child")
 	// The names tell that they were made for a child, and they hold nothing.
-	e.eventually("one allocation is left", func() error {
-		if allocations := e.listAllocations(); len(allocations) != 1 || !requester.IsOf(&allocations[0], p) {
+	e.Eventually("one allocation is left", func() error {
+		if allocations := e.ListAllocations(); len(allocations) != 1 || !requester.IsOf(&allocations[0], p) {
 			return fmt.Errorf("%d left", len(allocations))
 		}
 		return nil
@@ -300,10 +301,10 @@ func TestAllocationLosesItsChild(t *testing.T) {
 		`{"metadata":{"ownerReferences":null,"labels":null}}`,
 	} {
 		name := fmt.Sprint("child-", i)
-		p := e.create(name, length(28), from("root"))
+		p := e.create(name, harness.Length(28), harness.From("root"))
 		lost := e.allocationOf(name)
 		e.patchAllocation(lost.Name, patch)
-		e.eventually("another allocation", func() error {
+		e.Eventually("another allocation", func() error {
 			of := e.allocationsOf(p)
 			if len(of) != 1 || of[0].UID == lost.UID {
 				return fmt.Errorf("has %d", len(of))
@@ -315,13 +316,13 @@ func TestAllocationLosesItsChild(t *testing.T) {
 	for i := range 2 {
 		e.allocated(fmt.Sprint("child-", i))
 	}
-	e.eventually("nothing is left over", func() error {
-		if n := len(e.listAllocations()); n != 2 {
+	e.Eventually("nothing is left over", func() error {
+		if n := len(e.ListAllocations()); n != 2 {
 			return fmt.Errorf("%d allocations", n)
 		}
 		return nil
 	})
-	e.consistent()
+	e.AtRest()
 }
 
 // TestStatusBesidePatches counts the children of a parent whose metadata somebody changes all the time.
@@ -339,7 +340,7 @@ func TestStatusBesidePatches(t *testing.T) {
 				default:
 				}
 				patch := fmt.Sprintf(`{"metadata":{"annotations":{"writer-%d":"%d"}}}`, writer, i)
-				if _, err := e.prefixes.Patch(e.Context(), "root", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil && !apierrors.IsConflict(err) {
+				if _, err := e.Prefixes.Patch(e.Context(), "root", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil && !apierrors.IsConflict(err) {
 					t.Error(err)
 					return
 				}
@@ -347,10 +348,10 @@ func TestStatusBesidePatches(t *testing.T) {
 		})
 	}
 	for n := range 20 {
-		e.create(fmt.Sprint("child-", n), length(24), from("root"))
+		e.create(fmt.Sprint("child-", n), harness.Length(24), harness.From("root"))
 		e.allocated(fmt.Sprint("child-", n))
-		took := e.eventually("counted", func() error {
-			if used := e.get("root").Status.Used; len(used) != n+1 {
+		took := e.Eventually("counted", func() error {
+			if used := e.Get("root").Status.Used; len(used) != n+1 {
 				return fmt.Errorf("%d of %d are counted", len(used), n+1)
 			}
 			return nil
@@ -361,42 +362,42 @@ func TestStatusBesidePatches(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	e.consistent()
+	e.AtRest()
 }
 
 // TestDeletableTellsTheChildren names the Prefixes that a parent waits for, and nobody when there are none any more.
 func TestDeletableTellsTheChildren(t *testing.T) {
 	e := in(t)
-	e.root("root", "10.0.0.0/16", finalizer(foreignFinalizer))
+	e.root("root", "10.0.0.0/16", harness.Finalizer(foreignFinalizer))
 	for n := range 3 {
-		e.create(fmt.Sprint("child-", n), length(24), from("root"))
+		e.create(fmt.Sprint("child-", n), harness.Length(24), harness.From("root"))
 		e.allocated(fmt.Sprint("child-", n))
 	}
 	e.request("mine", "root", 24, nil)
 	e.bound("mine")
-	e.delete("root")
+	e.Delete("root")
 	deletable := func(status metav1.ConditionStatus, reason, message string) {
 		t.Helper()
-		e.eventually("Deletable says "+message, func() error {
-			for _, c := range e.get("root").Status.Conditions {
+		e.Eventually("Deletable says "+message, func() error {
+			for _, c := range e.Get("root").Status.Conditions {
 				if c.Type == v1alpha1.ConditionDeletable && c.Status == status && c.Reason == reason && c.Message == message {
 					return nil
 				}
 			}
-			return errors.New(describe(e.get("root")))
+			return errors.New(harness.Describe(e.Get("root")))
 		})
 	}
 	deletable(metav1.ConditionFalse, v1alpha1.ReasonHasChildren, "Still allocated from by Prefix child-0, Prefix child-1, Prefix child-2, PrefixAllocation mine")
-	e.delete("child-1")
+	e.Delete("child-1")
 	deletable(metav1.ConditionFalse, v1alpha1.ReasonHasChildren, "Still allocated from by Prefix child-0, Prefix child-2, PrefixAllocation mine")
-	e.delete("child-0", "child-2")
-	if err := e.allocations.Delete(e.Context(), "mine", metav1.DeleteOptions{}); err != nil {
+	e.Delete("child-0", "child-2")
+	if err := e.Allocations.Delete(e.Context(), "mine", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	deletable(metav1.ConditionTrue, v1alpha1.ReasonNoChildren, "Nothing is allocated from it; it waits for the other finalizers")
-	if p := e.get("root"); slices.Contains(p.Finalizers, v1alpha1.PrefixFinalizer) {
+	if p := e.Get("root"); slices.Contains(p.Finalizers, v1alpha1.PrefixFinalizer) {
 		t.Errorf("waits for itself: %v", p.Finalizers)
 	}
 	e.removeFinalizer("root")
-	e.empty()
+	e.Empty()
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -20,41 +21,41 @@ func TestControllersAwayForAWhile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 
-	before := start(t, dir, "*")
+	before := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"))
 	e := inInstance(t, before)
-	e.root("root", "10.0.0.0/16", labelled("net", "a"))
+	e.root("root", "10.0.0.0/16", harness.Labelled("net", "a"))
 	e.root("full", "10.1.0.0/31")
 	e.root("old", "10.2.0.0/16")
 	for _, name := range []string{"stays", "leaves", "half-way"} {
-		e.create(name, length(24), from("root"))
+		e.create(name, harness.Length(24), harness.From("root"))
 		e.allocated(name)
 	}
 	for _, name := range []string{"full-one", "full-two"} {
-		e.create(name, length(32), from("full"))
+		e.create(name, harness.Length(32), harness.From("full"))
 		e.allocated(name)
 	}
 	stays := e.allocated("stays")
-	e.create("waits", length(32), from("full"))
+	e.create("waits", harness.Length(32), harness.From("full"))
 	e.pending("waits", v1alpha1.ReasonParentExhausted)
-	e.create("failed", length(8), from("old"))
+	e.create("failed", harness.Length(8), harness.From("old"))
 	e.pending("failed", v1alpha1.ReasonNoSuitableParent)
 	before.Close()
 
-	away := start(t, dir)
+	away := harness.Start(t, harness.DataDir(dir))
 	e = inInstance(t, away)
 	// Creates: whole trees, children first.
-	e.create("new-leaf", length(28), from("new-middle"))
-	e.create("new-middle", length(24), from("new-root"))
-	e.create("new-root", exactly("172.16.0.0/12"))
-	e.create("new", length(24), from("root"))
-	e.create("by-label", length(26), selecting("net", "b"))
+	e.create("new-leaf", harness.Length(28), harness.From("new-middle"))
+	e.create("new-middle", harness.Length(24), harness.From("new-root"))
+	e.create("new-root", harness.Exactly("172.16.0.0/12"))
+	e.create("new", harness.Length(24), harness.From("root"))
+	e.create("by-label", harness.Length(26), harness.Selecting("net", "b"))
 	e.patch("full", `{"metadata":{"labels":{"net":"b"}}}`, types.MergePatchType)
 	// Deletes, whose finalizers nobody takes off.
-	e.delete("leaves", "full-one", "old")
+	e.Delete("leaves", "full-one", "old")
 	// A child whose allocation a controller just made, and one whose allocation it just bound, and
 	// then it died.
 	made := func(name, phase string) *v1alpha1.PrefixAllocation {
-		child := e.create(name, length(24), from("root"))
+		child := e.create(name, harness.Length(24), harness.From("root"))
 		a := &v1alpha1.PrefixAllocation{
 			ObjectMeta: metav1.ObjectMeta{
 				Name:            name + "-by-hand",
@@ -63,12 +64,12 @@ func TestControllersAwayForAWhile(t *testing.T) {
 			},
 			Spec: v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: &v1alpha1.LocalObjectReference{Name: "root"}},
 		}
-		a, err := e.allocations.Create(t.Context(), a, metav1.CreateOptions{})
+		a, err := e.Allocations.Create(t.Context(), a, metav1.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if phase == "bound" {
-			if _, err := e.allocations.Bind(t.Context(), a.Name, &v1alpha1.PrefixAllocationBinding{
+			if _, err := e.Allocations.Bind(t.Context(), a.Name, &v1alpha1.PrefixAllocationBinding{
 				Metadata: v1alpha1.BindingMeta{Name: a.Name}, Prefix: "10.0.77.0/24", PrefixRef: v1alpha1.BindingReference{Name: "root"},
 			}, metav1.CreateOptions{}); err != nil {
 				t.Fatal(err)
@@ -88,72 +89,72 @@ func TestControllersAwayForAWhile(t *testing.T) {
 			},
 			Spec: v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: &v1alpha1.LocalObjectReference{Name: "root"}},
 		}
-		if _, err := e.allocations.Create(t.Context(), a, metav1.CreateOptions{}); err != nil {
+		if _, err := e.Allocations.Create(t.Context(), a, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// Status that somebody else wrote, and wrongly.
 	e.patch("root", `{"status":{"used":["10.0.200.0/24","10.0.201.0/24","10.0.202.0/24"]}}`, types.MergePatchType, "status")
-	if p := e.get("new-leaf"); p.Status.Phase != v1alpha1.PrefixPhasePending {
-		t.Errorf("a controller is there: %s", describe(p))
+	if p := e.Get("new-leaf"); p.Status.Phase != v1alpha1.PrefixPhasePending {
+		t.Errorf("a controller is there: %s", harness.Describe(p))
 	}
-	if p := e.get("leaves"); p.DeletionTimestamp == nil {
-		t.Errorf("not being deleted: %s", describe(p))
+	if p := e.Get("leaves"); p.DeletionTimestamp == nil {
+		t.Errorf("not being deleted: %s", harness.Describe(p))
 	}
 	away.Close()
 
-	after := start(t, dir, "*")
+	after := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"))
 	e = inInstance(t, after)
 	for _, name := range []string{"new-root", "new-middle", "new-leaf", "new", "made", "bound", "waits", "stays", "half-way"} {
 		e.allocated(name)
 	}
-	e.gone("leaves", "full-one", "old")
+	e.Gone("leaves", "full-one", "old")
 	e.pending("failed", v1alpha1.ReasonNoSuitableParent)
 	e.pending("by-label", v1alpha1.ReasonNoSuitableParent, "full (10.1.0.0/31)")
-	if p := e.get("bound"); p.Spec.Prefix != "10.0.77.0/24" {
-		t.Errorf("not what was bound: %s", describe(p))
+	if p := e.Get("bound"); p.Spec.Prefix != "10.0.77.0/24" {
+		t.Errorf("not what was bound: %s", harness.Describe(p))
 	}
-	if p := e.get("stays"); p.ResourceVersion != stays.ResourceVersion {
-		t.Errorf("written for nothing: %s\nwas %s", describe(p), describe(stays))
+	if p := e.Get("stays"); p.ResourceVersion != stays.ResourceVersion {
+		t.Errorf("written for nothing: %s\nwas %s", harness.Describe(p), harness.Describe(stays))
 	}
-	e.consistent()
-	if used := e.get("root").Status.Used; !slices.Contains(used, "10.0.77.0/24") || slices.Contains(used, "10.0.200.0/24") {
+	e.AtRest()
+	if used := e.Get("root").Status.Used; !slices.Contains(used, "10.0.77.0/24") || slices.Contains(used, "10.0.200.0/24") {
 		t.Errorf("used: %v", used)
 	}
 
-	if err := e.prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+	if err := e.Prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	e.empty()
+	e.Empty()
 }
 
 // TestControllersOneByOne has only one controller there at a time: each does its part, and nothing
 // is lost in between.
 func TestControllersOneByOne(t *testing.T) {
 	t.Parallel()
-	instance := start(t, t.TempDir())
+	instance := harness.Start(t)
 	e := inInstance(t, instance)
-	e.create("root", exactly("10.0.0.0/24"))
-	e.create("child", length(25), from("root"))
+	e.create("root", harness.Exactly("10.0.0.0/24"))
+	e.create("child", harness.Length(25), harness.From("root"))
 
 	stop := run(t, instance, "Pack", "prefix")
 	e.allocated("root")
 	a := e.allocationOf("child")
 	stop()
 	stop = run(t, instance, "Pack", "scheduler")
-	e.eventually("allocation Allocated", func() error {
-		if now := e.getAllocation(a.Name); now.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
-			return fmt.Errorf("%s", describeAllocation(now))
+	e.Eventually("allocation Allocated", func() error {
+		if now := e.GetAllocation(a.Name); now.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
+			return fmt.Errorf("%s", harness.DescribeAllocation(now))
 		}
 		return nil
 	})
 	stop()
-	if p := e.get("child"); p.Status.Phase != v1alpha1.PrefixPhasePending {
-		t.Errorf("nobody was there to complete it: %s", describe(p))
+	if p := e.Get("child"); p.Status.Phase != v1alpha1.PrefixPhasePending {
+		t.Errorf("nobody was there to complete it: %s", harness.Describe(p))
 	}
 	stop = run(t, instance, "Pack", "prefix")
 	e.allocated("child")
-	e.consistent()
+	e.AtRest()
 	stop()
 }
 
@@ -161,26 +162,26 @@ func TestControllersOneByOne(t *testing.T) {
 // Everything ends as with one.
 func TestTwoManagers(t *testing.T) {
 	t.Parallel()
-	instance := start(t, t.TempDir())
+	instance := harness.Start(t)
 	e := inInstance(t, instance)
 	run(t, instance, "Pack", "*")
 	run(t, instance, "Pack", "*")
 	e.root("root", "10.0.0.0/24")
 	const children = 128
-	each(children, 8, func(i int) {
-		if _, err := e.prefixes.Create(t.Context(), prefixOf(fmt.Sprintf("child-%d", i), length(31), from("root")), metav1.CreateOptions{}); err != nil {
+	harness.Each(children, 8, func(i int) {
+		if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(fmt.Sprintf("child-%d", i), harness.Length(31), harness.From("root")), metav1.CreateOptions{}); err != nil {
 			t.Error(err)
 		}
 	})
 	for i := range children {
 		e.allocated(fmt.Sprintf("child-%d", i))
 	}
-	e.consistent()
-	if p := e.get("root"); p.Status.Usage.Percent != 100 {
-		t.Errorf("not full: %s", describe(p))
+	e.AtRest()
+	if p := e.Get("root"); p.Status.Usage.Percent != 100 {
+		t.Errorf("not full: %s", harness.Describe(p))
 	}
-	if err := e.prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+	if err := e.Prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	e.empty()
+	e.Empty()
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/itchyny/gojq"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,11 +38,11 @@ func metaForBackup(m metav1.ObjectMeta) metav1.ObjectMeta {
 func (e *env) backup() dump {
 	e.Helper()
 	d := dump{held: map[string]string{}}
-	for _, p := range e.list() {
+	for _, p := range e.List() {
 		d.held["Prefix "+p.Name] = p.Spec.Prefix
 		d.prefixes = append(d.prefixes, v1alpha1.Prefix{ObjectMeta: metaForBackup(p.ObjectMeta), Spec: p.Spec})
 	}
-	for _, a := range e.listAllocations() {
+	for _, a := range e.ListAllocations() {
 		if metav1.GetControllerOf(&a) == nil {
 			d.held["PrefixAllocation "+a.Name] = a.Status.Prefix
 			a.Spec.Prefix, a.Spec.PrefixLength = a.Status.Prefix, 0
@@ -59,7 +60,7 @@ func (e *env) restore(d dump, change func(*metav1.ObjectMeta), random *rand.Rand
 		create = append(create, func() error {
 			p := p.DeepCopy()
 			change(&p.ObjectMeta)
-			_, err := e.prefixes.Create(e.Context(), p, metav1.CreateOptions{})
+			_, err := e.Prefixes.Create(e.Context(), p, metav1.CreateOptions{})
 			return err
 		})
 	}
@@ -67,12 +68,12 @@ func (e *env) restore(d dump, change func(*metav1.ObjectMeta), random *rand.Rand
 		create = append(create, func() error {
 			a := a.DeepCopy()
 			change(&a.ObjectMeta)
-			_, err := e.allocations.Create(e.Context(), a, metav1.CreateOptions{})
+			_, err := e.Allocations.Create(e.Context(), a, metav1.CreateOptions{})
 			return err
 		})
 	}
 	random.Shuffle(len(create), func(i, j int) { create[i], create[j] = create[j], create[i] })
-	each(len(create), parallel, func(i int) {
+	harness.Each(len(create), parallel, func(i int) {
 		if err := create[i](); err != nil {
 			e.Error(err)
 		}
@@ -82,25 +83,25 @@ func (e *env) restore(d dump, change func(*metav1.ObjectMeta), random *rand.Rand
 // restored waits until everything has what it had, and nothing is left over.
 func (e *env) restored(d dump) {
 	e.Helper()
-	e.eventually("everything has what it had", func() error {
+	e.Eventually("everything has what it had", func() error {
 		var wrong []string
 		children, own := 0, 0
-		for _, p := range e.list() {
+		for _, p := range e.List() {
 			if !p.Spec.IsRoot() {
 				children++
 			}
 			if p.Status.Phase != v1alpha1.PrefixPhaseAllocated || p.Spec.Prefix != d.held["Prefix "+p.Name] {
-				wrong = append(wrong, describe(&p)+" had "+d.held["Prefix "+p.Name])
+				wrong = append(wrong, harness.Describe(&p)+" had "+d.held["Prefix "+p.Name])
 			}
 		}
-		allocations := e.listAllocations()
+		allocations := e.ListAllocations()
 		for _, a := range allocations {
 			held, ok := d.held["PrefixAllocation "+a.Name]
 			if ok {
 				own++
 			}
 			if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || ok && a.Status.Prefix != held {
-				wrong = append(wrong, describeAllocation(&a)+" had "+held)
+				wrong = append(wrong, harness.DescribeAllocation(&a)+" had "+held)
 			}
 		}
 		if n := len(d.held); children+own != len(allocations) || len(d.prefixes)+own != n {
@@ -111,7 +112,7 @@ func (e *env) restored(d dump) {
 		}
 		return nil
 	})
-	e.consistent()
+	e.AtRest()
 }
 
 // TestRestore restores a dump in every order, with and without what tells that the controllers made an allocation,
@@ -171,30 +172,30 @@ func withoutRequester(labels map[string]string) map[string]string {
 // and waits until all are Allocated.
 func (e *env) fill(objects int) {
 	e.Helper()
-	e.root("root-v4", "10.0.0.0/16", labelled("pool", "v4"))
-	e.root("root-v6", "2001:db8::/48", labelled("pool", "v6"))
-	e.create("middle-v4", length(20), from("root-v4"), labelled("level", "v4"))
-	e.create("middle-v6", length(56), from("root-v6"), labelled("level", "v6"))
+	e.root("root-v4", "10.0.0.0/16", harness.Labelled("pool", "v4"))
+	e.root("root-v6", "2001:db8::/48", harness.Labelled("pool", "v6"))
+	e.create("middle-v4", harness.Length(20), harness.From("root-v4"), harness.Labelled("level", "v4"))
+	e.create("middle-v6", harness.Length(56), harness.From("root-v6"), harness.Labelled("level", "v6"))
 	children := objects * 9 / 20
-	each(children, 16, func(i int) {
-		p := prefixOf(fmt.Sprint("child-", i))
-		for _, o := range [][]option{
-			{length(int32(26 + i%5)), from("root-v4")},
-			{length(int32(26 + i%5)), family(v1alpha1.IPv4), selecting("pool", "v4")},
-			{length(64), from("middle-v6")},
-			{length(int32(60 + i%5)), family(v1alpha1.IPv6), selecting("pool", "v6")},
-			{length(int32(28 + i%5)), family(v1alpha1.IPv4), selecting("level", "v4")},
+	harness.Each(children, 16, func(i int) {
+		p := harness.NewPrefix(fmt.Sprint("child-", i))
+		for _, o := range [][]harness.PrefixOption{
+			{harness.Length(int32(26 + i%5)), harness.From("root-v4")},
+			{harness.Length(int32(26 + i%5)), harness.Family(v1alpha1.IPv4), harness.Selecting("pool", "v4")},
+			{harness.Length(64), harness.From("middle-v6")},
+			{harness.Length(int32(60 + i%5)), harness.Family(v1alpha1.IPv6), harness.Selecting("pool", "v6")},
+			{harness.Length(int32(28 + i%5)), harness.Family(v1alpha1.IPv4), harness.Selecting("level", "v4")},
 		}[i%5] {
 			o(p)
 		}
-		if _, err := e.prefixes.Create(e.Context(), p, metav1.CreateOptions{}); err != nil {
+		if _, err := e.Prefixes.Create(e.Context(), p, metav1.CreateOptions{}); err != nil {
 			e.Error(err)
 		}
 	})
 	for i := range objects / 20 {
 		e.request(fmt.Sprint("mine-", i), "root-v4", int32(27+i%4), nil)
 	}
-	for _, p := range e.list() {
+	for _, p := range e.List() {
 		e.allocated(p.Name)
 	}
 	for i := range objects / 20 {
@@ -206,19 +207,19 @@ func (e *env) fill(objects int) {
 func (e *env) clear() {
 	e.Helper()
 	for _, err := range []error{
-		e.prefixes.DeleteCollection(e.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}),
+		e.Prefixes.DeleteCollection(e.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}),
 	} {
 		if err != nil {
 			e.Error(err)
 		}
 	}
-	e.eventually("cleared", func() error {
-		for _, a := range e.listAllocations() {
-			if err := e.allocations.Delete(e.Context(), a.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+	e.Eventually("cleared", func() error {
+		for _, a := range e.ListAllocations() {
+			if err := e.Allocations.Delete(e.Context(), a.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 				return err
 			}
 		}
-		if n := len(e.list()) + len(e.listAllocations()); n > 0 {
+		if n := len(e.List()) + len(e.ListAllocations()); n > 0 {
 			return errors.New(fmt.Sprint(n, " are left"))
 		}
 		return nil
@@ -232,10 +233,10 @@ func TestRestoreAsDocumented(t *testing.T) {
 	before := inNamespace(t, shared, "documented-before")
 	before.root("root", "10.0.0.0/29")
 	for i := range 4 {
-		before.create(fmt.Sprint("z-", i), length(31), from("root"))
+		before.create(fmt.Sprint("z-", i), harness.Length(31), harness.From("root"))
 		before.allocated(fmt.Sprint("z-", i))
 	}
-	before.create("a-waits", length(32), from("root"))
+	before.create("a-waits", harness.Length(32), harness.From("root"))
 	before.pending("a-waits", v1alpha1.ReasonParentExhausted)
 	before.root("more", "10.1.0.0/24")
 	before.request("mine", "more", 28, nil)
@@ -253,10 +254,10 @@ func TestRestoreAsDocumented(t *testing.T) {
 	}
 	// What kubectl prints: the kinds are set, and the items of both are in one list.
 	var items []any
-	for _, p := range before.list() {
+	for _, p := range before.List() {
 		items = append(items, unstructuredOf(t, &p, v1alpha1.PrefixKind))
 	}
-	for _, a := range before.listAllocations() {
+	for _, a := range before.ListAllocations() {
 		items = append(items, unstructuredOf(t, &a, v1alpha1.PrefixAllocationKind))
 	}
 	result, ok := query.Run(map[string]any{"items": items}).Next()
@@ -274,12 +275,12 @@ func TestRestoreAsDocumented(t *testing.T) {
 			if object["kind"] == v1alpha1.PrefixKind {
 				p := &v1alpha1.Prefix{}
 				if err = runtime.DefaultUnstructuredConverter.FromUnstructured(object, p); err == nil {
-					_, err = e.prefixes.Create(t.Context(), p, metav1.CreateOptions{})
+					_, err = e.Prefixes.Create(t.Context(), p, metav1.CreateOptions{})
 				}
 			} else {
 				a := &v1alpha1.PrefixAllocation{}
 				if err = runtime.DefaultUnstructuredConverter.FromUnstructured(object, a); err == nil {
-					_, err = e.allocations.Create(t.Context(), a, metav1.CreateOptions{})
+					_, err = e.Allocations.Create(t.Context(), a, metav1.CreateOptions{})
 				}
 			}
 			if err != nil {
@@ -288,20 +289,20 @@ func TestRestoreAsDocumented(t *testing.T) {
 		}
 	}
 	apply("allocated")
-	for _, p := range e.list() {
+	for _, p := range e.List() {
 		if got := e.allocated(p.Name); got.Spec.Prefix != d.held["Prefix "+p.Name] {
-			t.Errorf("%s had %s", describe(got), d.held["Prefix "+p.Name])
+			t.Errorf("%s had %s", harness.Describe(got), d.held["Prefix "+p.Name])
 		}
 	}
 	apply("waiting")
 	e.pending("a-waits", v1alpha1.ReasonParentExhausted)
 	if a := e.bound("mine"); a.Status.Prefix != d.held["PrefixAllocation mine"] {
-		t.Errorf("%s had %s", describeAllocation(a), d.held["PrefixAllocation mine"])
+		t.Errorf("%s had %s", harness.DescribeAllocation(a), d.held["PrefixAllocation mine"])
 	}
-	if n := len(e.list()); n != len(before.list()) {
+	if n := len(e.List()); n != len(before.List()) {
 		t.Errorf("%d Prefixes", n)
 	}
-	e.consistent()
+	e.AtRest()
 }
 
 func unstructuredOf(t *testing.T, object any, kind string) map[string]any {

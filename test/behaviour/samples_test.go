@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -61,19 +62,19 @@ spec:
 	for _, child := range children {
 		p := e.allocated(child)
 		if !strings.HasSuffix(p.Spec.Prefix, "/9") {
-			t.Errorf("not a /9: %s", describe(p))
+			t.Errorf("not a /9: %s", harness.Describe(p))
 		}
 		prefixes = append(prefixes, p.Spec.Prefix)
 		perParent[p.Spec.ParentRef.Name]++
 	}
-	if err := disjoint("10.0.0.0/7", prefixes); err != nil {
+	if err := harness.Disjoint("10.0.0.0/7", prefixes); err != nil {
 		t.Error(err)
 	}
 	// Two of them fill one root.
 	if perParent["root"]+perParent["root-2"] != 3 || perParent["root"] > 2 || perParent["root-2"] > 2 {
 		t.Errorf("children by parent: %v", perParent)
 	}
-	e.consistent()
+	e.AtRest()
 }
 
 // TestSampleIPv6 has a root with two children, each of which is half of it.
@@ -115,7 +116,7 @@ spec:
 		t.Errorf("got %v", got)
 	}
 	e.used("root-ipv6", "2000::/9", "2080::/9")
-	e.consistent()
+	e.AtRest()
 }
 
 // TestSampleUnsatisfiable has a child that is larger than the only parent that matches.
@@ -146,7 +147,7 @@ spec:
 	e.pending("customer-subnet-1", v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/24)", "too small", "/9")
 	// Another parent may match one day, so it has not failed.
 	e.explained("customer-subnet-1", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/24)")
-	e.consistent()
+	e.AtRest()
 	e.used("root")
 }
 
@@ -159,39 +160,39 @@ func TestReasons(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		given  func(e *env)
-		child  []option
+		child  []harness.PrefixOption
 		phase  v1alpha1.PrefixAllocationPhase
 		reason string
 		words  []string
 	}{{
 		name:   "NoMatchingParent",
-		given:  func(e *env) { e.root("other", "10.0.0.0/8", labelled("net", "b")) },
-		child:  []option{length(24), selecting("net", "a")},
+		given:  func(e *env) { e.root("other", "10.0.0.0/8", harness.Labelled("net", "b")) },
+		child:  []harness.PrefixOption{harness.Length(24), harness.Selecting("net", "a")},
 		phase:  pending,
 		reason: v1alpha1.ReasonNoMatchingParent,
 		words:  []string{"net=a"},
 	}, {
 		name:   "NoSuitableParent by name",
 		given:  func(e *env) { e.root("small", "10.0.0.0/28") },
-		child:  []option{length(24), from("small")},
+		child:  []harness.PrefixOption{harness.Length(24), harness.From("small")},
 		phase:  failed,
 		reason: v1alpha1.ReasonNoSuitableParent,
 		words:  []string{"small (10.0.0.0/28)", "too small", "/24"},
 	}, {
 		name:   "NoSuitableParent of the other family by name",
 		given:  func(e *env) { e.root("v4", "10.0.0.0/8") },
-		child:  []option{family(v1alpha1.IPv6), length(24), from("v4")},
+		child:  []harness.PrefixOption{harness.Family(v1alpha1.IPv6), harness.Length(24), harness.From("v4")},
 		phase:  failed,
 		reason: v1alpha1.ReasonNoSuitableParent,
 		words:  []string{"v4 (10.0.0.0/8)", "is IPv4, not IPv6"},
 	}, {
 		name: "NoSuitableParent by selector",
 		given: func(e *env) {
-			e.root("small", "10.0.0.0/28", labelled("net", "a"))
-			e.root("v6", "2001:db8::/32", labelled("net", "a"))
-			e.root("elsewhere", "192.168.0.0/16", labelled("net", "a"))
+			e.root("small", "10.0.0.0/28", harness.Labelled("net", "a"))
+			e.root("v6", "2001:db8::/32", harness.Labelled("net", "a"))
+			e.root("elsewhere", "192.168.0.0/16", harness.Labelled("net", "a"))
 		},
-		child:  []option{exactly("10.0.0.0/24"), selecting("net", "a")},
+		child:  []harness.PrefixOption{harness.Exactly("10.0.0.0/24"), harness.Selecting("net", "a")},
 		phase:  pending,
 		reason: v1alpha1.ReasonNoSuitableParent,
 		words:  []string{"small (10.0.0.0/28) is too small", "v6 (2001:db8::/32) is IPv6", "elsewhere (192.168.0.0/16) does not contain 10.0.0.0/24"},
@@ -199,67 +200,69 @@ func TestReasons(t *testing.T) {
 		name: "ParentExhausted by name",
 		given: func(e *env) {
 			e.root("full", "10.0.0.0/24")
-			e.create("half", length(25), from("full"))
-			e.create("other-half", length(25), from("full"))
+			e.create("half", harness.Length(25), harness.From("full"))
+			e.create("other-half", harness.Length(25), harness.From("full"))
 			e.allocated("half")
 			e.allocated("other-half")
 		},
-		child:  []option{length(26), from("full")},
+		child:  []harness.PrefixOption{harness.Length(26), harness.From("full")},
 		phase:  pending,
 		reason: v1alpha1.ReasonParentExhausted,
 		words:  []string{"full (10.0.0.0/24)", "no room for a /26"},
 	}, {
 		name: "ParentExhausted by fragments",
 		given: func(e *env) {
-			e.root("fragmented", "10.0.0.0/24", labelled("net", "a"))
-			e.create("in-the-middle", exactly("10.0.0.64/32"), from("fragmented"))
-			e.create("in-the-end", exactly("10.0.0.255/32"), from("fragmented"))
+			e.root("fragmented", "10.0.0.0/24", harness.Labelled("net", "a"))
+			e.create("in-the-middle", harness.Exactly("10.0.0.64/32"), harness.From("fragmented"))
+			e.create("in-the-end", harness.Exactly("10.0.0.255/32"), harness.From("fragmented"))
 			e.allocated("in-the-middle")
 			e.allocated("in-the-end")
 		},
-		child:  []option{length(25), selecting("net", "a")},
+		child:  []harness.PrefixOption{harness.Length(25), harness.Selecting("net", "a")},
 		phase:  pending,
 		reason: v1alpha1.ReasonParentExhausted,
 		words:  []string{"fragmented (10.0.0.0/24)"},
 	}, {
 		name: "the most hopeful reason, and nobody who could never hold it",
 		given: func(e *env) {
-			e.root("full", "10.0.0.0/31", labelled("net", "a"))
-			e.create("one", length(32), from("full"))
-			e.create("two", length(32), from("full"))
+			e.root("full", "10.0.0.0/31", harness.Labelled("net", "a"))
+			e.create("one", harness.Length(32), harness.From("full"))
+			e.create("two", harness.Length(32), harness.From("full"))
 			e.allocated("one")
 			e.allocated("two")
-			e.root("v6", "2001:db8::/32", labelled("net", "a"))
-			e.create("waits", length(24), from("nobody"), labelled("net", "a"))
-			e.create("small", length(32), from("nobody"), labelled("net", "a"))
+			e.root("v6", "2001:db8::/32", harness.Labelled("net", "a"))
+			e.create("waits", harness.Length(24), harness.From("nobody"), harness.Labelled("net", "a"))
+			e.create("small", harness.Length(32), harness.From("nobody"), harness.Labelled("net", "a"))
 		},
-		child:  []option{length(32), selecting("net", "a")},
+		child:  []harness.PrefixOption{harness.Length(32), harness.Selecting("net", "a")},
 		phase:  pending,
 		reason: v1alpha1.ReasonParentExhausted,
 		words:  []string{"full (10.0.0.0/31) has no room for a /32: no address is free; waits is not allocated itself yet"},
 	}, {
 		name:   "ParentNotFound",
 		given:  func(*env) {},
-		child:  []option{length(24), from("nobody")},
+		child:  []harness.PrefixOption{harness.Length(24), harness.From("nobody")},
 		phase:  pending,
 		reason: v1alpha1.ReasonParentNotFound,
 		words:  []string{"nobody"},
 	}, {
-		name:   "ParentNotReady, pending parent",
-		given:  func(e *env) { e.create("waits", length(24), from("nobody"), labelled("net", "a")) },
-		child:  []option{length(25), from("waits")},
+		name: "ParentNotReady, pending parent",
+		given: func(e *env) {
+			e.create("waits", harness.Length(24), harness.From("nobody"), harness.Labelled("net", "a"))
+		},
+		child:  []harness.PrefixOption{harness.Length(25), harness.From("waits")},
 		phase:  pending,
 		reason: v1alpha1.ReasonParentNotReady,
 		words:  []string{"waits", "not allocated"},
 	}, {
 		name: "ParentNotReady, deleting parent",
 		given: func(e *env) {
-			e.root("leaves", "10.0.0.0/8", labelled("net", "a"))
-			e.create("stays", length(9), from("leaves"))
+			e.root("leaves", "10.0.0.0/8", harness.Labelled("net", "a"))
+			e.create("stays", harness.Length(9), harness.From("leaves"))
 			e.allocated("stays")
-			e.delete("leaves")
+			e.Delete("leaves")
 		},
-		child:  []option{length(25), selecting("net", "a")},
+		child:  []harness.PrefixOption{harness.Length(25), harness.Selecting("net", "a")},
 		phase:  pending,
 		reason: v1alpha1.ReasonParentNotReady,
 		words:  []string{"leaves", "being deleted"},
@@ -267,21 +270,21 @@ func TestReasons(t *testing.T) {
 		name: "PrefixInUse by name",
 		given: func(e *env) {
 			e.root("root", "10.0.0.0/8")
-			e.create("holder", exactly("10.1.0.0/16"), from("root"))
+			e.create("holder", harness.Exactly("10.1.0.0/16"), harness.From("root"))
 			e.allocated("holder")
 		},
-		child:  []option{exactly("10.1.2.0/24"), from("root")},
+		child:  []harness.PrefixOption{harness.Exactly("10.1.2.0/24"), harness.From("root")},
 		phase:  pending,
 		reason: v1alpha1.ReasonPrefixInUse,
 		words:  []string{"root (10.0.0.0/8)", "10.1.0.0/16 in use"},
 	}, {
 		name: "PrefixInUse by selector",
 		given: func(e *env) {
-			e.root("root", "10.0.0.0/8", labelled("net", "a"))
-			e.create("holder", exactly("10.1.2.0/24"), from("root"))
+			e.root("root", "10.0.0.0/8", harness.Labelled("net", "a"))
+			e.create("holder", harness.Exactly("10.1.2.0/24"), harness.From("root"))
 			e.allocated("holder")
 		},
-		child:  []option{exactly("10.1.0.0/16"), selecting("net", "a")},
+		child:  []harness.PrefixOption{harness.Exactly("10.1.0.0/16"), harness.Selecting("net", "a")},
 		phase:  pending,
 		reason: v1alpha1.ReasonPrefixInUse,
 		words:  []string{"root (10.0.0.0/8)", "10.1.2.0/24 in use"},
@@ -292,10 +295,10 @@ func TestReasons(t *testing.T) {
 			e.create("child", tt.child...)
 			e.explained("child", tt.phase, tt.reason, tt.words...)
 			e.pending("child", tt.reason, tt.words...)
-			p := e.get("child")
+			p := e.Get("child")
 			condition := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAllocated)
 			if p.Status.ObservedGeneration != p.Generation || condition.ObservedGeneration != p.Generation {
-				t.Errorf("of generation %d: %s", p.Generation, describe(p))
+				t.Errorf("of generation %d: %s", p.Generation, harness.Describe(p))
 			}
 		})
 	}
@@ -303,7 +306,7 @@ func TestReasons(t *testing.T) {
 	t.Run("Root and Allocated", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/8")
-		e.create("child", length(24), from("root"))
+		e.create("child", harness.Length(24), harness.From("root"))
 		p := e.allocated("child")
 		condition := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAllocated)
 		if !strings.Contains(condition.Message, "10.0.0.0/24 from root") {
@@ -313,7 +316,7 @@ func TestReasons(t *testing.T) {
 		condition = meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionAllocated)
 		if condition == nil || condition.Status != metav1.ConditionTrue || condition.Reason != v1alpha1.ReasonAllocated ||
 			!strings.Contains(condition.Message, "10.0.0.0/24 from root") {
-			t.Errorf("not allocated from root: %s", describeAllocation(a))
+			t.Errorf("not allocated from root: %s", harness.DescribeAllocation(a))
 		}
 	})
 
@@ -322,15 +325,15 @@ func TestReasons(t *testing.T) {
 		e.root("root", "10.0.0.0/8")
 		for i := range 7 {
 			name := fmt.Sprintf("child-%d", i)
-			e.create(name, length(24), from("root"))
+			e.create(name, harness.Length(24), harness.From("root"))
 			e.allocated(name)
 		}
-		e.delete("root")
-		e.eventually("says so", func() error {
-			root := e.get("root")
+		e.Delete("root")
+		e.Eventually("says so", func() error {
+			root := e.Get("root")
 			condition := meta.FindStatusCondition(root.Status.Conditions, v1alpha1.ConditionDeletable)
 			if condition == nil || !meta.IsStatusConditionTrue(root.Status.Conditions, v1alpha1.ConditionAllocated) {
-				return errors.New(describe(root))
+				return errors.New(harness.Describe(root))
 			}
 			return checkCondition(condition, v1alpha1.ReasonHasChildren, "Prefix child-0, ", "Prefix child-4 and more")
 		})
@@ -338,11 +341,11 @@ func TestReasons(t *testing.T) {
 
 	t.Run("the reason changes with the cause", func(t *testing.T) {
 		e := in(t)
-		e.create("child", family(v1alpha1.IPv4), length(24), selecting("net", "a"))
+		e.create("child", harness.Family(v1alpha1.IPv4), harness.Length(24), harness.Selecting("net", "a"))
 		e.pending("child", v1alpha1.ReasonNoMatchingParent)
-		e.root("small", "10.0.0.0/28", labelled("net", "a"))
+		e.root("small", "10.0.0.0/28", harness.Labelled("net", "a"))
 		e.pending("child", v1alpha1.ReasonNoSuitableParent, "small")
-		e.create("waits", length(20), from("nobody"), labelled("net", "a"))
+		e.create("waits", harness.Length(20), harness.From("nobody"), harness.Labelled("net", "a"))
 		if message := e.pending("child", v1alpha1.ReasonParentNotReady, "waits"); strings.Contains(message, "small") {
 			t.Errorf("names what could never hold it: %s", message)
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,42 +24,42 @@ import (
 func TestOutermost(t *testing.T) {
 	t.Run("siblings", func(t *testing.T) {
 		e := in(t)
-		e.root("t", "10.42.0.0/24", labelled("pool", "b"))
+		e.root("t", "10.42.0.0/24", harness.Labelled("pool", "b"))
 		for i, bits := range []int32{28, 29, 30, 32} {
 			name := fmt.Sprintf("k%d", i+1)
-			e.create(name, length(bits), selecting("pool", "b"), labelled("pool", "b"))
+			e.create(name, harness.Length(bits), harness.Selecting("pool", "b"), harness.Labelled("pool", "b"))
 			if p := e.allocated(name); p.Spec.ParentRef.Name != "t" {
 				t.Errorf("%s is allocated from %s", name, p.Spec.ParentRef.Name)
 			}
 		}
-		e.consistent()
+		e.AtRest()
 	})
 	t.Run("only the middle matches", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/16")
-		e.create("middle", length(24), from("root"), labelled("pool", "b"))
+		e.create("middle", harness.Length(24), harness.From("root"), harness.Labelled("pool", "b"))
 		e.allocated("middle")
-		e.create("leaf", length(28), selecting("pool", "b"), labelled("pool", "b"))
+		e.create("leaf", harness.Length(28), harness.Selecting("pool", "b"), harness.Labelled("pool", "b"))
 		e.allocated("leaf")
-		e.create("other", length(32), selecting("pool", "b"))
+		e.create("other", harness.Length(32), harness.Selecting("pool", "b"))
 		if p := e.allocated("other"); p.Spec.ParentRef.Name != "middle" {
 			t.Errorf("allocated from %s", p.Spec.ParentRef.Name)
 		}
 		// The middle is not the outermost any more.
 		e.patch("root", `{"metadata":{"labels":{"pool":"b"}}}`, types.MergePatchType)
-		e.create("third", length(28), selecting("pool", "b"))
+		e.create("third", harness.Length(28), harness.Selecting("pool", "b"))
 		if p := e.allocated("third"); p.Spec.ParentRef.Name != "root" {
 			t.Errorf("allocated from %s", p.Spec.ParentRef.Name)
 		}
 	})
 	t.Run("the outermost is full", func(t *testing.T) {
 		e := in(t)
-		e.root("root", "10.0.0.0/28", labelled("pool", "b"))
+		e.root("root", "10.0.0.0/28", harness.Labelled("pool", "b"))
 		for _, name := range []string{"one", "two"} {
-			e.create(name, length(29), selecting("pool", "b"), labelled("pool", "b"))
+			e.create(name, harness.Length(29), harness.Selecting("pool", "b"), harness.Labelled("pool", "b"))
 			e.allocated(name)
 		}
-		e.create("waits", length(32), selecting("pool", "b"), labelled("pool", "b"))
+		e.create("waits", harness.Length(32), harness.Selecting("pool", "b"), harness.Labelled("pool", "b"))
 		message := e.pending("waits", v1alpha1.ReasonParentExhausted, "root (10.0.0.0/28) has no room for a /32")
 		if strings.Contains(message, "one") {
 			t.Errorf("names what is no candidate: %s", message)
@@ -71,25 +72,25 @@ func TestOutermost(t *testing.T) {
 // TestSelectsItself has a child that nobody but itself matches.
 func TestSelectsItself(t *testing.T) {
 	e := in(t)
-	e.create("self", length(28), selecting("pool", "own"), labelled("pool", "own"))
+	e.create("self", harness.Length(28), harness.Selecting("pool", "own"), harness.Labelled("pool", "own"))
 	e.pending("self", v1alpha1.ReasonNoMatchingParent, "pool=own")
-	e.wakes("self", func() { e.create("root", exactly("10.0.0.0/24"), labelled("pool", "own")) })
+	e.wakes("self", func() { e.create("root", harness.Exactly("10.0.0.0/24"), harness.Labelled("pool", "own")) })
 }
 
 // TestNoRoomTellsWhatIsFree has a parent whose free space is in holes.
 func TestNoRoomTellsWhatIsFree(t *testing.T) {
 	e := in(t)
-	e.root("pool", "10.0.0.0/28", labelled("pool", "b"))
+	e.root("pool", "10.0.0.0/28", harness.Labelled("pool", "b"))
 	for i := range 16 {
-		e.create(fmt.Sprintf("c%d", i), exactly(fmt.Sprintf("10.0.0.%d/32", i)), from("pool"))
+		e.create(fmt.Sprintf("c%d", i), harness.Exactly(fmt.Sprintf("10.0.0.%d/32", i)), harness.From("pool"))
 	}
 	for i := range 16 {
 		e.allocated(fmt.Sprintf("c%d", i))
 	}
-	e.create("waits", length(30), selecting("pool", "b"))
+	e.create("waits", harness.Length(30), harness.Selecting("pool", "b"))
 	e.pending("waits", v1alpha1.ReasonParentExhausted, "pool (10.0.0.0/28) has no room for a /30: no address is free")
 	for i := 0; i < 16; i += 4 {
-		e.delete(fmt.Sprintf("c%d", i))
+		e.Delete(fmt.Sprintf("c%d", i))
 	}
 	e.pending("waits", v1alpha1.ReasonParentExhausted, "pool (10.0.0.0/28) has no room for a /30: 4 addresses free, the largest free block is a /32")
 }
@@ -98,13 +99,13 @@ func TestNoRoomTellsWhatIsFree(t *testing.T) {
 func TestHolderIsNamed(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/24")
-	e.create("c1", exactly("10.0.0.0/28"), from("root"))
+	e.create("c1", harness.Exactly("10.0.0.0/28"), harness.From("root"))
 	e.allocated("c1")
 	e.bare("bare", "root", 28)
 	e.allocatedBare("bare")
-	e.create("waits", exactly("10.0.0.0/28"), from("root"))
+	e.create("waits", harness.Exactly("10.0.0.0/28"), harness.From("root"))
 	e.pending("waits", v1alpha1.ReasonPrefixInUse, "has 10.0.0.0/28 in use by Prefix c1")
-	e.create("inside", exactly("10.0.0.17/32"), from("root"))
+	e.create("inside", harness.Exactly("10.0.0.17/32"), harness.From("root"))
 	e.pending("inside", v1alpha1.ReasonPrefixInUse, "has 10.0.0.16/28 in use by PrefixAllocation bare, which overlaps 10.0.0.17/32")
 }
 
@@ -118,16 +119,16 @@ func (e *env) bare(name, parent string, bits int32, change ...func(*v1alpha1.Pre
 	for _, f := range change {
 		f(a)
 	}
-	if _, err := e.allocations.Create(e.Context(), a, metav1.CreateOptions{}); err != nil {
+	if _, err := e.Allocations.Create(e.Context(), a, metav1.CreateOptions{}); err != nil {
 		e.Fatal(err)
 	}
 }
 
 func (e *env) allocatedBare(name string) {
 	e.Helper()
-	e.eventually(name+" Allocated", func() error {
-		if a := e.getAllocation(name); a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
-			return fmt.Errorf("%s", describeAllocation(a))
+	e.Eventually(name+" Allocated", func() error {
+		if a := e.GetAllocation(name); a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
+			return fmt.Errorf("%s", harness.DescribeAllocation(a))
 		}
 		return nil
 	})
@@ -135,11 +136,11 @@ func (e *env) allocatedBare(name string) {
 
 func (e *env) pendingBare(name, reason string, words ...string) {
 	e.Helper()
-	e.eventually(fmt.Sprintf("%s Pending for %s %q", name, reason, words), func() error {
-		a := e.getAllocation(name)
+	e.Eventually(fmt.Sprintf("%s Pending for %s %q", name, reason, words), func() error {
+		a := e.GetAllocation(name)
 		condition := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionAllocated)
 		if a.Status.Phase != v1alpha1.PrefixAllocationPhasePending || condition == nil {
-			return fmt.Errorf("%s", describeAllocation(a))
+			return fmt.Errorf("%s", harness.DescribeAllocation(a))
 		}
 		return checkCondition(condition, reason, words...)
 	})
@@ -150,15 +151,15 @@ func (e *env) pendingBare(name, reason string, words ...string) {
 func TestDeletionWritesLittle(t *testing.T) {
 	e := in(t)
 	const waiting = 100
-	e.root("root", "10.0.0.0/29", labelled("pool", "b"))
+	e.root("root", "10.0.0.0/29", harness.Labelled("pool", "b"))
 	e.createAll(8+waiting, func(i int) *v1alpha1.Prefix {
-		return prefixOf(fmt.Sprintf("c-%03d", i), length(32), selecting("pool", "b"), labelled("pool", "b"))
+		return harness.NewPrefix(fmt.Sprintf("c-%03d", i), harness.Length(32), harness.Selecting("pool", "b"), harness.Labelled("pool", "b"))
 	})
 	var allocated []string
-	e.eventually("8 Allocated, and the others tell why not", func() error {
+	e.Eventually("8 Allocated, and the others tell why not", func() error {
 		allocated = nil
 		told := 0
-		for _, p := range e.list() {
+		for _, p := range e.List() {
 			switch {
 			case p.Spec.ParentRef != nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated:
 				allocated = append(allocated, p.Name)
@@ -173,10 +174,10 @@ func TestDeletionWritesLittle(t *testing.T) {
 	})
 	e.atRest()
 	before := e.versions()
-	e.delete(allocated[0])
-	e.eventually("one more Allocated", func() error {
+	e.Delete(allocated[0])
+	e.Eventually("one more Allocated", func() error {
 		count := 0
-		for _, p := range e.list() {
+		for _, p := range e.List() {
 			if p.Spec.ParentRef != nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 				count++
 			}
@@ -203,8 +204,8 @@ func TestDeletionWritesLittle(t *testing.T) {
 // createAll creates Prefixes, some at a time.
 func (e *env) createAll(count int, of func(int) *v1alpha1.Prefix) {
 	e.Helper()
-	each(count, 8, func(i int) {
-		if _, err := e.prefixes.Create(e.Context(), of(i), metav1.CreateOptions{}); err != nil {
+	harness.Each(count, 8, func(i int) {
+		if _, err := e.Prefixes.Create(e.Context(), of(i), metav1.CreateOptions{}); err != nil {
 			e.Error(err)
 		}
 	})
@@ -214,10 +215,10 @@ func (e *env) createAll(count int, of func(int) *v1alpha1.Prefix) {
 func (e *env) versions() map[string]string {
 	e.Helper()
 	versions := map[string]string{}
-	for _, p := range e.list() {
+	for _, p := range e.List() {
 		versions["Prefix "+p.Name] = p.ResourceVersion
 	}
-	for _, a := range e.listAllocations() {
+	for _, a := range e.ListAllocations() {
 		versions["PrefixAllocation "+a.Name] = a.ResourceVersion
 	}
 	return versions
@@ -227,7 +228,7 @@ func (e *env) versions() map[string]string {
 func (e *env) atRest() {
 	e.Helper()
 	last, since := e.versions(), time.Now()
-	e.eventually("nothing is written", func() error {
+	e.Eventually("nothing is written", func() error {
 		if now := e.versions(); fmt.Sprint(now) != fmt.Sprint(last) {
 			last, since = now, time.Now()
 		}
@@ -242,9 +243,9 @@ func (e *env) atRest() {
 func TestOldestFirst(t *testing.T) {
 	e := in(t)
 	const count = 8
-	e.root("root", "10.0.0.0/29", labelled("pool", "b"))
+	e.root("root", "10.0.0.0/29", harness.Labelled("pool", "b"))
 	for i := range count {
-		e.create(fmt.Sprintf("held-%d", i), length(32), from("root"))
+		e.create(fmt.Sprintf("held-%d", i), harness.Length(32), harness.From("root"))
 	}
 	for i := range count {
 		e.allocated(fmt.Sprintf("held-%d", i))
@@ -253,24 +254,24 @@ func TestOldestFirst(t *testing.T) {
 	for range count {
 		// Names say nothing about the age.
 		name := fmt.Sprintf("w-%08x", rand.Uint32())
-		how := from("root")
+		how := harness.From("root")
 		if len(names)%2 == 0 {
-			how = selecting("pool", "b")
+			how = harness.Selecting("pool", "b")
 		}
-		e.create(name, length(32), how)
+		e.create(name, harness.Length(32), how)
 		e.pending(name, v1alpha1.ReasonParentExhausted)
 		names = append(names, name)
 	}
 	for i, name := range names {
-		e.delete(fmt.Sprintf("held-%d", i))
+		e.Delete(fmt.Sprintf("held-%d", i))
 		e.allocated(name)
 		for _, later := range names[i+1:] {
-			if p := e.get(later); p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+			if p := e.Get(later); p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 				t.Fatalf("%s, the %dth that waits, is served before %v", later, slices.Index(names, later)+1, names[i+1:])
 			}
 		}
 	}
-	e.consistent()
+	e.AtRest()
 }
 
 // TestMadeForNobody has allocations that were made for a Prefix that does not exist. They get nothing, also if
@@ -284,28 +285,28 @@ func TestMadeForNobody(t *testing.T) {
 		a.Labels = map[string]string{v1alpha1.RequesterUIDLabel: "00000000-0000-0000-0000-000000000000"}
 	})
 	e.never("an allocation for nobody gets space", func() error {
-		for _, a := range e.listAllocations() {
+		for _, a := range e.ListAllocations() {
 			if a.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated {
-				return fmt.Errorf("%s", describeAllocation(&a))
+				return fmt.Errorf("%s", harness.DescribeAllocation(&a))
 			}
 		}
 		return nil
 	})
-	e.create("child", exactly("10.0.0.0/28"), from("root"))
+	e.create("child", harness.Exactly("10.0.0.0/28"), harness.From("root"))
 	e.allocated("child")
-	e.consistent()
+	e.AtRest()
 }
 
 // TestMessageIsOfTheNewParent has a parent that is too small deleted and made anew.
 func TestMessageIsOfTheNewParent(t *testing.T) {
 	e := in(t)
-	e.root("root", "10.0.0.0/28", labelled("pool", "b"))
-	e.create("waits", length(24), selecting("pool", "b"))
+	e.root("root", "10.0.0.0/28", harness.Labelled("pool", "b"))
+	e.create("waits", harness.Length(24), harness.Selecting("pool", "b"))
 	e.pending("waits", v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/28) is too small")
-	e.delete("root")
-	e.gone("root")
+	e.Delete("root")
+	e.Gone("root")
 	e.pending("waits", v1alpha1.ReasonNoMatchingParent)
-	e.root("root", "10.0.0.0/26", labelled("pool", "b"))
+	e.root("root", "10.0.0.0/26", harness.Labelled("pool", "b"))
 	e.pending("waits", v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/26) is too small")
 }
 
@@ -321,35 +322,35 @@ func TestMappedAddressesAreNotOffered(t *testing.T) {
 		bytes := netip.PrefixFrom(mapped.Addr(), bits).Masked().Addr().As16()
 		bytes[(bits-1)/8] ^= 0x80 >> ((bits - 1) % 8)
 		name := fmt.Sprintf("sibling-%d", bits)
-		e.create(name, exactly(netip.PrefixFrom(netip.AddrFrom16(bytes), bits).String()), from("root"))
+		e.create(name, harness.Exactly(netip.PrefixFrom(netip.AddrFrom16(bytes), bits).String()), harness.From("root"))
 		names = append(names, name)
 	}
 	for _, name := range names {
 		e.allocated(name)
 	}
-	e.create("child", length(96), from("root"))
+	e.create("child", harness.Length(96), harness.From("root"))
 	if p := e.allocated("child"); netip.MustParsePrefix(p.Spec.Prefix).Overlaps(mapped) {
 		t.Errorf("got %s", p.Spec.Prefix)
 	}
-	e.consistent()
+	e.AtRest()
 }
 
 // TestTooFarBelow asks for the last address of ::/0, which cannot be checked in one transaction.
 func TestTooFarBelow(t *testing.T) {
 	const last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
 	e := in(t)
-	e.root("all", "::/0", labelled("pool", "b"))
+	e.root("all", "::/0", harness.Labelled("pool", "b"))
 	began := time.Now()
-	e.create("by-name", exactly(last), from("all"))
+	e.create("by-name", harness.Exactly(last), harness.From("all"))
 	e.pending("by-name", v1alpha1.ReasonNoSuitableParent, "too far below")
 	if took := time.Since(began); took > 2*time.Second {
 		t.Logf("told after %v", took)
 	}
-	e.create("by-label", exactly(last), selecting("pool", "b"))
+	e.create("by-label", harness.Exactly(last), harness.Selecting("pool", "b"))
 	e.pending("by-label", v1alpha1.ReasonNoSuitableParent, "too far below")
-	e.wakes("by-label", func() { e.create("near", exactly("ffff::/16"), labelled("pool", "b")) })
+	e.wakes("by-label", func() { e.create("near", harness.Exactly("ffff::/16"), harness.Labelled("pool", "b")) })
 	// The most that can be checked is allocated: for a child, 124 lengths that each begin elsewhere.
-	e.create("most", exactly("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/126"), from("all"))
+	e.create("most", harness.Exactly("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/126"), harness.From("all"))
 	e.allocated("most")
 }
 
@@ -363,6 +364,6 @@ func TestRefusedForGood(t *testing.T) {
 	})
 	e.pendingBare("for-root", v1alpha1.ReasonRefused, "root (10.0.0.0/24)", "other")
 	// Nothing is kept from others by it.
-	e.create("child", exactly("10.0.0.0/28"), from(root.Name))
+	e.create("child", harness.Exactly("10.0.0.0/28"), harness.From(root.Name))
 	e.allocated("child")
 }

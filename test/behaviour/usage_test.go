@@ -12,16 +12,17 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/api/equality"
 )
 
 // usageIs waits until the usage of a Prefix is this.
 func (e *env) usageIs(name string, want v1alpha1.PrefixUsage) {
 	e.Helper()
-	e.eventually("usage of "+name, func() error {
-		if p := e.get(name); !equality.Semantic.DeepEqual(p.Status.Usage, &want) {
+	e.Eventually("usage of "+name, func() error {
+		if p := e.Get(name); !equality.Semantic.DeepEqual(p.Status.Usage, &want) {
 			wanted, _ := json.Marshal(want)
-			return fmt.Errorf("want %s: %s", wanted, describe(p))
+			return fmt.Errorf("want %s: %s", wanted, harness.Describe(p))
 		}
 		return nil
 	})
@@ -43,25 +44,25 @@ func TestUsage(t *testing.T) {
 			{"d", 27, v1alpha1.PrefixUsage{Total: "256", Used: "240", Free: "16", Percent: 93, Allocations: 4, LargestFree: "/28"}},
 			{"e", 28, v1alpha1.PrefixUsage{Total: "256", Used: "256", Free: "0", Percent: 100, Allocations: 5}},
 		} {
-			e.create(child.name, length(child.length), from("root"))
+			e.create(child.name, harness.Length(child.length), harness.From("root"))
 			e.allocated(child.name)
 			e.usageIs("root", child.want)
 		}
-		e.consistent()
+		e.AtRest()
 		for _, name := range []string{"a", "b", "c", "d"} {
-			e.delete(name)
-			e.gone(name)
+			e.Delete(name)
+			e.Gone(name)
 		}
 		e.usageIs("root", v1alpha1.PrefixUsage{Total: "256", Used: "16", Free: "240", Percent: 6, Allocations: 1, LargestFree: "/25"})
-		e.delete("e")
+		e.Delete("e")
 		e.usageIs("root", v1alpha1.PrefixUsage{Total: "256", Used: "0", Free: "256", LargestFree: "/25"})
 	})
 
 	t.Run("IPv6", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "2001:db8::/32")
-		e.create("half", length(33), from("root"))
-		e.create("one", length(128), from("root"))
+		e.create("half", harness.Length(33), harness.From("root"))
+		e.create("one", harness.Length(128), harness.From("root"))
 		e.allocated("half")
 		e.allocated("one")
 		e.usageIs("root", v1alpha1.PrefixUsage{
@@ -74,7 +75,7 @@ func TestUsage(t *testing.T) {
 	t.Run("all of IPv6", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "::/0")
-		e.create("half", length(1), from("root"))
+		e.create("half", harness.Length(1), harness.From("root"))
 		e.allocated("half")
 		e.usageIs("root", v1alpha1.PrefixUsage{
 			Total: "340282366920938463463374607431768211456", Used: "170141183460469231731687303715884105728",
@@ -91,8 +92,8 @@ func TestUsage(t *testing.T) {
 	t.Run("a child has one too", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/16")
-		e.create("middle", length(24), from("root"))
-		e.create("leaf", length(25), from("middle"))
+		e.create("middle", harness.Length(24), harness.From("root"))
+		e.create("leaf", harness.Length(25), harness.From("middle"))
 		e.allocated("leaf")
 		e.usageIs("middle", v1alpha1.PrefixUsage{Total: "256", Used: "128", Free: "128", Percent: 50, Allocations: 1, LargestFree: "/25"})
 		e.usageIs("root", v1alpha1.PrefixUsage{Total: "65536", Used: "256", Free: "65280", Percent: 0, Allocations: 1, LargestFree: "/17"})
@@ -108,12 +109,12 @@ func TestUsedIsSorted(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	for i, prefix := range shuffled {
-		e.create(fmt.Sprintf("child-%d", i), exactly(prefix), from("root"))
+		e.create(fmt.Sprintf("child-%d", i), harness.Exactly(prefix), harness.From("root"))
 	}
 	e.used("root", want...)
-	e.delete("child-3")
+	e.Delete("child-3")
 	e.used("root", slices.DeleteFunc(slices.Clone(want), func(s string) bool { return s == shuffled[3] })...)
-	e.consistent()
+	e.AtRest()
 }
 
 // TestUsedOfManyWriters has children that come and go at the same time: the parent counts the truth
@@ -122,9 +123,9 @@ func TestUsedOfManyWriters(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16")
 	const children = 60
-	each(children, 12, func(i int) {
+	harness.Each(children, 12, func(i int) {
 		name := fmt.Sprintf("child-%d", i)
-		if _, err := e.prefixes.Create(t.Context(), prefixOf(name, length(24), from("root")), createOptions); err != nil {
+		if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(name, harness.Length(24), harness.From("root")), createOptions); err != nil {
 			t.Error(err)
 			return
 		}
@@ -132,12 +133,12 @@ func TestUsedOfManyWriters(t *testing.T) {
 			return
 		}
 		if err := e.soon(func() (bool, error) {
-			p, err := e.prefixes.Get(t.Context(), name, getOptions)
+			p, err := e.Prefixes.Get(t.Context(), name, getOptions)
 			return err == nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated, err
 		}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := e.prefixes.Delete(t.Context(), name, deleteOptions); err != nil {
+		if err := e.Prefixes.Delete(t.Context(), name, deleteOptions); err != nil {
 			t.Error(err)
 		}
 	})
@@ -145,13 +146,13 @@ func TestUsedOfManyWriters(t *testing.T) {
 		if name := fmt.Sprintf("child-%d", i); i%2 == 0 {
 			e.allocated(name)
 		} else {
-			e.gone(name)
+			e.Gone(name)
 		}
 	}
-	e.consistent()
-	e.eventually("half of them", func() error {
-		if root := e.get("root"); root.Status.Usage.Allocations != children/2 {
-			return errors.New(describe(root))
+	e.AtRest()
+	e.Eventually("half of them", func() error {
+		if root := e.Get("root"); root.Status.Usage.Allocations != children/2 {
+			return errors.New(harness.Describe(root))
 		}
 		return nil
 	})
