@@ -57,8 +57,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.Controllers, "controllers", o.Controllers, fmt.Sprintf("Controllers to run, of %q; * is all of them.", manager.Names()))
 	fs.StringVar(&o.Strategy, "strategy", o.Strategy, "How to choose among parents: Pack fills them one by one, Spread takes the one with most room.")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "How many objects a controller works on at a time.")
-	fs.Float32Var(&o.EventQPS, "event-qps", o.EventQPS, "How many events to record a second, of those of type Normal and of those of type Warning. What is more is dropped.")
-	fs.IntVar(&o.EventBurst, "event-burst", o.EventBurst, "How many events of a type to record at once.")
+	fs.Float32Var(&o.EventQPS, "event-qps", o.EventQPS, "How many events to record a second, of those of type Normal and of those of type Warning. One namespace can have a quarter of that. What is more is dropped.")
+	fs.IntVar(&o.EventBurst, "event-burst", o.EventBurst, "How many events of a type to record at once, a quarter of them for one namespace.")
 }
 
 // Validate tells every mistake in the options.

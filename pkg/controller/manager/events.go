@@ -5,14 +5,17 @@ package manager
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/component-base/metrics"
 	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/utils/lru"
 )
 
 // droppedEvents counts what was not recorded.
@@ -32,26 +35,70 @@ type noEvents struct{}
 // Eventf implements events.EventRecorder.
 func (noEvents) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) {}
 
-// limitedEvents records no more events of a type than a limit allows.
+// limitedEvents records no more events than limits allow.
 type limitedEvents struct {
 	events.EventRecorder
-	normal, warning flowcontrol.RateLimiter
+	limits map[string]*eventLimit
 }
 
-// LimitEvents returns a recorder that passes on so many events a second of each type, Normal and Warning, and
-// a burst of others first. What is more is dropped and counted. Events are objects of the cluster, each of which
-// costs its API server as much as a child costs ours, and what they tell is in conditions too.
+// eventLimit is the limit for the events of a type.
+type eventLimit struct {
+	qps   float32
+	burst int
+	total flowcontrol.RateLimiter
+	// ofNamespaces are the limits of the namespaces that had events last.
+	ofNamespaces *lru.Cache
+	mu           sync.Mutex
+}
+
+const (
+	// namespaceShare is the part of all events that one namespace may have at most, so that it does not silence others.
+	namespaceShare = 4
+	// maxNamespaces is for how many namespaces a limit is remembered. One that is forgotten begins with a burst.
+	maxNamespaces = 4096
+)
+
+// LimitEvents returns a recorder that passes on so many events a second of each type, Normal and Warning, and a burst of
+// others first. One namespace can have a quarter of that. What is more is dropped and counted. Events are objects of the
+// cluster, each of which costs its API server as much as a child costs ours, and conditions say the same.
 func LimitEvents(recorder events.EventRecorder, qps float32, burst int) events.EventRecorder {
-	return &limitedEvents{recorder, flowcontrol.NewTokenBucketRateLimiter(qps, burst), flowcontrol.NewTokenBucketRateLimiter(qps, burst)}
+	l := &limitedEvents{recorder, map[string]*eventLimit{}}
+	for _, eventType := range []string{corev1.EventTypeNormal, corev1.EventTypeWarning} {
+		l.limits[eventType] = &eventLimit{
+			qps: qps / namespaceShare, burst: max(1, burst/namespaceShare),
+			total: flowcontrol.NewTokenBucketRateLimiter(qps, burst), ofNamespaces: lru.New(maxNamespaces),
+		}
+	}
+	return l
+}
+
+// accept reports whether an event of a namespace is within the limits, and counts it.
+func (l *eventLimit) accept(namespace string) bool {
+	return l.ofNamespace(namespace).TryAccept() && l.total.TryAccept()
+}
+
+func (l *eventLimit) ofNamespace(namespace string) flowcontrol.RateLimiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if limiter, ok := l.ofNamespaces.Get(namespace); ok {
+		return limiter.(flowcontrol.RateLimiter)
+	}
+	limiter := flowcontrol.NewTokenBucketRateLimiter(l.qps, l.burst)
+	l.ofNamespaces.Add(namespace, limiter)
+	return limiter
 }
 
 // Eventf implements events.EventRecorder.
 func (l *limitedEvents) Eventf(regarding, related runtime.Object, eventType, reason, action, note string, args ...any) {
-	limit := l.normal
-	if eventType == corev1.EventTypeWarning {
-		limit = l.warning
+	namespace := ""
+	if object, err := meta.Accessor(regarding); err == nil {
+		namespace = object.GetNamespace()
 	}
-	if !limit.TryAccept() {
+	limit, ok := l.limits[eventType]
+	if !ok {
+		limit = l.limits[corev1.EventTypeNormal]
+	}
+	if !limit.accept(namespace) {
 		droppedEvents.WithLabelValues(eventType).Inc()
 		return
 	}

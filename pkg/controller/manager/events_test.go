@@ -4,16 +4,18 @@
 package manager
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/component-base/metrics/testutil"
 )
 
 func TestLimitEvents(t *testing.T) {
-	const burst, many = 5, 100
+	const burst, many = 20, 100
 	recorded := events.NewFakeRecorder(2 * many)
 	// There is next to none after the burst.
 	limited := LimitEvents(recorded, 1e-6, burst)
@@ -29,15 +31,23 @@ func TestLimitEvents(t *testing.T) {
 	// What is normal takes no room from what is not.
 	for _, kind := range kinds {
 		before[kind] = counted(kind)
-		for range many {
-			limited.Eventf(&corev1.Pod{}, nil, kind, "Reason", "Action", "of %s", kind)
+		// One namespace leaves room for others.
+		for i := range many {
+			namespace := "busy"
+			if i >= many/2 {
+				namespace = fmt.Sprint("other-", i%8)
+			}
+			limited.Eventf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace}}, nil, kind, "Reason", "Action", "of %s of %s", kind, namespace)
 		}
 	}
 	close(recorded.Events)
-	got := map[string]int{}
+	got, busy := map[string]int{}, 0
 	for event := range recorded.Events {
 		kind, _, _ := strings.Cut(event, " ")
 		got[kind]++
+		if strings.HasSuffix(event, "of busy") {
+			busy++
+		}
 	}
 	for _, kind := range kinds {
 		if got[kind] != burst {
@@ -46,6 +56,9 @@ func TestLimitEvents(t *testing.T) {
 		if dropped := counted(kind) - before[kind]; dropped != many-burst {
 			t.Errorf("%v %s events are said to be dropped instead of %d", dropped, kind, many-burst)
 		}
+	}
+	if want := 2 * burst / namespaceShare; busy != want {
+		t.Errorf("%d events of the busy namespace were recorded instead of %d", busy, want)
 	}
 }
 
