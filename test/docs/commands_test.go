@@ -313,7 +313,14 @@ const ready = "ipam-standalone is ready"
 // serve starts a server in the background, and waits until it has printed what the page shows.
 func (s *session) serve(program, flags, shown string) {
 	s.t.Helper()
-	p := process.Start(s.t, s.dir, "bash", "-c", "cd "+s.dir+" && exec "+servers[program]+" --secure-port 0 "+flags)
+	// Its log is apart: on a busy machine etcd warns that it is slow.
+	log := filepath.Join(s.dir, "server.log")
+	s.t.Cleanup(func() {
+		if text, err := os.ReadFile(log); err == nil && s.t.Failed() {
+			s.t.Logf("The server logs:\n%.3000s", text)
+		}
+	})
+	p := process.Start(s.t, s.dir, "bash", "-c", "cd "+s.dir+" && exec "+servers[program]+" --secure-port 0 "+flags+" 2>"+log)
 	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		output := s.asShown(p.LastOfLog(1 << 20))
 		if strings.HasPrefix(output, ready) && matches(output, shown) {
