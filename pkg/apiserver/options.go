@@ -178,11 +178,22 @@ func (o *Options) Config() (*Config, error) {
 		}
 	} else {
 		config.Authentication.Authenticator = acceptAudiences(config.Authentication.Authenticator, o.APIAudiences)
+		rememberAnswers(&config.Config)
 	}
 	endStalledWatches(&config.Config, o.WatchPatience)
 	return &Config{
 		GenericConfig: config, WithoutCluster: o.WithoutCluster, WatchCache: o.Recommended.Etcd.EnableWatchCache, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced,
 	}, nil
+}
+
+// rememberAnswers has the server ask less often who somebody is and what they may do.
+func rememberAnswers(config *genericapiserver.Config) {
+	if proxies := config.Authentication.RequestHeaderConfig; proxies != nil {
+		config.Authentication.Authenticator = rememberProxies(config.Authentication.Authenticator, proxies)
+	}
+	if config.Authorization.Authorizer != nil {
+		config.Authorization.Authorizer = authorizeByKind(config.Authorization.Authorizer)
+	}
 }
 
 // admissionInitializers hands the plugins what the recommended options do not.
@@ -208,7 +219,7 @@ func (o *Options) applyWithoutCluster(config *genericapiserver.Config) error {
 	if err != nil {
 		return fmt.Errorf("authentication: %w", err)
 	}
-	config.Authentication.Authenticator = authenticator
+	config.Authentication.Authenticator = rememberCertificates(authenticator)
 	config.OpenAPIConfig.SecurityDefinitions = securityDefinitions
 	config.OpenAPIV3Config.SecuritySchemes = nil
 	config.Authorization.Authorizer = authorizerfactory.NewPrivilegedGroups("system:masters")
