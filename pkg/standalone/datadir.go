@@ -15,21 +15,21 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 )
 
-// DataDir is a data directory that this process holds the lock of.
+// DataDir is a data directory that this process has locked.
 type DataDir struct {
 	path string
 	lock *fileutil.LockedFile
 }
 
-// InUseError says that another process holds the lock of a data directory.
+// InUseError is the error if another process has locked a data directory.
 type InUseError struct {
 	// Path is the absolute path of the data directory.
 	Path string
-	// PID is the process that holds it, or 0 if that is not known.
+	// PID is the ID of the process that holds the lock, or 0 if it is unknown.
 	PID int
 }
 
-// Error names the directory and, where known, the process that holds it.
+// Error returns a message with the path of the directory and, if known, the process that holds the lock.
 func (e *InUseError) Error() string {
 	msg := fmt.Sprintf("data directory %q is in use by another ipam-standalone", e.Path)
 	if e.PID > 0 {
@@ -38,17 +38,16 @@ func (e *InUseError) Error() string {
 	return msg
 }
 
-// lockFile is the file that every data directory has.
+// lockFile is the name of the lock file. Every data directory has one.
 const lockFile = "lock"
 
-// OpenDataDir opens the data directory at path and locks it until Close or the
-// end of the process, however that comes about. If it is missing, it is created
-// with mode 0700. A relative path is taken from the current directory.
+// OpenDataDir opens the data directory at path and locks it until Close or the end of the process, even if the
+// process is killed. It creates a missing directory with mode 0700. A relative path is relative to the current
+// directory.
 //
-// A directory that is there is left as it is. It is refused if other users can
-// write to it, or if it is neither empty nor a data directory. The error is an
-// *InUseError if another process, or another call in this one, has the directory
-// open.
+// OpenDataDir does not change an existing directory. It returns an error if other users can write to it, or if it
+// is not empty and not a data directory. It returns an *InUseError if the directory is already open, in this
+// process or in another one.
 func OpenDataDir(path string) (*DataDir, error) {
 	if path == "" {
 		return nil, errors.New("the path of the data directory is empty")
@@ -63,9 +62,8 @@ func OpenDataDir(path string) (*DataDir, error) {
 	if err := checkDataDir(abs); err != nil {
 		return nil, fmt.Errorf("data directory %q: %w", abs, err)
 	}
-	// The lock belongs to the open file, so the kernel drops it with the process
-	// and no stale lock has to be recognized; the file itself always stays, as
-	// removing it would let two processes lock two files of the same name.
+	// The kernel releases the lock when the process ends, so there are no stale locks. The lock file is never
+	// removed. Otherwise two processes could lock two different files of the same name.
 	name := filepath.Join(abs, lockFile)
 	lock, err := fileutil.TryLockFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, fileutil.ErrLocked) {
@@ -81,10 +79,9 @@ func OpenDataDir(path string) (*DataDir, error) {
 	return d, nil
 }
 
-// checkDataDir refuses a directory that other users can write to, and one that
-// has files, but not those of a data directory: its path may be a mistake.
-// Others may be able to read a data directory, since what is secret in it has a
-// mode of its own.
+// checkDataDir returns an error if other users can write to the directory, or if it contains files but is not a
+// data directory, because the path may be a mistake. Other users may be able to read it: secret files have their
+// own mode.
 func checkDataDir(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -101,7 +98,7 @@ func checkDataDir(path string) error {
 		return err
 	}
 	for _, entry := range entries {
-		// A file system that is mounted there may have this one.
+		// The root directory of a mounted file system may contain lost+found.
 		if entry.Name() != "lost+found" {
 			return fmt.Errorf("it has files, such as %s, and is no data directory of ipam-standalone: take another one", entry.Name())
 		}
@@ -112,17 +109,15 @@ func checkDataDir(path string) error {
 // Path returns the absolute path of the data directory.
 func (d *DataDir) Path() string { return d.path }
 
-// PKIDir returns the directory for the certificates and keys, see EnsurePKI.
+// PKIDir returns the directory of the certificates and keys, see EnsurePKI.
 func (d *DataDir) PKIDir() string { return filepath.Join(d.path, "pki") }
 
-// KubeconfigPath returns the path for the administrator's kubeconfig, see
-// WriteKubeconfig.
+// KubeconfigPath returns the path of the administrator's kubeconfig, see WriteKubeconfig.
 func (d *DataDir) KubeconfigPath() string { return filepath.Join(d.path, "kubeconfig") }
 
-// Close releases the lock. It must be called once, after everything that works
-// in the directory has stopped.
+// Close releases the lock. Call it once, after everything that uses the directory has stopped.
 func (d *DataDir) Close() error {
-	// An empty file keeps the next opener from naming a process that is gone.
+	// Empty the file, so that a later InUseError does not name a process that has ended.
 	return errors.Join(d.lock.Truncate(0), d.lock.Close())
 }
 
@@ -134,8 +129,8 @@ func (d *DataDir) writePID() error {
 	return err
 }
 
-// readPID returns the process written in a lock file, or 0: the holder may not
-// have got to writing it yet, and the pid only makes a message more helpful.
+// readPID returns the process ID in a lock file, or 0 if it cannot be read. The holder may not have written it
+// yet. The ID is used in messages only.
 func readPID(name string) int {
 	f, err := os.Open(name)
 	if err != nil {

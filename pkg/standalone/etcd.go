@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// etcdStartTimeout bounds the start, which reads the index of all keys and replays the log since the
+	// etcdStartTimeout limits the start of etcd, which reads the index of all keys and replays the log since the
 	// last snapshot.
 	etcdStartTimeout = 5 * time.Minute
 	// etcdCloseGrace is how long Close waits for clients that are still connected.
@@ -32,21 +32,22 @@ const (
 	etcdClientSocket = "client.sock"
 	etcdHTTPSocket   = "http.sock"
 	etcdBootstrap    = "bootstrapping"
-	// socketLink links to the sockets where they are not beside the data.
+	// socketLink is the name of a symbolic link in the data directory. It points to the socket directory if that
+	// is elsewhere.
 	socketLink = "sockets"
-	// DefaultEtcdQuota is how large the database may get, in bytes, unless QuotaBytes is given.
+	// DefaultEtcdQuota is the default maximum size of the database, in bytes. QuotaBytes overrides it.
 	DefaultEtcdQuota int64 = 8 << 30
-	// maxSocketPath is the longest path of a unix socket that every system takes:
-	// sun_path has 104 bytes on macOS and 108 on Linux, the last one being zero.
+	// maxSocketPath is the maximum length of a Unix socket path that works on all systems. sun_path has 104 bytes
+	// on macOS and 108 on Linux, including the terminating zero.
 	maxSocketPath = 103
 )
 
-// Etcd is a running etcd of a single member that serves only this user, through
-// a unix socket, and opens no port.
+// Etcd is a running single-member etcd. It listens on Unix sockets that only the current user can access, and
+// opens no TCP port.
 type Etcd struct {
 	server   *embed.Etcd
 	endpoint string
-	// grpcServer passes the server of the client socket on, once etcd made it.
+	// grpcServer receives the gRPC server of the client socket after etcd has created it.
 	grpcServer    chan *grpc.Server
 	removeSockets func()
 
@@ -56,26 +57,26 @@ type Etcd struct {
 	close   sync.Once
 }
 
-// EtcdOption changes what StartEtcd starts.
+// EtcdOption changes the configuration that StartEtcd uses.
 type EtcdOption func(*embed.Config)
 
-// QuotaBytes makes etcd refuse writes when its database is larger, until space is reclaimed and the alarm is disarmed.
+// QuotaBytes sets the maximum size of the database, in bytes. When the database is larger, etcd refuses writes
+// until space is reclaimed and the NOSPACE alarm is disarmed.
 func QuotaBytes(quota int64) EtcdOption {
 	return func(cfg *embed.Config) { cfg.QuotaBackendBytes = quota }
 }
 
-// StartEtcd starts etcd on the data in dataDir/etcd, which it creates if
-// missing, and returns when it serves. It fails if that takes more than 60
-// seconds or ctx is done before; later, ctx has no effect. What was acknowledged
-// to a client is on disk and survives kill -9. Only one process at a time may
-// use a dataDir, see OpenDataDir.
+// StartEtcd starts etcd with its data in dataDir/etcd and returns when etcd is ready. It creates the directory if
+// it is missing. It returns an error if etcd is not ready within five minutes, or if ctx ends before that. After
+// the start, ctx has no effect. Acknowledged writes are on disk and survive kill -9. Only one process may use a
+// dataDir at a time, see OpenDataDir.
 //
-// Messages of at least logLevel (debug, info, warn or error; "" is warn) go to
-// standard error.
+// etcd logs to standard error. logLevel is the minimum level: debug, info, warn or error. The empty string means
+// warn.
 //
-// The sockets are in dataDir/etcd, or, if their path would be too long or not
-// usable in a URL, in a new directory under the temporary one. Either has mode
-// 0700. Beside the one for clients there is http.sock, with /health and /metrics.
+// The sockets are in dataDir/etcd. If that path is too long for a socket or needs escaping in a URL, they are in a
+// new temporary directory. Both directories have mode 0700. In addition to the client socket there is http.sock,
+// which serves /health and /metrics.
 func StartEtcd(ctx context.Context, dataDir, logLevel string, options ...EtcdOption) (*Etcd, error) {
 	if logLevel == "" {
 		logLevel = "warn"
@@ -119,8 +120,8 @@ func StartEtcd(ctx context.Context, dataDir, logLevel string, options ...EtcdOpt
 		err = finishBootstrap(dir)
 	}
 	if err != nil {
-		// embed's Close waits for its client servers, and these wait for the member
-		// to be ready or stopped.
+		// Close waits for the client servers of etcd, and these wait until the member is ready or stopped. So stop
+		// the member first.
 		e.server.Server.Stop()
 		e.server.Close()
 		removeSockets()
@@ -130,22 +131,20 @@ func StartEtcd(ctx context.Context, dataDir, logLevel string, options ...EtcdOpt
 	return e, nil
 }
 
-// Endpoints returns what to hand to an etcd client as its endpoints. They need
-// no TLS.
+// Endpoints returns the endpoints for an etcd client. They do not use TLS.
 func (e *Etcd) Endpoints() []string { return []string{e.endpoint} }
 
-// Err returns a channel that gets at most one error, when etcd stopped by itself
-// and will serve no longer, and that is closed then or by Close.
+// Err returns a channel that receives at most one error: the reason why etcd stopped without Close. The channel is
+// closed after that, or by Close.
 func (e *Etcd) Err() <-chan error { return e.errc }
 
-// Close stops etcd and returns when all its data is on disk and its sockets are
-// gone. Clients should be closed before: those that are not hold it up for two
-// seconds, and then have their requests cut off. More than one call is fine.
+// Close stops etcd. It returns when all data is on disk and the sockets are removed. Close clients first: Close
+// waits two seconds for open clients and then cancels their requests. It may be called more than once.
 func (e *Etcd) Close() {
 	e.close.Do(func() {
 		close(e.closing)
 		<-e.watched
-		// embed would wait more than five seconds for an open watch.
+		// Without this, etcd waits more than five seconds for an open watch.
 		force := time.AfterFunc(etcdCloseGrace, func() {
 			select {
 			case s := <-e.grpcServer:
@@ -167,31 +166,32 @@ func (e *Etcd) config(dir, sockets string, logger *zap.Logger) *embed.Config {
 
 	cfg.ListenClientUrls = []url.URL{{Scheme: "unix", Path: filepath.Join(sockets, etcdClientSocket)}}
 	cfg.AdvertiseClientUrls = cfg.ListenClientUrls
-	// With a listener of its own for HTTP the other speaks gRPC only, and etcd
-	// does not warn about having both on one.
+	// With a separate HTTP listener the client socket serves gRPC only. Otherwise etcd warns that one socket
+	// serves both.
 	cfg.ListenClientHttpUrls = []url.URL{{Scheme: "unix", Path: filepath.Join(sockets, etcdHTTPSocket)}}
 	cfg.ListenMetricsUrls = nil
-	// There is no peer to listen for; the address is only a name that the member
-	// list has to have, and is kept in the data, so it must not hold a path.
+	// A single member has no peers to listen for. The member list still requires a peer address. etcd stores it in
+	// the data, so it must not contain a path, which can change.
 	cfg.ListenPeerUrls = nil
 	cfg.AdvertisePeerUrls = []url.URL{{Scheme: "unix", Host: etcdName}}
 	cfg.InitialCluster = cfg.InitialClusterFromName(etcdName)
 
-	// A single member elects itself after one election timeout, so a short one
-	// makes for a quick start. Five ticks are the fewest that etcd takes.
+	// A single member becomes leader after one election timeout, so a short timeout makes the start fast. etcd
+	// requires at least five ticks.
 	cfg.TickMs = 50
 	cfg.ElectionMs = 250
 
-	// The API server compacts; a second compactor would take history from under it.
+	// The API server compacts the history. A second compactor could remove revisions that the API server still
+	// needs.
 	cfg.AutoCompactionRetention = "0"
 	cfg.QuotaBackendBytes = DefaultEtcdQuota
 	cfg.MaxTxnOps = embed.DefaultMaxTxnOps
-	// What Kubernetes sets for the watch cache, which relies on these to learn of
-	// the current revision.
+	// Kubernetes uses the same interval. The watch cache relies on these notifications to learn the current
+	// revision.
 	cfg.WatchProgressNotifyInterval = 5 * time.Second
 	cfg.UnsafeNoFsync = false
 
-	// No user of etcd's own ever logs in, and the default warns about its tokens.
+	// etcd authentication is not used. The default token type logs a warning.
 	cfg.AuthToken = ""
 
 	cfg.ServiceRegister = func(s *grpc.Server) { e.grpcServer <- s }
@@ -213,7 +213,7 @@ func (e *Etcd) waitReady(ctx context.Context) error {
 	}
 }
 
-// watch reports the end of etcd if it comes before Close.
+// watch reports that etcd stopped without Close.
 func (e *Etcd) watch() {
 	defer close(e.watched)
 	defer close(e.errc)
@@ -230,13 +230,13 @@ func (e *Etcd) watch() {
 	e.errc <- fmt.Errorf("etcd: %w", err)
 }
 
-// prepareBootstrap marks dir as not holding data yet, if it does not, and clears
-// it if an earlier first start was cut off. etcd cannot recover from that: for
-// some milliseconds its log exists without the entry that makes it a member of
-// its own cluster, and with such a log it never elects a leader.
+// prepareBootstrap creates a marker file in dir if dir holds no data yet. If the marker is left from an
+// interrupted first start, prepareBootstrap deletes the data of that start. etcd cannot recover from such an
+// interruption: for some milliseconds its log lacks the entry that adds the member to its own cluster, and with
+// such a log etcd never elects a leader.
 //
-// The mark, and not its absence, is what permits the removal, so that data which
-// comes from elsewhere is never taken for a failed start.
+// Data is deleted only if the marker exists. Data from another source, such as a restored backup, has no marker
+// and is kept.
 func prepareBootstrap(dir string) error {
 	mark, member := filepath.Join(dir, etcdBootstrap), filepath.Join(dir, "member")
 	if _, err := os.Lstat(mark); err == nil {
@@ -250,8 +250,8 @@ func prepareBootstrap(dir string) error {
 	return writeFileAtomic(mark, nil, 0o600)
 }
 
-// finishBootstrap removes the mark, durably and before any client knows of the
-// etcd: what it acknowledges from then on must never be cleared.
+// finishBootstrap removes the marker and syncs the directory. This happens before any client can connect, so
+// acknowledged writes are never deleted by prepareBootstrap.
 func finishBootstrap(dir string) error {
 	if err := os.Remove(filepath.Join(dir, etcdBootstrap)); err != nil {
 		if os.IsNotExist(err) {
@@ -262,11 +262,10 @@ func finishBootstrap(dir string) error {
 	return syncDir(dir)
 }
 
-// makeSocketDir returns the directory for the sockets of an etcd with its data
-// in dir, and a function that removes what it made there. What a killed process
-// left behind is removed first.
+// makeSocketDir returns the socket directory for an etcd with its data in dir, and a function that removes what
+// makeSocketDir created. It first removes the sockets that a killed process left behind.
 func makeSocketDir(dir string) (sockets string, remove func(), err error) {
-	// The link is how the next start finds a directory made elsewhere.
+	// The next start uses the link to find a directory outside dir.
 	link := filepath.Join(dir, socketLink)
 	remove = func() {
 		if elsewhere, err := os.Readlink(link); err == nil {
@@ -304,9 +303,8 @@ func removeSocketsIn(dir string) {
 	}
 }
 
-// socketsFit tells whether the sockets can be in dir. Apart from the length, the
-// path goes through several layers that disagree on what is escaped in a URL, so
-// it has to be one that needs no escaping.
+// socketsFit reports whether dir can hold the sockets. The path must be short enough. It must also need no URL
+// escaping, because etcd and its libraries escape paths differently.
 func socketsFit(dir string) bool {
 	path := filepath.Join(dir, etcdClientSocket)
 	u := url.URL{Scheme: "unix", Path: path}
@@ -329,24 +327,25 @@ func newEtcdLogger(level string) (*zap.Logger, error) {
 	return logger.Named("etcd"), nil
 }
 
-// quietCore drops messages that etcd logs as warnings or errors although all is well.
+// quietCore is a log core that drops warnings and errors of etcd that do not indicate a problem.
 type quietCore struct{ zapcore.Core }
 
 var misleading = map[string]bool{
-	// A listener was closed. Every Close makes it do so; an error that comes without a Close is
-	// passed on by Etcd.Err.
+	// A listener was closed. Every Close causes this. If a listener fails without Close, Etcd.Err returns the
+	// error.
 	"setting up serving from embedded etcd failed.": true,
-	// The store of a first start has no term yet, from which etcd tells the version of its schema.
-	// It looks again a few seconds later.
+	// On the first start the storage has no Raft term yet, which etcd needs to detect the schema version. etcd
+	// retries a few seconds later.
 	"Failed to detect schema version":  true,
 	"failed to update storage version": true,
 }
 
-// raftLogger is the name of the logger of etcd's Raft. It warns of elections that are late and the like, of which a single
-// member has nothing to fear; a machine that is busy when it starts is enough.
+// raftLogger is the name of the logger of Raft. Its warnings, for example about late elections, are harmless for a
+// single member. A busy machine is enough to cause them.
 const raftLogger = "etcd.raft"
 
-// publishFailed is what etcd warns of when its first request after a start is refused, which it repeats until it is not.
+// publishFailed is the warning that etcd logs when its first request after a start is refused. etcd retries until
+// the request succeeds.
 const publishFailed = "failed to publish local member to cluster through raft"
 
 func (c quietCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -354,7 +353,7 @@ func (c quietCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *za
 	case misleading[entry.Message], entry.LoggerName == raftLogger && entry.Level == zapcore.WarnLevel:
 		return checked
 	case entry.Message == publishFailed && c.Enabled(entry.Level):
-		// Whether it is misleading depends on the error, which Write gets.
+		// Only Write gets the error, which decides whether the message is dropped.
 		return checked.AddCore(entry, c)
 	}
 	return c.Core.Check(entry, checked)
@@ -363,8 +362,9 @@ func (c quietCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *za
 // Write implements zapcore.Core.
 func (c quietCore) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	for _, field := range fields {
-		// etcd refuses requests when it has applied 5,000 entries fewer than are committed. Until it has applied one
-		// after a start it counts none as applied, and so refuses its own request, a hundred times and more.
+		// etcd refuses requests when more than 5,000 committed entries are not applied yet. After a start etcd
+		// treats all entries as not applied until it has applied one. So it can refuse its own request more than a
+		// hundred times.
 		if err, ok := field.Interface.(error); ok && entry.Message == publishFailed && errors.Is(err, etcderrors.ErrTooManyRequests) {
 			return nil
 		}

@@ -20,46 +20,42 @@ import (
 const (
 	caValidity   = 10 * 365 * 24 * time.Hour
 	leafValidity = 365 * 24 * time.Hour
-	// minValidity is what a certificate must have left at start to be kept. As
-	// certificates are only looked at then, it also is how long a process can
-	// run without its certificates expiring under it.
+	// minValidity is the minimum remaining validity of a certificate at start. A certificate with less is
+	// replaced. Certificates are checked only at start, so this is also how long a process can run before its
+	// certificates expire.
 	minValidity = 30 * 24 * time.Hour
 )
 
-// PKI is a certificate authority of ipam-standalone's own and the two
-// certificates it signed. The private key of the authority is not part of it:
-// nothing but EnsurePKI needs it.
+// PKI holds the certificate authority of ipam-standalone and the two certificates that it signed. It does not hold
+// the private key of the authority, which only EnsurePKI needs.
 type PKI struct {
-	// CACertFile is the certificate of the authority. Clients trust it to verify
-	// the server, and the server to verify clients.
+	// CACertFile is the path of the CA certificate. Clients use it to verify the server, and the server uses it to
+	// verify clients.
 	CACertFile string
-	// ServingCertFile and ServingKeyFile are what the server presents.
+	// ServingCertFile and ServingKeyFile are the paths of the serving certificate and its key.
 	ServingCertFile, ServingKeyFile string
-	// AdminCertFile and AdminKeyFile are what the administrator (user ipam-admin,
-	// group system:masters) presents.
+	// AdminCertFile and AdminKeyFile are the paths of the client certificate and the key of the administrator
+	// (user ipam-admin, group system:masters).
 	AdminCertFile, AdminKeyFile string
 
-	// The content of the files above, in PEM.
+	// The contents of the files above, in PEM.
 	CACertPEM                     []byte
 	ServingCertPEM, ServingKeyPEM []byte
 	AdminCertPEM, AdminKeyPEM     []byte
 }
 
-// EnsurePKI returns the certificates in the directory dir, after it issued those
-// that are missing or no longer good. The authority (ca.crt, ca.key) is valid for
-// ten years, the serving (serving.crt, serving.key) and the administrator's
-// client certificate (admin.crt, admin.key) for one.
+// EnsurePKI returns the certificates in the directory dir. It issues those that are missing or no longer valid.
+// The CA certificate (ca.crt, ca.key) is valid for ten years. The serving certificate (serving.crt, serving.key)
+// and the client certificate of the administrator (admin.crt, admin.key) are valid for one year.
 //
-// A certificate is issued anew if it or its key cannot be read, if the two do
-// not belong together, if it is not signed by the authority or not for its use,
-// or if at now it has less than 30 days left. The serving certificate is for
-// localhost, 127.0.0.1, ::1 and extraSANs, each an IP address or a DNS name; it
-// is issued anew if one of these is missing in it, and may keep more. With a new
-// authority everything is new.
+// EnsurePKI replaces a certificate if it or its key cannot be read, if they do not match, if the CA did not sign
+// it, if its key usage is wrong, or if it has less than 30 days left at now. The serving certificate is valid for
+// localhost, 127.0.0.1, ::1 and extraSANs, which are IP addresses or DNS names. It is replaced if it lacks one of
+// them, and may have additional names. A new CA replaces all certificates.
 //
-// The directory is created if missing and gets mode 0700, keys have mode 0600.
-// Only one process at a time may call it for a directory. An error is one of
-// writing the files, or a name in extraSANs that no certificate can hold.
+// EnsurePKI creates the directory if it is missing and sets its mode to 0700. Keys have mode 0600. Only one
+// process at a time may call it for a directory. It returns an error if a file cannot be written, or if a name in
+// extraSANs is not valid in a certificate.
 func EnsurePKI(dir string, now time.Time, extraSANs ...string) (*PKI, error) {
 	if err := ensurePrivateDir(dir); err != nil {
 		return nil, fmt.Errorf("PKI directory %q: %w", dir, err)
@@ -121,8 +117,8 @@ func EnsurePKI(dir string, now time.Time, extraSANs ...string) (*PKI, error) {
 	return p, nil
 }
 
-// ensurePair returns the pair called name in dir if check finds nothing wrong with it, or else a new
-// one that issue makes.
+// ensurePair returns the certificate and key called name in dir if check accepts them. Otherwise it calls issue
+// and writes the result.
 func ensurePair(dir, name string, check func(*pki.Pair) error, issue func() (*pki.Pair, error)) (*pki.Pair, error) {
 	certFile, keyFile := pairFiles(dir, name)
 	pair, err := loadPair(certFile, keyFile)
@@ -138,8 +134,8 @@ func ensurePair(dir, name string, check func(*pki.Pair) error, issue func() (*pk
 	if pair, err = issue(); err != nil {
 		return nil, fmt.Errorf("issue certificate %q: %w", name, err)
 	}
-	// A crash between the two leaves a key and a certificate that do not belong
-	// together, which the next start sees and repairs by issuing both again.
+	// After a crash between the two writes, the key and the certificate do not match. The next start detects this
+	// and issues both again.
 	if err := writeFileAtomic(keyFile, pair.KeyPEM, 0o600); err != nil {
 		return nil, fmt.Errorf("write key: %w", err)
 	}
@@ -153,8 +149,8 @@ func pairFiles(dir, name string) (certFile, keyFile string) {
 	return filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
 }
 
-// loadPair fails if one of the files cannot be read or parsed, or if the key is
-// not that of the certificate.
+// loadPair reads a certificate and its key. It returns an error if a file cannot be read or parsed, or if the two
+// do not match.
 func loadPair(certFile, keyFile string) (*pki.Pair, error) {
 	certPEM, err := os.ReadFile(certFile)
 	if err != nil {
@@ -167,8 +163,8 @@ func loadPair(certFile, keyFile string) (*pki.Pair, error) {
 	return pki.ParsePair(certPEM, keyPEM)
 }
 
-// checkValid tells why cert is not one that ca signed, for usages, and that
-// still has minValidity left.
+// checkValid returns an error if ca did not sign cert, if cert is not valid for usages, or if less than
+// minValidity is left.
 func checkValid(cert, ca *x509.Certificate, now time.Time, usages ...x509.ExtKeyUsage) error {
 	if cert.NotAfter.Before(now.Add(minValidity)) {
 		return fmt.Errorf("it ends at %s", cert.NotAfter)
@@ -190,8 +186,7 @@ func checkSANs(cert *x509.Certificate, ips []net.IP, names []string) error {
 	return nil
 }
 
-// splitSANs sorts names into addresses and DNS names, each once, without empty
-// ones.
+// splitSANs splits sans into IP addresses and DNS names. It drops duplicates and empty strings.
 func splitSANs(sans []string) (ips []net.IP, names []string) {
 	for _, san := range sans {
 		if ip := net.ParseIP(san); ip != nil {

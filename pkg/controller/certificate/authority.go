@@ -14,26 +14,26 @@ import (
 )
 
 const (
-	// caKey is the key of the Secret of a leaf that has all authorities to trust.
+	// caKey is the data key for the CA bundle in the Secret of a leaf.
 	caKey = "ca.crt"
-	// oldKey is the key of the Secret with the authority that has the certificates of earlier ones.
+	// oldKey is the data key for the certificates of earlier CAs in the Secret of the CA.
 	oldKey = "old.crt"
 )
 
-// authority signs certificates.
+// authority is a certificate authority (CA) that signs leaves.
 type authority struct {
 	*pki.Pair
-	// old are earlier authorities that still have to be trusted. Their keys are gone.
+	// old holds the certificates of earlier CAs that must still be trusted. Their keys are deleted.
 	old []*x509.Certificate
 }
 
-// parseAuthority returns the authority in a Secret, or why there is none, but in any case the old
-// ones.
+// parseAuthority returns the CA in a Secret, or an error that says why there is none. The old CAs are returned in
+// both cases.
 func parseAuthority(secret *corev1.Secret, now time.Time) (*authority, error) {
 	if secret == nil {
 		return &authority{}, errMissing
 	}
-	// What cannot be read cannot be trusted either.
+	// Ignore certificates that cannot be parsed: they cannot be trusted either.
 	old, _ := certutil.ParseCertsPEM(secret.Data[oldKey])
 	a := &authority{old: old}
 	pair, err := parsePair(secret)
@@ -57,15 +57,15 @@ func parsePair(secret *corev1.Secret) (*pki.Pair, error) {
 	return pki.ParsePair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 }
 
-// bundle returns all authorities that have to be trusted, the one that signs first.
+// bundle returns the certificates of all CAs that must be trusted, in PEM, the current CA first.
 func (a *authority) bundle() ([]byte, error) {
 	return certutil.EncodeCertificates(append([]*x509.Certificate{a.Cert}, a.old...)...)
 }
 
-// prune forgets old authorities that nobody needs any more: those that have expired, and those that
-// signed none of the leaves once all of these have been there for long enough to be in use everywhere.
-// A new one has to be within the last third of the time of the one before, so a third of its own time
-// is long enough. A leaf without a pair is not known, and so may be signed by anybody.
+// prune removes old CAs that are not needed any more. These are the expired ones, and those that signed none of
+// the leaves once every leaf is old enough to be in use everywhere. Renewed certificates must be in use within the
+// last third of the lifetime of the previous ones, so a third of their own lifetime is enough. A leaf without a
+// pair is unknown, and any CA may have signed it.
 func (a *authority) prune(leaves []*kept, now time.Time) {
 	slices.SortFunc(a.old, func(x, y *x509.Certificate) int { return y.NotAfter.Compare(x.NotAfter) })
 	a.old = slices.CompactFunc(a.old, (*x509.Certificate).Equal)
@@ -84,8 +84,8 @@ func (a *authority) prune(leaves []*kept, now time.Time) {
 	})
 }
 
-// signed tells whether the authority signed a leaf itself, or else whether an old one did, or else why
-// it is of no use.
+// signed reports whether the current CA signed a leaf. current is false if an old CA signed it. It returns an
+// error if no trusted CA did.
 func (a *authority) signed(l *kept, now time.Time) (current bool, err error) {
 	if err = l.verify(a.Cert, now); err == nil {
 		return true, nil
@@ -96,15 +96,15 @@ func (a *authority) signed(l *kept, now time.Time) (current bool, err error) {
 	return false, err
 }
 
-// thirds returns when so many thirds of the time of a certificate have passed since it was issued.
+// thirds returns the time when n thirds of the lifetime of a certificate have passed.
 func thirds(cert *x509.Certificate, n int) time.Time {
 	return issued(cert).Add(cert.NotAfter.Sub(issued(cert)) * time.Duration(n) / 3)
 }
 
 func issued(cert *x509.Certificate) time.Time { return cert.NotBefore.Add(pki.ClockSkew) }
 
-// due returns when a certificate or an authority is to be replaced.
+// due returns when a certificate or a CA must be replaced.
 func due(cert *x509.Certificate) time.Time { return thirds(cert, 2) }
 
-// inUse returns when a certificate is in use wherever it is wanted.
+// inUse returns when a certificate can be assumed to be in use everywhere.
 func inUse(cert *x509.Certificate) time.Time { return thirds(cert, 1) }

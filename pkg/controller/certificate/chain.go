@@ -15,28 +15,28 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// chain is an authority and the certificates that it signs, its leaves.
+// chain is a certificate authority (CA) and the certificates that it signs, its leaves.
 type chain struct {
-	// caName is what the name of the authority begins with, caSecret its Secret.
+	// caName is the prefix of the common name of the CA. caSecret is the name of its Secret.
 	caName, caSecret string
-	// metric is the label of the authority in metrics.
+	// metric is the label of the CA in metrics.
 	metric string
 	leaves []leaf
-	// published tells whether the bundle is also in the APIService.
+	// published is true if the bundle is also written to the APIService.
 	published bool
-	// atRestart tells whether those who trust the authority read it when they start only. They have then
-	// until their certificate is due to do so.
+	// atRestart is true if processes read the bundle only when they start. They must then be restarted before
+	// their certificate is due.
 	atRestart bool
 
-	// bundle is what has been in place since placed.
+	// bundle is the published bundle. It has been in place since placed.
 	bundle []byte
 	placed time.Time
 }
 
-// leaf is a certificate.
+// leaf describes a certificate that a CA signs.
 type leaf struct {
 	secret string
-	// metric is its label in metrics.
+	// metric is the label of the certificate in metrics.
 	metric     string
 	commonName string
 	dnsNames   []string
@@ -44,7 +44,7 @@ type leaf struct {
 	usages     []x509.ExtKeyUsage
 }
 
-// chains returns those that are to be kept.
+// chains returns the chains that the configuration requests.
 func (c Config) chains() []*chain {
 	chains := []*chain{{
 		caName:    c.Service + "-ca",
@@ -62,7 +62,8 @@ func (c Config) chains() []*chain {
 	if c.EtcdService != "" {
 		name := c.EtcdService + "." + c.Namespace + ".svc"
 		members := []string{"localhost"}
-		// The members look up the names of one another, which they cannot do with a wildcard alone.
+		// Each member name is listed in addition to the wildcard: etcd members look up each other's names, which
+		// is not possible with a wildcard.
 		for i := range etcdMembers {
 			members = append(members, fmt.Sprintf("%s-%d.%s", c.EtcdService, i, name))
 		}
@@ -77,7 +78,7 @@ func (c Config) chains() []*chain {
 				commonName: c.EtcdService,
 				dnsNames:   append(members, "*."+name, "*."+name+".cluster.local"),
 				ips:        []net.IP{net.IPv4(127, 0, 0, 1).To4()},
-				// Members are clients of one another.
+				// etcd members are also clients of each other.
 				usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 			}, {
 				secret:     c.EtcdService + "-client-tls",
@@ -90,10 +91,10 @@ func (c Config) chains() []*chain {
 	return chains
 }
 
-// etcdMembers is how many members of etcd are named in their certificate, more than there need to be.
+// etcdMembers is the number of etcd members that the certificate names. The cluster may have fewer.
 const etcdMembers = 5
 
-// secrets are those of the chain.
+// secrets returns the names of all Secrets of the chain.
 func (c *chain) secrets() []string {
 	names := []string{c.caSecret}
 	for _, l := range c.leaves {
@@ -102,17 +103,17 @@ func (c *chain) secrets() []string {
 	return names
 }
 
-// kept is a leaf and what there is of it.
+// kept is a leaf and its current state.
 type kept struct {
 	leaf
-	// object is its Secret, nil if there is none.
+	// object is the Secret of the leaf, or nil if there is none.
 	object *corev1.Secret
-	// Pair is nil if there is none that is of use, whoever signed it; reason is why.
+	// Pair is nil if there is no usable certificate, whichever CA signed it. reason says why.
 	*pki.Pair
 	reason error
 }
 
-// keep looks at what there is of a leaf.
+// keep returns the current state of a leaf, given its Secret.
 func (l leaf) keep(object *corev1.Secret, now time.Time) *kept {
 	k := &kept{leaf: l, object: object}
 	pair, err := parsePair(object)
@@ -138,7 +139,7 @@ func sameNames(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
-// verify tells why the leaf is not one that an authority signed, or not for what it has to be.
+// verify returns an error if ca did not sign the leaf, or if the leaf is not valid for all its usages.
 func (k *kept) verify(ca *x509.Certificate, now time.Time) error {
 	for _, usage := range k.usages {
 		if err := pki.Verify(k.Cert, ca, now, usage); err != nil {
@@ -148,13 +149,13 @@ func (k *kept) verify(ca *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// renewFirst tells whether the authority is due, but the leaf is to be renewed before it is replaced.
+// renewFirst reports whether the CA is due, but the leaf must be renewed before the CA is replaced.
 func (k *kept) renewFirst(chain *chain, a *authority, now time.Time) bool {
 	t := due(a.Cert)
 	return chain.atRestart && !now.Before(t) && k.Pair != nil && k.verify(a.Cert, now) == nil && issued(k.Cert).Before(t)
 }
 
-// issue has a new certificate signed.
+// issue replaces the certificate with a new one that the CA signs.
 func (k *kept) issue(a *authority, lifetime time.Duration, now time.Time) error {
 	pair, err := a.Issue(&x509.Certificate{
 		Subject:     pkix.Name{CommonName: k.commonName},

@@ -11,30 +11,30 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Config tells where the certificates are kept, for whom, and for how long they are good.
+// Config says where the certificates are stored, which names they are for, and how long they are valid.
 type Config struct {
-	// Namespace is that of the Secrets and of the Service.
+	// Namespace is the namespace of the Secrets and of the Service.
 	Namespace string
-	// Secret has the serving certificate.
+	// Secret is the name of the Secret with the serving certificate.
 	Secret string
-	// CASecret has the authority, with its private key.
+	// CASecret is the name of the Secret with the CA certificate and its private key.
 	CASecret string
-	// Service is that of the API server.
+	// Service is the name of the Service of the API server.
 	Service string
-	// EtcdService is the headless Service of the members of an etcd whose certificates are kept too, in
-	// Secrets that are named after it: with -ca the authority, with -tls that of the members, with
-	// -client-tls that of the API server as a client. If it is empty, etcd is somebody else's.
+	// EtcdService is the name of the headless Service of the etcd members. If it is set, the certificates of etcd
+	// are maintained too, in Secrets named after it: suffix -ca for the CA, -tls for the members, -client-tls for
+	// the API server as a client. If it is empty, etcd is not managed.
 	EtcdService string
-	// Lifetime is that of a certificate, CALifetime that of an authority. Each is replaced when
-	// a third of it is left.
+	// Lifetime is the validity of a certificate, CALifetime that of a CA. Each is replaced when a third of it is
+	// left.
 	Lifetime, CALifetime time.Duration
 }
 
-// minLifetime leaves 20 minutes to bring a new certificate to the API server, of which the kubelet
-// takes a few.
+// minLifetime is the minimum Lifetime. A third of it, 20 minutes, is left to deliver a renewed certificate to the
+// API server. The kubelet needs a few minutes of that to update the mounted Secret.
 const minLifetime = time.Hour
 
-// NewConfig returns the defaults.
+// NewConfig returns the default configuration.
 func NewConfig() Config {
 	return Config{
 		Namespace:  "ipam-system",
@@ -46,7 +46,7 @@ func NewConfig() Config {
 	}
 }
 
-// Validate tells every mistake in the configuration.
+// Validate returns all errors in the configuration, or nil.
 func (c Config) Validate() error {
 	var errs []error
 	name := func(what, value string, check func(string) []string) {
@@ -80,14 +80,14 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// dnsNames are the names by which the Service is reached. Kubernetes uses the first one.
+// dnsNames returns the DNS names of the Service. Kubernetes connects by the first one.
 func (c Config) dnsNames() []string {
 	name := c.Service + "." + c.Namespace
 	return []string{name + ".svc", name + ".svc.cluster.local", name, c.Service}
 }
 
-// settleTime is how long a new authority has to be published before it signs. It gives those that
-// watch the APIService, every kube-apiserver, the time to see it.
+// settleTime is how long a new CA is published before it signs certificates. This gives every kube-apiserver time
+// to receive the changed APIService.
 func (c Config) settleTime() time.Duration {
 	return min(10*time.Minute, c.Lifetime/10)
 }

@@ -1,27 +1,24 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package certificate keeps the serving certificate of the API server, and the authority that signs
-// it, for a cluster without cert-manager; and, if it is told to, those of etcd in the same way.
+// Package certificate issues and renews the serving certificate of the API server and the certificate authority
+// (CA) that signs it, for clusters without cert-manager. It can do the same for etcd.
 //
-// For the API server there are three objects. The Secret of the authority has its certificate and key, and the
-// certificates of earlier ones that still have to be trusted. The APIService has all of these in
-// spec.caBundle. The Secret of the API server has the serving certificate with its key, and the same
-// bundle. They are always brought up to date in this order, so that nothing is in use before it is
-// trusted:
+// For the API server there are three objects. The Secret of the CA holds the CA certificate and key, and the
+// certificates of earlier CAs that must still be trusted. The APIService holds all CA certificates (the bundle) in
+// spec.caBundle. The Secret of the API server holds the serving certificate, its key and the bundle. The
+// controller updates them in the following order, so that no certificate is used before it is trusted:
 //
-//   - A new authority is made when a third of the time of the present one is left, or there is none that
-//     is any good. The present one becomes an old one, and its key is gone.
-//   - The bundle is published. Anything else that is in its place is replaced.
-//   - A serving certificate that an old authority signed is replaced by a new one once the bundle has
-//     been in place for a while; one that is of no use at once; one that is good when a third of its
-//     time is left.
-//   - An old authority is forgotten when it has expired, or nobody can be using what it signed.
+//   - It creates a new CA when a third of the lifetime of the current CA is left, or if there is no valid CA. The
+//     current CA becomes an old one and its key is deleted.
+//   - It publishes the bundle. This overwrites anything else in spec.caBundle.
+//   - It replaces the serving certificate: at once if it is not valid, when a third of its lifetime is left, or,
+//     if an old CA signed it, some time after the bundle was published.
+//   - It removes an old CA when it has expired, or when no certificate that it signed can still be in use.
 //
-// For etcd there is no APIService: who trusts the authority reads it from the Secret of its own
-// certificate. Both etcd and its clients do so only when they start. So before there is a new authority
-// the certificates are issued anew by the old one, and the new one signs when these are due: that is how
-// long there is to restart everybody.
+// For etcd there is no APIService. etcd and its clients read the bundle from the Secret of their own certificate,
+// and only when they start. So the current CA first renews all certificates. Then the new CA is created, and it
+// signs only when these certificates are due. All processes must be restarted within that time.
 package certificate
 
 import (
@@ -55,19 +52,19 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// APIService is the name of the APIService.
+// APIService is the name of the APIService object, version.group.
 var APIService = v1alpha1.GroupVersion.Version + "." + v1alpha1.GroupVersion.Group
 
 const (
-	// maxWait is the longest time between two looks, for a clock that was set.
+	// maxWait is the maximum time between two checks. It limits the effect of a change of the system clock.
 	maxWait = time.Hour
-	// maxRetry is the longest time after a look that failed.
+	// maxRetry is the maximum delay after a failed check.
 	maxRetry = time.Minute
 )
 
 var errMissing = errors.New("is missing")
 
-// Controller keeps the certificates.
+// Controller issues and renews the certificates. Create it with New.
 type Controller struct {
 	config     Config
 	kube       kubernetes.Interface
@@ -76,17 +73,17 @@ type Controller struct {
 
 	chains []*chain
 
-	// wake has something in it when there may be something to do.
+	// wake is not empty if an object may have changed.
 	wake chan struct{}
 }
 
-// New returns a controller, which works when it is run.
+// New returns a controller for the given configuration. Call Run to start it.
 func New(config Config, kube kubernetes.Interface, aggregator clientset.Interface) *Controller {
 	return &Controller{config: config, kube: kube, aggregator: aggregator, clock: clock.RealClock{}, chains: config.chains(), wake: make(chan struct{}, 1)}
 }
 
-// Run works until the context ends. It needs nothing but Kubernetes, least of all the API whose
-// certificate it keeps.
+// Run runs the controller until the context ends. It depends on the Kubernetes API server only, not on the
+// aggregated API whose certificate it maintains.
 func (c *Controller) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx).WithName("certificate")
 	ctx = klog.NewContext(ctx, logger)
@@ -116,7 +113,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		informers.Go(func() { informer.RunWithContext(ctx) })
 	}
 
-	// Someone else who keeps the same objects in another way must not make for a race.
+	// The rate limit prevents a busy loop if somebody else writes different values to the same objects.
 	limiter := flowcontrol.NewTokenBucketRateLimiter(1, 10)
 	defer limiter.Stop()
 	retry := time.Second
@@ -146,7 +143,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-// isConflict tells whether somebody else was faster, and nothing else is wrong.
+// isConflict reports whether the error consists only of conflicts with another writer.
 func isConflict(err error) bool {
 	return kerrors.FilterOut(err, apierrors.IsConflict, apierrors.IsAlreadyExists) == nil
 }
@@ -157,12 +154,12 @@ func only(name string) func(*metav1.ListOptions) {
 	}
 }
 
-// sync brings everything up to date, and returns when to look again.
+// sync updates all chains and returns the time of the next check.
 func (c *Controller) sync(ctx context.Context) (time.Time, error) {
 	var next []time.Time
 	var errs []error
 	for _, chain := range c.chains {
-		// One that cannot be kept does not hold up another one.
+		// An error in one chain does not block the others.
 		t, err := c.syncChain(ctx, chain)
 		if err != nil {
 			errs = append(errs, err)
@@ -172,12 +169,11 @@ func (c *Controller) sync(ctx context.Context) (time.Time, error) {
 	return earliest(next...), kerrors.NewAggregate(errs)
 }
 
-// syncChain brings a chain up to date.
+// syncChain updates the objects of one chain and returns the time of the next check.
 //
-// The informers only tell when to look. What is looked at is read from the server, for which there is
-// enough time, and in the opposite of the order in which it is written. So whoever writes the
-// APIService or a certificate does so by an authority that is at least as new as that of the one who
-// wrote it last, or else has a conflict, and two that do this at a time do no harm.
+// The informers only trigger the check. The objects are read from the API server, in the reverse of the order in
+// which they are written. So a writer of the APIService or of a certificate uses a CA at least as new as that of
+// the previous writer, or it gets a conflict. Two controllers at the same time do no harm.
 func (c *Controller) syncChain(ctx context.Context, chain *chain) (time.Time, error) {
 	secrets := make([]*corev1.Secret, len(chain.leaves))
 	for i, l := range chain.leaves {
@@ -230,7 +226,7 @@ func (c *Controller) syncChain(ctx context.Context, chain *chain) (time.Time, er
 	expiration.WithLabelValues(chain.metric).Set(float64(authority.Cert.NotAfter.Unix()))
 	next := due(authority.Cert)
 	if !now.Before(next) {
-		// What it signed has to be renewed first.
+		// The certificates that the CA signed must be renewed first.
 		next = now.Add(time.Second)
 	}
 	for _, l := range leaves {
@@ -249,7 +245,7 @@ func (c *Controller) syncChain(ctx context.Context, chain *chain) (time.Time, er
 	return next, nil
 }
 
-// keepLeaf has a leaf signed again if it has to be, and returns when it has to be looked at again.
+// keepLeaf renews a leaf certificate if necessary and returns the time of the next check.
 func (c *Controller) keepLeaf(ctx context.Context, chain *chain, l *kept, a *authority, bundle []byte, now time.Time) (time.Time, error) {
 	current, reason := false, l.reason
 	if reason == nil {
@@ -289,8 +285,7 @@ func (c *Controller) keepLeaf(ctx context.Context, chain *chain, l *kept, a *aut
 
 func earliest(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
 
-// keepAuthority returns the authority, after it was replaced if it has to be, and old ones were
-// forgotten.
+// keepAuthority returns the CA. It replaces the CA if necessary and removes old CAs that are not needed any more.
 func (c *Controller) keepAuthority(ctx context.Context, chain *chain, secret *corev1.Secret, leaves []*kept,
 	service *apiregistrationv1.APIService, now time.Time) (*authority, error) {
 	a, reason := parseAuthority(secret, now)
@@ -298,7 +293,7 @@ func (c *Controller) keepAuthority(ctx context.Context, chain *chain, secret *co
 		reason = fmt.Errorf("ends at %s", a.Cert.NotAfter)
 		a.old = append(a.old, a.Cert)
 	}
-	// One that was lost, or replaced by hand, may have signed what is in use.
+	// A CA that was lost or replaced by hand may have signed certificates that are in use. Keep it in the bundle.
 	var bundles [][]byte
 	if service != nil {
 		bundles = append(bundles, service.Spec.CABundle)
@@ -337,8 +332,8 @@ func (c *Controller) keepAuthority(ctx context.Context, chain *chain, secret *co
 	return a, c.writeSecret(ctx, secret, chain.caSecret, data)
 }
 
-// publish puts the bundle into the APIService, and tells whether it was there already, which it is
-// also if nobody looks at it.
+// publish writes the bundle to the APIService. It reports whether the bundle was already there. That is also true
+// if there is no APIService or if it does not verify certificates.
 func (c *Controller) publish(ctx context.Context, service *apiregistrationv1.APIService, bundle []byte) (bool, error) {
 	logger := klog.FromContext(ctx)
 	switch {
@@ -346,7 +341,7 @@ func (c *Controller) publish(ctx context.Context, service *apiregistrationv1.API
 		logger.V(2).Info("There is no APIService to publish the authority in", "apiService", APIService)
 		return true, nil
 	case service.Spec.Service == nil || service.Spec.InsecureSkipTLSVerify:
-		// Neither may have a bundle.
+		// The API rejects a bundle in both cases.
 		logger.Info("The APIService does not verify certificates", "apiService", APIService)
 		return true, nil
 	case bytes.Equal(service.Spec.CABundle, bundle):
@@ -364,7 +359,7 @@ func (c *Controller) publish(ctx context.Context, service *apiregistrationv1.API
 	return false, err
 }
 
-// getSecret returns nil if there is no Secret of the name.
+// getSecret returns the Secret with that name, or nil if there is none.
 func (c *Controller) getSecret(ctx context.Context, name string) (*corev1.Secret, error) {
 	secret, err := c.kube.CoreV1().Secrets(c.config.Namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -373,7 +368,8 @@ func (c *Controller) getSecret(ctx context.Context, name string) (*corev1.Secret
 	return secret, err
 }
 
-// writeSecret puts data into a Secret, nil if it is missing, unless it is there already.
+// writeSecret writes data to a Secret. It creates the Secret if secret is nil, and does nothing if the data is
+// already there.
 func (c *Controller) writeSecret(ctx context.Context, secret *corev1.Secret, name string, data map[string][]byte) error {
 	secrets := c.kube.CoreV1().Secrets(c.config.Namespace)
 	if secret == nil {

@@ -8,7 +8,7 @@ import (
 	"k8s.io/component-base/metrics/legacyregistry"
 )
 
-// expiration is when the certificates that were seen or issued last end.
+// expiration is the expiry time of the current certificates and CAs.
 var expiration = registered(metrics.NewGaugeVec(&metrics.GaugeOpts{
 	Namespace:      "ipam",
 	Subsystem:      "certificate",

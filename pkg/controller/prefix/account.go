@@ -14,29 +14,30 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// maxUsed is the greatest number of entries of status.used.
+// maxUsed is the maximum number of entries in status.used.
 const maxUsed = 1000
 
-// accounts tell what is allocated from each Prefix, according to the informer. They are safe for concurrent
-// use. Parents do not wait for each other.
+// accounts tracks what is allocated from each parent, according to the informer. It is safe for concurrent use.
+// Each parent has its own lock, so parents do not block each other.
 type accounts struct {
-	// mu is for byParent. It is never held while the lock of an account is waited for.
+	// mu protects byParent. It is never held while waiting for the lock of an account.
 	mu       sync.Mutex
 	byParent map[types.NamespacedName]*account
-	// whileOpening is called while a ledger is made; tests replace it.
+	// whileOpening is called while a ledger is built. Tests replace it.
 	whileOpening func()
 }
 
 type account struct {
 	mu sync.Mutex
-	// dropped is set when nothing is held any more, and the account has been forgotten.
+	// dropped is set when the account is empty and removed from byParent.
 	dropped bool
 	ledger  *allocator.Ledger[types.UID]
-	// opening is set while a ledger of another prefix is made, and has the allocations that changed since.
+	// opening is not nil while a ledger for another prefix is built. It collects the allocations that change
+	// meanwhile.
 	opening map[types.UID]struct{}
-	// names is who holds: the names of the allocations.
+	// names holds the names of the allocations by UID.
 	names map[types.UID]string
-	// first are the first firstLimit names in order, or nil if that is not known.
+	// first holds the first firstLimit names in sorted order, or nil if they are not known.
 	first      []string
 	firstLimit int
 }
@@ -45,7 +46,8 @@ func newAccounts() *accounts {
 	return &accounts{byParent: map[types.NamespacedName]*account{}, whileOpening: func() {}}
 }
 
-// lock returns the account of a parent, locked, and makes it if there is none. It has to be unlocked by unlock.
+// lock returns the locked account of a parent. It creates the account if there is none. The caller must call
+// unlock.
 func (a *accounts) lock(parent types.NamespacedName) *account {
 	for {
 		a.mu.Lock()
@@ -63,7 +65,7 @@ func (a *accounts) lock(parent types.NamespacedName) *account {
 	}
 }
 
-// lockIfAny is lock, but returns nil if nothing is held of the parent.
+// lockIfAny is like lock, but returns nil if nothing is allocated from the parent.
 func (a *accounts) lockIfAny(parent types.NamespacedName) *account {
 	a.mu.Lock()
 	_, ok := a.byParent[parent]
@@ -74,7 +76,7 @@ func (a *accounts) lockIfAny(parent types.NamespacedName) *account {
 	return a.lock(parent)
 }
 
-// unlock unlocks the account of a parent, and forgets it if nothing is held of that.
+// unlock unlocks an account and removes it if it is empty.
 func (a *accounts) unlock(parent types.NamespacedName, acc *account) {
 	if acc.ledger.Len() == 0 {
 		acc.dropped = true
@@ -85,7 +87,7 @@ func (a *accounts) unlock(parent types.NamespacedName, acc *account) {
 	acc.mu.Unlock()
 }
 
-// hold takes in that an allocation holds a prefix of a parent. It reports whether this was news.
+// hold records that an allocation holds a prefix of a parent. It reports whether this is a change.
 func (a *accounts) hold(parent types.NamespacedName, uid types.UID, name string, prefix netip.Prefix) bool {
 	acc := a.lock(parent)
 	defer a.unlock(parent, acc)
@@ -96,7 +98,7 @@ func (a *accounts) hold(parent types.NamespacedName, uid types.UID, name string,
 	return acc.ledger.Hold(uid, prefix)
 }
 
-// release takes in that an allocation holds nothing of a parent any more. It reports whether this was news.
+// release records that an allocation holds no space of a parent any more. It reports whether this is a change.
 func (a *accounts) release(parent types.NamespacedName, uid types.UID) bool {
 	acc := a.lockIfAny(parent)
 	if acc == nil {
@@ -111,7 +113,7 @@ func (a *accounts) release(parent types.NamespacedName, uid types.UID) bool {
 	return acc.ledger.Release(uid)
 }
 
-// count returns how many allocations hold a part of the parent.
+// count returns the number of allocations from the parent.
 func (a *accounts) count(parent types.NamespacedName) int {
 	acc := a.lockIfAny(parent)
 	if acc == nil {
@@ -121,7 +123,7 @@ func (a *accounts) count(parent types.NamespacedName) int {
 	return acc.ledger.Len()
 }
 
-// holders returns the names of some of the allocations that hold a part of the parent: the first ones.
+// holders returns the names of at most limit allocations from the parent, the first ones in sorted order.
 func (a *accounts) holders(parent types.NamespacedName, limit int) []string {
 	acc := a.lockIfAny(parent)
 	if acc == nil {
@@ -129,7 +131,7 @@ func (a *accounts) holders(parent types.NamespacedName, limit int) []string {
 	}
 	defer a.unlock(parent, acc)
 	if acc.first == nil || acc.firstLimit != limit {
-		// There may be very many, so what was found is kept until it changes.
+		// There can be very many names, so the result is cached until it changes.
 		acc.first, acc.firstLimit = []string{}, limit
 		for _, name := range acc.names {
 			acc.addFirst(name)
@@ -138,22 +140,22 @@ func (a *accounts) holders(parent types.NamespacedName, limit int) []string {
 	return slices.Clone(acc.first)
 }
 
-// addFirst adds a name to the first ones, if it is one of them.
+// addFirst adds a name to first if it sorts among the first firstLimit names.
 func (acc *account) addFirst(name string) {
 	if i, found := slices.BinarySearch(acc.first, name); !found && i < acc.firstLimit {
 		acc.first = slices.Insert(acc.first[:min(len(acc.first), acc.firstLimit-1)], i, name)
 	}
 }
 
-// changes takes in that what an allocation holds changes, for a ledger that is being made.
+// changes records that an allocation changed, in case a ledger is being built.
 func (acc *account) changes(uid types.UID) {
 	if acc.opening != nil {
 		acc.opening[uid] = struct{}{}
 	}
 }
 
-// lockOpen is lock with a ledger of that prefix. With hundreds of thousands of allocations it takes a second to
-// make one, so that is done without the lock: informers are not to wait for it.
+// lockOpen is like lock, and makes sure that the ledger is one for the given prefix. With hundreds of thousands of
+// allocations it takes a second to build a ledger. This is done without the lock, so that informers do not wait.
 func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix) (*account, error) {
 	type holding struct {
 		uid    types.UID
@@ -190,7 +192,7 @@ func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix) (*
 			a.unlock(parent, acc)
 			return nil, err
 		case acc.dropped:
-			// Another account has taken its place.
+			// The account was removed meanwhile, and another one has replaced it.
 			acc.mu.Unlock()
 			continue
 		}
@@ -206,14 +208,14 @@ func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix) (*
 	}
 }
 
-// report is what the status of a parent has to say.
+// report is the usage of a parent for its status.
 type report struct {
 	used  []string
 	usage v1alpha1.PrefixUsage
 }
 
-// report tells what is held of the parent now. The error is that of the parent's prefix. Only one report of a
-// parent may be made at a time.
+// report returns what is allocated from the parent now. It returns an error if the prefix of the parent is not
+// valid. Only one report of a parent may run at a time.
 func (a *accounts) report(parent types.NamespacedName, prefix netip.Prefix) (report, error) {
 	acc, err := a.lockOpen(parent, prefix)
 	if err != nil {

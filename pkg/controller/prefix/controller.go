@@ -1,9 +1,10 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package prefix is the controller of Prefixes. It makes roots Allocated, makes a PrefixAllocation
-// for each child and completes the child once that is allocated, keeps what the status of a parent
-// says about its children true, and lets a Prefix go when nothing is allocated from it any more.
+// Package prefix contains the controller of Prefixes. The controller makes root Prefixes Allocated. It creates a
+// PrefixAllocation for each child and binds the child when the PrefixAllocation is Allocated. It maintains the
+// usage in the status of parents, and it removes the finalizer of a deleted Prefix when nothing is allocated from
+// it.
 package prefix
 
 import (
@@ -29,18 +30,18 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// byParentName indexes the Prefixes that are not allocated yet by namespace/name of the parent
-// that they name.
+// byParentName is the name of an index of the Prefixes that are not Allocated yet. The key is the namespace/name
+// of the parent in the spec.
 const byParentName = "parent"
 
-// A child whose allocations fail again and again keeps the second one for minKept, and each one after it for twice as long as
-// the last, up to maxKept.
+// minKept and maxKept limit the backoff for replacing failed allocations of a child. The first one is replaced at
+// once, the second one after minKept. The delay doubles each time, up to maxKept.
 const (
 	minKept = time.Second
 	maxKept = 2 * time.Minute
 )
 
-// Controller is the controller of Prefixes.
+// Controller is the controller of Prefixes. Create it with New.
 type Controller struct {
 	client      versioned.Interface
 	prefixes    listers.PrefixLister
@@ -51,22 +52,22 @@ type Controller struct {
 
 	accounts *accounts
 	owned    *owned
-	// children is the queue of Prefixes by themselves, parents that of Prefixes whose children
-	// changed, orphans that of PrefixAllocations whose Prefix may be gone.
+	// children is the queue of Prefixes to reconcile. parents is the queue of Prefixes whose usage changed.
+	// orphans is the queue of PrefixAllocations whose Prefix may be gone.
 	children, parents, orphans queue.Queue
-	// gone are the uids of Prefixes that the informer has seen go, and that left allocations.
+	// gone holds the UIDs of Prefixes whose deletion the informer has seen and that left allocations behind.
 	gone sync.Map
-	// givenUp are the children, by name, that had allocations deleted in favour of others, and for how long they keep the next ones.
+	// givenUp holds the backoff for deleting and replacing the allocations of a child, by the name of the child.
 	givenUp *flowcontrol.Backoff
-	// notOurs are the uids of allocations that refer to a child, but hold their space for somebody else:
-	// the server said so.
+	// notOurs holds the UIDs of allocations that refer to a child, but whose claim belongs to somebody else
+	// according to the server.
 	notOurs sync.Map
-	// refusals limit how often a request that the server refused is made again.
+	// refusals limits how often a refused request is retried.
 	refusals *refusals
 	synced   []cache.InformerSynced
 }
 
-// New returns a controller that does so many Prefixes at a time.
+// New returns a controller that reconciles up to workers Prefixes at a time.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
 	recorder events.EventRecorder, workers int) (*Controller, error) {
 	c := &Controller{
@@ -118,7 +119,8 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	if before != nil && before.Spec.Prefix == prefix.Spec.Prefix {
 		return
 	}
-	// What failed for a parent that was here before may be possible now.
+	// Children that wait for this parent, or whose requests failed for an earlier parent of this name, may succeed
+	// now.
 	if waiting, err := c.byParent.ByIndex(byParentName, name.String()); err == nil {
 		for _, obj := range waiting {
 			c.children.Add(observe.NameOf(obj.(*v1alpha1.Prefix)))
@@ -126,9 +128,8 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	}
 }
 
-// isSettled reports whether there is nothing to do for a Prefix itself: it is Allocated, is not being
-// deleted, and has no allocation besides the one that it stands on. At a start this is true of nearly all
-// Prefixes.
+// isSettled reports whether a Prefix needs no reconciliation: it is Allocated, is not being deleted, and has no
+// allocation except the one that it is bound to. At startup this is true of nearly all Prefixes.
 func (c *Controller) isSettled(prefix *v1alpha1.Prefix) bool {
 	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated || prefix.DeletionTimestamp != nil {
 		return false
@@ -137,9 +138,9 @@ func (c *Controller) isSettled(prefix *v1alpha1.Prefix) bool {
 	return len(own) == 0 || len(own) == 1 && own[0].Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated
 }
 
-// isCounted reports whether the status of a Prefix has as many allocations as the informer knows. A Prefix
-// that nothing is allocated from, and whose status says nothing of usage, needs no write: another server of
-// the API group leaves many of those.
+// isCounted reports whether the number of allocations in the status of a Prefix matches the cache. A Prefix
+// without allocations and without usage in its status needs no write. Another server of the API group leaves many
+// of those.
 func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 		return true
@@ -151,11 +152,11 @@ func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 	return int(prefix.Status.Usage.Allocations) == count
 }
 
-// usageDelay is how long changes of what is allocated from a parent are gathered, to be written at once. The
-// status of a parent follows within a second.
+// usageDelay is how long changes of the allocations from a parent are collected before they are written to its
+// status in one request. The status is up to date within about a second.
 const usageDelay = 200 * time.Millisecond
 
-// count queues a parent whose allocations changed.
+// count queues a parent to update the usage in its status.
 func (c *Controller) count(parent types.NamespacedName) { c.parents.AddAfter(parent, usageDelay) }
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
@@ -173,18 +174,18 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 		if was := requester.Of(before); was != nil && (ref == nil || was.UID != ref.UID || was.Name != ref.Name) {
 			c.owned.remove(owner{before.Namespace, was.UID}, before.Name)
 			c.gone.Delete(was.UID)
-			// It needs another one now.
+			// The child needs a new allocation.
 			c.children.Add(types.NamespacedName{Namespace: before.Namespace, Name: was.Name})
 		}
 		was, _, ok := held(before)
 		if is, _, still := held(allocation); ok && (!still || was != is) {
-			// That cannot be, unless etcd was restored from a backup.
+			// The parent of an allocation changes only if etcd was restored from a backup.
 			c.released(was, allocation.UID)
 		}
 	}
 	if ref != nil {
 		c.owned.add(owner{allocation.Namespace, ref.UID}, allocation.Name)
-		// Of a Prefix that is seen later, allocations that were seen before are known then.
+		// If the Prefix is not in the cache yet, its own event handles this allocation later.
 		switch prefix, err := c.prefixes.Prefixes(allocation.Namespace).Get(ref.Name); {
 		case err != nil || prefix.UID != ref.UID:
 			c.orphans.Add(observe.NameOf(allocation))
@@ -212,7 +213,7 @@ func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
 	}
 }
 
-// released takes in that an allocation holds nothing of a parent any more.
+// released records that an allocation holds no space of a parent any more.
 func (c *Controller) released(parent types.NamespacedName, uid types.UID) {
 	if !c.accounts.release(parent, uid) {
 		return
@@ -222,12 +223,12 @@ func (c *Controller) released(parent types.NamespacedName, uid types.UID) {
 		// A parent that is being deleted waits for this.
 		c.children.Add(parent)
 	} else {
-		// Its condition may name what is gone.
+		// The condition of the parent may list the allocation that is gone.
 		c.children.AddAfter(parent, usageDelay)
 	}
 }
 
-// allocationsOf returns the allocations of a Prefix.
+// allocationsOf returns the allocations of a Prefix from the cache.
 func (c *Controller) allocationsOf(prefix *v1alpha1.Prefix) []*v1alpha1.PrefixAllocation {
 	var allocations []*v1alpha1.PrefixAllocation
 	for _, name := range c.owned.names(owner{prefix.Namespace, prefix.UID}) {
@@ -242,7 +243,7 @@ func (c *Controller) allocationsOf(prefix *v1alpha1.Prefix) []*v1alpha1.PrefixAl
 	return allocations
 }
 
-// held returns what an allocation holds of which parent.
+// held returns the prefix that an allocation holds and its parent. ok is false if it holds none.
 func held(allocation *v1alpha1.PrefixAllocation) (parent types.NamespacedName, prefix netip.Prefix, ok bool) {
 	if allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
 		return parent, prefix, false
@@ -251,10 +252,10 @@ func held(allocation *v1alpha1.PrefixAllocation) (parent types.NamespacedName, p
 	return types.NamespacedName{Namespace: allocation.Namespace, Name: allocation.Spec.PrefixRef.Name}, prefix, err == nil
 }
 
-// parentWorkers is how many statuses of parents are written at a time at most.
+// parentWorkers is the maximum number of parents whose status is written at the same time.
 const parentWorkers = 2
 
-// Run works until the context ends. The informers have to be started.
+// Run runs the controller until the context ends. The caller must start the informers.
 func (c *Controller) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx).WithName("prefix")
 	ctx = klog.NewContext(ctx, logger)

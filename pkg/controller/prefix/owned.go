@@ -10,16 +10,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// owned tells which PrefixAllocations are of which Prefix, according to the API. An index of the informer would take 330
-// bytes for each of them. It is safe for concurrent use.
+// owned maps each Prefix to the names of its PrefixAllocations, according to the informer. An index of the
+// informer would need 330 bytes for each PrefixAllocation. It is safe for concurrent use.
 type owned struct {
 	mu sync.RWMutex
-	// one is the name of one allocation of each owner, and more are those of the others that it has, if any.
+	// one holds one allocation of each owner. more holds the others, if there are any.
 	one  map[owner]string
 	more map[owner][]string
 }
 
-// owner is a Prefix. A reference to it is worth something in its own namespace only.
+// owner identifies a Prefix. Owner references are valid only within one namespace.
 type owner struct {
 	namespace string
 	uid       types.UID
@@ -29,7 +29,7 @@ func newOwned() *owned {
 	return &owned{one: map[owner]string{}, more: map[owner][]string{}}
 }
 
-// add takes in that an allocation is of an owner.
+// add records that an allocation belongs to an owner.
 func (o *owned) add(of owner, name string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -39,11 +39,12 @@ func (o *owned) add(of owner, name string) {
 		}
 		return
 	}
-	// Also if it is known: what its name is a part of is there for it only otherwise.
+	// Replace the name even if it is known. A string keeps the memory that it was cut from alive: the old string
+	// would retain the old version of the object.
 	o.one[of] = name
 }
 
-// remove takes in that an allocation is gone.
+// remove records that an allocation is gone.
 func (o *owned) remove(of owner, name string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

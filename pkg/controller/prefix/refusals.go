@@ -13,29 +13,29 @@ import (
 )
 
 const (
-	// minRefused and maxRefused are how long a request that the server refused waits at least and at most
-	// before it is made again. What made the server refuse, such as a quota, may end without an event.
+	// minRefused and maxRefused are the minimum and maximum delay before a refused request is retried. The cause,
+	// such as a quota, may end without an event.
 	minRefused = 500 * time.Millisecond
 	maxRefused = 10 * time.Second
-	// refusedPerSecond is how many refused requests of one namespace are made again in a second, so that a
-	// namespace with many of them costs the others nothing.
+	// refusedPerSecond is the maximum number of refused requests of one namespace that are retried per second. So
+	// a namespace with many of them does not slow down the others.
 	refusedPerSecond = 10
 )
 
-// refusals tell when a request that the server refused may be made again. They are safe for concurrent use.
+// refusals tracks when a refused request may be retried. It is safe for concurrent use.
 type refusals struct {
 	backoff *flowcontrol.Backoff
 
 	mu sync.Mutex
-	// namespaces are those of which a request was refused last time.
+	// namespaces holds the namespaces that have refused requests.
 	namespaces map[string]*refusedIn
 }
 
-// refusedIn are the refused requests of a namespace.
+// refusedIn holds the refused requests of one namespace.
 type refusedIn struct {
-	// children are those whose request was refused, by name.
+	// children holds the names of the children whose request was refused.
 	children map[string]struct{}
-	// limit is for all of them, and nil once the server accepted one.
+	// limit is the rate limit for all of them. It is nil after the server has accepted a request.
 	limit *rate.Limiter
 }
 
@@ -43,7 +43,8 @@ func newRefusals() *refusals {
 	return &refusals{backoff: flowcontrol.NewBackOff(minRefused, maxRefused), namespaces: map[string]*refusedIn{}}
 }
 
-// wait returns how long the request of a child has to wait, which is 0 unless it was refused.
+// wait returns how long to wait before the request of a child. It is 0 if the last request was not refused, or if
+// the rate limit of the namespace admits a retry now. That call counts against the limit.
 func (r *refusals) wait(child types.NamespacedName) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,7 +58,7 @@ func (r *refusals) wait(child types.NamespacedName) time.Duration {
 	return 0
 }
 
-// refused takes in that the server refused the request of a child, and returns when to make it again.
+// refused records that the server refused the request of a child. It returns the delay before the retry.
 func (r *refusals) refused(child types.NamespacedName) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,7 +75,7 @@ func (r *refusals) refused(child types.NamespacedName) time.Duration {
 	return r.backoff.Get(child.String())
 }
 
-// accepted takes in that the server accepted the request of a child: the others may be made at once.
+// accepted records that the server accepted the request of a child, and removes the rate limit of its namespace.
 func (r *refusals) accepted(child types.NamespacedName) {
 	r.forget(child)
 	r.mu.Lock()
@@ -84,7 +85,7 @@ func (r *refusals) accepted(child types.NamespacedName) {
 	}
 }
 
-// forget drops what is known of a child.
+// forget removes the state of a child.
 func (r *refusals) forget(child types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -27,7 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// syncPrefix brings one Prefix forward. An error means that it has to be tried again.
+// syncPrefix reconciles one Prefix. After an error it has to be retried.
 func (c *Controller) syncPrefix(ctx context.Context, name types.NamespacedName) error {
 	prefix, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
@@ -46,7 +46,7 @@ func (c *Controller) syncPrefix(ctx context.Context, name types.NamespacedName) 
 	}
 }
 
-// syncRoot makes a root Allocated: it brings its prefix along.
+// syncRoot sets the phase of a root Prefix to Allocated. A root has no parent, so no allocation is needed.
 func (c *Controller) syncRoot(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 		return nil
@@ -60,8 +60,8 @@ func (c *Controller) syncRoot(ctx context.Context, prefix *v1alpha1.Prefix) erro
 	return nil
 }
 
-// newerIsComing drops the error of a write that was based on an old state: the informer brings the
-// new one, which is then looked at.
+// newerIsComing returns nil instead of a Conflict or NotFound error. Such a write was based on a stale object. The
+// informer delivers the new state, which triggers the next sync.
 func newerIsComing(err error) error {
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil
@@ -69,8 +69,8 @@ func newerIsComing(err error) error {
 	return err
 }
 
-// syncChild makes the PrefixAllocation of a child, completes the child once that is allocated, and deletes
-// the allocations that the child does not need.
+// syncChild creates the PrefixAllocation of a child, binds the child when the PrefixAllocation is Allocated, and
+// deletes the PrefixAllocations that the child does not need.
 func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	own := slices.DeleteFunc(c.allocationsOf(prefix), func(allocation *v1alpha1.PrefixAllocation) bool {
 		_, notOurs := c.notOurs.Load(allocation.UID)
@@ -78,7 +78,7 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 	})
 	sorted := sortOut(prefix, own)
 	for _, allocation := range sorted.leftovers {
-		// If the child stands on it after all, the server refuses.
+		// If the child is bound to it after all, the server refuses the deletion.
 		if err := newerIsComing(c.deleteAllocation(ctx, allocation)); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 		case c.mayGiveUp(prefix):
 			for _, allocation := range sorted.outdated {
 				if err := c.deleteAsSeen(ctx, allocation); err != nil {
-					// If it has been allocated since, it may be what the child goes by.
+					// After a conflict the allocation may be Allocated, and the child may need it.
 					return newerIsComing(err)
 				}
 			}
@@ -114,16 +114,16 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 		return c.complete(ctx, prefix, active)
 	case v1alpha1.PrefixAllocationPhaseFailed:
 		if c.mayFitNow(prefix, active) && c.mayGiveUp(prefix) {
-			// Its end brings the child here again.
+			// The deletion event triggers the next sync of the child.
 			return newerIsComing(c.deleteAsSeen(ctx, active))
 		}
 	}
 	return c.explain(ctx, prefix, active)
 }
 
-// mayGiveUp reports whether allocations of a child may be deleted now, so that the child gets another one.
-// After that, the child waits before the next time, and longer each time: another scheduler may let all of
-// them fail, for reasons of its own.
+// mayGiveUp reports whether allocations of a child may be deleted now, so that the child gets a new one. The delay
+// until the next deletion grows each time. Otherwise, if another scheduler fails every allocation, the controller
+// would replace them without end.
 func (c *Controller) mayGiveUp(prefix *v1alpha1.Prefix) bool {
 	name, now := observe.NameOf(prefix), time.Now()
 	if !c.givenUp.IsInBackOffSinceUpdate(name.String(), now) {
@@ -134,19 +134,19 @@ func (c *Controller) mayGiveUp(prefix *v1alpha1.Prefix) bool {
 	return false
 }
 
-// allocationsOfChild are the allocations that refer to a child.
+// allocationsOfChild holds the allocations that refer to a child, sorted by what to do with them.
 type allocationsOfChild struct {
-	// active is the one that the child goes by, or nil.
+	// active is the allocation that the child uses, or nil.
 	active *v1alpha1.PrefixAllocation
-	// outdated hold nothing, and are not what the child asks for.
+	// outdated holds the allocations that have no space and do not match the spec of the child.
 	outdated []*v1alpha1.PrefixAllocation
-	// leftovers hold space that the child does not stand on and never will.
+	// leftovers holds the allocations that have space, but that the child is not bound to and never will be.
 	leftovers []*v1alpha1.PrefixAllocation
 }
 
-// sortOut sorts the allocations of a child. A Pending child goes by what is Allocated before what is Pending,
-// and by the oldest. If several that it could be completed with are Allocated, it keeps all of them until it is
-// completed with one, since another controller manager may choose another one.
+// sortOut sorts the allocations of a child. A Pending child prefers Allocated to Pending allocations, and then the
+// oldest. If it can be bound to several Allocated ones, it keeps all of them until it is bound to one, because
+// another controller manager may choose a different one.
 func sortOut(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) allocationsOfChild {
 	own = slices.DeleteFunc(own, func(allocation *v1alpha1.PrefixAllocation) bool { return allocation.DeletionTimestamp != nil })
 	order := []v1alpha1.PrefixAllocationPhase{v1alpha1.PrefixAllocationPhaseAllocated, v1alpha1.PrefixAllocationPhasePending, v1alpha1.PrefixAllocationPhaseFailed}
@@ -170,16 +170,16 @@ func sortOut(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) allocati
 		}
 	}
 	if done && sorted.active == nil {
-		// What the child stands on is not known here, so nothing can be told to be left over.
+		// It is not known which allocation the child is bound to, so none can be called a leftover.
 		sorted.leftovers = nil
 	}
 	return sorted
 }
 
-// matches reports whether the allocation is what the child asks for.
+// matches reports whether the allocation requests the same as the spec of the child.
 func matches(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) bool {
 	want, have := &prefix.Spec, &allocation.Spec
-	// A prefix tells the family, whatever notation another server has stored it in.
+	// A prefix determines the IP family. Another server may have stored the prefix in a different notation.
 	if want.Prefix == "" && want.IPFamily != "" && have.IPFamily != "" && want.IPFamily != have.IPFamily {
 		return false
 	}
@@ -196,7 +196,7 @@ func matches(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) boo
 		return false
 	}
 	if want.ParentRef == nil && have.PrefixRef != nil && meta.IsStatusConditionFalse(allocation.Status.Conditions, v1alpha1.ConditionAllocated) {
-		// Another scheduler chose a parent that does not work out; others may.
+		// Another scheduler chose a parent that does not work. A new allocation may get a different parent.
 		return false
 	}
 	if want.Prefix != "" {
@@ -205,8 +205,8 @@ func matches(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) boo
 	return have.Prefix == "" && want.PrefixLength == have.PrefixLength
 }
 
-// mayFitNow reports whether a child whose allocation failed should have another one: the parent
-// that it names could hold it, or it does not name one.
+// mayFitNow reports whether a child whose allocation failed should get a new one. It should if it names no parent,
+// or if the parent that it names could hold the request.
 func (c *Controller) mayFitNow(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixAllocation) bool {
 	if prefix.Spec.ParentRef == nil {
 		return true
@@ -227,8 +227,8 @@ func (c *Controller) mayFitNow(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixA
 	return fits
 }
 
-// maxAttempts is how many names are tried for an allocation. Only somebody who makes objects with exactly
-// these names lets the first one fail.
+// maxAttempts is the number of names that are tried for an allocation. The first name is taken only if somebody
+// else creates objects with these names.
 const maxAttempts = 10
 
 func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Prefix) error {
@@ -250,8 +250,8 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 		case !apierrors.IsAlreadyExists(err):
 			return err
 		}
-		// Most likely it is our own, and the informer will bring it. If somebody else has the name, another
-		// one is tried: without an allocation the child would wait for nothing.
+		// Most likely the object belongs to this child and is not in the cache yet. Otherwise try the next name:
+		// without an allocation the child would stay Pending forever.
 		existing, err := allocations.Get(ctx, allocation.Name, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
@@ -272,18 +272,17 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 	return nil
 }
 
-// isRefusal reports whether the server refused a request, and will do so again until something changes that
-// there may be no event of: a quota, a policy, a permission.
+// isRefusal reports whether the server refused a request for a reason such as a quota, a policy or a permission.
+// The request fails again until that changes, and there may be no event when it does.
 func isRefusal(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) ||
 		apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsMethodNotSupported(err)
 }
 
-// maxRefusalMessage is how much of what the server said a condition repeats, in bytes.
+// maxRefusalMessage is the maximum length of the server's error message in a condition, in bytes.
 const maxRefusalMessage = 1024
 
-// refused says in the condition of a child that the server refused what was written for it, and makes the
-// controller try it again soon.
+// refused records in the condition of a child that the server refused a request for it, and schedules a retry.
 func (c *Controller) refused(ctx context.Context, prefix *v1alpha1.Prefix, what string, err error) error {
 	child := observe.NameOf(prefix)
 	c.children.AddAfter(child, c.refusals.refused(child))
@@ -294,7 +293,7 @@ func (c *Controller) refused(ctx context.Context, prefix *v1alpha1.Prefix, what 
 	return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonRefused, what+": "+message)
 }
 
-// newAllocation returns the PrefixAllocation of a child.
+// newAllocation returns the PrefixAllocation to create for a child. attempt selects the name.
 func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocation {
 	spec := v1alpha1.PrefixAllocationSpec{
 		IPFamily:       prefix.Spec.IPFamily,
@@ -306,7 +305,7 @@ func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocat
 		spec.PrefixLength = prefix.Spec.PrefixLength
 	}
 	if asked, err := request.ParsePrefix(spec.Prefix); err == nil {
-		// Another server may have stored it in a notation that no new object may have.
+		// Another server may have stored the prefix in a notation that is not accepted for new objects.
 		spec.Prefix, spec.IPFamily = asked.String(), request.FamilyOf(asked)
 	}
 	return &v1alpha1.PrefixAllocation{
@@ -314,7 +313,7 @@ func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocat
 			Namespace: prefix.Namespace,
 			Name:      requester.Name(prefix, attempt),
 			Labels:    map[string]string{v1alpha1.RequesterUIDLabel: string(prefix.UID)},
-			// It does not block the deletion of its owner: it goes after it, not before.
+			// blockOwnerDeletion is not set: the allocation is deleted after its owner, not before.
 			OwnerReferences: []metav1.OwnerReference{{
 				APIVersion: v1alpha1.GroupVersion.String(),
 				Kind:       v1alpha1.PrefixKind,
@@ -327,7 +326,8 @@ func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocat
 	}
 }
 
-// complete makes a child Allocated. The status of its parent follows.
+// complete binds a child to its allocation, which makes the child Allocated. The status of the parent is updated
+// separately.
 func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
 	parent, prefixHeld, ok := held(allocation)
 	if !ok {
@@ -350,7 +350,8 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 		ParentRef: v1alpha1.BindingReference{Name: parent.Name, UID: parentObj.UID},
 	}, metav1.CreateOptions{})
 	if apierrors.HasStatusCause(err, v1alpha1.CauseTypeNotAllocatedFor) {
-		// The claim is for somebody else, whatever the allocation refers to. The child needs another one.
+		// The claim belongs to somebody else, whatever the allocation refers to. The child needs another
+		// allocation.
 		c.notOurs.Store(allocation.UID, struct{}{})
 	}
 	switch {
@@ -364,8 +365,8 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 	return nil
 }
 
-// abandon gives up an allocation whose parent is gone before the child stood on it. That cannot
-// happen, unless somebody took the finalizer off the parent.
+// abandon deletes an allocation whose parent was deleted before the child was bound. That happens only if somebody
+// removed the finalizer of the parent.
 func (c *Controller) abandon(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
 	parent := allocation.Spec.PrefixRef.Name
 	_, err := c.client.IpamV1alpha1().Prefixes(prefix.Namespace).Get(ctx, parent, metav1.GetOptions{})
@@ -378,22 +379,22 @@ func (c *Controller) abandon(ctx context.Context, prefix *v1alpha1.Prefix, alloc
 	return fmt.Errorf("parent %s is not in the cache yet", parent)
 }
 
-// explain tells in the status of a child why it is Pending: what its allocation says.
+// explain copies the reason why a child is Pending from its allocation to the conditions of the child.
 func (c *Controller) explain(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
 	condition := meta.FindStatusCondition(allocation.Status.Conditions, v1alpha1.ConditionAllocated)
 	switch {
 	case condition != nil && condition.Status != metav1.ConditionTrue:
 		return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, condition.Reason, condition.Message)
 	case condition == nil && allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseFailed:
-		// A scheduler that knows no conditions let it fail.
+		// A scheduler that does not set conditions failed the allocation.
 		reason, message := c.whyFailed(allocation)
 		return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, reason, message)
 	}
 	return nil
 }
 
-// whyFailed tells why an allocation failed that does not say so itself. If nothing speaks against the parent, no
-// parent suited whoever let it fail, for reasons of its own.
+// whyFailed determines why an allocation without a condition failed. If the parent shows no reason, it returns
+// ReasonNoSuitableParent.
 func (c *Controller) whyFailed(allocation *v1alpha1.PrefixAllocation) (reason, message string) {
 	failed := fmt.Sprintf("PrefixAllocation %s has failed", allocation.Name)
 	r, err := request.Of(&allocation.Spec)
@@ -421,7 +422,8 @@ func (c *Controller) whyFailed(allocation *v1alpha1.PrefixAllocation) (reason, m
 	return v1alpha1.ReasonNoSuitableParent, failed + " and does not say why"
 }
 
-// setCondition sets a condition. When it becomes False for another reason, an event says why.
+// setCondition sets a condition in the status of a Prefix. It records an event when the condition becomes False or
+// its reason changes while it is False.
 func (c *Controller) setCondition(ctx context.Context, prefix *v1alpha1.Prefix, status metav1.ConditionStatus, conditionType, reason, message string) error {
 	updated := prefix.DeepCopy()
 	before := meta.FindStatusCondition(prefix.Status.Conditions, conditionType)
@@ -444,10 +446,10 @@ func (c *Controller) setCondition(ctx context.Context, prefix *v1alpha1.Prefix, 
 	return nil
 }
 
-// maxChildrenNamed is how many children a message names.
+// maxChildrenNamed is the maximum number of children that a message lists.
 const maxChildrenNamed = 5
 
-// syncDeletion lets a Prefix go once nothing is allocated from it.
+// syncDeletion removes the finalizer of a Prefix when nothing is allocated from it.
 func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	if !slices.Contains(prefix.Finalizers, v1alpha1.PrefixFinalizer) {
 		if len(prefix.Finalizers) == 0 {
@@ -467,14 +469,15 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 	updated.Finalizers = slices.DeleteFunc(updated.Finalizers, func(s string) bool { return s == v1alpha1.PrefixFinalizer })
 	_, err := c.client.IpamV1alpha1().Prefixes(prefix.Namespace).Update(ctx, updated, metav1.UpdateOptions{})
 	if apierrors.HasStatusCause(err, v1alpha1.CauseTypeHolderPrefix) {
-		// The server knows of a child that the informer has not shown, or that has no object any
-		// more. Either way it has to be said, and tried again.
+		// The server knows of a child that is not in the cache yet, or that has no object any more. Report it in
+		// the condition and retry.
 		return errors.Join(err, c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionDeletable, v1alpha1.ReasonHasChildren, err.Error()))
 	}
 	return newerIsComing(err)
 }
 
-// childrenNamed names the children that allocations are for, and the allocations that are for none.
+// childrenNamed describes allocations for a message: by the Prefix that an allocation is for, or else by the
+// PrefixAllocation itself.
 func (c *Controller) childrenNamed(namespace string, allocations []string) []string {
 	names := make([]string, 0, len(allocations))
 	for _, name := range allocations {
@@ -489,8 +492,8 @@ func (c *Controller) childrenNamed(namespace string, allocations []string) []str
 	return names
 }
 
-// syncOrphan deletes an allocation whose Prefix is gone, and thereby frees its space. No garbage collector is
-// needed for it. It also deletes an allocation that holds nothing and has lost the reference to its Prefix.
+// syncOrphan deletes an allocation whose Prefix is gone, which frees its space. It does not depend on the garbage
+// collector. It also deletes an allocation that has no space and has lost the reference to its Prefix.
 func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) error {
 	allocation, err := c.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
@@ -514,7 +517,7 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	if _, gone := c.gone.Load(owner.UID); gone {
 		return c.deleteAllocation(ctx, allocation)
 	}
-	// The cache may be behind: only the server can tell that there never was such a Prefix.
+	// The cache may be stale. Only the server knows whether the Prefix exists.
 	prefix, err := c.client.IpamV1alpha1().Prefixes(name.Namespace).Get(ctx, owner.Name, metav1.GetOptions{})
 	switch {
 	case err == nil && prefix.UID == owner.UID:
@@ -525,8 +528,8 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	return c.deleteAllocation(ctx, allocation)
 }
 
-// deleteAsSeen deletes an allocation that holds nothing. It is a conflict if the allocation has changed: it may have been
-// allocated since.
+// deleteAsSeen deletes an allocation that has no space. It returns a Conflict error if the allocation has changed,
+// because it may have been allocated since.
 func (c *Controller) deleteAsSeen(ctx context.Context, allocation *v1alpha1.PrefixAllocation) error {
 	return c.deleteIf(ctx, allocation, metav1.Preconditions{UID: &allocation.UID, ResourceVersion: &allocation.ResourceVersion})
 }
@@ -543,8 +546,8 @@ func (c *Controller) deleteIf(ctx context.Context, allocation *v1alpha1.PrefixAl
 	return err
 }
 
-// syncUsage writes to the status of a parent what is allocated from it. It patches only the fields that are
-// its own, so that a parent whose metadata somebody keeps changing is counted all the same.
+// syncUsage writes the allocations from a parent to the status of the parent. It patches only its own fields, so
+// frequent changes of the metadata by others do not cause conflicts.
 func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) error {
 	parent, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
