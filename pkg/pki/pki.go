@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pki makes certificate authorities and certificates, and tells what is wrong with those
-// that there are. It knows nothing of where they are kept.
+// Package pki creates and checks certificate authorities (CAs) and certificates. It does not store them.
 package pki
 
 import (
@@ -22,17 +21,18 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// ClockSkew is how far certificates are dated back, for a client whose clock is behind.
+// ClockSkew is how far notBefore of a certificate is in the past, for clients whose clock is behind.
 const ClockSkew = time.Hour
 
-// Pair is a certificate with its private key, parsed and in PEM.
+// Pair is a certificate with its private key, both parsed and in PEM.
 type Pair struct {
 	Cert            *x509.Certificate
 	Key             crypto.Signer
 	CertPEM, KeyPEM []byte
 }
 
-// ParsePair fails if one of the two cannot be parsed, or if the key is not that of the certificate.
+// ParsePair parses a certificate and its key. It returns an error if one of them cannot be parsed, or if they do
+// not match.
 func ParsePair(certPEM, keyPEM []byte) (*Pair, error) {
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
@@ -49,8 +49,8 @@ func ParsePair(certPEM, keyPEM []byte) (*Pair, error) {
 	return &Pair{Cert: cert, Key: key, CertPEM: certPEM, KeyPEM: keyPEM}, nil
 }
 
-// NewCA makes an authority. Its name ends with the time, because some clients mix up two
-// authorities of the same name.
+// NewCA creates a self-signed CA that is valid for lifetime. Its common name is name, "@" and the Unix time now,
+// because some clients confuse two CAs with the same name.
 func NewCA(name string, now time.Time, lifetime time.Duration) (*Pair, error) {
 	return issue(&x509.Certificate{
 		Subject:               pkix.Name{CommonName: fmt.Sprintf("%s@%d", name, now.Unix())},
@@ -62,14 +62,14 @@ func NewCA(name string, now time.Time, lifetime time.Duration) (*Pair, error) {
 	}, nil, now)
 }
 
-// Issue makes a new key and a certificate of template for it, which the authority signs. The
-// certificate does not outlive the authority.
+// Issue creates a new key and a certificate for it from template, signed by the CA. The certificate expires no
+// later than the CA.
 func (ca *Pair) Issue(template *x509.Certificate, now time.Time) (*Pair, error) {
 	return issue(template, ca, now)
 }
 
-// issue makes a new P-256 key and a certificate of template for it, signed by ca, or by itself if
-// ca is nil.
+// issue creates a new P-256 key and a certificate for it from template. ca signs the certificate. If ca is nil, it
+// is self-signed.
 func issue(template *x509.Certificate, ca *Pair, now time.Time) (*Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -82,13 +82,13 @@ func issue(template *x509.Certificate, ca *Pair, now time.Time) (*Pair, error) {
 	parent, signer := template, crypto.Signer(key)
 	if ca != nil {
 		parent, signer = ca.Cert, ca.Key
-		// A certificate that outlives its authority says more than is true.
+		// A certificate is valid only as long as its CA.
 		if template.NotAfter.After(ca.Cert.NotAfter) {
 			template.NotAfter = ca.Cert.NotAfter
 		}
 	}
 	template.NotBefore = now.Add(-ClockSkew)
-	// Without a serial number in the template a random one is made.
+	// CreateCertificate generates a random serial number if the template has none.
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
 		return nil, err
@@ -101,8 +101,8 @@ func issue(template *x509.Certificate, ca *Pair, now time.Time) (*Pair, error) {
 	return &Pair{Cert: cert, Key: key, CertPEM: certPEM, KeyPEM: keyPEM}, nil
 }
 
-// Verify tells why cert is not one that ca signed, for usages, or not valid at now. Without usages
-// any will do.
+// Verify returns an error if ca did not sign cert, if cert is not valid at now, or if it is not valid for usages.
+// Without usages, any usage is accepted.
 func Verify(cert, ca *x509.Certificate, now time.Time, usages ...x509.ExtKeyUsage) error {
 	if len(usages) == 0 {
 		usages = []x509.ExtKeyUsage{x509.ExtKeyUsageAny}
@@ -113,8 +113,8 @@ func Verify(cert, ca *x509.Certificate, now time.Time, usages ...x509.ExtKeyUsag
 	return err
 }
 
-// CheckCA tells why cert cannot be an authority; a chain of one certificate that is its own root
-// passes Verify without being one.
+// CheckCA returns an error if cert cannot be used as a CA. Verify does not check this for a certificate that is
+// its own root.
 func CheckCA(cert *x509.Certificate) error {
 	if !cert.IsCA || !cert.BasicConstraintsValid || cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return errors.New("it is not for an authority")

@@ -12,8 +12,9 @@ import (
 	"path/filepath"
 )
 
-// AccessEtcd returns the endpoints of the etcd on the data in dataDir. If an ipam-standalone runs there it is its etcd,
-// otherwise one that runs until done is called. It does not create a data directory.
+// AccessEtcd returns the endpoints of the etcd with its data in dataDir. If ipam-standalone runs there, it returns
+// the endpoints of the running etcd. Otherwise it starts etcd, which runs until the caller calls done. It does not
+// create a data directory.
 func AccessEtcd(ctx context.Context, dataDir string, options ...EtcdOption) (endpoints []string, done func(), err error) {
 	dir, err := filepath.Abs(filepath.Join(dataDir, "etcd"))
 	if err != nil {
@@ -33,7 +34,7 @@ func AccessEtcd(ctx context.Context, dataDir string, options ...EtcdOption) (end
 	if err != nil {
 		return nil, nil, err
 	}
-	// Only errors matter to a command: what etcd warns of while it replays its log is past.
+	// Log errors only. Warnings while etcd replays its log are of no use to a command.
 	etcd, err := StartEtcd(ctx, dataDir, "error", options...)
 	if err != nil {
 		return nil, nil, errors.Join(err, lock.Close())
@@ -44,7 +45,7 @@ func AccessEtcd(ctx context.Context, dataDir string, options ...EtcdOption) (end
 	}, nil
 }
 
-// runningEndpoint returns the endpoint of the etcd that runs on the data in dir.
+// runningEndpoint returns the endpoint of a running etcd with its data in dir.
 func runningEndpoint(dir string) (string, error) {
 	sockets := dir
 	if elsewhere, err := os.Readlink(filepath.Join(dir, socketLink)); err == nil {

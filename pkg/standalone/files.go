@@ -8,9 +8,8 @@ import (
 	"path/filepath"
 )
 
-// ensurePrivateDir makes path, which is in a data directory, a directory that
-// only its owner can enter, creating it and its parents with mode 0700 where they
-// are missing.
+// ensurePrivateDir creates the directory path, in a data directory, and missing parents with mode 0700. If path
+// exists, only its owner can access it afterwards.
 func ensurePrivateDir(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
@@ -25,12 +24,11 @@ func ensurePrivateDir(path string) error {
 	return os.Chmod(path, 0o700)
 }
 
-// writeFileAtomic replaces path with data so that after a crash at any moment
-// it holds either all of the old or all of the new content. Two writers of the
-// same path must not run at the same time.
+// writeFileAtomic replaces the contents of path. After a crash at any time the file has either the old or the new
+// contents. Calls for the same path must not run concurrently.
 func writeFileAtomic(path string, data []byte, mode os.FileMode) (err error) {
-	// The name is fixed, so that a crash leaves at most one such file behind,
-	// and O_EXCL after the removal makes sure that no symlink is followed.
+	// The name is fixed, so a crash leaves at most one temporary file. Removing the file and then using O_EXCL
+	// ensures that no symbolic link is followed.
 	tmp := path + ".tmp"
 	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
 		return err
@@ -61,8 +59,7 @@ func writeFileAtomic(path string, data []byte, mode os.FileMode) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
-// syncDir makes the names in a directory durable, which fsync of a file alone
-// does not.
+// syncDir syncs a directory, which makes created and renamed entries durable. fsync of a file does not do this.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

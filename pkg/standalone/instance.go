@@ -19,27 +19,27 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Options configure an instance.
+// Options configures an instance.
 type Options struct {
-	// DataDir has the database, the certificates and the kubeconfig.
+	// DataDir is the path of the directory for the database, the certificates and the kubeconfig.
 	DataDir string
-	// Port is the port of 127.0.0.1 to serve on; 0 is any that is free.
+	// Port is the port to serve on, on 127.0.0.1. 0 means any free port.
 	Port int
-	// Controllers are the names of those that run; "*" is all of them.
+	// Controllers holds the names of the controllers to run. "*" means all.
 	Controllers []string
-	// Strategy is how the scheduler chooses among parents, Pack or Spread.
+	// Strategy is how the scheduler chooses a parent: Pack or Spread.
 	Strategy string
-	// Workers is how many objects a controller works on at a time.
+	// Workers is the number of objects that a controller processes concurrently.
 	Workers int
-	// QuotaBytes is how large the database may get.
+	// QuotaBytes is the maximum size of the database, in bytes.
 	QuotaBytes int64
-	// AdmissionConfigFile, if set, is the path of an AdmissionConfiguration.
+	// AdmissionConfigFile is the path of an AdmissionConfiguration file. Optional.
 	AdmissionConfigFile string
-	// Customize, if set, has the last word on the options of the API server.
+	// Customize changes the options of the API server after everything else has set them. Optional.
 	Customize func(*apiserver.Options)
 }
 
-// NewOptions returns the defaults.
+// NewOptions returns the default options.
 func NewOptions() *Options {
 	return &Options{
 		DataDir:     ".ipam",
@@ -51,17 +51,17 @@ func NewOptions() *Options {
 	}
 }
 
-// Instance is API server, controllers and etcd, running.
+// Instance is a running API server with its controllers and etcd.
 type Instance struct {
 	// URL is the address of the API server.
 	URL string
-	// Kubeconfig is the path of a kubeconfig for it.
+	// Kubeconfig is the path of the administrator's kubeconfig for the API server.
 	Kubeconfig string
-	// Config is for a client of it with all rights. It does not limit its rate.
+	// Config is the client configuration of the administrator, who has all rights. It has no rate limit.
 	Config *rest.Config
-	// Client is the client that the controllers have. It ends with them.
+	// Client is the client of the controllers. It stops working when they stop.
 	Client versioned.Interface
-	// EtcdEndpoints are the endpoints of etcd.
+	// EtcdEndpoints holds the endpoints of etcd for a client.
 	EtcdEndpoints []string
 
 	cancel  context.CancelFunc
@@ -70,11 +70,12 @@ type Instance struct {
 	cleanup []func()
 }
 
-// startPatience is how long a start takes without a word. One that has a million children to read takes longer.
+// startPatience is the time after which a start that is still in progress is reported. With a million children to
+// read, a start takes longer than this.
 const startPatience = 15 * time.Second
 
-// Start starts an instance, which runs until the context ends or it is closed, and returns when it
-// is ready. It fails if another one uses the data directory or the port.
+// Start starts an instance and returns when it is ready. The instance runs until ctx ends or Close is called.
+// Start returns an error if another instance uses the data directory, or if the port is in use.
 func Start(ctx context.Context, options *Options) (instance *Instance, err error) {
 	i := &Instance{done: make(chan struct{})}
 	ctx, i.cancel = context.WithCancel(ctx)
@@ -104,7 +105,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	if err != nil {
 		return nil, err
 	}
-	// The server closes it; once more does no harm.
+	// The server closes the listener too. Closing it twice is harmless.
 	i.cleanup = append(i.cleanup, func() { _ = listener.Close() })
 	i.URL = "https://" + listener.Addr().String()
 
@@ -131,7 +132,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	i.Config = rest.CopyConfig(server.GenericAPIServer.LoopbackClientConfig)
 	i.Config.QPS = -1
 
-	// The server outlives the controllers, which are its clients, and etcd outlives the server.
+	// Stop in this order: the controllers, which are clients of the server, then the server, then etcd.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
 	go func() { served <- server.Run(serving) }()
@@ -199,9 +200,10 @@ func newServer(options *Options, pki *PKI, listener net.Listener, etcd *Etcd) (*
 	return config.Complete().New()
 }
 
-// disconnectable returns a copy of a configuration whose clients lose their connections when the function is called,
-// and cannot connect again. A client finishes a connection whose request was canceled. When the server stops meanwhile,
-// nothing tells that HTTP/2 connection to end, and the server would wait for it for a minute.
+// disconnectable returns a copy of config and a function. The function closes the connections of all clients that
+// use the copy, and prevents new ones. Without it the server can wait for a minute when it stops: a client
+// completes a connection even if its request was canceled, and an HTTP/2 connection that is opened during the
+// shutdown is not told to end.
 func disconnectable(config *rest.Config) (*rest.Config, func()) {
 	ended, disconnect := context.WithCancel(context.Background())
 	dialer := &net.Dialer{}
@@ -217,7 +219,8 @@ func disconnectable(config *rest.Config) (*rest.Config, func()) {
 	return config, disconnect
 }
 
-// waitReady waits until the server says that it is ready, however long that takes, or until it or etcd has ended.
+// waitReady waits until the server is ready, without a timeout. It returns an error if the server or etcd stops
+// before that.
 func waitReady(ctx context.Context, config *rest.Config, served chan error, etcd <-chan error) error {
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -246,19 +249,20 @@ func waitReady(ctx context.Context, config *rest.Config, served chan error, etcd
 	})
 }
 
-// Wait returns when the instance has ended, and tells why if it did not end by being closed.
+// Wait waits until the instance has stopped. It returns an error if the instance was not stopped by Close or the
+// context.
 func (i *Instance) Wait() error {
 	<-i.done
 	return i.err
 }
 
-// Close ends the instance and returns when everything is on disk.
+// Close stops the instance. It returns when all data is on disk.
 func (i *Instance) Close() {
 	i.cancel()
 	<-i.done
 }
 
-// clean undoes, last first, what was started.
+// clean runs the cleanup functions in reverse order.
 func (i *Instance) clean() {
 	for n := len(i.cleanup) - 1; n >= 0; n-- {
 		i.cleanup[n]()

@@ -12,11 +12,10 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// WriteKubeconfig writes a kubeconfig to path with which a client reaches
-// server, a URL such as https://127.0.0.1:6443, as the administrator of pki. It
-// holds the certificates and the key itself, refers to no other file, and has
-// mode 0600. A file that already is so is left alone; anything else at path is
-// replaced, so path must be a file of ipam-standalone's own.
+// WriteKubeconfig writes a kubeconfig to path. With it a client connects to server, a URL such as
+// https://127.0.0.1:6443, as the administrator of pki. The file contains the certificates and the key, refers to
+// no other file, and has mode 0600. If it is already up to date, it is not changed. Anything else at path is
+// overwritten, so path must belong to ipam-standalone.
 func WriteKubeconfig(path, server string, pki *PKI) error {
 	const name = "ipam"
 	config := clientcmdapi.NewConfig()

@@ -14,14 +14,14 @@ import (
 	"go.uber.org/zap"
 )
 
-// Reclaimed is what Reclaim did, in bytes.
+// Reclaimed is the result of Reclaim. All sizes are in bytes.
 type Reclaimed struct {
-	// Before and After are the size of the database, Quota is how large it may get.
+	// Before and After are the sizes of the database before and after Reclaim. Quota is its maximum size.
 	Before, After, Quota int64
 }
 
-// Reclaim drops the history of an etcd with one member, gives the space back to the file system, and lets it write
-// again if it had refused to because its database was full.
+// Reclaim compacts and defragments a single-member etcd, and disarms the NOSPACE alarm. After that, an etcd that
+// refused writes because its database was full accepts them again.
 func Reclaim(ctx context.Context, endpoints []string) (Reclaimed, error) {
 	var result Reclaimed
 	client, err := clientv3.New(clientv3.Config{Context: ctx, Endpoints: endpoints, Logger: zap.NewNop()})
@@ -39,7 +39,7 @@ func Reclaim(ctx context.Context, endpoints []string) (Reclaimed, error) {
 	if _, err := client.Defragment(ctx, endpoints[0]); err != nil {
 		return result, fmt.Errorf("defragment etcd: %w", err)
 	}
-	// This is after the space is free: etcd would raise the alarm again otherwise.
+	// Disarm the alarm after the space is free. Otherwise etcd raises it again.
 	alarm := &clientv3.AlarmMember{MemberID: before.Header.MemberId, Alarm: etcdserverpb.AlarmType_NOSPACE}
 	if _, err := client.AlarmDisarm(ctx, alarm); err != nil {
 		return result, fmt.Errorf("disarm the alarm of etcd: %w", err)

@@ -18,7 +18,7 @@ import (
 	"k8s.io/utils/lru"
 )
 
-// droppedEvents counts what was not recorded.
+// droppedEvents counts the events that were not recorded.
 var droppedEvents = metrics.NewCounterVec(&metrics.CounterOpts{
 	Namespace:      "ipam",
 	Subsystem:      "controller",
@@ -29,38 +29,41 @@ var droppedEvents = metrics.NewCounterVec(&metrics.CounterOpts{
 
 func init() { legacyregistry.MustRegister(droppedEvents) }
 
-// noEvents is for where there is no API for events.
+// noEvents is an event recorder that does nothing, for clusters without an API for events.
 type noEvents struct{}
 
 // Eventf implements events.EventRecorder.
 func (noEvents) Eventf(runtime.Object, runtime.Object, string, string, string, string, ...any) {}
 
-// limitedEvents records no more events than limits allow.
+// limitedEvents is an event recorder with rate limits. limits has one entry for each event type.
 type limitedEvents struct {
 	events.EventRecorder
 	limits map[string]*eventLimit
 }
 
-// eventLimit is the limit for the events of a type.
+// eventLimit is the rate limit for the events of one type.
 type eventLimit struct {
 	qps   float32
 	burst int
 	total flowcontrol.RateLimiter
-	// ofNamespaces are the limits of the namespaces that had events last.
+	// ofNamespaces holds the limits of the namespaces that had events most recently.
 	ofNamespaces *lru.Cache
 	mu           sync.Mutex
 }
 
 const (
-	// namespaceShare is the part of all events that one namespace may have at most, so that it does not silence others.
+	// namespaceShare is the divisor of the limit of one namespace: each may use a quarter of the total. So one
+	// namespace does not suppress the events of the others.
 	namespaceShare = 4
-	// maxNamespaces is for how many namespaces a limit is remembered. One that is forgotten begins with a burst.
+	// maxNamespaces is the maximum number of namespaces whose limits are kept. A namespace that was evicted starts
+	// again with a full burst.
 	maxNamespaces = 4096
 )
 
-// LimitEvents returns a recorder that passes on so many events a second of each type, Normal and Warning, and a burst of
-// others first. One namespace can have a quarter of that. What is more is dropped and counted. Events are objects of the
-// cluster, each of which costs its API server as much as a child costs ours, and conditions say the same.
+// LimitEvents returns a recorder with a rate limit. For each type, Normal and Warning, it records at most qps
+// events per second, with bursts of up to burst. One namespace may use a quarter of that. Other events are dropped
+// and counted. Events are objects in the cluster. Each costs the Kubernetes API server as much as a child costs
+// the IPAM API server, and conditions carry the same information.
 func LimitEvents(recorder events.EventRecorder, qps float32, burst int) events.EventRecorder {
 	l := &limitedEvents{recorder, map[string]*eventLimit{}}
 	for _, eventType := range []string{corev1.EventTypeNormal, corev1.EventTypeWarning} {
@@ -72,7 +75,7 @@ func LimitEvents(recorder events.EventRecorder, qps float32, burst int) events.E
 	return l
 }
 
-// accept reports whether an event of a namespace is within the limits, and counts it.
+// accept reports whether an event of a namespace is within the limits. If so, it counts against them.
 func (l *eventLimit) accept(namespace string) bool {
 	return l.ofNamespace(namespace).TryAccept() && l.total.TryAccept()
 }
@@ -102,6 +105,6 @@ func (l *limitedEvents) Eventf(regarding, related runtime.Object, eventType, rea
 		droppedEvents.WithLabelValues(eventType).Inc()
 		return
 	}
-	// A longer note would be refused, so that nothing was told.
+	// The API server rejects longer notes, and the event would be lost.
 	l.EventRecorder.Eventf(regarding, related, eventType, reason, action, "%s", text.Cut(fmt.Sprintf(note, args...), text.MaxNote))
 }

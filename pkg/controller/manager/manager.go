@@ -24,26 +24,26 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Config is what the controllers need.
+// Config is the configuration of the controllers.
 type Config struct {
-	// Client talks to the API server. It should not limit its rate: the server does.
+	// Client is the client for the API server. It should have no rate limit, because the server limits the rate.
 	Client versioned.Interface
-	// Recorder records events. It may be nil where there is no API for them.
+	// Recorder records events. It may be nil if there is no API for events.
 	Recorder events.EventRecorder
-	// Controllers are the names of those that run; "*" is all.
+	// Controllers holds the names of the controllers to run. "*" means all.
 	Controllers []string
-	// Strategy is by what the scheduler chooses among parents, Pack or Spread.
+	// Strategy is how the scheduler chooses a parent: Pack or Spread.
 	Strategy string
-	// Workers is how many objects a controller works on at a time.
+	// Workers is the number of objects that a controller processes concurrently.
 	Workers int
 }
 
-// controller runs until the context ends.
+// controller is the interface of all controllers. Run returns when the context ends.
 type controller interface {
 	Run(ctx context.Context) error
 }
 
-// controllers are all there are.
+// controllers lists all controllers.
 var controllers = []struct {
 	name string
 	init func(Config, externalversions.SharedInformerFactory) (controller, error)
@@ -62,20 +62,20 @@ var controllers = []struct {
 	}},
 }
 
-// ClientConfig returns a copy of a configuration with what is best for controllers.
+// ClientConfig returns a copy of config with settings for controllers: no rate limit, no compression, Protobuf.
 func ClientConfig(config *rest.Config) *rest.Config {
 	config = rest.CopyConfig(config)
-	// The server limits the rate, by priority and fairness.
+	// The server limits the rate with API Priority and Fairness.
 	config.QPS = -1
-	// It is near, and its time is worth more than bytes.
+	// The server is near, so CPU time costs more than bandwidth.
 	config.DisableCompression = true
-	// It is less than half the work of JSON, for both sides.
+	// Protobuf needs less than half the CPU time of JSON, in client and server.
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	return config
 }
 
-// Names returns the names of the controllers.
+// Names returns the names of all controllers.
 func Names() []string {
 	var names []string
 	for _, c := range controllers {
@@ -84,12 +84,12 @@ func Names() []string {
 	return names
 }
 
-// runs tells whether a controller is to run.
+// runs reports whether the controller is enabled.
 func (c Config) runs(name string) bool {
 	return slices.Contains(c.Controllers, name) || slices.Contains(c.Controllers, "*")
 }
 
-// Validate tells what is wrong with the configuration.
+// Validate returns an error if the configuration is not valid.
 func (c Config) Validate() error {
 	all := Names()
 	for _, name := range c.Controllers {
@@ -104,7 +104,8 @@ func (c Config) Validate() error {
 	return err
 }
 
-// Run runs the controllers until the context ends, and returns when all of them have.
+// Run runs the enabled controllers until the context ends, and returns when all have stopped. If one of them
+// fails, Run stops the others and returns the error.
 func (c Config) Run(ctx context.Context) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -125,7 +126,7 @@ func (c Config) Run(ctx context.Context) error {
 		running = append(running, controller)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	// Without any controller there is nothing to do, but not an end either.
+	// If no controller is enabled, Run still waits for the context.
 	group.Go(func() error {
 		<-ctx.Done()
 		return nil
@@ -143,8 +144,8 @@ func (c Config) Run(ctx context.Context) error {
 	return err
 }
 
-// dropManagedFields is the transform of the informers. No controller reads managed fields, and they can take more memory than
-// the rest of the object. A write without managed fields leaves those that are stored as they are.
+// dropManagedFields is the transform of the informers. No controller reads managed fields, and they can need more
+// memory than the rest of the object. An update without managed fields does not change the stored ones.
 func dropManagedFields(obj any) (any, error) {
 	if object, err := meta.Accessor(obj); err == nil {
 		object.SetManagedFields(nil)
@@ -152,16 +153,17 @@ func dropManagedFields(obj any) (any, error) {
 	return obj, nil
 }
 
-// awaitPatience is how long one question lasts whether the API is served, and so how much longer the end can take.
+// awaitPatience is the timeout of one request that checks whether the API is served. It is also the maximum delay
+// that such a request adds to the shutdown.
 const awaitPatience = 5 * time.Second
 
-// awaitAPI waits until the API is served, which it is not before it has a certificate.
-// Informers would ask again after longer and longer times.
+// awaitAPI waits until the API is served. This requires a serving certificate, which one of the controllers may
+// have to issue first. Informers would retry with growing delays.
 func (c Config) awaitAPI(ctx context.Context) {
 	logger, waits := klog.FromContext(ctx), false
-	// It ends with the context only.
+	// The only possible error is the end of the context.
 	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		// A request that is under way when the context ends is answered: the server would log one that is cut off as an error.
+		// Let a request finish when the context ends. The server would log a canceled request as an error.
 		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), awaitPatience)
 		defer cancel()
 		_, err := c.Client.Discovery().ServerResourcesForGroupVersionWithContext(asking, v1alpha1.GroupVersion.String())

@@ -179,7 +179,8 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 		}
 		was, _, ok := held(before)
 		if is, _, still := held(allocation); ok && (!still || was != is) {
-			// The parent of an allocation changes only if etcd was restored from a backup.
+			// An allocation gives up space without being deleted, or changes its parent, only if etcd was restored
+			// from a backup.
 			c.released(was, allocation.UID)
 		}
 	}

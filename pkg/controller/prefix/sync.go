@@ -422,8 +422,8 @@ func (c *Controller) whyFailed(allocation *v1alpha1.PrefixAllocation) (reason, m
 	return v1alpha1.ReasonNoSuitableParent, failed + " and does not say why"
 }
 
-// setCondition sets a condition in the status of a Prefix. It records an event when the condition becomes False or
-// its reason changes while it is False.
+// setCondition sets a condition in the status of a Prefix. If the condition is False and its reason has changed,
+// it records an event.
 func (c *Controller) setCondition(ctx context.Context, prefix *v1alpha1.Prefix, status metav1.ConditionStatus, conditionType, reason, message string) error {
 	updated := prefix.DeepCopy()
 	before := meta.FindStatusCondition(prefix.Status.Conditions, conditionType)
