@@ -57,7 +57,7 @@ type Instance struct {
 	URL string
 	// Kubeconfig is the path of the administrator's kubeconfig for the API server.
 	Kubeconfig string
-	// Config is the client configuration of the administrator, who has all rights. It has no rate limit.
+	// Config is a client configuration for the API server with all rights and no rate limit.
 	Config *rest.Config
 	// Client is the client of the controllers. It stops working when they stop.
 	Client versioned.Interface

@@ -84,8 +84,8 @@ func (a *authority) prune(leaves []*kept, now time.Time) {
 	})
 }
 
-// signed reports whether the current CA signed a leaf. current is false if an old CA signed it. It returns an
-// error if no trusted CA did.
+// signed returns true if the current CA signed a leaf, and false if an old CA signed it. It returns an error if
+// neither did, or if the leaf is not valid.
 func (a *authority) signed(l *kept, now time.Time) (current bool, err error) {
 	if err = l.verify(a.Cert, now); err == nil {
 		return true, nil

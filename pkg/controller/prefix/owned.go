@@ -39,8 +39,8 @@ func (o *owned) add(of owner, name string) {
 		}
 		return
 	}
-	// Replace the name even if it is known. A string keeps the memory that it was cut from alive: the old string
-	// would retain the old version of the object.
+	// Replace the string even if the name is known. The cache holds the newest version of the object, so its
+	// string costs no extra memory. The string of an earlier version would retain memory of that version.
 	o.one[of] = name
 }
 
