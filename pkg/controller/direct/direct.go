@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package direct has clients talk to the API server that an APIService stands for without the way through
-// kube-apiserver, which would have to pass on all their requests and watches.
+// Package direct configures clients that connect directly to the API server of an APIService. Their requests and watches
+// do not pass through kube-apiserver, which would have to proxy them all.
 package direct
 
 import (
@@ -23,18 +23,18 @@ import (
 	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset/typed/apiregistration/v1"
 )
 
-// dialTimeout is for a connection until it is encrypted.
+// dialTimeout is the timeout for a new connection, including the TLS handshake.
 const dialTimeout = 10 * time.Second
 
-// Config returns the configuration of clients that talk to the API server of the APIService of that name at
-// an address, host:port, and log in there as they would do at the cluster of a configuration.
+// Config returns a configuration for clients that connect to the API server of the named APIService at address, which
+// is host:port. The clients authenticate with the credentials in config.
 //
-// They trust the server as kube-apiserver does: its certificate must be signed by the CA of the APIService
-// and be for its Service. The APIService is read for each connection, since the CA may be replaced at any
-// time; connections that there are stay. A server that kube-apiserver is told not to verify gets no connection:
-// kube-apiserver proves who it is by a certificate, but these clients would hand out their token.
+// The clients verify the server as kube-apiserver does: its certificate must be signed by the CA of the APIService and be
+// valid for its Service. They read the APIService for each new connection, because the CA may change at any time.
+// Existing connections stay open. They do not connect if the APIService sets insecureSkipTLSVerify: kube-apiserver
+// authenticates with a certificate, but these clients would send their token to an unverified server.
 //
-// Config fails if the address or what to log in with is not usable.
+// Config fails if address is not host:port, or the TLS configuration in config cannot be loaded.
 func Config(config *rest.Config, services aggregator.APIServiceInterface, name, address string) (*rest.Config, error) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		return nil, fmt.Errorf("address of the API server: %w", err)
@@ -52,7 +52,7 @@ func Config(config *rest.Config, services aggregator.APIServiceInterface, name, 
 	config.Host, config.APIPath = "https://"+address, ""
 	config.TLSClientConfig = rest.TLSClientConfig{}
 	config.Transport = utilnet.SetTransportDefaults(&http.Transport{
-		// The Service of a cluster is not behind a proxy.
+		// A Service in the cluster is reached without a proxy.
 		Proxy:             func(*http.Request) (*url.URL, error) { return nil, nil },
 		DialTLSContext:    dialer.dial,
 		ForceAttemptHTTP2: true,
@@ -60,11 +60,11 @@ func Config(config *rest.Config, services aggregator.APIServiceInterface, name, 
 	return config, nil
 }
 
-// WithToken returns a copy of a configuration that logs in with the token in a file and with nothing else. The file may be
-// replaced at any time. Without a file, it returns the configuration as it is.
+// WithToken returns a copy of config that authenticates only with the token in the file. The file may be replaced at any
+// time. If file is empty, WithToken returns config unchanged.
 //
-// The token should be for an audience that only the API server accepts. Whoever gets hold of one that was sent to the API
-// server can then do nothing with it at kube-apiserver.
+// The audience of the token should be one that only the IPAM API server accepts. A token that leaks from there is then
+// useless at kube-apiserver.
 func WithToken(config *rest.Config, file string) *rest.Config {
 	if file == "" {
 		return config
@@ -74,11 +74,11 @@ func WithToken(config *rest.Config, file string) *rest.Config {
 	return config
 }
 
-// dialer connects to the server of an APIService.
+// dialer opens TLS connections to the API server of an APIService.
 type dialer struct {
 	services aggregator.APIServiceInterface
 	name     string
-	// login has the client certificate, if there is one.
+	// login holds the client certificate, if there is one.
 	login *tls.Config
 }
 
@@ -92,12 +92,13 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 		return nil, fmt.Errorf("APIService %s: %w", d.name, err)
 	}
 	config.Certificates, config.GetClientCertificate = d.login.Certificates, d.login.GetClientCertificate
-	// Without HTTP/2 each of the requests at a time would need a connection.
+	// HTTP/2 multiplexes concurrent requests. With HTTP/1.1 each would need its own connection.
 	config.NextProtos = []string{"h2", "http/1.1"}
 	return (&tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTimeout}, Config: config}).DialContext(ctx, network, address)
 }
 
-// trust returns by what kube-apiserver trusts the server of an APIService.
+// trust returns the TLS configuration that verifies the server of an APIService as kube-apiserver does. It fails if the
+// APIService has no Service, sets insecureSkipTLSVerify, or has a CA bundle without certificates.
 func trust(service *apiregistrationv1.APIService) (*tls.Config, error) {
 	if service.Spec.Service == nil {
 		return nil, errors.New("kube-apiserver itself serves it")

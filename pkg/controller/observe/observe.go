@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package observe turns the events of informers into what a controller wants to know.
+// Package observe reduces the events of informers to two typed callbacks: an object exists, or it is gone.
 package observe
 
 import (
@@ -10,9 +10,11 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// Handler calls seen for an object as it was before, if it is not new, and as it is now, and gone
-// for one that does not exist any more, as it was last known. An object that was created anew under
-// the same name is another one: the old one is gone, also when the informer missed its deletion.
+// Handler returns an event handler. It calls seen when an object is added or updated, with its previous version (nil for
+// a new object) and its current version. It calls gone with the last known version of an object that was deleted.
+//
+// If an object was deleted and created again with the same name, the informer may deliver this as one update. The
+// UIDs differ then, and Handler calls gone for the old object and seen for the new one.
 func Handler[T interface {
 	*O
 	metav1.Object
@@ -38,7 +40,7 @@ func Handler[T interface {
 	}
 }
 
-// NameOf returns namespace and name of an object.
+// NameOf returns the namespace and name of an object.
 func NameOf(obj metav1.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
 }

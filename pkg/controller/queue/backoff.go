@@ -12,20 +12,20 @@ import (
 )
 
 const (
-	// minDelay is how long the first retry of a name waits. Each later one waits twice as long as the one
-	// before, up to maxDelay. So a name is done at most maxDelay after its obstacle is gone.
+	// minDelay is the delay before the first retry of a name. The delay doubles with each further retry, up to maxDelay.
+	// So a name is retried at most maxDelay after the cause of its failures is gone, unless spacing applies.
 	minDelay = 5 * time.Millisecond
 	maxDelay = 10 * time.Second
-	// spacing limits the retries of a namespace where very many names fail for good: with n of them, the
-	// longest delay is at least n times spacing, so that there are no more than 50 retries a second.
+	// spacing limits the retries of a namespace in which very many names fail permanently. With n failing names, the
+	// longest delay is at least n times spacing, so there are about 50 retries per second at most.
 	spacing = 20 * time.Millisecond
 )
 
-// backoff tells how long a name waits until it is tried again. Names do not wait for each other: with the
-// default limiter of client-go all names share ten retries a second.
+// backoff is a rate limiter with an exponential delay for each name. It has no limit that all names share: the default
+// limiter of client-go allows ten retries per second in total.
 type backoff struct {
 	mu sync.Mutex
-	// failures are how often a name failed in a row, by namespace and name.
+	// failures is the number of consecutive failures, by namespace and name.
 	failures map[string]map[string]int
 }
 
@@ -45,7 +45,7 @@ func (b *backoff) When(name types.NamespacedName) time.Duration {
 	failures := names[name.Name]
 	names[name.Name]++
 	longest := max(maxDelay, time.Duration(len(names))*spacing)
-	// Shifting by more would overflow.
+	// A larger shift would overflow.
 	return min(minDelay<<min(failures, 30), longest)
 }
 

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package queue holds the names of the objects that a controller has to look at. Namespaces take turns, so
-// that a namespace with very many names does not delay the others.
+// Package queue provides the work queue of the controllers. It holds the names of the objects to process. Namespaces are
+// served round-robin, so a namespace with very many names does not delay the others.
 package queue
 
 import (
@@ -10,22 +10,24 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// Queue has each name at most once, and gives a name to one worker at a time.
+// Queue is a rate-limited work queue of object names. It holds each name at most once, and no two workers process the
+// same name concurrently.
 type Queue = workqueue.TypedRateLimitingInterface[types.NamespacedName]
 
-// New returns a queue whose metrics have that name.
+// New returns an empty queue. Its metrics carry the given name.
 func New(name string) Queue {
-	// Each layer would make the one below it with the default order, so they are made one by one.
+	// By default each layer creates the layer below it, in first-in, first-out order. Create them one by one to set the
+	// order.
 	fair := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[types.NamespacedName]{Name: name, Queue: newTurns()})
 	delaying := workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[types.NamespacedName]{Name: name, Queue: fair})
 	return workqueue.NewTypedRateLimitingQueueWithConfig(newBackoff(),
 		workqueue.TypedRateLimitingQueueConfig[types.NamespacedName]{Name: name, DelayingQueue: delaying})
 }
 
-// turns is a queue in which namespaces take turns. The names of a namespace are first in, first out.
+// turns is the order of the queue: round-robin over the namespaces, and first in, first out within a namespace.
 type turns struct {
 	names map[string][]types.NamespacedName
-	// order has each namespace that has names once.
+	// order holds each namespace that has names exactly once. The next one to serve comes first.
 	order []string
 	len   int
 }
@@ -34,7 +36,7 @@ var _ workqueue.Queue[types.NamespacedName] = &turns{}
 
 func newTurns() *turns { return &turns{names: map[string][]types.NamespacedName{}} }
 
-// Touch implements workqueue.Queue. A name that is added again keeps its place.
+// Touch implements workqueue.Queue. A name that is added again keeps its position.
 func (t *turns) Touch(types.NamespacedName) {}
 
 // Push implements workqueue.Queue.
@@ -57,7 +59,7 @@ func (t *turns) Pop() types.NamespacedName {
 	t.order = t.order[1:]
 	names := t.names[namespace]
 	name := names[0]
-	// The array behind the slice must not keep the strings.
+	// Clear the element. Otherwise the backing array keeps its strings in memory.
 	names[0] = types.NamespacedName{}
 	if names = names[1:]; len(names) == 0 {
 		delete(t.names, namespace)

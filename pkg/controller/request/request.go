@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package request is what a PrefixAllocation asks for, apart from where from.
+// Package request parses what a PrefixAllocation requests: a specific prefix, or a family and a length. It does not
+// cover the choice of the parent.
 package request
 
 import (
@@ -12,21 +13,21 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 )
 
-// Request asks for exactly one prefix, or for any of a length.
+// Request is a request for one specific prefix, or for any prefix of a length.
 type Request struct {
-	// Family is the family that is asked for, or "" for that of the parent.
+	// Family is the requested IP family. If it is empty, any family of a parent is accepted.
 	Family v1alpha1.IPFamily
-	// Prefix is the one prefix that is asked for. It is not valid if there is none.
+	// Prefix is the requested prefix. It is not valid if any prefix of the length is accepted.
 	Prefix netip.Prefix
-	// Bits is the length of the prefix that is asked for.
+	// Bits is the requested prefix length, also if Prefix is set.
 	Bits int
 }
 
-// ParsePrefix parses a prefix of an object, and returns the range that it means.
+// ParsePrefix parses a prefix that is stored in an object. See cidr.ParseStored.
 func ParsePrefix(s string) (netip.Prefix, error) { return cidr.ParseStored(s) }
 
-// Of returns what the spec asks for. The error tells what is wrong with it; the API server lets no
-// such spec pass.
+// Of returns the request in a spec. It fails if the prefix cannot be parsed, or neither prefix nor prefixLength is set.
+// The API server rejects such specs.
 func Of(spec *v1alpha1.PrefixAllocationSpec) (Request, error) {
 	if spec.Prefix != "" {
 		prefix, err := ParsePrefix(spec.Prefix)
@@ -41,21 +42,22 @@ func Of(spec *v1alpha1.PrefixAllocationSpec) (Request, error) {
 	return Request{Family: spec.IPFamily, Bits: int(spec.PrefixLength)}, nil
 }
 
-// FamilyOf returns the family of a prefix.
+// FamilyOf returns the IP family of a prefix.
 func FamilyOf(prefix netip.Prefix) v1alpha1.IPFamily { return v1alpha1.IPFamily(cidr.FamilyOf(prefix)) }
 
-// String tells what is asked for, such as "10.0.0.0/24" or "a /24".
+// String returns the request as text for messages, such as "10.0.0.0/24" or "a /24".
 func (r Request) String() string { return r.cidr().String() }
 
-// Fits reports whether a parent could hold the request if all of it were free. A parent never holds
-// anything as large as itself.
+// Fits reports whether the request could be allocated from a parent that is entirely free. The requested prefix must be
+// longer than that of the parent.
 func (r Request) Fits(parent netip.Prefix) bool {
 	return (r.Family == "" || r.Family == FamilyOf(parent)) &&
 		r.Bits > parent.Bits() && r.Bits <= parent.Addr().BitLen() &&
 		(!r.Prefix.IsValid() || parent.Contains(r.Prefix.Addr()))
 }
 
-// FitsIn is Fits with the reason why not: the rest of a sentence that begins with the parent.
+// FitsIn is like Fits, but also returns why the request does not fit. The reason completes a sentence whose subject is the
+// parent.
 func (r Request) FitsIn(parent netip.Prefix) (why string, ok bool) {
 	why = r.cidr().Misfit(parent)
 	return why, why == ""

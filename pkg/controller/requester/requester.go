@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package requester tells for which child Prefix a PrefixAllocation was made.
+// Package requester links a PrefixAllocation to its requester: the child Prefix that it was created for.
 //
-// Everybody who may write an object may write its metadata, so what this package reads is a hint until
-// the allocation is Allocated. The API server verifies the controller reference when it binds the
-// allocation, records the child in the claim, and keeps the reference from then on.
+// Users who may write an allocation may also write its metadata. Until the allocation is Allocated, the results of this
+// package are only hints. When the API server binds the allocation, it verifies the controller reference and records the
+// child in the claim. From then on it keeps the reference.
 package requester
 
 import (
@@ -21,8 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Of returns the controller reference of an allocation if it refers to a Prefix of this API group, in
-// any version, and nil otherwise.
+// Of returns the controller reference of an allocation if it refers to a Prefix of this API group, in any version.
+// Otherwise it returns nil. The caller must not modify the reference.
 func Of(allocation *v1alpha1.PrefixAllocation) *metav1.OwnerReference {
 	ref := metav1.GetControllerOfNoCopy(allocation)
 	if ref == nil || ref.Kind != v1alpha1.PrefixKind {
@@ -34,15 +34,15 @@ func Of(allocation *v1alpha1.PrefixAllocation) *metav1.OwnerReference {
 	return ref
 }
 
-// IsOf reports whether an allocation is controlled by a Prefix, by name and uid.
+// IsOf reports whether the controller reference of an allocation refers to prefix, by namespace, name and UID.
 func IsOf(allocation *v1alpha1.PrefixAllocation, prefix *v1alpha1.Prefix) bool {
 	ref := Of(allocation)
 	return ref != nil && ref.Name == prefix.Name && ref.UID == prefix.UID && allocation.Namespace == prefix.Namespace
 }
 
-// IsLost reports whether a controller made an allocation for a child, but the allocation does not refer
-// to that child any more: somebody removed the reference, or the allocation was restored from a backup
-// without it. The child gets another allocation, so nobody needs this one.
+// IsLost reports whether an allocation was created for a child, but no longer refers to it. This happens if somebody
+// removes the reference, or restores the allocation from a backup without it. The child gets another allocation, so
+// nobody needs this one.
 func IsLost(allocation *v1alpha1.PrefixAllocation) bool {
 	if Of(allocation) != nil {
 		return false
@@ -50,16 +50,17 @@ func IsLost(allocation *v1alpha1.PrefixAllocation) bool {
 	return allocation.Labels[v1alpha1.RequesterUIDLabel] != "" || isDerived(allocation.Name)
 }
 
-// The name of an allocation ends in a hyphen, a digest of the request, and a digest of all that comes
-// before, both in hexadecimal digits. The second one tells such a name from one that a user chose.
+// The name of an allocation is the name of the child, a hyphen, a digest of the request, and a check digest of all the
+// preceding characters. Both digests are hexadecimal. The check digest distinguishes derived names from names that users
+// chose.
 const (
 	requestDigits = 10
 	checkDigits   = 6
 )
 
-// Name returns the name of the allocation for a child. It is derived from the uid of the child and from
-// what the child asks for, so that making the allocation twice does not make two. The attempt, from 0
-// on, gives another name in case that somebody else has the first ones.
+// Name returns the name of the allocation for a child. It is derived from the UID and the request of the child, so
+// creating the allocation is idempotent. attempt starts at 0. Each attempt gives another name, for the case that
+// the previous names are already taken by other allocations.
 func Name(prefix *v1alpha1.Prefix, attempt int) string {
 	ref := ""
 	if prefix.Spec.ParentRef != nil {
@@ -77,15 +78,17 @@ func Name(prefix *v1alpha1.Prefix, attempt int) string {
 	return name + check(name)
 }
 
-// isDerived reports whether Name returned a name. One in 16 million names that end in 16 hexadecimal
-// digits looks derived by chance.
+// isDerived reports whether a name was returned by Name. Of the other names that end in a hyphen and 16 hexadecimal
+// digits, one in 16 million gives a false positive.
 func isDerived(name string) bool {
 	at := len(name) - checkDigits
 	return at > requestDigits && name[at-requestDigits-1] == '-' && check(name[:at]) == name[at:]
 }
 
+// check returns the check digest of a name.
 func check(name string) string { return digest("ipam.ironcore.dev/requester\x00"+name, checkDigits) }
 
+// digest returns the first hexadecimal digits of the SHA-256 of s.
 func digest(s string, digits int) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])[:digits]

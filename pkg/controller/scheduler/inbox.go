@@ -9,26 +9,28 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// inbox queues the events of the informers by namespace. An informer delivers the events of all namespaces one by one,
-// so its handlers must not do the work of any: each namespace that has events has a goroutine that handles them in
-// order. Of several events of an object only the newest is kept, in the place of the first. So a queue has no more
-// events than there are objects, and objects that were deleted since.
+// inbox queues the events of the informers by namespace. An informer delivers the events of all namespaces one by one, so
+// a slow handler would delay all namespaces. Therefore each namespace with queued events has its own goroutine, which
+// handles them in order. A newer event of an object replaces the queued one and keeps its position. So the length of a
+// queue is limited to the number of objects in the namespace, plus those deleted meanwhile.
 type inbox struct {
 	mu sync.Mutex
-	// started is set when the initial lists are in. Until then the caller of put handles the event itself.
+	// started is set when the initial lists are complete. Before that, put handles each event synchronously. After
+	// stopped is set, put drops all events.
 	started, stopped bool
-	// queues has the namespaces that have a goroutine.
+	// queues has an entry for each namespace that has a goroutine.
 	queues  map[string]*eventQueue
 	workers sync.WaitGroup
 }
 
+// eventQueue holds the events of one namespace: order has the objects, and newest the event of each.
 type eventQueue struct {
 	order  []eventKey
 	newest map[eventKey]func()
 }
 
-// eventKey identifies an object. The uid is part of it: the deletion of an object must not be replaced by an event of
-// a later object of the same name.
+// eventKey identifies an object. It includes the UID, so that an event of a new object does not replace the deletion of
+// an older object with the same name.
 type eventKey struct {
 	kind, name string
 	uid        types.UID
@@ -36,7 +38,7 @@ type eventKey struct {
 
 func newInbox() *inbox { return &inbox{queues: map[string]*eventQueue{}} }
 
-// put takes an event, which is handled by calling the function.
+// put queues an event. handle processes it.
 func (b *inbox) put(namespace string, key eventKey, handle func()) {
 	b.mu.Lock()
 	if !b.started && !b.stopped {
@@ -64,7 +66,8 @@ func (b *inbox) put(namespace string, key eventKey, handle func()) {
 	q.newest[key] = handle
 }
 
-// next takes the next event out of a queue. It returns nil, and the namespace has no queue any more, if there is none.
+// next removes the next event from a queue and returns it. If the queue is empty or the inbox is stopped, it removes the
+// queue and returns nil.
 func (b *inbox) next(namespace string, q *eventQueue) func() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -73,7 +76,7 @@ func (b *inbox) next(namespace string, q *eventQueue) func() {
 		return nil
 	}
 	key := q.order[0]
-	// The array behind the slice must not keep the strings.
+	// Clear the element. Otherwise the backing array keeps its strings in memory.
 	q.order[0] = eventKey{}
 	q.order = q.order[1:]
 	handle := q.newest[key]
@@ -81,7 +84,7 @@ func (b *inbox) next(namespace string, q *eventQueue) func() {
 	return handle
 }
 
-// start makes the events that follow be handled by the goroutines of their namespaces.
+// start makes put queue all later events for the goroutine of their namespace.
 func (b *inbox) start() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -95,7 +98,7 @@ func (b *inbox) hasStarted() bool {
 	return b.started
 }
 
-// stop drops all events from now on. It returns when no goroutine is left.
+// stop drops all queued and later events. It returns when all goroutines have ended.
 func (b *inbox) stop() {
 	b.mu.Lock()
 	b.stopped = true

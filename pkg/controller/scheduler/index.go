@@ -19,77 +19,80 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// index is what the scheduler knows: every Prefix that can be a parent, who holds what of it, and
-// which allocations wait for what. It is safe for concurrent use.
+// index is the in-memory state of the scheduler: every Prefix that can be a parent, the allocations that hold space in
+// it, and the allocations that wait for space. It is safe for concurrent use.
 type index struct {
-	// wake is called with an allocation that there is something to do for, such as to bind what was reserved
-	// for it. refresh is called with one whose message is to be made anew, and after how long. Both are
-	// called with a lock held.
+	// wake queues an allocation that must be scheduled, for example because space was reserved for it. refresh queues,
+	// after a delay, an allocation whose message must be rebuilt. Both are called with a namespace locked.
 	wake    func(types.NamespacedName)
 	refresh func(types.NamespacedName, time.Duration)
-	// score is how good a parent is, more is better, of those that can hold the request.
+	// score ranks the parents that have space for a request. The highest score wins.
 	score Strategy
 
-	// mu is for namespaces. It is never held while a lock of a namespace is waited for.
+	// mu protects namespaces. To avoid deadlocks, nobody locks a namespace while holding mu.
 	mu         sync.Mutex
 	namespaces map[string]*namespace
 }
 
-// namespace is the index of one namespace: nothing reaches across. Namespaces do not wait for each other.
+// namespace is the index of one namespace. Each has its own lock, since references do not cross namespaces. So work in
+// one namespace does not block the others.
 type namespace struct {
 	mu   sync.Mutex
 	name string
-	// dropped is set when there is nothing in it, and the index has forgotten it.
+	// dropped is set when the namespace is empty and was removed from the index.
 	dropped bool
 
-	// top is above all parents that are below no other one. It is no Prefix.
+	// top is the root of the tree of parents. It does not stand for a Prefix.
 	top *parent
-	// parents is by name. There is an entry for a Prefix that does not exist as long as something
-	// is held by its name, or it is named as a parent.
+	// parents is keyed by name. A Prefix that does not exist has an entry while allocations hold space in it, a
+	// Prefix refers to it as its parent, or a message names it.
 	parents map[string]*parent
-	// holders are the allocations that hold space.
+	// holders maps the allocations that hold space to their parents.
 	holders map[types.UID]holder
-	// pending are the allocations that have no space yet according to the API, by name.
+	// pending holds the allocations that are not allocated yet according to the API, by name.
 	pending map[string]*pending
+	// numbers is the last number given to a pending allocation.
 	numbers uint64
-	// waiting are those of them that could not be scheduled, the oldest one first. groups, shapes and exact, the
-	// prefixes that those ask for that have no shape, sorted, sum them up.
+	// waiting holds the pending allocations that could not be scheduled, oldest first. groups, shapes and exact
+	// summarize them. exact holds the prefixes of the requests for one specific prefix, sorted. The other requests
+	// are counted in shapes.
 	waiting []*pending
 	groups  map[string]*group
 	shapes  map[shapeKey]*shape
 	exact   []netip.Prefix
-	// round counts how often those that wait were served.
+	// round numbers the calls of serve that found a request that might fit.
 	round uint64
-	// requesters are those that wait for the Prefix that they were made for, by its name.
+	// requesters holds the allocations that wait for the Prefix they were created for, by the name of that Prefix.
 	requesters map[string]map[*pending]struct{}
 	refreshes  *rate.Limiter
-	// selections are what selectors mean, by selector, and uses counts their uses.
+	// selections caches the parents that each selector selects, by selector. uses counts the lookups and orders the
+	// selections by last use.
 	selections map[string]*selection
 	uses       uint64
 }
 
-// holder is an allocation that holds space of a parent.
+// holder is an allocation that holds space in a parent.
 type holder struct {
 	parent *parent
 	name   string
 }
 
-// assumption is a place for a candidate that is taken in the index, but not yet in the API.
+// assumption is a prefix that is reserved for a candidate in the index, but not yet bound in the API.
 type assumption struct {
 	parent    string
 	parentUID types.UID
 	prefix    netip.Prefix
 }
 
-// requesterPatience is how long the Prefix that an allocation was made for may be missing before that is said:
-// it comes with another informer.
+// requesterPatience is how long the Prefix that an allocation was created for may be missing before the status reports
+// it. Prefixes come from another informer, which may be behind.
 const requesterPatience = time.Second
 
 func newIndex(score Strategy, wake func(types.NamespacedName), refresh func(types.NamespacedName, time.Duration)) *index {
 	return &index{wake: wake, refresh: refresh, score: score, namespaces: map[string]*namespace{}}
 }
 
-// lock returns a namespace, locked. It has to be unlocked by unlock.
+// lock returns a locked namespace. The caller must release it with unlock.
 func (x *index) lock(name string) *namespace {
 	for {
 		x.mu.Lock()
@@ -112,7 +115,7 @@ func (x *index) lock(name string) *namespace {
 	}
 }
 
-// unlock unlocks a namespace, and forgets it if there is nothing in it.
+// unlock unlocks a namespace. It removes the namespace from the index if it is empty.
 func (x *index) unlock(ns *namespace) {
 	if len(ns.parents) == 0 && len(ns.holders) == 0 && len(ns.pending) == 0 {
 		ns.dropped = true
@@ -123,7 +126,7 @@ func (x *index) unlock(ns *namespace) {
 	ns.mu.Unlock()
 }
 
-// parent returns the entry of a parent, and makes it if there is none.
+// parent returns the entry of a parent. It creates the entry if there is none.
 func (ns *namespace) parent(name string) *parent {
 	p := ns.parents[name]
 	if p == nil {
@@ -134,7 +137,7 @@ func (ns *namespace) parent(name string) *parent {
 	return p
 }
 
-// tidy drops a parent that says nothing any more.
+// tidy removes the entry of a parent that does not exist and that nothing refers to.
 func (ns *namespace) tidy(p *parent) {
 	if p.uid == "" && p.ledger.Len() == 0 && p.child == nil && p.named == 0 && p.up != nil {
 		p.leave()
@@ -142,7 +145,7 @@ func (ns *namespace) tidy(p *parent) {
 	}
 }
 
-// setPrefix takes in a Prefix as it is now.
+// setPrefix records the current state of a Prefix.
 func (x *index) setPrefix(obj *v1alpha1.Prefix) {
 	now := prefixState{uid: obj.UID, labels: obj.Labels, deleting: obj.DeletionTimestamp != nil}
 	if obj.Spec.Prefix != "" {
@@ -160,14 +163,15 @@ func (x *index) setPrefix(obj *v1alpha1.Prefix) {
 	if ref := obj.Spec.ParentRef; ref != nil {
 		up = ns.parent(ref.Name)
 	}
-	// The strings of the newest version of the object are kept, so that older ones are not.
+	// A substring keeps the memory of its whole object alive. Use the name from the newest version, so that older
+	// versions can be freed.
 	p.name = obj.Name
 	below := x.update(ns, p, now, up)
 	x.unlock(ns)
 	x.serveBelow(obj.Namespace, below)
 }
 
-// deletePrefix takes in that a Prefix is gone.
+// deletePrefix records that a Prefix was deleted.
 func (x *index) deletePrefix(name types.NamespacedName, uid types.UID) {
 	ns := x.lock(name.Namespace)
 	var below revealed
@@ -178,16 +182,17 @@ func (x *index) deletePrefix(name types.NamespacedName, uid types.UID) {
 	x.serveBelow(name.Namespace, below)
 }
 
-// revealed is what a change of a Prefix revealed: what is below it may have come to be the outermost that the
-// selectors of these groups match.
+// revealed describes the Prefixes that a change of their ancestor made selectable. A selector selects only the outermost
+// Prefixes that it matches. When an ancestor no longer matches, its descendants may become the outermost ones.
 type revealed struct {
+	// groups holds the groups whose selectors may select such descendants.
 	groups map[*group]bool
-	// children are the names of those directly below.
+	// children holds the names of the direct children of the changed Prefix.
 	children []string
 }
 
-// update takes in what the API says of a Prefix, and below which it is. It brings everything up to date that
-// follows from that, but for what is revealed.
+// update records the state of a Prefix in the API, and its parent. It then updates everything that depends on them,
+// except for the revealed Prefixes, which it returns. The caller passes them to serveBelow.
 func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (below revealed) {
 	defer ns.tidy(p)
 	before, beforeUp := p.prefixState, p.up
@@ -198,7 +203,7 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 	}
 	p.moveBelow(up)
 	if before.uid != now.uid || before.prefix != now.prefix {
-		// The pool is made anew, from what is held by this name.
+		// The ledger builds a new pool from the prefixes that are held under this name.
 		p.ledger.UnsetPrefix()
 	}
 	ns.changed(p, &before, beforeUp)
@@ -217,8 +222,8 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 	return below
 }
 
-// serveBelow serves those that wait from what was revealed. That may be very many Prefixes, so the namespace is
-// locked for one at a time.
+// serveBelow serves the waiting allocations from the revealed Prefixes. There may be very many of these, so it locks the
+// namespace for one Prefix at a time.
 func (x *index) serveBelow(namespace string, below revealed) {
 	if len(below.groups) == 0 {
 		return
@@ -228,7 +233,7 @@ func (x *index) serveBelow(namespace string, below revealed) {
 		name := names[len(names)-1]
 		names = names[:len(names)-1]
 		if known[name] {
-			// A circle of references.
+			// The references form a cycle.
 			continue
 		}
 		known[name] = true
@@ -237,7 +242,7 @@ func (x *index) serveBelow(namespace string, below revealed) {
 			x.serve(ns, p, netip.Prefix{}, maps.Keys(below.groups))
 			for g := range below.groups {
 				if !p.matches(g.selector) {
-					// What matches hides what is below it.
+					// A match hides its descendants. Descend if at least one selector does not match this Prefix.
 					names = p.children(names)
 					break
 				}
@@ -254,14 +259,14 @@ func (x *index) serveBelow(namespace string, below revealed) {
 	}
 }
 
-// hold takes in that an allocation holds a prefix of a parent, according to the API. It reports
-// whether this was news.
+// hold records that, according to the API, an allocation holds a prefix of a parent. It reports whether the index
+// changed.
 func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string, prefix netip.Prefix) bool {
 	ns := x.lock(name.Namespace)
 	defer x.unlock(ns)
 	if held, ok := ns.holders[uid]; ok {
 		if reserved, _ := held.parent.ledger.Get(uid); held.parent.name != parentName || reserved != prefix {
-			// Something else was reserved for it, which others may wait for.
+			// Another prefix was reserved for it. Others may wait for that one.
 			x.release(ns, uid)
 		}
 	}
@@ -275,7 +280,7 @@ func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string
 	return true
 }
 
-// drop forgets an allocation as one that wants to be scheduled.
+// drop removes an allocation from the pending ones.
 func (ns *namespace) drop(name string, uid types.UID) {
 	if w := ns.pending[name]; w != nil && w.uid == uid {
 		ns.stopWaiting(w)
@@ -283,7 +288,7 @@ func (ns *namespace) drop(name string, uid types.UID) {
 	}
 }
 
-// forget takes in that an allocation is gone.
+// forget records that an allocation was deleted or has failed. It releases the space of the allocation.
 func (x *index) forget(name types.NamespacedName, uid types.UID) {
 	ns := x.lock(name.Namespace)
 	defer x.unlock(ns)
@@ -291,8 +296,8 @@ func (x *index) forget(name types.NamespacedName, uid types.UID) {
 	x.release(ns, uid)
 }
 
-// settle takes in that an allocation does not want to be scheduled any more. If gives up, what was reserved for
-// it is free again: it did not come true. Otherwise it did, or that is not known.
+// settle records that an allocation no longer needs to be scheduled. If givesUp is set, it was not bound and never will
+// be: its reservation is released. Otherwise the reservation stays until the event of the informer confirms it.
 func (x *index) settle(name types.NamespacedName, givesUp bool) {
 	ns := x.lock(name.Namespace)
 	defer x.unlock(ns)
@@ -310,7 +315,7 @@ func (x *index) settle(name types.NamespacedName, givesUp bool) {
 	}
 }
 
-// forgetAssumed takes in that what was reserved for an allocation did not come true.
+// forgetAssumed releases the reservation of an allocation whose binding failed.
 func (x *index) forgetAssumed(name types.NamespacedName) {
 	ns := x.lock(name.Namespace)
 	defer x.unlock(ns)
@@ -320,8 +325,8 @@ func (x *index) forgetAssumed(name types.NamespacedName) {
 	}
 }
 
-// refuse takes in that the server refused a place, for another reason than that it is in use: it is free, but not
-// for this allocation. If whole, the server would refuse every place of the parent.
+// refuse records that the server refused a binding although the prefix is free. The prefix is released for other
+// allocations, and this allocation does not get it again. If whole is set, it does not get any prefix of this parent.
 func (x *index) refuse(name types.NamespacedName, place assumption, whole bool, words string) {
 	ns := x.lock(name.Namespace)
 	defer x.unlock(ns)
@@ -341,7 +346,7 @@ func (x *index) refuse(name types.NamespacedName, place assumption, whole bool, 
 	x.release(ns, w.uid)
 }
 
-// retry forgets what the server refused for an allocation, if there is no other place for it.
+// retry clears the refusals of an allocation if no other prefix is left for it, so that all are tried again.
 func (x *index) retry(c candidate) {
 	ns := x.lock(c.name.Namespace)
 	defer x.unlock(ns)
@@ -355,13 +360,14 @@ func (x *index) retry(c candidate) {
 	}
 }
 
-// giveUp has an allocation wait whose places the server refused, even if there are others.
+// giveUp returns the verdict for an allocation that the server refused too often in one attempt. Other prefixes may be
+// left; they are tried later.
 func (x *index) giveUp(c candidate) *verdict {
 	ns := x.lock(c.name.Namespace)
 	defer x.unlock(ns)
 	w := ns.pendingOf(c)
 	v := &verdict{reason: v1alpha1.ReasonRefused, request: c.request}
-	// The last one of each parent, the last parent first.
+	// Report the latest refusal of each parent, newest first.
 	for _, r := range slices.Backward(w.refusals) {
 		if p := ns.parents[r.parentName]; p != nil && p.uid == r.parent && len(v.refusals) < maxNamed &&
 			!slices.ContainsFunc(v.refusals, func(other refusal) bool { return other.parent == p }) {
@@ -374,7 +380,7 @@ func (x *index) giveUp(c candidate) *verdict {
 	return v
 }
 
-// release frees what an allocation holds, and serves those who waited for it.
+// release frees the space of an allocation and serves the allocations that wait for it.
 func (x *index) release(ns *namespace, uid types.UID) {
 	held, ok := ns.holders[uid]
 	if !ok {
@@ -393,16 +399,16 @@ func (x *index) release(ns *namespace, uid types.UID) {
 		return
 	}
 	x.serve(ns, p, freed, maps.Values(ns.groups))
-	// Whoever waited for exactly this much has it now, and the others need no other message.
+	// If a waiting allocation took exactly the freed space, the counts in the messages are still correct.
 	if hi, lo := p.pool().FreeAddresses128(); hi != freeHi || lo != freeLo {
 		x.refreshCounts(ns, p)
 	}
 	x.refreshHolders(ns, p, freed)
 }
 
-// reserve finds a place for a candidate and takes it. Otherwise the candidate waits until something
-// happens that may make room for it. A candidate that a place was reserved for before gets the same
-// one again: whether the binding to it went through may not be known.
+// reserve finds a free prefix for a candidate and reserves it. If there is none, it returns the reason, and the candidate
+// waits for an event that may free space, unless the verdict is final. A candidate that already has a reservation gets
+// the same prefix again, because an earlier binding may have succeeded without an answer.
 func (x *index) reserve(c candidate) (assumption, *verdict) {
 	ns := x.lock(c.name.Namespace)
 	defer x.unlock(ns)
@@ -437,8 +443,8 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 	return assumption{}, why
 }
 
-// parentsFor returns the parents that an allocation may be allocated from, sorted by name. The caller must not
-// change the slice.
+// parentsFor returns the parents that an allocation names or selects, sorted by name. The caller must not modify the
+// slice.
 func (ns *namespace) parentsFor(w *pending) []*parent {
 	if w.ref == "" {
 		return ns.selection(w.key, w.selector).parents
@@ -449,8 +455,8 @@ func (ns *namespace) parentsFor(w *pending) []*parent {
 	return nil
 }
 
-// choose returns the best parent that has a place for an allocation, and the place. Parents where the server
-// refused places of this allocation come last. It calls the strategy only where more than one is left.
+// choose returns the best parent with a free prefix for an allocation, and that prefix. It prefers parents where the
+// server refused fewer bindings of this allocation, then those with the higher score.
 func (x *index) choose(ns *namespace, w *pending) (best *parent, prefix netip.Prefix, ok bool) {
 	var bestScore Score
 	var bestRefused int
@@ -489,11 +495,11 @@ func (x *index) choose(ns *namespace, w *pending) (best *parent, prefix netip.Pr
 	return best, prefix, ok
 }
 
-// explain tells why there is no place for an allocation.
+// explain returns why there is no free prefix for an allocation.
 func (x *index) explain(ns *namespace, w *pending) *verdict {
 	parents, no := ns.parentsFor(w), "No Prefix"
 	if r := w.requester; r != nil && w.ref == "" {
-		// Neither the Prefix that asks nor anything below it can be the parent.
+		// The requester and its descendants cannot be its parent.
 		if self := ns.parents[r.name]; self != nil {
 			others := slices.DeleteFunc(slices.Clone(parents), func(p *parent) bool {
 				return p == self || self.child != nil && p.isBelow(self)
@@ -512,7 +518,7 @@ func (x *index) explain(ns *namespace, w *pending) *verdict {
 	return &verdict{reason: v1alpha1.ReasonNoMatchingParent, words: fmt.Sprintf("%s matches the selector %q", no, text.Cut(w.key, maxWords))}
 }
 
-// waitingIn returns the names of what waits in a namespace, sorted.
+// waitingIn returns the sorted names of the allocations that wait in a namespace.
 func (x *index) waitingIn(nsName string) []string {
 	ns := x.lock(nsName)
 	defer x.unlock(ns)

@@ -11,49 +11,49 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// parent is a Prefix that prefixes can be allocated from. Any Prefix can.
+// parent is a Prefix as a parent of allocations. Every Prefix can be one.
 type parent struct {
 	name string
-	// prefixState is what the API says. It is zero while there is no such Prefix.
+	// prefixState is the state in the API. It is zero while the Prefix does not exist.
 	prefixState
-	// ledger has what is allocated from it, and what is reserved.
+	// ledger has the prefixes that are allocated from the parent or reserved in it.
 	ledger allocator.Ledger[types.UID]
-	// named is how many allocations wait whose message names this parent, and current how many of those messages
-	// are not stale.
+	// named is the number of waiting allocations whose messages name this parent. current is the number of those
+	// messages that are not stale.
 	named, current int
-	// up is the parent that spec.parentRef names, or the top of the namespace. Those that have the same
-	// parent are a list, which begins at the child of that.
+	// up is the parent that spec.parentRef names, or the top of the namespace. child is the first child. next and
+	// previous link the children of the same parent.
 	up, child, next, previous *parent
 }
 
-// prefixState is what matters here of a Prefix in the API.
+// prefixState holds the fields of a Prefix that the scheduler uses.
 type prefixState struct {
-	// uid is empty while there is no such Prefix.
+	// uid is empty while the Prefix does not exist.
 	uid    types.UID
 	labels labels.Set
 	prefix netip.Prefix
-	// asks is the length that the Prefix asks for itself, as long as its prefix is not known.
+	// asks is the prefix length that the Prefix itself requests, in bits. It is 0 if spec.prefix is set.
 	asks            int
 	ready, deleting bool
 }
 
-// maxAncestors is how many ancestors a Prefix can have: each is shorter by a bit at least. References of
-// Prefixes that are not allocated may form longer chains, or circles.
+// maxAncestors is the maximum number of ancestors of an allocated Prefix: each is at least one bit shorter, and IPv6 has
+// 128 bits. Prefixes that are not allocated may form longer chains or cycles.
 const maxAncestors = 128
 
-// usable reports whether anything can be allocated from the parent at all.
+// usable reports whether the parent exists, is ready and is not being deleted.
 func (p *parent) usable() bool { return p.uid != "" && p.ready && !p.deleting }
 
-// matches reports whether the parent exists and a selector matches it.
+// matches reports whether the Prefix exists and the selector matches its labels.
 func (s *prefixState) matches(selector labels.Selector) bool {
 	return s.uid != "" && selector.Matches(s.labels)
 }
 
-// isCovered reports whether a selector matches an ancestor of the parent, so that the parent is not one of
-// the outermost Prefixes that it matches. A parent that has no end of ancestors is not either.
+// isCovered reports whether the selector matches an ancestor of the parent. If so, the parent is not one of the outermost
+// matching Prefixes. It also reports true if there are more than maxAncestors ancestors or the references form a cycle.
 func (p *parent) isCovered(selector labels.Selector) bool { return coveredBy(p, p.up, selector) }
 
-// coveredBy is isCovered with another ancestor to begin at.
+// coveredBy is like isCovered, but starts at the given ancestor.
 func coveredBy(p, ancestor *parent, selector labels.Selector) bool {
 	for range maxAncestors {
 		if ancestor == nil {
@@ -67,7 +67,7 @@ func coveredBy(p, ancestor *parent, selector labels.Selector) bool {
 	return true
 }
 
-// isBelow reports whether another parent is an ancestor.
+// isBelow reports whether other is an ancestor of the parent.
 func (p *parent) isBelow(other *parent) bool {
 	ancestor := p.up
 	for range maxAncestors {
@@ -79,8 +79,8 @@ func (p *parent) isBelow(other *parent) bool {
 	return false
 }
 
-// outermostBelow calls a function for the outermost Prefixes below the top of a namespace that a selector matches. It
-// looks at no Prefix that is below one of those, and at none of a circle of references, which is not below the top.
+// outermostBelow calls f for the outermost Prefixes that the selector matches. The receiver must be the top of a
+// namespace. It does not visit Prefixes below a match, nor those in a cycle of references, which the top does not reach.
 func (p *parent) outermostBelow(selector labels.Selector, f func(*parent)) {
 	type level struct {
 		at    *parent
@@ -103,7 +103,7 @@ func (p *parent) outermostBelow(selector labels.Selector, f func(*parent)) {
 	}
 }
 
-// children appends the names of those directly below the parent.
+// children appends the names of the direct children to names.
 func (p *parent) children(names []string) []string {
 	for child := p.child; child != nil; child = child.next {
 		names = append(names, child.name)
@@ -111,7 +111,7 @@ func (p *parent) children(names []string) []string {
 	return names
 }
 
-// moveBelow makes the parent a child of another one.
+// moveBelow makes the parent a child of up.
 func (p *parent) moveBelow(up *parent) {
 	if p.up == up {
 		return
@@ -124,7 +124,7 @@ func (p *parent) moveBelow(up *parent) {
 	up.child = p
 }
 
-// leave takes the parent out of the list that it is in.
+// leave removes the parent from the children of its own parent.
 func (p *parent) leave() {
 	if p.up == nil {
 		return
@@ -140,12 +140,12 @@ func (p *parent) leave() {
 	p.up, p.next, p.previous = nil, nil, nil
 }
 
-// pool returns the free space of a parent whose prefix is known. Most Prefixes never are a parent,
-// so it is made when it is first asked for.
+// pool returns the free space of a parent whose prefix is known. The pool is created at the first use, because most
+// Prefixes never have children.
 func (p *parent) pool() *allocator.Pool {
 	if p.ledger.Pool() == nil {
 		if err := p.ledger.SetPrefix(p.prefix); err != nil {
-			// The API server lets no such prefix pass. Nothing can be allocated from it.
+			// The API server rejects such prefixes. Nothing can be allocated from an empty pool.
 			return &allocator.Pool{}
 		}
 	}

@@ -17,15 +17,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// candidate is an allocation that wants to be scheduled.
+// candidate is an allocation to schedule.
 type candidate struct {
 	name    types.NamespacedName
 	uid     types.UID
 	created time.Time
 	request request.Request
-	// requester is the Prefix that the allocation was made for, if any.
+	// requester is the Prefix that the allocation was created for, or nil.
 	requester *requesterRef
-	// ref is the parent that is named. Without one, selector selects parents; key is the selector as a string.
+	// ref is the name of the requested parent. If it is empty, selector selects the parents. key is the selector as a
+	// string.
 	ref, key string
 	selector labels.Selector
 }
@@ -35,29 +36,30 @@ type requesterRef struct {
 	uid  types.UID
 }
 
-// pending is an allocation that is not allocated yet.
+// pending is an allocation that is not allocated yet. It waits, or it has a reservation, or a worker processes it.
 type pending struct {
 	candidate
-	// number tells in which order the allocations were seen.
+	// number is the position in the order in which the scheduler first saw the allocations.
 	number uint64
-	// reserved is the parent that a place is reserved of, until the API says so too.
+	// reserved is the parent in which a prefix is reserved, until the informer shows the binding.
 	reserved *parent
-	// group and shape are set while the allocation waits.
+	// group is set while the allocation waits. shape is also set then, unless it requests a specific prefix.
 	group *group
 	shape *shape
-	// reason and named are those of the message that it has while it waits.
+	// reason is the reason of the message while the allocation waits, and named the parents that the message names.
 	reason string
 	named  []*parent
-	// stale tells that the message is to be made anew.
+	// stale is set when the message must be rebuilt.
 	stale bool
-	// refusals are what the server refused, for another reason than that it is in use.
+	// refusals holds the bindings that the server refused although the prefix was free.
 	refusals []refusedPlace
-	// waitsForRequester tells that the Prefix that it was made for is not known, and missed since when.
+	// waitsForRequester is set while the Prefix that the allocation was created for is unknown. missed is the time
+	// since when it is.
 	waitsForRequester bool
 	missed            time.Time
 }
 
-// refusedPlace is what the server refused. Without a prefix it is the whole parent.
+// refusedPlace is a binding that the server refused. Without a valid prefix it stands for all prefixes of the parent.
 type refusedPlace struct {
 	parentName string
 	parent     types.UID
@@ -65,36 +67,38 @@ type refusedPlace struct {
 	words      string
 }
 
-// maxRefusals is how many refused places of an allocation are remembered. After that many all are tried anew.
+// maxRefusals is the maximum number of refused bindings that are kept for an allocation. When it is reached, the list is
+// cleared and all prefixes are tried again.
 const maxRefusals = 64
 
-// group is what the allocations that wait have in common that have the same parent, or the same selector.
+// group stands for the waiting allocations that name the same parent or have the same selector.
 type group struct {
 	key      string
 	ref      string
 	selector labels.Selector
 	count    int
-	// round is the last one of serving in which the parent concerned the group.
+	// round is the last round of serve in which the parent concerned the group.
 	round uint64
-	// concerned is whether the parent at hand concerns the group, and upset whether others do that are below it.
+	// concerned and upset are used only within refreshWords. concerned is set if the changed parent may make messages
+	// of the group stale, and upset if it makes all of them stale.
 	concerned, upset bool
 }
 
-// shapeKey is what requests for any prefix of a length differ in.
+// shapeKey identifies requests for any prefix of a length: the same family and number of bits.
 type shapeKey struct {
 	family v1alpha1.IPFamily
 	bits   int
 }
 
-// shape counts those that wait with the same request for any prefix of a length.
+// shape counts the waiting allocations with the same shapeKey.
 type shape struct {
 	shapeKey
 	count int
-	// unfit is whether the parent at hand cannot hold it.
+	// unfit is used only within serve. It is set if the parent has no space for the request.
 	unfit bool
 }
 
-// concerns reports whether the allocations of a group may be allocated from a parent.
+// concerns reports whether the group names the parent, or its selector selects it.
 func (g *group) concerns(p *parent) bool {
 	if g.selector == nil {
 		return g.ref == p.name
@@ -102,21 +106,22 @@ func (g *group) concerns(p *parent) bool {
 	return p.matches(g.selector) && !p.isCovered(g.selector)
 }
 
-// isFor reports whether the allocation was made for a parent itself, which cannot be its own parent.
+// isFor reports whether the allocation was created for p. A Prefix cannot be its own parent.
 func (c *candidate) isFor(p *parent) bool {
 	return c.requester != nil && c.requester.name == p.name && c.requester.uid == p.uid
 }
 
-// before orders allocations by age. Creation timestamps have whole seconds.
+// before orders allocations by age. Creation timestamps are in whole seconds, so the number breaks ties.
 func before(a, b *pending) int {
 	return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.number, b.number))
 }
 
-// pendingOf returns the entry of an allocation, which does not wait then, and makes it if there is none.
+// pendingOf returns the entry of an allocation and updates its candidate. It creates the entry if there is none. The
+// allocation no longer waits afterwards.
 func (ns *namespace) pendingOf(c candidate) *pending {
 	w := ns.pending[c.name.Name]
 	if w != nil {
-		// What it waits for is found by what it was, which may differ from what it is now.
+		// Call this before the candidate changes: the old values are needed to find the entries in the summaries.
 		ns.stopWaiting(w)
 	}
 	if w == nil || w.uid != c.uid {
@@ -128,7 +133,7 @@ func (ns *namespace) pendingOf(c candidate) *pending {
 	return w
 }
 
-// wait takes an allocation in among those that wait.
+// wait adds an allocation to the waiting ones.
 func (ns *namespace) wait(w *pending, why *verdict) {
 	key := "ref " + w.ref
 	if w.ref == "" {
@@ -166,7 +171,8 @@ func (ns *namespace) wait(w *pending, why *verdict) {
 	ns.waiting = slices.Insert(ns.waiting, i, w)
 }
 
-// stopWaiting takes an allocation out of those that wait.
+// stopWaiting removes an allocation from the waiting ones and from those that wait for a requester. It does nothing if
+// the allocation does not wait.
 func (ns *namespace) stopWaiting(w *pending) {
 	if w.waitsForRequester {
 		w.waitsForRequester = false
@@ -200,7 +206,7 @@ func (ns *namespace) stopWaiting(w *pending) {
 	}
 }
 
-// waitForRequester has an allocation wait until the Prefix is known that it was made for.
+// waitForRequester makes an allocation wait for an event of the Prefix that it was created for.
 func (ns *namespace) waitForRequester(w *pending) {
 	w.waitsForRequester = true
 	if w.missed.IsZero() {
@@ -212,7 +218,7 @@ func (ns *namespace) waitForRequester(w *pending) {
 	ns.requesters[w.requester.name][w] = struct{}{}
 }
 
-// place returns what an allocation would get of a parent now.
+// place returns the prefix that an allocation would get from a parent now. It reports false if there is none.
 func (x *index) place(p *parent, w *pending) (netip.Prefix, bool) {
 	r := w.request
 	if !p.usable() || !r.Fits(p.prefix) || w.isFor(p) {
@@ -235,28 +241,28 @@ func (x *index) place(p *parent, w *pending) (netip.Prefix, bool) {
 	return p.pool().FindExcept(r.Bits, except)
 }
 
-// reserve takes a place for an allocation.
+// reserve reserves a prefix of a parent for an allocation.
 func (ns *namespace) reserve(w *pending, p *parent, prefix netip.Prefix) {
 	p.ledger.Hold(w.uid, prefix)
 	ns.holders[w.uid] = holder{p, w.name.Name}
 	w.reserved = p
 }
 
-// waitsWithin reports whether an allocation waits for exactly a prefix that lies in this one.
+// waitsWithin reports whether a waiting allocation requests a specific prefix that lies within the given one.
 func (ns *namespace) waitsWithin(prefix netip.Prefix) bool {
-	// What begins where the prefix does, but is shorter, comes before it, and all that lies in it follows it.
+	// In this order, the prefixes within a prefix follow it directly. Shorter ones with the same address precede it.
 	i, _ := slices.BinarySearchFunc(ns.exact, prefix, netip.Prefix.Compare)
 	return i < len(ns.exact) && prefix.Contains(ns.exact[i].Addr())
 }
 
-// serve reserves what is free of a parent for those that wait: for the oldest one that it has a place for, then
-// for the next. That keeps what the index lives by: nothing waits for what is there. freed is what is
-// free now and was not before; if it is not valid, that may be anything. Only those of the groups are served.
+// serve reserves free space of a parent for the waiting allocations of the groups, oldest first. This maintains the
+// invariant of the index: no allocation waits while there is space for it. freed is the prefix that became free. If it
+// is not valid, any space of the parent may have become free.
 func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, groups iter.Seq[*group]) {
 	if len(ns.waiting) == 0 || !p.usable() {
 		return
 	}
-	// Most often, nothing fits. That shows without a look at all of them, and without a pool.
+	// Usually nothing fits. The summaries show this without the waiting allocations and without a pool.
 	exact := ns.waitsWithin(p.prefix)
 	some := exact
 	for _, s := range ns.shapes {
@@ -312,9 +318,10 @@ func fits(p *parent, bits int) bool {
 	return ok
 }
 
-// Messages that have become stale are made anew at a limited rate in each namespace, so that an event that
-// concerns ten thousand requests, but helps none, does not write ten thousand times. Counts of free addresses
-// change more often than anybody reads them, so they are brought up to date after a while.
+// Stale messages are rebuilt at a limited rate for each namespace. Otherwise an event that concerns ten thousand
+// requests, but gives space to none, would cause ten thousand writes. refreshRate is in messages per second.
+// Counts of free addresses change with every allocation, so they are updated after the longer countsDelay. Other changes
+// are written after wordsDelay.
 const (
 	refreshRate  = 5
 	refreshBurst = 10
@@ -322,7 +329,7 @@ const (
 	countsDelay  = 2 * time.Second
 )
 
-// refreshLater has the message of an allocation that waits made anew.
+// refreshLater marks the message of a waiting allocation as stale and schedules its update, after delay at the earliest.
 func (x *index) refreshLater(ns *namespace, w *pending, delay time.Duration) {
 	if w.stale {
 		return
@@ -337,19 +344,19 @@ func (x *index) refreshLater(ns *namespace, w *pending, delay time.Duration) {
 	x.refresh(w.name, max(delay, ns.refreshes.Reserve().Delay()))
 }
 
-// refreshCounts has messages made anew that tell how much is free of a parent.
+// refreshCounts updates the messages that report how much of a parent is free.
 func (x *index) refreshCounts(ns *namespace, p *parent) {
 	x.refreshNaming(ns, p, countsDelay, func(w *pending) bool { return w.reason == v1alpha1.ReasonParentExhausted })
 }
 
-// refreshHolders has messages made anew that name as a holder who holds nothing of what is freed any more.
+// refreshHolders updates the messages that name the previous holder of the freed prefix.
 func (x *index) refreshHolders(ns *namespace, p *parent, freed netip.Prefix) {
 	x.refreshNaming(ns, p, wordsDelay, func(w *pending) bool {
 		return w.reason == v1alpha1.ReasonPrefixInUse && freed.Overlaps(w.request.Prefix)
 	})
 }
 
-// refreshNaming has messages made anew that name a parent, and for which a function returns true.
+// refreshNaming updates the messages that name the parent and for which stale returns true.
 func (x *index) refreshNaming(ns *namespace, p *parent, delay time.Duration, stale func(*pending) bool) {
 	if p.current == 0 {
 		return
@@ -361,9 +368,10 @@ func (x *index) refreshNaming(ns *namespace, p *parent, delay time.Duration, sta
 	}
 }
 
-// refreshWords has messages made anew that a change of a parent made untrue: those that name it, those that
-// say that there is none, and those of requests that have more hope now. It returns the groups for which the change
-// revealed what is below the parent, and whose messages are to be made anew when that has been served.
+// refreshWords updates the messages that a change of a parent made wrong: those that name the parent, those that say
+// that there is no parent, and those for which this parent now gives a more hopeful reason (see refusalKind).
+// It returns the groups whose selectors may now select descendants of the parent. The caller updates the messages
+// of these groups after it has served those descendants.
 func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, beforeUp *parent) (revealed map[*group]bool) {
 	if len(ns.waiting) == 0 {
 		return nil

@@ -1,14 +1,14 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package scheduler allocates: it finds a parent and a free prefix for every PrefixAllocation that
-// is Pending, and binds the one to the other.
+// Package scheduler finds a parent and a free prefix for every PrefixAllocation that is Pending, and binds the
+// allocation to them.
 //
-// It is shaped like kube-scheduler. An index of free space is fed by informers. A candidate is
-// matched with parents (filter), the best of them is chosen (score), the prefix is taken in the
-// index (reserve), and only then written to the API (bind), by many workers at a time. What cannot
-// be scheduled waits. An event that frees space reserves it at once for the oldest of those that wait and that
-// it is enough for; nobody else is woken.
+// The design follows kube-scheduler. Informers feed an index of free space. For each candidate the scheduler finds the
+// parents with enough space (filter), chooses the best one (score), and takes a prefix in the index (reserve).
+// Then it writes the prefix to the API (bind). Many workers do this in parallel. An allocation that cannot be scheduled
+// waits. An event that frees space reserves it immediately for the oldest waiting allocations that fit, and wakes only
+// those.
 package scheduler
 
 import (
@@ -40,7 +40,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Scheduler is the controller of PrefixAllocations.
+// Scheduler is the controller that schedules PrefixAllocations.
 type Scheduler struct {
 	client      versioned.Interface
 	allocations listers.PrefixAllocationLister
@@ -53,7 +53,8 @@ type Scheduler struct {
 	synced []cache.InformerSynced
 }
 
-// New returns a scheduler that binds with so many workers at a time.
+// New returns a scheduler. strategy ranks the parents, and workers is the number of allocations that are scheduled
+// concurrently. New fails if it cannot add its handlers to the informers.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
 	recorder events.EventRecorder, strategy Strategy, workers int) (*Scheduler, error) {
 	s := &Scheduler{
@@ -78,7 +79,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 	return s, nil
 }
 
-// prefixHandler puts the events of Prefixes into the inbox.
+// prefixHandler returns a handler that puts the events of Prefixes into the inbox.
 func (s *Scheduler) prefixHandler() cache.ResourceEventHandler {
 	put := func(prefix *v1alpha1.Prefix, handle func()) {
 		s.inbox.put(prefix.Namespace, eventKey{v1alpha1.PrefixKind, prefix.Name, prefix.UID}, handle)
@@ -91,7 +92,7 @@ func (s *Scheduler) prefixHandler() cache.ResourceEventHandler {
 	})
 }
 
-// allocationHandler puts the events of PrefixAllocations into the inbox.
+// allocationHandler returns a handler that puts the events of PrefixAllocations into the inbox.
 func (s *Scheduler) allocationHandler() cache.ResourceEventHandler {
 	put := func(allocation *v1alpha1.PrefixAllocation, handle func()) {
 		s.inbox.put(allocation.Namespace, eventKey{v1alpha1.PrefixAllocationKind, allocation.Name, allocation.UID}, handle)
@@ -104,7 +105,7 @@ func (s *Scheduler) allocationHandler() cache.ResourceEventHandler {
 	})
 }
 
-// observe takes in an allocation as the API has it.
+// observe records the current state of an allocation in the API.
 func (s *Scheduler) observe(allocation *v1alpha1.PrefixAllocation) {
 	switch allocation.Status.Phase {
 	case v1alpha1.PrefixAllocationPhaseAllocated:
@@ -115,14 +116,14 @@ func (s *Scheduler) observe(allocation *v1alpha1.PrefixAllocation) {
 	case v1alpha1.PrefixAllocationPhaseFailed:
 		s.index.forget(observe.NameOf(allocation), allocation.UID)
 	default:
-		// What is there at the start is scheduled by age, when all is known.
+		// addByAge queues the allocations that exist at the start, after the initial lists are complete.
 		if s.inbox.hasStarted() {
 			s.queue.Add(observe.NameOf(allocation))
 		}
 	}
 }
 
-// Run schedules until the context ends. The informers have to be started.
+// Run schedules until the context ends, and then returns nil. It waits for the informers, which the caller must start.
 func (s *Scheduler) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx).WithName("scheduler")
 	ctx = klog.NewContext(ctx, logger)
@@ -150,7 +151,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	return nil
 }
 
-// addByAge queues all allocations that are Pending, the oldest one first.
+// addByAge queues all allocations that are not in a terminal phase, oldest first.
 func (s *Scheduler) addByAge() error {
 	all, err := s.allocations.List(labels.Everything())
 	if err != nil {
@@ -166,6 +167,7 @@ func (s *Scheduler) addByAge() error {
 	return nil
 }
 
+// next schedules the next allocation in the queue. It reports false when the queue is shut down.
 func (s *Scheduler) next(ctx context.Context) bool {
 	name, shutdown := s.queue.Get()
 	if shutdown {
@@ -183,10 +185,11 @@ func (s *Scheduler) next(ctx context.Context) bool {
 	return true
 }
 
-// maxTries is how many places of an allocation the server may refuse until it is tried again later.
+// maxTries is the maximum number of bindings in one attempt to schedule an allocation. If the server refuses them all,
+// the allocation is retried later.
 const maxTries = 4
 
-// schedule does one allocation. An error means that it has to be tried again.
+// schedule schedules one allocation. If it returns an error, the caller must retry later.
 func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) error {
 	allocation, err := s.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
@@ -198,7 +201,7 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 	}
 	switch {
 	case allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated:
-		// What was assumed came true; the index is told by the event.
+		// The binding succeeded. The event of the informer updates the index.
 		s.index.settle(name, false)
 		return nil
 	case allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseFailed, allocation.DeletionTimestamp != nil:
@@ -226,7 +229,8 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 			s.queue.AddAfter(name, requesterPatience)
 			return nil
 		default:
-			// It is tried again when that may help: by an event, or later if the server refused.
+			// An event wakes the allocation when there may be space for it. If the server refused a binding, retry
+			// later, because no event may come.
 			if err := s.report(ctx, allocation, why); err != nil {
 				return err
 			}
@@ -242,6 +246,7 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 	return refused
 }
 
+// candidateOf returns the candidate for an allocation. It fails if the spec is invalid.
 func candidateOf(allocation *v1alpha1.PrefixAllocation) (candidate, error) {
 	r, err := request.Of(&allocation.Spec)
 	if err != nil {
@@ -262,11 +267,12 @@ func candidateOf(allocation *v1alpha1.PrefixAllocation) (candidate, error) {
 	return c, nil
 }
 
-// quietConflicts is how many conflicts in a row are normal: the informers are behind.
+// quietConflicts is the number of consecutive conflicts that are normal, because informers are behind. After that many, a
+// conflict without a known cause counts as a refusal.
 const quietConflicts = 4
 
-// bind makes an assumption true. It returns refused if the server does not let this allocation have the place,
-// which is then free, and another one may be tried. Any other error means that it has to be tried again later.
+// bind writes an assumption to the API. It returns refused if the server refuses this prefix for this allocation. The
+// prefix is then released, and the caller may try another one. If it returns err, the caller must retry later.
 func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, place assumption) (refused, err error) {
 	_, err = s.client.IpamV1alpha1().PrefixAllocations(allocation.Namespace).Bind(ctx, allocation.Name, &v1alpha1.PrefixAllocationBinding{
 		Metadata:  v1alpha1.BindingMeta{Name: allocation.Name, Namespace: allocation.Namespace, UID: allocation.UID},
@@ -277,7 +283,7 @@ func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocat
 	wrapped := fmt.Errorf("binding to %s from %s: %w", place.prefix, place.parent, err)
 	switch {
 	case err == nil:
-		// Of a child there is an event of the Prefix, and one is enough.
+		// For a child Prefix, the prefix controller records an event on the Prefix. One event is enough.
 		if metav1.GetControllerOf(allocation) == nil {
 			s.recorder.Eventf(allocation, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Bind", "Allocated %s from %s", place.prefix, place.parent)
 		}
@@ -286,8 +292,8 @@ func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocat
 		s.index.forgetAssumed(name)
 		return nil, wrapped
 	case apierrors.IsConflict(err):
-		// If somebody holds the place whom the informer has not shown yet, the index has to know before the
-		// place is free, or it would go to the next one that waits.
+		// The informer may not have shown the holder of the prefix yet. Record the holder before the reservation is
+		// released. Otherwise the index would reserve the same prefix for the next waiting allocation.
 		learned := s.learn(name.Namespace, place.parent, err)
 		if !learned && s.queue.NumRequeues(name) >= quietConflicts {
 			s.index.refuse(name, place, true, err.Error())
@@ -300,17 +306,16 @@ func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocat
 		}
 		return nil, wrapped
 	case isRefusal(err):
-		// What is wrong with one place need not be wrong with others of the parent, but who is not allowed to
-		// have one is not allowed to have the next.
+		// Forbidden applies to the whole parent. Other refusals may apply to this prefix only.
 		s.index.refuse(name, place, apierrors.IsForbidden(err), err.Error())
 		return wrapped, nil
 	}
-	// Whether it went through is not known: the place stays taken, and is asked for again.
+	// The binding may have succeeded. Keep the reservation and retry with the same prefix.
 	return nil, wrapped
 }
 
-// isRefusal reports whether the server answered that it does not do what it was asked for. What it cannot do at
-// the moment, or has no time for, is not refused.
+// isRefusal reports whether the server rejected the request itself: a 4xx status, except 401, 408 and 429, which may be
+// temporary. bind handles 404 and 409 before.
 func isRefusal(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
@@ -324,10 +329,10 @@ func isRefusal(err error) bool {
 	}
 }
 
-// learnedTTL is how long what a refusal tells is believed without the informer confirming it.
+// learnedTTL is how long the index keeps a holder that it knows only from a conflict and not from the informer.
 const learnedTTL = 10 * time.Second
 
-// learn takes in from a refusal who holds what of a parent. It reports whether there was such news.
+// learn records the holder that the details of a conflict name. It reports whether the index changed.
 func (s *Scheduler) learn(namespace, parent string, refusal error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(refusal, &status) || status.Status().Details == nil {
@@ -346,7 +351,7 @@ func (s *Scheduler) learn(namespace, parent string, refusal error) bool {
 	if !s.index.hold(holder, uid, parent, prefix) {
 		return false
 	}
-	// It may be gone already, and the informer have no more to say of it.
+	// The holder may already be deleted, and then the informer sends no event for it.
 	time.AfterFunc(learnedTTL, func() {
 		if allocation, err := s.allocations.PrefixAllocations(holder.Namespace).Get(holder.Name); err != nil || allocation.UID != uid {
 			s.index.forget(holder, uid)
@@ -355,8 +360,8 @@ func (s *Scheduler) learn(namespace, parent string, refusal error) bool {
 	return true
 }
 
-// report tells in the status why the allocation cannot be scheduled. A message that differs in counts only is
-// written if that was the reason to make it anew: counts change with each allocation of the parent.
+// report writes to the status why the allocation cannot be scheduled. If only the counts in the message changed, it
+// writes them only if why.fresh is set. Counts change with each allocation of the parent.
 func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAllocation, why *verdict) error {
 	phase := v1alpha1.PrefixAllocationPhasePending
 	if why.final {
@@ -388,13 +393,14 @@ func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAlloc
 	case apierrors.IsNotFound(err):
 		return nil
 	case apierrors.IsConflict(err):
-		// The informer brings the newer one, which is then looked at anew.
+		// The informer delivers the newer version, which is then scheduled again.
 		return nil
 	}
 	return err
 }
 
-// nameHolders tells who holds what is in use: the Prefix that it was allocated for, or else the allocation.
+// nameHolders adds the holders of the prefixes in use to the refusals. A holder is named by the Prefix that the
+// allocation was created for, or else by the allocation.
 func (s *Scheduler) nameHolders(namespace string, why *verdict) {
 	for i := range why.refusals {
 		r := &why.refusals[i]

@@ -11,27 +11,27 @@ import (
 )
 
 const (
-	// maxSelections is how many selectors a namespace remembers. More are fine, but each time one comes that
-	// is not remembered, its Prefixes are searched anew.
+	// maxSelections is the maximum number of selections in the cache of a namespace. A selector that is not in the cache
+	// costs a search through the Prefixes of the namespace.
 	maxSelections = 64
-	// minRemembered and remembered limit how many Prefixes all of them select: so many, or so many times the
-	// number of Prefixes that there are.
+	// minRemembered and remembered limit the total number of Prefixes in all selections of a namespace. The limit is
+	// minRemembered, or remembered times the number of its Prefixes if that is more.
 	minRemembered, remembered = 1024, 4
 )
 
-// selection is what a selector means: the outermost Prefixes that it matches. What is below one of them, by
-// spec.parentRef, is none of them.
+// selection is the cached result of a selector: the outermost Prefixes that it matches. It excludes their descendants by
+// spec.parentRef, even if the selector matches these too.
 type selection struct {
 	selector labels.Selector
 	// parents are sorted by name.
 	parents []*parent
-	// used tells which selection was used last.
+	// used is the value of namespace.uses at the last use.
 	used uint64
 }
 
 func byName(p *parent, name string) int { return strings.Compare(p.name, name) }
 
-// selection returns what a selector means now. The key is the selector as a string.
+// selection returns the current selection of a selector. key is the selector as a string.
 func (ns *namespace) selection(key string, selector labels.Selector) *selection {
 	s := ns.selections[key]
 	if s == nil {
@@ -46,8 +46,7 @@ func (ns *namespace) selection(key string, selector labels.Selector) *selection 
 	return s
 }
 
-// limitSelections forgets the selections that were not used for longest, down to one, until the rest is
-// within the limits.
+// limitSelections evicts the least recently used selections until the rest is within the limits. It always keeps one.
 func (ns *namespace) limitSelections() {
 	sum := 0
 	for _, s := range ns.selections {
@@ -65,17 +64,17 @@ func (ns *namespace) limitSelections() {
 	}
 }
 
-// shift is what a change of a Prefix means to a selector.
+// shift is the effect of a change of a Prefix on a selection.
 type shift struct {
-	// was and is tell whether the Prefix was, and is, one of the outermost that match.
+	// was and is report whether the Prefix was, and now is, one of the outermost matches.
 	was, is bool
-	// below tells whether what is below the Prefix came to be, or is no longer, among the outermost.
+	// below is set if the change may add descendants of the Prefix to the selection, or remove them from it.
 	below bool
-	// came tells which of both.
+	// came is set if descendants may be added. It is meaningful only with below.
 	came bool
 }
 
-// shiftOf compares a parent with what it was before: what the API said of it, and below which parent.
+// shiftOf compares a parent with its previous state and its previous parent.
 func shiftOf(selector labels.Selector, p *parent, before *prefixState, beforeUp *parent) shift {
 	was, is := before.matches(selector), p.matches(selector)
 	if !was && !is && p.child == nil {
@@ -89,13 +88,13 @@ func shiftOf(selector labels.Selector, p *parent, before *prefixState, beforeUp 
 	}
 }
 
-// changed brings the selections up to date after a change of a Prefix.
+// changed updates the cached selections after a change of a Prefix.
 func (ns *namespace) changed(p *parent, before *prefixState, beforeUp *parent) {
 	for key, s := range ns.selections {
 		shift := shiftOf(s.selector, p, before, beforeUp)
 		switch i, found := slices.BinarySearchFunc(s.parents, p.name, byName); {
 		case shift.below:
-			// That may be very many Prefixes. They are searched when the selection is needed.
+			// There may be very many descendants, so search them only when the selection is used again.
 			delete(ns.selections, key)
 		case shift.is && !found:
 			s.parents = slices.Insert(s.parents, i, p)

@@ -9,32 +9,33 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 )
 
-// Strategy scores a parent that has room for a prefix of so many bits. The parent with the highest score
-// is chosen. Strategies are called for each parent that may be chosen, so they take constant time and
-// allocate no memory.
+// Strategy returns the score of a parent for a request. bits is the requested prefix length, and the parent has a free
+// block for it. The scheduler chooses the parent with the highest score. It calls the strategy for each possible parent,
+// so a strategy must take constant time and allocate no memory.
 type Strategy func(parent *allocator.Pool, bits int) Score
 
-// Score is a number of 128 bits, since Spread counts addresses.
+// Score is an unsigned 128-bit number, because Spread counts IPv6 addresses.
 type Score struct{ hi, lo uint64 }
 
-// above reports whether a score is higher than another one.
+// above reports whether s is higher than other.
 func (s Score) above(other Score) bool {
 	return s.hi > other.hi || s.hi == other.hi && s.lo > other.lo
 }
 
-// Pack prefers the parent whose smallest free block that fits is smallest, so that large blocks stay whole.
+// Pack is the best-fit strategy. It prefers the parent with the smallest free block that fits, to keep large blocks
+// unfragmented.
 func Pack(parent *allocator.Pool, bits int) Score {
 	block, _ := parent.FitBits(bits)
 	return Score{lo: uint64(block)}
 }
 
-// Spread prefers the parent that has most addresses free.
+// Spread prefers the parent with the most free addresses.
 func Spread(parent *allocator.Pool, _ int) Score {
 	hi, lo := parent.FreeAddresses128()
 	return Score{hi, lo}
 }
 
-// StrategyByName returns the strategy of a name, Pack or Spread.
+// StrategyByName returns the strategy with the given name, "Pack" or "Spread". It fails for any other name.
 func StrategyByName(name string) (Strategy, error) {
 	switch name {
 	case "Pack":

@@ -16,25 +16,28 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// refusalKind is why a parent cannot hold a request.
+// refusalKind is the reason why a request cannot be allocated from a parent.
 type refusalKind int
 
-// The kinds of refusals, those that leave least hope first.
+// The kinds are ordered by hope, that is, how likely the request can be allocated from the parent later. The least
+// likely kind comes first.
 const (
-	// unsuitable: the parent could never hold the request.
+	// unsuitable: the request does not fit into the parent, even if all of it is free.
 	unsuitable refusalKind = iota
-	// deleting and notReady: the parent is not allocated, or will not be any more.
+	// deleting: the parent is being deleted.
 	deleting
+	// notReady: the parent is not allocated itself yet.
 	notReady
-	// inUse: what is asked for overlaps what is in use.
+	// inUse: the requested prefix overlaps a prefix in use.
 	inUse
-	// exhausted: there is no room.
+	// exhausted: no free block is large enough.
 	exhausted
-	// refused: there is room, but the server refused what it was asked to write.
+	// refused: there is space, but the server refused the binding.
 	refused
 	kinds
 )
 
+// reason returns the condition reason for a kind.
 func (k refusalKind) reason() string {
 	return [kinds]string{
 		v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse,
@@ -42,10 +45,11 @@ func (k refusalKind) reason() string {
 	}[k]
 }
 
-// hope orders kinds and reasons: a refusal that leaves more of it makes a message that is worth writing.
+// hope returns the rank of a kind. It is comparable with hopeOf. Kinds with the same reason have the same rank.
 func (k refusalKind) hope() int { return hopeOf(k.reason()) }
 
-// hopeOf returns 0 for the reasons that there is no parent.
+// hopeOf returns the rank of a reason, from 1 for the least hope. It returns 0 for reasons that no refusalKind has, such
+// as that there is no parent.
 func hopeOf(reason string) int {
 	for i, of := range []string{v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse,
 		v1alpha1.ReasonParentExhausted, v1alpha1.ReasonRefused} {
@@ -56,15 +60,15 @@ func hopeOf(reason string) int {
 	return 0
 }
 
-// refusal tells why one parent cannot hold a request. It has what is to be said when the lock is
-// released.
+// refusal describes why a request cannot be allocated from one parent. It copies what the message needs, because the
+// message is built after the lock is released.
 type refusal struct {
 	parent *parent
 	kind   refusalKind
 	name   string
 	prefix netip.Prefix
-	// holder is the prefix in use, and holdsIt says who holds it. holderName and holderUID are those of the
-	// allocation.
+	// holder is the prefix in use that overlaps the requested one. holderName and holderUID identify the allocation that
+	// holds it. holdsIt is the part of the message that names the holder.
 	holder     netip.Prefix
 	holdsIt    string
 	holderName string
@@ -74,31 +78,31 @@ type refusal struct {
 	words      string
 }
 
-// verdict tells why an allocation cannot be scheduled.
+// verdict describes why an allocation cannot be scheduled.
 type verdict struct {
 	reason string
-	// final is set if it never can.
+	// final is set if the allocation can never be scheduled.
 	final bool
-	// fresh is set if the message is to be written also where it differs in counts only.
+	// fresh is set if the message must be written even if only its counts changed.
 	fresh bool
-	// early is set if the reason may be that the informer has not told all yet.
+	// early is set if the informer may only be behind. The verdict is then not reported yet.
 	early bool
-	// words is the message, unless there are refusals.
+	// words is the message if there are no refusals.
 	words    string
 	request  request.Request
 	refusals []refusal
-	// more is set if there are other refusals of the same kind.
+	// more is set if there are more refusals than the message names.
 	more bool
 }
 
-// refuses returns why a parent cannot hold a request now, and if it is in use, by what.
+// refuses returns why a request cannot be allocated from a parent now. For inUse it also returns the prefix in use.
 func (x *index) refuses(p *parent, w *pending) (refusalKind, netip.Prefix) {
 	r := w.request
 	switch {
 	case w.isFor(p):
 		return unsuitable, netip.Prefix{}
 	case p.deleting:
-		// One that replaces it may be larger.
+		// Do not check the size: a new Prefix with the same name may be larger.
 		return deleting, netip.Prefix{}
 	case p.prefix.IsValid() && (!r.Fits(p.prefix) || r.Prefix.IsValid() && w.isTooFar(p.prefix)):
 		return unsuitable, netip.Prefix{}
@@ -117,12 +121,11 @@ func (x *index) refuses(p *parent, w *pending) (refusalKind, netip.Prefix) {
 	return refused, netip.Prefix{}
 }
 
-// maxNamed is how many parents a message names.
+// maxNamed is the maximum number of parents that a message names.
 const maxNamed = 5
 
-// conclude makes one verdict of what the parents say: the reason of those that leave most hope. The message
-// names those that leave most hope first. Those that could never hold the request are named only
-// where there are no others.
+// conclude combines the refusals of all parents into one verdict. Its reason is that of the most hopeful kind. The message
+// names the parents in the same order, most hopeful first. It names unsuitable parents only if there are no others.
 func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict {
 	v := &verdict{request: w.request}
 	var first [kinds][]refusal
@@ -172,12 +175,13 @@ func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict 
 			}
 		}
 	}
-	// A parent that was named is the only one there ever will be, and its prefix does not change.
+	// A request that names its parent cannot use another one, and the prefix of a parent is immutable.
 	v.final = w.ref != "" && v.reason == v1alpha1.ReasonNoSuitableParent && (w.isFor(parents[0]) ||
 		parents[0].prefix.IsValid() && !w.request.Fits(parents[0].prefix))
 	return v
 }
 
+// String returns the part of the message about this parent. of is the request.
 func (r *refusal) String(of request.Request) string {
 	name := r.name
 	if r.prefix.IsValid() {
@@ -217,7 +221,7 @@ func (r *refusal) String(of request.Request) string {
 	return name + " " + why
 }
 
-// freeWords tells how much is free, and in which pieces.
+// freeWords describes the free space of a parent: the number of free addresses, and the length of the largest free block.
 func freeWords(free *big.Int, largest int) string {
 	switch {
 	case free.Sign() == 0:
@@ -228,19 +232,20 @@ func freeWords(free *big.Int, largest int) string {
 	return fmt.Sprintf("%s addresses free, the largest free block is a /%d", free, largest)
 }
 
-// counts matches what freeWords returns.
+// counts matches the results of freeWords in a message.
 var counts = regexp.MustCompile(`: (no address is free|1 address is free|[0-9]+ addresses free, the largest free block is a /[0-9]+)`)
 
-// withoutCounts returns a message without what changes with each allocation.
+// withoutCounts returns a message without the counts, which change with each allocation.
 func withoutCounts(message string) string { return counts.ReplaceAllLiteralString(message, "") }
 
-// maxMessage is the length of a message at most, in bytes, and maxWords that of words of others in it.
+// maxMessage is the maximum length of a message, in bytes. maxWords is the maximum length of a quoted text in it,
+// such as a selector or an error of the API server, in bytes.
 const (
 	maxMessage = 1024
 	maxWords   = 512
 )
 
-// message returns the message.
+// message returns the message of the condition. It has at most maxMessage bytes.
 func (v *verdict) message() string {
 	if len(v.refusals) == 0 {
 		return text.Cut(v.words, maxMessage)
@@ -265,11 +270,11 @@ func (v *verdict) message() string {
 	return message.String()
 }
 
-// isTooFar reports whether the prefix that is asked for is too far below a parent to be allocated from it. For each
-// length in between the transaction would have to compare that nobody holds what is around the prefix; lengths
-// that begin at the same address are one compare. docs/design/claims.md tells more. etcd takes 128 compares in a
-// transaction, of which three are for other things, and one for the child if there is one. The API server
-// refuses what has more.
+// isTooFar reports whether the requested prefix is too far below a parent to be allocated from it. The binding is one
+// etcd transaction. It must check that nobody holds a prefix around the requested one, at each length between the two.
+// Lengths that begin at the same address share one compare. etcd allows 128 compares in a transaction: three are for
+// other checks, and one is for the child if there is one. The API server refuses bindings that need more.
+// See docs/design/claims.md.
 func (c *candidate) isTooFar(parent netip.Prefix) bool {
 	most, prefix := 128-3, c.request.Prefix
 	if c.requester != nil {
