@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
@@ -131,6 +132,15 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 	}
 	t.Cleanup(s.allocations.Main.Destroy)
 	s.claims = getter.Claims()
+	// A server is ready when its watch caches are.
+	for _, store := range []storage.Interface{s.rawPrefixes(), s.rawAllocations()} {
+		for err := store.ReadinessCheck(); err != nil; err = store.ReadinessCheck() {
+			if t.Context().Err() != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
 	return s
 }
 

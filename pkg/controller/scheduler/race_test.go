@@ -39,8 +39,9 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 	namespaces := []string{"one", "two"}
 	const count = 60
 	var mu sync.Mutex
-	// uids are the allocations that there are, by name.
-	uids := map[types.NamespacedName]types.UID{}
+	// uids are the allocations that exist, by name. bound are those that the server has accepted: it does not refuse them
+	// when they are bound again.
+	uids, bound := map[types.NamespacedName]types.UID{}, map[types.UID]bool{}
 	candidateFor := func(name types.NamespacedName) (candidate, bool) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -68,7 +69,18 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 				if c, exists := candidateFor(name); !exists {
 					x.settle(name, true)
 				} else if place, why := x.reserve(c); why == nil {
-					switch random.IntN(5) {
+					outcome := random.IntN(5)
+					mu.Lock()
+					if bound[c.uid] {
+						outcome = 2
+					} else if outcome > 2 && uids[name] == c.uid {
+						bound[c.uid] = true
+						in.put(name.Namespace, eventKey{v1alpha1.PrefixAllocationKind, name.Name, c.uid}, func() {
+							x.hold(name, c.uid, place.parent, place.prefix)
+						})
+					}
+					mu.Unlock()
+					switch outcome {
 					case 0:
 						x.forgetAssumed(name)
 						q.Add(name)
@@ -77,15 +89,10 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 						x.retry(c)
 						q.Add(name)
 					case 2:
-						// The answer is lost.
-						q.Add(name)
-					default:
-						// The informer tells, unless the allocation is gone meanwhile.
+						// The answer is lost. An allocation that is bound is Allocated soon, as the informer tells.
 						mu.Lock()
-						if uids[name] == c.uid {
-							in.put(name.Namespace, eventKey{v1alpha1.PrefixAllocationKind, name.Name, c.uid}, func() {
-								x.hold(name, c.uid, place.parent, place.prefix)
-							})
+						if !bound[c.uid] {
+							q.Add(name)
 						}
 						mu.Unlock()
 					}
