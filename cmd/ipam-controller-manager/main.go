@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command ipam-controller-manager allocates and schedules against the API group ipam.ironcore.dev.
+// Command ipam-controller-manager runs the controllers of the API group ipam.ironcore.dev.
 package main
 
 import (

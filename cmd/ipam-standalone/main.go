@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command ipam-standalone is API server, controllers and etcd in one process, for a laptop or a test.
+// Command ipam-standalone runs the API server, the controllers and etcd in one process, for development and tests.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admission is which admission plugins the server has, and in which order.
+// Package admission defines the admission plugins of the API server and their order.
 package admission
 
 import (
@@ -28,9 +28,9 @@ import (
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 )
 
-// order is the order of all plugins, all of which are on by default. The generic ones are in the order
-// of kube-apiserver, with ours where it puts its own: before the policies and webhooks, which may be
-// far away, and before the quota, which counts what nobody else has refused.
+// order is the order of all plugins. All of them are enabled by default. The generic plugins are in the order of
+// kube-apiserver. The plugins of this API group are where kube-apiserver has its own: before policies and webhooks,
+// which may be slow remote calls, and before the quota, which must only count requests that all other plugins accepted.
 var order = []string{
 	lifecycle.PluginName, // NamespaceLifecycle
 	prefixparent.PluginName,
@@ -43,7 +43,7 @@ var order = []string{
 	resourcequota.PluginName,             // ResourceQuota
 }
 
-// own are the plugins that need no cluster, with what checks their configuration.
+// own maps the plugins that need no cluster to the functions that check their configurations.
 var own = map[string]func(*configuration.Document) error{
 	prefixparent.PluginName:  check(prefixparent.New),
 	prefixoverlap.PluginName: check(prefixoverlap.New),
@@ -57,8 +57,8 @@ func check[P any](construct func(*configuration.Document) (P, error)) func(*conf
 	}
 }
 
-// Install makes our list the one of the options, which have the generic plugins registered already,
-// but for the quota.
+// Install registers the plugins of this API group and ResourceQuota, and sets the order of all plugins. The options
+// have the other generic plugins already.
 func Install(options *genericoptions.AdmissionOptions) {
 	register(options.Plugins, prefixparent.PluginName, prefixparent.New)
 	register(options.Plugins, prefixoverlap.PluginName, prefixoverlap.New)
@@ -67,7 +67,7 @@ func Install(options *genericoptions.AdmissionOptions) {
 	options.RecommendedPluginOrder = slices.Clone(order)
 }
 
-// register registers a plugin of ours, which is made of its configuration.
+// register registers a plugin of this API group. construct creates it from its configuration.
 func register[P admission.Interface](plugins *admission.Plugins, name string, construct func(*configuration.Document) (P, error)) {
 	plugins.Register(name, func(r io.Reader) (admission.Interface, error) {
 		document, err := configuration.Read(r)
@@ -78,7 +78,8 @@ func register[P admission.Interface](plugins *admission.Plugins, name string, co
 	})
 }
 
-// CheckConfiguration returns what is wrong in the configuration file of the options.
+// CheckConfiguration returns the errors in the admission configuration file of the options, or nil if there is no file.
+// See configuration.CheckFile.
 func CheckConfiguration(options *genericoptions.AdmissionOptions) error {
 	if options == nil || options.ConfigFile == "" {
 		return nil
@@ -93,8 +94,8 @@ func CheckConfiguration(options *genericoptions.AdmissionOptions) error {
 	return nil
 }
 
-// CheckWithoutCluster returns what is wrong with the options of a server without a cluster, besides
-// what is wrong anyway.
+// CheckWithoutCluster returns an error if the options enable a plugin that needs a cluster. It is for servers without
+// one.
 func CheckWithoutCluster(options *genericoptions.AdmissionOptions) error {
 	for _, name := range options.EnablePlugins {
 		if own[name] == nil && slices.Contains(order, name) {
@@ -104,8 +105,8 @@ func CheckWithoutCluster(options *genericoptions.AdmissionOptions) error {
 	return nil
 }
 
-// NewWithoutCluster returns the plugins that need no cluster, by the options. They are initialized by
-// initializer.
+// NewWithoutCluster returns the chain of the enabled plugins that need no cluster, configured by the options. It passes
+// initializer to each plugin. It fails if the configuration cannot be read or a plugin cannot be created.
 func NewWithoutCluster(options *genericoptions.AdmissionOptions, initializer admission.PluginInitializer) (admission.Interface, error) {
 	var names []string
 	for _, name := range order {

@@ -9,9 +9,8 @@ import (
 	"net/netip"
 )
 
-// key holds the bits of an address, the first bit of the address being the
-// highest of hi, so that a bit has the same position in either family's trie.
-// An IPv4 address fills the upper half of hi.
+// key holds the bits of an address, aligned to the left: the first bit of the address is the most significant bit of
+// hi. So a bit has the same position in the tries of both address families. An IPv4 address fills the upper half of hi.
 type key struct{ hi, lo uint64 }
 
 func keyOf(addr netip.Addr) key {
@@ -23,7 +22,7 @@ func keyOf(addr netip.Addr) key {
 	return key{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
 
-// slot returns the bits from top up to end, which are 1 to 6, as a number.
+// slot returns the bits from position top up to, but not including, end as a number. There must be 1 to 6 of them.
 func (k key) slot(top, end int) int {
 	bits := k.hi >> (uint(64-end) % 64)
 	if end > 64 {
@@ -32,7 +31,7 @@ func (k key) slot(top, end int) int {
 	return int(bits & (1<<(uint(end-top)%64) - 1))
 }
 
-// skip returns k without the first bits, and what follows them in their place.
+// skip returns k without its first bits. The following bits move to the front.
 func (k key) skip(bits int) key {
 	if bits < 64 {
 		return key{k.hi<<(uint(bits)%64) | k.lo>>1>>(uint(63-bits)%64), k.lo << (uint(bits) % 64)}
@@ -40,13 +39,12 @@ func (k key) skip(bits int) key {
 	return key{k.lo << uint(bits-64), 0}
 }
 
-// next returns the first bits of k, as many as make up a slot, as a number, and
-// k without them.
+// next returns the first pageLevels bits of k as a number, and k without them.
 func (k key) next() (int, key) {
 	return int(k.hi >> (64 - pageLevels)), key{k.hi<<pageLevels | k.lo>>(64-pageLevels), k.lo << pageLevels}
 }
 
-// withSlot returns k with the number i in the bits before end, which must be 0.
+// withSlot returns k with the number i in the bits directly before position end. These bits must be 0 in k.
 func (k key) withSlot(i, end int) key {
 	if end <= 64 {
 		k.hi |= uint64(i) << (uint(64-end) % 64)
@@ -57,13 +55,13 @@ func (k key) withSlot(i, end int) key {
 	return k
 }
 
-// longer reports whether k has other bits than the first ones.
+// longer reports whether any bit of k after the first ones is set. For the address of a prefix, these are host bits.
 func (k key) longer(bits int) bool {
 	k = k.skip(bits)
 	return k.hi|k.lo != 0
 }
 
-// within reports whether the first bits of k are those of l.
+// within reports whether the first bits of k and l are equal.
 func (k key) within(l key, bits int) bool {
 	if bits <= 64 {
 		return (k.hi^l.hi)>>uint(64-bits) == 0
@@ -83,15 +81,14 @@ func (k key) addr(is4 bool) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// lengths is a set of prefix lengths from 1 to 128: bit i of lo is length i+1,
-// and bit i of hi is length i+65. Length 0 needs no place: only the block of an
-// empty /0 pool has it, and that pool has no pages.
+// lengths is a set of prefix lengths from 1 to 128. Bit i of lo stands for length i+1, and bit i of hi for length i+65.
+// Length 0 is not needed: only an empty /0 pool has a free block of that length, and an empty pool has no pages.
 type lengths struct{ lo, hi uint64 }
 
 func only(length int) lengths { return lengthsAfter(length-1, 1) }
 
-// lengthsAfter returns the set of the lengths top+1+i for each bit i, of which
-// there are at most 6.
+// lengthsAfter returns the set with the length top+1+i for each bit i that is set in bits. Only the lowest 6 bits may
+// be set.
 func lengthsAfter(top int, bits uint64) lengths {
 	if top < 64 {
 		return lengths{bits << (uint(top) % 64), bits >> 1 >> (uint(63-top) % 64)}
@@ -99,7 +96,7 @@ func lengthsAfter(top int, bits uint64) lengths {
 	return lengths{0, bits << (uint(top) % 64)}
 }
 
-// above returns the lengths in the set that are above limit.
+// above returns the lengths greater than limit.
 func (l lengths) above(limit int) lengths {
 	all := ^uint64(0)
 	if limit < 64 {
@@ -118,8 +115,7 @@ func (l lengths) empty() bool { return l.lo|l.hi == 0 }
 
 func (l lengths) has(length int) bool { return !l.common(only(length)).empty() }
 
-// atMost returns the largest length in the set that is not above limit, which
-// must be 1 to 128, or 0 if there is none.
+// atMost returns the largest length that is at most limit, or 0 if there is none. limit must be 1 to 128.
 func (l lengths) atMost(limit int) int {
 	l = l.without(l.above(limit))
 	if l.hi != 0 {
@@ -128,7 +124,7 @@ func (l lengths) atMost(limit int) int {
 	return bits.Len64(l.lo)
 }
 
-// smallest returns the smallest length in the set, or 0 if it is empty.
+// smallest returns the smallest length, or 0 if the set is empty.
 func (l lengths) smallest() int {
 	switch {
 	case l.lo != 0:

@@ -1,14 +1,13 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package allocator keeps the free space of one prefix in memory and answers
-// which block a request of a given length would get.
+// Package allocator manages the free space of a prefix in memory. It finds free prefixes of a requested length.
 //
-// Lengths are prefix lengths in bits, as in netip.Prefix: the larger the
-// length, the smaller the block. Prefixes taken from a pool never overlap.
+// Lengths are prefix lengths in bits, as in netip.Prefix: the greater the length, the smaller the block. The prefixes
+// that are taken from a pool never overlap.
 //
-// A pool is a trie of six levels a page, one bit of a word for each block. It
-// takes about a byte of memory for each IPv4 /32 of many that lie side by side,
-// 13 for each of a million in random places of a /8, and 170 for each of a
-// million /64s in random places of an IPv6 /32; BenchmarkMemory measures this.
+// A pool is a trie whose nodes, called pages, span six levels each. A page has one bit of a word for each of its 64
+// slots. The memory per prefix depends on their density: about one byte for each IPv4 /32 if many are adjacent, 13
+// bytes for each of a million at random places of a /8, and 170 bytes for each of a million /64s at random places of an
+// IPv6 /32. BenchmarkMemory measures this.
 package allocator

@@ -10,30 +10,26 @@ import (
 )
 
 var (
-	// ErrInvalid is wrapped by the error for a prefix that is no canonical
-	// CIDR: the zero prefix, a length out of range, or host bits set. New also
-	// returns it for an IPv4-mapped IPv6 prefix.
+	// ErrInvalid means that a prefix is not a canonical CIDR: it is the zero prefix, its length is out of range, or it
+	// has host bits set. New also returns it for IPv4-mapped IPv6 prefixes.
 	ErrInvalid = errors.New("invalid prefix")
-	// ErrOutside is wrapped by the error for a prefix that does not lie
-	// strictly inside the pool's prefix: the pool's prefix itself, anything
-	// larger, any other place, or the other address family.
+	// ErrOutside means that a prefix is not strictly inside the prefix of the pool: it equals the prefix of the pool,
+	// contains it, is disjoint from it, or belongs to the other address family.
 	ErrOutside = errors.New("prefix is not strictly inside the pool")
-	// ErrInUse is wrapped by InUseError.
+	// ErrInUse means that another prefix that overlaps is in use. InUseError wraps it.
 	ErrInUse = errors.New("prefix is in use")
-	// ErrNotTaken is wrapped by the error for the release of anything that is
-	// not exactly a taken prefix.
+	// ErrNotTaken means that exactly this prefix is not taken, so it cannot be released.
 	ErrNotTaken = errors.New("prefix is not taken")
 )
 
-// InUseError tells that a prefix cannot be taken because another one overlaps
-// it. It wraps ErrInUse.
+// InUseError is the error of Take if a prefix in use overlaps the requested one. It wraps ErrInUse.
 type InUseError struct {
-	// Holder is one prefix in use that overlaps the wanted one: an equal one,
-	// an ancestor, or the one inside with the lowest address.
+	// Holder is a prefix in use that overlaps the requested one: an equal one, one that contains it, or the one inside
+	// it with the lowest address.
 	Holder netip.Prefix
 }
 
-// Error names the holder.
+// Error returns a message that names the holder.
 func (e *InUseError) Error() string {
 	return fmt.Sprintf("%v: overlaps %s", ErrInUse, e.Holder)
 }

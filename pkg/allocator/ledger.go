@@ -10,40 +10,41 @@ import (
 	"slices"
 )
 
-// Ledger tells who holds what of a prefix that may not be known yet, and that may be given a new
-// prefix: it takes in facts in any order, also facts that contradict each other. It is not safe for
-// concurrent use.
+// Ledger records which holder holds which prefix inside a parent prefix. The parent prefix may be unknown at first and
+// may change. Facts can be recorded in any order and may contradict each other. A Ledger is not safe for concurrent
+// use.
 type Ledger[Holder comparable] struct {
 	// pool is nil until the prefix is known.
 	pool *Pool
-	// held is nil as long as nobody holds anything, of which there are very many.
+	// held maps each holder to its prefix. It is nil while there are no holders, to save memory: most ledgers have
+	// none.
 	held map[Holder]netip.Prefix
-	// misfits are held, but not taken from the pool: they lie outside, or in what another holds. There
-	// are none, unless somebody went behind the API's back; it is nil then.
+	// misfits are the holders whose prefixes are not taken from the pool, because they lie outside of it or overlap a
+	// prefix of another holder. It is nil if there are none. Misfits only occur if somebody bypasses the API server.
 	misfits map[Holder]struct{}
-	// holders tells who holds what is taken from the pool. It is nil until somebody asks: of most ledgers nobody does.
+	// holders maps the prefixes that are taken from the pool to their holders. Holder builds it on first use, because
+	// most ledgers never need it.
 	holders map[netip.Prefix]Holder
 }
 
-// NewLedger returns a ledger in which nobody holds anything.
+// NewLedger returns an empty ledger, whose prefix is not known.
 func NewLedger[Holder comparable]() *Ledger[Holder] {
 	return &Ledger[Holder]{}
 }
 
-// Pool returns what is free of the prefix, or nil while the prefix is not known. Only the ledger
-// changes it.
+// Pool returns the free space of the prefix, or nil while the prefix is not known. The caller must not modify it.
 func (l *Ledger[Holder]) Pool() *Pool { return l.pool }
 
 // Len returns the number of holders.
 func (l *Ledger[Holder]) Len() int { return len(l.held) }
 
-// Get returns what a holder holds.
+// Get returns the prefix that a holder holds. It returns false if the holder holds none.
 func (l *Ledger[Holder]) Get(holder Holder) (netip.Prefix, bool) {
 	prefix, ok := l.held[holder]
 	return prefix, ok
 }
 
-// Holder returns who holds exactly a prefix that is taken from the pool.
+// Holder returns the holder of exactly this prefix. It returns false if the prefix is not taken from the pool.
 func (l *Ledger[Holder]) Holder(prefix netip.Prefix) (Holder, bool) {
 	if l.holders == nil && l.pool != nil {
 		l.holders = make(map[netip.Prefix]Holder, len(l.held))
@@ -57,8 +58,8 @@ func (l *Ledger[Holder]) Holder(prefix netip.Prefix) (Holder, bool) {
 	return holder, ok
 }
 
-// SetPrefix tells the prefix, of which everything is held that the holders hold. The error is that
-// of New; the prefix is then not known.
+// SetPrefix sets the parent prefix and takes from its pool the prefixes that are held. If prefix is not valid, it
+// returns the error of New, and the parent prefix is not known.
 func (l *Ledger[Holder]) SetPrefix(prefix netip.Prefix) error {
 	pool, err := New(prefix)
 	l.pool, l.misfits, l.holders = pool, nil, nil
@@ -69,13 +70,13 @@ func (l *Ledger[Holder]) SetPrefix(prefix netip.Prefix) error {
 		l.addMisfit(holder)
 	}
 	if l.fit(); len(l.misfits) == 0 {
-		// A map does not shrink.
+		// Free the memory, since a map does not shrink.
 		l.misfits = nil
 	}
 	return nil
 }
 
-// UnsetPrefix forgets the prefix, but not what the holders hold.
+// UnsetPrefix makes the parent prefix unknown. The holders keep their prefixes.
 func (l *Ledger[Holder]) UnsetPrefix() {
 	l.pool, l.misfits, l.holders = nil, nil, nil
 }
@@ -87,13 +88,14 @@ func (l *Ledger[Holder]) addMisfit(holder Holder) {
 	l.misfits[holder] = struct{}{}
 }
 
-// Hold tells that the holder holds the prefix, whose host bits are ignored, and nothing else. It
-// reports whether this was news.
+// Hold records that a holder holds a prefix, instead of any prefix that it held before. Host bits of the prefix are
+// ignored. It reports whether this changed the ledger.
 func (l *Ledger[Holder]) Hold(holder Holder, prefix netip.Prefix) bool {
 	prefix = prefix.Masked()
 	if held, ok := l.held[holder]; ok {
 		if held == prefix {
-			// What the holder's name is a part of may be older than what this one is a part of, and be there for it only.
+			// Replace the stored holder by the equal new one. Its strings may be substrings of an older version of an
+			// object, and would keep the memory of that version alive.
 			l.held[holder] = prefix
 			if of, ok := l.holders[prefix]; ok && of == holder {
 				l.holders[prefix] = holder
@@ -112,8 +114,8 @@ func (l *Ledger[Holder]) Hold(holder Holder, prefix netip.Prefix) bool {
 	return true
 }
 
-// take takes a prefix from the pool for a holder. What others hold inside it makes room: all that is held stays
-// taken that way. It reports false if the prefix is a misfit.
+// take takes a prefix from the pool for a holder. If smaller prefixes inside it are taken, they become misfits and the
+// larger prefix takes their place. So all held addresses stay in use. take reports false if the prefix is a misfit.
 func (l *Ledger[Holder]) take(holder Holder, prefix netip.Prefix) bool {
 	err := l.pool.Take(prefix)
 	if inUse := (*InUseError)(nil); errors.As(err, &inUse) && inUse.Holder.Bits() > prefix.Bits() {
@@ -131,7 +133,7 @@ func (l *Ledger[Holder]) take(holder Holder, prefix netip.Prefix) bool {
 	return err == nil
 }
 
-// fit takes from the pool what are misfits no longer.
+// fit takes from the pool the prefixes of the misfits that no longer conflict.
 func (l *Ledger[Holder]) fit() {
 	for _, holder := range slices.Collect(maps.Keys(l.misfits)) {
 		if l.take(holder, l.held[holder]) {
@@ -140,7 +142,7 @@ func (l *Ledger[Holder]) fit() {
 	}
 }
 
-// Release tells that the holder holds nothing any more. It reports whether this was news.
+// Release records that a holder no longer holds a prefix. It reports whether this changed the ledger.
 func (l *Ledger[Holder]) Release(holder Holder) bool {
 	prefix, ok := l.held[holder]
 	if !ok {
@@ -156,7 +158,7 @@ func (l *Ledger[Holder]) Release(holder Holder) bool {
 	}
 	delete(l.holders, prefix)
 	if err := l.pool.Release(prefix); err != nil {
-		// It was taken by this holder, so this cannot be; a fresh pool is right in any case.
+		// The holder took this prefix, so Release cannot fail. Should it fail nevertheless, rebuild the pool.
 		_ = l.SetPrefix(l.pool.Prefix())
 		return true
 	}

@@ -9,54 +9,51 @@ import (
 )
 
 const (
-	// pageLevels is how many levels of the trie, bits of an address, a page
-	// has, so that there is one bit of a word for each of its slots.
+	// pageLevels is the number of address bits, and so of trie levels, that a page spans. With 6 levels a page has 64
+	// slots, one for each bit of a word.
 	pageLevels = 6
-	// maxPages is how many pages there are from the root to an address.
+	// maxPages is the maximum number of pages on the path from the root to an address.
 	maxPages = (128 + pageLevels - 1) / pageLevels
 )
 
-// page is a node of a trie: the block of length top, divided into slots, which
-// are the blocks of length end in it. Pages end where the addresses end and
-// every pageLevels before that, so that addresses share full pages; only the
-// root may have fewer levels. A page does not know where it is: top and end are
-// told to its methods.
+// page is a node of the trie. It stands for a block of length top and divides it into slots, which are the blocks of
+// length end inside it. The last page on a path ends at the length of an address, and each page above it ends
+// pageLevels bits earlier. So only the root may span fewer levels. A page does not store its position: top and end are
+// parameters of its methods.
 //
-// A page is never free as a whole. Without any free length, it is used in full.
+// Each page contains at least one prefix in use. A page with no free lengths is full.
 type page struct {
-	// used has the slots of the prefixes taken whose lengths are above top and
-	// at most end, and start the first slot of each. Such a prefix extends to
-	// the next start, or to the next slot that is not used.
+	// used is the set of slots in use by prefixes whose lengths are above top and at most end. start is the set of the
+	// first slots of these prefixes. Such a prefix extends to the next start or the next unused slot.
 	used, start uint64
-	// free has the lengths of the largest aligned free blocks in the page,
-	// those that are not part of a larger free block. Those of at most end are
-	// made of slots, those above lie in the pages below.
+	// free is the set of the lengths of the maximal free blocks: aligned free blocks that are not part of a larger free
+	// block. Blocks with lengths of at most end consist of slots. Longer ones are in the pages below.
 	free lengths
-	// below is nil if no slot has a page, as it is with addresses.
+	// below is nil if no slot has a page. It is always nil if the slots are single addresses.
 	below *pages
 }
 
-// pages are those of the slots of a page that are neither free nor used by one
-// prefix, in order.
+// pages holds the child pages of a page. A slot has a child page if it is neither entirely free nor used by a single
+// prefix. slots is the set of these slots, and list holds their pages in the order of the slots.
 type pages struct {
 	slots uint64
-	// several has all the free lengths that more than one of the pages has. It
-	// may have others, that more than one of them once had.
+	// several is a superset of the lengths that are free in more than one of the pages. It may include lengths for
+	// which this was true only earlier.
 	several lengths
 	list    []page
 }
 
-// slot returns the bit of a slot.
+// slot returns the bit of slot i.
 func slot(i int) uint64 { return 1 << (uint(i) % 64) }
 
-// blocks has, for each number of levels, the slots of the first block that is
-// so much shorter than a slot.
+// blocks[n] is the set of slots of a block of n levels that starts at slot 0. A block of n levels has 2^n slots, and
+// its prefix is n bits shorter than a slot.
 var blocks = [pageLevels + 1]uint64{1, 1<<2 - 1, 1<<4 - 1, 1<<8 - 1, 1<<16 - 1, 1<<32 - 1, 1<<64 - 1}
 
-// run returns the slots of the block of so many levels at slot i.
+// run returns the set of slots of a block that starts at slot i and has the given number of levels.
 func run(i, levels int) uint64 { return blocks[levels] << (uint(i) % 64) }
 
-// divided returns the slots that have a page.
+// divided returns the set of slots that have a child page.
 func (pg *page) divided() uint64 {
 	if pg.below == nil {
 		return 0
@@ -64,26 +61,26 @@ func (pg *page) divided() uint64 {
 	return pg.below.slots
 }
 
-// vacant returns the slots that are free as a whole.
+// vacant returns the set of slots that are entirely free.
 func (pg *page) vacant(top, end int) uint64 {
 	return blocks[end-top] &^ (pg.used | pg.divided())
 }
 
-// starts has, for each number of levels, the slots at which a block can begin.
+// starts[n] is the set of slots at which a block of n levels can start.
 var starts = [pageLevels + 1]uint64{
 	1<<64 - 1, 0x5555555555555555, 0x1111111111111111, 0x0101010101010101, 0x0001000100010001, 0x0000000100000001, 1,
 }
 
-// merge takes free blocks of so many levels, given by their first slots. It
-// returns the pairs that make up a larger one, and those of which only one half
-// is free, given by the first slots of the first half. What free and pairs have
-// at slots where no block can begin means nothing.
+// merge combines free blocks of the given number of levels into blocks of one level more. free is the set of the first
+// slots of the free blocks. pairs is the set of the larger blocks of which both halves are free, and halves the set of
+// those of which exactly one half is free. Both are given by the first slots of the larger blocks. In free and pairs,
+// bits of slots at which no block of that size can start have no meaning.
 func merge(free uint64, levels int) (pairs, halves uint64) {
 	second := free >> (1 << (uint(levels) % 8))
 	return free & second, (free ^ second) & starts[levels+1]
 }
 
-// flag returns 1 for anything but 0.
+// flag returns 0 for 0, and 1 for all other numbers.
 func flag(x uint64) uint64 {
 	if x == 0 {
 		return 0
@@ -91,8 +88,8 @@ func flag(x uint64) uint64 {
 	return 1
 }
 
-// lowest returns the first slot of the lowest of the largest free blocks that
-// have the given length, at most end. There must be one.
+// lowest returns the first slot of the lowest maximal free block of the given length, which is at most end. There must
+// be such a block.
 func (pg *page) lowest(length, top, end int) int {
 	free, levels := pg.vacant(top, end), 0
 	for ; end-levels > length; levels++ {
@@ -101,15 +98,15 @@ func (pg *page) lowest(length, top, end int) int {
 	_, halves := merge(free, levels)
 	i := bits.TrailingZeros64(halves)
 	if free&slot(i) == 0 {
-		i += 1 << levels // it is the second half
+		i += 1 << levels // the second half is free
 	}
 	return i
 }
 
-// mendSlots brings up to date what of free is made of slots, and returns what
-// free was and is.
+// mendSlots recomputes the part of free that depends on the slots, which is the lengths up to end. It returns free
+// before and after the change.
 func (pg *page) mendSlots(top, end int) (was, is lengths) {
-	// Written out, because a loop is slower.
+	// The loop is unrolled for speed.
 	pairs, halves0 := merge(pg.vacant(top, end), 0)
 	pairs, halves1 := merge(pairs, 1)
 	pairs, halves2 := merge(pairs, 2)
@@ -123,8 +120,8 @@ func (pg *page) mendSlots(top, end int) (was, is lengths) {
 	return was, is
 }
 
-// mendBelow brings up to date what of free lies in the pages below, once one of
-// them has changed what it has free.
+// mendBelow updates the part of free that depends on the child pages, after the free lengths of one of them changed
+// from was to is.
 func (pg *page) mendBelow(was, is lengths) {
 	added, removed := is.without(was), was.without(is)
 	if pg.below == nil {
@@ -132,7 +129,9 @@ func (pg *page) mendBelow(was, is lengths) {
 		return
 	}
 	several := pg.below.several.union(added.common(pg.free))
-	// What only one page had is gone with it. Of the rest, it shows who else has it.
+	// A length that is not in several was free in the changed page only, so it is no longer free here. For the other
+	// removed lengths, count the pages in which they are still free: one collects the lengths that are free in at least
+	// one page, two those that are free in at least two.
 	if doubt := removed.common(several); !doubt.empty() {
 		var one, two lengths
 		for i := range pg.below.list {
@@ -149,7 +148,7 @@ func (pg *page) mendBelow(was, is lengths) {
 	pg.free = pg.free.union(added).without(removed)
 }
 
-// page returns the page of a slot, or nil if it has none.
+// page returns the child page of a slot, or nil if it has none.
 func (pg *page) page(i int) *page {
 	ps := pg.below
 	if ps == nil || ps.slots&slot(i) == 0 {
@@ -158,11 +157,11 @@ func (pg *page) page(i int) *page {
 	return &ps.list[ps.index(i)]
 }
 
-// index returns how many slots before the given one have a page.
+// index returns the position in list of the page of slot i: the number of earlier slots that have a page.
 func (ps *pages) index(i int) int { return bits.OnesCount64(ps.slots & (slot(i) - 1)) }
 
-// insert adds a page to a slot that has none, and returns it. It moves the
-// pages below.
+// insert adds a child page to a slot that has none, and returns it. It moves the other child pages in memory, so
+// pointers to them become invalid.
 func (pg *page) insert(i int) *page {
 	if pg.below == nil {
 		pg.below = &pages{}
@@ -174,7 +173,8 @@ func (pg *page) insert(i int) *page {
 	return &ps.list[n]
 }
 
-// remove removes the page of a slot. It moves the pages below.
+// remove removes the child page of a slot. It moves the other child pages in memory, so pointers to them become
+// invalid.
 func (pg *page) remove(i int) {
 	ps := pg.below
 	n := ps.index(i)
@@ -184,16 +184,15 @@ func (pg *page) remove(i int) {
 	}
 	ps.list = slices.Delete(ps.list, n, n+1)
 	if cap(ps.list) >= 4*len(ps.list) {
-		// What was used densely once shall not need its memory for ever.
+		// Release the memory of a list that was once much longer.
 		ps.list = append(make([]page, 0, 2*len(ps.list)), ps.list...)
 	}
 }
 
-// empty reports whether nothing is taken.
+// empty reports whether no prefix in the page is in use.
 func (pg *page) empty() bool { return pg.used == 0 && pg.below == nil }
 
-// levels returns how many bits shorter than a slot the prefix is that starts
-// at slot i.
+// levels returns the number of levels of the prefix that starts at slot i: by how many bits it is shorter than a slot.
 func (pg *page) levels(i int) int {
 	ends := (pg.start | ^pg.used) >> i >> 1
 	return bits.Len(uint(min(bits.TrailingZeros64(ends)+1, 64-i))) - 1

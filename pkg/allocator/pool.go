@@ -11,41 +11,40 @@ import (
 	"net/netip"
 )
 
-// Pool is the free-space index of one prefix. It must be made with New; a zero
-// Pool has nothing to give out. It is not safe for concurrent use.
+// Pool is the free-space index of one prefix. Create it with New. A zero Pool has no free space. A Pool is not safe for
+// concurrent use.
 //
-// Every method but All and Summary takes time in proportion to the bits of an
-// address, however many prefixes are in use.
+// The time of every method except All and Summary depends only on the number of bits in an address, not on the number
+// of prefixes in use.
 type Pool struct {
 	prefix netip.Prefix
 	base   key
-	// top is the length of prefix, end that of the slots of the root, and size
-	// that of an address.
+	// top is the length of prefix, end the length of the slots of the root page, and size the length of an address, all
+	// in bits.
 	top, end, size int
-	// root is nil if nothing is taken.
+	// root is nil if no prefix is in use.
 	root *page
 	len  int
-	// counts has the number of taken prefixes by length; as they never
-	// overlap, it is all that the number of used addresses depends on.
+	// counts[n] is the number of taken prefixes of length n. Prefixes never overlap, so the number of used addresses
+	// follows from counts.
 	counts [129]int
-	// withholds tells that the pool does not give out mapped, and withheld that mapped
-	// is marked as used at the moment, though nobody took it.
+	// withholds is set if the pool must not give out mapped. withheld is set while mapped is marked as used although
+	// nobody took it.
 	withholds, withheld bool
 }
 
-// mapped are the IPv4-mapped addresses (RFC 4291, section 2.5.5.2). They mean IPv4
-// addresses, so a pool that covers them does not give them out.
+// mapped is the block of the IPv4-mapped addresses (RFC 4291, section 2.5.5.2). These stand for IPv4 addresses, so an
+// IPv6 pool that contains the block does not give them out.
 var mapped = netip.MustParsePrefix("::ffff:0:0/96")
 
-// covers reports whether a prefix is larger than mapped and contains it.
+// covers reports whether a prefix contains mapped and is larger.
 func covers(prefix netip.Prefix) bool {
 	return prefix.Bits() < mapped.Bits() && prefix.Contains(mapped.Addr())
 }
 
-// New returns the pool of prefix with all of it free. The error wraps
-// ErrInvalid if the prefix is invalid, has host bits set, or is an IPv4-mapped
-// IPv6 prefix, which is most likely a mistaken IPv4 one. Zones need no check,
-// as a netip.Prefix has none.
+// New returns a pool in which all of prefix is free. The error wraps ErrInvalid if the prefix is invalid, has host bits
+// set, or is an IPv4-mapped IPv6 prefix. The last is most likely an IPv4 prefix in the wrong notation. If prefix
+// contains ::ffff:0:0/96, that block is in use from the start.
 func New(prefix netip.Prefix) (*Pool, error) {
 	p, err := newPool(prefix)
 	if err != nil {
@@ -56,44 +55,44 @@ func New(prefix netip.Prefix) (*Pool, error) {
 	return p, nil
 }
 
-// newPool returns a pool that gives out IPv4-mapped addresses like any other.
+// newPool is like New, but the pool gives out IPv4-mapped addresses like any others.
 func newPool(prefix netip.Prefix) (*Pool, error) {
 	if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
 		return nil, fmt.Errorf("%w: %s", ErrInvalid, prefix)
 	}
 	p := &Pool{prefix: prefix, base: keyOf(prefix.Addr()), top: prefix.Bits(), size: prefix.Addr().BitLen()}
-	// That a pool of one address has a root without levels does no harm: nothing can be taken from it.
+	// In a pool of a single address, the root page would have no levels. It is never created, because nothing can be
+	// taken from such a pool.
 	p.end = p.size - (p.size-p.top-1)/pageLevels*pageLevels
 	return p, nil
 }
 
-// withhold marks mapped as used, unless somebody took what contains it.
+// withhold marks mapped as used, unless a prefix that overlaps it is taken.
 func (p *Pool) withhold() {
 	if p.withholds && !p.withheld {
 		p.withheld = p.mark(mapped) == nil
 	}
 }
 
-// unwithhold undoes withhold until the function that it returns is called.
+// unwithhold undoes withhold. The caller must call again afterwards.
 func (p *Pool) unwithhold() (again func()) {
 	if p.withheld {
-		// It was marked, so this cannot fail.
+		// withhold marked it, so this cannot fail.
 		_ = p.unmark(mapped)
 		p.withheld = false
 	}
 	return p.withhold
 }
 
-// Prefix returns the prefix that the pool divides.
+// Prefix returns the prefix that the pool manages.
 func (p *Pool) Prefix() netip.Prefix { return p.prefix }
 
-// Find returns the block that a request for a prefix of length bits would get:
-// the lowest part of the smallest free block that fits, and of several such
-// blocks the one with the lowest address. This keeps large blocks whole. It
-// does not take the block; Take of it succeeds.
+// Find returns a free prefix of the given length, in bits. It cuts the prefix from the lower end of the smallest free
+// block that is large enough. Among blocks of the same size it uses the one with the lowest address. This best-fit
+// strategy keeps large blocks free. Find does not take the prefix. A subsequent Take of it succeeds.
 //
-// It returns false if no free block fits. A length not above Prefix().Bits(),
-// or above the bits of an address, never fits: a pool does not give out itself.
+// It returns false if no free block is large enough, if length is not greater than Prefix().Bits(), or if it is greater
+// than the length of an address. The prefix of the pool itself cannot be allocated from it.
 func (p *Pool) Find(length int) (netip.Prefix, bool) {
 	block, ok := p.FitBits(length)
 	if !ok {
@@ -116,20 +115,19 @@ func (p *Pool) Find(length int) (netip.Prefix, bool) {
 	return p.prefixOf(k.withSlot(pg.lowest(block, top, end), end), length), true
 }
 
-// FindExcept is Find as if some other prefixes were in use, too.
+// FindExcept is like Find, but treats the prefixes in except as if they were in use.
 func (p *Pool) FindExcept(length int, except []netip.Prefix) (netip.Prefix, bool) {
 	for _, prefix := range except {
 		if p.Take(prefix) == nil {
-			// It was taken, so this cannot fail.
+			// It was taken above, so this cannot fail.
 			defer func() { _ = p.Release(prefix) }()
 		}
 	}
 	return p.Find(length)
 }
 
-// FitBits returns the length of the free block that Find(bits) would cut from.
-// It is at most bits, and the closer to bits the better the fit. In an empty
-// pool it is Prefix().Bits(). It returns false where Find does.
+// FitBits returns the length of the free block from which Find(bits) would cut. It is at most bits. The closer it is to
+// bits, the better the fit. In an empty pool it is Prefix().Bits(). FitBits returns false if Find does.
 func (p *Pool) FitBits(bits int) (blockBits int, ok bool) {
 	if !p.inRange(bits) {
 		return 0, false
@@ -141,16 +139,15 @@ func (p *Pool) FitBits(bits int) (blockBits int, ok bool) {
 	return blockBits, blockBits > 0
 }
 
-// Take marks exactly this prefix as used. The error wraps ErrInvalid if the
-// prefix is invalid or has host bits set, else ErrOutside if it is not strictly
-// inside Prefix(); it is an *InUseError if a prefix in use overlaps. The pool
-// is unchanged on error.
+// Take marks a prefix as used. On error the pool is unchanged. The error wraps ErrInvalid if the prefix is invalid or
+// has host bits set, and ErrOutside if it is not strictly inside Prefix(). It is an *InUseError if a prefix in use
+// overlaps.
 //
-// In a pool that covers the IPv4-mapped addresses, ::ffff:0:0/96 is in use from the
-// start. What contains all of it can be taken all the same.
+// In a pool that contains the IPv4-mapped addresses, ::ffff:0:0/96 is in use from the start. A larger prefix that
+// contains this block can be taken nevertheless.
 func (p *Pool) Take(prefix netip.Prefix) error {
 	if p.withheld && prefix.IsValid() && covers(prefix) {
-		// It is withheld again unless prefix was taken.
+		// The deferred call withholds mapped again, unless prefix was taken.
 		defer p.unwithhold()()
 	}
 	if err := p.mark(prefix); err != nil {
@@ -161,7 +158,7 @@ func (p *Pool) Take(prefix netip.Prefix) error {
 	return nil
 }
 
-// mark is Take without the account.
+// mark is Take without the update of len and counts.
 func (p *Pool) mark(prefix netip.Prefix) error {
 	k, bits := keyOf(prefix.Addr()), prefix.Bits()
 	if !prefix.IsValid() || k.longer(bits) {
@@ -173,7 +170,8 @@ func (p *Pool) mark(prefix netip.Prefix) error {
 	if p.root == nil {
 		p.root = &page{}
 	}
-	// Pages are made only once there is a slot that is free as a whole, and then nothing can be in the way.
+	// A page is only inserted into a slot that is entirely free. No prefix in use can overlap then, so mark never fails
+	// after it has inserted a page.
 	var path [maxPages]*page
 	pg, n, made := p.root, 0, maxPages
 	i, rest := k.slot(p.top, p.end), k.skip(p.end)
@@ -202,19 +200,18 @@ func (p *Pool) mark(prefix netip.Prefix) error {
 	return nil
 }
 
-// depth returns how many pages there are between the root and that in which a
-// prefix of length bits ends.
+// depth returns how many pages below the root the page is in which a prefix of the given length ends.
 func (p *Pool) depth(bits int) int { return int(uint(bits-p.end+pageLevels-1) / pageLevels) }
 
-// inUse returns the error for a prefix that overlaps one in use.
+// inUse returns the error for a prefix that overlaps a prefix in use.
 func (p *Pool) inUse(prefix netip.Prefix) error {
 	holder, _ := p.Overlapping(prefix)
 	return &InUseError{Holder: holder}
 }
 
-// mend brings up to date what the pages of a path have free, from the one at n
-// up to the first one where nothing changes, after what the page below that one
-// has free has changed. From path[changed] on the slots have changed, too.
+// mend updates the free lengths of the pages in path, from path[n] up to the root. It stops at the first page whose
+// free lengths do not change. was and is are the free lengths of the page below path[n] before and after the change.
+// The slots of path[changed] and of all pages below it have changed, too.
 func (p *Pool) mend(path *[maxPages]*page, n, changed int, was, is lengths) {
 	for ; n >= 0 && was != is; n-- {
 		pg := path[n]
@@ -228,8 +225,8 @@ func (p *Pool) mend(path *[maxPages]*page, n, changed int, was, is lengths) {
 	}
 }
 
-// Release gives back a prefix that was taken. The error wraps ErrNotTaken if
-// exactly this prefix is not taken, whatever it is; the pool is then unchanged.
+// Release frees a taken prefix. If exactly this prefix is not taken, the error wraps ErrNotTaken and the pool is
+// unchanged. This includes invalid prefixes.
 func (p *Pool) Release(prefix netip.Prefix) error {
 	if p.withheld && prefix == mapped {
 		return notTaken(prefix)
@@ -245,7 +242,7 @@ func (p *Pool) Release(prefix netip.Prefix) error {
 	return nil
 }
 
-// unmark is Release without the account.
+// unmark is Release without the update of len and counts.
 func (p *Pool) unmark(prefix netip.Prefix) error {
 	k, bits := keyOf(prefix.Addr()), prefix.Bits()
 	if p.root == nil || !prefix.IsValid() || k.longer(bits) || !p.inside(prefix, k) {
@@ -263,7 +260,7 @@ func (p *Pool) unmark(prefix netip.Prefix) error {
 		i, rest = rest.next()
 	}
 	end := p.end + last*pageLevels
-	// After its start, a prefix uses the slots that are no other's start.
+	// Check that exactly this prefix is taken: it starts at slot i, and its other slots are used but are not starts.
 	slots := run(i, end-bits)
 	if pg.start&slot(i) == 0 || pg.used&^pg.start&(slots<<1) != slots&^slot(i) {
 		return notTaken(prefix)
@@ -280,8 +277,8 @@ func (p *Pool) unmark(prefix netip.Prefix) error {
 	return nil
 }
 
-// prune removes the last page of a path to k, which is empty, and those that
-// are empty without it.
+// prune removes path[n], the last page on the path to k, which must be empty. It also removes the ancestors that become
+// empty.
 func (p *Pool) prune(path *[maxPages]*page, n int, k key) {
 	var gone lengths
 	for pg := path[n]; pg.empty(); pg = path[n] {
@@ -301,11 +298,12 @@ func notTaken(prefix netip.Prefix) error {
 	return fmt.Errorf("%w: %s", ErrNotTaken, prefix)
 }
 
-// Overlapping returns a prefix in use that overlaps the one given: an equal
-// one, an ancestor, or the one inside with the lowest address. The prefix given
-// need not lie inside the pool, and its host bits are ignored. It returns false
-// if there is none, or if the prefix is invalid. IPv4-mapped addresses that the pool
-// does not give out are in use for a prefix inside ::ffff:0:0/96, but not for one around it.
+// Overlapping returns a prefix in use that overlaps the given one: an equal one, one that contains it, or the one
+// inside it with the lowest address. It returns false if there is none or the given prefix is invalid. The given prefix
+// may lie outside the pool. Its host bits are ignored.
+//
+// If the pool does not give out IPv4-mapped addresses, ::ffff:0:0/96 counts as in use for prefixes inside this block,
+// but not for larger prefixes that contain it.
 func (p *Pool) Overlapping(prefix netip.Prefix) (netip.Prefix, bool) {
 	if p.withheld && prefix.IsValid() && covers(prefix.Masked()) {
 		defer p.unwithhold()()
@@ -317,14 +315,14 @@ func (p *Pool) Overlapping(prefix netip.Prefix) (netip.Prefix, bool) {
 	to := keyOf(prefix.Masked().Addr())
 	k, pg := p.base, p.root
 	for top, end := p.top, p.end; ; top, end = end, end+pageLevels {
-		// Once the prefix is larger than the page, it is the lowest one in the page.
+		// If the prefix contains the whole page, the result is the lowest prefix in use in the page.
 		i, slots := 0, ^uint64(0)
 		if length > top {
 			i = to.slot(top, end)
 			slots = run(i, max(end-length, 0))
 		}
 		if pg.used&slot(i) != 0 {
-			// What uses the slot may start before it.
+			// The prefix that uses slot i may start in an earlier slot.
 			i = bits.Len64(pg.start&(slot(i)<<1-1)) - 1
 		} else if i = bits.TrailingZeros64((pg.used | pg.divided()) & slots); i == 64 {
 			return netip.Prefix{}, false
@@ -340,8 +338,7 @@ func (p *Pool) Overlapping(prefix netip.Prefix) (netip.Prefix, bool) {
 // Len returns the number of prefixes taken.
 func (p *Pool) Len() int { return p.len }
 
-// All returns the prefixes in use, in the order of their addresses. The pool
-// must not change during the iteration.
+// All returns the taken prefixes, sorted by address. The pool must not change during the iteration.
 func (p *Pool) All() iter.Seq[netip.Prefix] {
 	return func(yield func(netip.Prefix) bool) {
 		if p.root == nil {
@@ -355,8 +352,7 @@ func (p *Pool) All() iter.Seq[netip.Prefix] {
 	}
 }
 
-// all yields the prefixes in use in a page, whose block is at k. It returns
-// false once yield does.
+// all yields the prefixes in use in a page whose block starts at k. It returns false as soon as yield does.
 func (p *Pool) all(pg *page, k key, end int, yield func(netip.Prefix) bool) bool {
 	divided := pg.divided()
 	for rest := pg.start | divided; rest != 0; rest &= rest - 1 {
@@ -374,10 +370,9 @@ func (p *Pool) all(pg *page, k key, end int, yield func(netip.Prefix) bool) bool
 	return true
 }
 
-// LargestFree returns the length of the largest block that Find could give
-// out, which is the smallest length for which it finds one. In an empty pool
-// this is Prefix().Bits()+1. It returns false if there is no such block: the
-// pool is used in full, or its prefix is a single address.
+// LargestFree returns the length of the largest prefix that can be taken, in bits. This is the smallest length for
+// which Find succeeds. In an empty pool it is Prefix().Bits()+1. It returns false if nothing can be taken, because the
+// pool is full or its prefix is a single address.
 func (p *Pool) LargestFree() (bits int, ok bool) {
 	if p.root == nil {
 		bits = p.top + 1
@@ -387,8 +382,7 @@ func (p *Pool) LargestFree() (bits int, ok bool) {
 	return bits, bits > 0
 }
 
-// UsedAddresses returns the exact number of addresses in the prefixes taken.
-// The caller owns the result.
+// UsedAddresses returns the exact number of addresses in the taken prefixes. The caller owns the result.
 func (p *Pool) UsedAddresses() *big.Int {
 	sum := new(big.Int)
 	for bits, count := range p.counts {
@@ -400,8 +394,7 @@ func (p *Pool) UsedAddresses() *big.Int {
 	return sum
 }
 
-// FreeAddresses returns the exact number of addresses that can still be given out.
-// The caller owns the result.
+// FreeAddresses returns the exact number of addresses that are still available. The caller owns the result.
 func (p *Pool) FreeAddresses() *big.Int {
 	free := p.TotalAddresses()
 	free.Sub(free, p.UsedAddresses())
@@ -411,8 +404,8 @@ func (p *Pool) FreeAddresses() *big.Int {
 	return free
 }
 
-// FreeAddresses128 returns FreeAddresses as a number of 128 bits, without allocating
-// memory. Of 2^128 addresses it returns one less.
+// FreeAddresses128 returns the result of FreeAddresses as a 128-bit number, without allocating memory. If 2^128
+// addresses are free, it returns 2^128-1.
 func (p *Pool) FreeAddresses128() (hi, lo uint64) {
 	add := func(n int, shift int) {
 		if shift >= 64 {
@@ -431,7 +424,7 @@ func (p *Pool) FreeAddresses128() (hi, lo uint64) {
 	if p.withheld {
 		add(1, 32)
 	}
-	// What is used is taken from the total, modulo 2^128.
+	// Subtract the used addresses from the total, modulo 2^128. A total of 2^128 is represented as 0.
 	var totalHi, totalLo, borrow uint64
 	switch shift := p.size - p.top; {
 	case !p.prefix.IsValid():
@@ -448,8 +441,7 @@ func (p *Pool) FreeAddresses128() (hi, lo uint64) {
 	return hi, lo
 }
 
-// TotalAddresses returns the exact number of addresses in Prefix(), used or
-// not. The caller owns the result.
+// TotalAddresses returns the exact number of addresses in Prefix(), used or free. The caller owns the result.
 func (p *Pool) TotalAddresses() *big.Int {
 	if !p.prefix.IsValid() {
 		return new(big.Int)
@@ -458,10 +450,9 @@ func (p *Pool) TotalAddresses() *big.Int {
 	return n.Lsh(n, uint(p.prefix.Addr().BitLen()-p.prefix.Bits()))
 }
 
-// Summary returns the addresses in use as the fewest CIDRs, in the order of
-// their addresses; a pool that is used in full yields Prefix(). It returns the
-// first max of them, none if max is not positive, and whether there were more.
-// Its time grows with the CIDRs returned, not with the prefixes taken.
+// Summary returns the smallest list of CIDRs that covers exactly the addresses in use, sorted by address. For a full
+// pool this is Prefix(). It returns at most max CIDRs, and none if max is not positive. truncated is set if there are
+// more. The time is proportional to the number of returned CIDRs, not to the number of taken prefixes.
 func (p *Pool) Summary(max int) (cidrs []netip.Prefix, truncated bool) {
 	defer p.unwithhold()()
 	yield := func(cidr netip.Prefix) bool {
@@ -482,8 +473,8 @@ func (p *Pool) Summary(max int) (cidrs []netip.Prefix, truncated bool) {
 	return cidrs, truncated
 }
 
-// summary yields the addresses in use in a page that is not used in full, whose
-// block is at k. It returns false once yield does.
+// summary yields the CIDRs in use in a page that is not full and whose block starts at k. It returns false as soon as
+// yield does.
 func (p *Pool) summary(pg *page, k key, end int, yield func(netip.Prefix) bool) bool {
 	full, divided := pg.used, pg.divided()
 	for rest := divided; rest != 0; rest &= rest - 1 {
@@ -501,7 +492,7 @@ func (p *Pool) summary(pg *page, k key, end int, yield func(netip.Prefix) bool) 
 			rest &^= slot(i)
 			continue
 		}
-		// The block grows as long as it is aligned and its other half is used.
+		// Double the block while the larger block is aligned and its other half is also full.
 		length, slots := end, slot(i)
 		for starts[end-length+1]&slot(i) != 0 && full&run(i, end-length+1) == run(i, end-length+1) {
 			length--
@@ -515,13 +506,12 @@ func (p *Pool) summary(pg *page, k key, end int, yield func(netip.Prefix) bool) 
 	return true
 }
 
-// inside reports whether a valid prefix, whose address is k, lies strictly
-// inside the pool.
+// inside reports whether a valid prefix lies strictly inside the pool. k is the address of the prefix.
 func (p *Pool) inside(prefix netip.Prefix, k key) bool {
 	return prefix.Addr().BitLen() == p.size && prefix.Bits() > p.top && k.within(p.base, p.top)
 }
 
-// inRange reports whether a prefix strictly inside the pool can have length bits.
+// inRange reports whether a prefix strictly inside the pool can have the given length.
 func (p *Pool) inRange(bits int) bool {
 	return bits > p.top && bits <= p.size
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apiserver is the API server of the group ipam.ironcore.dev.
+// Package apiserver implements the API server of the API group ipam.ironcore.dev.
 package apiserver
 
 import (
@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	// Scheme knows every type that the server serves.
+	// Scheme has all types that the server serves.
 	Scheme = newScheme()
 	// Codecs encode and decode the types of Scheme.
 	Codecs = serializer.NewCodecFactory(Scheme)
@@ -29,7 +29,7 @@ var (
 func newScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
 	install.Install(scheme)
-	// The generic server expects its own types in v1 of the empty group.
+	// The generic API server needs its own types in version v1 of the core group.
 	v1 := schema.GroupVersion{Version: "v1"}
 	metav1.AddToGroupVersion(scheme, v1)
 	scheme.AddUnversionedTypes(v1,
@@ -42,18 +42,20 @@ func newScheme() *runtime.Scheme {
 	return scheme
 }
 
-// Config is the configuration of the server.
+// Config is the configuration of a Server.
 type Config struct {
+	// GenericConfig is the configuration of the generic API server.
 	GenericConfig *genericapiserver.RecommendedConfig
-	// WithoutCluster is for a server that clients reach directly, with no kube-apiserver that serves the core group.
+	// WithoutCluster is set if clients connect to the server directly, without a kube-apiserver that serves the core
+	// group.
 	WithoutCluster bool
-	// WatchCache is whether the objects are in watch caches.
+	// WatchCache is set if the server caches objects in watch caches.
 	WatchCache bool
-	// AuditInterval is the time between two comparisons of objects with claims; 0 is never.
+	// AuditInterval is the time between two comparisons of objects with claims. 0 disables the periodic comparison.
 	AuditInterval time.Duration
-	// Reader, if set, is what admission reads with. It is ready once there is a server.
+	// Reader is what the admission plugins read from. New sets its target. It may be nil.
 	Reader *initializer.Deferred
-	// Enforced is what admission wants the storage to enforce.
+	// Enforced is what the admission plugins want the storage to enforce.
 	Enforced initializer.Enforced
 }
 
@@ -62,21 +64,22 @@ type completedConfig struct {
 	genericConfig genericapiserver.CompletedConfig
 }
 
-// CompletedConfig is a Config with everything filled in. Only Complete makes one.
+// CompletedConfig is a Config with all defaults set. Only Complete returns one.
 type CompletedConfig struct{ *completedConfig }
 
-// Complete fills in what is not set.
+// Complete sets the defaults of the generic API server.
 func (c *Config) Complete() CompletedConfig {
 	return CompletedConfig{&completedConfig{c, c.GenericConfig.Complete()}}
 }
 
 // Server is the API server.
 type Server struct {
+	// GenericAPIServer is the underlying server. Its API group is installed.
 	GenericAPIServer *genericapiserver.GenericAPIServer
 	claims           *claims.Claims
 }
 
-// New returns the server with the API group installed.
+// New returns a server with the API group installed. It does not serve before Run is called.
 func (c completedConfig) New() (*Server, error) {
 	generic, err := c.genericConfig.New("ipam-apiserver", genericapiserver.NewEmptyDelegate())
 	if err != nil {
@@ -114,7 +117,8 @@ func (c completedConfig) New() (*Server, error) {
 	return s, nil
 }
 
-// Run serves until the context ends. Before that it makes the store fit to be served, whoever wrote it.
+// Run first adopts the data in etcd, which may come from another server of the API group. Then it serves until ctx
+// ends. It returns an error if either fails.
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.adopt(ctx); err != nil {
 		return err

@@ -9,12 +9,12 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 )
 
-// acceptAudiences returns an authenticator that accepts tokens for one of the audiences, and what the other authenticator
-// accepts without any. The other one delegates to kube-apiserver, which then accepts tokens for itself: Prometheus logs
-// in with one to read metrics.
+// acceptAudiences returns an authenticator that also accepts tokens for one of the given audiences. Requests that it
+// does not accept this way are passed to other unchanged. So other, which delegates to kube-apiserver, still accepts
+// tokens for kube-apiserver: Prometheus uses such a token to read metrics.
 //
-// A request that sends a token tries the audiences first. The controllers send most requests, with such a token, and the
-// other authenticator remembers the answer.
+// For requests with a token, the audiences are tried first. Most requests come from the controllers, whose token is for
+// one of the audiences, and other caches the result.
 func acceptAudiences(other authenticator.Request, audiences authenticator.Audiences) authenticator.Request {
 	if len(audiences) == 0 {
 		return other

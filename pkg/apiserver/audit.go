@@ -18,7 +18,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// differencesGauge is what was found last.
+// differencesGauge is the number of differences that the last comparison found, by kind.
 var differencesGauge = registered(metrics.NewGaugeVec(&metrics.GaugeOpts{
 	Namespace:      "ipam",
 	Subsystem:      "claims",
@@ -27,7 +27,7 @@ var differencesGauge = registered(metrics.NewGaugeVec(&metrics.GaugeOpts{
 	StabilityLevel: metrics.ALPHA,
 }, []string{"kind"}))
 
-// comparedGauge is when that was.
+// comparedGauge is the time of the last comparison.
 var comparedGauge = registered(metrics.NewGauge(&metrics.GaugeOpts{
 	Namespace:      "ipam",
 	Subsystem:      "claims",
@@ -41,7 +41,8 @@ func registered[G metrics.Registerable](gauge G) G {
 	return gauge
 }
 
-// report tells what was found, in the metric and in the log.
+// report publishes the result of a comparison in the metrics and the log. It logs at most ten differences, and the
+// number of the others.
 func report(ctx context.Context, differences []claims.Difference) {
 	count := map[claims.DifferenceKind]int{}
 	for _, d := range differences {
@@ -61,8 +62,8 @@ func report(ctx context.Context, differences []claims.Difference) {
 	}
 }
 
-// auditPeriodically looks for differences until the context ends, for the first time after one interval: those that there were
-// at the start have been reported then.
+// auditPeriodically compares objects with claims until ctx ends. It waits for one interval before the first comparison,
+// because adopt reports the differences at the start.
 func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) {
 	select {
 	case <-time.After(wait.Jitter(interval, 0.1)):
@@ -81,10 +82,11 @@ func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) 
 	}, interval, 0.1, true)
 }
 
-// maxFreedLogged is how many claims that adoption removes are logged one by one.
+// maxFreedLogged is the maximum number of removed claims that adopt logs individually.
 const maxFreedLogged = 1000
 
-// adopt makes the store fit to be served, and reports what it cannot mend.
+// adopt repairs the stored data before it is served, and reports the differences that it cannot repair. See
+// claims.Adopt.
 func (s *Server) adopt(ctx context.Context) error {
 	logger, freed := klog.FromContext(ctx), 0
 	differences, err := s.claims.Adopt(ctx, func(d claims.Difference) {
@@ -103,13 +105,14 @@ func (s *Server) adopt(ctx context.Context) error {
 	return nil
 }
 
-// Store is access to the store without a server.
+// Store provides access to the stored data without a server.
 type Store struct {
 	*claims.Claims
 	close func()
 }
 
-// OpenStore returns access to the store that the options tell.
+// OpenStore connects to the etcd in the options. The caller must close the Store. OpenStore changes the options: it
+// disables the watch cache, health endpoints and compaction.
 func OpenStore(etcd *genericoptions.EtcdOptions) (*Store, error) {
 	config := genericapiserver.NewRecommendedConfig(Codecs)
 	if err := setCodec(etcd); err != nil {
@@ -117,7 +120,7 @@ func OpenStore(etcd *genericoptions.EtcdOptions) (*Store, error) {
 	}
 	etcd.EnableWatchCache = false
 	etcd.SkipHealthEndpoints = true
-	// To compact is up to a server.
+	// Compaction is left to the servers.
 	etcd.StorageConfig.CompactionInterval = 0
 	if err := etcd.ApplyTo(&config.Config); err != nil {
 		return nil, err
@@ -136,5 +139,5 @@ func OpenStore(etcd *genericoptions.EtcdOptions) (*Store, error) {
 	}}, nil
 }
 
-// Close ends the access.
+// Close closes the connections to etcd.
 func (s *Store) Close() { s.close() }

@@ -12,8 +12,8 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
-// installCore announces v1 of the core group, without any resource, as kube-apiserver does in a cluster. kubectl
-// needs it for the kind List of v1, in which it prints and reads several objects at once.
+// installCore adds version v1 of the core group to discovery, without resources. In a cluster, kube-apiserver serves
+// it. kubectl needs it for the kind List, in which it prints and reads several objects.
 func installCore(server *genericapiserver.GenericAPIServer, addresses discovery.Addresses) {
 	v1 := schema.GroupVersion{Version: "v1"}
 	groups := server.AggregatedLegacyDiscoveryGroupManager

@@ -10,16 +10,17 @@ import (
 	"k8s.io/component-base/featuregate"
 )
 
-// This is before flags are added, and --feature-gates has the last word.
+// init disables feature gates by default. It runs before the flags are parsed, so --feature-gates can enable them
+// again.
 func init() {
 	for _, feature := range []featuregate.Feature{
-		// To estimate what a list costs, the size of each object would be kept, with its key.
+		// It keeps the key and the size of each object in memory, to estimate the cost of lists.
 		features.SizeBasedListCostEstimate,
-		// All objects would be read from etcd every five minutes and compared with the watch cache, for a metric, and to do
-		// without snapshots of it when they differ. A million children are more than can be read in that time beside other
-		// work.
+		// Every five minutes, it reads all objects from etcd and compares them with the watch cache. It exports the
+		// result as a metric, and disables snapshots of the cache if there is a difference. A million children cannot
+		// be read within five minutes alongside other work.
 		features.DetectCacheInconsistency,
-		// A watch that begins with a list would be compressed as long as it lasts, event by event.
+		// It compresses a watch that starts with a list for its whole lifetime, each event separately.
 		features.WatchListCompression,
 	} {
 		utilruntime.Must(utilfeature.DefaultMutableFeatureGate.OverrideDefault(feature, false))

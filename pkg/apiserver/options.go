@@ -31,41 +31,41 @@ import (
 	basecompatibility "k8s.io/component-base/compatibility"
 )
 
-// watchGrace is how long the end of a server waits for watches to end, which it asks them to.
-// Without it they are not asked, and hold it up for a minute.
+// watchGrace is how long the server waits for watches to end when it shuts down. The default of 0 does not end the
+// watches, and they delay the shutdown by a minute.
 const watchGrace = 5 * time.Second
 
-// DefaultEtcdPrefix is where the objects are in etcd.
+// DefaultEtcdPrefix is the key prefix of the objects in etcd.
 const DefaultEtcdPrefix = "/registry/ipam.ironcore.dev"
 
-// Options are the options of the server.
+// Options are the options of the API server.
 type Options struct {
-	// Recommended are the options that every aggregated API server has.
+	// Recommended are the options that all aggregated API servers have.
 	Recommended *genericoptions.RecommendedOptions
-	// WithoutCluster is for a server that stands alone: nobody is authenticated but by a client
-	// certificate, only the group system:masters is authorized, and there are no namespaces to look
-	// up and no webhooks to ask. Of admission it has the plugins of this group.
+	// WithoutCluster is set for a server without a Kubernetes cluster. It authenticates client certificates only and
+	// authorizes the group system:masters only. It does not check that namespaces exist, and calls no webhooks. Of the
+	// admission plugins, it runs only those of this API group.
 	WithoutCluster bool
-	// APIAudiences are what tokens may be for, besides kube-apiserver.
+	// APIAudiences are the accepted token audiences, in addition to those of kube-apiserver.
 	APIAudiences []string
-	// AuditInterval is the time between two comparisons of objects with claims; 0 is never.
+	// AuditInterval is the time between two comparisons of objects with claims. 0 disables the periodic comparison.
 	AuditInterval time.Duration
-	// ShutdownDelay is how long a server that is told to end still serves, but says that it is not
-	// ready, so that those who send it requests can turn to another one.
+	// ShutdownDelay is how long a server continues to serve after it was told to stop. During this time /readyz fails,
+	// so that load balancers can switch to another server.
 	ShutdownDelay time.Duration
 
-	// WatchPatience is how long a client may leave unread what a watch sends, before the watch ends.
+	// WatchPatience is how long a write to the client of a watch may block. After that the watch ends.
 	WatchPatience time.Duration
 
 	clientCA genericoptions.ClientCertAuthenticationOptions
-	// admission is what is left of the recommended ones without a cluster.
+	// admission holds the admission options of a server without a cluster. Complete moves them here from Recommended.
 	admission *genericoptions.AdmissionOptions
 	reader    *initializer.Deferred
-	// enforced is known once the plugins are made.
+	// enforced is set when the admission plugins are initialized.
 	enforced initializer.Enforced
 }
 
-// NewOptions returns the defaults.
+// NewOptions returns the default options.
 func NewOptions() *Options {
 	o := &Options{
 		Recommended:   genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, nil),
@@ -80,7 +80,8 @@ func NewOptions() *Options {
 	return o
 }
 
-// setCodec has objects written to etcd in the media type that is set. They are read in any.
+// setCodec sets the codec of the etcd storage. It writes objects in the configured media type, and reads all supported
+// ones. It fails if the media type is not supported.
 func setCodec(etcd *genericoptions.EtcdOptions) error {
 	config := serverstorage.StorageCodecConfig{
 		StorageMediaType:  etcd.DefaultStorageMediaType,
@@ -93,7 +94,7 @@ func setCodec(etcd *genericoptions.EtcdOptions) error {
 	return err
 }
 
-// AddFlags adds the flags of the options.
+// AddFlags adds the flags of the options to fs.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	o.Recommended.AddFlags(fs)
 	utilfeature.DefaultMutableFeatureGate.AddFlag(fs)
@@ -109,7 +110,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 		"How long to serve on after being told to end, while /readyz says that it is not ready.")
 }
 
-// Complete fills in what is not set.
+// Complete sets defaults and applies WithoutCluster. It fails if the storage media type is not supported, or if a
+// self-signed serving certificate is needed and cannot be created.
 func (o *Options) Complete() error {
 	if o.WithoutCluster {
 		r := o.Recommended
@@ -118,9 +120,9 @@ func (o *Options) Complete() error {
 		}
 		o.admission = r.Admission
 		r.Authentication, r.Authorization, r.CoreAPI, r.Admission = nil, nil, nil, nil
-		// Its configuration comes from the cluster.
+		// API Priority and Fairness reads its configuration from the cluster.
 		r.Features.EnablePriorityAndFairness = false
-		// There is no garbage collector, so no object may wait for one.
+		// Without a garbage collector, no object may wait for one.
 		r.Etcd.EnableGarbageCollection = false
 	}
 	if err := setCodec(o.Recommended.Etcd); err != nil {
@@ -132,7 +134,7 @@ func (o *Options) Complete() error {
 	return nil
 }
 
-// Validate tells every mistake in the options.
+// Validate returns all errors in the options.
 func (o *Options) Validate() error {
 	errs := o.Recommended.Validate()
 	if o.ShutdownDelay < 0 {
@@ -155,7 +157,7 @@ func (o *Options) Validate() error {
 	return utilerrors.NewAggregate(errs)
 }
 
-// Config returns the configuration of a server with these options.
+// Config returns the configuration of a server with these options. Call Complete and Validate first.
 func (o *Options) Config() (*Config, error) {
 	config := genericapiserver.NewRecommendedConfig(Codecs)
 	config.FeatureGate = utilfeature.DefaultFeatureGate
@@ -186,7 +188,7 @@ func (o *Options) Config() (*Config, error) {
 	}, nil
 }
 
-// rememberAnswers has the server ask less often who somebody is and what they may do.
+// rememberAnswers reduces the cost of authentication and authorization. See rememberProxies and authorizeByKind.
 func rememberAnswers(config *genericapiserver.Config) {
 	if proxies := config.Authentication.RequestHeaderConfig; proxies != nil {
 		config.Authentication.Authenticator = rememberProxies(config.Authentication.Authenticator, proxies)
@@ -196,13 +198,14 @@ func rememberAnswers(config *genericapiserver.Config) {
 	}
 }
 
-// admissionInitializers hands the plugins what the recommended options do not.
+// admissionInitializers returns the initializer of the plugins of this API group. The recommended options have the
+// others.
 func (o *Options) admissionInitializers(*genericapiserver.RecommendedConfig) ([]genericadmission.PluginInitializer, error) {
 	return []genericadmission.PluginInitializer{initializer.New(o.reader, &o.enforced)}, nil
 }
 
-// applyWithoutCluster authenticates by client certificates and refuses everybody else, the
-// anonymous included. Of admission it has what needs no cluster.
+// applyWithoutCluster configures authentication by client certificates without anonymous requests, authorization of
+// system:masters, and the admission plugins that need no cluster.
 func (o *Options) applyWithoutCluster(config *genericapiserver.Config) error {
 	clientCA, err := o.clientCA.GetClientCAContentProvider()
 	if err != nil {

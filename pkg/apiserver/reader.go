@@ -23,10 +23,11 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
-// readTimeout bounds how long a write waits for what admission reads, which it can do without.
+// readTimeout is the timeout for each read of an admission plugin. If a read fails, the plugin accepts the request
+// without the check.
 const readTimeout = time.Second
 
-// prefixReader reads Prefixes from the storage that is served, which has them in its watch cache, and
+// prefixReader is the Reader of the admission plugins. It reads Prefixes from the storage, which has a watch cache, and
 // claims from etcd.
 type prefixReader struct {
 	rest.Getter
@@ -36,7 +37,7 @@ type prefixReader struct {
 
 var _ initializer.Reader = prefixReader{}
 
-// readerOf returns the reader of the storage in the group.
+// readerOf returns the reader of the Prefix storage in group.
 func readerOf(group *genericapiserver.APIGroupInfo, claims *claims.Claims) (prefixReader, error) {
 	storage := group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version]["prefixes"]
 	getter, isGetter := storage.(rest.Getter)
@@ -65,13 +66,14 @@ func (r prefixReader) Prefix(ctx context.Context, namespace, name string, live b
 	return obj.(*ipam.Prefix), nil
 }
 
-// RootsOverlapping implements initializer.Reader. The watch cache has an index of roots. It returns some of them if there are
-// many.
+// RootsOverlapping implements initializer.Reader. It uses the index of roots in the watch cache. If there are very many
+// roots, it returns only some of them.
 func (r prefixReader) RootsOverlapping(ctx context.Context, namespace string, overlapping netip.Prefix) ([]ipam.Prefix, error) {
 	ctx, cancel := context.WithTimeout(genericapirequest.WithNamespace(ctx, namespace), readTimeout)
 	defer cancel()
 	obj, err := r.List(ctx, &internalversion.ListOptions{
-		// Any revision will do, but for 0, which has no limit. There may be very many equal roots, and a few are named.
+		// Every revision is recent enough, but lists at revision 0 ignore the limit. The limit is low because there may
+		// be very many overlapping roots, and messages name only a few.
 		ResourceVersion:      "1",
 		ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
 		FieldSelector:        claims.RootsOverlapping(namespace, overlapping),
@@ -83,12 +85,12 @@ func (r prefixReader) RootsOverlapping(ctx context.Context, namespace string, ov
 	return obj.(*ipam.PrefixList).Items, nil
 }
 
-// AnyMatches implements initializer.Reader. The list ends with the first one that it finds.
+// AnyMatches implements initializer.Reader. The list stops at the first match.
 func (r prefixReader) AnyMatches(ctx context.Context, namespace string, selector labels.Selector) (bool, error) {
 	ctx, cancel := context.WithTimeout(genericapirequest.WithNamespace(ctx, namespace), readTimeout)
 	defer cancel()
 	obj, err := r.List(ctx, &internalversion.ListOptions{
-		// Any revision will do, but for 0, which has no limit.
+		// Every revision is recent enough, but lists at revision 0 ignore the limit.
 		ResourceVersion:      "1",
 		ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
 		LabelSelector:        selector,

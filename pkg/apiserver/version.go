@@ -9,8 +9,8 @@ import (
 	basecompatibility "k8s.io/component-base/compatibility"
 )
 
-// effectiveVersion is the version of the Kubernetes libraries, on which features depend. What it tells clients at
-// /version is the version of this program.
+// effectiveVersion is the version of the Kubernetes libraries, on which feature gates depend. Only Info, which is
+// served at /version, returns the version of this program.
 type effectiveVersion struct {
 	basecompatibility.EffectiveVersion
 }

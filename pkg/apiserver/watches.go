@@ -15,11 +15,11 @@ import (
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 )
 
-// defaultWatchPatience is how long a client may leave unread what a watch sends.
+// defaultWatchPatience is the default of Options.WatchPatience.
 const defaultWatchPatience = 30 * time.Second
 
-// endStalledWatches ends a watch whose client reads nothing for that long although there is something to read. Otherwise its
-// handler would wait in a write for as long as the connection lasts, and keep the events that follow.
+// endStalledWatches ends a watch when a write to its client blocks for longer than patience. Otherwise the handler of a
+// watch whose client stops reading would block as long as the connection lasts, and would buffer the following events.
 func endStalledWatches(config *genericapiserver.Config, patience time.Duration) {
 	build := config.BuildHandlerChainFunc
 	config.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
@@ -36,7 +36,7 @@ func endStalledWatches(config *genericapiserver.Config, patience time.Duration) 
 	}
 }
 
-// impatientWriter is the writer of a response in which every write fails that takes too long.
+// impatientWriter is a response writer whose writes fail when they block for longer than patience.
 type impatientWriter struct {
 	http.ResponseWriter
 	patience time.Duration
@@ -59,24 +59,24 @@ func (w *impatientWriter) Flush() {
 // Unwrap implements responsewriter.UserProvidedDecorator.
 func (w *impatientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// limit returns the timer of a write, which is to be stopped when the write has been done.
+// limit starts the timer of a write. The caller stops it after the write.
 func (w *impatientWriter) limit() *time.Timer {
 	connection := http.NewResponseController(responsewriter.GetOriginal(w.ResponseWriter))
 	return time.AfterFunc(w.patience, func() {
-		// A deadline in the past makes the write fail that is under way.
+		// A deadline in the past aborts the write that is in progress.
 		_ = connection.SetWriteDeadline(time.Unix(1, 0))
 	})
 }
 
-// upgradableWriter is the writer of a response of HTTP/1.1.
+// upgradableWriter is the interface of an HTTP/1.1 response writer.
 type upgradableWriter interface {
 	http.ResponseWriter
 	responsewriter.CloseNotifierFlusher
 	http.Hijacker
 }
 
-// impatientUpgrade is the writer of a response whose connection becomes a WebSocket. The handler takes the connection over
-// and does not write to the writer any more.
+// impatientUpgrade is the response writer of a WebSocket request. The handler hijacks its connection and no longer uses
+// the response writer. So patience applies to writes to the connection.
 type impatientUpgrade struct {
 	upgradableWriter
 	patience time.Duration
@@ -92,7 +92,7 @@ func (w *impatientUpgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return connection, bufio.NewReadWriter(buffered.Reader, bufio.NewWriter(connection)), nil
 }
 
-// impatientConn is a connection in which every write fails that takes too long.
+// impatientConn is a connection whose writes fail when they block for longer than patience.
 type impatientConn struct {
 	net.Conn
 	patience time.Duration

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cidr holds the rules for prefixes, once: which notations are accepted, which range a
-// notation means, and what fits into what. It knows net/netip and nothing of Kubernetes.
+// Package cidr defines the rules for prefixes: which notations are accepted, which range a notation means, and which
+// requests fit into a parent. It depends on net/netip, but not on Kubernetes.
 package cidr
 
 import (
@@ -14,19 +14,18 @@ import (
 	"strings"
 )
 
-// The families, as the API spells them.
+// The IP families, as spelled in the API.
 const (
 	IPv4 = "IPv4"
 	IPv6 = "IPv6"
 )
 
-// mappedBits is the length of ::ffff:0:0/96, the block of the IPv4-mapped IPv6 addresses (RFC 4291
-// section 2.5.5.2).
+// mappedBits is the length of ::ffff:0:0/96, the block of the IPv4-mapped IPv6 addresses (RFC 4291, section 2.5.5.2).
 const mappedBits = 96
 
-// Parse parses a prefix that somebody asks for. It accepts the canonical notation only, so that each
-// range has one notation. The error says what is wrong, and names the canonical notation if the
-// range is clear. Parse refuses IPv4-mapped IPv6: the same addresses exist as IPv4.
+// Parse parses a prefix in a request. It accepts only the canonical notation, so that each range has exactly one
+// notation. It rejects IPv4-mapped IPv6 prefixes, because the same addresses exist as IPv4. The error says what is
+// wrong. If the range is clear, it suggests the canonical notation.
 func Parse(s string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -46,9 +45,9 @@ func Parse(s string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// ParseStored parses a prefix that is stored already, possibly by another server of the API group,
-// and returns the range that it means. Host bits mean nothing, and an IPv4-mapped IPv6 prefix means
-// the IPv4 range. What Parse accepts means the same to both.
+// ParseStored parses a prefix that is already stored, possibly by another server of the API group, and returns the
+// range that it means. It ignores host bits and converts an IPv4-mapped IPv6 prefix to IPv4. For prefixes that Parse
+// accepts, both functions return the same result.
 func ParseStored(s string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -57,7 +56,8 @@ func ParseStored(s string) (netip.Prefix, error) {
 	return unmap(prefix.Masked()), nil
 }
 
-// Equal reports whether two notations mean the same range. Equal notations do, even if they mean none.
+// Equal reports whether two notations mean the same range. Identical strings are equal, even if they are not valid
+// prefixes.
 func Equal(a, b string) bool {
 	if a == b {
 		return true
@@ -67,8 +67,8 @@ func Equal(a, b string) bool {
 	return errA == nil && errB == nil && prefixA == prefixB
 }
 
-// Canonical returns the canonical notation of the range that a stored notation means. A notation
-// that means no range stays as it is.
+// Canonical returns the canonical notation of the range that a stored notation means. It returns s unchanged if s is
+// not a valid prefix.
 func Canonical(s string) string {
 	if prefix, err := ParseStored(s); err == nil {
 		return prefix.String()
@@ -76,21 +76,21 @@ func Canonical(s string) string {
 	return s
 }
 
-// HasLength reports whether a notation has a length, either as it is written or as the range that it
-// means: ::ffff:10.0.0.0/104 is a /104, and means a /8.
+// HasLength reports whether the prefix in a notation has the given length, either as written or after conversion to the
+// range that it means. For example, ::ffff:10.0.0.0/104 has the lengths 104 and 8.
 func HasLength(s string, bits int) bool {
 	prefix, err := netip.ParsePrefix(s)
 	return err == nil && (prefix.Bits() == bits || unmap(prefix.Masked()).Bits() == bits)
 }
 
-// HasFamily reports whether a notation is of a family, either as it is written or as the range that
-// it means: ::ffff:10.0.0.0/104 is IPv6, and means an IPv4 range.
+// HasFamily reports whether the prefix in a notation has the given family, either as written or after conversion to the
+// range that it means. For example, ::ffff:10.0.0.0/104 is both IPv6 and IPv4.
 func HasFamily(s string, family string) bool {
 	prefix, err := netip.ParsePrefix(s)
 	return err == nil && (FamilyOf(prefix) == family || FamilyOf(unmap(prefix.Masked())) == family)
 }
 
-// FamilyOf returns the family of a prefix.
+// FamilyOf returns the IP family of a prefix, IPv4 or IPv6.
 func FamilyOf(prefix netip.Prefix) string {
 	if prefix.Addr().Is4() {
 		return IPv4
@@ -98,12 +98,12 @@ func FamilyOf(prefix netip.Prefix) string {
 	return IPv6
 }
 
-// IsMapped reports whether a prefix lies in ::ffff:0:0/96.
+// IsMapped reports whether a prefix is an IPv4-mapped IPv6 prefix: whether it lies in ::ffff:0:0/96.
 func IsMapped(prefix netip.Prefix) bool {
 	return prefix.Addr().Is4In6() && prefix.Bits() >= mappedBits
 }
 
-// Map returns an IPv4 prefix as IPv4-mapped IPv6, and any other one as it is.
+// Map converts an IPv4 prefix to the IPv4-mapped IPv6 prefix. It returns other prefixes unchanged.
 func Map(prefix netip.Prefix) netip.Prefix {
 	if !prefix.Addr().Is4() {
 		return prefix
@@ -111,7 +111,7 @@ func Map(prefix netip.Prefix) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(prefix.Addr().As16()), prefix.Bits()+mappedBits)
 }
 
-// unmap returns an IPv4-mapped IPv6 prefix as IPv4, and any other one as it is.
+// unmap converts an IPv4-mapped IPv6 prefix to IPv4. It returns other prefixes unchanged.
 func unmap(prefix netip.Prefix) netip.Prefix {
 	if !IsMapped(prefix) {
 		return prefix
@@ -119,7 +119,7 @@ func unmap(prefix netip.Prefix) netip.Prefix {
 	return netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-mappedBits)
 }
 
-// StrictlyInside reports whether a prefix is a part of another one, and not all of it.
+// StrictlyInside reports whether prefix lies inside another prefix and is smaller.
 func StrictlyInside(prefix, of netip.Prefix) bool {
 	return prefix.Bits() > of.Bits() && of.Contains(prefix.Addr())
 }
@@ -134,22 +134,22 @@ func Last(prefix netip.Prefix) netip.Addr {
 	return last
 }
 
-// Request asks for exactly one prefix, or for any of a length.
+// Request is a request for one specific prefix, or for any prefix of a length.
 type Request struct {
-	// Family is the family that is asked for, or "" for that of the parent.
+	// Family is the requested IP family. If it is empty, any family of a parent is accepted.
 	Family string
-	// Prefix is the one prefix that is asked for. It is not valid if there is none.
+	// Prefix is the requested prefix. It is not valid if any prefix of the length is accepted.
 	Prefix netip.Prefix
-	// Bits is the length of the prefix that is asked for.
+	// Bits is the requested prefix length, also if Prefix is set.
 	Bits int
 }
 
-// Exactly returns the request for one prefix.
+// Exactly returns the request for one specific prefix.
 func Exactly(prefix netip.Prefix) Request {
 	return Request{Family: FamilyOf(prefix), Prefix: prefix, Bits: prefix.Bits()}
 }
 
-// String tells what is asked for, such as "10.0.0.0/24" or "a /24".
+// String returns the request as text for messages, such as "10.0.0.0/24" or "a /24".
 func (r Request) String() string {
 	if r.Prefix.IsValid() {
 		return r.Prefix.String()
@@ -157,9 +157,9 @@ func (r Request) String() string {
 	return fmt.Sprintf("a /%d", r.Bits)
 }
 
-// Misfit tells why a parent could not hold the request if all of it were free: the rest of a
-// sentence that begins with the parent. It returns "" if there is room. A parent never holds anything
-// as large as itself.
+// Misfit returns why the request could not be allocated from a parent even if the parent were entirely free, or "" if
+// it could. The reason completes a sentence whose subject is the parent. The requested prefix must be longer than that
+// of the parent.
 func (r Request) Misfit(parent netip.Prefix) string {
 	if why := r.MisfitLength(FamilyOf(parent), parent.Bits()); why != "" {
 		return why
@@ -170,8 +170,8 @@ func (r Request) Misfit(parent netip.Prefix) string {
 	return ""
 }
 
-// MisfitLength is Misfit for a parent of which no more is known than the family, or "", and the
-// length, or -1.
+// MisfitLength is like Misfit for a parent whose prefix is not known. family is the family of the parent, or "" if that
+// is unknown. bits is the prefix length of the parent, or -1 if that is unknown.
 func (r Request) MisfitLength(family string, bits int) string {
 	switch {
 	case r.Family != "" && family != "" && r.Family != family:
@@ -191,12 +191,12 @@ func addressBits(family string) int {
 	return 128
 }
 
-// malformed tells what is wrong with a notation that netip.ParsePrefix refuses.
+// malformed returns the error for a notation that netip.ParsePrefix rejects. It says what is wrong.
 func malformed(s string) error {
 	return errors.New("must be a prefix in CIDR notation" + mistake(s))
 }
 
-// mistake returns the rest of the sentence that malformed begins.
+// mistake returns the end of the message of malformed.
 func mistake(s string) string {
 	const unclear = ", such as 10.0.0.0/8 or 2001:db8::/32"
 	if strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
@@ -227,8 +227,7 @@ func mistake(s string) string {
 	return fmt.Sprintf(" without leading zeros in the length, /%d", bits)
 }
 
-// hasLeadingZero reports whether a decimal number of an address begins with a zero that is not all
-// of it.
+// hasLeadingZero reports whether a decimal number in the dotted part of an address has a leading zero.
 func hasLeadingZero(address string) bool {
 	decimals := strings.Split(address[strings.LastIndexByte(address, ':')+1:], ".")
 	return len(decimals) == 4 && slices.ContainsFunc(decimals, func(s string) bool {

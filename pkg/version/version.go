@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package version tells the version of the programs.
+// Package version provides the version of the programs.
 package version
 
 import (
@@ -13,18 +13,18 @@ import (
 	apimachineryversion "k8s.io/apimachinery/pkg/version"
 )
 
-// unreleased is the version of a build that was given none.
+// unreleased is the version of a build for which the linker sets none.
 const unreleased = "v0.0.0-unreleased"
 
-// version is set by the linker.
+// version is set by the linker, with -X.
 var version = unreleased
 
-// Get returns the version of the running program, such as v1.2.3. It is always a semantic version, as clients of an
-// API server expect: a build that was given something else, such as a bare commit, has that as build metadata of
+// Get returns the version of the running program, such as v1.2.3. It is always a semantic version, as clients of an API
+// server expect. If the linker set something else, such as a bare commit, Get returns it as the build metadata of
 // v0.0.0-unreleased.
 func Get() string { return semantic(version) }
 
-// notMetadata are characters that build metadata must not have.
+// notMetadata matches characters that are not allowed in build metadata (Semantic Versioning 2.0.0, item 10).
 var notMetadata = regexp.MustCompile(`[^0-9A-Za-z-]+`)
 
 func semantic(given string) string {
@@ -37,7 +37,7 @@ func semantic(given string) string {
 	return unreleased
 }
 
-// Info returns what an API server answers at /version.
+// Info returns the version information that an API server serves at /version.
 func Info() *apimachineryversion.Info {
 	parsed := utilversion.MustParseSemantic(Get())
 	info := &apimachineryversion.Info{

@@ -15,12 +15,17 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// maxUsed is how many prefixes a status lists at the most.
+// maxUsed is the maximum number of prefixes in status.used.
 const maxUsed = 1000
 
-// CheckAllocations says what is wrong with the objects of a namespace: a child has not exactly one
-// allocation, or not the prefix of it; an allocation is of nobody; prefixes overlap or are not
-// strictly inside of their parent. Work may be under way.
+// CheckAllocations returns an error if the objects of a namespace are inconsistent:
+//
+//   - a root has an allocation, or a child does not have exactly one
+//   - an Allocated child has another prefix or parent than its allocation
+//   - the controller of an allocation does not exist or is not a child
+//   - allocated prefixes overlap, or are not strictly inside their parent
+//
+// These rules also hold while the controllers work.
 func CheckAllocations(prefixes []v1alpha1.Prefix, allocations []v1alpha1.PrefixAllocation) error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -58,8 +63,9 @@ func CheckAllocations(prefixes []v1alpha1.Prefix, allocations []v1alpha1.PrefixA
 	return errors.Join(errs...)
 }
 
-// CheckAtRest is CheckAllocations where nothing is under way: a child and its allocation are
-// Allocated together, and parents count what is allocated from them.
+// CheckAtRest is like CheckAllocations, with rules that hold only when the controllers have nothing left to do: a child
+// is Allocated if and only if its allocation is, and the status of each parent counts and lists what is allocated from
+// it.
 func CheckAtRest(prefixes []v1alpha1.Prefix, allocations []v1alpha1.PrefixAllocation) error {
 	errs := []error{CheckAllocations(prefixes, allocations)}
 	allocated := map[types.UID]bool{}
@@ -90,7 +96,7 @@ func CheckAtRest(prefixes []v1alpha1.Prefix, allocations []v1alpha1.PrefixAlloca
 	return errors.Join(errs...)
 }
 
-// givenFrom returns what is allocated from each parent, in order.
+// givenFrom returns the allocated prefixes by parent name, sorted by address.
 func givenFrom(allocations []v1alpha1.PrefixAllocation) map[string][]string {
 	given := map[string][]string{}
 	for _, a := range allocations {
@@ -104,7 +110,7 @@ func givenFrom(allocations []v1alpha1.PrefixAllocation) map[string][]string {
 	return given
 }
 
-// Disjoint says whether prefixes are not strictly inside of a parent, or overlap.
+// Disjoint returns an error if any of the prefixes is not strictly inside parent, or if two of them overlap.
 func Disjoint(parent string, prefixes []string) error {
 	outer, err := netip.ParsePrefix(parent)
 	if err != nil {
@@ -127,11 +133,11 @@ func Disjoint(parent string, prefixes []string) error {
 	return nil
 }
 
-// Overlap returns two prefixes that overlap, if there are any.
+// Overlap returns two prefixes that overlap. It returns false if there are none.
 func Overlap(prefixes []netip.Prefix) (a, b netip.Prefix, ok bool) {
 	prefixes = slices.Clone(prefixes)
 	slices.SortFunc(prefixes, netip.Prefix.Compare)
-	// Two overlap only if neighbours in this order do.
+	// If any two prefixes overlap, then so do two neighbors in this order.
 	for i := 1; i < len(prefixes); i++ {
 		if prefixes[i-1].Overlaps(prefixes[i]) {
 			return prefixes[i-1], prefixes[i], true
@@ -140,10 +146,10 @@ func Overlap(prefixes []netip.Prefix) (a, b netip.Prefix, ok bool) {
 	return a, b, false
 }
 
-// Describe returns what a test shows of a Prefix.
+// Describe returns a Prefix as text for test failures.
 func Describe(p *v1alpha1.Prefix) string { return describe("Prefix", &p.ObjectMeta, p.Spec, p.Status) }
 
-// DescribeAllocation returns what a test shows of a PrefixAllocation.
+// DescribeAllocation returns a PrefixAllocation as text for test failures.
 func DescribeAllocation(a *v1alpha1.PrefixAllocation) string {
 	return describe("PrefixAllocation", &a.ObjectMeta, a.Spec, a.Status)
 }

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package harness is what the tests of the served API share: servers in the process of the test,
-// requests as they go over the wire, objects to create, and waiting.
+// Package harness provides helpers for tests of the served API: in-process servers, HTTP requests, sample objects,
+// checks and waiting.
 package harness
 
 import (
@@ -22,12 +22,11 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Patience is how long a test waits for what has to happen. It is generous, for a machine that is
-// busy with something else.
+// Patience is how long tests wait for an expected event. It is generous, for busy machines.
 const Patience = 2 * time.Minute
 
-// Main runs the tests of a package, and ends the process. setUp gets a directory for all tests; what
-// it returns is called when they have run. Servers and clients in the process log nothing.
+// Main runs the tests of a package and exits the process. It calls setUp first, with a temporary directory for all
+// tests, and tearDown after the tests. The servers and clients in the process do not log.
 func Main(m *testing.M, setUp func(dir string) (tearDown func(), err error)) {
 	quiet()
 	os.Exit(func() int {
@@ -45,8 +44,7 @@ func Main(m *testing.M, setUp func(dir string) (tearDown func(), err error)) {
 	}())
 }
 
-// quiet drops the log of this process. Errors would go to standard error even so, unless the
-// threshold is FATAL.
+// quiet disables the log of this process. klog still writes errors to standard error, unless the threshold is FATAL.
 func quiet() {
 	flags := flag.NewFlagSet("klog", flag.PanicOnError)
 	klog.InitFlags(flags)
@@ -55,15 +53,15 @@ func quiet() {
 	klog.SetOutput(io.Discard)
 }
 
-// RunInParallel sets how many parallel tests run at a time, unless it is said on the command line.
-// It is for tests that wait most of the time.
+// RunInParallel sets the number of tests that run in parallel, unless the flag -parallel is set. It is for tests that
+// wait most of the time.
 func RunInParallel(n int) {
 	if flag.Parse(); flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
 		_ = flag.Set("test.parallel", strconv.Itoa(n))
 	}
 }
 
-// Build builds programs of cmd, by their names, into a directory.
+// Build builds the named programs of cmd into a directory.
 func Build(dir string, programs ...string) error {
 	args := []string{"build", "-o", dir + string(filepath.Separator)}
 	for _, program := range programs {
@@ -78,11 +76,11 @@ func Build(dir string, programs ...string) error {
 
 var namespaces atomic.Int64
 
-// NewNamespace returns the name of a namespace that no other test of the package uses.
+// NewNamespace returns a namespace name that no other test of the process uses.
 func NewNamespace() string { return fmt.Sprintf("namespace-%d", namespaces.Add(1)) }
 
-// Eventually waits until the check returns nil, and returns how long that took. The test fails if
-// it takes longer than Patience.
+// Eventually waits until check returns nil, and returns how long that took. The test fails if it takes longer than
+// Patience.
 func Eventually(t testing.TB, what string, check func() error) time.Duration {
 	t.Helper()
 	took, err := Wait(check)
@@ -92,7 +90,8 @@ func Eventually(t testing.TB, what string, check func() error) time.Duration {
 	return took
 }
 
-// Wait is Eventually for goroutines other than that of the test, which must not end it.
+// Wait is like Eventually, but returns an error instead of failing the test. Use it in other goroutines than that of
+// the test.
 func Wait(check func() error) (time.Duration, error) {
 	began := time.Now()
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
@@ -107,7 +106,7 @@ func Wait(check func() error) (time.Duration, error) {
 	}
 }
 
-// Unless returns an error of a format unless something is so.
+// Unless returns nil if ok is set, and otherwise an error with the formatted message.
 func Unless(ok bool, format string, args ...any) error {
 	if ok {
 		return nil
@@ -115,7 +114,8 @@ func Unless(ok bool, format string, args ...any) error {
 	return fmt.Errorf(format, args...)
 }
 
-// Each calls f for 0 to n-1, so many at a time, and waits.
+// Each calls f for all numbers from 0 to n-1, with at most the given number of parallel calls. It returns when all
+// calls have returned.
 func Each(n, parallel int, f func(int)) {
 	todo := make(chan int)
 	var group sync.WaitGroup

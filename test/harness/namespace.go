@@ -16,8 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Namespace is one namespace, seen by one test through one client. Its methods end the test on an
-// error.
+// Namespace gives a test access to one namespace, through one client. Its methods fail the test on errors.
 type Namespace struct {
 	testing.TB
 	// NS is the name of the namespace.
@@ -26,12 +25,12 @@ type Namespace struct {
 	Allocations ipamclient.PrefixAllocationInterface
 }
 
-// In returns a namespace as a client sees it.
+// In returns access to a namespace through a client.
 func In(t testing.TB, client ipamclient.IpamV1alpha1Interface, namespace string) *Namespace {
 	return &Namespace{t, namespace, client.Prefixes(namespace), client.PrefixAllocations(namespace)}
 }
 
-// Create creates Prefixes in turn, and returns the last as it was created.
+// Create creates Prefixes in the given order. It returns the last one as created.
 func (n *Namespace) Create(prefixes ...*v1alpha1.Prefix) (created *v1alpha1.Prefix) {
 	n.Helper()
 	for _, p := range prefixes {
@@ -43,7 +42,7 @@ func (n *Namespace) Create(prefixes ...*v1alpha1.Prefix) (created *v1alpha1.Pref
 	return created
 }
 
-// CreateAllocation creates a PrefixAllocation.
+// CreateAllocation creates a PrefixAllocation and returns it as created.
 func (n *Namespace) CreateAllocation(a *v1alpha1.PrefixAllocation) *v1alpha1.PrefixAllocation {
 	n.Helper()
 	created, err := n.Allocations.Create(n.Context(), a, metav1.CreateOptions{})
@@ -103,13 +102,13 @@ func (n *Namespace) Delete(names ...string) {
 	}
 }
 
-// Eventually is the function of that name.
+// Eventually calls the function Eventually.
 func (n *Namespace) Eventually(what string, check func() error) time.Duration {
 	n.Helper()
 	return Eventually(n.TB, what, check)
 }
 
-// Allocated waits until a Prefix is Allocated.
+// Allocated waits until a Prefix is Allocated, and returns it.
 func (n *Namespace) Allocated(name string) (p *v1alpha1.Prefix) {
 	n.Helper()
 	n.Eventually(name+" Allocated", func() (err error) {
@@ -124,7 +123,7 @@ func (n *Namespace) Allocated(name string) (p *v1alpha1.Prefix) {
 	return p
 }
 
-// Gone waits until Prefixes do not exist any more.
+// Gone waits until the Prefixes no longer exist.
 func (n *Namespace) Gone(names ...string) {
 	n.Helper()
 	for _, name := range names {
@@ -141,7 +140,7 @@ func (n *Namespace) Gone(names ...string) {
 	}
 }
 
-// Empty waits until nothing is left.
+// Empty waits until the namespace has no Prefixes and no PrefixAllocations.
 func (n *Namespace) Empty() {
 	n.Helper()
 	n.Eventually("nothing left over", func() error {
@@ -159,13 +158,13 @@ func (n *Namespace) Empty() {
 	})
 }
 
-// AtRest waits until everything holds that CheckAtRest checks.
+// AtRest waits until CheckAtRest succeeds.
 func (n *Namespace) AtRest() {
 	n.Helper()
 	n.Eventually("at rest", func() error { return CheckAtRest(n.List(), n.ListAllocations()) })
 }
 
-// AllAllocated waits until every Prefix is Allocated, and AtRest.
+// AllAllocated waits until all Prefixes are Allocated and CheckAtRest succeeds.
 func (n *Namespace) AllAllocated() {
 	n.Helper()
 	n.Eventually("all Allocated", func() error {

@@ -10,10 +10,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// PrefixOption says something about a Prefix to be created.
+// PrefixOption sets fields of a new Prefix.
 type PrefixOption func(*v1alpha1.Prefix)
 
-// NewPrefix returns a Prefix.
+// NewPrefix returns a Prefix with the given name and options.
 func NewPrefix(name string, options ...PrefixOption) *v1alpha1.Prefix {
 	p := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	for _, option := range options {
@@ -22,12 +22,12 @@ func NewPrefix(name string, options ...PrefixOption) *v1alpha1.Prefix {
 	return p
 }
 
-// Root returns a root.
+// Root returns a root Prefix.
 func Root(name, prefix string, options ...PrefixOption) *v1alpha1.Prefix {
 	return NewPrefix(name, append([]PrefixOption{Exactly(prefix)}, options...)...)
 }
 
-// Child returns a child of a parent that it names. Length or Exactly has to be among the options.
+// Child returns a child Prefix that names its parent. The options must include Length or Exactly.
 func Child(name, parent string, options ...PrefixOption) *v1alpha1.Prefix {
 	return NewPrefix(name, append([]PrefixOption{From(parent)}, options...)...)
 }
@@ -52,8 +52,8 @@ func From(parent string) PrefixOption {
 	return func(p *v1alpha1.Prefix) { p.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: parent} }
 }
 
-// Selecting asks for a parent by labels, key and value in turn, and for IPv4 unless the Prefix says
-// otherwise.
+// Selecting sets spec.parentSelector to match labels, given as alternating keys and values. It sets the family to IPv4
+// if the Prefix has neither a family nor a prefix yet.
 func Selecting(pairs ...string) PrefixOption {
 	return func(p *v1alpha1.Prefix) {
 		p.Spec.ParentSelector = &metav1.LabelSelector{MatchLabels: setOf(pairs)}
@@ -63,7 +63,7 @@ func Selecting(pairs ...string) PrefixOption {
 	}
 }
 
-// Labelled adds labels, key and value in turn.
+// Labelled adds labels, given as alternating keys and values.
 func Labelled(pairs ...string) PrefixOption {
 	return func(p *v1alpha1.Prefix) {
 		if p.Labels == nil {
@@ -78,7 +78,7 @@ func Finalizer(name string) PrefixOption {
 	return func(p *v1alpha1.Prefix) { p.Finalizers = append(p.Finalizers, name) }
 }
 
-// Allocation returns a PrefixAllocation of exactly a prefix of a parent.
+// Allocation returns a PrefixAllocation that requests a specific prefix from a parent.
 func Allocation(name, parent, prefix string) *v1alpha1.PrefixAllocation {
 	return &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PrefixAllocationSpec{
 		Prefix: prefix, PrefixRef: &v1alpha1.LocalObjectReference{Name: parent}}}

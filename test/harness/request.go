@@ -23,10 +23,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// GroupVersion is that of the API.
+// GroupVersion is the group and version of the API.
 const GroupVersion = "ipam.ironcore.dev/v1alpha1"
 
-// Media types of requests.
+// The media types of requests.
 const (
 	JSON       = "application/json"
 	YAML       = "application/yaml"
@@ -37,17 +37,17 @@ const (
 	ApplyPatch = "application/apply-patch+yaml"
 )
 
-// Kind is a kind of the group.
+// Kind is a kind of the API group, with the name of its resource.
 type Kind struct{ Name, Resource string }
 
-// The kinds of the group.
+// The kinds of the API group.
 var (
 	PrefixKind     = Kind{"Prefix", "prefixes"}
 	AllocationKind = Kind{"PrefixAllocation", "prefixallocations"}
 	Kinds          = []Kind{PrefixKind, AllocationKind}
 )
 
-// KindOf returns the kind of an object.
+// KindOf returns the kind of an object. The test fails if it is not one of Kinds.
 func KindOf(t testing.TB, obj *unstructured.Unstructured) Kind {
 	t.Helper()
 	i := slices.IndexFunc(Kinds, func(k Kind) bool { return k.Name == obj.GetKind() })
@@ -57,7 +57,8 @@ func KindOf(t testing.TB, obj *unstructured.Unstructured) Kind {
 	return Kinds[i]
 }
 
-// Path returns the path of a resource, and of what is below it.
+// Path returns the URL path of a resource. below are further path segments, such as the name of an object and of a
+// subresource.
 func Path(namespace string, k Kind, below ...string) string {
 	p := "/apis/" + GroupVersion + "/namespaces/" + namespace + "/" + k.Resource
 	for _, part := range below {
@@ -66,20 +67,20 @@ func Path(namespace string, k Kind, below ...string) string {
 	return p
 }
 
-// PathOf returns the path of an object, and of what is below it.
+// PathOf returns the URL path of an object. below are further path segments, such as the name of a subresource.
 func PathOf(t testing.TB, obj *unstructured.Unstructured, below ...string) string {
 	t.Helper()
 	return Path(obj.GetNamespace(), KindOf(t, obj), append([]string{obj.GetName()}, below...)...)
 }
 
-// Answer is what a server says to one request.
+// Answer is the response to a request.
 type Answer struct {
 	Code   int
 	Header http.Header
 	Body   []byte
 }
 
-// Do sends one request. The body is YAML, and goes out as JSON. accept is optional.
+// Do sends a request. body is YAML and is sent as JSON. accept is the Accept header, by default JSON.
 func (s *Server) Do(t testing.TB, method, path, contentType, body string, accept ...string) Answer {
 	t.Helper()
 	if body != "" {
@@ -88,7 +89,7 @@ func (s *Server) Do(t testing.TB, method, path, contentType, body string, accept
 	return s.Raw(t, method, path, contentType, body, accept...)
 }
 
-// Raw sends one request with the body as it is.
+// Raw is like Do, but sends body unchanged.
 func (s *Server) Raw(t testing.TB, method, path, contentType, body string, accept ...string) Answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
@@ -109,7 +110,7 @@ func (s *Server) Raw(t testing.TB, method, path, contentType, body string, accep
 	return Answer{response.StatusCode, response.Header, got}
 }
 
-// Must fails the test unless the request succeeded, and returns the object of the answer.
+// Must returns the object in a successful response. The test fails if the status code is not 2xx.
 func (a Answer) Must(t testing.TB) *unstructured.Unstructured {
 	t.Helper()
 	if a.Code/100 != 2 {
@@ -120,7 +121,7 @@ func (a Answer) Must(t testing.TB) *unstructured.Unstructured {
 	return obj
 }
 
-// Into decodes the answer, JSON or YAML.
+// Into decodes a response in JSON or YAML.
 func (a Answer) Into(t testing.TB, into any) {
 	t.Helper()
 	data, err := yaml.ToJSON(a.Body)
@@ -132,7 +133,8 @@ func (a Answer) Into(t testing.TB, into any) {
 	}
 }
 
-// Refused fails the test unless the request was refused with the code, and returns why.
+// Refused returns the Status in the response to a rejected request. The test fails if the status code is not the given
+// one.
 func (a Answer) Refused(t testing.TB, code int) metav1.Status {
 	t.Helper()
 	if a.Code != code {
@@ -143,7 +145,7 @@ func (a Answer) Refused(t testing.TB, code int) metav1.Status {
 	return status
 }
 
-// Create creates an object from YAML that need not say what kind it is.
+// Create creates an object from YAML, which may omit apiVersion and kind.
 func (s *Server) Create(t testing.TB, namespace string, k Kind, manifest string) *unstructured.Unstructured {
 	t.Helper()
 	return s.Do(t, http.MethodPost, Path(namespace, k), JSON, manifest).Must(t)
@@ -155,20 +157,20 @@ func (s *Server) Get(t testing.TB, namespace string, k Kind, name string) *unstr
 	return s.Do(t, http.MethodGet, Path(namespace, k, name), JSON, "").Must(t)
 }
 
-// Patch patches an object, or what is below it, with a patch in YAML.
+// Patch sends a patch in YAML for an object or one of its subresources.
 func (s *Server) Patch(t testing.TB, obj *unstructured.Unstructured, contentType, patch string, below ...string) Answer {
 	t.Helper()
 	return s.Do(t, http.MethodPatch, PathOf(t, obj, below...), contentType, patch)
 }
 
-// Put replaces an object, or what is below it.
+// Put replaces an object or one of its subresources.
 func (s *Server) Put(t testing.TB, obj *unstructured.Unstructured, below ...string) Answer {
 	t.Helper()
 	return s.Raw(t, http.MethodPut, PathOf(t, obj, below...), JSON, Encode(t, obj.Object))
 }
 
-// Apply applies YAML, server-side, that need not say what kind it is or which name it has. A manager
-// with " force" behind it takes fields from others.
+// Apply sends a server-side apply for an object in YAML, which may omit apiVersion, kind and name. If manager ends in "
+// force", Apply forces conflicts.
 func (s *Server) Apply(t testing.TB, namespace string, k Kind, manager, manifest, name string, below ...string) Answer {
 	t.Helper()
 	obj := &unstructured.Unstructured{Object: ParseObject(t, manifest)}
@@ -183,7 +185,7 @@ func (s *Server) Apply(t testing.TB, namespace string, k Kind, manager, manifest
 	return s.Raw(t, http.MethodPatch, p, ApplyPatch, Encode(t, obj.Object))
 }
 
-// List lists.
+// List returns the list at a path.
 func (s *Server) List(t testing.TB, path string) *unstructured.UnstructuredList {
 	t.Helper()
 	got := s.Raw(t, http.MethodGet, path, JSON, "")
@@ -197,13 +199,13 @@ func (s *Server) List(t testing.TB, path string) *unstructured.UnstructuredList 
 	return list
 }
 
-// Names lists, and returns the names in order.
+// Names returns the names in the list at a path, in the order of the list.
 func (s *Server) Names(t testing.TB, path string) []string {
 	t.Helper()
 	return NamesOf(s.List(t, path))
 }
 
-// NamesOf returns the names in a list, in order.
+// NamesOf returns the names in a list, in the order of the list.
 func NamesOf(list *unstructured.UnstructuredList) []string {
 	names := []string{}
 	for _, item := range list.Items {
@@ -212,14 +214,14 @@ func NamesOf(list *unstructured.UnstructuredList) []string {
 	return names
 }
 
-// Event is one of a watch.
+// Event is an event of a watch.
 type Event struct {
 	Type   string
 	Object *unstructured.Unstructured
 }
 
-// Watch begins a watch, whose path has a query, and yields its events. The test fails if the next one
-// does not come within Patience, or if the server ends the watch without a timeoutSeconds.
+// Watch starts a watch and yields its events. path must have a query. The test fails if the watch takes longer than
+// Patience, or if the server ends it although the path has no timeoutSeconds.
 func (s *Server) Watch(t testing.TB, path string, accept ...string) iter.Seq[Event] {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
@@ -263,13 +265,13 @@ func (s *Server) Watch(t testing.TB, path string, accept ...string) iter.Seq[Eve
 	}
 }
 
-// At returns the value at a dotted path, or nil.
+// At returns the value at a path of field names separated by dots, or nil if there is none.
 func At(obj *unstructured.Unstructured, path string) any {
 	value, _, _ := unstructured.NestedFieldNoCopy(obj.Object, strings.Split(path, ".")...)
 	return value
 }
 
-// Same fails the test if one of the fields differs.
+// Same fails the test if one of the fields differs between the two objects. Each field is a path as in At.
 func Same(t testing.TB, before, after *unstructured.Unstructured, fields ...string) {
 	t.Helper()
 	for _, field := range fields {
@@ -279,7 +281,7 @@ func Same(t testing.TB, before, after *unstructured.Unstructured, fields ...stri
 	}
 }
 
-// Unwritten fails the test if the object has been written.
+// Unwritten fails the test if the object was written in between, which changes its resourceVersion.
 func Unwritten(t testing.TB, before, after *unstructured.Unstructured) {
 	t.Helper()
 	if before.GetResourceVersion() != after.GetResourceVersion() {
@@ -288,7 +290,7 @@ func Unwritten(t testing.TB, before, after *unstructured.Unstructured) {
 	}
 }
 
-// Causes returns the fields that a refusal is about, sorted.
+// Causes returns the fields in the causes of a rejection, sorted.
 func Causes(status metav1.Status) []string {
 	fields := []string{}
 	if status.Details != nil {
@@ -297,11 +299,11 @@ func Causes(status metav1.Status) []string {
 		}
 	}
 	slices.Sort(fields)
-	// Upstream validates metadata once more.
+	// The generic API server validates metadata a second time, so drop these duplicates.
 	return slices.CompactFunc(fields, func(a, b string) bool { return a == b && strings.HasPrefix(a, "metadata.") })
 }
 
-// Parse reads YAML.
+// Parse decodes YAML.
 func Parse(t testing.TB, manifest string) (value any) {
 	t.Helper()
 	if err := yaml.Unmarshal([]byte(manifest), &value); err != nil {
@@ -310,13 +312,13 @@ func Parse(t testing.TB, manifest string) (value any) {
 	return value
 }
 
-// ParseObject reads an object in YAML.
+// ParseObject decodes an object in YAML.
 func ParseObject(t testing.TB, manifest string) map[string]any {
 	t.Helper()
 	return Parse(t, manifest).(map[string]any)
 }
 
-// Encode writes JSON.
+// Encode returns a value as JSON.
 func Encode(t testing.TB, value any) string {
 	t.Helper()
 	data, err := json.Marshal(value)
@@ -326,7 +328,7 @@ func Encode(t testing.TB, value any) string {
 	return string(data)
 }
 
-// Merge merges a patch into an object, as RFC 7386 says.
+// Merge applies a JSON merge patch (RFC 7386) to into.
 func Merge(into, patch map[string]any) {
 	for key, value := range patch {
 		inner, isMap := value.(map[string]any)

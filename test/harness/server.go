@@ -18,35 +18,35 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// Server is an instance in the process of the test, with clients of its administrator.
+// Server is a standalone instance in the test process, with clients that have the rights of its administrator.
 type Server struct {
 	*standalone.Instance
-	// AdminConfig is the client config of the kubeconfig. Its rate is not limited.
+	// AdminConfig is the client configuration from the kubeconfig, without rate limit.
 	AdminConfig *rest.Config
 	HTTP        *http.Client
 	Client      ipamclient.IpamV1alpha1Interface
-	// Etcd is a client of the etcd of the instance.
+	// Etcd is a client of the etcd in the instance.
 	Etcd *clientv3.Client
 }
 
-// Option changes the options of an instance.
+// Option sets options of an instance.
 type Option func(*standalone.Options)
 
 // DataDir sets the data directory.
 func DataDir(dir string) Option { return func(o *standalone.Options) { o.DataDir = dir } }
 
-// Controllers sets the controllers that run; "*" is all of them.
+// Controllers sets the controllers to run. "*" stands for all of them.
 func Controllers(names ...string) Option {
 	return func(o *standalone.Options) { o.Controllers = names }
 }
 
-// Customize changes the options of the API server.
+// Customize sets a function that changes the options of the API server.
 func Customize(customize func(*apiserver.Options)) Option {
 	return func(o *standalone.Options) { o.Customize = customize }
 }
 
-// StartServer starts an instance on any port. No controllers run, unless an option says so. The
-// caller closes it.
+// StartServer starts an instance with its data in dir, on a free port. By default it runs no controllers. The caller
+// must close it.
 func StartServer(dir string, options ...Option) (*Server, error) {
 	o := standalone.NewOptions()
 	o.DataDir, o.Port, o.Controllers = dir, 0, nil
@@ -65,7 +65,8 @@ func StartServer(dir string, options ...Option) (*Server, error) {
 	return s, nil
 }
 
-// Start starts an instance for a test, on a directory of its own unless an option says otherwise.
+// Start starts an instance for a test and closes it at the end of the test. By default its data is in a temporary
+// directory. The test fails if the instance does not start.
 func Start(t testing.TB, options ...Option) *Server {
 	t.Helper()
 	s, err := StartServer(t.TempDir(), options...)
@@ -76,7 +77,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	return s
 }
 
-// connect makes the clients.
+// connect creates the clients.
 func (s *Server) connect() (err error) {
 	if s.AdminConfig, err = clientcmd.BuildConfigFromFlags("", s.Kubeconfig); err != nil {
 		return err
@@ -94,7 +95,7 @@ func (s *Server) connect() (err error) {
 	return err
 }
 
-// Close ends the instance. More than once does no harm.
+// Close stops the instance and its clients. It may be called more than once.
 func (s *Server) Close() {
 	s.HTTP.CloseIdleConnections()
 	_ = s.Etcd.Close()

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package app is the command line of ipam-apiserver.
+// Package app implements the command line of ipam-apiserver.
 package app
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// NewCommand returns the command, which serves until the context ends.
+// NewCommand returns the command. It serves until ctx ends.
 func NewCommand(ctx context.Context) *cobra.Command {
 	options := apiserver.NewOptions()
 	cmd := &cobra.Command{

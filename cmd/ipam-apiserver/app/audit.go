@@ -20,15 +20,15 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 )
 
-// auditReport is what the command prints as JSON.
+// auditReport is the JSON output of the command.
 type auditReport struct {
-	// Repaired are the differences that --repair has repaired.
+	// Repaired lists the differences that --repair has repaired.
 	Repaired []claims.Difference `json:"repaired,omitempty"`
-	// Differences are those that are left.
+	// Differences lists the remaining differences.
 	Differences []claims.Difference `json:"differences"`
 }
 
-// newAuditCommand returns the command that compares objects with claims in the etcd that flags tell.
+// newAuditCommand returns the audit command with flags for the connection to etcd.
 func newAuditCommand(ctx context.Context) *cobra.Command {
 	etcd := apiserver.NewOptions().Recommended.Etcd
 	cmd := AuditCommand(ctx, func() (*genericoptions.EtcdOptions, func(), error) { return etcd, func() {}, checkSockets(etcd) })
@@ -36,7 +36,8 @@ func newAuditCommand(ctx context.Context) *cobra.Command {
 	return cmd
 }
 
-// checkSockets tells at once that a unix socket is not there, which etcd's client tries for long to connect to.
+// checkSockets fails if an etcd endpoint is a unix socket that does not exist. The etcd client would retry for a long
+// time.
 func checkSockets(etcd *genericoptions.EtcdOptions) error {
 	for _, server := range etcd.StorageConfig.Transport.ServerList {
 		endpoint, err := url.Parse(server)
@@ -50,8 +51,8 @@ func checkSockets(etcd *genericoptions.EtcdOptions) error {
 	return nil
 }
 
-// AuditCommand returns the command that compares objects with claims. It calls open for the etcd to read, and the function
-// that comes with it at the end.
+// AuditCommand returns a command that compares the objects in etcd with their claims. It calls open for the etcd to
+// read. Unless open fails, it calls the function that open returned when it is done.
 func AuditCommand(ctx context.Context, open func() (*genericoptions.EtcdOptions, func(), error)) *cobra.Command {
 	output, repair := "", false
 	cmd := &cobra.Command{

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package app is the command line of ipam-controller-manager.
+// Package app implements the command line of ipam-controller-manager.
 package app
 
 import (
@@ -23,7 +23,7 @@ import (
 	"k8s.io/klog/v2"
 	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 
-	// Metrics of the clients and the queues.
+	// Register the metrics of the clients and the work queues.
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
 	_ "k8s.io/component-base/metrics/prometheus/workqueue"
@@ -31,7 +31,7 @@ import (
 
 const component = "ipam-controller-manager"
 
-// NewCommand returns the command, which works until the context ends.
+// NewCommand returns the command. It runs the controllers until ctx ends.
 func NewCommand(ctx context.Context) *cobra.Command {
 	options := NewOptions()
 	cmd := &cobra.Command{
@@ -93,7 +93,8 @@ func run(ctx context.Context, options *Options) error {
 	})
 }
 
-// servesEvents reports whether the server has the API for events, which only the server can deny.
+// servesEvents reports whether the server has the API group of events. If discovery fails for any other reason than
+// that the group is not found, it returns true.
 func servesEvents(ctx context.Context, client discovery.ServerResourcesInterfaceWithContext) bool {
 	_, err := client.ServerResourcesForGroupVersionWithContext(ctx, eventsv1.SchemeGroupVersion.String())
 	return !apierrors.IsNotFound(err)

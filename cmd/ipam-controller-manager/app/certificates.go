@@ -15,19 +15,19 @@ import (
 
 const certificateComponent = "ipam-certificate-controller"
 
-// CertificatesOptions are the options of the command certificates.
+// CertificatesOptions are the options of the certificates command.
 type CertificatesOptions struct {
 	ProcessOptions
-	// Certificate tells which certificates are kept.
+	// Certificate configures the certificate controller.
 	Certificate certificate.Config
 }
 
-// NewCertificatesOptions returns the defaults.
+// NewCertificatesOptions returns the default options.
 func NewCertificatesOptions() *CertificatesOptions {
 	return &CertificatesOptions{ProcessOptions: newProcessOptions(certificateComponent), Certificate: certificate.NewConfig()}
 }
 
-// AddFlags adds the flags of the options.
+// AddFlags adds the flags of the options to fs.
 func (o *CertificatesOptions) AddFlags(fs *pflag.FlagSet) {
 	o.ProcessOptions.AddFlags(fs)
 	c := &o.Certificate
@@ -40,7 +40,7 @@ func (o *CertificatesOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.CALifetime, "certificate-ca-lifetime", c.CALifetime, "How long an authority is valid. It is replaced when a third of this is left.")
 }
 
-// Validate tells every mistake in the options.
+// Validate returns an error if the options are not valid.
 func (o *CertificatesOptions) Validate() error {
 	if err := o.ProcessOptions.Validate(); err != nil {
 		return err
@@ -48,8 +48,8 @@ func (o *CertificatesOptions) Validate() error {
 	return o.Certificate.Validate()
 }
 
-// newCertificatesCommand returns the command that keeps the certificates. It is not a controller among the others:
-// it can read the keys of all authorities, so it runs as a process with an account of its own.
+// newCertificatesCommand returns the command that manages the certificates. It runs as a separate process with its own
+// ServiceAccount, because it can read the private keys of all certificate authorities.
 func newCertificatesCommand(ctx context.Context) *cobra.Command {
 	options := NewCertificatesOptions()
 	cmd := &cobra.Command{

@@ -15,25 +15,25 @@ import (
 // Options are the options of the controller manager.
 type Options struct {
 	ProcessOptions
-	// APIServiceAddress is where the API server of the APIService of ipam.ironcore.dev is, host:port; empty means
-	// to talk to it through that of the kubeconfig.
+	// APIServiceAddress is the address of the API server of ipam.ironcore.dev, host:port. If it is empty, the
+	// controllers connect through kube-apiserver.
 	APIServiceAddress string
-	// APIServiceTokenFile has the token to log in with there, for an audience of its own; empty means what the
-	// kubeconfig logs in with.
+	// APIServiceTokenFile is the file with the token for APIServiceAddress, which has its own audience. If it is empty,
+	// the controllers use the credentials of the kubeconfig.
 	APIServiceTokenFile string
-	// Controllers are the names of those that run; "*" is all.
+	// Controllers are the names of the controllers to run. "*" stands for all of them.
 	Controllers []string
-	// Strategy is by what the scheduler chooses among parents, Pack or Spread.
+	// Strategy is how the scheduler chooses among parents: Pack or Spread.
 	Strategy string
-	// Workers is how many objects a controller works on at a time.
+	// Workers is the number of objects that each controller processes in parallel.
 	Workers int
-	// EventQPS is how many events of a type, Normal or Warning, are recorded a second, and EventBurst how many
-	// at once.
+	// EventQPS is the maximum rate of recorded events, in events per second, and EventBurst is the maximum burst. Both
+	// apply separately to the event types Normal and Warning.
 	EventQPS   float32
 	EventBurst int
 }
 
-// NewOptions returns the defaults.
+// NewOptions returns the default options.
 func NewOptions() *Options {
 	return &Options{
 		ProcessOptions: newProcessOptions(component),
@@ -45,7 +45,7 @@ func NewOptions() *Options {
 	}
 }
 
-// AddFlags adds the flags of the options.
+// AddFlags adds the flags of the options to fs.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	o.ProcessOptions.AddFlags(fs)
 	fs.StringVar(&o.APIServiceAddress, "apiservice-address", o.APIServiceAddress,
@@ -61,7 +61,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.EventBurst, "event-burst", o.EventBurst, "How many events of a type to record at once, a quarter of them for one namespace.")
 }
 
-// Validate tells every mistake in the options.
+// Validate returns an error if the options are not valid.
 func (o *Options) Validate() error {
 	if err := o.ProcessOptions.Validate(); err != nil {
 		return err

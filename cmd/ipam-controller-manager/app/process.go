@@ -33,19 +33,19 @@ import (
 	"k8s.io/component-base/metrics/legacyregistry"
 )
 
-// ProcessOptions are the options of every process that works while it leads.
+// ProcessOptions are the options of every process that uses leader election.
 type ProcessOptions struct {
-	// Kubeconfig is the path of the kubeconfig; empty means that of the pod it runs in.
+	// Kubeconfig is the path of the kubeconfig. If it is empty, the in-cluster configuration is used.
 	Kubeconfig string
-	// BindAddress is where health and metrics are served, host:port; "0" is nowhere.
+	// BindAddress is where health and metrics are served, host:port. "0" disables them.
 	BindAddress string
-	// Profiling serves profiles there, too.
+	// Profiling also serves profiles at BindAddress.
 	Profiling bool
-	// LeaderElection is how one of several processes is chosen to work.
+	// LeaderElection configures the leader election.
 	LeaderElection componentconfig.LeaderElectionConfiguration
 }
 
-// newProcessOptions returns the defaults of a process with a Lease of that name.
+// newProcessOptions returns the default options. lease is the name of the Lease for the leader election.
 func newProcessOptions(lease string) ProcessOptions {
 	return ProcessOptions{
 		BindAddress: "127.0.0.1:8080",
@@ -61,7 +61,7 @@ func newProcessOptions(lease string) ProcessOptions {
 	}
 }
 
-// AddFlags adds the flags of the options.
+// AddFlags adds the flags of the options to fs.
 func (o *ProcessOptions) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig of the cluster; that of the pod if empty.")
 	fs.StringVar(&o.BindAddress, "bind-address", o.BindAddress, "Address to serve /healthz, /livez, /readyz and /metrics on, by HTTP; 0 is nowhere.")
@@ -69,12 +69,12 @@ func (o *ProcessOptions) AddFlags(fs *pflag.FlagSet) {
 	componentoptions.BindLeaderElectionFlags(&o.LeaderElection, fs)
 }
 
-// Validate tells every mistake in the options.
+// Validate returns an error if the options are not valid.
 func (o *ProcessOptions) Validate() error {
 	return componentvalidation.ValidateLeaderElectionConfiguration(&o.LeaderElection, field.NewPath("leaderElection")).ToAggregate()
 }
 
-// clientConfig returns the configuration of clients of the cluster, with the name of the program as user agent.
+// clientConfig returns the client configuration for the cluster. name is part of the user agent.
 func (o *ProcessOptions) clientConfig(name string) (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
 	if err != nil {
@@ -84,7 +84,8 @@ func (o *ProcessOptions) clientConfig(name string) (*rest.Config, error) {
 	return manager.ClientConfig(config), nil
 }
 
-// lead serves health and metrics, and works while this process is the leader, until the context or the work ends.
+// lead serves health and metrics, and calls work while this process is the leader. It returns when ctx ends, work
+// returns, or leadership is lost.
 func (o *ProcessOptions) lead(ctx context.Context, client kubernetes.Interface, work func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -98,7 +99,7 @@ func (o *ProcessOptions) lead(ctx context.Context, client kubernetes.Interface, 
 		group.Go(func() error { return serveHealth(ctx, listener, watchdog, o.Profiling) })
 	}
 	group.Go(func() error {
-		// Health is of no use without work.
+		// Stop serving health when the work ends.
 		defer cancel()
 		if !o.LeaderElection.LeaderElect {
 			return work(ctx)
@@ -108,11 +109,12 @@ func (o *ProcessOptions) lead(ctx context.Context, client kubernetes.Interface, 
 	return group.Wait()
 }
 
-// errNotLeader ends the process: what it has assumed is of no worth once another one leads. It is
-// started anew with nothing assumed.
+// errNotLeader ends the process when it loses leadership. Its in-memory state is worthless once another process leads.
+// It must be restarted, so that it begins with a clean state.
 var errNotLeader = errors.New("another process leads now")
 
-// workAsLeader works while this process is the leader.
+// workAsLeader waits for leadership and calls work while this process is the leader. It returns errNotLeader if
+// leadership is lost.
 func (o *ProcessOptions) workAsLeader(ctx context.Context, client kubernetes.Interface, watchdog *leaderelection.HealthzAdaptor, work func(context.Context) error) error {
 	hostname, err := os.Hostname()
 	if err != nil {
@@ -139,7 +141,7 @@ func (o *ProcessOptions) workAsLeader(ctx context.Context, client kubernetes.Int
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				started.Store(true)
-				// Controllers that end by themselves end the lead.
+				// If work returns by itself, release leadership.
 				defer stop()
 				worked <- work(ctx)
 			},
@@ -161,7 +163,7 @@ func (o *ProcessOptions) workAsLeader(ctx context.Context, client kubernetes.Int
 	return nil
 }
 
-// serveHealth serves health and metrics, and profiles if wanted, until the context ends.
+// serveHealth serves health, metrics and, if profiling is set, profiles until ctx ends.
 func serveHealth(ctx context.Context, listener net.Listener, watchdog *leaderelection.HealthzAdaptor, profiling bool) error {
 	mux := http.NewServeMux()
 	healthz.InstallHandler(mux, healthz.PingHealthz, watchdog)

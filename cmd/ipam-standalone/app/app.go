@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package app is the command line of ipam-standalone.
+// Package app implements the command line of ipam-standalone.
 package app
 
 import (
@@ -19,7 +19,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// NewCommand returns the command, which serves until the context ends.
+// NewCommand returns the command. It serves until ctx ends.
 func NewCommand(ctx context.Context) *cobra.Command {
 	options := standalone.NewOptions()
 	samples := ""
@@ -49,29 +49,30 @@ func NewCommand(ctx context.Context) *cobra.Command {
 	return cmd
 }
 
-// quietUnlessVerbose makes a command log warnings and errors only, to out, unless it is told to say more.
+// quietUnlessVerbose makes a command log only warnings and errors to out, unless the flag -v is set.
 func quietUnlessVerbose(cmd *cobra.Command, out io.Writer) {
 	if v := cmd.Flags().Lookup("v"); v == nil || v.Value.String() != "0" {
 		return
 	}
-	// Not to standard error means to files, one a severity, and to all of lower severities: so that
-	// of the warnings has what is wanted.
+	// If klog does not log to standard error, it writes each message to the output of its severity and to those of all
+	// lower severities. So the output for warnings receives warnings and errors.
 	klog.LogToStderr(false)
 	for severity, out := range map[string]io.Writer{"INFO": io.Discard, "WARNING": out, "ERROR": io.Discard, "FATAL": io.Discard} {
 		klog.SetOutputBySeverity(severity, out)
 	}
-	// A connection to the etcd of this process that fails says no more than that the process starts or ends.
+	// gRPC logs failed connections as warnings. For the embedded etcd, they are expected while the process starts and
+	// stops.
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, out))
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
-	// Errors would otherwise be there twice. FATAL is a severity that klog knows.
+	// Without this, klog would also copy errors to standard error. FATAL is a valid severity, so this cannot fail.
 	_ = flags.Set("stderrthreshold", "FATAL")
 }
 
 func run(ctx context.Context, options *standalone.Options, samples string, out io.Writer) error {
 	err := serve(ctx, options, samples, out)
 	if ctx.Err() != nil {
-		// It was told to end, be it in the middle of its start.
+		// The process was told to stop, possibly during its start, so errors are expected.
 		return nil
 	}
 	return err

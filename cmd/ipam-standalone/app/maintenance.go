@@ -15,15 +15,15 @@ import (
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 )
 
-// enough is how much of its quota, in percent, the database may have for reclaim to have made room. With more, the next
-// writes would raise the alarm of etcd again.
+// enough is the maximum size of the database after reclaim, in percent of its quota. With a larger database, the next
+// writes would soon raise the NOSPACE alarm of etcd again.
 const enough = 90
 
-// silent makes a command log nothing: it returns its errors, and what its client of etcd warns of when a connection ends is
-// none.
+// silent disables the log of a command. The command returns its errors, and the etcd client logs harmless warnings when
+// its connection ends.
 func silent(cmd *cobra.Command, _ []string) { quietUnlessVerbose(cmd, io.Discard) }
 
-// newAuditCommand returns the command that compares objects with claims in a data directory.
+// newAuditCommand returns the command that compares the objects in a data directory with their claims.
 func newAuditCommand(ctx context.Context, options *standalone.Options) *cobra.Command {
 	cmd := apiserverapp.AuditCommand(ctx, func() (*genericoptions.EtcdOptions, func(), error) {
 		endpoints, done, err := standalone.AccessEtcd(ctx, options.DataDir, standalone.QuotaBytes(options.QuotaBytes))
@@ -36,7 +36,7 @@ func newAuditCommand(ctx context.Context, options *standalone.Options) *cobra.Co
 	return cmd
 }
 
-// newReclaimCommand returns the command that makes room in the database of a data directory.
+// newReclaimCommand returns the command that reclaims space in the database of a data directory.
 func newReclaimCommand(ctx context.Context, options *standalone.Options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reclaim",

@@ -28,14 +28,14 @@ import (
 )
 
 const (
-	// settleTimeout bounds how long samples may take until each is allocated or says why not.
+	// settleTimeout is how long the samples may take to settle. See waitSettled.
 	settleTimeout = 30 * time.Second
-	// settleRest is how long nothing changes once the samples that are not allocated have settled.
+	// settleRest is how long no sample may change before the samples that are not allocated count as settled.
 	settleRest = 300 * time.Millisecond
 )
 
-// applySamples creates what is in the manifests at path and does not exist yet, waits until the
-// controllers are done with it, and prints what kubectl get prefixes would print.
+// applySamples creates the objects in the manifests at path that do not exist yet. It waits until they have settled,
+// and prints the same table as kubectl get prefixes.
 func applySamples(ctx context.Context, client versioned.Interface, path string, out io.Writer) error {
 	objs, err := readManifests(path)
 	if err != nil {
@@ -58,7 +58,8 @@ func applySamples(ctx context.Context, client versioned.Interface, path string, 
 	return printPrefixes(ctx, client, out)
 }
 
-// readManifests reads the objects in a file, or in the .yaml, .yml and .json files of a directory.
+// readManifests reads the objects in a file, or in all .yaml, .yml and .json files of a directory except
+// kustomization.yaml.
 func readManifests(path string) ([]runtime.Object, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -126,8 +127,8 @@ func readManifest(file string) ([]runtime.Object, error) {
 	}
 }
 
-// waitSettled waits until every Prefix is allocated, or all say why not and nothing changes any more:
-// what a child says first may be that its parent is not ready yet.
+// waitSettled waits until all Prefixes are allocated, or until each has the condition Allocated and none has changed
+// for settleRest. The condition alone is not enough: at first a child may report that its parent is not ready yet.
 func waitSettled(ctx context.Context, client versioned.Interface, objs []runtime.Object) error {
 	var last string
 	var since time.Time
@@ -158,8 +159,7 @@ func waitSettled(ctx context.Context, client versioned.Interface, objs []runtime
 	return nil
 }
 
-// printPrefixes prints the Prefixes of the default namespace the way kubectl does: the server makes
-// the table.
+// printPrefixes prints the Prefixes of the default namespace. As for kubectl, the server renders the table.
 func printPrefixes(ctx context.Context, client versioned.Interface, out io.Writer) error {
 	table := &metav1.Table{}
 	err := client.IpamV1alpha1().RESTClient().Get().

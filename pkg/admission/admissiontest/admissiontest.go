@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admissiontest is what the tests of the plugins have in common.
+// Package admissiontest provides helpers for the tests of the admission plugins.
 package admissiontest
 
 import (
@@ -24,15 +24,17 @@ import (
 	"k8s.io/apiserver/pkg/warning"
 )
 
-// Reader is a store of Prefixes, and a memory of it that may be behind.
+// Reader is a fake initializer.Reader. It simulates a store and a cache of it that may be stale.
 type Reader struct {
-	// Live are the Prefixes, Cached those that memory has. Unset it has the same.
+	// Live holds the Prefixes in the store, and Cached those in the cache. If Cached is nil, the cache equals the
+	// store.
 	Live, Cached []*ipam.Prefix
-	// Err is the answer to everything, if it is set.
+	// Err is the error that all methods return.
 	Err error
-	// Held is who holds what of each parent, by the name of the parent and the prefix.
+	// Held maps the name of a parent to its allocated prefixes, and each of these to the name of its holder.
 	Held map[string]map[string]string
-	// MaxDepth is how far below its parent the storage can check a prefix; 0 is any.
+	// MaxDepth is the maximum difference in bits between a prefix and its parent that Checkable accepts. 0 means no
+	// limit.
 	MaxDepth int
 }
 
@@ -90,7 +92,7 @@ func (r *Reader) of(live bool) []*ipam.Prefix {
 	return r.Cached
 }
 
-// Root returns an allocated root with what is used of it, in the namespace "ns" and with its name as uid.
+// Root returns an allocated root in the namespace "ns". Its UID equals its name. used is its status.used.
 func Root(name, prefix string, used ...string) *ipam.Prefix {
 	return &ipam.Prefix{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(name)},
@@ -99,7 +101,8 @@ func Root(name, prefix string, used ...string) *ipam.Prefix {
 	}
 }
 
-// Child returns a pending child that asks a parent for a prefix, or for a length such as "/24".
+// Child returns a pending child with the name "child" in the namespace "ns". wanted is a prefix, or a length such as
+// "/24".
 func Child(parent, wanted string) *ipam.Prefix {
 	prefix, length := split(wanted)
 	return &ipam.Prefix{
@@ -109,7 +112,8 @@ func Child(parent, wanted string) *ipam.Prefix {
 	}
 }
 
-// Allocation returns a pending PrefixAllocation of nobody that asks like a child.
+// Allocation returns a pending PrefixAllocation with the name "allocation" and without an owner in the namespace "ns".
+// wanted is a prefix, or a length such as "/24".
 func Allocation(parent, wanted string) *ipam.PrefixAllocation {
 	prefix, length := split(wanted)
 	return &ipam.PrefixAllocation{
@@ -119,7 +123,7 @@ func Allocation(parent, wanted string) *ipam.PrefixAllocation {
 	}
 }
 
-// Of has a Prefix control the allocation.
+// Of makes a Prefix the controller of an allocation, and returns the allocation.
 func Of(owner *ipam.Prefix, allocation *ipam.PrefixAllocation) *ipam.PrefixAllocation {
 	allocation.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, schema.GroupVersionKind{Group: ipam.GroupName, Version: "v1alpha1", Kind: ipam.PrefixKind})}
 	return allocation
@@ -142,7 +146,7 @@ func split(wanted string) (prefix string, length int32) {
 	return wanted, 0
 }
 
-// Attributes are those of a request for an object.
+// Attributes returns the admission attributes of a request for an object.
 func Attributes(operation admission.Operation, obj runtime.Object, subresource string) admission.Attributes {
 	kind, resource := ipam.PrefixKind, "prefixes"
 	if _, ok := obj.(*ipam.PrefixAllocation); ok {
@@ -163,7 +167,8 @@ func Attributes(operation admission.Operation, obj runtime.Object, subresource s
 		version.WithResource(resource), subresource, operation, nil, false, nil)
 }
 
-// Document returns a configuration of the kind, or none if no field is set.
+// Document returns a plugin configuration of the given kind. fields are its other fields as YAML. If fields is empty,
+// Document returns nil.
 func Document(t *testing.T, kind, fields string) *configuration.Document {
 	t.Helper()
 	if fields == "" {
@@ -176,13 +181,14 @@ func Document(t *testing.T, kind, fields string) *configuration.Document {
 	return document
 }
 
-// Warnings are the warnings that a client would get.
+// Warnings collects the warnings that a client would receive.
 type Warnings []string
 
 // AddWarning implements warning.Recorder.
 func (w *Warnings) AddWarning(_, text string) { *w = append(*w, text) }
 
-// Validate returns what a plugin answers, and of what it warns.
+// Validate returns the warnings and the error of a plugin for a request. Both are nil if the plugin does not handle the
+// operation.
 func Validate(ctx context.Context, plugin admission.ValidationInterface, a admission.Attributes) (Warnings, error) {
 	var warnings Warnings
 	ctx = warning.WithWarningRecorder(ctx, &warnings)

@@ -13,19 +13,20 @@ import (
 	"k8s.io/apiserver/pkg/warning"
 )
 
-// Action is what a plugin does about a request that it has something against.
+// Action is how a plugin handles a request that violates its rules.
 type Action string
 
 const (
-	// Allow accepts the request, and says nothing.
+	// Allow accepts the request silently.
 	Allow Action = "Allow"
-	// Warn accepts the request, and warns whoever sent it.
+	// Warn accepts the request and sends warnings to the client.
 	Warn Action = "Warn"
-	// Deny refuses the request.
+	// Deny rejects the request.
 	Deny Action = "Deny"
 )
 
-// Take does what the action is about an object and what there is against it.
+// Take applies the action to a request for an object that violates the rules as errs says. It returns an Invalid API
+// error if the action is Deny and errs is not empty. If the action is Warn, it adds a warning for each error.
 func (a Action) Take(ctx context.Context, kind schema.GroupKind, name string, errs field.ErrorList) error {
 	switch {
 	case len(errs) == 0 || a == Allow:

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package configuration reads the configuration of the admission plugins. It is strict, and tells
-// the line of what is wrong.
+// Package configuration reads the configuration of the admission plugins. It rejects unknown and duplicate fields.
+// Errors include line numbers.
 package configuration
 
 import (
@@ -16,13 +16,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// GroupVersion is the apiVersion of the configurations.
+// GroupVersion is the apiVersion of the plugin configurations.
 const GroupVersion = "admission.ipam.ironcore.dev/v1alpha1"
 
 // Document is the configuration of one plugin.
 type Document struct{ node *yaml.Node }
 
-// Read reads a document. There is none if r is nil.
+// Read reads a document. If r is nil, it returns nil. It fails if r cannot be read, is not valid YAML, or is empty.
 func Read(r io.Reader) (*Document, error) {
 	if r == nil {
 		return nil, nil
@@ -38,15 +38,17 @@ func Read(r io.Reader) (*Document, error) {
 	return &Document{node}, nil
 }
 
-// Field is a field of a configuration, and what it may be set to.
+// Field describes a field of a configuration. Name is its name, Action is where Decode stores its value, and OneOf are
+// the allowed values.
 type Field struct {
 	Name   string
 	Action *Action
 	OneOf  []Action
 }
 
-// Decode sets the fields of a configuration of the kind to what the document says of them. A
-// document that is nil says nothing.
+// Decode checks that the document has the given kind, and stores the values of its fields. Fields that are not in the
+// document keep their values, and so do all fields if the document is nil. Decode returns all errors in the document,
+// joined.
 func (d *Document) Decode(kind string, fields ...Field) error {
 	if d == nil {
 		return nil
@@ -71,10 +73,10 @@ func (d *Document) Decode(kind string, fields ...Field) error {
 	return errors.Join(known.read(d.node, "apiVersion", "kind")...)
 }
 
-// fieldReaders read the fields of a mapping, by name.
+// fieldReaders maps the names of the fields of a YAML mapping to the functions that read them.
 type fieldReaders map[string]func(*yaml.Node) []error
 
-// read reads all fields of a mapping, and returns everything that is wrong in it.
+// read reads all fields of a mapping, and returns all errors in it.
 func (f fieldReaders) read(node *yaml.Node, required ...string) []error {
 	if node.Kind != yaml.MappingNode {
 		return at(node, "must be a mapping with the fields %q", slices.Sorted(maps.Keys(f)))
@@ -102,7 +104,7 @@ func (f fieldReaders) read(node *yaml.Node, required ...string) []error {
 	return errs
 }
 
-// exactly reads a field that may have these values only.
+// exactly returns a function that reads a field and checks that it has one of the wanted values.
 func exactly(wanted ...string) func(*yaml.Node) []error {
 	return func(node *yaml.Node) []error {
 		value, errs := stringOf(node)
@@ -124,7 +126,7 @@ func at(node *yaml.Node, format string, args ...any) []error {
 	return []error{fmt.Errorf("line %d: %s", node.Line, fmt.Sprintf(format, args...))}
 }
 
-// parse returns what is in a file. Errors of the YAML tell their line.
+// parse returns the root node of a YAML document. Errors of the YAML parser include the line number.
 func parse(data []byte) (*yaml.Node, error) {
 	var document yaml.Node
 	if err := yaml.Unmarshal(data, &document); err != nil {

@@ -14,10 +14,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// CheckFile returns what is wrong in an AdmissionConfiguration file and in the files that it names,
-// each with its file and line. Who reads them later knows neither, ends the process if there is no
-// such file, and overlooks a plugin that does not exist. plugins are all plugins, with what checks
-// the configuration, or nil if they check it well enough.
+// CheckFile returns all errors in an AdmissionConfiguration file and in the files that it names, with file names and
+// line numbers. The generic loader runs later and reports neither. It exits the process if a file does not exist, and
+// ignores unknown plugins.
+//
+// plugins maps the names of all plugins to the functions that check their configurations. The function is nil for
+// plugins whose own check is good enough.
 func CheckFile(file string, plugins map[string]func(*Document) error) error {
 	node, err := readFile(file)
 	if err != nil {
@@ -72,7 +74,7 @@ func CheckFile(file string, plugins map[string]func(*Document) error) error {
 	return errors.Join(errs...)
 }
 
-// checkPath checks the configuration that is in a file of its own.
+// checkPath checks a plugin configuration in a separate file. named is the node that refers to the file.
 func checkPath(file, path string, named *yaml.Node, check func(*Document) error) []error {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(file), path)
@@ -116,7 +118,7 @@ func inFile(file string, errs []error) []error {
 	return named
 }
 
-// split returns the errors that were joined.
+// split returns the errors that err joins, or err itself if it joins none.
 func split(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package initializer gives the admission plugins what they read Prefixes with, and tells the storage
-// what they want it to enforce.
+// Package initializer gives the admission plugins access to Prefixes, and collects what they want the storage to
+// enforce.
 package initializer
 
 import (
@@ -20,44 +20,46 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Reader reads Prefixes. What it returns is shared and must not be changed.
+// Reader reads Prefixes for the admission plugins. The caller must not modify the returned objects.
 type Reader interface {
-	// Prefix returns a Prefix, or nil if there is none. Unless live, it comes from memory, and may be
-	// the Prefix of a moment ago.
+	// Prefix returns a Prefix, or nil if it does not exist. Unless live is set, the Prefix comes from a cache and may
+	// be stale.
 	Prefix(ctx context.Context, namespace, name string, live bool) (*ipam.Prefix, error)
-	// RootsOverlapping returns the roots of a namespace that overlap a prefix, from memory.
+	// RootsOverlapping returns the roots of a namespace that overlap a prefix, from a cache. If there are very many, it
+	// may return only some of them.
 	RootsOverlapping(ctx context.Context, namespace string, prefix netip.Prefix) ([]ipam.Prefix, error)
-	// AnyMatches reports whether there is a Prefix in a namespace that a selector matches, from memory.
+	// AnyMatches reports whether a selector matches any Prefix of a namespace, according to a cache.
 	AnyMatches(ctx context.Context, namespace string, selector labels.Selector) (bool, error)
-	// Children returns how many prefixes are allocated from a Prefix.
+	// Children returns the number of prefixes that are allocated from a Prefix.
 	Children(ctx context.Context, prefix *ipam.Prefix) (int64, error)
-	// Holder returns a prefix that is allocated from a parent and overlaps another one, and names who
-	// holds it. The prefix is not valid if there is none.
+	// Holder returns a prefix that is allocated from parent and overlaps the given one, and the name of its holder. If
+	// there is none, the returned prefix is not valid.
 	Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix) (held netip.Prefix, by string, err error)
-	// Checkable reports whether the storage can check, in one transaction, that a prefix is free in a
-	// parent. It says so for a child, or else for a PrefixAllocation of nobody.
+	// Checkable reports whether the storage can check in one transaction that prefix is free in parent. forChild is set
+	// if the prefix is for a child Prefix, and not for a PrefixAllocation that a user created. A child needs a larger
+	// transaction.
 	Checkable(parent, prefix netip.Prefix, forChild bool) bool
 }
 
-// Enforced is what the storage has to enforce. A plugin checks a request before it is written, so it
-// cannot know what others write at the same time.
+// Enforced holds the rules that the storage must enforce in its transactions. A plugin alone cannot enforce them: it
+// checks a request before the write, and does not see concurrent writes.
 type Enforced struct {
-	// DisjointRoots refuses new roots that overlap another root of their namespace.
+	// DisjointRoots rejects new roots that overlap another root of the same namespace.
 	DisjointRoots bool
 }
 
-// WantsEnforced is a plugin that wants the storage to enforce something.
+// WantsEnforced is implemented by plugins that want the storage to enforce a rule.
 type WantsEnforced interface {
-	// SetEnforced is called once the plugin is configured. It sets what the plugin wants.
+	// SetEnforced sets the rules that the plugin wants. It is called after the plugin is configured.
 	SetEnforced(*Enforced)
 }
 
-// WantsReader is a plugin that reads Prefixes.
+// WantsReader is implemented by plugins that read Prefixes.
 type WantsReader interface {
 	SetReader(Reader)
 }
 
-// WithReader is what a plugin embeds that reads Prefixes, and does not work without.
+// WithReader implements WantsReader. Plugins that need a Reader embed it. They cannot be used without one.
 type WithReader struct{ Reader Reader }
 
 var (
@@ -76,8 +78,8 @@ func (w *WithReader) ValidateInitialization() error {
 	return nil
 }
 
-// New returns what gives the reader to the plugins that want one, and to the quota what it counts. It
-// fills in what the plugins want the storage to enforce.
+// New returns an initializer. It gives reader to the plugins that want one, sets the quota configuration, and records
+// in enforced what the plugins want the storage to enforce.
 func New(reader Reader, enforced *Enforced) admission.PluginInitializer {
 	return pluginInitializer{reader, enforced}
 }
@@ -96,15 +98,16 @@ func (i pluginInitializer) Initialize(plugin admission.Interface) {
 		wants.SetEnforced(i.enforced)
 	}
 	if wants, ok := plugin.(genericinitializer.WantsQuotaConfiguration); ok {
-		// A resource that has no evaluator is counted, as count/prefixes.ipam.ironcore.dev.
+		// Resources without an evaluator are counted as objects, such as count/prefixes.ipam.ironcore.dev.
 		wants.SetQuotaConfiguration(quota.NewConfiguration(nil, nil))
 	}
 }
 
-// ErrNotReady means that there is nothing to read from yet.
+// ErrNotReady is the error of a Deferred whose reader is not set yet.
 var ErrNotReady = errors.New("the storage is not ready yet")
 
-// Deferred is a Reader that is not ready until it is set: plugins are made before the storage.
+// Deferred is a Reader whose target is set later, because the plugins are created before the storage. Until then, its
+// methods return ErrNotReady, and Checkable returns true.
 type Deferred struct{ reader atomic.Pointer[Reader] }
 
 var _ Reader = &Deferred{}
@@ -139,7 +142,7 @@ func (d *Deferred) Checkable(parent, prefix netip.Prefix, forChild bool) bool {
 	return reader == nil || (*reader).Checkable(parent, prefix, forChild)
 }
 
-// Set makes it ready.
+// Set sets the reader to which all calls are delegated.
 func (d *Deferred) Set(reader Reader) { d.reader.Store(&reader) }
 
 // Prefix implements Reader.
@@ -158,9 +161,9 @@ func (d *Deferred) RootsOverlapping(ctx context.Context, namespace string, prefi
 	return nil, ErrNotReady
 }
 
-// Objections returns what the check has against a Prefix. The Prefix is read from memory, where
-// mostly there is nothing against it. If there is, it has to be so in the store too: memory may be
-// behind. Nobody is refused for a Prefix that does not exist or cannot be read.
+// Objections returns the errors of check for a Prefix. It first checks the cached Prefix, which is usually enough. If
+// that gives errors, the cache may be stale, so Objections checks the Prefix in etcd as well and returns the errors of
+// that check. It returns no errors if the Prefix does not exist or cannot be read.
 func Objections(ctx context.Context, reader Reader, namespace, name string, check func(*ipam.Prefix) field.ErrorList) field.ErrorList {
 	var errs field.ErrorList
 	for _, live := range []bool{false, true} {

@@ -1,10 +1,13 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package prefixinuse tells whoever deletes something that it is in use. An allocation that a Prefix stands
-// on is refused. The storage does that too, whoever asks; here it is also told to whoever tries with a dry
-// run, and before finalizers. A Prefix with children is accepted with a warning, by default: it waits for
-// them, and cannot be brought back.
+// Package prefixinuse implements an admission plugin that checks whether an object to delete is in use.
+//
+// It denies the deletion of a PrefixAllocation whose prefix is that of a child Prefix. The storage prevents its
+// removal, too. The plugin also denies dry runs, and deletions that would first wait for finalizers.
+//
+// By default it accepts the deletion of a Prefix with children, with a warning: the Prefix remains until its children
+// are gone, and the deletion cannot be undone.
 package prefixinuse
 
 import (
@@ -30,11 +33,11 @@ import (
 const (
 	// PluginName is the name of the plugin.
 	PluginName = "PrefixInUse"
-	// Kind is the kind of its configuration.
+	// Kind is the kind of the plugin configuration.
 	Kind = "PrefixInUseConfiguration"
 )
 
-// Plugin looks at the deletion of PrefixAllocations, and of Prefixes that have children.
+// Plugin checks the deletion of PrefixAllocations and Prefixes.
 type Plugin struct {
 	*admission.Handler
 	initializer.WithReader
@@ -48,7 +51,8 @@ var (
 	_ genericinitializer.WantsExternalKubeInformerFactory = &Plugin{}
 )
 
-// New returns the plugin with a configuration.
+// New returns the plugin. document is its configuration, or nil for the defaults. New fails if the configuration is not
+// valid.
 func New(document *configuration.Document) (*Plugin, error) {
 	p := &Plugin{Handler: admission.NewHandler(admission.Delete), parents: configuration.Warn}
 	err := document.Decode(Kind, configuration.Field{
@@ -96,8 +100,8 @@ func (p *Plugin) validateAllocation(ctx context.Context, allocation *ipam.Prefix
 	return apierrors.NewConflict(ipam.Resource("prefixallocations"), allocation.Name, errors.New(errs[0].Detail))
 }
 
-// validateParent tells what deleting a Prefix with children means. It denies only what has not begun yet, and
-// never what the deletion of the namespace begins, which takes the children, too.
+// validateParent warns about or denies the deletion of a Prefix with children. It never denies a repeated deletion, nor
+// a deletion in a namespace that is being deleted: there the children are deleted, too.
 func (p *Plugin) validateParent(ctx context.Context, prefix *ipam.Prefix) error {
 	if p.parents == configuration.Allow {
 		return nil
@@ -121,7 +125,7 @@ func (p *Plugin) validateParent(ctx context.Context, prefix *ipam.Prefix) error 
 	return nil
 }
 
-// namespaceEnds reports that a namespace is being deleted.
+// namespaceEnds reports whether a namespace is being deleted.
 func (p *Plugin) namespaceEnds(name string) bool {
 	if p.namespaces == nil {
 		return false
@@ -130,7 +134,8 @@ func (p *Plugin) namespaceEnds(name string) bool {
 	return err == nil && (namespace.DeletionTimestamp != nil || namespace.Status.Phase == corev1.NamespaceTerminating)
 }
 
-// orphaned reports that the parent does not exist, so that the allocation holds nothing.
+// orphaned reports whether the parent of an allocation does not exist or cannot be read. Without a parent the
+// allocation holds nothing.
 func (p *Plugin) orphaned(ctx context.Context, allocation *ipam.PrefixAllocation) bool {
 	ref := allocation.Spec.PrefixRef
 	if ref == nil {

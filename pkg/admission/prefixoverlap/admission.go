@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package prefixoverlap tells at once that addresses are in use.
+// Package prefixoverlap implements an admission plugin that reports requests for addresses that are in use.
 package prefixoverlap
 
 import (
@@ -21,12 +21,12 @@ import (
 const (
 	// PluginName is the name of the plugin.
 	PluginName = "PrefixOverlap"
-	// Kind is the kind of its configuration.
+	// Kind is the kind of the plugin configuration.
 	Kind = "PrefixOverlapConfiguration"
 )
 
-// Plugin looks at new roots that overlap another root of the namespace, and at new Prefixes and
-// PrefixAllocations that ask a parent by name for exactly a prefix which overlaps what is in use.
+// Plugin checks new roots that overlap another root of the namespace. It also checks new Prefixes and PrefixAllocations
+// that request a specific prefix from a named parent, if that prefix overlaps an allocated one.
 type Plugin struct {
 	*admission.Handler
 	initializer.WithReader
@@ -38,7 +38,8 @@ var (
 	_ initializer.WantsEnforced     = &Plugin{}
 )
 
-// New returns the plugin with a configuration.
+// New returns the plugin. document is its configuration, or nil for the defaults. New fails if the configuration is not
+// valid.
 func New(document *configuration.Document) (*Plugin, error) {
 	p := &Plugin{Handler: admission.NewHandler(admission.Create), roots: configuration.Warn, children: configuration.Warn}
 	all := []configuration.Action{configuration.Allow, configuration.Warn, configuration.Deny}
@@ -49,8 +50,7 @@ func New(document *configuration.Document) (*Plugin, error) {
 	return p, err
 }
 
-// SetEnforced implements initializer.WantsEnforced: the storage enforces that roots do not overlap, if
-// that is to be denied.
+// SetEnforced implements initializer.WantsEnforced. If overlapping roots are to be denied, the storage enforces it.
 func (p *Plugin) SetEnforced(enforced *initializer.Enforced) {
 	enforced.DisjointRoots = p.roots == configuration.Deny
 }
@@ -73,13 +73,13 @@ func (p *Plugin) validateChild(ctx context.Context, r request.Request) error {
 	}
 	parent, err := p.Reader.Prefix(ctx, r.Namespace, r.Parent, false)
 	if err == nil && (parent == nil || parent.DeletionTimestamp != nil || len(r.Misfit(parent)) > 0 || !r.Overlaps(parent)) {
-		// It is free, or there is nothing to wait for, which others say.
+		// The prefix is free, or other plugins or the status of the object say why it cannot be allocated.
 		return nil
 	}
 	var held netip.Prefix
 	var by string
 	if err == nil {
-		// The status may be of a moment ago.
+		// The status of the parent may be stale, so look at the claims.
 		held, by, err = p.Reader.Holder(ctx, parent, r.Prefix)
 	}
 	switch {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package prefixparent tells at once that a parent can never give what it is asked for.
+// Package prefixparent implements an admission plugin that reports requests that the named parent can never satisfy.
 package prefixparent
 
 import (
@@ -22,13 +22,13 @@ import (
 const (
 	// PluginName is the name of the plugin.
 	PluginName = "PrefixParent"
-	// Kind is the kind of its configuration.
+	// Kind is the kind of the plugin configuration.
 	Kind = "PrefixParentConfiguration"
 )
 
-// Plugin looks at new Prefixes and PrefixAllocations that name a parent which exists, and which is
-// too small for them, of the other family, somewhere else, or so large that the storage cannot check the
-// request. It also warns of Prefixes that select only themselves.
+// Plugin checks new Prefixes and PrefixAllocations that name an existing parent. It objects if the parent is too small,
+// has the other address family, does not contain the requested prefix, or is so large that the storage cannot check the
+// request in one transaction. It also warns about Prefixes whose selector matches no other Prefix than themselves.
 type Plugin struct {
 	*admission.Handler
 	initializer.WithReader
@@ -37,7 +37,8 @@ type Plugin struct {
 
 var _ admission.ValidationInterface = &Plugin{}
 
-// New returns the plugin with a configuration.
+// New returns the plugin. document is its configuration, or nil for the defaults. New fails if the configuration is not
+// valid.
 func New(document *configuration.Document) (*Plugin, error) {
 	p := &Plugin{Handler: admission.NewHandler(admission.Create), action: configuration.Warn}
 	err := document.Decode(Kind, configuration.Field{
@@ -57,7 +58,7 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 	}
 	errs := initializer.Objections(ctx, p.Reader, r.Namespace, r.Parent, func(parent *ipam.Prefix) field.ErrorList {
 		if parent.DeletionTimestamp != nil {
-			// The next one of that name may be another one.
+			// A new parent with the same name may have another prefix.
 			return nil
 		}
 		if errs := r.Misfit(parent); len(errs) > 0 {
@@ -68,8 +69,8 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 	return p.action.Take(ctx, r.Kind, r.Name, errs)
 }
 
-// warnOfItself warns whoever creates a Prefix that selects itself, and no other one. Nothing is ever wrong
-// with that for good: another Prefix may come.
+// warnOfItself warns if a new Prefix selects itself and no other Prefix. It never denies this, because a matching
+// parent may be created later.
 func (p *Plugin) warnOfItself(ctx context.Context, a admission.Attributes) {
 	child, ok := a.GetObject().(*ipam.Prefix)
 	if !ok || a.GetOperation() != admission.Create || a.GetSubresource() != "" || child.Spec.ParentRef != nil || child.Spec.ParentSelector == nil {

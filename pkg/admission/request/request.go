@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package request is what a new Prefix or PrefixAllocation asks of the parent that it names.
+// Package request determines what a new Prefix or PrefixAllocation requests from the parent that it names.
 package request
 
 import (
@@ -17,20 +17,20 @@ import (
 	"k8s.io/apiserver/pkg/admission"
 )
 
-// Request asks a parent for a prefix.
+// Request is the request of an object for a prefix from a named parent.
 type Request struct {
-	// Kind, Namespace and Name are those of the object that asks.
+	// Kind, Namespace and Name identify the requesting object.
 	Kind            schema.GroupKind
 	Namespace, Name string
-	// Parent is the name of the Prefix that is asked.
+	// Parent is the name of the parent Prefix.
 	Parent string
-	// Request is what is asked for.
+	// Request is the requested prefix or length.
 	cidr.Request
 }
 
-// Of returns what is asked of a parent that is named. There is no such request if the object is not
-// created here, names no parent, or is the PrefixAllocation of a Prefix: the Prefix was asked about
-// itself, and its controller needs the PrefixAllocation to say what is wrong.
+// Of returns the request in an admission request. It returns false if the request does not create an object, if the
+// object names no parent, or if it is a PrefixAllocation with a controlling Prefix. In that last case the Prefix was
+// checked when it was created, and its controller needs the PrefixAllocation to report problems in its status.
 func Of(a admission.Attributes) (Request, bool) {
 	if a.GetOperation() != admission.Create || a.GetSubresource() != "" {
 		return Request{}, false
@@ -65,9 +65,9 @@ func of(kind string, meta *metav1.ObjectMeta, parent *ipam.LocalObjectReference,
 	return r
 }
 
-// Misfit tells why the parent could not hold the request if all of it were free, in the words of the
-// scheduler. There is nothing to tell as long as the parent does not know its own prefix, except
-// what its family and its length tell already.
+// Misfit returns an error if the request could not be allocated from the parent even if the parent were entirely free.
+// The message is the same as that of the scheduler. While the prefix of the parent is not known, Misfit checks only the
+// family and the length.
 func (r Request) Misfit(parent *ipam.Prefix) field.ErrorList {
 	family, why := string(parent.Spec.IPFamily), ""
 	switch prefix := PrefixOf(parent); {
@@ -87,8 +87,8 @@ func (r Request) Misfit(parent *ipam.Prefix) field.ErrorList {
 	return r.against(r.sizePath(), parent, why)
 }
 
-// TooDeep tells that the storage cannot check in one transaction whether the prefix that is asked for is
-// free in the parent, and so refuses to allocate it.
+// TooDeep returns an error if the storage cannot check in one transaction that the requested prefix is free in the
+// parent. The storage would refuse to allocate it.
 func (r Request) TooDeep(parent *ipam.Prefix, checkable func(parent, prefix netip.Prefix, forChild bool) bool) field.ErrorList {
 	prefix := PrefixOf(parent)
 	if !prefix.IsValid() || !r.Prefix.IsValid() || checkable(prefix, r.Prefix, r.Kind.Kind == ipam.PrefixKind) {
@@ -97,18 +97,17 @@ func (r Request) TooDeep(parent *ipam.Prefix, checkable func(parent, prefix neti
 	return r.against(r.sizePath(), parent, fmt.Sprintf("is too far above %s to be checked in one transaction: create a Prefix in between", r.Prefix))
 }
 
-// Overlaps reports whether anything that the status of the parent says is in use overlaps the prefix that
-// is asked for.
+// Overlaps reports whether the requested prefix overlaps a prefix in status.used of the parent.
 func (r Request) Overlaps(parent *ipam.Prefix) bool {
 	return slices.ContainsFunc(parent.Status.Used, func(used string) bool { return Parse(used).Overlaps(r.Prefix) })
 }
 
-// Held tells that somebody holds what overlaps the prefix that is asked for.
+// Held returns the error that the holder by holds a prefix that overlaps the requested one.
 func (r Request) Held(parent *ipam.Prefix, held netip.Prefix, by string) field.ErrorList {
 	return r.against(r.sizePath(), parent, fmt.Sprintf("has %s in use by %s, which overlaps %s", held, by, r.Prefix))
 }
 
-// sizePath is the field that tells the size.
+// sizePath returns the path of the field that sets the size of the request.
 func (r Request) sizePath() *field.Path {
 	if r.Prefix.IsValid() {
 		return field.NewPath("spec", "prefix")
@@ -124,17 +123,18 @@ func (r Request) against(path *field.Path, parent *ipam.Prefix, why string) fiel
 	return field.ErrorList{field.Forbidden(path, fmt.Sprintf("%s %s", name, why))}
 }
 
-// PrefixOf returns the range of a Prefix, which is not valid if there is none yet.
+// PrefixOf returns the range of a Prefix. It is not valid if the Prefix has none yet.
 func PrefixOf(p *ipam.Prefix) netip.Prefix { return Parse(p.Spec.Prefix) }
 
-// Parse parses the prefix of an object, which is not valid if there is none.
+// Parse parses a prefix that is stored in an object. The result is not valid if the object has none. See
+// cidr.ParseStored.
 func Parse(s string) netip.Prefix {
 	prefix, _ := cidr.ParseStored(s)
 	return prefix
 }
 
-// RequesterOf returns the reference of a PrefixAllocation to the Prefix that controls it, or nil if there
-// is none. A Prefix of another API group is none.
+// RequesterOf returns the controller reference of a PrefixAllocation if it refers to a Prefix of this API group, in any
+// version. Otherwise it returns nil.
 func RequesterOf(allocation *ipam.PrefixAllocation) *metav1.OwnerReference {
 	owner := metav1.GetControllerOfNoCopy(allocation)
 	if owner == nil || owner.Kind != ipam.PrefixKind {

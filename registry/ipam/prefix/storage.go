@@ -20,7 +20,8 @@ import (
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 )
 
-// NewStorage returns what is served of Prefixes, and a function that tells the family of the Prefix with a name.
+// NewStorage returns the storage of Prefixes and their subresources, and a function that returns the family of a
+// Prefix.
 func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*resource.Storage, resource.FamilyFunc, error) {
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return &ipam.Prefix{} },
@@ -39,8 +40,8 @@ func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*reso
 	return storage, familyOf, err
 }
 
-// familyOf may answer from the watch cache: a family does not change, and a Prefix that the cache does not have yet does
-// not exist yet.
+// familyOf returns the family of a Prefix, or "" if it is not known. It reads from the watch cache, which may be stale.
+// That is safe: a family never changes, and a Prefix that is not in the cache yet counts as missing.
 func familyOf(ctx context.Context, store *genericregistry.Store, name string) ipam.IPFamily {
 	obj, err := store.Get(ctx, name, &metav1.GetOptions{ResourceVersion: "0"})
 	if err != nil {
@@ -48,13 +49,13 @@ func familyOf(ctx context.Context, store *genericregistry.Store, name string) ip
 	}
 	spec := &obj.(*ipam.Prefix).Spec
 	if prefix, err := cidr.ParseStored(spec.Prefix); err == nil {
-		// A stored prefix may mean another family than it is written in.
+		// A stored IPv4-mapped IPv6 prefix means IPv4.
 		return ipam.IPFamily(cidr.FamilyOf(prefix))
 	}
 	return spec.IPFamily
 }
 
-// binder completes a child.
+// binder binds a child Prefix to a prefix of its parent.
 var binder = resource.Binder[*ipam.PrefixBinding, *ipam.Prefix]{
 	BindingKind: "PrefixBinding",
 	Kind:        ipam.PrefixKind,
@@ -78,7 +79,7 @@ var binder = resource.Binder[*ipam.PrefixBinding, *ipam.Prefix]{
 	},
 }
 
-// checkBindable tells why the binding contradicts the Prefix as it is.
+// checkBindable returns an error if the binding contradicts the current state of the Prefix.
 func checkBindable(target *ipam.Prefix, binding *ipam.PrefixBinding) error {
 	same := cidr.Equal(target.Spec.Prefix, binding.Prefix) &&
 		target.Spec.ParentRef != nil && target.Spec.ParentRef.Name == binding.ParentRef.Name

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package prefix holds the rules by which Prefixes are created, updated and deleted.
+// Package prefix implements the storage of Prefixes, and the strategies for creating, updating and deleting them.
 package prefix
 
 import (
@@ -38,13 +38,14 @@ var (
 	_ rest.RESTUpdateStrategy              = BindingStrategy{}
 )
 
-// Strategy is for writes to the main resource: they never change the status.
+// Strategy is the strategy of the main resource. Its writes never change the status.
 type Strategy struct {
 	resource.Strategy
 	familyOf resource.FamilyFunc
 }
 
-// PrepareForCreate makes the Prefix Pending, and has it wait for its children when it is deleted.
+// PrepareForCreate sets the phase to Pending and adds the finalizer, which delays the deletion until the children are
+// gone. It also sets the family to that of the parent, unless the family is set.
 func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	prefix := obj.(*ipam.Prefix)
 	prefix.Generation = 1
@@ -56,13 +57,13 @@ func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	}
 }
 
-// templateGroup is the API group of controllers that create Prefixes from templates. The kinds of that
-// group accept any notation in a template.
+// templateGroup is the API group of controllers that create Prefixes from templates. Its kinds accept any notation of a
+// prefix in a template.
 const templateGroup = "networking.ironcore.dev"
 
-// acceptTemplate puts the canonical notation in the place of another one if a kind of templateGroup
-// controls the Prefix. Its controller could only log a refusal, so the object that has the template
-// would wait without a word.
+// acceptTemplate converts spec.prefix to canonical notation if a kind of templateGroup controls the Prefix. Otherwise
+// the server would reject the Prefix. The controller could only log that error, and the user would not learn why the
+// object with the template does not become ready.
 func acceptTemplate(ctx context.Context, prefix *ipam.Prefix) {
 	spec := &prefix.Spec
 	canonical, err := cidr.ParseStored(spec.Prefix)
@@ -86,8 +87,8 @@ func acceptTemplate(ctx context.Context, prefix *ipam.Prefix) {
 	spec.Prefix = canonical.String()
 }
 
-// PrepareForUpdate keeps the status and, until it is being deleted, the finalizer: a manifest that
-// says nothing of finalizers is not meant to take it off.
+// PrepareForUpdate keeps the status. It also restores the finalizer unless the Prefix is being deleted, because a
+// manifest without finalizers is not meant to remove it.
 func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	newPrefix, oldPrefix := obj.(*ipam.Prefix), old.(*ipam.Prefix)
 	newPrefix.Status = oldPrefix.Status
@@ -98,10 +99,9 @@ func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	bumpGeneration(newPrefix, oldPrefix)
 }
 
-// keepSpec makes what means the same look the same. A field that the server may have filled in stays
-// as it is if an update leaves it out, like the clusterIP of a Service: otherwise the manifest that a
-// child was created from could not be put again. Another notation of the range that is stored is no
-// change either.
+// keepSpec reverts changes of the spec that do not change its meaning. A field that the server may have set keeps its
+// value if an update omits it, like the clusterIP of a Service. Otherwise a second apply of the original manifest of a
+// child would fail. Another notation of the stored range is not a change either.
 func keepSpec(newSpec, oldSpec *ipam.PrefixSpec) {
 	if newSpec.Prefix == "" {
 		newSpec.Prefix = oldSpec.Prefix
@@ -139,7 +139,7 @@ func (Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field
 	return validation.ValidatePrefixUpdate(obj.(*ipam.Prefix), old.(*ipam.Prefix))
 }
 
-// StatusStrategy is for writes to the status: they change nothing else.
+// StatusStrategy is the strategy of the status subresource. Its writes change nothing but the status.
 type StatusStrategy struct {
 	Strategy
 	resource.Subresource
@@ -158,7 +158,7 @@ func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object)
 	return validation.ValidatePrefixStatusUpdate(obj.(*ipam.Prefix), old.(*ipam.Prefix))
 }
 
-// BindingStrategy is for bindings, which write spec and status at once.
+// BindingStrategy is the strategy of bindings, which write spec and status at once.
 type BindingStrategy struct {
 	Strategy
 	resource.Subresource
@@ -168,7 +168,9 @@ type BindingStrategy struct {
 func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	newPrefix, oldPrefix := obj.(*ipam.Prefix), old.(*ipam.Prefix)
 	if spec := &newPrefix.Spec; oldPrefix.Spec.Prefix == "" && spec.IPFamily == ipam.IPv6 {
-		// The child of another server asked for a part of an IPv4-mapped IPv6 prefix, which means IPv4.
+		// A child that was created by another server of the API group may have the family IPv6, although it is
+		// allocated from an IPv4-mapped IPv6 parent. The binding then has an IPv4 prefix. Convert it to the notation of
+		// the request.
 		if bound, err := cidr.ParseStored(spec.Prefix); err == nil && cidr.Map(bound).Bits() == int(spec.PrefixLength) {
 			spec.Prefix = cidr.Map(bound).String()
 		}
@@ -191,7 +193,8 @@ func bumpGeneration(newPrefix, oldPrefix *ipam.Prefix) {
 	resource.BumpGeneration(&newPrefix.ObjectMeta, &oldPrefix.ObjectMeta, newPrefix.Spec, oldPrefix.Spec)
 }
 
-// completeTransition makes what follows from the phase true: a Prefix that becomes Allocated has the condition to wait for.
+// completeTransition sets the status fields that follow from the phase. A Prefix that becomes Allocated gets its usage
+// and the condition Allocated.
 func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
 	status := &newPrefix.Status
 	if !phaseOf(status).Move(phaseOf(&oldPrefix.Status), ipam.PrefixPhasePending, ipam.PrefixPhaseAllocated) {
@@ -221,8 +224,7 @@ func phaseOf(status *ipam.PrefixStatus) resource.Phase[ipam.PrefixPhase] {
 	return resource.Phase[ipam.PrefixPhase]{Phase: &status.Phase, Since: &status.LastPhaseTransitionTime, Conditions: &status.Conditions}
 }
 
-// Unused returns the usage of a prefix that nothing is allocated from, which is how every Prefix
-// begins. It returns nil if the prefix is not valid.
+// Unused returns the usage of a prefix from which nothing is allocated. It returns nil if the prefix is not valid.
 func Unused(s string) *ipam.PrefixUsage {
 	prefix, err := cidr.ParseStored(s)
 	if err != nil {
@@ -236,8 +238,7 @@ func Unused(s string) *ipam.PrefixUsage {
 	return usage
 }
 
-// indexers are the indexes of the watch cache. Only roots are in there, so that the many children
-// cost nothing.
+// indexers returns the indexes of the watch cache. They contain only roots, so the many children cost no memory.
 func indexers() *cache.Indexers {
 	return &cache.Indexers{storage.FieldIndex(claims.FieldRootOf): func(obj any) ([]string, error) {
 		if prefix, ok := obj.(*ipam.Prefix); ok && prefix.Spec.IsRoot() {
@@ -247,7 +248,7 @@ func indexers() *cache.Indexers {
 	}}
 }
 
-// match returns the predicate of a list or watch.
+// match returns the selection predicate of a list or watch.
 func match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
 	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: getAttrs, IndexFields: []string{claims.FieldRootOf}}
 }

@@ -36,7 +36,8 @@ var tableConvertor = resource.Convertor{
 		used, free, percent := "", "", ""
 		usage := p.Status.Usage
 		if usage == nil && p.Status.Phase == ipam.PrefixPhaseAllocated && len(p.Status.Used) == 0 {
-			// Another server of the API group does not write the usage, and a Prefix without children needs no write.
+			// Other servers of the API group do not write the usage. While a Prefix has no children, it is known
+			// without a write.
 			usage = Unused(p.Spec.Prefix)
 		}
 		if usage != nil {

@@ -19,8 +19,8 @@ import (
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 )
 
-// NewStorage returns what is served of PrefixAllocations. familyOf is asked for the family of the Prefix to which an
-// allocation refers.
+// NewStorage returns the storage of PrefixAllocations and their subresources. familyOf returns the family of the Prefix
+// to which an allocation refers.
 func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, familyOf resource.FamilyFunc) (*resource.Storage, error) {
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixAllocationKind), familyOf}
 	return resource.NewStorage(getter,
@@ -37,7 +37,7 @@ func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, family
 		binder, "pfxa")
 }
 
-// binder allocates.
+// binder binds a PrefixAllocation to a prefix of a parent.
 var binder = resource.Binder[*ipam.PrefixAllocationBinding, *ipam.PrefixAllocation]{
 	BindingKind: "PrefixAllocationBinding",
 	Kind:        ipam.PrefixAllocationKind,
@@ -63,7 +63,7 @@ var binder = resource.Binder[*ipam.PrefixAllocationBinding, *ipam.PrefixAllocati
 	},
 }
 
-// checkBindable tells why the binding contradicts the PrefixAllocation as it is.
+// checkBindable returns an error if the binding contradicts the current state of the PrefixAllocation.
 func checkBindable(allocation *ipam.PrefixAllocation, binding *ipam.PrefixAllocationBinding) error {
 	ref := allocation.Spec.PrefixRef
 	switch {

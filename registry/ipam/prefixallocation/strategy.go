@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package prefixallocation holds the rules by which PrefixAllocations are created, updated and
-// deleted.
+// Package prefixallocation implements the storage of PrefixAllocations, and the strategies for creating, updating and
+// deleting them.
 package prefixallocation
 
 import (
@@ -32,13 +32,13 @@ var (
 	_ rest.RESTUpdateStrategy              = BindingStrategy{}
 )
 
-// Strategy is for writes to the main resource: they never change the status.
+// Strategy is the strategy of the main resource. Its writes never change the status.
 type Strategy struct {
 	resource.Strategy
 	familyOf resource.FamilyFunc
 }
 
-// PrepareForCreate makes the PrefixAllocation Pending.
+// PrepareForCreate sets the phase to Pending. It also sets the family to that of the parent, unless the family is set.
 func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	allocation := obj.(*ipam.PrefixAllocation)
 	allocation.Generation = 1
@@ -56,9 +56,9 @@ func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	bumpGeneration(newAllocation, oldAllocation)
 }
 
-// keepSpec makes what means the same look the same. A field that the server may have filled in stays
-// as it is if an update leaves it out, like the clusterIP of a Service, and another notation of the
-// range that is stored is no change.
+// keepSpec reverts changes of the spec that do not change its meaning. A field that the server may have set keeps its
+// value if an update omits it, like the clusterIP of a Service. Another notation of the stored range is not a change
+// either.
 func keepSpec(newSpec, oldSpec *ipam.PrefixAllocationSpec) {
 	if newSpec.Prefix != "" && cidr.Equal(newSpec.Prefix, oldSpec.Prefix) {
 		newSpec.Prefix = oldSpec.Prefix
@@ -74,8 +74,8 @@ func keepSpec(newSpec, oldSpec *ipam.PrefixAllocationSpec) {
 	}
 }
 
-// keepPrefix puts the notation of what is stored, or of what was asked for, in the place of another one
-// of the same range.
+// keepPrefix changes status.prefix to the notation of the stored or the requested prefix if both mean the same range.
+// The notation of the stored one takes precedence.
 func keepPrefix(newAllocation, oldAllocation *ipam.PrefixAllocation) {
 	status := &newAllocation.Status
 	for _, stored := range []string{newAllocation.Spec.Prefix, oldAllocation.Status.Prefix} {
@@ -95,7 +95,7 @@ func (Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field
 	return validation.ValidatePrefixAllocationUpdate(obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation))
 }
 
-// StatusStrategy is for writes to the status: they change nothing else.
+// StatusStrategy is the strategy of the status subresource. Its writes change nothing but the status.
 type StatusStrategy struct {
 	Strategy
 	resource.Subresource
@@ -115,7 +115,7 @@ func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object)
 	return validation.ValidatePrefixAllocationStatusUpdate(obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation))
 }
 
-// BindingStrategy is for bindings, which write spec and status at once.
+// BindingStrategy is the strategy of bindings, which write spec and status at once.
 type BindingStrategy struct {
 	Strategy
 	resource.Subresource
@@ -142,7 +142,8 @@ func bumpGeneration(newAllocation, oldAllocation *ipam.PrefixAllocation) {
 	resource.BumpGeneration(&newAllocation.ObjectMeta, &oldAllocation.ObjectMeta, newAllocation.Spec, oldAllocation.Spec)
 }
 
-// completeTransition makes what follows from the phase true: what becomes Allocated has the condition to wait for.
+// completeTransition sets the status fields that follow from the phase. An allocation that becomes Allocated gets the
+// condition Allocated.
 func completeTransition(newAllocation, oldAllocation *ipam.PrefixAllocation) {
 	status := &newAllocation.Status
 	moved := phaseOf(status).Move(phaseOf(&oldAllocation.Status), ipam.PrefixAllocationPhasePending, ipam.PrefixAllocationPhaseAllocated)
@@ -155,7 +156,7 @@ func phaseOf(status *ipam.PrefixAllocationStatus) resource.Phase[ipam.PrefixAllo
 	return resource.Phase[ipam.PrefixAllocationPhase]{Phase: &status.Phase, Since: &status.LastPhaseTransitionTime, Conditions: &status.Conditions}
 }
 
-// match returns the predicate of a list or watch.
+// match returns the selection predicate of a list or watch.
 func match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
 	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: getAttrs}
 }

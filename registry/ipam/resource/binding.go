@@ -26,23 +26,25 @@ var (
 	_ rest.StorageMetadata = &BindingREST[runtime.Object, runtime.Object]{}
 )
 
-// Binder tells how objects of type T are bound by bindings of type B.
+// Binder defines how objects of type T are bound by bindings of type B.
 type Binder[B, T runtime.Object] struct {
-	// BindingKind is the kind of the binding, and Kind that of the object.
+	// BindingKind is the kind of the binding. Kind is the kind of the object.
 	BindingKind, Kind string
 	// New returns an empty binding.
 	New func() B
-	// Answer is a value of the wire type of the object.
+	// Answer is a value of the external type of the object, for the OpenAPI description of the response.
 	Answer any
-	// Meta returns the metadata of a binding, and the uid that the parent must have, which is empty if any will do.
+	// Meta returns the metadata of a binding and the UID that the parent must have. The UID is empty if any parent with
+	// the name is accepted.
 	Meta func(binding B) (ipam.BindingMeta, types.UID)
-	// Validate returns what is wrong with a binding that is posted to the object with a name.
+	// Validate returns the errors in a binding that is posted for the named object.
 	Validate func(binding B, name string) field.ErrorList
-	// Bind writes a binding into the object. An error says why the binding contradicts the object as it is.
+	// Bind applies a binding to the object. It returns an error if the binding contradicts the current state of the
+	// object.
 	Bind func(binding B, object T) error
 }
 
-// BindingREST serves the binding subresource of a kind: one write that sets spec and status.
+// BindingREST implements the binding subresource of a kind. It writes spec and status in one update.
 type BindingREST[B, T runtime.Object] struct {
 	binder Binder[B, T]
 	store  *genericregistry.Store
@@ -58,11 +60,11 @@ func (r *BindingREST[B, T]) Destroy() {}
 // ProducesMIMETypes implements rest.StorageMetadata.
 func (r *BindingREST[B, T]) ProducesMIMETypes(string) []string { return nil }
 
-// ProducesObject implements rest.StorageMetadata: the answer to a binding is the object that is bound.
+// ProducesObject implements rest.StorageMetadata. The response to a binding is the bound object.
 func (r *BindingREST[B, T]) ProducesObject(string) any { return r.binder.Answer }
 
-// Create implements rest.NamedCreater. A binding that repeats what is true succeeds, so that a client whose answer was
-// lost can send it again. One that contradicts what is true is a conflict.
+// Create implements rest.NamedCreater. It is idempotent: a binding that repeats the current state succeeds, so a client
+// can retry if it received no response. A binding that contradicts the current state fails with a Conflict.
 func (r *BindingREST[B, T]) Create(ctx context.Context, name string, obj runtime.Object, createValidation rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
 	binding, ok := obj.(B)
 	if !ok {
@@ -93,7 +95,7 @@ func (r *BindingREST[B, T]) Create(ctx context.Context, name string, obj runtime
 	return result, err
 }
 
-// bind writes a binding into an object, which must have the uid that the binding says, if it says one.
+// bind applies a binding to an object. It fails if the binding has a UID that is not that of the object.
 func (r *BindingREST[B, T]) bind(binding B, uid types.UID, object T) error {
 	objectMeta, err := meta.Accessor(object)
 	if err != nil {

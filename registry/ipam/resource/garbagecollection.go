@@ -19,19 +19,19 @@ var (
 	_ rest.RESTUpdateStrategy              = updateStrategy{}
 )
 
-// withoutGarbageCollector makes a store take the finalizers of the garbage collector, "orphan" and "foregroundDeletion", off an object
-// that is deleted, whoever set them, and ignore the propagation policy of the request. Without a garbage collector
-// nobody else would, and the object would wait for ever.
+// withoutGarbageCollector makes a store remove the finalizers of the garbage collector, "orphan" and
+// "foregroundDeletion", from objects that are deleted, and ignore the propagation policy of requests. Without a garbage
+// collector nobody else removes these finalizers, and the objects would never go away.
 //
-// It is for a store that is complete, and before its strategies are copied to subresources.
+// Call it after the store is completed and before its strategies are copied to subresources.
 func withoutGarbageCollector(store *genericregistry.Store) {
-	// Only a store with garbage collection looks at these finalizers at all.
+	// The generic store handles these finalizers only if garbage collection is enabled.
 	store.EnableGarbageCollection = true
 	store.DeleteStrategy = deleteStrategy{store.DeleteStrategy}
 	store.UpdateStrategy = updateStrategy{store.UpdateStrategy}
 }
 
-// deleteStrategy makes the store take the finalizers off on deletion.
+// deleteStrategy makes the store remove the finalizers when an object is deleted.
 type deleteStrategy struct{ rest.RESTDeleteStrategy }
 
 // DefaultGarbageCollectionPolicy implements rest.GarbageCollectionDeleteStrategy.
@@ -39,8 +39,8 @@ func (deleteStrategy) DefaultGarbageCollectionPolicy(context.Context) rest.Garba
 	return rest.Unsupported
 }
 
-// updateStrategy takes the finalizers off an object that was being deleted before: in a cluster, say, whose data was
-// moved here.
+// updateStrategy removes the finalizers from objects that were already being deleted, for example before their data was
+// moved here from a cluster.
 type updateStrategy struct{ rest.RESTUpdateStrategy }
 
 // PrepareForUpdate implements rest.RESTUpdateStrategy.

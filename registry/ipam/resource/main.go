@@ -23,8 +23,8 @@ var (
 	_ rest.CategoriesProvider = &MainREST{}
 )
 
-// MainREST serves the main resource of a kind. It is a generic store, but a dry run is refused what the transaction of
-// the write would be refused.
+// MainREST implements the main resource of a kind. It is a generic store, with two additions: a dry run also reports
+// the errors of the storage transaction, and watches are buffered (see package watchbuffer).
 type MainREST struct {
 	*genericregistry.Store
 	claims     *claims.Claims
@@ -39,9 +39,9 @@ func (*MainREST) Categories() []string { return []string{"ipam"} }
 
 // List implements rest.Lister.
 //
-// A field selector that names one namespace narrows the list to it. The generic store does that, too, but for the first page
-// only. The continue token of a page is relative to what that page covers, so the second page would begin at the wrong place,
-// and the list would end early without an error.
+// If a field selector requires one namespace, List limits the request to that namespace. The generic store does the
+// same, but only for the first page. The continue token of a page is relative to the range of keys that the page
+// covers, so the second page would start at the wrong key, and the list would end early without an error.
 func (r *MainREST) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
 	if options != nil && options.FieldSelector != nil && genericapirequest.NamespaceValue(ctx) == "" {
 		if namespace, ok := options.FieldSelector.RequiresExactMatch("metadata.namespace"); ok {

@@ -19,7 +19,7 @@ var (
 	_ rest.ResetFieldsStrategy = &StatusREST{}
 )
 
-// StatusREST reads the whole object and updates its status.
+// StatusREST implements the status subresource of a kind. It reads whole objects and updates their status.
 type StatusREST struct {
 	store  *genericregistry.Store
 	claims *claims.Claims
@@ -36,7 +36,7 @@ func (r *StatusREST) Get(ctx context.Context, name string, options *metav1.GetOp
 	return r.store.Get(ctx, name, options)
 }
 
-// Update implements rest.Updater. It never creates.
+// Update implements rest.Updater. It never creates an object.
 func (r *StatusREST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
 	updateValidation = r.claims.OnDryRun(options.DryRun, updateValidation)
 	return r.store.Update(ctx, name, objInfo, createValidation, updateValidation, false, options)

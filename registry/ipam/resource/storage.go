@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package resource has what the kinds of this API group share: how they are stored, served, bound, and printed.
+// Package resource implements what the kinds of this API group have in common: storage, bindings, strategies and table
+// output.
 package resource
 
 import (
@@ -14,7 +15,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// Strategies are the rules of a kind for each way to write an object.
+// Strategies holds the strategies of a kind: for its main resource, its status subresource and its binding subresource.
 type Strategies struct {
 	Main interface {
 		rest.RESTCreateUpdateStrategy
@@ -25,7 +26,7 @@ type Strategies struct {
 	Binding rest.RESTUpdateStrategy
 }
 
-// Storage is what is served of a kind.
+// Storage holds the storage of a kind: its main resource, its status subresource and its binding subresource.
 type Storage struct {
 	Main    *MainREST
 	Status  *StatusREST
@@ -35,7 +36,8 @@ type Storage struct {
 	}
 }
 
-// NewStorage returns what is served of a kind. It completes the store of the kind by the options and the strategies.
+// NewStorage returns the storage of a kind. It completes store with the options and the strategies, and fails if that
+// is not possible.
 func NewStorage[B, T runtime.Object](
 	getter *claims.RESTOptionsGetter, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
 	binder Binder[B, T], shortNames ...string,

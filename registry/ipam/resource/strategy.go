@@ -19,19 +19,18 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
-// FamilyFunc returns the family of the Prefix with a name, in the namespace of the context, or "" if there is no
-// such Prefix.
+// FamilyFunc returns the IP family of the named Prefix in the namespace of the context, or "" if it is not known.
 type FamilyFunc func(ctx context.Context, name string) ipam.IPFamily
 
-// Strategy is the part of a strategy that is the same for every kind.
+// Strategy implements the methods of a strategy that are the same for all kinds.
 type Strategy struct {
 	runtime.ObjectTyper
 	names.NameGenerator
-	// kind is what a warning calls the object.
+	// kind is the kind of the object, for warnings.
 	kind string
 }
 
-// NewStrategy returns the common part of the strategy of a kind.
+// NewStrategy returns the common part of the strategy of the given kind.
 func NewStrategy(typer runtime.ObjectTyper, kind string) Strategy {
 	return Strategy{typer, names.SimpleNameGenerator, kind}
 }
@@ -48,14 +47,15 @@ func (Strategy) AllowUnconditionalUpdate(context.Context) bool { return true }
 // Canonicalize implements rest.RESTCreateStrategy.
 func (Strategy) Canonicalize(runtime.Object) {}
 
-// GetResetFields implements rest.ResetFieldsStrategy: server-side apply to the main resource does not own the status.
+// GetResetFields implements rest.ResetFieldsStrategy. Server-side apply to the main resource does not own the status.
 func (Strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set { return resets("status") }
 
 // WarningsOnCreate implements rest.RESTCreateStrategy.
 func (Strategy) WarningsOnCreate(context.Context, runtime.Object) []string { return nil }
 
-// WarningsOnUpdate implements rest.RESTUpdateStrategy. Who updates an object that is being deleted most likely expects it
-// to stay. An update that removes finalizers completes the deletion, and gets no warning.
+// WarningsOnUpdate implements rest.RESTUpdateStrategy. It warns about updates of an object that is being deleted,
+// because the client probably expects the object to stay. An update that removes finalizers helps to complete the
+// deletion, and gets no warning.
 func (s Strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) []string {
 	newMeta, newErr := meta.Accessor(obj)
 	oldMeta, oldErr := meta.Accessor(old)
@@ -66,10 +66,10 @@ func (s Strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) [
 		s.kind, oldMeta.GetName(), oldMeta.GetDeletionTimestamp().UTC().Format(time.RFC3339))}
 }
 
-// Subresource is what the strategy of a status or of a binding has instead of the same methods of Strategy.
+// Subresource overrides methods of Strategy for the status and binding subresources.
 type Subresource struct{}
 
-// GetResetFields implements rest.ResetFieldsStrategy: server-side apply to the status owns nothing but the status.
+// GetResetFields implements rest.ResetFieldsStrategy. Server-side apply to the status owns only the status.
 func (Subresource) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
 	return resets("spec", "metadata")
 }
@@ -87,26 +87,28 @@ func resets(fields ...string) map[fieldpath.APIVersion]*fieldpath.Set {
 	return map[fieldpath.APIVersion]*fieldpath.Set{fieldpath.APIVersion(v1alpha1.GroupVersion.String()): set}
 }
 
-// BumpGeneration counts a change of a spec.
+// BumpGeneration increments the generation if the spec has changed.
 func BumpGeneration(newMeta, oldMeta *metav1.ObjectMeta, newSpec, oldSpec any) {
 	if !equality.Semantic.DeepEqual(newSpec, oldSpec) {
 		newMeta.Generation = oldMeta.Generation + 1
 	}
 }
 
-// Phase is what the phases of all kinds have in common, as they are in a status.
+// Phase holds pointers to the phase and the fields that depend on it in the status of any kind.
 type Phase[P ~string] struct {
-	// Phase is the phase, and Since is when it last changed.
+	// Phase is the phase. Since is the time of its last change.
 	Phase *P
 	Since **metav1.Time
-	// Conditions are the conditions of the same status.
+	// Conditions are the conditions in the same status.
 	Conditions *[]metav1.Condition
 }
 
-// Move makes what follows from the phase true, whoever wrote the phase, and reports whether the phase has changed. The
-// time moves with the phase and not otherwise. An object without a phase, as another server of this group may write
-// it, gets pending. A client that knows no conditions, and writes a whole status, does not remove the condition of an
-// object that stays allocated.
+// Move updates the fields that depend on the phase. It reports whether the phase has changed.
+//
+// Since changes only together with the phase. If neither the old nor the new status has a phase, the phase becomes
+// pending: other servers of the API group may write objects without one. If the object stays allocated and the new
+// status lacks the condition Allocated, Move restores it, because a client that does not know conditions may write a
+// complete status without them.
 func (p Phase[P]) Move(old Phase[P], pending, allocated P) (moved bool) {
 	if *p.Phase == "" && *old.Phase == "" {
 		*p.Phase = pending
@@ -124,7 +126,7 @@ func (p Phase[P]) Move(old Phase[P], pending, allocated P) (moved bool) {
 	return false
 }
 
-// SetAllocated sets the condition that an object is allocated, unless it is set.
+// SetAllocated sets the condition Allocated to true. It does nothing if the condition is true already.
 func SetAllocated(conditions *[]metav1.Condition, reason, message string, generation int64) {
 	if meta.IsStatusConditionTrue(*conditions, ipam.ConditionAllocated) {
 		return

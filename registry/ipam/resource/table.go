@@ -15,11 +15,11 @@ import (
 
 var _ rest.TableConvertor = Convertor{}
 
-// Convertor prints one kind.
+// Convertor converts objects of one kind to tables, such as those of kubectl get.
 type Convertor struct {
-	// Columns are the headers. Those of priority 1 are for wide output only.
+	// Columns are the column definitions. Columns with priority 1 appear only in wide output.
 	Columns []metav1.TableColumnDefinition
-	// Row returns the cells of one object, one a column.
+	// Row returns the cells of an object, one for each column. It fails if obj has the wrong type.
 	Row func(obj runtime.Object, name, age string) ([]any, error)
 }
 
@@ -43,17 +43,17 @@ func (c Convertor) ConvertToTable(_ context.Context, obj runtime.Object, options
 	return table, err
 }
 
-// Name is the column of the name.
+// Name returns the definition of the column with the name of the object.
 func Name() metav1.TableColumnDefinition {
 	return metav1.TableColumnDefinition{Name: "Name", Type: "string", Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]}
 }
 
-// Age is the column of the age.
+// Age returns the definition of the column with the age of the object.
 func Age() metav1.TableColumnDefinition {
 	return metav1.TableColumnDefinition{Name: "Age", Type: "string", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"]}
 }
 
-// PhaseCell is the cell of the phase. An object that is being deleted is Terminating, whatever its phase.
+// PhaseCell returns the cell with the phase of an object. It is "Terminating" if the object is being deleted.
 func PhaseCell(object metav1.Object, phase string) string {
 	if object.GetDeletionTimestamp() != nil {
 		return "Terminating"
@@ -61,7 +61,7 @@ func PhaseCell(object metav1.Object, phase string) string {
 	return phase
 }
 
-// OrNone shows that a cell has no value.
+// OrNone returns s, or "<none>" if s is empty.
 func OrNone(s string) string {
 	if s == "" {
 		return "<none>"

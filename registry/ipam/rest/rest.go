@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rest puts the storages of the API group together.
+// Package rest assembles the storage of the API group.
 package rest
 
 import (
@@ -17,8 +17,8 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
-// NewAPIGroupInfo returns what the API server installs for the group: every resource of every
-// version with its storage.
+// NewAPIGroupInfo returns the API group for the API server to install: the storage of each resource and subresource,
+// for each version. It fails if a storage cannot be created.
 func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter *claims.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error) {
 	info := genericapiserver.NewDefaultAPIGroupInfo(ipam.GroupName, scheme, metav1.ParameterCodec, codecs)
 

@@ -1,17 +1,17 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watchbuffer keeps watches alive that are slow for a moment, and has events of a busy one go together.
+// Package watchbuffer keeps the watches of slow clients alive, and delivers frequent events in groups.
 //
-// The watch cache of k8s.io/apiserver has room for ten events of each watch at first, and ends a watch
-// that does not take them within some tens of milliseconds, or at once if the server has started only
-// just now. A client on a busy machine, behind a proxy, is not always as fast as that when a thousand
-// children are made at once, and one that has to watch anew waits a second or more before it does.
-// So a watch that the cache has ended is taken up again after its last event, which the cache still knows.
+// The watch cache of k8s.io/apiserver at first buffers only ten events for each watch. It ends a watch whose client
+// does not take them within some tens of milliseconds, or at once if the server has just started. A client on a busy
+// machine or behind a proxy can be slower than that when a thousand children are created at once. A client that has to
+// start a new watch waits for a second or more before it does. So this package restarts such a watch in the server,
+// after its last event. The watch cache still has the events that follow.
 //
-// What an event costs both sides is mostly that it is sent: a frame, encrypted, a system call, and four goroutines that
-// wake up. The handler of a watch sends what it has when there is no other event for it. So those that come within some
-// milliseconds after others wait for each other.
+// Most of the cost of an event is that of sending it: a frame, encryption, a system call, and four goroutines that wake
+// up. The watch handler flushes its response when no further event is ready. So this package delays an event that
+// closely follows other events, and delivers it together with those that arrive meanwhile.
 package watchbuffer
 
 import (
@@ -25,22 +25,23 @@ import (
 )
 
 const (
-	// gap is how much time there is between two groups of events.
+	// gap is the minimum time between the end of a group of events and the start of the next one.
 	gap = 5 * time.Millisecond
-	// group is how many events there are in one at most. As many may wait for a client that is slow, and as many more are on
-	// their way to it. Each can have a copy of an object of its own.
+	// group is the maximum number of events that wait for delivery. The result channel buffers as many again. Each
+	// event may hold its own copy of an object.
 	group = 64
 )
 
-// maxFruitless is how often a watch is taken up again in a row without getting an event.
+// maxFruitless is how often a watch is restarted in a row without an event in between. Then the watch ends.
 const maxFruitless = 3
 
-// WatchFunc begins a watch.
+// WatchFunc starts a watch.
 type WatchFunc func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error)
 
-// New returns a watch with the events of one that the function begins. A group of them may wait; when there are more, the other
-// watch waits, or ends. If the other watch ends, it is begun again
-// after the last event, unless that is not possible any more. The watch ends with the context at the latest.
+// New returns a watch that delivers the events of a watch started by begin. It buffers up to group events for a slow
+// client. Beyond that the other watch has to wait, and may end. If the other watch ends, New's watch restarts it after
+// the last event, if that is possible. Otherwise the returned watch ends too, after it has delivered all buffered
+// events. It also ends with ctx. The error is that of begin.
 func New(ctx context.Context, options *metainternalversion.ListOptions, begin WatchFunc) (watch.Interface, error) {
 	from, err := begin(ctx, options)
 	if err != nil {
@@ -61,11 +62,12 @@ type buffered struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	begin  WatchFunc
-	// options are those to begin again with, after the last event, once that is resumable: what there
-	// was at the beginning comes in any order.
+	// options are the options for a restart. They start after the last event. resumable is set once a restart is
+	// possible: the initial events of a watch are not ordered by resource version, so a watch cannot be restarted in
+	// the middle of them.
 	options   metainternalversion.ListOptions
 	resumable bool
-	// fruitless is how often the watch was begun again since the last event.
+	// fruitless is the number of restarts since the last event.
 	fruitless int
 	from      watch.Interface
 	result    chan watch.Event
@@ -77,16 +79,17 @@ func (b *buffered) ResultChan() <-chan watch.Event { return b.result }
 // Stop implements watch.Interface.
 func (b *buffered) Stop() { b.cancel() }
 
-// run passes events on until it is stopped, or the other watch has ended for good and everything is
-// delivered.
+// run delivers events until the watch is stopped, or until the other watch has ended, cannot be restarted, and all
+// events are delivered.
 func (b *buffered) run() {
 	defer close(b.result)
 	defer func() { b.from.Stop() }()
 	defer b.cancel()
-	// waiting are the events that are to be delivered.
+	// waiting holds the events to deliver.
 	var waiting []watch.Event
 	open := true
-	// delivered is when the last event of a group was delivered, and pause ends when the next group may be.
+	// delivered is the time at which the last event of a group was delivered. pause, unless nil, fires when the next
+	// group may start.
 	var delivered time.Time
 	var pause <-chan time.Time
 	for open || len(waiting) > 0 {
@@ -123,12 +126,12 @@ func (b *buffered) run() {
 	}
 }
 
-// note keeps in mind after what event the watch is to be taken up again.
+// note records the event after which to restart the watch.
 func (b *buffered) note(event watch.Event) {
 	b.fruitless = 0
 	object, err := meta.Accessor(event.Object)
 	if event.Type == watch.Error || err != nil {
-		// The client is told to begin anew.
+		// The error event tells the client to start a new watch.
 		b.resumable = false
 		return
 	}
@@ -139,7 +142,7 @@ func (b *buffered) note(event watch.Event) {
 	b.options.ResourceVersion = object.GetResourceVersion()
 }
 
-// resume begins the other watch again after the last event, and reports whether that was possible.
+// resume restarts the other watch after the last event. It reports whether that succeeded.
 func (b *buffered) resume() bool {
 	if !b.resumable || b.fruitless == maxFruitless || b.ctx.Err() != nil {
 		return false
