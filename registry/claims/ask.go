@@ -20,8 +20,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Children returns how many prefixes are allocated from a Prefix. Its status counts them, a moment late.
-// Whether there are any is asked of the claims.
+// Children returns how many prefixes are allocated from a Prefix. 0 is exact, because it is read from the claims.
+// Any other number may be a moment old: it is status.usage.allocations, or the number of claims if the status counts
+// none yet.
 func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
 	claims := c.keyspace.of(prefix.UID)
 	kv, err := c.firstOf(ctx, claims)
@@ -31,7 +32,7 @@ func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, erro
 	if usage := prefix.Status.Usage; usage != nil && usage.Allocations > 0 {
 		return usage.Allocations, nil
 	}
-	// As far as the status is late, there are few.
+	// The status is at most a moment old, so there are few claims to count.
 	response, err := c.kv.Get(ctx, claims.start, clientv3.WithRange(claims.end), clientv3.WithCountOnly())
 	if err != nil {
 		return 0, err
@@ -39,8 +40,8 @@ func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, erro
 	return response.Count, nil
 }
 
-// Holder returns a prefix that is allocated from a parent and overlaps another one, and who holds it. The
-// prefix is not valid if there is none.
+// Holder returns a prefix that is allocated from parent and overlaps wanted, and describes who holds it. If there is
+// none, the returned prefix is not valid.
 func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.Prefix) (netip.Prefix, string, error) {
 	whole, err := cidr.ParseStored(parent.Spec.Prefix)
 	if err != nil {
@@ -62,10 +63,11 @@ func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.P
 	return held, c.describe(ctx, h), nil
 }
 
-// Checkable reports whether one transaction can check that a prefix is free in a parent, when it is
-// allocated for a child or for nobody in particular.
+// Checkable reports whether one etcd transaction can check that wanted is free in parent. Its number of compares is
+// limited, see maxTxnOps. forChild is whether the allocation is made for a child, which takes one more compare.
 func (c *Claims) Checkable(parent, wanted netip.Prefix, forChild bool) bool {
-	// There is a compare for each range around it, for what is inside, for the allocation and its parent.
+	// One compare for each range around the prefix, and one each for the range inside it, the allocation and the
+	// parent.
 	compares := len(c.keyspace.around("", parent, wanted)) + 3
 	if forChild {
 		compares++
@@ -73,8 +75,8 @@ func (c *Claims) Checkable(parent, wanted netip.Prefix, forChild bool) bool {
 	return compares <= maxTxnOps
 }
 
-// firstOf returns a key of a range, or nil if it is empty. A read with a limit would make etcd count all
-// keys of the range.
+// firstOf returns a key of a range, or nil if the range is empty. It uses scan, because a read with a limit makes
+// etcd count all keys of the range.
 func (c *Claims) firstOf(ctx context.Context, r keyRange) (*mvccpb.KeyValue, error) {
 	for kvs, err := range c.scan(ctx, r, 0) {
 		if err != nil {
@@ -85,8 +87,8 @@ func (c *Claims) firstOf(ctx context.Context, r keyRange) (*mvccpb.KeyValue, err
 	return nil, nil
 }
 
-// firstOfFew returns a key of the first of some ranges that is not empty, or nil. Each range has few keys, so that they
-// are read together.
+// firstOfFew returns a key of the first range that is not empty, or nil if all are. It reads the ranges completely
+// and many in one transaction, so each of them must have few keys.
 func (c *Claims) firstOfFew(ctx context.Context, ranges []keyRange) (*mvccpb.KeyValue, error) {
 	for chunk := range slices.Chunk(ranges, maxTxnOps) {
 		gets := make([]clientv3.Op, 0, len(chunk))
@@ -106,20 +108,20 @@ func (c *Claims) firstOfFew(ctx context.Context, ranges []keyRange) (*mvccpb.Key
 	return nil, nil
 }
 
-// holderIn returns what a claim is to, and its first holder, which has no name if that is not known.
+// holderIn returns the prefix of a claim and its first holder. If the holder is not known, it has no name.
 func (c *Claims) holderIn(kv *mvccpb.KeyValue) (netip.Prefix, holder, error) {
 	_, held, err := c.keyspace.parse(string(kv.Key))
 	if err != nil {
 		return netip.Prefix{}, holder{}, err
 	}
-	// A claim that cannot be decoded is one all the same.
+	// A claim that cannot be decoded still holds its prefix.
 	if value, err := decodeClaim(kv.Value); err == nil && len(value.Holders) > 0 {
 		return held, value.Holders[0], nil
 	}
 	return held, holder{}, nil
 }
 
-// describe names who holds a claim: the Prefix that it was made for, with what controls that, or else the
+// describe names the holder of a claim: the Prefix that it was made for and the controller of that, or else the
 // PrefixAllocation.
 func (c *Claims) describe(ctx context.Context, h holder) string {
 	switch {
@@ -139,8 +141,8 @@ func (c *Claims) describe(ctx context.Context, h holder) string {
 	return text
 }
 
-// isName reports whether an object can have a kind or a name like that. An owner reference may have any text, of up to a
-// million bytes, and what it says gets into the answer to somebody else.
+// isName reports whether text can be the kind or the name of an object. An owner reference can contain any text of
+// up to a million bytes, and describe repeats it in a response to another user.
 func isName(text string) bool {
 	return len(text) <= validation.DNS1123SubdomainMaxLength && utf8.ValidString(text) &&
 		!strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })

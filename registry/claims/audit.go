@@ -31,36 +31,37 @@ const (
 	ParentMissing DifferenceKind = "ParentMissing"
 	// AllocationWithoutClaim means that an allocation has no claim.
 	AllocationWithoutClaim DifferenceKind = "AllocationWithoutClaim"
-	// ClaimWithoutAllocation means that the holder of a claim does not hold it.
+	// ClaimWithoutAllocation means that no allocation holds the prefix of a claim: the holder in the claim does not
+	// exist, or holds something else.
 	ClaimWithoutAllocation DifferenceKind = "ClaimWithoutAllocation"
-	// ChildDiffers means that an allocated child has no claim to what it says it has.
+	// ChildDiffers means that a child is allocated with a prefix for which it has no claim.
 	ChildDiffers DifferenceKind = "ChildDiffers"
-	// Leftover means that an allocation holds space for a child that does not need it: the child does not
-	// exist any more, or is allocated something else.
+	// Leftover means that an allocation holds space for a child that does not need it. The child does not exist, or
+	// is allocated with something else.
 	Leftover DifferenceKind = "Leftover"
-	// Undecodable means that an object or a claim in etcd cannot be read.
+	// Undecodable means that an object or a claim in etcd cannot be decoded.
 	Undecodable DifferenceKind = "Undecodable"
 )
 
-// DifferenceKinds are all kinds.
+// DifferenceKinds lists all kinds of differences.
 var DifferenceKinds = []DifferenceKind{
 	Overlap, OutsideParent, ParentMissing, AllocationWithoutClaim, ClaimWithoutAllocation, ChildDiffers, Leftover, Undecodable,
 }
 
-// Difference is where objects and claims are not what they should be.
+// Difference is an inconsistency between objects and claims.
 type Difference struct {
 	Kind DifferenceKind `json:"kind"`
-	// Namespace and Name are those of the Prefix in a ChildDiffers, of the object in an Undecodable, else of
-	// the PrefixAllocation.
+	// Namespace and Name are those of the Prefix in a ChildDiffers, of the object in an Undecodable, and else of the
+	// PrefixAllocation.
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Parent is the name of the parent, or its uid where only that is known.
+	// Parent is the name of the parent, or its uid if only that is known.
 	Parent string `json:"parent"`
-	// Prefix is what is held, in CIDR notation.
+	// Prefix is the prefix that is held, in CIDR notation.
 	Prefix string `json:"prefix"`
-	// Message says in words what is wrong.
+	// Message describes the difference in words.
 	Message string `json:"message"`
-	// Key is the key in etcd of a claim without allocation and of what cannot be decoded.
+	// Key is the key in etcd. It is set for ClaimWithoutAllocation and Undecodable only.
 	Key string `json:"key,omitempty"`
 
 	uid types.UID
@@ -68,23 +69,25 @@ type Difference struct {
 
 // Audit returns every difference between objects and claims. It changes nothing.
 //
-// It reads allocations, claims and Prefixes in the order of their keys, page by page, and looks up what each
-// object of a page depends on. These reads are at different revisions of etcd, so concurrent writes can make
-// something look wrong. Therefore a difference counts only if it is still there when everything that it
-// depends on is read in one transaction. Memory is bounded by the size of a page and the number of
-// differences.
+// It reads first the allocations, then the claims, then the Prefixes. It reads them page by page in the order of
+// their keys, and looks up what the objects of a page depend on. These reads are at different revisions of etcd, so
+// concurrent writes can produce false positives. Therefore a difference counts only if it is still there when
+// everything that it depends on is read in one transaction. Memory is bounded by the size of a page and the number
+// of differences.
 //
 //	page of       looks up                             finds
 //	allocations   parent, claim, owner of the claim    ParentMissing, OutsideParent, AllocationWithoutClaim, Leftover
 //	claims        allocations that hold them, parent   ClaimWithoutAllocation, Overlap
 //	Prefixes      parent, claim                        ChildDiffers
 //
-// Claims are in the order of their addresses, so allocations that overlap follow one another.
+// Each kind of page can also find Undecodable. Claims are sorted by address, so allocations that overlap follow one
+// another.
 func (c *Claims) Audit(ctx context.Context) ([]Difference, error) {
 	return c.audit(ctx, fullSpeed, leftoverGrace)
 }
 
-// AuditSlowly does the same as Audit, but works only 1/40 of the time, and survives half a minute without etcd.
+// AuditSlowly returns the same as Audit with little load: it works 1/40 of the time. It keeps retrying for half a
+// minute when etcd is not available.
 func (c *Claims) AuditSlowly(ctx context.Context) ([]Difference, error) {
 	return c.audit(ctx, slowly, leftoverGrace)
 }
@@ -93,22 +96,23 @@ func (c *Claims) audit(ctx context.Context, pace pace, grace time.Duration) ([]D
 	return (&pass{Claims: c, pace: pace, grace: grace}).run(ctx)
 }
 
-// leftoverGrace is how long an allocation has to be a Leftover until it is reported. The controllers delete an
-// allocation after its child, which is no difference unless it takes long.
+// leftoverGrace is how long a Leftover must exist before it is reported. The controllers delete an allocation
+// shortly after its child, so for a short time it is normal.
 const leftoverGrace = 5 * time.Second
 
-// pace is how fast a pass goes on.
+// pace is the rate of a pass and its retry policy.
 type pace struct {
-	// read is how many keys are read from etcd at a time, and page how many of them are checked at a time.
+	// read is the number of keys to read from etcd at a time. page is the number of them to check at a time.
 	read, page int
-	// rest is for how many times as long as a page took the pass rests after it.
+	// rest is how long the pass sleeps after a page, as a multiple of the time that the page took.
 	rest time.Duration
-	// patience is how often in a row a page may fail, and how long to wait until it is tried again.
+	// patience is the backoff between attempts of the same page. When its steps are used up, the pass fails.
 	patience wait.Backoff
 }
 
 var (
-	// etcd reads up to a thousand keys of a stream in advance, which are lost, so read is larger than that.
+	// etcd reads up to 1,000 keys of a stream in advance. They are lost when the stream ends early, so read is much
+	// larger.
 	fullSpeed = pace{read: 10_000, page: 2_500}
 	slowly    = pace{
 		read: 10_000, page: 2_500, rest: 39,
@@ -116,45 +120,46 @@ var (
 	}
 )
 
-// pass goes once through all allocations, claims and Prefixes.
+// pass compares all objects and claims once.
 type pass struct {
 	*Claims
 	pace
-	// grace is how long an allocation has to be a Leftover; nothing is looked for if it is negative.
+	// grace is how long a Leftover must exist before it is reported. If it is negative, the pass does not look for
+	// Leftovers.
 	grace time.Duration
-	// fix, if set, repairs what a difference is about. The view is what the difference was found in.
+	// fix, if set, tries to repair a difference. v is the view in which the difference was found.
 	fix func(ctx context.Context, v *view, d Difference) (outcome, error)
-	// repaired, if set, gets what was repaired.
+	// repaired, if set, is called for each difference that was repaired. Calls can be concurrent.
 	repaired func(Difference)
-	// claimsToo makes the pass over allocations tell which claims cannot be decoded, so that fix knows whose
-	// they are.
+	// claimsToo makes the check of an allocation also report its claim if that cannot be decoded. fix needs the
+	// allocation to replace such a claim.
 	claimsToo bool
 
 	mu sync.Mutex
 	findings
-	// unclaimedOf are the allocations without a claim by the child that they say they are for.
+	// unclaimedOf has the allocations without a claim by the uid of the child that they refer to.
 	unclaimedOf map[types.UID][]*allocationInfo
 }
 
-// findings are what a pass has found so far. A page that fails starts again with those before it.
+// findings is what a pass has found so far. A failed page is checked again with the findings from before it.
 type findings struct {
 	differences []Difference
-	// unclaimed are the allocations without a claim, and orphans those whose parent does not exist. They
-	// can overlap others that come later.
+	// unclaimed are the allocations without a claim, and orphans those whose parent does not exist. They are kept
+	// because allocations that are checked later can overlap them.
 	unclaimed, orphans []unclaimed
-	// leftovers are the allocations that may be a Leftover.
+	// leftovers are the allocations that may be a Leftover. They are checked again at the end of the pass.
 	leftovers []types.NamespacedName
-	// chain finds overlaps among claims and unclaimed allocations in their order.
+	// chain finds overlaps among claims and unclaimed allocations, which are checked in the order of their keys.
 	chain chain
 }
 
-// unclaimed is an allocation without a claim, with the key that the claim would have.
+// unclaimed is an allocation without a claim, with the key that its claim would have.
 type unclaimed struct {
 	key string
 	*allocationInfo
 }
 
-// run goes through everything and returns what is wrong and was not repaired.
+// run does the whole pass and returns the differences that were not repaired.
 func (p *pass) run(ctx context.Context) ([]Difference, error) {
 	if err := p.eachPage(ctx, p.allocations.all(), p.checkAllocations); err != nil {
 		return nil, err
@@ -200,14 +205,14 @@ func (p *pass) eachPage(ctx context.Context, keys keyRange, check func(context.C
 	})
 }
 
-// once checks something that is not a page.
+// once runs a check that is not about a page. It is retried like a page.
 func (p *pass) once(ctx context.Context, check func(context.Context) error) error {
 	return p.atPace(ctx, func() (bool, error) {
 		return true, p.unlessItFails(func() error { return check(ctx) })
 	})
 }
 
-// unlessItFails drops what a check has found if that failed, since it will be tried again.
+// unlessItFails discards the findings of a check that fails, because the check is repeated.
 func (p *pass) unlessItFails(check func() error) error {
 	before := p.findings
 	err := check()
@@ -217,7 +222,7 @@ func (p *pass) unlessItFails(check func() error) error {
 	return err
 }
 
-// atPace works piece by piece until that is done, and rests in between. A piece that fails is tried again.
+// atPace calls piece until it is done, and sleeps in between. It retries a piece that fails.
 func (p pace) atPace(ctx context.Context, piece func() (done bool, err error)) error {
 	patience := p.patience
 	for {
@@ -242,7 +247,8 @@ func (p pace) atPace(ctx context.Context, piece func() (done bool, err error)) e
 	}
 }
 
-// judge returns what is wrong with one object or claim, from a view that may not have everything yet.
+// judge returns the differences of one object or claim. It may ask the view for keys that have not been read, and
+// must then be called again.
 type judge func(ctx context.Context, v *view) []Difference
 
 // checkAllocations checks a page of allocations.
@@ -259,7 +265,7 @@ func (p *pass) checkPrefixes(ctx context.Context, kvs []*mvccpb.KeyValue) error 
 	})
 }
 
-// checkEach checks each key of a page by itself.
+// checkEach checks each key of a page with a judge of its own.
 func (p *pass) checkEach(ctx context.Context, kvs []*mvccpb.KeyValue, judgeOf func(key string) judge) error {
 	v := p.newView(kvs)
 	var suspects []judge
@@ -279,7 +285,7 @@ func (p *pass) checkEach(ctx context.Context, kvs []*mvccpb.KeyValue, judgeOf fu
 	return p.settleAll(ctx, v, suspects)
 }
 
-// checkClaims checks a page of claims: each must have one holder, which holds it, and none may overlap another.
+// checkClaims checks a page of claims. All holders of a claim must hold its prefix, and no two holders may overlap.
 func (p *pass) checkClaims(ctx context.Context, kvs []*mvccpb.KeyValue) error {
 	v := p.newView(kvs)
 	var suspects []judge
@@ -326,7 +332,7 @@ func (p *pass) checkClaims(ctx context.Context, kvs []*mvccpb.KeyValue) error {
 	return p.settleAll(ctx, v, suspects)
 }
 
-// overlapsBefore checks the unclaimed allocations whose claims would come before a key.
+// overlapsBefore checks for overlap those unclaimed allocations whose claims would sort before a key.
 func (p *pass) overlapsBefore(ctx context.Context, key string) error {
 	for len(p.unclaimed) > 0 && p.unclaimed[0].key < key {
 		a := p.unclaimed[0].allocationInfo
@@ -338,7 +344,7 @@ func (p *pass) overlapsBefore(ctx context.Context, key string) error {
 	return nil
 }
 
-// checkUnclaimed checks the unclaimed allocations that are left, and those without a parent.
+// checkUnclaimed checks for overlap the unclaimed allocations that sort after all claims, and the orphans.
 func (p *pass) checkUnclaimed(ctx context.Context) error {
 	if err := p.overlapsBefore(ctx, p.keyspace.all().end); err != nil {
 		return err
@@ -351,22 +357,23 @@ func (p *pass) checkUnclaimed(ctx context.Context) error {
 	return nil
 }
 
-// compareUnclaimed orders by key, and by age among those that hold the same.
+// compareUnclaimed sorts by key, and by age if the keys are the same.
 func compareUnclaimed(a, b unclaimed) int {
 	return cmp.Or(cmp.Compare(a.key, b.key), compareAge(a.allocationInfo, b.allocationInfo))
 }
 
-// compareAge orders the older first: of two that hold the same it has the better right.
+// compareAge sorts the older allocation first. If both hold the same prefix, the older one takes precedence.
 func compareAge(a, b *allocationInfo) int {
 	return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.UID, b.UID))
 }
 
-// chain finds overlaps among allocations that come in the order of parent, address, length, and age.
+// chain finds overlaps among allocations that are sorted by parent, address, length and age.
 type chain struct{ last *allocationInfo }
 
-// overlapping returns an earlier allocation that overlaps the next one, or nil.
+// overlapping returns an earlier allocation that overlaps next, or nil if there is none.
 func (c *chain) overlapping(next *allocationInfo) *allocationInfo {
-	// Prefixes nest or are disjoint, so it is enough to compare with the last one that is in no other.
+	// Two prefixes are disjoint or one contains the other. So it is enough to compare with the last allocation that
+	// is not inside an earlier one.
 	if c.last != nil && c.last.overlaps(next) {
 		return c.last
 	}
@@ -374,7 +381,8 @@ func (c *chain) overlapping(next *allocationInfo) *allocationInfo {
 	return nil
 }
 
-// checkOverlap checks whether the next allocation in the order of claims overlaps one before it.
+// checkOverlap checks whether next overlaps an allocation before it. Allocations must come in the order of their
+// claims.
 func (p *pass) checkOverlap(ctx context.Context, next *allocationInfo) error {
 	other := p.chain.overlapping(next)
 	if other == nil {
@@ -383,7 +391,7 @@ func (p *pass) checkOverlap(ctx context.Context, next *allocationInfo) error {
 	return p.settle(ctx, nil, func(ctx context.Context, v *view) []Difference { return judgeOverlap(ctx, v, other, next) })
 }
 
-// checkLeftovers waits for what may be a Leftover to be deleted, and reports what is not.
+// checkLeftovers waits up to grace for possible Leftovers to be deleted, and reports those that are not.
 func (p *pass) checkLeftovers(ctx context.Context) error {
 	if p.grace < 0 {
 		return nil
@@ -415,10 +423,10 @@ func (p *pass) checkLeftovers(ctx context.Context) error {
 	return nil
 }
 
-// fixers is how many differences are repaired at a time.
+// fixers is the number of differences that are settled at the same time.
 const fixers = 16
 
-// settleAll settles what a page looks wrong about. The view tells what the judges asked for.
+// settleAll settles the suspects of a page. v is used to find out which keys each of them asks for.
 func (p *pass) settleAll(ctx context.Context, v *view, suspects []judge) error {
 	group, working := errgroup.WithContext(ctx)
 	group.SetLimit(fixers)
@@ -429,8 +437,8 @@ func (p *pass) settleAll(ctx context.Context, v *view, suspects []judge) error {
 	return group.Wait()
 }
 
-// settle reports what is wrong when everything that a judge asks for is read at one revision, and repairs it
-// if the pass does.
+// settle reads everything that a judge asks for at one revision, repairs the differences that remain if the pass has
+// a fix, and reports the others. asked are the keys to read first.
 func (p *pass) settle(ctx context.Context, asked []string, judge judge) error {
 	for n := 1; ; n++ {
 		v, found, err := p.atOnce(ctx, asked, judge)
@@ -451,7 +459,7 @@ func (p *pass) settle(ctx context.Context, asked []string, judge judge) error {
 				if p.repaired != nil {
 					p.repaired(d)
 				}
-				// What is left may be different now.
+				// The repair may have changed the other differences.
 				again = again || len(found) > 1 || d.Kind == Undecodable
 			case stale:
 				again = true
@@ -467,7 +475,7 @@ func (p *pass) settle(ctx context.Context, asked []string, judge judge) error {
 	}
 }
 
-// report takes in what is wrong.
+// report records differences as findings.
 func (p *pass) report(ctx context.Context, v *view, found []Difference) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -482,7 +490,7 @@ func (p *pass) report(ctx context.Context, v *view, found []Difference) {
 			if parent, found := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent)); found == present {
 				p.unclaimed = append(p.unclaimed, unclaimed{p.keyspace.claim(parent.uid, a.prefix), a})
 			} else {
-				// The uid of the parent is not known, but its name tells as much.
+				// The uid of the parent is not known. Its namespace and name take the place of the uid in the key.
 				p.orphans = append(p.orphans, unclaimed{p.keyspace.claim(types.UID(a.Namespace+"/"+a.parent), a.prefix), a})
 			}
 			if a.Owner != nil {
@@ -496,7 +504,7 @@ func (p *pass) report(ctx context.Context, v *view, found []Difference) {
 	}
 }
 
-// judgeAllocation returns what is wrong with the allocation at a key.
+// judgeAllocation returns the differences of the allocation at a key.
 func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Difference {
 	a, found := v.allocation(ctx, key)
 	switch {
@@ -522,7 +530,7 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	case unread:
 		return nil
 	case undecodable:
-		// Another pass over claims reports it.
+		// The check of claims reports it, too.
 		if p.claimsToo {
 			d := v.undecodable(claimKey)
 			d.Namespace, d.Name, d.uid = a.Namespace, a.Name, a.UID
@@ -550,8 +558,8 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	return wrong
 }
 
-// judgeHolder returns what is wrong with a claim and one of its holders, which has no uid if there is none.
-// What cannot be decoded may hold the claim.
+// judgeHolder returns the differences of a claim and one of its holders. If the claim has no holder, h has no uid.
+// An allocation that cannot be decoded counts as holding the claim.
 func judgeHolder(ctx context.Context, v *view, key string, h holder) []Difference {
 	entry, found := v.claim(key)
 	switch {
@@ -565,7 +573,7 @@ func judgeHolder(ctx context.Context, v *view, key string, h holder) []Differenc
 			return nil
 		}
 		if found == present && a.allocated && a.UID == h.UID && a.prefix == entry.prefix {
-			// If its parent does not exist it holds what the parent had.
+			// If its parent does not exist, the allocation still holds the space that it had from it.
 			if parent, found := v.prefix(ctx, v.prefixes.etcdKey(a.Namespace, a.parent)); found != present || parent.uid == entry.parent {
 				return nil
 			}
@@ -578,7 +586,7 @@ func judgeHolder(ctx context.Context, v *view, key string, h holder) []Differenc
 	}}
 }
 
-// judgeOverlap returns what is wrong if two allocations are both still there.
+// judgeOverlap returns a difference if both allocations still exist and hold the same as before. They overlap.
 func judgeOverlap(ctx context.Context, v *view, a, b *allocationInfo) []Difference {
 	for _, read := range []*allocationInfo{a, b} {
 		now, found := v.allocation(ctx, v.allocations.etcdKey(read.Namespace, read.Name))
@@ -589,8 +597,8 @@ func judgeOverlap(ctx context.Context, v *view, a, b *allocationInfo) []Differen
 	return []Difference{b.difference(Overlap, "%s overlaps %s, which PrefixAllocation %s holds", b.prefix, a.prefix, a.Name)}
 }
 
-// judgeChild returns what is wrong with the Prefix at a key, if it is an allocated child: there must be a claim
-// that was made for it.
+// judgeChild returns the differences of the Prefix at a key. An allocated child must have a claim that was made for
+// it.
 func (p *pass) judgeChild(ctx context.Context, v *view, key string) []Difference {
 	child, found := v.prefix(ctx, key)
 	switch {
@@ -622,7 +630,8 @@ func (p *pass) judgeChild(ctx context.Context, v *view, key string) []Difference
 	return differs
 }
 
-// standsOnUnclaimed tells whether a child stands on an allocation without a claim, which is reported already.
+// standsOnUnclaimed reports whether a child uses the space of an allocation without a claim, which has been reported
+// as AllocationWithoutClaim or ParentMissing.
 func (p *pass) standsOnUnclaimed(child *prefixInfo) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -631,7 +640,7 @@ func (p *pass) standsOnUnclaimed(child *prefixInfo) bool {
 	})
 }
 
-// difference returns what is wrong with an allocation.
+// difference returns a difference of an allocation.
 func (a *allocationInfo) difference(kind DifferenceKind, format string, args ...any) Difference {
 	return Difference{
 		Kind: kind, Namespace: a.Namespace, Name: a.Name, Parent: a.parent, Prefix: a.prefix.String(),
@@ -639,12 +648,12 @@ func (a *allocationInfo) difference(kind DifferenceKind, format string, args ...
 	}
 }
 
-// overlaps tells whether two allocations of one parent overlap.
+// overlaps reports whether two allocations have the same parent and overlap.
 func (a *allocationInfo) overlaps(b *allocationInfo) bool {
 	return a.Namespace == b.Namespace && a.parent == b.parent && a.prefix.Overlaps(b.prefix)
 }
 
-// contains tells whether a prefix is strictly inside a Prefix.
+// contains reports whether a prefix is strictly inside the Prefix.
 func (p *prefixInfo) contains(prefix netip.Prefix) bool {
 	return p.prefix.IsValid() && cidr.StrictlyInside(prefix, p.prefix)
 }

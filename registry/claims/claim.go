@@ -16,36 +16,39 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// holder is the PrefixAllocation that holds a claim.
+// holder identifies the PrefixAllocation that holds a claim.
 type holder struct {
 	Namespace string    `json:"namespace"`
 	Name      string    `json:"name"`
 	UID       types.UID `json:"uid"`
-	// Owner is the child that the space was claimed for, the only one that may stand on it. It is nil if
-	// the allocation stands for itself. It is verified when the claim is made, and never changes while the store is served.
+	// Owner is the child that the space was claimed for, the only Prefix that may use it. It is nil if the space was
+	// not claimed for a child. It is verified when the claim is made. No API request can change it later; Repair and
+	// Adopt can set it if it is nil.
 	Owner *owner `json:"owner,omitempty"`
 }
 
-// owner is a Prefix, in the namespace of the holder.
+// owner identifies a Prefix in the namespace of the holder.
 type owner struct {
 	Name string    `json:"name"`
 	UID  types.UID `json:"uid"`
 }
 
-// claim is the value of the key of a claim. It has one holder, unless the store was written by a
-// server without claims: then several can hold the same prefix, until a human mends that.
+// claim is the value of a claim's key. Normally it has one holder. It has several if a server without claims
+// allocated the same prefix more than once, until an operator resolves that. It has none if Repair has replaced a
+// claim that could not be decoded.
 type claim struct {
 	Holders []holder `json:"holders"`
 }
 
-// holderOf returns an allocation as the holder of a claim, for the child that it refers to. Anybody who
-// may write the allocation may write that reference, so it has to be verified before a claim is made.
+// holderOf returns an allocation as the holder of a claim. The owner is the Prefix in its controller reference.
+// Anybody who may write the allocation can set that reference, so the caller must verify the owner before it makes a
+// claim.
 func holderOf(allocation *ipam.PrefixAllocation) holder {
 	return holder{Namespace: allocation.Namespace, Name: allocation.Name, UID: allocation.UID, Owner: requesterOf(allocation)}
 }
 
-// requesterOf returns the Prefix to which the controller reference of an allocation refers, or nil if
-// the reference is missing or refers to a kind of another API group.
+// requesterOf returns the Prefix in the controller reference of an allocation. It is nil if there is no controller
+// reference, or if that refers to another kind or API group.
 func requesterOf(allocation *ipam.PrefixAllocation) *owner {
 	ref := metav1.GetControllerOfNoCopy(allocation)
 	if ref == nil || ref.Kind != ipam.PrefixKind {
@@ -57,13 +60,13 @@ func requesterOf(allocation *ipam.PrefixAllocation) *owner {
 	return &owner{Name: ref.Name, UID: ref.UID}
 }
 
-// is reports whether a Prefix, in the namespace of the holder, is the owner. It is not if the Prefix was
-// deleted and created anew.
+// is reports whether a Prefix in the namespace of the holder is the owner. A Prefix that was deleted and created
+// again has another uid and is not.
 func (o *owner) is(prefix *ipam.Prefix) bool {
 	return o != nil && o.Name == prefix.Name && o.UID == prefix.UID
 }
 
-// same reports whether two owners are the same Prefix, or both are nil.
+// same reports whether both owners are the same Prefix or both are nil.
 func (o *owner) same(other *owner) bool {
 	return o == other || o != nil && other != nil && *o == *other
 }
@@ -81,7 +84,7 @@ func decodeClaim(data []byte) (claim, error) {
 	return c, nil
 }
 
-// find returns the holder with a uid, or nil.
+// find returns the holder with a uid, or nil if there is none.
 func (c claim) find(uid types.UID) *holder {
 	for i := range c.Holders {
 		if c.Holders[i].UID == uid {
@@ -91,14 +94,14 @@ func (c claim) find(uid types.UID) *holder {
 	return nil
 }
 
-// isOf tells whether an allocation that was made for a Prefix holds it.
+// isOf reports whether the claim was made for a child.
 func (c claim) isOf(child *ipam.Prefix) bool {
 	return slices.ContainsFunc(c.Holders, func(h holder) bool {
 		return h.Namespace == child.Namespace && h.Owner.is(child)
 	})
 }
 
-// without returns the claim with a holder less.
+// without returns the claim without the holder that has this uid.
 func (c claim) without(uid types.UID) claim {
 	var rest claim
 	for _, h := range c.Holders {
@@ -109,7 +112,8 @@ func (c claim) without(uid types.UID) claim {
 	return rest
 }
 
-// allocated returns what an allocation holds, and of which parent.
+// allocated returns the prefix that an allocation holds, and the name of its parent. ok is false if the allocation
+// is not Allocated or not valid.
 func allocated(allocation *ipam.PrefixAllocation) (parent string, prefix netip.Prefix, ok bool) {
 	if allocation.Status.Phase != ipam.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
 		return "", netip.Prefix{}, false

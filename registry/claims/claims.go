@@ -21,43 +21,46 @@ import (
 	"k8s.io/utils/lru"
 )
 
-// Claims plans what writes mean for the claims.
+// Claims plans the checks and the changes of claims that a write of a Prefix or PrefixAllocation needs, and compares
+// objects with claims. It is usable once the storage of both kinds exists, and then safe for concurrent use.
 type Claims struct {
 	kv       clientv3.KV
 	keyspace keyspace
-	// prefixes and allocations are where the objects are read.
+	// prefixes and allocations read the objects of the two kinds.
 	prefixes, allocations objects
-	// createdAt is the create revision of Prefixes by uid, which cannot change. Only etcd knows it.
+	// createdAt caches the etcd create revision of allocated Prefixes by uid. It never changes, and only etcd has
+	// it: objects in the watch cache do not carry it.
 	createdAt *lru.Cache
-	// claimsMade are the claims that this server has made, by key.
+	// claimsMade caches the claims that this server wrote, by key.
 	claimsMade *lru.Cache
-	// orphaned are the allocations whose parent did not exist when objects and claims were compared last.
+	// orphaned holds the allocations whose parent did not exist when objects and claims were last compared.
 	orphaned orphans
-	// disjointRoots is whether no new root may overlap another one of its namespace.
+	// disjointRoots forbids a new root that overlaps another root of its namespace.
 	disjointRoots bool
-	// rootLocks are held by namespace while a root is created.
+	// rootLocks has a lock for each namespace. It is held while a root is created there.
 	rootLocks keyLocks
 }
 
 const (
-	// maxCreated is how many parents are remembered.
+	// maxCreated is the capacity of createdAt, in parents.
 	maxCreated = 100_000
-	// maxMade is how many claims are: the child is completed soon.
+	// maxMade is the capacity of claimsMade, in claims. A claim is needed only until its child is Allocated, which
+	// is soon.
 	maxMade = 10_000
 )
 
-// made is a claim that this server has made, and at what revision of etcd.
+// made is a claim that this server wrote, and the etcd revision of that write.
 type made struct {
 	revision int64
 	claim    claim
 }
 
-// newClaims returns claims that have no etcd yet.
+// newClaims returns Claims without an etcd client. RESTOptionsGetter adds the client when it creates the storage.
 func newClaims(config Config) *Claims {
 	return &Claims{disjointRoots: config.DisjointRoots, createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade)}
 }
 
-// parent is what a plan has to know of a parent.
+// parent is the part of a parent Prefix that a plan needs.
 type parent struct {
 	uid            types.UID
 	createRevision int64
@@ -77,16 +80,17 @@ func parentOf(prefix *ipam.Prefix, createRevision int64) *parent {
 	}
 }
 
-// manyBits is how many bits a prefix leaves for hosts that can have so many claims inside that etcd
-// should not load them all to see that it is not free: it does so while every other write waits.
+// manyBits is the number of host bits from which on a prefix is checked for claims before the transaction. So large
+// a prefix can contain many claims. If it is not free, the compare in the transaction makes etcd load all of them,
+// and every other write waits meanwhile.
 const manyBits = 10
 
-// planAllocate plans that an allocation becomes Allocated: its parent has to be the one that was
-// looked at, and nobody may hold what overlaps its prefix.
+// planAllocate plans the change of an allocation to Allocated. The transaction fails if the parent is not the Prefix
+// that the plan was made for, or if a claim overlaps the prefix.
 func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (plan, error) {
 	refused := func(err error) (plan, error) {
 		if !r.isLive() {
-			// The parent may be another one than the cache thinks, and have nothing against it.
+			// The cache may be stale, and the current parent may accept the allocation.
 			return c.planAllocate(ctx, live{c}, allocation)
 		}
 		return plan{}, err
@@ -121,7 +125,7 @@ func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.Pr
 	key := c.keyspace.claim(p.uid, prefix)
 	inside := c.keyspace.inside(p.uid, prefix)
 	if prefix.Addr().BitLen()-prefix.Bits() >= manyBits {
-		// The range can have more than a few claims, so look before etcd loads them all.
+		// Check here first: see manyBits.
 		if err := c.refuseInUse(ctx, allocation, prefix, name, inside); err != nil {
 			return plan{}, err
 		}
@@ -174,10 +178,13 @@ func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.Pr
 	}, nil
 }
 
-// guardRequester checks that the Prefix to which an allocation refers exists, is Pending, and asks for the
-// prefix that the allocation is about to get from the parent. From then on the claim says whom the space is
-// for, whatever anybody writes into the allocation. It returns the guard that the Prefix has not changed
-// meanwhile, or why the allocation cannot be made for it. If the allocation refers to none, there is neither.
+// guardRequester checks the Prefix in the controller reference of an allocation. The Prefix must exist, be Pending,
+// and request what the allocation is about to get from the parent. The claim then records this Prefix, so later
+// changes of the reference do not matter.
+//
+// It returns a guard against changes of the Prefix until the commit. If the allocation is refused, the first error
+// says why. The second error means that the check failed. If the allocation refers to no Prefix, all results are
+// nil.
 func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string) ([]guard, error, error) {
 	requester := requesterOf(allocation)
 	if requester == nil {
@@ -205,8 +212,8 @@ func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.
 	return []guard{isUnchanged(c.prefixes.etcdKey(allocation.Namespace, child.Name), revision)}, nil, nil
 }
 
-// asksFor reports whether a Pending child can become Allocated with a prefix of a parent. What the child
-// selects its parent by does not matter: that is up to the scheduler.
+// asksFor reports whether a Pending child can become Allocated with a prefix of a parent. It ignores the child's
+// parent selector, which only the scheduler evaluates.
 func asksFor(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
 	spec := &child.Spec
 	switch {
@@ -220,7 +227,7 @@ func asksFor(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
 	return spec.PrefixLength == 0 || int(spec.PrefixLength) == prefix.Bits()
 }
 
-// refuseInUse looks for one claim in a range.
+// refuseInUse returns the error of inUse if there is a claim in a range.
 func (c *Claims) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, r keyRange) error {
 	kv, err := c.firstOf(ctx, r)
 	if err != nil || kv == nil {
@@ -229,7 +236,8 @@ func (c *Claims) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocat
 	return c.inUse(ctx, allocation, prefix, parentName, kv)
 }
 
-// inUse is the answer to who asks for what overlaps a claim.
+// inUse returns the Conflict error for an allocation that overlaps an existing claim. Its causes identify the claim
+// and the holder.
 func (c *Claims) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, wanted netip.Prefix, parentName string, kv *mvccpb.KeyValue) error {
 	held, h, err := c.holderIn(kv)
 	if err != nil {
@@ -243,7 +251,7 @@ func (c *Claims) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, w
 	return refusal
 }
 
-// holderCauses tell a program who holds what.
+// holderCauses returns the machine-readable causes that identify a held prefix and its holder.
 func holderCauses(held netip.Prefix, h holder) []metav1.StatusCause {
 	return []metav1.StatusCause{
 		{Type: ipam.CauseTypeHolderPrefix, Message: held.String()},
@@ -252,7 +260,8 @@ func holderCauses(held netip.Prefix, h holder) []metav1.StatusCause {
 	}
 }
 
-// planRelease plans that an allocation goes, and its claim with it. No live Prefix may stand on it.
+// planRelease plans the removal of an allocation and its claim. It is refused while an allocated Prefix depends on
+// the allocation.
 func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (plan, error) {
 	name, prefix, ok := allocated(allocation)
 	if !ok {
@@ -272,7 +281,7 @@ func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.Pre
 	}
 	h := value.find(allocation.UID)
 	if h == nil && !r.isLive() {
-		// The parent may be another one than the cache thinks, and the claim be there.
+		// The cache may be stale. The current parent may have another uid, and the claim may be stored under that.
 		return c.planRelease(ctx, live{c}, allocation)
 	}
 	switch {
@@ -295,9 +304,9 @@ func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.Pre
 	return c.guardChild(ctx, h.Owner, allocation, released)
 }
 
-// guardChild adds to the plan for the removal of an allocation that no child stands on it. The child is the
-// one that the claim names; an allocation without claim, of another server, has none but the one to which
-// it refers.
+// guardChild adds a check to the plan for the removal of an allocation: no allocated child depends on the
+// allocation. child is the owner in the claim. An allocation without a claim was written by another server; then
+// child is the Prefix in its controller reference. If the child does not exist, it must not be in lost+found either.
 func (c *Claims) guardChild(ctx context.Context, child *owner, allocation *ipam.PrefixAllocation, removal plan) (plan, error) {
 	if child == nil {
 		return removal, nil
@@ -327,17 +336,19 @@ func (c *Claims) guardChild(ctx context.Context, child *owner, allocation *ipam.
 	return removal, nil
 }
 
-// standsOn reports whether a child is Allocated with a prefix of a parent.
+// standsOn reports whether a child is Allocated with the given prefix of the given parent.
 func standsOn(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
 	return child.Status.Phase == ipam.PrefixPhaseAllocated && cidr.Equal(child.Spec.Prefix, prefix.String()) &&
 		child.Spec.ParentRef != nil && child.Spec.ParentRef.Name == parentName
 }
 
-// keepRequester keeps the controller reference of an allocation that holds space in line with its claim,
-// which says for good whom the space is for. It is refused to remove the reference while that child lives.
-// While the child is being deleted, and afterwards, the reference stays silently: whoever orphans the
-// dependents of the child removes it, and the space has to be freed all the same. It is also refused to
-// make the allocation that of another Prefix.
+// keepRequester checks a change of the controller reference of an allocation that holds space. The claim of the
+// allocation records permanently which child the space is for, and the reference must agree with it:
+//
+//   - Setting the reference to another Prefix than the claim's is refused.
+//   - Removing it is refused while the child exists and is not being deleted.
+//   - Once the child is being deleted or gone, a removed reference is restored without an error. A deletion that
+//     orphans its dependents removes the reference, but the space must be released all the same.
 func (c *Claims) keepRequester(ctx context.Context, allocation, old *ipam.PrefixAllocation) error {
 	was, is := requesterOf(old), requesterOf(allocation)
 	if is.same(was) {
@@ -376,8 +387,8 @@ func (c *Claims) keepRequester(ctx context.Context, allocation, old *ipam.Prefix
 	return nil
 }
 
-// claimedFor returns the child that the space of an allocation was claimed for, or nil if the allocation
-// stands for itself or has no claim.
+// claimedFor returns the child that the space of an allocation was claimed for. It is nil if there is no claim, or
+// if the claim was not made for a child.
 func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocation) (*owner, error) {
 	name, prefix, ok := allocated(allocation)
 	if !ok {
@@ -397,8 +408,8 @@ func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocati
 	return nil, nil
 }
 
-// planComplete plans that a child becomes Allocated: an allocation that was made for it has to hold
-// what it gets.
+// planComplete plans the change of a child to Allocated. There must be a claim to its prefix that was made for this
+// child.
 func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix) (plan, error) {
 	refuse := func(format string, args ...any) (plan, error) {
 		return plan{}, conflict("prefixes", child.Name, fmt.Errorf(format, args...))
@@ -431,7 +442,7 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 		return plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}, nil
 	}
 	if !r.isLive() {
-		// The parent may be another one than the cache thinks.
+		// The cache may be stale, so check again with the current parent.
 		return c.planComplete(ctx, live{c}, child)
 	}
 	refusal := conflict("prefixes", child.Name, fmt.Errorf("no PrefixAllocation of it holds %s of Prefix %s", prefix, name))
@@ -441,7 +452,7 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 	return plan{}, refusal
 }
 
-// planVanish plans that a Prefix goes for good: nothing may be allocated from it.
+// planVanish plans the final removal of a Prefix. It is refused while anything is allocated from the Prefix.
 func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (plan, error) {
 	held := c.keyspace.of(prefix.UID)
 	refuse := func(kv *mvccpb.KeyValue) error {
@@ -453,7 +464,8 @@ func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (plan, err
 		refusal.ErrStatus.Details.Causes = holderCauses(part, h)
 		return refusal
 	}
-	// There may be many: look before etcd loads them all.
+	// A Prefix can have many claims, and the compare in the transaction makes etcd load all of them. Check here
+	// first.
 	switch kv, err := c.firstOf(ctx, held); {
 	case err != nil:
 		return plan{}, err

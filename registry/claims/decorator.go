@@ -38,23 +38,23 @@ import (
 )
 
 const (
-	// These are the values of the API server's own etcd clients.
+	// k8s.io/apiserver uses the same values for its own etcd clients.
 	keepaliveTime    = 30 * time.Second
 	keepaliveTimeout = 10 * time.Second
 	dialTimeout      = 20 * time.Second
 )
 
-// Config is how the storage of this API group is made.
+// Config configures the storage of this API group.
 type Config struct {
-	// WatchCache is whether the objects are in watch caches.
+	// WatchCache enables the watch cache of each kind.
 	WatchCache bool
-	// DisjointRoots is whether no new root may overlap another one of its namespace.
+	// DisjointRoots forbids a new root that overlaps another root of its namespace.
 	DisjointRoots bool
-	// AdaptClient, if set, changes a client of etcd before a store uses it.
+	// AdaptClient, if set, is called with each etcd client before a store uses it.
 	AdaptClient func(*clientv3.Client)
 }
 
-// RESTOptionsGetter has the storage of every resource keep the claims.
+// RESTOptionsGetter wraps another getter. The storage that it returns checks and writes the claims with each object.
 type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
 	config Config
@@ -67,12 +67,12 @@ type RESTOptionsGetter struct {
 
 var _ generic.RESTOptionsGetter = &RESTOptionsGetter{}
 
-// NewRESTOptionsGetter returns options like those of the getter, but for the claims.
+// NewRESTOptionsGetter returns a RESTOptionsGetter that takes everything but the storage from getter.
 func NewRESTOptionsGetter(getter generic.RESTOptionsGetter, config Config) *RESTOptionsGetter {
 	return &RESTOptionsGetter{RESTOptionsGetter: getter, config: config, claims: newClaims(config)}
 }
 
-// Claims returns the claims that all storages keep. They can be used once the storages are made.
+// Claims returns the Claims that the storages of all kinds share. It is usable once the storages exist.
 func (g *RESTOptionsGetter) Claims() *Claims { return g.claims }
 
 // GetRESTOptions implements generic.RESTOptionsGetter.
@@ -91,7 +91,8 @@ func (g *RESTOptionsGetter) GetRESTOptions(resource schema.GroupResource, exampl
 	return options, nil
 }
 
-// newStorage returns the storage of one resource: a watch cache, on a Store, on the etcd store.
+// newStorage returns the storage of one kind. From top to bottom it is a watch cache, a Store, and the etcd store.
+// All kinds must be in the same etcd, because one transaction writes an allocation and checks its parent.
 func (g *RESTOptionsGetter) newStorage(
 	config *storagebackend.ConfigForResource, resourcePrefix string,
 	keyFunc func(obj runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object,
@@ -199,7 +200,7 @@ func (g *RESTOptionsGetter) newStorage(
 	return result, destroy, nil
 }
 
-// sharedCompactor compacts etcd as long as a resource uses it.
+// sharedCompactor compacts etcd while at least one resource uses it.
 type sharedCompactor struct {
 	mu        sync.Mutex
 	compactor etcd3.Compactor
@@ -207,7 +208,8 @@ type sharedCompactor struct {
 	users     int
 }
 
-// use starts the compactor, unless it runs already, and returns what ends the use of it.
+// use starts the compactor unless it is running. The returned function ends the use, and the last one stops the
+// compactor. If compaction is disabled, the compactor is nil.
 func (s *sharedCompactor) use(config *storagebackend.ConfigForResource) (etcd3.Compactor, func(), error) {
 	if config.CompactionInterval == 0 {
 		return nil, func() {}, nil
@@ -236,8 +238,8 @@ func (s *sharedCompactor) use(config *storagebackend.ConfigForResource) (etcd3.C
 	}, nil
 }
 
-// newClient returns an etcd client like those that the API server makes for itself, which cannot be
-// had from it.
+// newClient returns an etcd client that is configured like those of k8s.io/apiserver, which exports no function for
+// it. It waits at most dialTimeout for the connection.
 func newClient(c storagebackend.TransportConfig) (*kubernetes.Client, error) {
 	config := clientv3.Config{
 		Endpoints:            c.ServerList,

@@ -1,21 +1,22 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package claims makes storage refuse what must never be: two allocations of one Prefix that
-// overlap, an allocation that is not strictly inside its Prefix, a Prefix that vanishes while
-// something is allocated from it, and an allocation that vanishes under a Prefix that stands on it.
+// Package claims enforces the invariants of allocations in storage:
 //
-// Next to the objects there is a keyspace of claims, one key for each allocated prefix:
+//   - Two allocations of one Prefix never overlap.
+//   - An allocation lies strictly inside its Prefix.
+//   - A Prefix cannot be removed while anything is allocated from it.
+//   - An allocation cannot be removed while an allocated Prefix depends on it.
+//
+// Besides the objects, etcd stores one claim for each allocated prefix. The key of a claim is:
 //
 //	<etcd prefix>/claims/<uid of the parent>/<first address in hexadecimal>/<length>
 //
-// Whatever a write means for the claims is written, and compared, in the same etcd transaction as
-// the object. So it holds for every way to write, whoever writes and whenever the server dies, and
-// needs neither a lock nor a leader.
+// The etcd transaction that writes an object also checks and writes the claims that depend on it. So the invariants
+// hold for every writer and after a crash at any point. They need neither a lock nor leader election.
 //
-// A Store sits between the watch cache and the etcd store of a kind. It sees the object before and
-// after a write and puts into the context which compares and operations the write needs. The etcd
-// store ends every write in a call of the etcd client's Kubernetes interface; the transactor that
-// is put there makes one transaction of both. Encryption at rest lies between the two, and knows
-// nothing of it.
+// A [Store] wraps the etcd store of a kind, below the watch cache. It sees an object before and after a write, plans
+// the compares and operations that the write needs, and passes the plan down in the context. The etcd store performs
+// every write through the Kubernetes interface of its etcd client. A transactor replaces that interface and adds the
+// plan to the transaction. Encryption at rest happens in between and is not affected.
 package claims

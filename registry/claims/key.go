@@ -16,48 +16,49 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// keyspace tells where the claims are in etcd.
+// keyspace builds and parses the keys in etcd that this package uses.
 type keyspace struct {
-	// prefix is that of the claims, roots that of the keys of namespaces with roots. Both end in a slash.
+	// prefix is the common prefix of the keys of claims, roots that of the keys of namespaces that have roots. Both
+	// end in a slash.
 	prefix, roots string
 }
 
-// keyRange is a range of keys, the end exclusive.
+// keyRange is a range of keys. It includes start and excludes end.
 type keyRange struct{ start, end string }
 
 func newKeyspace(etcdPrefix string) keyspace {
 	return keyspace{path.Join("/", etcdPrefix, "claims") + "/", path.Join("/", etcdPrefix, "roots") + "/"}
 }
 
-// rootsOf is the key that changes with each root that is created in a namespace.
+// rootsOf returns the key that is written with each root that is created in a namespace.
 func (k keyspace) rootsOf(namespace string) string { return k.roots + namespace }
 
-// all is the range of all claims.
+// all returns the range of all claims.
 func (k keyspace) all() keyRange {
 	return keyRange{k.prefix, clientv3.GetPrefixRangeEnd(k.prefix)}
 }
 
-// of is the range of the claims to a parent.
+// of returns the range of all claims to space of a parent.
 func (k keyspace) of(parent types.UID) keyRange {
 	start := k.prefix + string(parent) + "/"
 	return keyRange{start, clientv3.GetPrefixRangeEnd(start)}
 }
 
-// claim is the key of the claim to a prefix.
+// claim returns the key of the claim to a prefix of a parent.
 func (k keyspace) claim(parent types.UID, prefix netip.Prefix) string {
 	return k.at(parent, prefix.Addr()) + lengthOf(prefix.Bits())
 }
 
-// at is the beginning of the keys of the claims that begin at an address.
+// at returns the common prefix of the keys of all claims that start at an address.
 func (k keyspace) at(parent types.UID, addr netip.Addr) string {
 	return k.prefix + string(parent) + "/" + hex.EncodeToString(addr.AsSlice()) + "/"
 }
 
-// lengthOf writes a length so that the order of the keys is that of the lengths.
+// lengthOf formats a prefix length with three digits, so that the keys sort by length.
 func lengthOf(bits int) string { return fmt.Sprintf("%03d", bits) }
 
-// inside is the range of the claims that begin inside a prefix: everything that lies in it, itself,
-// and what contains it and begins at the same address.
+// inside returns the range of the claims that start at an address of prefix. These are the claim to prefix itself,
+// those inside it, and those to larger prefixes with the same first address.
 func (k keyspace) inside(parent types.UID, prefix netip.Prefix) keyRange {
 	return keyRange{
 		k.at(parent, prefix.Addr()),
@@ -65,10 +66,10 @@ func (k keyspace) inside(parent types.UID, prefix netip.Prefix) keyRange {
 	}
 }
 
-// around are the ranges of the claims that contain a prefix, lie in the parent's, and begin at
-// another address than the prefix, so that they are not inside. Claims that begin at the same
-// address are neighbours: there are only as many ranges as there are ones among the bits of the
-// prefix below the parent's.
+// around returns the ranges of the claims that inside misses: claims to prefixes that contain prefix, are strictly
+// inside parentPrefix, and have another first address than prefix. Such claims with a common first address have
+// adjacent keys and need only one range. So there is at most one range for each 1 bit of prefix after the first
+// parentPrefix.Bits() bits.
 func (k keyspace) around(parent types.UID, parentPrefix, prefix netip.Prefix) []keyRange {
 	var ranges []keyRange
 	for bits := prefix.Bits() - 1; bits > parentPrefix.Bits(); {
@@ -77,7 +78,7 @@ func (k keyspace) around(parent types.UID, parentPrefix, prefix netip.Prefix) []
 			bits--
 			continue
 		}
-		// Shorter ones begin at the same address as long as they lose only zeros.
+		// The first address stays the same while only 0 bits are dropped.
 		shortest := bits
 		for shortest-1 > parentPrefix.Bits() && netip.PrefixFrom(prefix.Addr(), shortest-1).Masked().Addr() == ancestor.Addr() {
 			shortest--
@@ -89,7 +90,7 @@ func (k keyspace) around(parent types.UID, parentPrefix, prefix netip.Prefix) []
 	return ranges
 }
 
-// parse tells what a key of a claim means.
+// parse returns the parent and the prefix in the key of a claim. It is an error if the key is not in canonical form.
 func (k keyspace) parse(key string) (parent types.UID, prefix netip.Prefix, err error) {
 	rest, ok := strings.CutPrefix(key, k.prefix)
 	parts := strings.Split(rest, "/")
@@ -106,7 +107,7 @@ func (k keyspace) parse(key string) (parent types.UID, prefix netip.Prefix, err 
 		return "", netip.Prefix{}, fmt.Errorf("not the key of a claim: %q", key)
 	}
 	prefix = netip.PrefixFrom(addr, bits)
-	// There is only one way to write a key: no range would find another one.
+	// Accept only what claim returns: the ranges above find no other form.
 	if parent = types.UID(parts[0]); !prefix.IsValid() || prefix.Masked() != prefix || k.claim(parent, prefix) != key {
 		return "", netip.Prefix{}, fmt.Errorf("not the key of a claim: %q", key)
 	}

@@ -20,46 +20,48 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// cachedLists is a watch cache that never falls back to etcd for a list. With each page etcd counts all keys that follow, and
-// nothing is written meanwhile, so a tenant who pages through a large list would slow down everybody's writes.
+// cachedLists is a watch cache that never reads a list from etcd. For each page of a list, etcd counts all keys that
+// follow, and nothing is written meanwhile. A tenant who pages through a large list would slow down the writes of
+// everybody.
 //
-// A list that the cache cannot serve is answered as etcd would answer one whose revision is compacted.
+// A list that the cache cannot serve fails with ResourceExpired, as it does in etcd when its revision is compacted.
 type cachedLists struct {
 	storage.Interface
 	cache          *cacher.Cacher
 	resourcePrefix string
-	// keyOf returns the key of an object.
+	// keyOf returns the storage key of an object.
 	keyOf func(runtime.Object) (string, error)
 
 	mu sync.Mutex
-	// ahead has what was read beyond the pages that were asked for. The oldest is first.
+	// ahead holds what was read beyond the pages that were asked for, the oldest first.
 	ahead []remainder
 }
 
 var (
-	// readAhead is how many objects are read for a page. For each read the cache goes through all objects that follow, so
-	// pages of 500 would take a time that is quadratic in the number of objects.
+	// readAhead is how many objects are read at a time for the pages of a list. For each read, the cache visits all
+	// objects that follow. So with reads of 500, the time would be quadratic in the number of objects.
 	readAhead int64 = 10_000
-	// maxAhead is how many lists in pages the server reads ahead for at a time. Each takes some MiB.
+	// maxAhead is the number of paged lists for which objects are read ahead at the same time. Each list takes a few
+	// MiB.
 	maxAhead = 8
 )
 
-// remainder is what was read beyond a page.
+// remainder is the part of a list that was read beyond a page.
 type remainder struct {
-	// key and the selectors are those of the list, token the one that the next page is asked for with.
+	// key, label and field identify the list. token is the continue token with which the next page is requested.
 	key, label, field, token string
-	// items are a slice of objects.
+	// items is a slice of objects.
 	items           reflect.Value
 	resourceVersion uint64
-	// next and remaining are the continue token and the remainingItemCount of what follows the items.
+	// next and remaining are the continue token and the remainingItemCount that follow the items.
 	next      string
 	remaining *int64
 }
 
 // GetList implements storage.Interface.
 func (l *cachedLists) GetList(ctx context.Context, key string, opts storage.ListOptions, list runtime.Object) error {
-	// What is not recursive is one key. Without snapshots, or with an etcd too old to tell the cache how fresh it is, the cache
-	// serves too few of the lists.
+	// A list that is not recursive reads one key. If the cache keeps no snapshots, or if etcd is too old for
+	// consistent reads from the cache, the cache cannot serve enough lists.
 	if !opts.Recursive || !utilfeature.DefaultFeatureGate.Enabled(features.ListFromCacheSnapshot) || !delegator.ConsistentReadSupported() {
 		return l.Interface.GetList(ctx, key, opts, list)
 	}
@@ -82,13 +84,14 @@ func (l *cachedLists) GetList(ctx context.Context, key string, opts storage.List
 	case apierrors.IsResourceExpired(err):
 		return expired(opts)
 	case decision.ConsistentRead && storage.IsTooLargeResourceVersion(err):
-		// The cache is seconds behind etcd. The client asks again by itself.
+		// The cache is seconds behind etcd. Clients retry after this error by themselves.
 		return apierrors.NewTooManyRequests(err.Error(), 1)
 	}
 	return err
 }
 
-// page returns a page of a list but the first one, which was read ahead with the one before, or is read with those that follow.
+// page returns any page of a list except the first one. Either an earlier page has read it ahead, or page reads it
+// now, together with the pages that follow.
 func (l *cachedLists) page(ctx context.Context, key string, opts storage.ListOptions, list runtime.Object) error {
 	itemsPtr, err := meta.GetItemsPtr(list)
 	if err != nil {
@@ -98,7 +101,7 @@ func (l *cachedLists) page(ctx context.Context, key string, opts storage.ListOpt
 	limit := int(opts.Predicate.Limit)
 	r, ok := l.take(key, opts.Predicate)
 	if !ok {
-		// So that every page but the last is full.
+		// With a multiple of the limit, every page except the last one is full.
 		opts.Predicate.Limit = readAhead - readAhead%opts.Predicate.Limit
 		if err := l.cache.GetList(ctx, key, opts, list); err != nil {
 			return err
@@ -120,7 +123,7 @@ func (l *cachedLists) page(ctx context.Context, key string, opts storage.ListOpt
 		return l.Versioner().UpdateList(list, r.resourceVersion, r.next, r.remaining)
 	}
 
-	// A caller may change what it gets.
+	// The caller may modify the items, so copy them.
 	items.Set(reflect.AppendSlice(reflect.MakeSlice(items.Type(), 0, limit), r.items.Slice(0, limit)))
 	last, err := l.keyOf(items.Index(limit - 1).Addr().Interface().(runtime.Object))
 	if err != nil {
@@ -138,7 +141,7 @@ func (l *cachedLists) page(ctx context.Context, key string, opts storage.ListOpt
 	return l.Versioner().UpdateList(list, r.resourceVersion, r.token, remaining)
 }
 
-// take returns what was read ahead for a page, and forgets it.
+// take removes and returns what was read ahead for a page.
 func (l *cachedLists) take(key string, p storage.SelectionPredicate) (remainder, bool) {
 	label, field := p.Label.String(), p.Field.String()
 	l.mu.Lock()
@@ -152,7 +155,7 @@ func (l *cachedLists) take(key string, p storage.SelectionPredicate) (remainder,
 	return remainder{}, false
 }
 
-// put keeps what was read ahead.
+// put stores what was read ahead. If there is no room, it drops the oldest.
 func (l *cachedLists) put(r remainder) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,8 +165,8 @@ func (l *cachedLists) put(r remainder) {
 	l.ahead = append(l.ahead, r)
 }
 
-// expired is the answer to a list at a revision that is not in the cache any more. If it continues another one, the error has a
-// token with which it can be continued at the revision of then.
+// expired returns the error for a list at a revision that the cache no longer has. If the list continues an earlier
+// page, the error has a continue token with which the client can go on at the then current revision.
 func expired(opts storage.ListOptions) error {
 	if opts.Predicate.Continue == "" {
 		return apierrors.NewResourceExpired("The provided resource version is too old: list again without one")
@@ -173,7 +176,7 @@ func expired(opts storage.ListOptions) error {
 		"results, which may be inconsistent with the previous ones")
 	next, _, err := storage.DecodeContinue(opts.Predicate.Continue, "/")
 	if err == nil {
-		// -1 is the revision of when it is used.
+		// -1 stands for the current revision when the token is used.
 		gone.ErrStatus.Continue, err = storage.EncodeContinue(next, "/", -1)
 	}
 	if err != nil {
@@ -182,8 +185,9 @@ func expired(opts storage.ListOptions) error {
 	return gone
 }
 
-// unpaged is what a watch cache fills itself from. The cache asks for pages, although it keeps all of them until it has the last
-// one, and etcd counts the remaining keys for each. Without a limit etcd streams them, and counts nothing.
+// unpaged is the storage from which a watch cache is filled. It lists without a limit. The cache would ask for
+// pages, although it keeps all of them until it has the last one, and etcd counts the remaining keys for each page.
+// Without a limit, etcd streams the list and counts nothing.
 type unpaged struct{ storage.Interface }
 
 // GetList implements storage.Interface.

@@ -14,15 +14,15 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// orphans are the allocations that hold space of a parent that does not exist, by the name of the parent. Another
-// server may have left them, and a Prefix that could not be decoded. They have no claim of a Prefix of that name
-// that is created later, until that becomes Allocated.
+// orphans are the allocations that hold space of a parent that does not exist, by the name of the parent. A server
+// without claims may have left them, or their parent could not be decoded and was moved to lost+found. If a Prefix
+// of that name is created later, they have no claims to its space until it becomes Allocated: see prepareUpdate.
 type orphans struct {
 	mu sync.Mutex
 	of map[types.NamespacedName][]types.NamespacedName
 }
 
-// replace forgets all orphans but some.
+// replace replaces all orphans.
 func (o *orphans) replace(all []unclaimed) {
 	of := map[types.NamespacedName][]types.NamespacedName{}
 	for _, a := range all {
@@ -40,8 +40,9 @@ func (o *orphans) get(parent types.NamespacedName) []types.NamespacedName {
 	return slices.Clone(o.of[parent])
 }
 
-// prepareUpdate implements planner. Before a Prefix becomes Allocated, so that something can be allocated from it,
-// the orphans that name it as their parent get their claims.
+// prepareUpdate implements planner. Before a Prefix becomes Allocated, it makes the claims of all orphans that name
+// this Prefix as their parent. Only an Allocated Prefix can have new allocations, so these cannot overlap the
+// orphans.
 func (c *Claims) prepareUpdate(ctx context.Context, oldObj, newObj runtime.Object) error {
 	prefix, ok := newObj.(*ipam.Prefix)
 	if !ok || prefix.Status.Phase != ipam.PrefixPhaseAllocated {

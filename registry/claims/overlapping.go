@@ -11,22 +11,22 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 )
 
-// FieldRootOf selects the roots of a namespace, whose name is its value. It is for lists within the
-// server, which find them by an index of the watch cache; clients cannot select by it.
+// FieldRootOf is the field that selects the roots of a namespace. Its value is the name of the namespace. The watch
+// cache has an index of it. It is for lists inside the server; clients cannot select by it.
 const FieldRootOf = "rootOf"
 
-// rootsIn selects the roots of a namespace.
+// rootsIn returns a selector of the roots of a namespace.
 func rootsIn(namespace string) fields.Selector {
 	return fields.OneTermEqualSelector(FieldRootOf, namespace)
 }
 
-// RootsOverlapping selects the roots of a namespace that overlap a prefix. The list compares each root
-// before it copies it, so that it copies only those that overlap.
+// RootsOverlapping returns a selector of the roots of a namespace that overlap a prefix. A list evaluates the
+// selector before it copies an object, so it copies only the roots that overlap.
 func RootsOverlapping(namespace string, prefix netip.Prefix) fields.Selector {
 	return overlapping{rootsIn(namespace), prefix}
 }
 
-// overlapping is a selector that also compares the prefix.
+// overlapping adds the check for overlap to a selector.
 type overlapping struct {
 	fields.Selector
 	prefix netip.Prefix

@@ -20,36 +20,36 @@ import (
 	"k8s.io/apiserver/pkg/storage/value"
 )
 
-// objects is where the objects of a kind are.
+// objects reads the objects of a kind.
 type objects struct {
-	// cached answers from memory if it can.
+	// cached is the storage of the kind, with its watch cache if that is enabled.
 	cached storage.Interface
-	// resourcePrefix is that of the keys in it, etcdPrefix what comes before it in etcd.
+	// resourcePrefix is the prefix of all keys in that storage. In etcd, etcdPrefix comes before it.
 	resourcePrefix, etcdPrefix string
-	// transformer and decoder make an object of what is in etcd.
+	// transformer decrypts what is stored in etcd, and decoder decodes it.
 	transformer value.Transformer
 	decoder     etcd3.Decoder
 	// attributes returns the labels and selectable fields of an object.
 	attributes storage.AttrFunc
 }
 
-// storageKey is the key of an object in its store.
+// storageKey returns the key of an object in its storage.
 func (o objects) storageKey(namespace, name string) string {
 	return o.resourcePrefix + "/" + namespace + "/" + name
 }
 
-// etcdKey is the key of an object in etcd.
+// etcdKey returns the key of an object in etcd.
 func (o objects) etcdKey(namespace, name string) string {
 	return o.etcdPrefix + o.storageKey(namespace, name)
 }
 
-// all is the range of all objects.
+// all returns the range of the keys of all objects.
 func (o objects) all() keyRange {
 	start := o.etcdPrefix + o.resourcePrefix + "/"
 	return keyRange{start, clientv3.GetPrefixRangeEnd(start)}
 }
 
-// decode makes an object of what is in etcd.
+// decode decrypts and decodes an object. The error wraps errEncrypted if the object cannot be decrypted.
 func (o objects) decode(ctx context.Context, kv *mvccpb.KeyValue, into runtime.Object) error {
 	data, _, err := o.transformer.TransformFromStorage(ctx, kv.Value, value.DefaultContext(kv.Key))
 	if err != nil {
@@ -61,10 +61,11 @@ func (o objects) decode(ctx context.Context, kv *mvccpb.KeyValue, into runtime.O
 	return nil
 }
 
-// errEncrypted means that an object cannot be decrypted with the keys that are configured.
+// errEncrypted means that none of the configured keys decrypts an object.
 var errEncrypted = errors.New("cannot be decrypted")
 
-// get reads an object from etcd, with its revisions. There is none if kv is nil.
+// get reads an object from etcd and returns its key with the revisions. The result is nil if there is no such
+// object.
 func (c *Claims) get(ctx context.Context, o objects, namespace, name string, into runtime.Object) (*mvccpb.KeyValue, error) {
 	response, err := c.kv.Get(ctx, o.etcdKey(namespace, name))
 	if err != nil || len(response.Kvs) == 0 {
@@ -73,9 +74,9 @@ func (c *Claims) get(ctx context.Context, o objects, namespace, name string, int
 	return response.Kvs[0], o.decode(ctx, response.Kvs[0], into)
 }
 
-// scan reads the keys of a range at a revision, in order, some at a time; 0 is the revision of now. It takes them from a
-// stream: with each range that has a limit etcd counts all keys that follow, and every write waits meanwhile. Before etcd 3.7
-// there are no streams.
+// scan reads the keys of a range in order, some at a time. All reads are at the same revision; 0 is the current one.
+// It uses a stream where etcd has streams (3.7 and later). A read with a limit makes etcd count all keys that
+// follow, and every write waits meanwhile.
 func (c *Claims) scan(ctx context.Context, r keyRange, revision int64) iter.Seq2[[]*mvccpb.KeyValue, error] {
 	return func(yield func([]*mvccpb.KeyValue, error) bool) {
 		if !c.scanStream(ctx, r, revision, yield) {
@@ -84,14 +85,14 @@ func (c *Claims) scan(ctx context.Context, r keyRange, revision int64) iter.Seq2
 	}
 }
 
-// scanStream is a scan of a stream, if etcd supports that.
+// scanStream implements scan with a stream. It returns false if etcd does not have streams.
 func (c *Claims) scanStream(ctx context.Context, r keyRange, revision int64, yield func([]*mvccpb.KeyValue, error) bool) (supported bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := c.kv.GetStream(ctx, r.start, clientv3.WithRange(r.end), clientv3.WithRev(revision))
 	if err == nil {
 		defer func() {
-			// Its sender waits until everything was taken.
+			// The goroutine that sends blocks until everything is received.
 			cancel()
 			for range stream {
 			}
@@ -106,7 +107,7 @@ func (c *Claims) scanStream(ctx context.Context, r keyRange, revision int64, yie
 		case chunk.Err() != nil:
 			err = chunk.Err()
 		default:
-			// Only the last one tells the revision.
+			// Only the last chunk has a header.
 			begun, ended = true, chunk.Header != nil
 			if len(chunk.Kvs) > 0 && !yield(chunk.Kvs, nil) {
 				return true
@@ -122,10 +123,10 @@ func (c *Claims) scanStream(ctx context.Context, r keyRange, revision int64, yie
 	return true
 }
 
-// pageSize is how many keys are read at a time where there are no streams.
+// pageSize is the number of keys in a read of scanPages.
 const pageSize = 10000
 
-// scanPages is a scan page by page.
+// scanPages implements scan with pages, for an etcd without streams.
 func (c *Claims) scanPages(ctx context.Context, r keyRange, revision int64, yield func([]*mvccpb.KeyValue, error) bool) {
 	for start := r.start; ; {
 		response, err := c.kv.Get(ctx, start, clientv3.WithRange(r.end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
@@ -140,10 +141,11 @@ func (c *Claims) scanPages(ctx context.Context, r keyRange, revision int64, yiel
 	}
 }
 
-// after is the first key that can come after some.
+// after returns the first possible key after those given.
 func after(kvs []*mvccpb.KeyValue) string { return string(kvs[len(kvs)-1].Key) + "\x00" }
 
-// next reads at least so many keys from the beginning of a range as it is now, if there are as many.
+// next reads from the start of a range, at the current revision, until it has at least this many keys or the range
+// ends.
 func (c *Claims) next(ctx context.Context, r keyRange, least int) (kvs []*mvccpb.KeyValue, err error) {
 	for some, err := range c.scan(ctx, r, 0) {
 		if err != nil {

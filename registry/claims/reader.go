@@ -13,22 +13,23 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 )
 
-// reader reads what a plan depends on. A plan that goes by what is out of date does no harm: the transaction compares
-// what the plan is based on. So a write is planned by cached first, and by live if the transaction or the plan fails.
+// reader reads the objects and claims that a plan depends on. Stale data does no harm, because the transaction
+// compares everything that the plan is based on. A write is planned with cached first. If the plan or the
+// transaction fails, it is planned again with live.
 type reader interface {
-	// isLive reports whether everything is read from etcd as it is now.
+	// isLive reports whether all reads return the current state of etcd.
 	isLive() bool
-	// parent returns a parent, or nil if there is none.
+	// parent returns a parent, or nil if it does not exist.
 	parent(ctx context.Context, namespace, name string) (*parent, error)
-	// prefix returns a Prefix with the revision at which it was written last, which is 0 if there is none.
+	// prefix returns a Prefix and its mod revision, which is 0 if the Prefix does not exist.
 	prefix(ctx context.Context, namespace, name string) (*ipam.Prefix, int64, error)
-	// claim returns a claim. There is none if kv is nil.
+	// claim returns the claim at a key. kv is nil if there is none.
 	claim(ctx context.Context, key string) (kv *mvccpb.KeyValue, value claim, err error)
-	// made returns a claim that this server has made lately, if there is no need to read it.
+	// made returns the claim at a key if this server wrote it and still remembers it. It need not be read then.
 	made(key string) (made, bool)
 }
 
-// live reads from etcd.
+// live is a reader that reads the current state of etcd.
 type live struct{ *Claims }
 
 func (r live) isLive() bool { return true }
@@ -61,13 +62,15 @@ func (r live) claim(ctx context.Context, key string) (*mvccpb.KeyValue, claim, e
 
 func (r live) made(string) (made, bool) { return made{}, false }
 
-// cached goes by what this server remembers, and by what the nearest member of etcd knows.
+// cached is a reader that uses the watch cache, the memory of this server, and serializable reads of etcd. What it
+// returns may be stale.
 type cached struct{ *Claims }
 
 func (r cached) isLive() bool { return false }
 
-// parent takes a parent that is known to be allocated from the watch cache: its uid, prefix and phase do not change any
-// more as long as it is the same object, which the plan guards.
+// parent reads the parent from the watch cache if its create revision is known and it is allocated, else from etcd.
+// A stale copy is good enough: the uid, prefix and phase of an allocated Prefix do not change, and the plan guards
+// that it is still the same object.
 func (r cached) parent(ctx context.Context, namespace, name string) (*parent, error) {
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	prefix := &ipam.Prefix{}
@@ -104,7 +107,7 @@ func (r cached) made(key string) (made, bool) {
 	return m.(made), true
 }
 
-// readClaim reads a claim from etcd.
+// readClaim reads the claim at a key from etcd. The first result is nil if there is none.
 func (c *Claims) readClaim(ctx context.Context, key string, options ...clientv3.OpOption) (*mvccpb.KeyValue, claim, error) {
 	response, err := c.kv.Get(ctx, key, options...)
 	if err != nil || len(response.Kvs) == 0 {

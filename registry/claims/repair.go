@@ -15,28 +15,28 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// outcome is what became of an attempt to repair something.
+// outcome is the result of trying to repair a difference.
 type outcome int
 
 const (
-	// leave means that it cannot be repaired without a human.
+	// leave means that it was not repaired, because that needs a human.
 	leave outcome = iota
 	// fixed means that it was repaired.
 	fixed
-	// stale means that what was wrong has changed meanwhile.
+	// stale means that the state in etcd has changed, so it has to be judged again.
 	stale
 )
 
-// Repair does an Audit and repairs the differences for which there is only one way to do it. It returns them,
-// and what is left for a human.
+// Repair does an Audit and repairs the differences that can be repaired in only one way. It returns the repaired
+// differences and those that are left.
 //
 //	AllocationWithoutClaim   makes the claim, unless it would overlap another one
-//	ClaimWithoutAllocation   removes the holder, unless a child stands on what is claimed for it, or the
-//	                         allocation is in lost+found
-//	ChildDiffers             makes the claim to what the child has the child's, if it is nobody's
-//	Undecodable              moves it to lost+found
+//	ClaimWithoutAllocation   removes the holder, unless a child may use the space that was claimed for it, or
+//	                         what the claim refers to is in lost+found
+//	ChildDiffers             makes the child the owner of the claim to its prefix, if that has no owner
+//	Undecodable              moves it to lost+found, unless it is encrypted or of an unknown version
 //
-// Each repair is one transaction, which compares all that it is based on.
+// Each repair is one transaction, which compares everything that it is based on.
 func (c *Claims) Repair(ctx context.Context) (repaired, left []Difference, err error) {
 	return c.repair(ctx, fullSpeed, leftoverGrace)
 }
@@ -63,20 +63,21 @@ func (c *Claims) repair(ctx context.Context, pace pace, grace time.Duration) (re
 	}
 	left, err = p.run(ctx)
 	if err == nil && len(repaired) > 0 {
-		// A repair can be what makes something else wrong, or right.
+		// A repair can cause other differences, or resolve them.
 		left, err = c.audit(ctx, pace, grace)
 	}
 	return repaired, left, err
 }
 
-// Adopt makes the store fit to be served after another server, which knows no claims, has written to it: every
-// allocation gets a claim, claims of allocations that are gone are removed, and a child that stands on an allocation which
-// has lost its reference to the child gets the claim. Allocations that overlap
-// all get their claims, so that nothing new is allocated over any of them; a human has to decide which of them is
-// right. It calls freed for each claim that it removes, and returns the differences that are left.
+// Adopt prepares a store to which a server without claims may have written:
 //
-// Each change is one transaction, and a change that has been made already is none, so several servers can do this
-// at the same time, and any of them can die meanwhile.
+//   - Each allocation gets a claim. Allocations that overlap all get one, so that nothing new is allocated over any
+//     of them. An operator has to decide which of them stays.
+//   - Claims of allocations that are gone are removed. Adopt calls freed for each of them, if freed is not nil.
+//   - A child becomes the owner of the claim to its prefix, if its allocation has lost the reference to it.
+//
+// Adopt returns the differences that are left. Each change is one transaction, and a change that has been made
+// already is not made again. So several servers can adopt the store at the same time, and any of them can crash.
 func (c *Claims) Adopt(ctx context.Context, freed func(Difference)) ([]Difference, error) {
 	p := &pass{Claims: c, pace: fullSpeed, grace: -1}
 	p.repaired = func(d Difference) {
@@ -100,8 +101,8 @@ func (c *Claims) Adopt(ctx context.Context, freed func(Difference)) ([]Differenc
 	return p.run(ctx)
 }
 
-// makeClaim makes the claim of an allocation. If what it overlaps is held by nobody, that is removed first. What
-// overlaps a claim of somebody else gets one only by force.
+// makeClaim makes the claim of an allocation. It removes overlapping claims that nobody holds. If another
+// overlapping claim remains, makeClaim makes the claim only if force is set.
 func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool) (outcome, error) {
 	a, _ := v.allocation(ctx, p.allocations.etcdKey(d.Namespace, d.Name))
 	parent, _ := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent))
@@ -131,7 +132,8 @@ func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool)
 		}
 	}
 	for {
-		// Something is in the way. If it is a claim to the same prefix, they share the key.
+		// A claim overlaps, or one transaction cannot check it. If the overlapping claim is to the same prefix, both
+		// share one key.
 		kv, value, err := p.readClaim(ctx, key)
 		switch {
 		case err != nil:
@@ -166,15 +168,15 @@ func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool)
 			now = kv.ModRevision
 		}
 		if now == modRevision {
-			// It is the allocation or the parent that has changed.
+			// The claim is unchanged, so an object in same has changed.
 			return stale, nil
 		}
 	}
 }
 
-// asHolder returns an allocation as the holder of its claim, and compares that it is the same and its parent, too.
-// It holds the claim for the child that it refers to only if that exists: whoever wrote the store before
-// did not check it.
+// asHolder returns an allocation as the holder of its claim, and compares which require that the allocation, its
+// parent and its owner are the same. It drops an owner that does not exist or is a root: the server that wrote the
+// allocation did not check it.
 func (p *pass) asHolder(ctx context.Context, v *view, a *allocationInfo, parent *prefixInfo) (holder, []clientv3.Cmp, error) {
 	same := []clientv3.Cmp{
 		isUnchanged(p.allocations.etcdKey(a.Namespace, a.Name), a.modRevision).compare,
@@ -193,14 +195,14 @@ func (p *pass) asHolder(ctx context.Context, v *view, a *allocationInfo, parent 
 	case found == present && child.uid == h.Owner.UID && !child.root:
 		same = append(same, isSame(key, child.createRevision).compare)
 	case found == undecodable:
-		// It may be the one.
+		// The owner may be this object, so keep it.
 	default:
 		h.Owner = nil
 	}
 	return h, same, nil
 }
 
-// freeIn removes the first claim of some ranges if nobody holds it. It tells whether it has removed any.
+// freeIn removes the first claim of each range if nobody holds it. It reports whether it removed any.
 func (p *pass) freeIn(ctx context.Context, ranges []keyRange) (freed bool, err error) {
 	for _, r := range ranges {
 		kv, err := p.firstOf(ctx, r)
@@ -218,7 +220,7 @@ func (p *pass) freeIn(ctx context.Context, ranges []keyRange) (freed bool, err e
 	return freed, nil
 }
 
-// freeAll takes the holders of a claim that do not hold it from it, and tells whether that removed the claim.
+// freeAll removes each holder of a claim that does not hold its prefix. It reports whether that removed the claim.
 func (p *pass) freeAll(ctx context.Context, kv *mvccpb.KeyValue) (removed bool, err error) {
 	key := string(kv.Key)
 	entry, found := p.newView([]*mvccpb.KeyValue{kv}).claim(key)
@@ -247,8 +249,8 @@ func (p *pass) freeAll(ctx context.Context, kv *mvccpb.KeyValue) (removed bool, 
 	return true, nil
 }
 
-// free takes a holder from a claim that it does not hold, if nobody can need it: the child that it was claimed for does not
-// stand on it, and neither the allocation nor the child is in lost+found, nor what the claim was.
+// free removes a holder that does not hold its claim, unless the space may still be needed: the child that it was
+// claimed for may use it, or the allocation, the child or an earlier value of the claim is in lost+found.
 func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 	h := holder{Namespace: d.Namespace, Name: d.Name, UID: d.uid}
 	var wrong []Difference
@@ -277,7 +279,7 @@ func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 	case err != nil:
 		return leave, err
 	case len(wrong) == 0:
-		// Somebody else has freed it.
+		// Another server has removed it.
 		return stale, nil
 	case len(needless) == 0:
 		return leave, nil
@@ -294,7 +296,8 @@ func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 	return p.commit(ctx, v, write)
 }
 
-// mayStandOn tells whether a child may stand on a claim that was made for it.
+// mayStandOn reports whether a child may use the space of a claim that was made for it. It may if it cannot be
+// decoded.
 func mayStandOn(ctx context.Context, v *view, key string, of owner, entry *claimEntry) bool {
 	child, found := v.prefix(ctx, key)
 	if found != present {
@@ -307,8 +310,9 @@ func mayStandOn(ctx context.Context, v *view, key string, of owner, entry *claim
 	return found != present || parent.uid == entry.parent
 }
 
-// giveToChild makes the claim to what a child has the child's if it is nobody's: a server that knows no claims let somebody
-// remove the reference to the child from the allocation. Without this the allocation could be deleted under the child.
+// giveToChild makes a child the owner of the claim to its prefix if the claim has no owner. Such a claim results
+// from a server without claims, which let somebody remove the reference to the child from the allocation. Without an
+// owner, the allocation could be deleted while the child uses its space.
 func (p *pass) giveToChild(ctx context.Context, v *view, d Difference) (outcome, error) {
 	child, _ := v.prefix(ctx, p.prefixes.etcdKey(d.Namespace, d.Name))
 	parent, found := v.prefix(ctx, p.prefixes.etcdKey(child.namespace, child.parent))
@@ -329,8 +333,9 @@ func (p *pass) giveToChild(ctx context.Context, v *view, d Difference) (outcome,
 	return p.commit(ctx, v, clientv3.OpPut(key, encoded))
 }
 
-// moveAside moves what cannot be decoded to lost+found, where nothing reads it. A claim stays, without holders or
-// with the allocation that has it, so that its space is not free.
+// moveAside moves a value that cannot be decoded to a key in lost+found, so that it is not read any more. A claim
+// gets a new value in its place, with its allocation as the holder or without a holder, so that its space is not
+// free.
 func (p *pass) moveAside(ctx context.Context, v *view, d Difference) (outcome, error) {
 	if !corrupt(v.errs[d.Key]) {
 		return leave, nil
@@ -367,8 +372,8 @@ func (p *pass) moveAside(ctx context.Context, v *view, d Difference) (outcome, e
 	return p.commit(ctx, v, clientv3.OpPut(to, string(value.Value)), write)
 }
 
-// corrupt tells whether an error means that nobody can read what is stored. Who has the key can read what is encrypted, and
-// a newer server what is stored in another version.
+// corrupt reports whether an error means that nobody can decode the stored data. Encrypted data can be decrypted
+// with the right key, and a newer server can decode an unknown version.
 func corrupt(err error) bool {
 	if errors.Is(err, errEncrypted) {
 		return false
@@ -381,12 +386,12 @@ func corrupt(err error) bool {
 	return true
 }
 
-// lost returns where a key is moved that cannot be decoded.
+// lost returns the key in lost+found to which a key is moved.
 func (c *Claims) lost(key string) string {
 	return c.prefixes.etcdPrefix + "/lost+found" + strings.TrimPrefix(key, c.prefixes.etcdPrefix)
 }
 
-// commit writes if nothing in the view has changed.
+// commit performs writes if nothing in the view has changed, and returns stale otherwise.
 func (p *pass) commit(ctx context.Context, v *view, writes ...clientv3.Op) (outcome, error) {
 	response, err := p.kv.Txn(ctx).If(v.unchanged()...).Then(writes...).Commit()
 	switch {

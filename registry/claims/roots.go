@@ -21,17 +21,17 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 )
 
-// Roots of a namespace must not overlap, if the server is configured so. Each namespace that has a
-// root has one key:
+// The server can be configured to forbid overlapping roots in a namespace. Each namespace that has a root has one
+// key:
 //
 //	<etcd prefix>/roots/<namespace>
 //
-// Every transaction that creates a root puts the key, whatever the configuration. So the revision of
-// the key is that of the newest root, and a watch cache that has reached it has all roots. A server
-// that refuses overlapping roots compares the new root with those in its watch cache, and commits only
-// if the key has not changed since. The transaction that removes the last root removes the key.
+// Every transaction that creates a root also puts this key, even if overlaps are allowed. So the mod revision of the
+// key is the revision of the newest root, and a watch cache that has reached it contains all roots. To refuse
+// overlaps, a server compares a new root with the roots in its watch cache, and commits only if the key has not
+// changed since. The transaction that removes the last root also removes the key.
 
-// planRoot plans that a root is created.
+// planRoot plans the creation of a root.
 func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (plan, error) {
 	key := c.keyspace.rootsOf(root.Namespace)
 	made := plan{then: []clientv3.Op{clientv3.OpPut(key, "")}}
@@ -40,7 +40,7 @@ func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (plan, error) 
 		return made, nil
 	}
 
-	// Of several plans for a namespace only one commits. Those of one server wait for each other.
+	// Of concurrent plans for one namespace only one can commit, so the creations of one server take turns.
 	if made.release, err = c.rootLocks.lock(ctx, root.Namespace); err != nil {
 		return plan{}, err
 	}
@@ -63,7 +63,8 @@ func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (plan, error) 
 			made.guards = []guard{isUnchanged(key, revision)}
 			return made, nil
 		}
-		// The root may be gone already. The refusal does not keep others waiting.
+		// The overlapping root may have been deleted, so list again at the current revision. That does not need the
+		// lock.
 		made.release()
 	}
 
@@ -83,13 +84,14 @@ func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (plan, error) 
 	case revision > 0 && len(others) == 0:
 		return fail(errStale)
 	}
-	// There is no root yet that has put the key, or there is one of this name.
+	// Either no root has put the key yet, or the overlapping root has the same name. The create fails in the second
+	// case.
 	made.guards = []guard{isUnchanged(key, revision)}
 	return made, nil
 }
 
-// planLastRoot plans that a root goes. If it is the last one of the namespace, the key goes with it; if
-// not, another one has to stay.
+// planLastRoot adds to vanish, the plan for the removal of a root. If the root is the last one of its namespace, the
+// transaction also removes the key of the namespace. If not, it requires that another root still exists.
 func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish plan) (plan, error) {
 	key := c.keyspace.rootsOf(root.Namespace)
 	kv, err := c.revisions(ctx, key)
@@ -100,7 +102,8 @@ func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish pla
 	if revision == 0 {
 		return vanish, nil
 	}
-	// The watch cache may have roots that are gone, so ask it for them only if there are others.
+	// List at the revision of the key first, which is cheaper. That list may contain deleted roots. If the other
+	// root that it finds is deleted, list at the current revision.
 	for _, resourceVersion := range []string{strconv.FormatInt(revision, 10), ""} {
 		roots, err := c.listRoots(ctx, root.Namespace, rootsIn(root.Namespace), resourceVersion, 2)
 		if err != nil {
@@ -130,8 +133,8 @@ func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish pla
 	return plan{}, errStale
 }
 
-// listRoots lists roots of a namespace, from a watch cache that has reached the resource version; ""
-// is the revision that etcd has now.
+// listRoots lists roots of a namespace from a watch cache that has reached a resource version. If the resource
+// version is empty, the cache must have reached the current revision of etcd.
 func (c *Claims) listRoots(ctx context.Context, namespace string, selector fields.Selector, resourceVersion string, limit int64) ([]ipam.Prefix, error) {
 	options := storage.ListOptions{
 		Predicate: storage.SelectionPredicate{
@@ -147,7 +150,7 @@ func (c *Claims) listRoots(ctx context.Context, namespace string, selector field
 	return list.Items, err
 }
 
-// revisions returns a key without its value. Its revisions are 0 if there is no such key.
+// revisions reads a key without its value. All its revisions are 0 if the key does not exist.
 func (c *Claims) revisions(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
 	response, err := c.kv.Get(ctx, key, clientv3.WithKeysOnly())
 	if err != nil {
@@ -159,21 +162,21 @@ func (c *Claims) revisions(ctx context.Context, key string) (*mvccpb.KeyValue, e
 	return response.Kvs[0], nil
 }
 
-// keyLocks are locks by key. Who waits for one is served in order.
+// keyLocks has a lock for each key. Those who wait for a lock get it in the order in which they came.
 type keyLocks struct {
 	mu    sync.Mutex
 	locks map[string]*keyLock
 }
 
 type keyLock struct {
-	// held has one value while the lock is held.
+	// held contains one value while the lock is held.
 	held chan struct{}
-	// users are who holds it and who waits for it.
+	// users is the number of holders and waiters. At 0 the lock is dropped from the map.
 	users int
 }
 
-// lock takes the lock of a key, and returns what releases it, once however often it is called. It
-// gives up when the context ends.
+// lock acquires the lock of a key. It returns a function that releases it; further calls of that function do
+// nothing. If the context ends first, lock returns the error of the context.
 func (k *keyLocks) lock(ctx context.Context, key string) (release func(), err error) {
 	k.mu.Lock()
 	if k.locks == nil {

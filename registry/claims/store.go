@@ -19,28 +19,28 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// maxPlans is how often a write is planned before it is given up. A plan is stale when another
-// write came between; each time one of them got through.
+// maxPlans is how often a write is planned at most. A plan becomes stale only when a concurrent write commits, so
+// each new attempt means that another write succeeded.
 const maxPlans = 10
 
-// Store is the etcd store of a kind, with the claims kept.
+// Store wraps the etcd store of a kind. Every write also checks and updates the claims, in the same etcd
+// transaction.
 type Store struct {
 	storage.Interface
 	planner planner
-	// count, if set, knows how many objects there are.
+	// count, if set, returns the number of objects.
 	count func(ctx context.Context) (int64, error)
 }
 
 var _ storage.Interface = &Store{}
 
-// planner plans what has to happen with a write.
+// planner plans the checks and operations that a write needs.
 type planner interface {
-	// reader returns the reader for the next plan of a write. The first plan may go by what is remembered.
+	// reader returns the reader for the next plan of a write. Only the first plan may use stale data.
 	reader(first bool) reader
-	// prepareUpdate does what has to be done before a write that makes newObj of oldObj, whether that
-	// succeeds or not.
+	// prepareUpdate is called before an update from oldObj to newObj. What it does stays even if the update fails.
 	prepareUpdate(ctx context.Context, oldObj, newObj runtime.Object) error
-	// planUpdate plans a write that makes newObj of oldObj, which is nil if there was none.
+	// planUpdate plans an update from oldObj to newObj. For a create, oldObj is nil or an empty object.
 	planUpdate(ctx context.Context, r reader, oldObj, newObj runtime.Object) (plan, error)
 	// planDelete plans the removal of an object.
 	planDelete(ctx context.Context, r reader, obj runtime.Object) (plan, error)
@@ -70,7 +70,7 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination ru
 		return s.Interface.GuaranteedUpdate(ctx, key, destination, ignoreNotFound, preconditions,
 			func(input runtime.Object, meta storage.ResponseMeta) (runtime.Object, *uint64, error) {
 				p.set(plan{})
-				// The update may work on the object that it gets.
+				// tryUpdate may modify its input.
 				old := input.DeepCopyObject()
 				output, ttl, err := tryUpdate(input, meta)
 				if err != nil {
@@ -115,8 +115,8 @@ func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, prec
 	})
 }
 
-// planned writes with a plan, and with another one as long as that was stale. From the second on,
-// nothing is taken from a cache.
+// planned calls write with an empty plan, which write fills in. It calls write again while the plan is stale, at
+// most maxPlans times in all, and then returns a ServerTimeout error. Only the first call may use cached data.
 func (s *Store) planned(ctx context.Context, write func(ctx context.Context, p *plan, r reader) error) error {
 	for n := range maxPlans {
 		p := &plan{}
@@ -129,8 +129,9 @@ func (s *Store) planned(ctx context.Context, write func(ctx context.Context, p *
 	return apierrors.NewServerTimeout(ipam.Resource("prefixes"), "write", 1)
 }
 
-// Stats implements storage.Interface. It is asked for once a minute and more: etcd would go through all keys to count them,
-// which is half a second for a million, and no write would happen meanwhile.
+// Stats implements storage.Interface. It counts with s.count if that is set, because it is called at least once a
+// minute and etcd has to read all keys to count them. With a million keys that takes half a second, and no write
+// happens meanwhile.
 func (s *Store) Stats(ctx context.Context) (storage.Stats, error) {
 	if s.count == nil {
 		return s.Interface.Stats(ctx)
@@ -139,7 +140,7 @@ func (s *Store) Stats(ctx context.Context) (storage.Stats, error) {
 	return storage.Stats{ObjectCount: count}, err
 }
 
-// countCached counts the objects that a watch cache has.
+// countCached returns the number of objects in a watch cache.
 func countCached(ctx context.Context, cache storage.Interface, resourcePrefix string, list runtime.Object) (int64, error) {
 	first := storage.Everything
 	first.Limit = 1
@@ -158,8 +159,8 @@ func countCached(ctx context.Context, cache storage.Interface, resourcePrefix st
 
 type parentUIDKey struct{}
 
-// WithParentUID demands of an allocation that is written with the context that its parent has this
-// uid: one that was created anew under the same name is another one.
+// WithParentUID returns a context for writing an object whose parent must have this uid. The write fails with a
+// Conflict if the parent was deleted and created again under the same name. If uid is empty, nothing is required.
 func WithParentUID(ctx context.Context, uid types.UID) context.Context {
 	if uid == "" {
 		return ctx
@@ -186,7 +187,7 @@ func (c *Claims) planUpdate(ctx context.Context, r reader, oldObj, newObj runtim
 		case !was && is:
 			return c.planAllocate(ctx, r, newObj)
 		case was && (!is || !cidr.Equal(oldAllocation.Status.Prefix, newObj.Status.Prefix) || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef)):
-			// Validation has refused this already, on every way there is today.
+			// Validation already refuses this today. This check does not rely on it.
 			return plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
 		case was:
 			if err := c.keepRequester(ctx, newObj, oldAllocation); err != nil {
@@ -214,8 +215,8 @@ func (c *Claims) planUpdate(ctx context.Context, r reader, oldObj, newObj runtim
 	return plan{}, fmt.Errorf("claims: not of this API group: %T", newObj)
 }
 
-// checkParentUID checks the uid of WithParentUID where nothing is allocated any more, that is where a
-// binding is repeated.
+// checkParentUID checks the uid of WithParentUID for an object that is allocated already, for instance when a
+// binding is sent twice.
 func (c *Claims) checkParentUID(ctx context.Context, resource, namespace, name string, ref *ipam.LocalObjectReference) error {
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	if !demanded || ref == nil {
@@ -246,8 +247,8 @@ func (c *Claims) planDelete(ctx context.Context, r reader, obj runtime.Object) (
 	return plan{}, fmt.Errorf("claims: not of this API group: %T", obj)
 }
 
-// isNew reports that a Prefix was not there before. An update that creates, as apply does, begins with an
-// empty object.
+// isNew reports whether a write creates the Prefix. old is nil in a create, and an empty object in an update that
+// creates, such as server-side apply.
 func isNew(old *ipam.Prefix) bool { return old == nil || old.UID == "" }
 
 func sameRef(a, b *ipam.LocalObjectReference) bool {

@@ -13,23 +13,23 @@ import (
 	"go.etcd.io/etcd/client/v3/kubernetes"
 )
 
-// plan is what a write has to do besides: all of it happens with the write, or none.
+// plan is what a write adds to its etcd transaction. All of it happens with the write, or nothing.
 type plan struct {
-	// guards have to hold.
+	// guards must hold for the transaction to succeed.
 	guards []guard
-	// then is done with the write.
+	// then are operations that the transaction performs besides the write.
 	then []clientv3.Op
-	// explain tells why the guards did not hold, from what their questions find afterwards, in their
-	// order. errStale means that a plan that is made anew may do, which is also what it means that
-	// there is no explain.
+	// explain, if set, returns the error for guards that did not hold. answers are the results of the guards'
+	// questions, in the order of the guards, read after the transaction failed. errStale means that a new plan may
+	// succeed. Without explain, the error is errStale.
 	explain func(answers []*pb.RangeResponse) error
-	// committed, if there is one, takes in at what revision all of it has happened.
+	// committed, if set, is called after the transaction succeeded, with its revision.
 	committed func(revision int64)
-	// release, if there is one, releases what the plan holds. It may be called again.
+	// release, if set, releases the lock that the plan holds. It may be called more than once.
 	release func()
 }
 
-// set makes it another plan, and releases what it held.
+// set releases what the plan holds and replaces the plan by next.
 func (p *plan) set(next plan) {
 	if p.release != nil {
 		p.release()
@@ -37,15 +37,15 @@ func (p *plan) set(next plan) {
 	*p = next
 }
 
-// guard is a compare, and what it is about.
+// guard is a compare of a transaction, and the keys that it compares.
 type guard struct {
 	compare clientv3.Cmp
-	// keys are one key, with no end, or a range.
+	// keys is a range, or a single key if its end is empty.
 	keys keyRange
 }
 
-// question is the read that tells why a guard failed. It is not part of the transaction: it would have to
-// be encoded, proposed and checked with each, and is hardly ever needed.
+// question returns the read that shows why a guard failed. It is not in the Else branch of the transaction: etcd
+// would encode, propose and check it each time, although it is rarely needed.
 func (g guard) question() clientv3.Op {
 	if g.keys.end == "" {
 		return clientv3.OpGet(g.keys.start, clientv3.WithKeysOnly())
@@ -53,22 +53,22 @@ func (g guard) question() clientv3.Op {
 	return clientv3.OpGet(g.keys.start, clientv3.WithRange(g.keys.end), clientv3.WithLimit(1))
 }
 
-// errStale means that the plan was made on what is no longer so.
+// errStale means that the state on which a plan is based has changed. A new plan may succeed.
 var errStale = errors.New("claims: the plan is stale")
 
-// maxTxnOps is how many compares etcd takes in a transaction, unless it was told otherwise by
-// --max-txn-ops.
+// maxTxnOps is the number of compares, and of operations, that etcd accepts in a transaction. It is the default of
+// etcd's flag --max-txn-ops.
 const maxTxnOps = 128
 
 type planKey struct{}
 
-// withPlan hands a plan down to the transactor. It may be filled in until the write.
+// withPlan returns a context that carries a plan to the transactor. The plan may be changed until the write.
 func withPlan(ctx context.Context, p *plan) context.Context {
 	return context.WithValue(ctx, planKey{}, p)
 }
 
-// transactor stands in for the Kubernetes interface of an etcd client, through which the etcd store
-// writes. It joins the plan of a write to it.
+// transactor replaces the Kubernetes interface of an etcd client, through which the etcd store writes. It adds the
+// plan in the context to the transaction of a write.
 type transactor struct {
 	kubernetes.Interface
 	kv clientv3.KV
@@ -102,9 +102,9 @@ func (t *transactor) OptimisticDelete(ctx context.Context, key string, expectedR
 
 func (p *plan) empty() bool { return len(p.guards) == 0 && len(p.then) == 0 }
 
-// commit does a write and its plan in one transaction. If the object itself was changed meanwhile,
-// it returns it as it is now. If not, but the guards of the plan do not hold, it returns why: to
-// say that the write did not succeed would have the etcd store try it again for ever.
+// commit performs a write and its plan in one transaction. If the object itself has changed, commit returns the
+// object as it is now, and the etcd store retries. If only a guard failed, commit returns an error. It must not
+// report an unsuccessful write then: the etcd store would retry forever.
 func (t *transactor) commit(ctx context.Context, p *plan, key string, expectedRevision int64, write clientv3.Op) (*clientv3.TxnResponse, *mvccpb.KeyValue, error) {
 	compares := append([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", expectedRevision)}, p.compares()...)
 	response, err := t.kv.Txn(ctx).If(compares...).Then(append([]clientv3.Op{write}, p.then...)...).Else(clientv3.OpGet(key)).Commit()
@@ -127,7 +127,7 @@ func (t *transactor) commit(ctx context.Context, p *plan, key string, expectedRe
 	return nil, nil, p.why(ctx, t.kv)
 }
 
-// compares is what a transaction has to compare.
+// compares returns the compares of all guards.
 func (p *plan) compares() []clientv3.Cmp {
 	compares := make([]clientv3.Cmp, 0, len(p.guards))
 	for _, g := range p.guards {
@@ -136,7 +136,8 @@ func (p *plan) compares() []clientv3.Cmp {
 	return compares
 }
 
-// why tells why the guards did not hold. What it finds may have changed since: then the plan is stale.
+// why returns the error for guards that did not hold. It asks their questions now. If the state has changed again
+// since the transaction, the error is errStale.
 func (p *plan) why(ctx context.Context, kv clientv3.KV) error {
 	if p.explain == nil {
 		return errStale
@@ -167,8 +168,8 @@ func first(answer *pb.RangeResponse) *mvccpb.KeyValue {
 	return answer.Kvs[0]
 }
 
-// isEmpty guards that there is no key in a range. There are up to thirty of them in a transaction, so this is
-// clientv3.Compare without the copies that it and WithRange make of what they get.
+// isEmpty requires that a range has no key. A transaction has up to about thirty of these guards, so this function
+// builds the compare in place: clientv3.Compare and WithRange would copy it.
 func isEmpty(r keyRange) guard {
 	compare := clientv3.CreateRevision(r.start)
 	c := compare.GetCompare()
@@ -176,12 +177,12 @@ func isEmpty(r keyRange) guard {
 	return guard{compare, r}
 }
 
-// isSame guards that a key is the one that was created at a revision.
+// isSame requires that a key has this create revision. It does not if it was deleted and created again.
 func isSame(key string, createRevision int64) guard {
 	return guard{clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision), keyRange{start: key}}
 }
 
-// isUnchanged guards that a key was last changed at a revision; 0 means that there is no such key.
+// isUnchanged requires that a key has this mod revision. 0 requires that the key does not exist.
 func isUnchanged(key string, modRevision int64) guard {
 	return guard{clientv3.Compare(clientv3.ModRevision(key), "=", modRevision), keyRange{start: key}}
 }

@@ -15,8 +15,8 @@ import (
 	"k8s.io/apiserver/pkg/util/dryrun"
 )
 
-// OnDryRun returns the validation of an update. If the update is a dry run, it also reports what the
-// transaction would refuse, since a dry run never gets that far.
+// OnDryRun returns the validation of an update. dryRun is the option of the request. If it is set, the validation
+// also reports what the transaction would refuse, because a dry run does not get as far as the transaction.
 func (c *Claims) OnDryRun(dryRun []string, validate rest.ValidateObjectUpdateFunc) rest.ValidateObjectUpdateFunc {
 	if !dryrun.IsDryRun(dryRun) {
 		return validate
@@ -31,8 +31,8 @@ func (c *Claims) OnDryRun(dryRun []string, validate rest.ValidateObjectUpdateFun
 	}
 }
 
-// OnDryRunDelete returns the validation of a removal. If the removal is a dry run, it also reports what the
-// transaction would refuse. What has finalizers would not be removed yet.
+// OnDryRunDelete returns the validation of a removal. If dryRun is set, it also reports what the transaction would
+// refuse. It does not for an object with finalizers, which a delete request does not remove yet.
 func (c *Claims) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFunc) rest.ValidateObjectFunc {
 	if !dryrun.IsDryRun(dryRun) {
 		return validate
@@ -50,7 +50,8 @@ func (c *Claims) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFun
 	}
 }
 
-// try reports whether a write with a plan would be refused, without writing anything.
+// try returns the error with which a write would be refused, and nil if it would not. It writes nothing. make plans
+// the write.
 func (c *Claims) try(ctx context.Context, make func() (plan, error)) error {
 	var p plan
 	defer func() { p.set(plan{}) }()

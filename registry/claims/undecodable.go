@@ -21,21 +21,21 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// The etcd store of Kubernetes fails to list and to watch a kind if it cannot decode one of its objects, and
-// without a list a watch cache never becomes ready. The types here make it go on: whatever cannot be decoded is
-// decoded as a placeholder, and the placeholders are taken out of lists and watches.
+// The etcd store of Kubernetes cannot list or watch a kind if one of its objects cannot be decoded, and a watch
+// cache becomes ready only after a list. The types in this file avoid that: they decode such an object as a
+// placeholder, and remove the placeholders from lists and watches.
 //
-//	read               of what cannot be decoded
-//	a list             leaves it out, unless that is most of what there is: then the configuration is wrong
-//	a watch            leaves it out; if it could be decoded before, the watch ends, so that who watches lists again
-//	a get or a write   fails, and tells the key
+//	request        if an object cannot be decoded
+//	list           omits it; fails if that is most objects, because then the configuration is wrong
+//	watch          omits it; ends if the object could be decoded before, so that the client lists again
+//	get or write   fails with an error that names the key
 //
-// The audit finds the keys and reports them.
+// The audit reports the keys of such objects.
 
-// placeholderUID is the uid of what stands for an object that cannot be decoded.
+// placeholderUID is the uid of a placeholder.
 const placeholderUID = "\x00undecodable"
 
-// isPlaceholder tells whether an object stands for one that cannot be decoded.
+// isPlaceholder reports whether an object is a placeholder for one that cannot be decoded.
 func isPlaceholder(obj runtime.Object) bool {
 	accessor, err := meta.Accessor(obj)
 	return err == nil && accessor.GetUID() == placeholderUID
@@ -51,15 +51,15 @@ func newPlaceholder(newFunc func() runtime.Object) (runtime.Object, error) {
 	return obj, nil
 }
 
-// notDecrypted is what a tolerantTransformer makes of what it cannot decrypt, followed by the error. No encoding of
-// an object begins like that.
+// notDecrypted marks data that could not be decrypted. tolerantTransformer returns it, followed by the error. No
+// encoded object starts with it.
 var notDecrypted = []byte("\x00not decrypted\x00")
 
-// kmsPrefix is how everything begins that a key management service has encrypted. That may be away for a moment, so
-// whatever it cannot decrypt is not left out.
+// kmsPrefix is the start of all data that a key management service (KMS) has encrypted. A KMS can be unavailable for
+// a moment. So an object that it cannot decrypt is not omitted; the request fails.
 var kmsPrefix = []byte("k8s:enc:kms:")
 
-// tolerantTransformer has the decoder fail instead of the decryption.
+// tolerantTransformer turns a decryption error into data that check recognizes, so that the decoder can handle it.
 type tolerantTransformer struct{ value.Transformer }
 
 func (t tolerantTransformer) TransformFromStorage(ctx context.Context, data []byte, dataCtx value.Context) ([]byte, bool, error) {
@@ -70,12 +70,12 @@ func (t tolerantTransformer) TransformFromStorage(ctx context.Context, data []by
 	return out, stale, err
 }
 
-// decodeError is why an object cannot be decoded.
+// decodeError means that an object cannot be decoded.
 type decodeError struct{ error }
 
 func (e *decodeError) Unwrap() error { return e.error }
 
-// check returns the error of what could not be decrypted.
+// check returns an error if data is what tolerantTransformer returns for an object that it cannot decrypt.
 func check(data []byte) error {
 	if why, ok := bytes.CutPrefix(data, notDecrypted); ok {
 		return &decodeError{fmt.Errorf("%w: %s", errEncrypted, why)}
@@ -83,7 +83,8 @@ func check(data []byte) error {
 	return nil
 }
 
-// tolerantDecoder decodes what it cannot decode as a placeholder, in lists.
+// tolerantDecoder returns a placeholder for an item of a list that cannot be decoded. For any other object it
+// returns a decodeError.
 type tolerantDecoder struct{ etcd3.Decoder }
 
 func (d tolerantDecoder) Decode(data []byte, into runtime.Object, revision int64) error {
@@ -105,7 +106,8 @@ func (d tolerantDecoder) DecodeListItem(ctx context.Context, data []byte, revisi
 	return newPlaceholder(newItemFunc)
 }
 
-// tolerantCodec decodes what it cannot decode as a placeholder. The etcd store decodes the objects of watches with it.
+// tolerantCodec returns a placeholder for an object that cannot be decoded. The etcd store decodes the objects of
+// watches with it.
 type tolerantCodec struct {
 	runtime.Codec
 	newFunc func() runtime.Object
@@ -121,13 +123,14 @@ func (c tolerantCodec) Decode(data []byte, defaults *schema.GroupVersionKind, in
 	return obj, defaults, err
 }
 
-// tolerantStore is an etcd store that has a tolerant transformer, decoder and codec.
+// tolerantStore wraps an etcd store that uses tolerantTransformer, tolerantDecoder and tolerantCodec. It removes the
+// placeholders from lists and watches.
 type tolerantStore struct {
 	storage.Interface
 	resource schema.GroupResource
 }
 
-// explain adds the key to the error that something cannot be decoded, and what helps.
+// explain adds the key and a remedy to a decodeError. It returns other errors as they are.
 func (s tolerantStore) explain(key string, err error) error {
 	if decode := (*decodeError)(nil); errors.As(err, &decode) {
 		return apierrors.NewInternalError(fmt.Errorf("%s in etcd cannot be decoded: %w; ipam-apiserver audit --repair can move it aside", key, decode))
@@ -198,7 +201,7 @@ func (s tolerantStore) Watch(ctx context.Context, key string, opts storage.ListO
 	return w, nil
 }
 
-// tolerantWatch leaves placeholders out of a watch.
+// tolerantWatch removes placeholders from a watch.
 type tolerantWatch struct {
 	cancel context.CancelFunc
 	events chan watch.Event
@@ -223,7 +226,8 @@ func (w *tolerantWatch) run(ctx context.Context, incoming watch.Interface) {
 			if event.Type != watch.Modified {
 				continue
 			}
-			// Whoever watches has the object as it was before, and this event does not tell which one it is.
+			// The client still has the previous version, and the event does not tell of which object. End the watch,
+			// so that the client lists again.
 			status := apierrors.NewResourceExpired("an object changed and cannot be decoded any more").Status()
 			event, last = watch.Event{Type: watch.Error, Object: &status}, true
 		}

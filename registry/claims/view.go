@@ -20,25 +20,25 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// view is what has been read of etcd to compare objects with claims. A key that is asked for and has not been
-// read is noted, so that it can be read before the question is asked again.
+// view holds what was read from etcd to compare objects with claims. If a function asks for a key that was not read,
+// the view records the key. The caller then reads it and calls the function again.
 type view struct {
 	*Claims
-	// values are the keys that have been read; nil means that there is no such key.
+	// values has the keys that have been read. The value is nil if the key does not exist.
 	values map[string]*mvccpb.KeyValue
-	// missing are the keys that were asked for and have not been read.
+	// missing has the keys that were asked for and have not been read.
 	missing map[string]bool
-	// recorded, if it is not nil, gets all keys that are asked for.
+	// recorded, if it is not nil, collects all keys that are asked for.
 	recorded map[string]bool
 
 	prefixInfos     map[string]*prefixInfo
 	allocationInfos map[string]*allocationInfo
 	claimEntries    map[string]*claimEntry
-	// errs tell why keys cannot be decoded.
+	// errs has the keys that cannot be decoded, and why.
 	errs map[string]error
 }
 
-// found tells what is known of a key.
+// found is what a view knows about a key.
 type found int
 
 const (
@@ -49,33 +49,34 @@ const (
 	undecodable
 )
 
-// prefixInfo is what a comparison has to know of a Prefix.
+// prefixInfo is the part of a Prefix that a comparison needs.
 type prefixInfo struct {
 	namespace, name string
 	uid             types.UID
-	// prefix is what is in the spec, without host bits, and written how it is written there.
+	// prefix is spec.prefix without host bits, and not valid if that cannot be parsed. written is spec.prefix as it
+	// is.
 	prefix  netip.Prefix
 	written string
-	// parent is the name in parentRef, if there is one.
+	// parent is the name in spec.parentRef, or empty.
 	parent          string
 	allocated, root bool
 	createRevision  int64
 }
 
-// allocationInfo is what a comparison has to know of an allocation.
+// allocationInfo is the part of an allocation that a comparison needs.
 type allocationInfo struct {
-	// holder is the allocation as the holder of a claim. Its owner is what the object says.
+	// holder is the allocation as the holder of a claim. Its Owner is taken from the allocation, not from the claim.
 	holder
-	// allocated tells whether it holds prefix of parent.
+	// allocated is whether the allocation holds prefix, which is space of the Prefix named parent.
 	allocated bool
 	parent    string
 	prefix    netip.Prefix
-	// created is in seconds since 1970.
+	// created is the creation time in seconds since 1970.
 	created     int64
 	modRevision int64
 }
 
-// claimEntry is a claim with its key.
+// claimEntry is a claim, with the parent and the prefix from its key.
 type claimEntry struct {
 	claim
 	parent types.UID
@@ -94,7 +95,7 @@ func (c *Claims) newView(kvs []*mvccpb.KeyValue) *view {
 	return v
 }
 
-// ask returns what is at a key.
+// ask returns the value of a key. If the key has not been read, ask records it as missing.
 func (v *view) ask(key string) (*mvccpb.KeyValue, found) {
 	if v.recorded != nil {
 		v.recorded[key] = true
@@ -110,7 +111,7 @@ func (v *view) ask(key string) (*mvccpb.KeyValue, found) {
 	}
 }
 
-// asked returns the keys that a function asks for.
+// asked returns the keys that f asks for.
 func (v *view) asked(f func()) []string {
 	v.recorded = map[string]bool{}
 	f()
@@ -119,7 +120,7 @@ func (v *view) asked(f func()) []string {
 	return keys
 }
 
-// decoded returns what is at a key, decoded once.
+// decoded returns the decoded value of a key. It decodes each key only once.
 func decoded[T any](v *view, memo map[string]*T, key string, decode func(*mvccpb.KeyValue) (*T, error)) (*T, found) {
 	kv, found := v.ask(key)
 	if found != present {
@@ -140,7 +141,7 @@ func decoded[T any](v *view, memo map[string]*T, key string, decode func(*mvccpb
 	return info, present
 }
 
-// prefix returns the Prefix at a key, which is nil unless it is present.
+// prefix returns the Prefix at a key. It is nil unless the second result is present.
 func (v *view) prefix(ctx context.Context, key string) (*prefixInfo, found) {
 	return decoded(v, v.prefixInfos, key, func(kv *mvccpb.KeyValue) (*prefixInfo, error) {
 		p := &ipam.Prefix{}
@@ -161,7 +162,7 @@ func (v *view) prefix(ctx context.Context, key string) (*prefixInfo, found) {
 	})
 }
 
-// allocation returns the allocation at a key, which is nil unless it is present.
+// allocation returns the allocation at a key. It is nil unless the second result is present.
 func (v *view) allocation(ctx context.Context, key string) (*allocationInfo, found) {
 	return decoded(v, v.allocationInfos, key, func(kv *mvccpb.KeyValue) (*allocationInfo, error) {
 		a := &ipam.PrefixAllocation{}
@@ -174,7 +175,7 @@ func (v *view) allocation(ctx context.Context, key string) (*allocationInfo, fou
 	})
 }
 
-// claim returns the claim at a key, which is nil unless it is present.
+// claim returns the claim at a key. It is nil unless the second result is present.
 func (v *view) claim(key string) (*claimEntry, found) {
 	return decoded(v, v.claimEntries, key, func(kv *mvccpb.KeyValue) (entry *claimEntry, err error) {
 		entry = &claimEntry{}
@@ -188,7 +189,7 @@ func (v *view) claim(key string) (*claimEntry, found) {
 	})
 }
 
-// holder returns the holder that is an allocation, or nil.
+// holder returns the holder that is this allocation, or nil if there is none.
 func (e *claimEntry) holder(a *allocationInfo) *holder {
 	if e == nil {
 		return nil
@@ -200,14 +201,14 @@ func (e *claimEntry) holder(a *allocationInfo) *holder {
 	return h
 }
 
-// madeFor tells whether a claim was made for a child.
+// madeFor reports whether the claim was made for a child.
 func (e *claimEntry) madeFor(child *prefixInfo) bool {
 	return e != nil && slices.ContainsFunc(e.Holders, func(h holder) bool {
 		return h.Namespace == child.namespace && h.Owner != nil && *h.Owner == owner{child.name, child.uid}
 	})
 }
 
-// undecodable returns the difference that something cannot be decoded.
+// undecodable returns the difference for a key that cannot be decoded.
 func (v *view) undecodable(key string) Difference {
 	d := Difference{Kind: Undecodable, Message: fmt.Sprintf("it cannot be decoded: %v", v.errs[key]), Key: key}
 	for _, o := range []objects{v.prefixes, v.allocations} {
@@ -221,7 +222,8 @@ func (v *view) undecodable(key string) Difference {
 	return d
 }
 
-// checkKeys returns an error if so few of some objects can be decrypted that it must be because of the keys.
+// checkKeys returns an error if so many of the objects cannot be decrypted that the configured keys must be wrong.
+// of is the number of objects.
 func (v *view) checkKeys(of int) error {
 	var some error
 	encrypted := 0
@@ -237,11 +239,11 @@ func (v *view) checkKeys(of int) error {
 	return nil
 }
 
-// tooMany tells whether so much cannot be read that it must be because of the configuration.
+// tooMany reports whether so many objects cannot be read that the configuration must be wrong.
 func tooMany(bad, good int) bool { return bad > 10 && bad > good }
 
-// complete calls a function again and again, until everything that it asks for has been read. What is read may
-// be at different revisions and a little old.
+// complete calls f until every key that f asks for has been read. The reads are serializable, so the values may be
+// stale and from different revisions.
 func (v *view) complete(ctx context.Context, f func()) error {
 	for {
 		clear(v.missing)
@@ -254,10 +256,10 @@ func (v *view) complete(ctx context.Context, f func()) error {
 	}
 }
 
-// readers is how many transactions read a page at a time.
+// readers is the number of concurrent transactions of a read.
 const readers = 4
 
-// read reads keys, as many in a transaction as etcd takes.
+// read reads keys into the view, with as many keys in a transaction as etcd accepts.
 func (v *view) read(ctx context.Context, keys []string) error {
 	group, reading := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
@@ -280,7 +282,7 @@ func (v *view) read(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// getAll reads some keys in one transaction. The value of a key that does not exist is nil.
+// getAll reads keys in one transaction. The value of a key that does not exist is nil.
 func (c *Claims) getAll(ctx context.Context, keys []string, options ...clientv3.OpOption) ([]*mvccpb.KeyValue, error) {
 	gets := make([]clientv3.Op, 0, len(keys))
 	for _, key := range keys {
@@ -297,8 +299,9 @@ func (c *Claims) getAll(ctx context.Context, keys []string, options ...clientv3.
 	return values, nil
 }
 
-// atOnce returns what a judge finds when everything it asks for is read in one transaction, with what was read. It
-// tells what to read to begin with. Nothing is wrong with what does not stand still.
+// atOnce returns what a judge finds when all keys that it asks for are read in one transaction, and the view with
+// these keys. keys are read first. If the judge asks for others, all are read again. If it still asks for others
+// after maxPlans transactions, because the objects keep changing, atOnce finds nothing.
 func (c *Claims) atOnce(ctx context.Context, keys []string, judge judge) (*view, []Difference, error) {
 	var v *view
 	for range maxPlans {
@@ -321,7 +324,7 @@ func (c *Claims) atOnce(ctx context.Context, keys []string, judge judge) (*view,
 	return v, nil, nil
 }
 
-// unchanged compares everything in the view with what is in etcd.
+// unchanged returns compares which require that no key of the view has changed.
 func (v *view) unchanged() []clientv3.Cmp {
 	compares := make([]clientv3.Cmp, 0, len(v.values))
 	for key, kv := range v.values {
