@@ -166,6 +166,11 @@ func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix) (*
 		if pool := acc.ledger.Pool(); pool != nil && pool.Prefix() == prefix {
 			return acc, nil
 		}
+		ledger := allocator.NewLedger[types.UID]()
+		if err := ledger.SetPrefix(prefix); err != nil {
+			a.unlock(parent, acc)
+			return nil, err
+		}
 		held := make([]holding, 0, len(acc.names))
 		for uid := range acc.names {
 			if of, ok := acc.ledger.Get(uid); ok {
@@ -176,22 +181,14 @@ func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix) (*
 		acc.opening = changed
 		acc.mu.Unlock()
 
-		ledger := allocator.NewLedger[types.UID]()
-		err := ledger.SetPrefix(prefix)
-		if err == nil {
-			for _, of := range held {
-				ledger.Hold(of.uid, of.prefix)
-			}
+		for _, of := range held {
+			ledger.Hold(of.uid, of.prefix)
 		}
 		a.whileOpening()
 
 		acc.mu.Lock()
 		acc.opening = nil
-		switch {
-		case err != nil:
-			a.unlock(parent, acc)
-			return nil, err
-		case acc.dropped:
+		if acc.dropped {
 			// The account was removed meanwhile, and another one has replaced it.
 			acc.mu.Unlock()
 			continue

@@ -276,6 +276,24 @@ func TestChangesWhileOpening(t *testing.T) {
 	if r := a.mustReport(t, "10.0.0.0/20"); !slices.Equal(r.used, []string{"10.0.5.0/24"}) || r.usage.Allocations != 1 {
 		t.Errorf("the account that took its place: %+v", r)
 	}
+
+	// A prefix that is not valid needs no ledger, and costs the account that may have taken its place nothing.
+	replace := func() {
+		a.whileOpening = func() { t.Error("a ledger is built for an invalid prefix") }
+		a.release(root, "new")
+		a.hold(root, "newer", "newer", netip.MustParsePrefix("10.0.6.0/24"))
+	}
+	a.whileOpening = replace
+	if _, err := a.report(root, netip.MustParsePrefix("::ffff:10.0.0.0/112")); err == nil {
+		t.Error("a report of an invalid prefix")
+	}
+	if got := a.count(root); got != 1 {
+		t.Errorf("%d allocations", got)
+	}
+	replace()
+	if _, err := a.report(root, netip.Prefix{}); err == nil || a.count(root) != 1 {
+		t.Errorf("after it has another holder: %v, %d allocations", err, a.count(root))
+	}
 }
 
 // TestHoldersAgainstModel compares the first holders with all of them, sorted, after any change.
