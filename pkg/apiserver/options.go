@@ -180,22 +180,14 @@ func (o *Options) Config() (*Config, error) {
 		}
 	} else {
 		config.Authentication.Authenticator = acceptAudiences(config.Authentication.Authenticator, o.APIAudiences)
-		rememberAnswers(&config.Config)
+		if config.Authorization.Authorizer != nil {
+			config.Authorization.Authorizer = authorizeByKind(config.Authorization.Authorizer)
+		}
 	}
 	endStalledWatches(&config.Config, o.WatchPatience)
 	return &Config{
 		GenericConfig: config, WithoutCluster: o.WithoutCluster, WatchCache: o.Recommended.Etcd.EnableWatchCache, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced,
 	}, nil
-}
-
-// rememberAnswers reduces the cost of authentication and authorization. See rememberProxies and authorizeByKind.
-func rememberAnswers(config *genericapiserver.Config) {
-	if proxies := config.Authentication.RequestHeaderConfig; proxies != nil {
-		config.Authentication.Authenticator = rememberProxies(config.Authentication.Authenticator, proxies)
-	}
-	if config.Authorization.Authorizer != nil {
-		config.Authorization.Authorizer = authorizeByKind(config.Authorization.Authorizer)
-	}
 }
 
 // admissionInitializers returns the initializer of the plugins of this API group. The recommended options have the
@@ -222,7 +214,7 @@ func (o *Options) applyWithoutCluster(config *genericapiserver.Config) error {
 	if err != nil {
 		return fmt.Errorf("authentication: %w", err)
 	}
-	config.Authentication.Authenticator = rememberCertificates(authenticator)
+	config.Authentication.Authenticator = authenticator
 	config.OpenAPIConfig.SecurityDefinitions = securityDefinitions
 	config.OpenAPIV3Config.SecuritySchemes = nil
 	config.Authorization.Authorizer = authorizerfactory.NewPrivilegedGroups("system:masters")
