@@ -39,6 +39,8 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&PrefixAllocation{},
 		&PrefixAllocationList{},
 		&PrefixAllocationBinding{},
+		&PrefixPolicy{},
+		&PrefixPolicyList{},
 	)
 	return nil
 }

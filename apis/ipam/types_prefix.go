@@ -107,17 +107,20 @@ type PrefixUsage struct {
 	Total string
 	// used is the number of addresses that have been handed out.
 	Used string
-	// free is the number of addresses that have not been handed out.
+	// free is the number of addresses that can still be handed out automatically.
 	Free string
 	// percent is the used part of the total, 0 to 100, rounded down.
 	Percent int32
 	// allocations is the number of prefixes that have been handed out.
 	Allocations int64
-	// largestFree is the largest prefix that can still be handed out, as a length such as /26.
+	// largestFree is the largest prefix that can still be handed out automatically, as a length such as /26.
 	// It is unset when there is none.
 	LargestFree string
 	// truncated is set when status.used does not list everything.
 	Truncated bool
+	// reserved is the number of addresses that a PrefixPolicy reserves and that are not in use. They do not
+	// count as free. It is unset when there are none.
+	Reserved string
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 # SPDX-License-Identifier: Apache-2.0
 
-# Turns the output of `kubectl get prefixes,prefixallocations -o json` into two lists that can be applied elsewhere:
-# .allocated is what held addresses, .waiting is what waited for some. docs/operating/backup.md tells how to use it.
+# Turns the output of `kubectl get prefixes,prefixallocations,prefixpolicies -o json` into two lists that can be applied
+# elsewhere: .allocated is what held addresses, .waiting is what waited for some, after the policies.
+# docs/operating/backup.md tells how to use it.
 
 def holds: (.kind == "Prefix" and .spec.prefix != null) or .status.phase == "Allocated";
 
@@ -21,4 +22,4 @@ def stripped:
 def list: {apiVersion: "v1", kind: "List", items: map(stripped)};
 
 [.items[] | select(.metadata.deletionTimestamp == null and (.kind == "Prefix" or (ofChild | not)))]
-| {allocated: (map(select(holds)) | sort_by(rank) | list), waiting: (map(select(holds | not)) | list)}
+| {allocated: (map(select(holds)) | sort_by(rank) | list), waiting: (map(select(holds | not)) | sort_by(.kind != "PrefixPolicy") | list)}

@@ -29,6 +29,14 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &ipamv1alpha1.PrefixAllocationSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PrefixAllocationStatus"):
 		return &ipamv1alpha1.PrefixAllocationStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PrefixPolicy"):
+		return &ipamv1alpha1.PrefixPolicyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PrefixPolicySpec"):
+		return &ipamv1alpha1.PrefixPolicySpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PrefixPolicyStatus"):
+		return &ipamv1alpha1.PrefixPolicyStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PrefixReservation"):
+		return &ipamv1alpha1.PrefixReservationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PrefixSpec"):
 		return &ipamv1alpha1.PrefixSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PrefixStatus"):

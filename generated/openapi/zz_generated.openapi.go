@@ -31,6 +31,11 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.PrefixAllocationStatus{}.OpenAPIModelName():  schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationStatus(ref),
 		v1alpha1.PrefixBinding{}.OpenAPIModelName():           schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixBinding(ref),
 		v1alpha1.PrefixList{}.OpenAPIModelName():              schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixList(ref),
+		v1alpha1.PrefixPolicy{}.OpenAPIModelName():            schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicy(ref),
+		v1alpha1.PrefixPolicyList{}.OpenAPIModelName():        schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicyList(ref),
+		v1alpha1.PrefixPolicySpec{}.OpenAPIModelName():        schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicySpec(ref),
+		v1alpha1.PrefixPolicyStatus{}.OpenAPIModelName():      schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicyStatus(ref),
+		v1alpha1.PrefixReservation{}.OpenAPIModelName():       schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixReservation(ref),
 		v1alpha1.PrefixSpec{}.OpenAPIModelName():              schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixSpec(ref),
 		v1alpha1.PrefixStatus{}.OpenAPIModelName():            schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixStatus(ref),
 		v1alpha1.PrefixTemplateSpec{}.OpenAPIModelName():      schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixTemplateSpec(ref),
@@ -600,6 +605,248 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixList(ref common.ReferenceCal
 	}
 }
 
+func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicy(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrefixPolicy has rules for the Prefixes that it selects, as parents. It belongs to the owner of the address space. All policies that select a Prefix apply to it.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec has the rules.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.PrefixPolicySpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status says what the rules apply to.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.PrefixPolicyStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.PrefixPolicySpec{}.OpenAPIModelName(), v1alpha1.PrefixPolicyStatus{}.OpenAPIModelName(), v1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicyList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrefixPolicyList is a list of PrefixPolicies.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "metadata is the standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the PrefixPolicies.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.PrefixPolicy{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.PrefixPolicy{}.OpenAPIModelName(), v1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicySpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrefixPolicySpec has the rules of a PrefixPolicy.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"prefixSelector": {
+						SchemaProps: spec.SchemaProps{
+							Description: "prefixSelector selects, by label, the Prefixes of the namespace that the rules apply to. {} selects all.",
+							Ref:         ref(v1.LabelSelector{}.OpenAPIModelName()),
+						},
+					},
+					"reserved": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "reserved is space of the selected Prefixes that is never chosen automatically. A child or an allocation that requests a reserved range by its prefix gets it. A reservation does not affect what is allocated already. If several policies select a Prefix, all their reservations apply.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.PrefixReservation{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"prefixSelector"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.PrefixReservation{}.OpenAPIModelName(), v1.LabelSelector{}.OpenAPIModelName()},
+	}
+}
+
+func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicyStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrefixPolicyStatus says what the rules of a PrefixPolicy apply to.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"observedGeneration": {
+						SchemaProps: spec.SchemaProps{
+							Description: "observedGeneration is the generation of the spec that the status was derived from.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"conditions": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"type",
+								},
+								"x-kubernetes-list-type":       "map",
+								"x-kubernetes-patch-merge-key": "type",
+								"x-kubernetes-patch-strategy":  "merge",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "conditions say whether the rules apply: Ready. Its message names reserved space that is in use.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1.Condition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"prefixes": {
+						SchemaProps: spec.SchemaProps{
+							Description: "prefixes is the number of Prefixes that the policy selects.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"prefixes"},
+			},
+		},
+		Dependencies: []string{
+			v1.Condition{}.OpenAPIModelName()},
+	}
+}
+
+func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixReservation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrefixReservation is a part of the selected Prefixes. Exactly one of cidr, edges, and from together with to must be set.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"cidr": {
+						SchemaProps: spec.SchemaProps{
+							Description: "cidr is a range in canonical CIDR notation, such as 10.0.0.0/28.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"from": {
+						SchemaProps: spec.SchemaProps{
+							Description: "from is the first address of a range, such as 10.0.0.10.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"to": {
+						SchemaProps: spec.SchemaProps{
+							Description: "to is the last address of the range that begins with from.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"edges": {
+						SchemaProps: spec.SchemaProps{
+							Description: "edges reserves the addresses of each selected Prefix that have a meaning of their own: the network and the broadcast address of an IPv4 Prefix of length 30 or less, and the subnet-router anycast address of an IPv6 Prefix of length 126 or less.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason says what the space is reserved for. It is for people, and has at most 256 bytes.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
 func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -787,7 +1034,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixUsage(ref common.ReferenceCa
 					},
 					"free": {
 						SchemaProps: spec.SchemaProps{
-							Description: "free is the number of addresses that have not been handed out.",
+							Description: "free is the number of addresses that can still be handed out automatically.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -811,7 +1058,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixUsage(ref common.ReferenceCa
 					},
 					"largestFree": {
 						SchemaProps: spec.SchemaProps{
-							Description: "largestFree is the largest prefix that can still be handed out, as a length such as /26. It is unset when there is none.",
+							Description: "largestFree is the largest prefix that can still be handed out automatically, as a length such as /26. It is unset when there is none.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -820,6 +1067,13 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixUsage(ref common.ReferenceCa
 						SchemaProps: spec.SchemaProps{
 							Description: "truncated is set when status.used does not list everything.",
 							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"reserved": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reserved is the number of addresses that a PrefixPolicy reserves and that are not in use. They do not count as free. It is unset when there are none.",
+							Type:        []string{"string"},
 							Format:      "",
 						},
 					},

@@ -29,9 +29,10 @@ running server. [Conditions and reasons](conditions.md) are on a page of their o
 |---|---|---|---|
 | Prefix | prefixes | pfx | status, binding |
 | PrefixAllocation | prefixallocations | pfxa | status, binding |
+| PrefixPolicy | prefixpolicies | pfxp | status |
 
 `, "`"+v1alpha1.GroupVersion.Group+"`", "`"+v1alpha1.GroupVersion.Version+"`")
-	page.WriteString(`The category ` + "`ipam`" + ` has both: ` + "`kubectl get ipam`" + `. The other kinds here are what a client posts to the subresource
+	page.WriteString(`The category ` + "`ipam`" + ` has them all: ` + "`kubectl get ipam`" + `. The other kinds here are what a client posts to the subresource
 ` + "`binding`" + `. PrefixTemplateSpec (metadata and the spec of a Prefix) is a Go type for other API groups that embed a Prefix.
 
 `)

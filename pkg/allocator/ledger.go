@@ -76,6 +76,14 @@ func (l *Ledger[Holder]) SetPrefix(prefix netip.Prefix) error {
 	return nil
 }
 
+// Reserve sets the reserved space of the pool. It does nothing while the parent prefix is not known. A new pool has no
+// reserved space.
+func (l *Ledger[Holder]) Reserve(reserved *Reserved) {
+	if l.pool != nil {
+		l.pool.Reserve(reserved)
+	}
+}
+
 // UnsetPrefix makes the parent prefix unknown. The holders keep their prefixes.
 func (l *Ledger[Holder]) UnsetPrefix() {
 	l.pool, l.misfits, l.holders = nil, nil, nil
@@ -159,7 +167,9 @@ func (l *Ledger[Holder]) Release(holder Holder) bool {
 	delete(l.holders, prefix)
 	if err := l.pool.Release(prefix); err != nil {
 		// The holder took this prefix, so Release cannot fail. Should it fail nevertheless, rebuild the pool.
+		reserved := l.pool.Reserved()
 		_ = l.SetPrefix(l.pool.Prefix())
+		l.Reserve(reserved)
 		return true
 	}
 	l.fit()

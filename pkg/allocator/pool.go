@@ -14,8 +14,8 @@ import (
 // Pool is the free-space index of one prefix. Create it with New. A zero Pool has no free space. A Pool is not safe for
 // concurrent use.
 //
-// The time of every method except All and Summary depends only on the number of bits in an address, not on the number
-// of prefixes in use.
+// The time of every method except All, Summary and Reserve depends only on the number of bits in an address, not on the
+// number of prefixes in use. Take and Release of a prefix with reserved prefixes inside also depend on their number.
 type Pool struct {
 	prefix netip.Prefix
 	base   key
@@ -31,6 +31,8 @@ type Pool struct {
 	// withholds is set if the pool must not give out mapped. withheld is set while mapped is marked as used although
 	// nobody took it.
 	withholds, withheld bool
+	// open is nil if nothing is reserved. See Reserve.
+	open *open
 }
 
 // mapped is the block of the IPv4-mapped addresses (RFC 4291, section 2.5.5.2). These stand for IPv4 addresses, so an
@@ -94,7 +96,10 @@ func (p *Pool) Prefix() netip.Prefix { return p.prefix }
 // It returns false if no free block is large enough, if length is not greater than Prefix().Bits(), or if it is greater
 // than the length of an address. The prefix of the pool itself cannot be allocated from it.
 func (p *Pool) Find(length int) (netip.Prefix, bool) {
-	block, ok := p.FitBits(length)
+	if choice := p.choice(); choice != p {
+		return choice.Find(length)
+	}
+	block, ok := p.fitBits(length)
 	if !ok {
 		return netip.Prefix{}, false
 	}
@@ -128,7 +133,10 @@ func (p *Pool) FindExcept(length int, except []netip.Prefix) (netip.Prefix, bool
 
 // FitBits returns the length of the free block from which Find(bits) would cut. It is at most bits. The closer it is to
 // bits, the better the fit. In an empty pool it is Prefix().Bits(). FitBits returns false if Find does.
-func (p *Pool) FitBits(bits int) (blockBits int, ok bool) {
+func (p *Pool) FitBits(bits int) (blockBits int, ok bool) { return p.choice().fitBits(bits) }
+
+// fitBits is FitBits without regard to reserved space.
+func (p *Pool) fitBits(bits int) (blockBits int, ok bool) {
 	if !p.inRange(bits) {
 		return 0, false
 	}
@@ -155,6 +163,9 @@ func (p *Pool) Take(prefix netip.Prefix) error {
 	}
 	p.len++
 	p.counts[prefix.Bits()]++
+	if choice := p.choice(); choice != p {
+		p.open.taken(prefix)
+	}
 	return nil
 }
 
@@ -238,6 +249,9 @@ func (p *Pool) Release(prefix netip.Prefix) error {
 	p.counts[prefix.Bits()]--
 	if covers(prefix) {
 		p.withhold()
+	}
+	if choice := p.choice(); choice != p {
+		p.open.released(p, prefix)
 	}
 	return nil
 }
@@ -374,6 +388,7 @@ func (p *Pool) all(pg *page, k key, end int, yield func(netip.Prefix) bool) bool
 // which Find succeeds. In an empty pool it is Prefix().Bits()+1. It returns false if nothing can be taken, because the
 // pool is full or its prefix is a single address.
 func (p *Pool) LargestFree() (bits int, ok bool) {
+	p = p.choice()
 	if p.root == nil {
 		bits = p.top + 1
 		return bits, p.inRange(bits)
@@ -394,8 +409,11 @@ func (p *Pool) UsedAddresses() *big.Int {
 	return sum
 }
 
-// FreeAddresses returns the exact number of addresses that are still available. The caller owns the result.
-func (p *Pool) FreeAddresses() *big.Int {
+// FreeAddresses returns the exact number of addresses that are neither in use nor reserved. The caller owns the result.
+func (p *Pool) FreeAddresses() *big.Int { return p.choice().freeAddresses() }
+
+// freeAddresses is FreeAddresses without regard to reserved space.
+func (p *Pool) freeAddresses() *big.Int {
 	free := p.TotalAddresses()
 	free.Sub(free, p.UsedAddresses())
 	if p.withheld {
@@ -407,6 +425,7 @@ func (p *Pool) FreeAddresses() *big.Int {
 // FreeAddresses128 returns the result of FreeAddresses as a 128-bit number, without allocating memory. If 2^128
 // addresses are free, it returns 2^128-1.
 func (p *Pool) FreeAddresses128() (hi, lo uint64) {
+	p = p.choice()
 	add := func(n int, shift int) {
 		if shift >= 64 {
 			hi += uint64(n) << uint(shift-64)

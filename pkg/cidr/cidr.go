@@ -8,6 +8,7 @@ package cidr
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -132,6 +133,45 @@ func Last(prefix netip.Prefix) netip.Addr {
 	}
 	last, _ := netip.AddrFromSlice(bytes)
 	return last
+}
+
+// ParseAddr parses an address in a request. Like Parse, it accepts only the canonical notation.
+func ParseAddr(s string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(s)
+	switch {
+	case err != nil:
+		return netip.Addr{}, errors.New("must be an IP address, such as 10.0.0.1 or 2001:db8::1")
+	case addr.Zone() != "":
+		return netip.Addr{}, errors.New("must be an IP address without a zone")
+	case addr.Is4In6():
+		return netip.Addr{}, fmt.Errorf("must not be an IPv4-mapped IPv6 address, did you mean %s?", addr.Unmap())
+	case addr.String() != s:
+		return netip.Addr{}, fmt.Errorf("must be in canonical form, %s", addr)
+	}
+	return addr, nil
+}
+
+// Cover yields the fewest prefixes that cover exactly the addresses from first to last, in order. Both addresses must be
+// of the same family, and last must not be before first.
+func Cover(first, last netip.Addr) iter.Seq[netip.Prefix] {
+	return func(yield func(netip.Prefix) bool) {
+		for next := first; ; {
+			// Widen the prefix while it starts at next and ends at last at the latest.
+			prefix := netip.PrefixFrom(next, next.BitLen())
+			for prefix.Bits() > 0 {
+				wider := netip.PrefixFrom(next, prefix.Bits()-1)
+				if wider.Masked() != wider || last.Less(Last(wider)) {
+					break
+				}
+				prefix = wider
+			}
+			end := Last(prefix)
+			if !yield(prefix) || end == last {
+				return
+			}
+			next = end.Next()
+		}
+	}
 }
 
 // Request is a request for one specific prefix, or for any prefix of a length.

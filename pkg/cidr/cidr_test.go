@@ -328,3 +328,68 @@ func TestMisfitInWords(t *testing.T) {
 		}
 	}
 }
+
+// TestCover compares the prefixes of ranges with a naive model: no two neighbors can be joined, and each address of the
+// range, and no other, is in one of them.
+func TestCover(t *testing.T) {
+	for _, base := range []string{"10.0.0.0", "255.255.255.0", "2001:db8::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00", "::ffff:255.255.255.128"} {
+		var addresses []netip.Addr
+		for addr := netip.MustParseAddr(base); addr.IsValid() && len(addresses) < 256; addr = addr.Next() {
+			addresses = append(addresses, addr)
+		}
+		for first := 0; first < len(addresses); first += 1 + first%7 {
+			for last := first; last < len(addresses); last += 1 + last%5 {
+				next := first
+				var before netip.Prefix
+				for prefix := range Cover(addresses[first], addresses[last]) {
+					size := 1 << (prefix.Addr().BitLen() - prefix.Bits())
+					if prefix != prefix.Masked() || prefix.Addr() != addresses[next] {
+						t.Fatalf("%s to %s: %s does not begin at %s", addresses[first], addresses[last], prefix, addresses[next])
+					}
+					if before.IsValid() && before.Bits() == prefix.Bits() && netip.PrefixFrom(before.Addr(), prefix.Bits()-1).Masked().Contains(prefix.Addr()) {
+						t.Fatalf("%s to %s: %s and %s are one", addresses[first], addresses[last], before, prefix)
+					}
+					next, before = next+size, prefix
+				}
+				if next != last+1 {
+					t.Fatalf("%s to %s ends after %d addresses", addresses[first], addresses[last], next-first)
+				}
+			}
+		}
+	}
+}
+
+// TestCoverLarge has the ranges that need most prefixes, and fewest.
+func TestCoverLarge(t *testing.T) {
+	for _, test := range []struct {
+		first, last string
+		want        int
+	}{
+		{"::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", 254},
+		{"::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1},
+		{"0.0.0.0", "255.255.255.255", 1},
+		{"0.0.0.1", "255.255.255.254", 62},
+		{"10.0.0.10", "10.0.0.10", 1},
+	} {
+		n := 0
+		for range Cover(netip.MustParseAddr(test.first), netip.MustParseAddr(test.last)) {
+			n++
+		}
+		if n != test.want {
+			t.Errorf("%s to %s: %d prefixes, not %d", test.first, test.last, n, test.want)
+		}
+	}
+}
+
+func TestParseAddr(t *testing.T) {
+	for _, good := range []string{"10.0.0.1", "2001:db8::1", "::"} {
+		if addr, err := ParseAddr(good); err != nil || addr.String() != good {
+			t.Errorf("%s: %v, %v", good, addr, err)
+		}
+	}
+	for _, bad := range []string{"", "10.0.0.0/8", "10.0.0.01", "fe80::1%eth0", "::ffff:10.0.0.1", "2001:DB8::1", "2001:db8::0"} {
+		if addr, err := ParseAddr(bad); err == nil {
+			t.Errorf("%s: %v", bad, addr)
+		}
+	}
+}

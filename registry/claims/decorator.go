@@ -193,6 +193,8 @@ func (g *RESTOptionsGetter) newStorage(
 		g.claims.prefixes = read
 	case ipam.Resource("prefixallocations"):
 		g.claims.allocations = read
+	case ipam.Resource("prefixpolicies"):
+		// Policies hold no space.
 	default:
 		destroy()
 		return nil, nil, fmt.Errorf("%s has no claims", config.GroupResource)

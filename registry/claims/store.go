@@ -211,6 +211,8 @@ func (c *Claims) planUpdate(ctx context.Context, r reader, oldObj, newObj runtim
 			return plan{}, c.checkParentUID(ctx, "prefixes", newObj.Namespace, newObj.Name, newObj.Spec.ParentRef)
 		}
 		return plan{}, nil
+	case *ipam.PrefixPolicy:
+		return plan{}, nil
 	}
 	return plan{}, fmt.Errorf("claims: not of this API group: %T", newObj)
 }
@@ -243,6 +245,8 @@ func (c *Claims) planDelete(ctx context.Context, r reader, obj runtime.Object) (
 			return vanish, err
 		}
 		return c.planLastRoot(ctx, obj, vanish)
+	case *ipam.PrefixPolicy:
+		return plan{}, nil
 	}
 	return plan{}, fmt.Errorf("claims: not of this API group: %T", obj)
 }

@@ -40,13 +40,15 @@ type site struct {
 	user, controller ipamclient.PrefixInterface
 	// allocations are used by controllers.
 	allocations ipamclient.PrefixAllocationInterface
+	// policies are used by the owners of address space.
+	policies ipamclient.PrefixPolicyInterface
 }
 
 // newSite returns a namespace on the server that a configuration is for.
 func (b *bench) newSite(config *rest.Config, namespace string) *site {
 	user := versioned.NewForConfigOrDie(b.userConfig(config)).IpamV1alpha1()
 	controller := versioned.NewForConfigOrDie(manager.ClientConfig(config)).IpamV1alpha1()
-	return &site{b, user.Prefixes(namespace), controller.Prefixes(namespace), controller.PrefixAllocations(namespace)}
+	return &site{b, user.Prefixes(namespace), controller.Prefixes(namespace), controller.PrefixAllocations(namespace), user.PrefixPolicies(namespace)}
 }
 
 // userConfig returns the configuration of a user, who may speak JSON.

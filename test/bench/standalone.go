@@ -258,6 +258,43 @@ func compareSelector(b *bench, candidates int) []float64 {
 	return ratios(rates[0], rates[1])
 }
 
+func measureReserved(b *bench) {
+	s, count := startStandalone(b), b.count(childrenOfTurn)
+	rates := turns(comparisons, func(round int) float64 {
+		parent := fmt.Sprintf("reserved-%d", round)
+		s.reserve(parent, b.count(10_000))
+		s.root(parent)
+		b.eventually("the reserved space is counted", func() error {
+			p, err := s.user.Get(b.ctx, parent, metav1.GetOptions{})
+			if err == nil && (p.Status.Usage == nil || p.Status.Usage.Reserved == "") {
+				err = fmt.Errorf("usage %+v", p.Status.Usage)
+			}
+			return err
+		})
+		return s.allocate(fmt.Sprintf("round %d of %d: reserved ranges", round+1, comparisons), fmt.Sprintf("beside-%d", round), count, of(parent))
+	}, func(round int) float64 {
+		parent := fmt.Sprintf("root-%d", round)
+		s.root(parent)
+		return s.allocate(fmt.Sprintf("round %d of %d: nothing reserved", round+1, comparisons), fmt.Sprintf("child-%d", round), count, of(parent))
+	})
+	b.median("reserved", ratios(rates[0], rates[1]))
+}
+
+// reserve creates a policy for the root of a name, which reserves so many ranges at its beginning. They lie in every
+// other /28, and none is a CIDR.
+func (s *standalone) reserve(parent string, ranges int) {
+	s.Helper()
+	policy := &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Name: parent}, Spec: v1alpha1.PrefixPolicySpec{
+		PrefixSelector: &metav1.LabelSelector{MatchLabels: map[string]string{batchLabel: parent}}}}
+	for n := range ranges {
+		address := func(last int) string { return fmt.Sprintf("10.%d.%d.%d", n/2048, n/8%256, n%8*32+last) }
+		policy.Spec.Reserved = append(policy.Spec.Reserved, v1alpha1.PrefixReservation{From: address(1), To: address(2)})
+	}
+	if _, err := s.policies.Create(s.ctx, policy, metav1.CreateOptions{}); err != nil {
+		s.Fatal(err)
+	}
+}
+
 func measureLatency(b *bench) {
 	s, count := startStandalone(b), b.count(600)
 	var p50, p99 []float64

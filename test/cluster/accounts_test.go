@@ -45,6 +45,8 @@ func testAccounts(t *testing.T, i *installation) {
 			"ipam.ironcore.dev/prefixes/binding: create",
 			"ipam.ironcore.dev/prefixes/status: patch,update",
 			"ipam.ironcore.dev/prefixes: get,list,update,watch",
+			"ipam.ironcore.dev/prefixpolicies/status: update",
+			"ipam.ironcore.dev/prefixpolicies: get,list,watch",
 		}},
 		{certificates, []string{
 			"/secrets: create",

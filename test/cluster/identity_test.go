@@ -30,9 +30,11 @@ func testRoles(t *testing.T, i *installation) {
 	const namespace = "team-roles"
 	type may map[string]bool
 	reading := []string{"get prefixes", "list prefixes", "watch prefixes", "get prefixes/status",
-		"get prefixallocations", "list prefixallocations", "watch prefixallocations", "get prefixallocations/status"}
+		"get prefixallocations", "list prefixallocations", "watch prefixallocations", "get prefixallocations/status",
+		"get prefixpolicies", "list prefixpolicies", "watch prefixpolicies", "get prefixpolicies/status"}
 	writing := []string{"create prefixes", "update prefixes", "patch prefixes", "delete prefixes", "deletecollection prefixes"}
-	administering := []string{"create prefixallocations", "update prefixallocations", "patch prefixallocations", "delete prefixallocations", "deletecollection prefixallocations"}
+	administering := []string{"create prefixallocations", "update prefixallocations", "patch prefixallocations", "delete prefixallocations", "deletecollection prefixallocations",
+		"create prefixpolicies", "update prefixpolicies", "patch prefixpolicies", "delete prefixpolicies", "deletecollection prefixpolicies"}
 	set := func(lists ...[]string) may {
 		m := may{}
 		for _, list := range lists {
@@ -78,10 +80,11 @@ func testRoles(t *testing.T, i *installation) {
 // forbidden: there is no such object.
 func attempts(t *testing.T, u *user) map[string]func() error {
 	ctx := t.Context()
-	prefixes, allocations := u.client.Prefixes(u.namespace), u.client.PrefixAllocations(u.namespace)
+	prefixes, allocations, policies := u.client.Prefixes(u.namespace), u.client.PrefixAllocations(u.namespace), u.client.PrefixPolicies(u.namespace)
 	const name = "nothing"
 	patch := []byte(`{"metadata":{"labels":{"a":"b"}}}`)
 	prefix, allocation := root(name, "10.0.0.0/8"), &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	policy := &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	return map[string]func() error{
 		"get prefixes":    func() error { _, err := prefixes.Get(ctx, name, metav1.GetOptions{}); return err },
 		"list prefixes":   func() error { _, err := prefixes.List(ctx, metav1.ListOptions{}); return err },
@@ -131,6 +134,29 @@ func attempts(t *testing.T, u *user) map[string]func() error {
 		},
 		"create prefixallocations/binding": func() error {
 			_, err := allocations.Bind(ctx, name, &v1alpha1.PrefixAllocationBinding{}, metav1.CreateOptions{})
+			return err
+		},
+
+		"get prefixpolicies":   func() error { _, err := policies.Get(ctx, name, metav1.GetOptions{}); return err },
+		"list prefixpolicies":  func() error { _, err := policies.List(ctx, metav1.ListOptions{}); return err },
+		"watch prefixpolicies": func() error { return watched(policies.Watch(ctx, metav1.ListOptions{})) },
+		"create prefixpolicies": func() error {
+			_, err := policies.Create(ctx, &v1alpha1.PrefixPolicy{}, metav1.CreateOptions{})
+			return err
+		},
+		"update prefixpolicies": func() error { _, err := policies.Update(ctx, policy, metav1.UpdateOptions{}); return err },
+		"patch prefixpolicies": func() error {
+			_, err := policies.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+			return err
+		},
+		"delete prefixpolicies": func() error { return policies.Delete(ctx, name, metav1.DeleteOptions{}) },
+		"deletecollection prefixpolicies": func() error {
+			return policies.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "no=thing"})
+		},
+		"get prefixpolicies/status":    func() error { return u.request(t, http.MethodGet, "prefixpolicies", name, "status") },
+		"update prefixpolicies/status": func() error { _, err := policies.UpdateStatus(ctx, policy, metav1.UpdateOptions{}); return err },
+		"patch prefixpolicies/status": func() error {
+			_, err := policies.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 			return err
 		},
 	}

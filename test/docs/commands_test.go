@@ -456,7 +456,7 @@ func TestCommands(t *testing.T) {
 			}
 		})
 	}
-	for _, page := range []string{"README.md", "docs/tutorial.md", "docs/operating/admission.md", "docs/operating/backup.md",
+	for _, page := range []string{"README.md", "docs/tutorial.md", "docs/pools.md", "docs/operating/admission.md", "docs/operating/backup.md",
 		"docs/operating/capacity.md", "docs/operating/troubleshooting.md"} {
 		if !ran[page] {
 			t.Errorf("%s has no commands", page)

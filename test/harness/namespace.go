@@ -23,11 +23,12 @@ type Namespace struct {
 	NS          string
 	Prefixes    ipamclient.PrefixInterface
 	Allocations ipamclient.PrefixAllocationInterface
+	Policies    ipamclient.PrefixPolicyInterface
 }
 
 // In returns access to a namespace through a client.
 func In(t testing.TB, client ipamclient.IpamV1alpha1Interface, namespace string) *Namespace {
-	return &Namespace{t, namespace, client.Prefixes(namespace), client.PrefixAllocations(namespace)}
+	return &Namespace{t, namespace, client.Prefixes(namespace), client.PrefixAllocations(namespace), client.PrefixPolicies(namespace)}
 }
 
 // Create creates Prefixes in the given order. It returns the last one as created.
@@ -46,6 +47,16 @@ func (n *Namespace) Create(prefixes ...*v1alpha1.Prefix) (created *v1alpha1.Pref
 func (n *Namespace) CreateAllocation(a *v1alpha1.PrefixAllocation) *v1alpha1.PrefixAllocation {
 	n.Helper()
 	created, err := n.Allocations.Create(n.Context(), a, metav1.CreateOptions{})
+	if err != nil {
+		n.Fatal(err)
+	}
+	return created
+}
+
+// CreatePolicy creates a PrefixPolicy and returns it as created.
+func (n *Namespace) CreatePolicy(p *v1alpha1.PrefixPolicy) *v1alpha1.PrefixPolicy {
+	n.Helper()
+	created, err := n.Policies.Create(n.Context(), p, metav1.CreateOptions{})
 	if err != nil {
 		n.Fatal(err)
 	}

@@ -84,6 +84,13 @@ func Allocation(name, parent, prefix string) *v1alpha1.PrefixAllocation {
 		Prefix: prefix, PrefixRef: &v1alpha1.LocalObjectReference{Name: parent}}}
 }
 
+// Policy returns a PrefixPolicy with reservations for the Prefixes with some labels, given as alternating keys and
+// values. Without labels it is for all Prefixes.
+func Policy(name string, reserved []v1alpha1.PrefixReservation, pairs ...string) *v1alpha1.PrefixPolicy {
+	return &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PrefixPolicySpec{
+		PrefixSelector: &metav1.LabelSelector{MatchLabels: setOf(pairs)}, Reserved: reserved}}
+}
+
 func setOf(pairs []string) map[string]string {
 	set := map[string]string{}
 	for i := 0; i < len(pairs); i += 2 {

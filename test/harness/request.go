@@ -40,10 +40,11 @@ const (
 // Kind is a kind of the API group, with the name of its resource.
 type Kind struct{ Name, Resource string }
 
-// The kinds of the API group.
+// The kinds of the API group. Kinds has those that hold addresses.
 var (
 	PrefixKind     = Kind{"Prefix", "prefixes"}
 	AllocationKind = Kind{"PrefixAllocation", "prefixallocations"}
+	PolicyKind     = Kind{"PrefixPolicy", "prefixpolicies"}
 	Kinds          = []Kind{PrefixKind, AllocationKind}
 )
 

@@ -37,6 +37,8 @@ func TestDiscovery(t *testing.T) {
 		"prefixallocations":         {Name: "prefixallocations", SingularName: "prefixallocation", Namespaced: true, Kind: "PrefixAllocation", Verbs: all, ShortNames: []string{"pfxa"}, Categories: category},
 		"prefixallocations/status":  {Name: "prefixallocations/status", Namespaced: true, Kind: "PrefixAllocation", Verbs: status},
 		"prefixallocations/binding": {Name: "prefixallocations/binding", Namespaced: true, Kind: "PrefixAllocationBinding", Verbs: metav1.Verbs{"create"}},
+		"prefixpolicies":            {Name: "prefixpolicies", SingularName: "prefixpolicy", Namespaced: true, Kind: "PrefixPolicy", Verbs: all, ShortNames: []string{"pfxp"}, Categories: category},
+		"prefixpolicies/status":     {Name: "prefixpolicies/status", Namespaced: true, Kind: "PrefixPolicy", Verbs: status},
 	}
 	list, err := client.ServerResourcesForGroupVersion(harness.GroupVersion)
 	if err != nil {
@@ -68,7 +70,7 @@ func TestDiscovery(t *testing.T) {
 		}
 		// They come from a map.
 		slices.SortFunc(resources, func(a, b *metav1.APIResourceList) int { return -strings.Compare(a.GroupVersion, b.GroupVersion) })
-		if len(resources) != 2 || resources[0].GroupVersion != "v1" || len(resources[0].APIResources) != 0 || len(resources[1].APIResources) != 6 {
+		if len(resources) != 2 || resources[0].GroupVersion != "v1" || len(resources[0].APIResources) != 0 || len(resources[1].APIResources) != len(list.APIResources) {
 			t.Errorf("legacy %v: got resources %+v", legacy, resources)
 		}
 		mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(client))
@@ -244,6 +246,7 @@ func TestOpenAPIDescribesEveryField(t *testing.T) {
 			for name, typ := range map[string]reflect.Type{
 				"Prefix": reflect.TypeFor[v1alpha1.Prefix](), "PrefixList": reflect.TypeFor[v1alpha1.PrefixList](), "PrefixBinding": reflect.TypeFor[v1alpha1.PrefixBinding](),
 				"PrefixAllocation": reflect.TypeFor[v1alpha1.PrefixAllocation](), "PrefixAllocationList": reflect.TypeFor[v1alpha1.PrefixAllocationList](), "PrefixAllocationBinding": reflect.TypeFor[v1alpha1.PrefixAllocationBinding](),
+				"PrefixPolicy": reflect.TypeFor[v1alpha1.PrefixPolicy](), "PrefixPolicyList": reflect.TypeFor[v1alpha1.PrefixPolicyList](),
 			} {
 				root, ok := roots[name]
 				if !ok {
@@ -285,6 +288,7 @@ func TestOpenAPIDescribesEveryField(t *testing.T) {
 				"Prefix.status.usage.largestFree":              "largest",
 				"Prefix.status.conditions.reason":              "reason",
 				"PrefixAllocation.spec.prefixRef":              "scheduling",
+				"PrefixPolicy.spec.reserved.edges":             "broadcast",
 				"PrefixAllocation.spec.prefixSelector":         "by label",
 				"PrefixAllocation.status.prefix":               "allocated",
 				"PrefixAllocation.metadata.ownerReferences":    "depended",

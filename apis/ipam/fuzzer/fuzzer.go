@@ -35,6 +35,10 @@ func Funcs(runtimeserializer.CodecFactory) []any {
 			c.FillNoCustom(status)
 			status.Prefix = prefixString(c)
 		},
+		func(reservation *ipam.PrefixReservation, c randfill.Continue) {
+			c.FillNoCustom(reservation)
+			reservation.CIDR = prefixString(c)
+		},
 	}
 }
 

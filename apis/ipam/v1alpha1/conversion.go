@@ -11,15 +11,15 @@ import (
 
 // Field labels by which lists and watches can be narrowed.
 const (
-	// FieldIPFamily is spec.ipFamily, of both kinds.
+	// FieldIPFamily is spec.ipFamily, of Prefixes and PrefixAllocations.
 	FieldIPFamily = "spec.ipFamily"
-	// FieldPrefix is spec.prefix, of both kinds.
+	// FieldPrefix is spec.prefix, of Prefixes and PrefixAllocations.
 	FieldPrefix = "spec.prefix"
 	// FieldParentRefName is spec.parentRef.name of a Prefix.
 	FieldParentRefName = "spec.parentRef.name"
 	// FieldPrefixRefName is spec.prefixRef.name of a PrefixAllocation.
 	FieldPrefixRefName = "spec.prefixRef.name"
-	// FieldPhase is status.phase, of both kinds.
+	// FieldPhase is status.phase, of Prefixes and PrefixAllocations.
 	FieldPhase = "status.phase"
 )
 
@@ -27,6 +27,7 @@ func addFieldLabelConversionFuncs(scheme *runtime.Scheme) error {
 	for kind, fields := range map[string][]string{
 		PrefixKind:           {FieldIPFamily, FieldPrefix, FieldParentRefName, FieldPhase},
 		PrefixAllocationKind: {FieldIPFamily, FieldPrefix, FieldPrefixRefName, FieldPhase},
+		PrefixPolicyKind:     {},
 	} {
 		known := map[string]bool{"metadata.name": true, "metadata.namespace": true}
 		for _, field := range fields {

@@ -10,6 +10,8 @@ const (
 	ConditionAllocated = "Allocated"
 	// ConditionDeletable says, on a Prefix that is being deleted, what it waits for.
 	ConditionDeletable = "Deletable"
+	// ConditionReady says, on a PrefixPolicy, that its rules apply.
+	ConditionReady = "Ready"
 )
 
 // Reasons of conditions and events.
@@ -25,6 +27,9 @@ const (
 	ReasonNoSuitableParent = "NoSuitableParent"
 	// ReasonParentExhausted means that the parent could hold the request, but has no room left.
 	ReasonParentExhausted = "ParentExhausted"
+	// ReasonReserved means that the parent has room for the request, but only in space that a PrefixPolicy
+	// reserves. Who asks for such a prefix exactly gets it.
+	ReasonReserved = "Reserved"
 	// ReasonParentNotFound means that the parent that was named does not exist.
 	ReasonParentNotFound = "ParentNotFound"
 	// ReasonParentNotReady means that the parent is not allocated itself yet, or is being deleted.
@@ -43,6 +48,11 @@ const (
 	ReasonHasChildren = "HasChildren"
 	// ReasonNoChildren is the reason of Deletable=True on a Prefix that only the finalizers of others keep.
 	ReasonNoChildren = "NoChildren"
+	// ReasonApplied is the reason of Ready=True on a PrefixPolicy.
+	ReasonApplied = "Applied"
+	// ReasonReservedInUse is the reason of Ready=True on a PrefixPolicy that reserves space which is in use. What
+	// is allocated there stays. The message names it.
+	ReasonReservedInUse = "ReservedInUse"
 )
 
 // Types of the causes in the details of a 409, which is the answer to a write that would allocate

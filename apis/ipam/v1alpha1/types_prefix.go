@@ -131,19 +131,23 @@ type PrefixUsage struct {
 	Total string `json:"total" protobuf:"bytes,1,opt,name=total"`
 	// used is the number of addresses that have been handed out.
 	Used string `json:"used" protobuf:"bytes,2,opt,name=used"`
-	// free is the number of addresses that have not been handed out.
+	// free is the number of addresses that can still be handed out automatically.
 	Free string `json:"free" protobuf:"bytes,3,opt,name=free"`
 	// percent is the used part of the total, 0 to 100, rounded down.
 	Percent int32 `json:"percent" protobuf:"varint,4,opt,name=percent"`
 	// allocations is the number of prefixes that have been handed out.
 	Allocations int64 `json:"allocations" protobuf:"varint,5,opt,name=allocations"`
-	// largestFree is the largest prefix that can still be handed out, as a length such as /26.
+	// largestFree is the largest prefix that can still be handed out automatically, as a length such as /26.
 	// It is unset when there is none.
 	// +optional
 	LargestFree string `json:"largestFree,omitempty" protobuf:"bytes,6,opt,name=largestFree"`
 	// truncated is set when status.used does not list everything.
 	// +optional
 	Truncated bool `json:"truncated,omitempty" protobuf:"varint,7,opt,name=truncated"`
+	// reserved is the number of addresses that a PrefixPolicy reserves and that are not in use. They do not
+	// count as free. It is unset when there are none.
+	// +optional
+	Reserved string `json:"reserved,omitempty" protobuf:"bytes,8,opt,name=reserved"`
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

@@ -64,6 +64,31 @@ func (in PrefixList) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PrefixPolicy) OpenAPIModelName() string {
+	return "dev.ironcore.ipam.v1alpha1.PrefixPolicy"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PrefixPolicyList) OpenAPIModelName() string {
+	return "dev.ironcore.ipam.v1alpha1.PrefixPolicyList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PrefixPolicySpec) OpenAPIModelName() string {
+	return "dev.ironcore.ipam.v1alpha1.PrefixPolicySpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PrefixPolicyStatus) OpenAPIModelName() string {
+	return "dev.ironcore.ipam.v1alpha1.PrefixPolicyStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PrefixReservation) OpenAPIModelName() string {
+	return "dev.ironcore.ipam.v1alpha1.PrefixReservation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in PrefixSpec) OpenAPIModelName() string {
 	return "dev.ironcore.ipam.v1alpha1.PrefixSpec"
 }

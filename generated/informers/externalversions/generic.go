@@ -44,6 +44,8 @@ func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Ipam().V1alpha1().Prefixes().Informer()}, nil
 	case v1alpha1.SchemeGroupVersion.WithResource("prefixallocations"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Ipam().V1alpha1().PrefixAllocations().Informer()}, nil
+	case v1alpha1.SchemeGroupVersion.WithResource("prefixpolicies"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Ipam().V1alpha1().PrefixPolicies().Informer()}, nil
 
 	}
 

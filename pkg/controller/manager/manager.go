@@ -14,6 +14,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/prefix"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/prefixpolicy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -50,7 +51,7 @@ var controllers = []struct {
 }{
 	{"prefix", func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
 		v1alpha1 := f.Ipam().V1alpha1()
-		return prefix.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, c.Workers)
+		return prefix.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), v1alpha1.PrefixPolicies(), c.Recorder, c.Workers)
 	}},
 	{"scheduler", func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
 		strategy, err := scheduler.StrategyByName(c.Strategy)
@@ -58,7 +59,11 @@ var controllers = []struct {
 			return nil, err
 		}
 		v1alpha1 := f.Ipam().V1alpha1()
-		return scheduler.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), c.Recorder, strategy, c.Workers)
+		return scheduler.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), v1alpha1.PrefixPolicies(), c.Recorder, strategy, c.Workers)
+	}},
+	{"prefixpolicy", func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
+		v1alpha1 := f.Ipam().V1alpha1()
+		return prefixpolicy.New(c.Client, v1alpha1.PrefixPolicies(), v1alpha1.Prefixes(), v1alpha1.PrefixAllocations())
 	}},
 }
 

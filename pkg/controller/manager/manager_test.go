@@ -48,7 +48,7 @@ func TestValidate(t *testing.T) {
 			}
 		})
 	}
-	if want := []string{"prefix", "scheduler"}; !slices.Equal(Names(), want) {
+	if want := []string{"prefix", "scheduler", "prefixpolicy"}; !slices.Equal(Names(), want) {
 		t.Errorf("names are %v, want %v", Names(), want)
 	}
 }

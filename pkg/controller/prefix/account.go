@@ -154,16 +154,16 @@ func (acc *account) changes(uid types.UID) {
 	}
 }
 
-// lockOpen is like lock, and makes sure that the ledger is one for the given prefix. With hundreds of thousands of
+// lockOpen is like lock, and makes sure that the ledger is one for the given prefix and reserved space. With hundreds of thousands of
 // allocations it takes a second to build a ledger. This is done without the lock, so that informers do not wait.
-func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix) (*account, error) {
+func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix, reserved *allocator.Reserved) (*account, error) {
 	type holding struct {
 		uid    types.UID
 		prefix netip.Prefix
 	}
 	for {
 		acc := a.lock(parent)
-		if pool := acc.ledger.Pool(); pool != nil && pool.Prefix() == prefix {
+		if pool := acc.ledger.Pool(); pool != nil && pool.Prefix() == prefix && pool.Reserved() == reserved {
 			return acc, nil
 		}
 		ledger := allocator.NewLedger[types.UID]()
@@ -171,6 +171,7 @@ func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix) (*
 			a.unlock(parent, acc)
 			return nil, err
 		}
+		ledger.Reserve(reserved)
 		held := make([]holding, 0, len(acc.names))
 		for uid := range acc.names {
 			if of, ok := acc.ledger.Get(uid); ok {
@@ -213,8 +214,8 @@ type report struct {
 
 // report returns what is allocated from the parent now. It returns an error if the prefix of the parent is not
 // valid. Only one report of a parent may run at a time.
-func (a *accounts) report(parent types.NamespacedName, prefix netip.Prefix) (report, error) {
-	acc, err := a.lockOpen(parent, prefix)
+func (a *accounts) report(parent types.NamespacedName, prefix netip.Prefix, reserved *allocator.Reserved) (report, error) {
+	acc, err := a.lockOpen(parent, prefix, reserved)
 	if err != nil {
 		return report{}, err
 	}
@@ -235,6 +236,9 @@ func (a *accounts) report(parent types.NamespacedName, prefix netip.Prefix) (rep
 	total, used := pool.TotalAddresses(), pool.UsedAddresses()
 	r.usage.Total, r.usage.Used = total.String(), used.String()
 	r.usage.Free = pool.FreeAddresses().String()
+	if n := pool.ReservedAddresses(); n.Sign() > 0 {
+		r.usage.Reserved = n.String()
+	}
 	percent := new(big.Int).Mul(used, big.NewInt(100))
 	r.usage.Percent = int32(percent.Quo(percent, total).Int64())
 	r.usage.Allocations = int64(acc.ledger.Len())

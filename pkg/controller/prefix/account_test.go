@@ -22,7 +22,7 @@ func name(s string) types.NamespacedName { return types.NamespacedName{Namespace
 
 func (a *accounts) mustReport(t *testing.T, prefix string) report {
 	t.Helper()
-	r, err := a.report(root, netip.MustParsePrefix(prefix))
+	r, err := a.report(root, netip.MustParsePrefix(prefix), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestReport(t *testing.T) {
 }
 
 func TestReportInvalidPrefix(t *testing.T) {
-	if _, err := newAccounts().report(root, netip.MustParsePrefix("10.0.0.1/24")); err == nil {
+	if _, err := newAccounts().report(root, netip.MustParsePrefix("10.0.0.1/24"), nil); err == nil {
 		t.Error("no error")
 	}
 }
@@ -222,7 +222,7 @@ func TestReportWhileAllocationsChange(t *testing.T) {
 			default:
 			}
 			// Another prefix each time.
-			if _, err := a.report(root, netip.PrefixFrom(netip.AddrFrom4([4]byte{10}), 8+n%8)); err != nil {
+			if _, err := a.report(root, netip.PrefixFrom(netip.AddrFrom4([4]byte{10}), 8+n%8), nil); err != nil {
 				t.Error(err)
 			}
 		}
@@ -284,14 +284,14 @@ func TestChangesWhileOpening(t *testing.T) {
 		a.hold(root, "newer", "newer", netip.MustParsePrefix("10.0.6.0/24"))
 	}
 	a.whileOpening = replace
-	if _, err := a.report(root, netip.MustParsePrefix("::ffff:10.0.0.0/112")); err == nil {
+	if _, err := a.report(root, netip.MustParsePrefix("::ffff:10.0.0.0/112"), nil); err == nil {
 		t.Error("a report of an invalid prefix")
 	}
 	if got := a.count(root); got != 1 {
 		t.Errorf("%d allocations", got)
 	}
 	replace()
-	if _, err := a.report(root, netip.Prefix{}); err == nil || a.count(root) != 1 {
+	if _, err := a.report(root, netip.Prefix{}, nil); err == nil || a.count(root) != 1 {
 		t.Errorf("after it has another holder: %v, %d allocations", err, a.count(root))
 	}
 }

@@ -18,11 +18,13 @@ import (
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
@@ -52,6 +54,7 @@ type Controller struct {
 
 	accounts *accounts
 	owned    *owned
+	policies policy.Index
 	// children is the queue of Prefixes to reconcile. parents is the queue of Prefixes whose usage changed.
 	// orphans is the queue of PrefixAllocations whose Prefix may be gone.
 	children, parents, orphans queue.Queue
@@ -69,7 +72,7 @@ type Controller struct {
 
 // New returns a controller that reconciles up to workers Prefixes at a time.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
-	recorder events.EventRecorder, workers int) (*Controller, error) {
+	policies informers.PrefixPolicyInformer, recorder events.EventRecorder, workers int) (*Controller, error) {
 	c := &Controller{
 		client:      client,
 		prefixes:    prefixes.Lister(),
@@ -104,7 +107,15 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 	if err != nil {
 		return nil, err
 	}
-	c.synced = []cache.InformerSynced{prefixEvents.HasSynced, allocationEvents.HasSynced}
+	policyEvents, err := policies.Informer().AddEventHandler(observe.Handler(func(_, policy *v1alpha1.PrefixPolicy) {
+		c.countSelected(policy.Namespace, c.policies.Set(policy))
+	}, func(policy *v1alpha1.PrefixPolicy) {
+		c.countSelected(policy.Namespace, c.policies.Delete(policy))
+	}))
+	if err != nil {
+		return nil, err
+	}
+	c.synced = []cache.InformerSynced{prefixEvents.HasSynced, allocationEvents.HasSynced, policyEvents.HasSynced}
 	return c, nil
 }
 
@@ -140,12 +151,15 @@ func (c *Controller) isSettled(prefix *v1alpha1.Prefix) bool {
 
 // isCounted reports whether the number of allocations in the status of a Prefix matches the cache. A Prefix
 // without allocations and without usage in its status needs no write. Another server of the API group leaves many
-// of those.
+// of those. It reports false if the Prefix has or had reserved space, because only a full count shows how much.
 func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 		return true
 	}
 	count := c.accounts.count(observe.NameOf(prefix))
+	if c.policies.For(prefix).Reserved() != nil || prefix.Status.Usage != nil && prefix.Status.Usage.Reserved != "" {
+		return false
+	}
 	if prefix.Status.Usage == nil {
 		return count == 0 && len(prefix.Status.Used) == 0
 	}
@@ -158,6 +172,17 @@ const usageDelay = 200 * time.Millisecond
 
 // count queues a parent to update the usage in its status.
 func (c *Controller) count(parent types.NamespacedName) { c.parents.AddAfter(parent, usageDelay) }
+
+// countSelected queues the Prefixes that any of the selectors selects, because their rules may have changed.
+func (c *Controller) countSelected(namespace string, selectors []labels.Selector) {
+	for _, selector := range selectors {
+		// The error is always nil: the lister reads from a cache.
+		selected, _ := c.prefixes.Prefixes(namespace).List(selector)
+		for _, prefix := range selected {
+			c.count(observe.NameOf(prefix))
+		}
+	}
+}
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
 	c.refusals.forget(observe.NameOf(prefix))

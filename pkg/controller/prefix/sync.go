@@ -563,7 +563,7 @@ func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) e
 	if err != nil {
 		return err
 	}
-	r, err := c.accounts.report(name, prefix)
+	r, err := c.accounts.report(name, prefix, c.policies.For(parent).Reserved())
 	if err != nil {
 		return err
 	}

@@ -246,7 +246,7 @@ func newTestController(t *testing.T) (*Controller, externalversions.SharedInform
 	client := fake.NewClientset()
 	factory := externalversions.NewSharedInformerFactory(client, 0)
 	informers := factory.Ipam().V1alpha1()
-	c, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(10_000), 1)
+	c, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), informers.PrefixPolicies(), events.NewFakeRecorder(10_000), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

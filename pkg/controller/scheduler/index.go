@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
 	"golang.org/x/time/rate"
@@ -47,6 +48,8 @@ type namespace struct {
 	// parents is keyed by name. A Prefix that does not exist has an entry while allocations hold space in it, a
 	// Prefix refers to it as its parent, or a message names it.
 	parents map[string]*parent
+	// policies are the PrefixPolicies of the namespace.
+	policies policy.Policies
 	// holders maps the allocations that hold space to their parents.
 	holders map[types.UID]holder
 	// pending holds the allocations that are not allocated yet according to the API, by name.
@@ -117,7 +120,7 @@ func (x *index) lock(name string) *namespace {
 
 // unlock unlocks a namespace. It removes the namespace from the index if it is empty.
 func (x *index) unlock(ns *namespace) {
-	if len(ns.parents) == 0 && len(ns.holders) == 0 && len(ns.pending) == 0 {
+	if len(ns.parents) == 0 && len(ns.holders) == 0 && len(ns.pending) == 0 && ns.policies.Len() == 0 {
 		ns.dropped = true
 		x.mu.Lock()
 		delete(x.namespaces, ns.name)
@@ -158,6 +161,7 @@ func (x *index) setPrefix(obj *v1alpha1.Prefix) {
 		now.asks = int(obj.Spec.PrefixLength)
 	}
 	ns := x.lock(obj.Namespace)
+	now.rules = ns.policies.For(now.labels)
 	p := ns.parent(obj.Name)
 	up := ns.top
 	if ref := obj.Spec.ParentRef; ref != nil {
@@ -182,6 +186,41 @@ func (x *index) deletePrefix(name types.NamespacedName, uid types.UID) {
 	x.serveBelow(name.Namespace, below)
 }
 
+// setPolicy records the current state of a PrefixPolicy.
+func (x *index) setPolicy(obj *v1alpha1.PrefixPolicy) {
+	x.changePolicies(obj.Namespace, func(policies *policy.Policies) []labels.Selector { return policies.Set(obj) })
+}
+
+// deletePolicy records that a PrefixPolicy was deleted.
+func (x *index) deletePolicy(name types.NamespacedName, uid types.UID) {
+	x.changePolicies(name.Namespace, func(policies *policy.Policies) []labels.Selector { return policies.Delete(name.Name, uid) })
+}
+
+// changePolicies changes the policies of a namespace, and then the rules of the affected Prefixes. There may be very many
+// of these, so it locks the namespace for one Prefix at a time.
+func (x *index) changePolicies(namespace string, change func(*policy.Policies) (affected []labels.Selector)) {
+	ns := x.lock(namespace)
+	var names []string
+	if affected := change(&ns.policies); len(affected) > 0 {
+		for name, p := range ns.parents {
+			if slices.ContainsFunc(affected, p.matches) {
+				names = append(names, name)
+			}
+		}
+	}
+	x.unlock(ns)
+	for _, name := range names {
+		ns := x.lock(namespace)
+		if p := ns.parents[name]; p != nil {
+			now := p.prefixState
+			now.rules = ns.policies.For(p.labels)
+			// A change of the rules reveals no descendants.
+			_ = x.update(ns, p, now, p.up)
+		}
+		x.unlock(ns)
+	}
+}
+
 // revealed describes the Prefixes that a change of their ancestor made selectable. A selector selects only the outermost
 // Prefixes that it matches. When an ancestor no longer matches, its descendants may become the outermost ones.
 type revealed struct {
@@ -198,7 +237,7 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 	before, beforeUp := p.prefixState, p.up
 	p.prefixState = now
 	if before.uid == now.uid && before.prefix == now.prefix && before.asks == now.asks && before.ready == now.ready &&
-		before.deleting == now.deleting && beforeUp == up && labels.Equals(before.labels, now.labels) {
+		before.deleting == now.deleting && before.rules == now.rules && beforeUp == up && labels.Equals(before.labels, now.labels) {
 		return below
 	}
 	p.moveBelow(up)
@@ -206,6 +245,7 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 		// The ledger builds a new pool from the prefixes that are held under this name.
 		p.ledger.UnsetPrefix()
 	}
+	p.ledger.Reserve(now.rules.Reserved())
 	ns.changed(p, &before, beforeUp)
 
 	for w := range ns.requesters[p.name] {
@@ -399,8 +439,9 @@ func (x *index) release(ns *namespace, uid types.UID) {
 		return
 	}
 	x.serve(ns, p, freed, maps.Values(ns.groups))
-	// If a waiting allocation took exactly the freed space, the counts in the messages are still correct.
-	if hi, lo := p.pool().FreeAddresses128(); hi != freeHi || lo != freeLo {
+	// If a waiting allocation took exactly the freed space, the counts in the messages are still correct. Freed space that
+	// is reserved does not change the counts, but may change the reason.
+	if hi, lo := p.pool().FreeAddresses128(); hi != freeHi || lo != freeLo || p.pool().Reserved() != nil {
 		x.refreshCounts(ns, p)
 	}
 	x.refreshHolders(ns, p, freed)

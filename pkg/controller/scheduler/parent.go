@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -35,6 +36,8 @@ type prefixState struct {
 	// asks is the prefix length that the Prefix itself requests, in bits. It is 0 if spec.prefix is set.
 	asks            int
 	ready, deleting bool
+	// rules are those of the policies that select the Prefix. It is nil if there are none.
+	rules *policy.Rules
 }
 
 // maxAncestors is the maximum number of ancestors of an allocated Prefix: each is at least one bit shorter, and IPv6 has
@@ -148,6 +151,7 @@ func (p *parent) pool() *allocator.Pool {
 			// The API server rejects such prefixes. Nothing can be allocated from an empty pool.
 			return &allocator.Pool{}
 		}
+		p.ledger.Reserve(p.rules.Reserved())
 	}
 	return p.ledger.Pool()
 }

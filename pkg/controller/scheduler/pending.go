@@ -346,7 +346,9 @@ func (x *index) refreshLater(ns *namespace, w *pending, delay time.Duration) {
 
 // refreshCounts updates the messages that report how much of a parent is free.
 func (x *index) refreshCounts(ns *namespace, p *parent) {
-	x.refreshNaming(ns, p, countsDelay, func(w *pending) bool { return w.reason == v1alpha1.ReasonParentExhausted })
+	x.refreshNaming(ns, p, countsDelay, func(w *pending) bool {
+		return w.reason == v1alpha1.ReasonParentExhausted || w.reason == v1alpha1.ReasonReserved
+	})
 }
 
 // refreshHolders updates the messages that name the previous holder of the freed prefix.

@@ -56,7 +56,7 @@ type Scheduler struct {
 // New returns a scheduler. strategy ranks the parents, and workers is the number of allocations that are scheduled
 // concurrently. New fails if it cannot add its handlers to the informers.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
-	recorder events.EventRecorder, strategy Strategy, workers int) (*Scheduler, error) {
+	policies informers.PrefixPolicyInformer, recorder events.EventRecorder, strategy Strategy, workers int) (*Scheduler, error) {
 	s := &Scheduler{
 		client:      client,
 		allocations: allocations.Lister(),
@@ -75,7 +75,11 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 	if err != nil {
 		return nil, err
 	}
-	s.synced = []cache.InformerSynced{prefixEvents.HasSynced, allocationEvents.HasSynced}
+	policyEvents, err := policies.Informer().AddEventHandler(s.policyHandler())
+	if err != nil {
+		return nil, err
+	}
+	s.synced = []cache.InformerSynced{prefixEvents.HasSynced, allocationEvents.HasSynced, policyEvents.HasSynced}
 	return s, nil
 }
 
@@ -102,6 +106,19 @@ func (s *Scheduler) allocationHandler() cache.ResourceEventHandler {
 	}, func(allocation *v1alpha1.PrefixAllocation) {
 		name, uid := observe.NameOf(allocation), allocation.UID
 		put(allocation, func() { s.index.forget(name, uid) })
+	})
+}
+
+// policyHandler returns a handler that puts the events of PrefixPolicies into the inbox.
+func (s *Scheduler) policyHandler() cache.ResourceEventHandler {
+	put := func(policy *v1alpha1.PrefixPolicy, handle func()) {
+		s.inbox.put(policy.Namespace, eventKey{v1alpha1.PrefixPolicyKind, policy.Name, policy.UID}, handle)
+	}
+	return observe.Handler(func(_, policy *v1alpha1.PrefixPolicy) {
+		put(policy, func() { s.index.setPolicy(policy) })
+	}, func(policy *v1alpha1.PrefixPolicy) {
+		name, uid := observe.NameOf(policy), policy.UID
+		put(policy, func() { s.index.deletePolicy(name, uid) })
 	})
 }
 

@@ -57,7 +57,7 @@ func newDesk(t *testing.T) *desk {
 		return true, &v1alpha1.PrefixAllocation{}, d.answer
 	})
 	informers := externalversions.NewSharedInformerFactory(d.client, 0).Ipam().V1alpha1()
-	s, err := New(d.client, informers.Prefixes(), informers.PrefixAllocations(), events.NewFakeRecorder(100), Pack, 1)
+	s, err := New(d.client, informers.Prefixes(), informers.PrefixAllocations(), informers.PrefixPolicies(), events.NewFakeRecorder(100), Pack, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,8 @@ const (
 	inUse
 	// exhausted: no free block is large enough.
 	exhausted
+	// reserved: only reserved space has a free block that is large enough.
+	reserved
 	// refused: there is space, but the server refused the binding.
 	refused
 	kinds
@@ -41,7 +43,7 @@ const (
 func (k refusalKind) reason() string {
 	return [kinds]string{
 		v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse,
-		v1alpha1.ReasonParentExhausted, v1alpha1.ReasonRefused,
+		v1alpha1.ReasonParentExhausted, v1alpha1.ReasonReserved, v1alpha1.ReasonRefused,
 	}[k]
 }
 
@@ -52,7 +54,7 @@ func (k refusalKind) hope() int { return hopeOf(k.reason()) }
 // as that there is no parent.
 func hopeOf(reason string) int {
 	for i, of := range []string{v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse,
-		v1alpha1.ReasonParentExhausted, v1alpha1.ReasonRefused} {
+		v1alpha1.ReasonParentExhausted, v1alpha1.ReasonReserved, v1alpha1.ReasonRefused} {
 		if of == reason {
 			return i + 1
 		}
@@ -116,6 +118,9 @@ func (x *index) refuses(p *parent, w *pending) (refusalKind, netip.Prefix) {
 			return inUse, holder
 		}
 	} else if !fits(p, r.Bits) {
+		if p.pool().FitsReserved(r.Bits) {
+			return reserved, netip.Prefix{}
+		}
 		return exhausted, netip.Prefix{}
 	}
 	return refused, netip.Prefix{}
@@ -162,7 +167,7 @@ func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict 
 			if uid, ok := p.ledger.Holder(r.holder); ok {
 				r.holderName, r.holderUID = ns.holders[uid].name, uid
 			}
-		case exhausted:
+		case exhausted, reserved:
 			r.free = p.pool().FreeAddresses()
 			if largest, ok := p.pool().LargestFree(); ok {
 				r.largest = largest
@@ -215,6 +220,8 @@ func (r *refusal) String(of request.Request) string {
 		}
 	case exhausted:
 		why = fmt.Sprintf("has no room for %s: %s", of, freeWords(r.free, r.largest))
+	case reserved:
+		why = fmt.Sprintf("has no room for %s outside of reserved space: %s", of, freeWords(r.free, r.largest))
 	case refused:
 		why = "has room, but the API server refused: " + r.words
 	}

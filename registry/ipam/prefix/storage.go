@@ -33,7 +33,7 @@ func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*reso
 	}
 	familyOf := func(ctx context.Context, name string) ipam.IPFamily { return familyOf(ctx, store, name) }
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixKind), familyOf}
-	storage, err := resource.NewStorage(getter, store,
+	storage, err := resource.NewBoundStorage(getter, store,
 		generic.StoreOptions{AttrFunc: getAttrs, Indexers: indexers()},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
 		binder, "pfx")

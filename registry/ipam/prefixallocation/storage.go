@@ -23,7 +23,7 @@ import (
 // to which an allocation refers.
 func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, familyOf resource.FamilyFunc) (*resource.Storage, error) {
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixAllocationKind), familyOf}
-	return resource.NewStorage(getter,
+	return resource.NewBoundStorage(getter,
 		&genericregistry.Store{
 			NewFunc:                   func() runtime.Object { return &ipam.PrefixAllocation{} },
 			NewListFunc:               func() runtime.Object { return &ipam.PrefixAllocationList{} },

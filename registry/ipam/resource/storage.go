@@ -15,7 +15,8 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// Strategies holds the strategies of a kind: for its main resource, its status subresource and its binding subresource.
+// Strategies holds the strategies of a kind: for its main resource, its status subresource and, if it has bindings, its
+// binding subresource.
 type Strategies struct {
 	Main interface {
 		rest.RESTCreateUpdateStrategy
@@ -26,7 +27,8 @@ type Strategies struct {
 	Binding rest.RESTUpdateStrategy
 }
 
-// Storage holds the storage of a kind: its main resource, its status subresource and its binding subresource.
+// Storage holds the storage of a kind: its main resource, its status subresource and, if it has bindings, its binding
+// subresource.
 type Storage struct {
 	Main    *MainREST
 	Status  *StatusREST
@@ -36,11 +38,26 @@ type Storage struct {
 	}
 }
 
-// NewStorage returns the storage of a kind. It completes store with the options and the strategies, and fails if that
-// is not possible.
-func NewStorage[B, T runtime.Object](
+// NewBoundStorage returns the storage of a kind that has bindings. See NewStorage.
+func NewBoundStorage[B, T runtime.Object](
 	getter *claims.RESTOptionsGetter, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
 	binder Binder[B, T], shortNames ...string,
+) (*Storage, error) {
+	storage, err := NewStorage(getter, store, options, strategies, shortNames...)
+	if err != nil {
+		return nil, err
+	}
+	binding := *store
+	binding.UpdateStrategy = strategies.Binding
+	storage.Binding = &BindingREST[B, T]{binder, &binding, getter.Claims()}
+	return storage, nil
+}
+
+// NewStorage returns the storage of a kind without bindings. It completes store with the options and the strategies, and
+// fails if that is not possible.
+func NewStorage(
+	getter *claims.RESTOptionsGetter, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
+	shortNames ...string,
 ) (*Storage, error) {
 	store.CreateStrategy, store.UpdateStrategy, store.DeleteStrategy = strategies.Main, strategies.Main, strategies.Main
 	store.ResetFieldsStrategy = strategies.Main
@@ -51,12 +68,10 @@ func NewStorage[B, T runtime.Object](
 	if !store.EnableGarbageCollection {
 		withoutGarbageCollector(store)
 	}
-	status, binding := *store, *store
+	status := *store
 	status.UpdateStrategy, status.ResetFieldsStrategy = strategies.Status, strategies.Status
-	binding.UpdateStrategy = strategies.Binding
 	return &Storage{
-		Main:    &MainREST{Store: store, claims: getter.Claims(), shortNames: shortNames},
-		Status:  &StatusREST{&status, getter.Claims()},
-		Binding: &BindingREST[B, T]{binder, &binding, getter.Claims()},
+		Main:   &MainREST{Store: store, claims: getter.Claims(), shortNames: shortNames},
+		Status: &StatusREST{&status, getter.Claims()},
 	}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixpolicy"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -30,6 +31,10 @@ func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, get
 	if err != nil {
 		return info, err
 	}
+	policies, err := prefixpolicy.NewStorage(scheme, getter)
+	if err != nil {
+		return info, err
+	}
 
 	info.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version] = map[string]rest.Storage{
 		"prefixes":                  prefixes.Main,
@@ -38,6 +43,8 @@ func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, get
 		"prefixallocations":         allocations.Main,
 		"prefixallocations/status":  allocations.Status,
 		"prefixallocations/binding": allocations.Binding,
+		"prefixpolicies":            policies.Main,
+		"prefixpolicies/status":     policies.Status,
 	}
 	return info, nil
 }

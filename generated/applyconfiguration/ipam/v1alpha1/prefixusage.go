@@ -15,17 +15,20 @@ type PrefixUsageApplyConfiguration struct {
 	Total *string `json:"total,omitempty"`
 	// used is the number of addresses that have been handed out.
 	Used *string `json:"used,omitempty"`
-	// free is the number of addresses that have not been handed out.
+	// free is the number of addresses that can still be handed out automatically.
 	Free *string `json:"free,omitempty"`
 	// percent is the used part of the total, 0 to 100, rounded down.
 	Percent *int32 `json:"percent,omitempty"`
 	// allocations is the number of prefixes that have been handed out.
 	Allocations *int64 `json:"allocations,omitempty"`
-	// largestFree is the largest prefix that can still be handed out, as a length such as /26.
+	// largestFree is the largest prefix that can still be handed out automatically, as a length such as /26.
 	// It is unset when there is none.
 	LargestFree *string `json:"largestFree,omitempty"`
 	// truncated is set when status.used does not list everything.
 	Truncated *bool `json:"truncated,omitempty"`
+	// reserved is the number of addresses that a PrefixPolicy reserves and that are not in use. They do not
+	// count as free. It is unset when there are none.
+	Reserved *string `json:"reserved,omitempty"`
 }
 
 // PrefixUsageApplyConfiguration constructs a declarative configuration of the PrefixUsage type for use with
@@ -87,5 +90,13 @@ func (b *PrefixUsageApplyConfiguration) WithLargestFree(value string) *PrefixUsa
 // If called multiple times, the Truncated field is set to the value of the last call.
 func (b *PrefixUsageApplyConfiguration) WithTruncated(value bool) *PrefixUsageApplyConfiguration {
 	b.Truncated = &value
+	return b
+}
+
+// WithReserved sets the Reserved field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Reserved field is set to the value of the last call.
+func (b *PrefixUsageApplyConfiguration) WithReserved(value string) *PrefixUsageApplyConfiguration {
+	b.Reserved = &value
 	return b
 }

@@ -20,3 +20,11 @@ type PrefixAllocationListerExpansion interface{}
 // PrefixAllocationNamespaceListerExpansion allows custom methods to be added to
 // PrefixAllocationNamespaceLister.
 type PrefixAllocationNamespaceListerExpansion interface{}
+
+// PrefixPolicyListerExpansion allows custom methods to be added to
+// PrefixPolicyLister.
+type PrefixPolicyListerExpansion interface{}
+
+// PrefixPolicyNamespaceListerExpansion allows custom methods to be added to
+// PrefixPolicyNamespaceLister.
+type PrefixPolicyNamespaceListerExpansion interface{}

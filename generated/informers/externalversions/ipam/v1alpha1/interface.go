@@ -15,6 +15,8 @@ type Interface interface {
 	Prefixes() TypedPrefixInformer
 	// PrefixAllocations returns a PrefixAllocationInformer.
 	PrefixAllocations() TypedPrefixAllocationInformer
+	// PrefixPolicies returns a PrefixPolicyInformer.
+	PrefixPolicies() TypedPrefixPolicyInformer
 }
 
 type version struct {
@@ -36,4 +38,9 @@ func (v *version) Prefixes() TypedPrefixInformer {
 // PrefixAllocations returns a TypedPrefixAllocationInformer.
 func (v *version) PrefixAllocations() TypedPrefixAllocationInformer {
 	return &prefixAllocationInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// PrefixPolicies returns a TypedPrefixPolicyInformer.
+func (v *version) PrefixPolicies() TypedPrefixPolicyInformer {
+	return &prefixPolicyInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
 }

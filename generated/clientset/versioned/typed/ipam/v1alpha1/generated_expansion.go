@@ -8,3 +8,5 @@ package v1alpha1
 type PrefixExpansion interface{}
 
 type PrefixAllocationExpansion interface{}
+
+type PrefixPolicyExpansion interface{}

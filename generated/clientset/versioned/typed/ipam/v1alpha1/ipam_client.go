@@ -17,6 +17,7 @@ type IpamV1alpha1Interface interface {
 	RESTClient() rest.Interface
 	PrefixesGetter
 	PrefixAllocationsGetter
+	PrefixPoliciesGetter
 }
 
 // IpamV1alpha1Client is used to interact with features provided by the ipam.ironcore.dev group.
@@ -30,6 +31,10 @@ func (c *IpamV1alpha1Client) Prefixes(namespace string) PrefixInterface {
 
 func (c *IpamV1alpha1Client) PrefixAllocations(namespace string) PrefixAllocationInterface {
 	return newPrefixAllocations(c, namespace)
+}
+
+func (c *IpamV1alpha1Client) PrefixPolicies(namespace string) PrefixPolicyInterface {
+	return newPrefixPolicies(c, namespace)
 }
 
 // NewForConfig creates a new IpamV1alpha1Client for the given config.

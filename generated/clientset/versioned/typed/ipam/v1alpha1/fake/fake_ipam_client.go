@@ -23,6 +23,10 @@ func (c *FakeIpamV1alpha1) PrefixAllocations(namespace string) v1alpha1.PrefixAl
 	return newFakePrefixAllocations(c, namespace)
 }
 
+func (c *FakeIpamV1alpha1) PrefixPolicies(namespace string) v1alpha1.PrefixPolicyInterface {
+	return newFakePrefixPolicies(c, namespace)
+}
+
 // RESTClient returns a RESTClient that is used to communicate
 // with API server by this client implementation.
 func (c *FakeIpamV1alpha1) RESTClient() rest.Interface {

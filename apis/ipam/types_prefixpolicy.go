@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// PrefixPolicyKind is the kind of a PrefixPolicy.
+const PrefixPolicyKind = "PrefixPolicy"
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// PrefixPolicy has rules for the Prefixes that it selects, as parents. It belongs to the owner of the address
+// space. All policies that select a Prefix apply to it.
+type PrefixPolicy struct {
+	metav1.TypeMeta
+	// metadata is the standard object metadata.
+	metav1.ObjectMeta
+
+	// spec has the rules.
+	Spec PrefixPolicySpec
+	// status says what the rules apply to.
+	Status PrefixPolicyStatus
+}
+
+// PrefixPolicySpec has the rules of a PrefixPolicy.
+type PrefixPolicySpec struct {
+	// prefixSelector selects, by label, the Prefixes of the namespace that the rules apply to. {} selects all.
+	PrefixSelector *metav1.LabelSelector
+	// reserved is space of the selected Prefixes that is never chosen automatically. A child or an allocation
+	// that requests a reserved range by its prefix gets it. A reservation does not affect what is allocated
+	// already. If several policies select a Prefix, all their reservations apply.
+	Reserved []PrefixReservation
+}
+
+// PrefixReservation is a part of the selected Prefixes. Exactly one of cidr, edges, and from together with to
+// must be set.
+type PrefixReservation struct {
+	// cidr is a range in canonical CIDR notation, such as 10.0.0.0/28.
+	CIDR string
+	// from is the first address of a range, such as 10.0.0.10.
+	From string
+	// to is the last address of the range that begins with from.
+	To string
+	// edges reserves the addresses of each selected Prefix that have a meaning of their own: the network and the
+	// broadcast address of an IPv4 Prefix of length 30 or less, and the subnet-router anycast address of an IPv6
+	// Prefix of length 126 or less.
+	Edges bool
+	// reason says what the space is reserved for. It is for people, and has at most 256 bytes.
+	Reason string
+}
+
+// PrefixPolicyStatus says what the rules of a PrefixPolicy apply to.
+type PrefixPolicyStatus struct {
+	// observedGeneration is the generation of the spec that the status was derived from.
+	ObservedGeneration int64
+	// conditions say whether the rules apply: Ready. Its message names reserved space that is in use.
+	Conditions []metav1.Condition
+	// prefixes is the number of Prefixes that the policy selects.
+	Prefixes int64
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// PrefixPolicyList is a list of PrefixPolicies.
+type PrefixPolicyList struct {
+	metav1.TypeMeta
+	// metadata is the standard list metadata.
+	metav1.ListMeta
+	// items are the PrefixPolicies.
+	Items []PrefixPolicy
+}

@@ -1,0 +1,92 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// PrefixPolicyKind is the kind of a PrefixPolicy.
+const PrefixPolicyKind = "PrefixPolicy"
+
+// +genclient
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// PrefixPolicy has rules for the Prefixes that it selects, as parents. It belongs to the owner of the address
+// space. All policies that select a Prefix apply to it.
+type PrefixPolicy struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
+
+	// spec has the rules.
+	// +optional
+	Spec PrefixPolicySpec `json:"spec,omitempty" protobuf:"bytes,2,opt,name=spec"`
+	// status says what the rules apply to.
+	// +optional
+	Status PrefixPolicyStatus `json:"status,omitempty" protobuf:"bytes,3,opt,name=status"`
+}
+
+// PrefixPolicySpec has the rules of a PrefixPolicy.
+type PrefixPolicySpec struct {
+	// prefixSelector selects, by label, the Prefixes of the namespace that the rules apply to. {} selects all.
+	PrefixSelector *metav1.LabelSelector `json:"prefixSelector" protobuf:"bytes,1,opt,name=prefixSelector"`
+	// reserved is space of the selected Prefixes that is never chosen automatically. A child or an allocation
+	// that requests a reserved range by its prefix gets it. A reservation does not affect what is allocated
+	// already. If several policies select a Prefix, all their reservations apply.
+	// +optional
+	// +listType=atomic
+	Reserved []PrefixReservation `json:"reserved,omitempty" protobuf:"bytes,2,rep,name=reserved"`
+}
+
+// PrefixReservation is a part of the selected Prefixes. Exactly one of cidr, edges, and from together with to
+// must be set.
+type PrefixReservation struct {
+	// cidr is a range in canonical CIDR notation, such as 10.0.0.0/28.
+	// +optional
+	CIDR string `json:"cidr,omitempty" protobuf:"bytes,1,opt,name=cidr"`
+	// from is the first address of a range, such as 10.0.0.10.
+	// +optional
+	From string `json:"from,omitempty" protobuf:"bytes,2,opt,name=from"`
+	// to is the last address of the range that begins with from.
+	// +optional
+	To string `json:"to,omitempty" protobuf:"bytes,3,opt,name=to"`
+	// edges reserves the addresses of each selected Prefix that have a meaning of their own: the network and the
+	// broadcast address of an IPv4 Prefix of length 30 or less, and the subnet-router anycast address of an IPv6
+	// Prefix of length 126 or less.
+	// +optional
+	Edges bool `json:"edges,omitempty" protobuf:"varint,4,opt,name=edges"`
+	// reason says what the space is reserved for. It is for people, and has at most 256 bytes.
+	// +optional
+	Reason string `json:"reason,omitempty" protobuf:"bytes,5,opt,name=reason"`
+}
+
+// PrefixPolicyStatus says what the rules of a PrefixPolicy apply to.
+type PrefixPolicyStatus struct {
+	// observedGeneration is the generation of the spec that the status was derived from.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty" protobuf:"varint,1,opt,name=observedGeneration"`
+	// conditions say whether the rules apply: Ready. Its message names reserved space that is in use.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +patchStrategy=merge
+	// +patchMergeKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type" protobuf:"bytes,2,rep,name=conditions"`
+	// prefixes is the number of Prefixes that the policy selects.
+	Prefixes int64 `json:"prefixes" protobuf:"varint,3,opt,name=prefixes"`
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// PrefixPolicyList is a list of PrefixPolicies.
+type PrefixPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard list metadata.
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty" protobuf:"bytes,1,opt,name=metadata"`
+	// items are the PrefixPolicies.
+	Items []PrefixPolicy `json:"items" protobuf:"bytes,2,rep,name=items"`
+}

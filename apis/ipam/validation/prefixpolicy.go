@@ -1,0 +1,124 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package validation
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Limits of a PrefixPolicy. Controllers keep the reserved space in memory.
+const (
+	// MaxReservations is the greatest number of entries of spec.reserved.
+	MaxReservations = 10_000
+	// MaxReservedCIDRs is the greatest number of CIDRs that all entries of spec.reserved need together. A range that
+	// is no CIDR needs up to 254.
+	MaxReservedCIDRs = 20_000
+	// MaxReservationReason is the greatest length of the reason of a reservation, in bytes.
+	MaxReservationReason = 256
+)
+
+// ValidatePrefixPolicy checks a PrefixPolicy that is created.
+func ValidatePrefixPolicy(policy *ipam.PrefixPolicy) field.ErrorList {
+	allErrs := apivalidation.ValidateObjectMeta(&policy.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
+	allErrs = append(allErrs, validateMetadataLimits(&policy.ObjectMeta, &metav1.ObjectMeta{}, field.NewPath("metadata"))...)
+	return append(allErrs, ValidatePrefixPolicySpec(&policy.Spec, field.NewPath("spec"))...)
+}
+
+// ValidatePrefixPolicyUpdate checks a PrefixPolicy that is updated. All of its spec may change.
+func ValidatePrefixPolicyUpdate(newPolicy, oldPolicy *ipam.PrefixPolicy) field.ErrorList {
+	allErrs := apivalidation.ValidateObjectMetaUpdate(&newPolicy.ObjectMeta, &oldPolicy.ObjectMeta, field.NewPath("metadata"))
+	allErrs = append(allErrs, validateMetadataLimits(&newPolicy.ObjectMeta, &oldPolicy.ObjectMeta, field.NewPath("metadata"))...)
+	return append(allErrs, ValidatePrefixPolicySpec(&newPolicy.Spec, field.NewPath("spec"))...)
+}
+
+// ValidatePrefixPolicyStatusUpdate checks a PrefixPolicy whose status is updated.
+func ValidatePrefixPolicyStatusUpdate(newPolicy, oldPolicy *ipam.PrefixPolicy) field.ErrorList {
+	fldPath := field.NewPath("status")
+	allErrs := apivalidation.ValidateObjectMetaUpdate(&newPolicy.ObjectMeta, &oldPolicy.ObjectMeta, field.NewPath("metadata"))
+	if newPolicy.Status.Prefixes < 0 {
+		allErrs = append(allErrs, field.Invalid(fldPath.Child("prefixes"), newPolicy.Status.Prefixes, "must not be negative"))
+	}
+	return append(allErrs, validateConditions(newPolicy.Status.Conditions, oldPolicy.Status.Conditions, fldPath.Child("conditions"))...)
+}
+
+// ValidatePrefixPolicySpec checks the rules of a PrefixPolicy.
+func ValidatePrefixPolicySpec(spec *ipam.PrefixPolicySpec, fldPath *field.Path) field.ErrorList {
+	var allErrs field.ErrorList
+	if spec.PrefixSelector == nil {
+		allErrs = append(allErrs, field.Required(fldPath.Child("prefixSelector"), "must select Prefixes; {} selects all of the namespace"))
+	}
+	allErrs = append(allErrs, validateSelector(spec.PrefixSelector, fldPath.Child("prefixSelector"))...)
+	return append(allErrs, validateReserved(spec.Reserved, fldPath.Child("reserved"))...)
+}
+
+func validateReserved(reserved []ipam.PrefixReservation, fldPath *field.Path) field.ErrorList {
+	if len(reserved) > MaxReservations {
+		// There may be very many mistakes in it.
+		return field.ErrorList{field.TooMany(fldPath, len(reserved), MaxReservations)}
+	}
+	var allErrs field.ErrorList
+	cidrs := 0
+	for i := range reserved {
+		r, path := &reserved[i], fldPath.Index(i)
+		if len(r.Reason) > MaxReservationReason {
+			allErrs = append(allErrs, field.TooLong(path.Child("reason"), "", MaxReservationReason))
+		}
+		isRange := r.From != "" || r.To != ""
+		switch {
+		case r.CIDR == "" && !isRange && !r.Edges:
+			allErrs = append(allErrs, field.Required(path, "must have cidr, from and to, or edges: true"))
+		case r.CIDR != "" && isRange, r.CIDR != "" && r.Edges, isRange && r.Edges:
+			allErrs = append(allErrs, field.Forbidden(path, "must have only one of cidr, from and to, and edges"))
+		case r.CIDR != "":
+			_, errs := validatePrefixString(r.CIDR, "", path.Child("cidr"))
+			allErrs = append(allErrs, errs...)
+			cidrs++
+		case isRange:
+			first, last, errs := validateRange(r.From, r.To, path)
+			if allErrs = append(allErrs, errs...); len(errs) > 0 {
+				continue
+			}
+			for range cidr.Cover(first, last) {
+				if cidrs++; cidrs > MaxReservedCIDRs {
+					break
+				}
+			}
+		}
+		if cidrs > MaxReservedCIDRs {
+			return append(allErrs, field.Forbidden(fldPath, fmt.Sprintf("needs more than %d CIDRs; use ranges that are CIDRs, or fewer", MaxReservedCIDRs)))
+		}
+	}
+	return allErrs
+}
+
+// validateRange parses the first and the last address of a range.
+func validateRange(from, to string, fldPath *field.Path) (first, last netip.Addr, allErrs field.ErrorList) {
+	parse := func(s, name, other string) netip.Addr {
+		if s == "" {
+			allErrs = append(allErrs, field.Required(fldPath.Child(name), fmt.Sprintf("must be set together with %s", other)))
+			return netip.Addr{}
+		}
+		addr, err := cidr.ParseAddr(s)
+		if err != nil {
+			allErrs = append(allErrs, invalidPrefix(fldPath.Child(name), s, err.Error()))
+		}
+		return addr
+	}
+	first, last = parse(from, "from", "to"), parse(to, "to", "from")
+	switch {
+	case len(allErrs) > 0:
+	case first.BitLen() != last.BitLen():
+		allErrs = append(allErrs, field.Invalid(fldPath.Child("to"), to, fmt.Sprintf("must be of the same IP family as from, %s", from)))
+	case last.Less(first):
+		allErrs = append(allErrs, field.Invalid(fldPath.Child("to"), to, fmt.Sprintf("must not be before from, %s", from)))
+	}
+	return first, last, allErrs
+}

@@ -1,0 +1,246 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package scheduler
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// rules returns a policy for the Prefixes with the label net=value, or for all if the value is empty.
+func rules(name, value string, reserved ...v1alpha1.PrefixReservation) *v1alpha1.PrefixPolicy {
+	p := &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, UID: types.UID("uid-of-" + name), Generation: 1}}
+	p.Spec.PrefixSelector, p.Spec.Reserved = &metav1.LabelSelector{}, reserved
+	if value != "" {
+		p.Spec.PrefixSelector.MatchLabels = map[string]string{"net": value}
+	}
+	return p
+}
+
+// changed returns a newer version of a policy with other reserved space.
+func changed(p *v1alpha1.PrefixPolicy, reserved ...v1alpha1.PrefixReservation) *v1alpha1.PrefixPolicy {
+	p = p.DeepCopy()
+	p.Generation++
+	p.Spec.Reserved = reserved
+	return p
+}
+
+var (
+	lowerHalf = v1alpha1.PrefixReservation{CIDR: "10.0.0.0/25"}
+	gateways  = v1alpha1.PrefixReservation{From: "10.0.0.250", To: "10.0.0.254"}
+	edges     = v1alpha1.PrefixReservation{Edges: true}
+)
+
+// outcome returns the prefix that a request would get, or the reason why it gets none.
+func (f *fixture) outcome(t *testing.T, what, from string) string {
+	t.Helper()
+	c := want(t, "probe", what, from)
+	place, why := f.reserve(c)
+	f.settle(c.name, true)
+	if why != nil {
+		return why.reason
+	}
+	return place.prefix.String()
+}
+
+// TestReservedSpace has a row for each thing that reserved space meets. The parent is 10.0.0.0/24, labelled net=a.
+func TestReservedSpace(t *testing.T) {
+	all := v1alpha1.PrefixReservation{CIDR: "10.0.0.0/16"}
+	for name, test := range map[string]struct {
+		policies []*v1alpha1.PrefixPolicy
+		// held are prefixes in use.
+		held       []string
+		what, want string
+	}{
+		"not chosen":                   {[]*v1alpha1.PrefixPolicy{rules("a", "a", lowerHalf)}, nil, "/28", "10.0.0.128/28"},
+		"asked for exactly":            {[]*v1alpha1.PrefixPolicy{rules("a", "a", lowerHalf)}, nil, "10.0.0.0/28", "10.0.0.0/28"},
+		"exactly all of it":            {[]*v1alpha1.PrefixPolicy{rules("a", "a", lowerHalf)}, nil, "10.0.0.0/25", "10.0.0.0/25"},
+		"exactly, and in use":          {[]*v1alpha1.PrefixPolicy{rules("a", "a", lowerHalf)}, []string{"10.0.0.0/28"}, "10.0.0.0/28", "PrefixInUse"},
+		"in use before":                {[]*v1alpha1.PrefixPolicy{rules("a", "a", lowerHalf)}, []string{"10.0.0.0/28", "10.0.0.128/26"}, "/26", "10.0.0.192/26"},
+		"edges":                        {[]*v1alpha1.PrefixPolicy{rules("a", "a", edges)}, nil, "/32", "10.0.0.1/32"},
+		"edges, exactly":               {[]*v1alpha1.PrefixPolicy{rules("a", "a", edges)}, nil, "10.0.0.255/32", "10.0.0.255/32"},
+		"a range":                      {[]*v1alpha1.PrefixPolicy{rules("a", "a", gateways)}, []string{"10.0.0.0/25", "10.0.0.128/26", "10.0.0.192/27", "10.0.0.224/28", "10.0.0.240/29", "10.0.0.248/31"}, "/32", "10.0.0.255/32"},
+		"only reserved is left":        {[]*v1alpha1.PrefixPolicy{rules("a", "a", lowerHalf)}, []string{"10.0.0.128/25"}, "/28", "Reserved"},
+		"too large for what is left":   {[]*v1alpha1.PrefixPolicy{rules("a", "a", gateways)}, []string{"10.0.0.0/25"}, "/25", "Reserved"},
+		"nothing is left":              {[]*v1alpha1.PrefixPolicy{rules("a", "a", lowerHalf)}, []string{"10.0.0.0/25", "10.0.0.128/25"}, "/28", "ParentExhausted"},
+		"all is reserved":              {[]*v1alpha1.PrefixPolicy{rules("a", "a", all)}, nil, "/28", "Reserved"},
+		"all is reserved, exactly":     {[]*v1alpha1.PrefixPolicy{rules("a", "a", all)}, nil, "10.0.0.16/28", "10.0.0.16/28"},
+		"two policies":                 {[]*v1alpha1.PrefixPolicy{rules("a", "a", lowerHalf), rules("b", "", v1alpha1.PrefixReservation{CIDR: "10.0.0.96/27"}, v1alpha1.PrefixReservation{CIDR: "10.0.0.128/26"})}, nil, "/28", "10.0.0.192/28"},
+		"for others":                   {[]*v1alpha1.PrefixPolicy{rules("a", "b", lowerHalf)}, nil, "/28", "10.0.0.0/28"},
+		"of the other family":          {[]*v1alpha1.PrefixPolicy{rules("a", "a", v1alpha1.PrefixReservation{CIDR: "2001:db8::/32"})}, nil, "/28", "10.0.0.0/28"},
+		"elsewhere":                    {[]*v1alpha1.PrefixPolicy{rules("a", "a", v1alpha1.PrefixReservation{CIDR: "10.0.1.0/24"})}, nil, "/28", "10.0.0.0/28"},
+		"what the server would refuse": {[]*v1alpha1.PrefixPolicy{rules("a", "a", v1alpha1.PrefixReservation{CIDR: "bad"}, v1alpha1.PrefixReservation{From: "10.0.0.9", To: "10.0.0.1"}, lowerHalf)}, nil, "/28", "10.0.0.128/28"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// The order of the events makes no difference.
+			events := []func(*fixture){
+				func(f *fixture) { f.set(prefix("root", "10.0.0.0/24", labelled("net", "a"))) },
+				func(f *fixture) {
+					for i, held := range test.held {
+						f.holds(fmt.Sprintf("held-%d", i), "root", held)
+					}
+				},
+				func(f *fixture) {
+					for _, policy := range test.policies {
+						f.setPolicy(policy)
+					}
+				},
+			}
+			for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+				f := newFixture(Pack)
+				for _, i := range order {
+					events[i](f)
+					// The pool is made at the first use.
+					_ = f.outcome(t, "/28", "root")
+				}
+				if got := f.outcome(t, test.what, "root"); got != test.want {
+					t.Errorf("order %v: %s, not %s", order, got, test.want)
+				}
+			}
+		})
+	}
+}
+
+// TestPolicyWakes changes what is reserved, in each way that there is, under a request that waits for it.
+func TestPolicyWakes(t *testing.T) {
+	policy := rules("p", "a", lowerHalf)
+	for name, change := range map[string]func(*fixture){
+		"deleted":       func(f *fixture) { f.deletePolicy(key("p"), policy.UID) },
+		"reserves less": func(f *fixture) { f.setPolicy(changed(policy, edges)) },
+		"selects others": func(f *fixture) {
+			p := changed(policy, lowerHalf)
+			p.Spec.PrefixSelector.MatchLabels["net"] = "b"
+			f.setPolicy(p)
+		},
+		"another label":      func(f *fixture) { f.set(prefix("root", "10.0.0.0/24", labelled("net", "b"))) },
+		"made anew, smaller": func(f *fixture) { p := rules("p", "a", edges); p.UID = "another"; f.setPolicy(p) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(Pack)
+			f.set(prefix("root", "10.0.0.0/24", labelled("net", "a")))
+			f.setPolicy(policy)
+			f.holds("other", "root", "10.0.0.128/25")
+			c := want(t, "c", "/28", "root")
+			_, why := f.reserve(c)
+			if why == nil || why.reason != v1alpha1.ReasonReserved || why.final ||
+				why.message() != "root (10.0.0.0/24) has no room for a /28 outside of reserved space: no address is free" {
+				t.Fatalf("%+v", why)
+			}
+			f.takeWoken()
+			// The deletion of a former policy of the name changes nothing, nor does an event without a change.
+			f.deletePolicy(key("p"), "before")
+			f.setPolicy(policy)
+			if woken := f.takeWoken(); len(woken) > 0 {
+				t.Fatalf("woken for nothing: %s", woken)
+			}
+			if change(f); !slices.Equal(f.takeWoken(), []string{"c"}) {
+				t.Fatal("not woken")
+			}
+			if got := f.mustReserve(t, c); !strings.HasPrefix(got, "10.0.0.") {
+				t.Error(got)
+			}
+		})
+	}
+}
+
+// TestPolicyRefreshes has messages made anew that a policy made wrong.
+func TestPolicyRefreshes(t *testing.T) {
+	f := newFixture(Pack)
+	f.set(prefix("root", "10.0.0.0/24"))
+	f.holds("other", "root", "10.0.0.128/25")
+	if _, why := f.reserve(want(t, "c", "/24", "root")); why == nil {
+		t.Fatal("it fits")
+	}
+	if _, why := f.reserve(want(t, "d", "/25", "root")); why != nil {
+		t.Fatal(why)
+	}
+	f.gone("d")
+	f.setPolicy(rules("p", "", v1alpha1.PrefixReservation{CIDR: "10.0.0.0/26"}))
+	_, why := f.reserve(want(t, "d", "/25", "root"))
+	if why == nil || why.reason != v1alpha1.ReasonReserved {
+		t.Fatalf("%+v", why)
+	}
+	f.takeRefreshed()
+	// Who takes the reserved space leaves no hope.
+	f.holds("exactly", "root", "10.0.0.0/26")
+	if got := f.takeRefreshed(); !slices.Contains(got, "d") {
+		t.Errorf("made anew: %s", got)
+	}
+	if _, why := f.reserve(want(t, "d", "/25", "root")); why == nil || why.reason != v1alpha1.ReasonParentExhausted {
+		t.Fatalf("%+v", why)
+	}
+	f.takeRefreshed()
+	f.gone("exactly")
+	if got := f.takeRefreshed(); !slices.Contains(got, "d") {
+		t.Errorf("made anew: %s", got)
+	}
+}
+
+// TestPolicyBestFit chooses the parent by what is not reserved.
+func TestPolicyBestFit(t *testing.T) {
+	f := newFixture(Pack)
+	f.set(prefix("a", "10.0.0.0/24", labelled("net", "a")), prefix("b", "10.0.1.0/24", labelled("net", "a")))
+	if got := f.outcome(t, "/28", "net=a"); got != "10.0.0.0/28" {
+		t.Fatal(got)
+	}
+	f.setPolicy(rules("p", "", v1alpha1.PrefixReservation{CIDR: "10.0.1.0/25"}))
+	if got := f.outcome(t, "/28", "net=a"); got != "10.0.1.128/28" {
+		t.Errorf("%s does not pack", got)
+	}
+	if got := f.outcome(t, "/25", "net=a"); got != "10.0.1.128/25" {
+		t.Errorf("%s does not pack", got)
+	}
+}
+
+// TestPolicyNamespaceDropped keeps policies, and nothing else, of a namespace without Prefixes.
+func TestPolicyNamespaceDropped(t *testing.T) {
+	f := newFixture(Pack)
+	f.setPolicy(rules("p", "", edges))
+	if len(f.namespaces) != 1 {
+		t.Fatal("the policy is forgotten")
+	}
+	f.set(prefix("root", "10.0.0.0/24"))
+	f.deletePrefix(key("root"), "uid-of-root")
+	f.deletePolicy(key("p"), "uid-of-p")
+	if len(f.namespaces) != 0 {
+		t.Error("the namespace is kept")
+	}
+}
+
+// TestManyReservedRanges reserves 10,000 ranges of a /8. Nothing is tried and refused: a place is found at once.
+func TestManyReservedRanges(t *testing.T) {
+	f := newFixture(Pack)
+	f.set(prefix("root", "10.0.0.0/8"))
+	var reserved []v1alpha1.PrefixReservation
+	for i := range 10_000 {
+		reserved = append(reserved, v1alpha1.PrefixReservation{
+			From: netip.AddrFrom4([4]byte{10, 0, byte(i / 64), byte(i%64*4 + 1)}).String(),
+			To:   netip.AddrFrom4([4]byte{10, 0, byte(i / 64), byte(i%64*4 + 2)}).String()})
+	}
+	f.setPolicy(rules("p", "", reserved...))
+	for i := range 100 {
+		c := want(t, fmt.Sprintf("c%d", i), "/31", "root")
+		c.created = time.Unix(int64(i), 0)
+		place, why := f.reserve(c)
+		if why != nil {
+			t.Fatal(why.message())
+		}
+		for _, r := range reserved {
+			for edge := range cidr.Cover(netip.MustParseAddr(r.From), netip.MustParseAddr(r.To)) {
+				if edge.Overlaps(place.prefix) {
+					t.Fatalf("%s is reserved: %s", place.prefix, edge)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,29 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package prefixpolicy
+
+import (
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/registry/generic"
+	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
+)
+
+// NewStorage returns the storage of PrefixPolicies and their status.
+func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*resource.Storage, error) {
+	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixPolicyKind)}
+	return resource.NewStorage(getter,
+		&genericregistry.Store{
+			NewFunc:                   func() runtime.Object { return &ipam.PrefixPolicy{} },
+			NewListFunc:               func() runtime.Object { return &ipam.PrefixPolicyList{} },
+			PredicateFunc:             match,
+			DefaultQualifiedResource:  ipam.Resource("prefixpolicies"),
+			SingularQualifiedResource: ipam.Resource("prefixpolicy"),
+			TableConvertor:            tableConvertor,
+		},
+		generic.StoreOptions{AttrFunc: getAttrs},
+		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}}, "pfxp")
+}

@@ -1,0 +1,36 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package prefixpolicy
+
+import (
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+var tableConvertor = resource.Convertor{
+	Columns: []metav1.TableColumnDefinition{
+		resource.Name(),
+		{Name: "Selects", Type: "string", Description: "The labels of the Prefixes that the rules apply to, <none> if they apply to all"},
+		{Name: "Prefixes", Type: "integer", Description: "The number of Prefixes that the rules apply to"},
+		{Name: "Reserved", Type: "integer", Description: "The number of reservations"},
+		{Name: "Ready", Type: "string", Description: "Whether the rules apply"},
+		resource.Age(),
+	},
+	Row: func(obj runtime.Object, name, age string) ([]any, error) {
+		policy, ok := obj.(*ipam.PrefixPolicy)
+		if !ok {
+			return nil, fmt.Errorf("not a PrefixPolicy: %T", obj)
+		}
+		ready := string(metav1.ConditionUnknown)
+		if condition := meta.FindStatusCondition(policy.Status.Conditions, ipam.ConditionReady); condition != nil {
+			ready = string(condition.Status)
+		}
+		return []any{name, metav1.FormatLabelSelector(policy.Spec.PrefixSelector), policy.Status.Prefixes, len(policy.Spec.Reserved), ready, age}, nil
+	},
+}

@@ -1,0 +1,184 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package behaviour
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// policyIs waits until the status of a policy counts so many Prefixes, and its condition Ready has the reason and the
+// words.
+func (e *env) policyIs(name string, prefixes int64, reason string, words ...string) {
+	e.Helper()
+	e.Eventually("status of "+name, func() error {
+		policy, err := e.Policies.Get(e.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		status := policy.Status
+		ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil || ready.Status != metav1.ConditionTrue || ready.Reason != reason || ready.ObservedGeneration != policy.Generation ||
+			status.Prefixes != prefixes || status.ObservedGeneration != policy.Generation {
+			return fmt.Errorf("generation %d: %+v", policy.Generation, status)
+		}
+		for _, part := range words {
+			if !strings.Contains(ready.Message, part) {
+				return errors.New(ready.Message)
+			}
+		}
+		return nil
+	})
+}
+
+// waits waits until a child has a reason not to be allocated.
+func (e *env) waits(name, reason string, words ...string) {
+	e.Helper()
+	e.Eventually(name+" waits", func() error {
+		p := e.Get(name)
+		condition := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAllocated)
+		if condition == nil || condition.Status != metav1.ConditionFalse || condition.Reason != reason {
+			return errors.New(harness.Describe(p))
+		}
+		for _, part := range words {
+			if !strings.Contains(condition.Message, part) {
+				return errors.New(condition.Message)
+			}
+		}
+		return nil
+	})
+}
+
+func (e *env) patchPolicy(name, patch string) {
+	e.Helper()
+	if _, err := e.Policies.Patch(e.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+		e.Fatal(err)
+	}
+}
+
+// TestReserved goes through the life of reserved space in a root with room for four children.
+func TestReserved(t *testing.T) {
+	for _, family := range []struct {
+		name, root, reserved string
+		length               int32
+		// chosen is what is chosen beside the reserved space, last is the last one, and total counts all addresses.
+		chosen, last string
+		usage        v1alpha1.PrefixUsage
+	}{
+		{"IPv4", "10.0.0.0/24", "10.0.0.0/25", 26, "10.0.0.128/26", "10.0.0.192/26",
+			v1alpha1.PrefixUsage{Total: "256", Used: "0", Free: "128", LargestFree: "/25", Reserved: "128"}},
+		{"IPv6", "2001:db8::/56", "2001:db8::/57", 58, "2001:db8:0:80::/58", "2001:db8:0:c0::/58",
+			v1alpha1.PrefixUsage{Total: "4722366482869645213696", Used: "0", Free: "2361183241434822606848", LargestFree: "/57", Reserved: "2361183241434822606848"}},
+	} {
+		t.Run(family.name, func(t *testing.T) {
+			e := in(t)
+			e.root("root", family.root, harness.Labelled("net", "a"))
+			e.CreatePolicy(harness.Policy("rules", []v1alpha1.PrefixReservation{{CIDR: family.reserved, Reason: "routers"}}, "net", "a"))
+			e.policyIs("rules", 1, v1alpha1.ReasonApplied)
+			e.usageIs("root", family.usage)
+
+			// What is reserved is not chosen.
+			child := func(name string) { e.create(name, harness.Length(family.length), harness.From("root")) }
+			child("one")
+			if p := e.allocated("one"); p.Spec.Prefix != family.chosen {
+				t.Errorf("chose %s", p.Spec.Prefix)
+			}
+			child("two")
+			if p := e.allocated("two"); p.Spec.Prefix != family.last {
+				t.Errorf("chose %s", p.Spec.Prefix)
+			}
+			child("three")
+			e.waits("three", v1alpha1.ReasonReserved, "root ("+family.root+") has no room for a /"+fmt.Sprint(family.length)+" outside of reserved space")
+
+			// Who asks for exactly it gets it, and the policy says so.
+			e.create("exactly", harness.Exactly(family.reserved), harness.From("root"))
+			e.allocated("exactly")
+			e.policyIs("rules", 1, v1alpha1.ReasonReservedInUse, family.reserved+" of root by Prefix exactly")
+			e.waits("three", v1alpha1.ReasonParentExhausted)
+			e.Delete("exactly")
+			e.Gone("exactly")
+			e.policyIs("rules", 1, v1alpha1.ReasonApplied)
+			e.waits("three", v1alpha1.ReasonReserved)
+
+			// Less reserved space lets in who waits.
+			e.patchPolicy("rules", `{"spec":{"reserved":[{"edges":true}]}}`)
+			e.allocated("three")
+			child("four")
+			e.waits("four", v1alpha1.ReasonReserved)
+			if err := e.Policies.Delete(e.Context(), "rules", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			e.allocated("four")
+			e.Eventually("nothing is reserved", func() error {
+				p := e.Get("root")
+				return harness.Unless(p.Status.Usage.Reserved == "" && p.Status.Usage.Free == "0", "%s", harness.Describe(p))
+			})
+			e.AtRest()
+		})
+	}
+}
+
+// TestReservedFollowsLabels has the rules come and go with the labels of a parent.
+func TestReservedFollowsLabels(t *testing.T) {
+	e := in(t)
+	e.CreatePolicy(harness.Policy("rules", []v1alpha1.PrefixReservation{{From: "10.0.0.0", To: "10.0.0.2"}}, "net", "a"))
+	e.policyIs("rules", 0, v1alpha1.ReasonApplied)
+	e.root("root", "10.0.0.0/30", harness.Labelled("net", "a"))
+	e.policyIs("rules", 1, v1alpha1.ReasonApplied)
+	for _, name := range []string{"one", "two"} {
+		e.create(name, harness.Length(32), harness.From("root"))
+	}
+	e.Eventually("one of two is allocated, and the other waits", func() error {
+		allocated := 0
+		for _, name := range []string{"one", "two"} {
+			if p := e.Get(name); p.Status.Phase == v1alpha1.PrefixPhaseAllocated && p.Spec.Prefix == "10.0.0.3/32" {
+				allocated++
+			}
+		}
+		return harness.Unless(allocated == 1, "%d", allocated)
+	})
+	e.patch("root", `{"metadata":{"labels":{"net":"b"}}}`, types.MergePatchType)
+	e.allocated("one")
+	e.allocated("two")
+	e.policyIs("rules", 0, v1alpha1.ReasonApplied)
+	e.patch("root", `{"metadata":{"labels":{"net":"a"}}}`, types.MergePatchType)
+	// What is there stays, and is named.
+	e.policyIs("rules", 1, v1alpha1.ReasonReservedInUse, "10.0.0.2/32 of root by Prefix ")
+	e.AtRest()
+}
+
+// TestReservedOverUse reserves what is in use already, of more holders than a message names.
+func TestReservedOverUse(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/28")
+	for i := range 7 {
+		e.create(fmt.Sprintf("child-%d", i), harness.Exactly(fmt.Sprintf("10.0.0.%d/32", i)), harness.From("root"))
+	}
+	e.AllAllocated()
+	e.CreateAllocation(harness.Allocation("program", "root", "10.0.0.15/32"))
+	e.CreatePolicy(harness.Policy("first", []v1alpha1.PrefixReservation{{CIDR: "10.0.0.0/29"}}))
+	e.CreatePolicy(harness.Policy("last", []v1alpha1.PrefixReservation{{Edges: true}}))
+	e.policyIs("first", 8, v1alpha1.ReasonReservedInUse, "10.0.0.0/32 of root by Prefix child-0; ", "10.0.0.4/32 of root by Prefix child-4; and others")
+	e.policyIs("last", 8, v1alpha1.ReasonReservedInUse, "10.0.0.0/32 of root by Prefix child-0; 10.0.0.15/32 of root by PrefixAllocation program")
+	e.usageIs("root", v1alpha1.PrefixUsage{Total: "16", Used: "8", Free: "7", Percent: 50, Allocations: 8, LargestFree: "/30", Reserved: "1"})
+	time.Sleep(quiet)
+	for i := range 7 {
+		if p := e.Get(fmt.Sprintf("child-%d", i)); p.Status.Phase != v1alpha1.PrefixPhaseAllocated || p.DeletionTimestamp != nil {
+			t.Error(harness.Describe(p))
+		}
+	}
+	// The space of who goes is reserved from then on.
+	e.Delete("child-3")
+	e.Gone("child-3")
+	e.usageIs("root", v1alpha1.PrefixUsage{Total: "16", Used: "7", Free: "7", Percent: 43, Allocations: 7, LargestFree: "/30", Reserved: "2"})
+}

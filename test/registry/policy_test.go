@@ -1,0 +1,152 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	ipamapply "github.com/ironcore-dev/ipam-apiserver/generated/applyconfiguration/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/client-go/rest"
+)
+
+// TestPolicy takes a PrefixPolicy through its life: what is written by whom, in JSON and in protobuf.
+func TestPolicy(t *testing.T) {
+	for _, contentType := range []string{harness.JSON, harness.Protobuf} {
+		t.Run(contentType, func(t *testing.T) {
+			config := rest.CopyConfig(shared.AdminConfig)
+			config.ContentType = contentType
+			n := harness.In(t, versioned.NewForConfigOrDie(config).IpamV1alpha1(), harness.NewNamespace())
+			wanted := harness.Policy("p", []v1alpha1.PrefixReservation{
+				{CIDR: "10.0.0.0/28", Reason: "routers"}, {From: "2001:db8::1", To: "2001:db8::9"}, {Edges: true}}, "net", "a")
+			wanted.Status = v1alpha1.PrefixPolicyStatus{Prefixes: 7, ObservedGeneration: 9}
+			policy := n.CreatePolicy(wanted)
+			if !reflect.DeepEqual(policy.Spec, wanted.Spec) || policy.Generation != 1 || !reflect.DeepEqual(policy.Status, v1alpha1.PrefixPolicyStatus{}) {
+				t.Fatalf("created %+v", policy)
+			}
+
+			// The status is for the controller, and the spec is for everybody else.
+			policy.Status.Prefixes, policy.Status.ObservedGeneration = 3, 1
+			policy.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Applied", LastTransitionTime: metav1.Now().Rfc3339Copy()}}
+			policy.Spec.Reserved = nil
+			policy, err := n.Policies.UpdateStatus(t.Context(), policy, metav1.UpdateOptions{})
+			if err != nil || policy.Status.Prefixes != 3 || len(policy.Status.Conditions) != 1 || len(policy.Spec.Reserved) != 3 || policy.Generation != 1 {
+				t.Fatalf("%v: %+v", err, policy)
+			}
+			policy.Spec.PrefixSelector, policy.Spec.Reserved, policy.Status = &metav1.LabelSelector{}, nil, v1alpha1.PrefixPolicyStatus{}
+			policy, err = n.Policies.Update(t.Context(), policy, metav1.UpdateOptions{})
+			if err != nil || policy.Status.Prefixes != 3 || policy.Spec.PrefixSelector == nil || len(policy.Spec.PrefixSelector.MatchLabels) > 0 ||
+				len(policy.Spec.Reserved) > 0 || policy.Generation != 2 {
+				t.Fatalf("%v: %+v", err, policy)
+			}
+			if listed, err := n.Policies.List(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=p"}); err != nil || len(listed.Items) != 1 || !reflect.DeepEqual(listed.Items[0], *policy) {
+				t.Fatalf("%v: %+v", err, listed)
+			}
+			if err := n.Policies.Delete(t.Context(), "p", metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Policies.Delete(t.Context(), "p", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := n.Policies.Get(t.Context(), "p", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestPolicyRefused shows that mistakes are a 422 that names the field.
+func TestPolicyRefused(t *testing.T) {
+	namespace := harness.NewNamespace()
+	for manifest, field := range map[string]string{
+		"{metadata: {name: p}}": "spec.prefixSelector",
+		"{metadata: {name: p}, spec: {prefixSelector: {matchLabels: {a: '!'}}}}":                          "spec.prefixSelector.matchLabels",
+		"{metadata: {name: p}, spec: {prefixSelector: {}, reserved: [{edges: true}, {reason: why}]}}":     "spec.reserved[1]",
+		"{metadata: {name: p}, spec: {prefixSelector: {}, reserved: [{cidr: 10.0.0.1/24}]}}":              "spec.reserved[0].cidr",
+		"{metadata: {name: p}, spec: {prefixSelector: {}, reserved: [{from: 10.0.0.1}]}}":                 "spec.reserved[0].to",
+		"{metadata: {name: p}, spec: {prefixSelector: {}, reserved: [{from: 10.0.0.9, to: 10.0.0.1}]}}":   "spec.reserved[0].to",
+		"{metadata: {name: p}, spec: {prefixSelector: {}, reserved: [{cidr: 10.0.0.0/24, edges: true}]}}": "spec.reserved[0]",
+		"{metadata: {name: p, labels: {a: '!'}}, spec: {prefixSelector: {}}}":                             "metadata.labels",
+	} {
+		t.Run(field, func(t *testing.T) {
+			body := strings.Replace(manifest, "{", "{apiVersion: "+harness.GroupVersion+", kind: PrefixPolicy, ", 1)
+			status := shared.Do(t, http.MethodPost, harness.Path(namespace, harness.PolicyKind), harness.JSON, body).Refused(t, http.StatusUnprocessableEntity)
+			if status.Details == nil || len(status.Details.Causes) != 1 || status.Details.Causes[0].Field != field {
+				t.Errorf("got %+v", status)
+			}
+		})
+	}
+}
+
+// TestPolicyApply applies a policy, with two owners of the spec and of the status.
+func TestPolicyApply(t *testing.T) {
+	n := harness.In(t, shared.Client, harness.NewNamespace())
+	apply := func(cidrs ...string) *v1alpha1.PrefixPolicy {
+		t.Helper()
+		spec := ipamapply.PrefixPolicySpec().WithPrefixSelector(metaapply.LabelSelector())
+		for _, cidr := range cidrs {
+			spec.WithReserved(ipamapply.PrefixReservation().WithCIDR(cidr))
+		}
+		policy, err := n.Policies.Apply(t.Context(), ipamapply.PrefixPolicy("p", n.NS).WithSpec(spec), metav1.ApplyOptions{FieldManager: "owner"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return policy
+	}
+	apply("10.0.0.0/28", "10.0.1.0/28")
+	if _, err := n.Policies.ApplyStatus(t.Context(), ipamapply.PrefixPolicy("p", n.NS).WithStatus(ipamapply.PrefixPolicyStatus().WithPrefixes(2)),
+		metav1.ApplyOptions{FieldManager: "controller"}); err != nil {
+		t.Fatal(err)
+	}
+	policy := apply("10.0.2.0/28")
+	if len(policy.Spec.Reserved) != 1 || policy.Spec.Reserved[0].CIDR != "10.0.2.0/28" || policy.Status.Prefixes != 2 || policy.Generation != 2 {
+		t.Errorf("%+v", policy)
+	}
+}
+
+// TestPolicyTable has what kubectl get shows.
+func TestPolicyTable(t *testing.T) {
+	n := harness.In(t, shared.Client, harness.NewNamespace())
+	n.CreatePolicy(harness.Policy("all", []v1alpha1.PrefixReservation{{Edges: true}, {CIDR: "10.0.0.0/28"}}))
+	policy := n.CreatePolicy(harness.Policy("some", nil, "net", "a"))
+	policy.Status.Prefixes = 3
+	policy.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Applied", LastTransitionTime: metav1.Now()}}
+	if _, err := n.Policies.UpdateStatus(t.Context(), policy, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var table metav1.Table
+	shared.Do(t, http.MethodGet, harness.Path(n.NS, harness.PolicyKind), "", "", "application/json;as=Table;v=v1;g=meta.k8s.io").Into(t, &table)
+	var columns []string
+	for _, column := range table.ColumnDefinitions {
+		columns = append(columns, column.Name)
+	}
+	if got := strings.Join(columns, " "); got != "Name Selects Prefixes Reserved Ready Age" {
+		t.Errorf("columns %s", got)
+	}
+	for i, want := range [][]any{{"all", "<none>", 0, 2, "Unknown"}, {"some", "net=a", 3, 0, "True"}} {
+		if len(table.Rows) != 2 {
+			t.Fatalf("%d rows", len(table.Rows))
+		}
+		for k, cell := range want {
+			got := table.Rows[i].Cells[k]
+			if number, ok := got.(int64); ok {
+				got = int(number)
+			}
+			if number, ok := got.(float64); ok {
+				got = int(number)
+			}
+			if got != cell {
+				t.Errorf("row %d, column %s: %v, not %v", i, columns[k], got, cell)
+			}
+		}
+	}
+}
