@@ -17,10 +17,12 @@ help: ## Show what there is to make.
 .PHONY: build
 build: ## Build the programs into bin/.
 	go build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+	cp cmd/kubectl-ipam/kubectl_complete-ipam $(BIN)/
 
 .PHONY: run
 run: ## Serve on this machine, with the samples; Ctrl-C ends it.
-	@go build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/ipam-standalone
+	@go build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/ipam-standalone ./cmd/kubectl-ipam
+	@echo 'In another terminal: export KUBECONFIG=.ipam/kubeconfig; $(BIN)/kubectl-ipam tree' >&2
 	@exec $(BIN)/ipam-standalone --samples config/samples
 
 .PHONY: test

@@ -35,6 +35,7 @@ wall ./registry/... "${module}/(pkg|cmd|generated)" "registry imports of pkg onl
 wall ./pkg/apiserver/... "${module}/(cmd|pkg/controller|generated/(clientset|informers|listers))" "pkg/apiserver imports neither controllers nor clients"
 wall ./pkg/admission/... "${module}/(registry|cmd|pkg/(apiserver|controller)|generated)" "pkg/admission imports apis and pkg/cidr only"
 wall ./pkg/controller/... "${module}/(registry|cmd|pkg/apiserver|apis/ipam\$|apis/ipam/(install|validation|fuzzer))" "controllers use generated clients and v1alpha1 only"
+wall ./pkg/cli/... "${module}/(registry|cmd|apis/ipam\$|apis/ipam/(install|validation|fuzzer)|pkg/(apiserver|admission|controller|standalone|pki))" "pkg/cli uses generated clients, v1alpha1 and the arithmetic of pkg/cidr and pkg/allocator only"
 wall ./pkg/allocator/... "k8s.io/|sigs.k8s.io/|${module}" "pkg/allocator imports nothing of Kubernetes"
 wall ./pkg/cidr/... "[^ ]*\\." "pkg/cidr imports the standard library only"
 wall ./pkg/pki/... "${module}" "pkg/pki knows nothing but certificates"

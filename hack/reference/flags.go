@@ -73,7 +73,11 @@ func writeRows(page *bytes.Buffer, flags *pflag.FlagSet, wanted func(*pflag.Flag
 			// They are listed by --help.
 			usage, _, _ = strings.Cut(usage, " Options are:")
 		}
-		row(page, "`--"+f.Name+"`", value, usage)
+		name := "`--" + f.Name + "`"
+		if f.Shorthand != "" {
+			name = "`-" + f.Shorthand + "`, " + name
+		}
+		row(page, name, value, usage)
 	})
 	page.WriteString("\n")
 }

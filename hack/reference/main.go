@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command reference writes the pages of docs/reference: the fields of the API, conditions and reasons, flags, and metrics.
+// Command reference writes the pages of docs/reference: the fields of the API, conditions and reasons, flags, the
+// commands of kubectl-ipam, and metrics.
 // It reads them from the code. The argument is the root of the repository.
 package main
 
@@ -24,7 +25,7 @@ func main() {
 
 func run(root string) error {
 	for name, write := range map[string]func(string, *bytes.Buffer) error{
-		"api": writeAPI, "conditions": writeConditions, "flags": writeFlags, "metrics": writeMetrics,
+		"api": writeAPI, "cli": writeCLI, "conditions": writeConditions, "flags": writeFlags, "metrics": writeMetrics,
 	} {
 		page := bytes.NewBufferString("<!-- Written by hack/reference: run 'make generate' after a change of the code. -->\n\n")
 		if err := write(root, page); err != nil {

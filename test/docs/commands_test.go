@@ -177,7 +177,7 @@ var notRun = []string{"make build"}
 
 // asked are commands that may be repeated until they print what the page shows: the status of a parent, for instance,
 // follows its children.
-var asked = regexp.MustCompile(`^kubectl (get|describe)\b`)
+var asked = regexp.MustCompile(`^(kubectl (get|describe)|(kubectl |bin/kubectl-)ipam (tree|who|why|free|show|map))\b`)
 
 // unstable are parts of the output that differ from run to run, and what stands for them.
 var unstable = []struct {
@@ -429,8 +429,10 @@ func TestCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	programs := map[string]string{"kubectl": kube.Program("kubectl"), "jq": self, "ipam-standalone": filepath.Join(t.TempDir(), "ipam-standalone")}
-	build := exec.Command("go", "build", "-o", programs["ipam-standalone"], "./cmd/ipam-standalone")
+	built := t.TempDir()
+	programs := map[string]string{"kubectl": kube.Program("kubectl"), "jq": self, "ipam-standalone": filepath.Join(built, "ipam-standalone"),
+		"kubectl-ipam": filepath.Join(built, "kubectl-ipam")}
+	build := exec.Command("go", "build", "-o", built+string(filepath.Separator), "./cmd/ipam-standalone", "./cmd/kubectl-ipam")
 	build.Dir = kube.Root()
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

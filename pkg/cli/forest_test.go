@@ -1,0 +1,302 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"math/rand"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// model is a naive model of a parent of at most 2^8 addresses: what is held, address by address.
+type model struct {
+	parent netip.Prefix
+	held   map[netip.Addr]bool
+}
+
+// randomHeld returns a parent, and random prefixes in it that do not overlap, sorted by address.
+func randomHeld(random *rand.Rand) (parent netip.Prefix, held []netip.Prefix) {
+	parent = []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("255.255.255.0/24"), netip.MustParsePrefix("0.0.0.0/26"),
+		netip.MustParsePrefix("2001:db8::ff00/120"), netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("10.1.2.2/31"),
+	}[random.Intn(6)]
+	for range random.Intn(40) {
+		bits := parent.Bits() + random.Intn(parent.Addr().BitLen()-parent.Bits()+1)
+		addr := parent.Addr()
+		for range random.Intn(256) {
+			if next := addr.Next(); parent.Contains(next) {
+				addr = next
+			}
+		}
+		prefix := netip.PrefixFrom(addr, bits).Masked()
+		if !slices.ContainsFunc(held, prefix.Overlaps) {
+			held = append(held, prefix)
+		}
+	}
+	slices.SortFunc(held, comparePrefixes)
+	return parent, held
+}
+
+func newModel(parent netip.Prefix, held []netip.Prefix) model {
+	m := model{parent, map[netip.Addr]bool{}}
+	for addr := parent.Addr(); parent.Contains(addr); addr = addr.Next() {
+		for _, prefix := range held {
+			m.held[addr] = m.held[addr] || prefix.Contains(addr)
+		}
+	}
+	return m
+}
+
+// free returns the number of addresses that are not held.
+func (m model) free() (count int64) {
+	for addr := m.parent.Addr(); m.parent.Contains(addr); addr = addr.Next() {
+		if !m.held[addr] {
+			count++
+		}
+	}
+	return count
+}
+
+// isFree reports whether no address of a prefix is held, and all of them are in the parent.
+func (m model) isFree(prefix netip.Prefix) bool {
+	for addr := prefix.Addr(); prefix.Contains(addr); addr = addr.Next() {
+		if m.held[addr] || !m.parent.Contains(addr) {
+			return false
+		}
+	}
+	return true
+}
+
+// TestFreeBlocks compares the free blocks with the naive model: they are free, they are all that is free, they are
+// sorted, and none could be twice as large.
+func TestFreeBlocks(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewSource(1))
+	for range 200 {
+		parent, held := randomHeld(random)
+		m := newModel(parent, held)
+		blocks := slices.Collect(freeBlocks(parent, held))
+		what := fmt.Sprintf("%s without %s is %s", parent, held, blocks)
+		if !slices.IsSortedFunc(blocks, comparePrefixes) {
+			t.Fatalf("not sorted: %s", what)
+		}
+		for _, block := range blocks {
+			if !m.isFree(block) {
+				t.Fatalf("%s is not free: %s", block, what)
+			}
+			if block.Bits() > parent.Bits() && m.isFree(netip.PrefixFrom(block.Addr(), block.Bits()-1).Masked()) {
+				t.Fatalf("%s could be larger: %s", block, what)
+			}
+		}
+		if got, want := sumOf(blocks), m.free(); got.Cmp(big.NewInt(want)) != 0 {
+			t.Fatalf("%s addresses instead of %d: %s", got, want, what)
+		}
+		if got, want := sumOf(held), m.parentSize()-m.free(); got.Cmp(big.NewInt(want)) != 0 {
+			t.Fatalf("%s addresses are held instead of %d: %s", got, want, what)
+		}
+	}
+}
+
+func (m model) parentSize() int64 { return sizeOf(m.parent).Int64() }
+
+// TestBlockAround compares the block around an address with the naive model.
+func TestBlockAround(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewSource(2))
+	for range 200 {
+		parent, held := randomHeld(random)
+		m := newModel(parent, held)
+		for addr := parent.Addr(); parent.Contains(addr); addr = addr.Next() {
+			if m.held[addr] {
+				continue
+			}
+			target := netip.PrefixFrom(addr, addr.BitLen())
+			got, want := blockAround(parent, target, held), target
+			for bits := target.Bits(); bits >= parent.Bits(); bits-- {
+				if block := netip.PrefixFrom(addr, bits).Masked(); m.isFree(block) {
+					want = block
+				}
+			}
+			if got != want {
+				t.Fatalf("around %s in %s without %s: %s instead of %s", addr, parent, held, got, want)
+			}
+		}
+	}
+}
+
+// TestForest compares trees that are linked from nodes in any order with what made them.
+func TestForest(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewSource(3))
+	for range 300 {
+		// In each round a node is cut out of a node that is there.
+		nodes := []*node{{NamespacedName: name(0), prefix: netip.MustParsePrefix("10.0.0.0/8")}}
+		for i := 1; i < 2+random.Intn(60); i++ {
+			parent := nodes[random.Intn(len(nodes))]
+			if parent.prefix.IsSingleIP() {
+				continue
+			}
+			low, high := halves(parent.prefix)
+			prefix := []netip.Prefix{low, high}[random.Intn(2)]
+			if slices.ContainsFunc(nodes, func(n *node) bool { return n.parent == parent.Name && n.prefix == prefix }) {
+				continue
+			}
+			nodes = append(nodes, &node{NamespacedName: name(i), parent: parent.Name, prefix: prefix})
+		}
+		f := newForest()
+		for _, i := range random.Perm(len(nodes)) {
+			f.add(nodes[i])
+		}
+		f.link()
+		if len(f.roots) != 1 || f.roots[0] != nodes[0] {
+			t.Fatalf("%d roots", len(f.roots))
+		}
+		seen := 0
+		var walk func(n *node)
+		walk = func(n *node) {
+			seen++
+			want := []netip.Prefix{}
+			for _, other := range nodes {
+				if other.parent == n.Name {
+					want = append(want, other.prefix)
+				}
+			}
+			slices.SortFunc(want, comparePrefixes)
+			if got := n.held(); !slices.Equal(got, want) {
+				t.Fatalf("the children of %s are %s instead of %s", n.prefix, got, want)
+			}
+			for _, child := range n.children {
+				if !cidr.StrictlyInside(child.prefix, n.prefix) {
+					t.Fatalf("%s is not inside %s", child.prefix, n.prefix)
+				}
+				walk(child)
+			}
+		}
+		if walk(f.roots[0]); seen != len(nodes) {
+			t.Fatalf("%d of %d nodes are in the tree", seen, len(nodes))
+		}
+	}
+}
+
+func name(i int) types.NamespacedName {
+	return types.NamespacedName{Namespace: "a", Name: fmt.Sprintf("n%d", i)}
+}
+
+// TestCircle shows that Prefixes that wait for each other are not lost.
+func TestCircle(t *testing.T) {
+	t.Parallel()
+	f := newForest()
+	f.add(&node{NamespacedName: name(1), parent: "n2"})
+	f.add(&node{NamespacedName: name(2), parent: "n1"})
+	f.add(&node{NamespacedName: name(3), parent: "n3"})
+	if f.link(); len(f.roots) != 3 {
+		t.Errorf("%d of 3 nodes are at the top", len(f.roots))
+	}
+}
+
+// TestSumUp shows that no node is lost, and that what is interesting is shown, up to a number.
+func TestSumUp(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewSource(4))
+	for range 200 {
+		nodes := make([]*node, random.Intn(300))
+		interesting := 0
+		for i := range nodes {
+			nodes[i] = &node{NamespacedName: name(i), state: []string{"Allocated", "Allocated", "Pending", "Terminating"}[random.Intn(4)]}
+			if nodes[i].state != "Allocated" {
+				interesting++
+			}
+		}
+		shown, summed := sumUp(nodes)
+		if len(shown) != min(interesting, maxSiblings) || len(shown)+len(summed) != len(nodes) {
+			t.Fatalf("of %d nodes, %d interesting ones, %d are shown and %d summed up", len(nodes), interesting, len(shown), len(summed))
+		}
+	}
+}
+
+func TestInWords(t *testing.T) {
+	t.Parallel()
+	for want, prefixes := range map[string]string{
+		"":                               "",
+		"1 × /24":                        "10.0.0.0/24",
+		"2 × /32, 1 × /24":               "10.0.0.0/24 10.0.1.0/32 10.0.1.1/32",
+		"1 × /24, 1 × /25, 1 × /26, ...": "10.0.0.0/24 10.0.1.0/25 10.0.2.0/26 10.0.3.0/27",
+		"3 × /127, 2 × /64, 1 × /128":    "::/64 1::/64 2::/127 3::/127 4::/127 5::/128",
+	} {
+		var parsed []netip.Prefix
+		for _, field := range strings.Fields(prefixes) {
+			parsed = append(parsed, netip.MustParsePrefix(field))
+		}
+		if got := inWords(lengthsOf(parsed)); got != want {
+			t.Errorf("%s: %q instead of %q", prefixes, got, want)
+		}
+	}
+}
+
+func TestSafe(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"plain, ünïcode 漢字": "plain, ünïcode 漢字",
+		"\x1b[31mred":       `\x1b[31mred`,
+		"\x1b]0;title\x07":  `\x1b]0;title\a`,
+		"a\nb\tc\rd":        `a\nb\tc\rd`,
+		"\u009b31m":         `\u009b31m`,
+		"\u202egnp.exe":     `\u202egnp.exe`,
+		"\u2066x\u2069":     `\u2066x\u2069`,
+		"del\x7f":           `del\x7f`,
+		"bad\xff":           `bad\ufffd`,
+	} {
+		if got := safe(text); got != want {
+			t.Errorf("%q: %q instead of %q", text, got, want)
+		}
+		var b strings.Builder
+		want = strings.NewReplacer(`\n`, "\n", `\t`, "\t").Replace(want)
+		if n, err := (&safeWriter{&b}).Write([]byte(text)); n != len(text) || err != nil || b.String() != want {
+			t.Errorf("%q is written as %q instead of %q, %d bytes, %v", text, b.String(), want, n, err)
+		}
+	}
+}
+
+func TestCodeOf(t *testing.T) {
+	t.Parallel()
+	resource := schema.GroupResource{Resource: "prefixes"}
+	for _, tt := range []struct {
+		err  error
+		want ExitCode
+	}{
+		{nil, ExitDone},
+		{errors.New("x"), ExitError},
+		{exitf(ExitNoRoom, "x"), ExitNoRoom},
+		{fmt.Errorf("y: %w", exitf(ExitUsage, "x")), ExitUsage},
+		{errors.Join(exitf(ExitUnavailable, "x")), ExitUnavailable},
+		{apierrors.NewForbidden(resource, "x", nil), ExitForbidden},
+		{fmt.Errorf("y: %w", apierrors.NewForbidden(resource, "x", nil)), ExitForbidden},
+		{apierrors.NewUnauthorized("x"), ExitForbidden},
+		{apierrors.NewNotFound(resource, "x"), ExitNotFound},
+		{apierrors.NewConflict(resource, "x", nil), ExitConflict},
+		{apierrors.NewAlreadyExists(resource, "x"), ExitConflict},
+		{apierrors.NewInvalid(schema.GroupKind{}, "x", nil), ExitInvalid},
+		{apierrors.NewBadRequest("x"), ExitInvalid},
+		{apierrors.NewServiceUnavailable("x"), ExitUnavailable},
+		{apierrors.NewTooManyRequests("x", 1), ExitUnavailable},
+		{apierrors.NewTimeoutError("x", 1), ExitUnavailable},
+		{&url.Error{Op: "Get", Err: os.ErrDeadlineExceeded}, ExitUnavailable},
+	} {
+		if got := codeOf(tt.err); got != tt.want {
+			t.Errorf("%v: %d instead of %d", tt.err, got, tt.want)
+		}
+	}
+}

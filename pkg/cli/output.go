@@ -1,0 +1,338 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/client-go/util/jsonpath"
+)
+
+// outputVersion is the apiVersion of what the commands print as JSON or YAML.
+const outputVersion = "cli.ipam.ironcore.dev/v1alpha1"
+
+// none stands for an empty cell.
+const none = "<none>"
+
+// column is a column of a table.
+type column struct {
+	name string
+	// wide is set if the column appears in wide output only.
+	wide bool
+}
+
+// result is what a command prints.
+type result struct {
+	// kind is the kind of the document in JSON and YAML.
+	kind    string
+	columns []column
+	rows    []row
+	// before and after are the lines above and below the table.
+	before, after []string
+	// fields are the fields of the document besides its items.
+	fields map[string]any
+}
+
+// row is a row of a table, which is an item of the document in JSON and YAML.
+type row struct {
+	cells []string
+	item  any
+	// name is the name of the Prefix in the row. It is empty if the row is about something else.
+	name string
+	// color is the color of the last cell.
+	color color
+}
+
+// color is an ANSI color.
+type color int
+
+const (
+	plain  color = 0
+	red    color = 31
+	green  color = 32
+	yellow color = 33
+	blue   color = 34
+	gray   color = 90
+)
+
+// paint returns a text in the color.
+func (c color) paint(text string) string {
+	if c == plain {
+		return text
+	}
+	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", c, text)
+}
+
+// formats are the values of the flag --output that need no template.
+var formats = []string{"table", "wide", "json", "yaml", "name"}
+
+// checkOutput fails if the flag --output is not valid, before anything is read or written.
+func (s *session) checkOutput() error {
+	if columns, ok := strings.CutPrefix(s.output, "custom-columns="); ok {
+		_, err := parseColumns(columns)
+		return err
+	}
+	if slices.Contains(formats, s.output) {
+		return nil
+	}
+	_, err := s.printer()
+	return err
+}
+
+// printer returns the printer for documents.
+func (s *session) printer() (printers.ResourcePrinter, error) {
+	flags := genericclioptions.NewPrintFlags("").WithDefaultOutput(s.output)
+	printer, err := flags.ToPrinter()
+	if err != nil {
+		return nil, exitf(ExitUsage, "unknown output format %q: use table, wide, json, yaml, name, jsonpath=TEMPLATE, "+
+			"go-template=TEMPLATE or custom-columns=SPEC", s.output)
+	}
+	return printer, nil
+}
+
+// isTable reports whether the output is a table.
+func (s *session) isTable() bool { return s.output == "table" || s.output == "wide" }
+
+// print prints the result of a command.
+func (s *session) print(r result) error {
+	if s.isTable() {
+		s.printLines(r.before)
+		if len(r.rows) > 0 && len(r.before) > 0 {
+			fmt.Fprintln(s.Out)
+		}
+		if err := s.printTable(r); err != nil {
+			return err
+		}
+		if len(r.after) > 0 {
+			fmt.Fprintln(s.Out)
+		}
+		s.printLines(r.after)
+		return nil
+	}
+	if s.output == "name" {
+		for _, row := range r.rows {
+			if row.name != "" {
+				fmt.Fprintf(s.machineOut(), "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, row.name)
+			}
+		}
+		return nil
+	}
+	items := make([]any, 0, len(r.rows))
+	for _, row := range r.rows {
+		if row.item != nil {
+			items = append(items, row.item)
+		}
+	}
+	document := map[string]any{"apiVersion": outputVersion, "kind": r.kind, "items": items}
+	maps.Copy(document, r.fields)
+	return s.printDocument(document)
+}
+
+// printDocument prints a document with an apiVersion and a kind as JSON, as YAML, or by a template.
+func (s *session) printDocument(document any) error {
+	data, err := json.Marshal(document)
+	if err != nil {
+		return err
+	}
+	obj := &unstructured.Unstructured{}
+	if err := json.Unmarshal(data, &obj.Object); err != nil {
+		return err
+	}
+	if columns, ok := strings.CutPrefix(s.output, "custom-columns="); ok {
+		return printColumns(s.machineOut(), columns, obj.Object)
+	}
+	printer, err := s.printer()
+	if err != nil {
+		return err
+	}
+	return printer.PrintObj(obj, s.machineOut())
+}
+
+// printPrefixObject prints a Prefix as kubectl get does.
+func (s *session) printPrefixObject(p *v1alpha1.Prefix) error {
+	if s.output == "name" {
+		fmt.Fprintf(s.machineOut(), "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, p.Name)
+		return nil
+	}
+	p = p.DeepCopy()
+	p.ManagedFields = nil
+	p.GetObjectKind().SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind(v1alpha1.PrefixKind))
+	document, err := runtime.DefaultUnstructuredConverter.ToUnstructured(p)
+	if err != nil {
+		return err
+	}
+	return s.printDocument(document)
+}
+
+// machineOut returns standard output for formats that programs read. They are not changed, unless they go to a terminal.
+func (s *session) machineOut() io.Writer {
+	if s.IsTerminal(s.Out) {
+		return &safeWriter{s.Out}
+	}
+	return s.Out
+}
+
+// colors reports whether output for a person may have colors.
+func (s *session) colors() bool { return s.IsTerminal(s.Out) && printers.AllowsColorOutput(s.Out) }
+
+// printLines prints lines for a person.
+func (s *session) printLines(lines []string) {
+	for _, line := range lines {
+		fmt.Fprintln(s.Out, safe(line))
+	}
+}
+
+// printTable prints a table.
+func (s *session) printTable(r result) error {
+	if len(r.rows) == 0 {
+		return nil
+	}
+	w := printers.GetNewTabWriter(s.Out)
+	shown := func(i int) bool { return !r.columns[i].wide || s.output == "wide" }
+	var line []string
+	for i, column := range r.columns {
+		if shown(i) {
+			line = append(line, column.name)
+		}
+	}
+	fmt.Fprintln(w, strings.Join(line, "\t"))
+	colors := s.colors()
+	for _, row := range r.rows {
+		line = line[:0]
+		for i, cell := range row.cells {
+			if !shown(i) {
+				continue
+			}
+			cell = safe(cell)
+			if colors && i == len(row.cells)-1 {
+				cell = row.color.paint(cell)
+			}
+			line = append(line, cell)
+		}
+		fmt.Fprintln(w, strings.TrimRight(strings.Join(line, "\t"), "\t"))
+	}
+	return w.Flush()
+}
+
+// customColumn is a column of the format custom-columns.
+type customColumn struct {
+	header string
+	path   *jsonpath.JSONPath
+}
+
+// parseColumns parses the argument of custom-columns, such as NAME:.name,PREFIX:.prefix.
+func parseColumns(spec string) ([]customColumn, error) {
+	var columns []customColumn
+	for _, part := range strings.Split(spec, ",") {
+		header, path, ok := strings.Cut(part, ":")
+		if !ok || header == "" || path == "" {
+			return nil, exitf(ExitUsage, "custom-columns: %q is not NAME:PATH, such as NAME:.name", part)
+		}
+		path = strings.TrimPrefix(strings.TrimSuffix(strings.TrimPrefix(path, "{"), "}"), ".")
+		column := customColumn{header, jsonpath.New(header).AllowMissingKeys(true)}
+		if err := column.path.Parse("{." + path + "}"); err != nil {
+			return nil, exitf(ExitUsage, "custom-columns: %w", err)
+		}
+		columns = append(columns, column)
+	}
+	return columns, nil
+}
+
+// printColumns prints the items of a document, or the document if it has none, as custom-columns says.
+func printColumns(out io.Writer, spec string, document map[string]any) error {
+	columns, err := parseColumns(spec)
+	if err != nil {
+		return err
+	}
+	items, ok := document["items"].([]any)
+	if !ok {
+		items = []any{document}
+	}
+	w := printers.GetNewTabWriter(out)
+	line := make([]string, len(columns))
+	for i, column := range columns {
+		line[i] = column.header
+	}
+	fmt.Fprintln(w, strings.Join(line, "\t"))
+	for _, item := range items {
+		for i, column := range columns {
+			found, err := column.path.FindResults(item)
+			if err != nil {
+				return err
+			}
+			var values []string
+			for _, result := range found {
+				for _, value := range result {
+					values = append(values, safe(fmt.Sprint(value.Interface())))
+				}
+			}
+			if line[i] = strings.Join(values, ","); line[i] == "" {
+				line[i] = none
+			}
+		}
+		fmt.Fprintln(w, strings.Join(line, "\t"))
+	}
+	return w.Flush()
+}
+
+// isUnsafe reports whether a terminal may interpret a character, or show the text around it in another order.
+func isUnsafe(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' || r == utf8.RuneError
+}
+
+// escapeRune returns a character as it is written in the source of a program.
+func escapeRune(r rune) string {
+	if r == utf8.RuneError {
+		return `\ufffd`
+	}
+	quoted := fmt.Sprintf("%+q", r)
+	return quoted[1 : len(quoted)-1]
+}
+
+// safe returns a text from the server without characters that control a terminal.
+func safe(text string) string {
+	if !strings.ContainsFunc(text, isUnsafe) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if isUnsafe(r) {
+			b.WriteString(escapeRune(r))
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// safeWriter writes text without characters that control a terminal, except for line breaks and tabs.
+type safeWriter struct{ out io.Writer }
+
+// Write implements io.Writer. It expects whole characters.
+func (w *safeWriter) Write(p []byte) (int, error) {
+	var b strings.Builder
+	for _, r := range string(p) {
+		if isUnsafe(r) && r != '\n' && r != '\t' {
+			b.WriteString(escapeRune(r))
+			continue
+		}
+		b.WriteRune(r)
+	}
+	if _, err := io.WriteString(w.out, b.String()); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}

@@ -1,0 +1,154 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+func (s *session) newReleaseCommand() *cobra.Command {
+	timeout := 30 * time.Second
+	cmd := &cobra.Command{
+		Use:   "release NAME...",
+		Short: "Delete Prefixes, and show first what stands on them",
+		Long: "Delete Prefixes, so that their space is free again, and wait until they are gone. A Prefix with children stays until " +
+			"the last of them is gone, and cannot be used any more meanwhile.\n\n" +
+			"On a terminal, release shows what it deletes and asks. Otherwise it refuses to delete a Prefix that has children. " +
+			"--yes does it in either case.",
+		Example: "  kubectl ipam release lab\n  kubectl ipam release lab dmz --yes",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if timeout < 0 {
+				return exitf(ExitUsage, "--timeout must not be negative")
+			}
+			return s.release(cmd.Context(), args, timeout)
+		},
+		ValidArgsFunction: s.completePrefixes(-1),
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "How long to wait until they are gone; 0 does not wait.")
+	s.addYesFlag(cmd)
+	s.addQuietFlag(cmd, "the names of what is gone")
+	return cmd
+}
+
+// maxStanding is the number of children that release names.
+const maxStanding = 10
+
+// release deletes Prefixes.
+func (s *session) release(ctx context.Context, names []string, timeout time.Duration) error {
+	c, err := s.connect()
+	if err != nil {
+		return err
+	}
+	prefixes := make([]*v1alpha1.Prefix, len(names))
+	standing := 0
+	for i, name := range names {
+		if prefixes[i], err = c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{}); err != nil {
+			return err
+		}
+		children, count, err := s.standingOn(ctx, prefixes[i], names)
+		if err != nil {
+			return err
+		}
+		standing += count
+		s.note("%s %s", prefixes[i].Name, orNone(prefixes[i].Spec.Prefix))
+		if owner := ownerOf(prefixes[i]); owner != nil {
+			s.note("  belongs to %s %s, which may make it again", owner.Kind, owner.Name)
+		}
+		for _, child := range children {
+			s.note("  %s", child)
+		}
+		if count > len(children) {
+			s.note("  and %d more", count-len(children))
+		}
+	}
+	question := fmt.Sprintf("Delete %s? This cannot be undone.", strings.Join(names, ", "))
+	if standing > 0 {
+		question = fmt.Sprintf("Delete %s? There are %d prefixes in it, which keep it until they are gone. This cannot be undone.",
+			strings.Join(names, ", "), standing)
+	}
+	switch ok, asked := s.confirm(question); {
+	case asked && !ok:
+		return exitf(ExitConflict, "nothing is deleted")
+	case !asked && !s.yes && standing > 0:
+		return exitf(ExitConflict, "there are %d prefixes in it: release them first, or use --yes", standing)
+	}
+	for _, p := range prefixes {
+		err := c.ipam.Prefixes(c.namespace).Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	timed, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var errs []error
+	for _, p := range prefixes {
+		if timeout > 0 {
+			err = s.waitGone(timed, p)
+		}
+		switch {
+		case err != nil && wait.Interrupted(err) && ctx.Err() == nil:
+			errs = append(errs, exitf(ExitUnavailable, "%s is being deleted, but not gone after %v: 'kubectl ipam why %s -n %s' shows why", p.Name, timeout, p.Name, p.Namespace))
+		case err != nil:
+			return err
+		default:
+			fmt.Fprintf(s.Out, "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, safe(p.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// standingOn returns what is allocated from a Prefix, in words, and how much that is. What is released, too, is left out.
+func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, released []string) (children []string, count int, err error) {
+	err = s.clients.eachPrefixIn(ctx, p.Namespace, childrenOf(p.Name), func(child *v1alpha1.Prefix) error {
+		if _, ok := heldBy(child); !ok || slices.Contains(released, child.Name) {
+			return nil
+		}
+		if count++; len(children) < maxStanding {
+			line := fmt.Sprintf("%s %s", child.Name, child.Spec.Prefix)
+			if owner := ownerOf(child); owner != nil {
+				line += fmt.Sprintf(" of %s %s", owner.Kind, owner.Name)
+			}
+			children = append(children, line)
+		}
+		return nil
+	})
+	return children, count, err
+}
+
+// waitGone waits until a Prefix is gone.
+func (s *session) waitGone(ctx context.Context, p *v1alpha1.Prefix) error {
+	now, err := s.clients.ipam.Prefixes(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && now.UID != p.UID {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.watchPrefix(ctx, now, func(_ *v1alpha1.Prefix, deleted bool) (bool, error) { return deleted, nil })
+	return err
+}
+
+// confirm asks a question on the terminal. asked is false if there is no terminal, or if --yes answers.
+func (s *session) confirm(question string) (ok, asked bool) {
+	if s.yes || !s.IsTerminal(s.In) {
+		return false, false
+	}
+	fmt.Fprint(&safeWriter{s.ErrOut}, question+" [y/N] ")
+	line, _ := bufio.NewReader(s.In).ReadString('\n')
+	answer := strings.ToLower(strings.TrimSpace(line))
+	return answer == "y" || answer == "yes", true
+}

@@ -1,0 +1,376 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/duration"
+)
+
+// maxSiblings is the number of children of a Prefix that tree shows. If there are more, it sums up those that have no
+// children.
+const maxSiblings = 50
+
+// treeOptions are the flags of the command tree.
+type treeOptions struct {
+	showFree, all bool
+	depth         int
+}
+
+func (s *session) newTreeCommand() *cobra.Command {
+	o := &treeOptions{}
+	cmd := &cobra.Command{
+		Use:   "tree [NAME]",
+		Short: "Show the Prefixes as a tree",
+		Long: "Show the Prefixes as a tree, sorted by address. Without NAME, all trees of the namespace are shown. With -l, the " +
+			"trees begin at the outermost Prefixes that the selector matches.\n\n" +
+			fmt.Sprintf("If a Prefix has more than %d children, those without children of their own are summed up in one row, unless "+
+				"--all is set.", maxSiblings),
+		Example: "  kubectl ipam tree\n  kubectl ipam tree office --free\n  kubectl ipam tree -A --depth 1",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.checkOutput(); err != nil {
+				return err
+			}
+			if len(args) > 0 && s.allNamespaces {
+				return exitf(ExitUsage, "NAME and --all-namespaces exclude each other")
+			}
+			return s.tree(cmd.Context(), o, strings.Join(args, ""))
+		},
+		ValidArgsFunction: s.completePrefixes(1),
+	}
+	s.addScopeFlags(cmd)
+	s.addOutputFlag(cmd)
+	cmd.Flags().BoolVar(&o.showFree, "free", false, "Show free blocks, too.")
+	cmd.Flags().BoolVar(&o.all, "all", false, "Show every Prefix, and sum up nothing.")
+	cmd.Flags().IntVar(&o.depth, "depth", 0, "How many levels to show; 0 is all of them.")
+	return cmd
+}
+
+// treeItem is a row of the tree in JSON and YAML.
+type treeItem struct {
+	// Type is Prefix, Free for a free block, or Summary for children that are not shown.
+	Type      string `json:"type"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name,omitempty"`
+	// Parent is the name of the Prefix in which this lies.
+	Parent string `json:"parent,omitempty"`
+	// Depth is 0 for the Prefixes at the top.
+	Depth  int    `json:"depth"`
+	Prefix string `json:"prefix,omitempty"`
+	State  string `json:"state,omitempty"`
+	// Reason and Message say why a Prefix is not allocated.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Children is the number of prefixes that are allocated from this one, or that a summary stands for.
+	Children int64 `json:"children"`
+	// Used and Free are numbers of addresses.
+	Used    string `json:"used,omitempty"`
+	Free    string `json:"free,omitempty"`
+	Percent int32  `json:"percent"`
+	// LargestFree is the length of the largest free block, such as /26.
+	LargestFree string `json:"largestFree,omitempty"`
+	// Lengths is how many prefixes of each length a summary stands for.
+	Lengths map[string]int64 `json:"lengths,omitempty"`
+	Created *metav1.Time     `json:"created,omitempty"`
+}
+
+// tree shows a tree, or all trees.
+func (s *session) tree(ctx context.Context, o *treeOptions, name string) error {
+	f, err := s.readForest(ctx)
+	if err != nil {
+		return err
+	}
+	top := f.roots
+	if name != "" {
+		c, err := s.connect()
+		if err != nil {
+			return err
+		}
+		n := f.nodes[types.NamespacedName{Namespace: c.namespace, Name: name}]
+		if n == nil {
+			return exitf(ExitNotFound, "there is no Prefix %q in namespace %q", name, c.namespace)
+		}
+		top = []*node{n}
+	}
+	if s.selector != "" {
+		top = outermost(top)
+	}
+	if len(top) == 0 {
+		s.note("No Prefixes found.")
+	}
+	w := &treeWriter{session: s, treeOptions: o}
+	w.result.kind = "PrefixTree"
+	w.result.columns = []column{
+		{name: "NAMESPACE", wide: !s.allNamespaces}, {name: "NAME"}, {name: "PREFIX"}, {name: "USED"}, {name: "CHILDREN"},
+		{name: "LARGEST FREE"}, {name: "FREE ADDRESSES", wide: true}, {name: "AGE", wide: true}, {name: "STATE"},
+	}
+	for namespace, of := range chunked(top) {
+		w.siblings(namespace, "", netip.Prefix{}, of, 0, "", true)
+	}
+	return s.print(w.result)
+}
+
+// readForest reads the Prefixes of the namespace, or of all namespaces.
+func (s *session) readForest(ctx context.Context) (*forest, error) {
+	selector, err := s.parseSelector()
+	if err != nil {
+		return nil, err
+	}
+	f := newForest()
+	err = s.scope(ctx, s.allNamespaces, func(namespace string) error {
+		return s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
+			f.add(newNode(p, selector))
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f.link(), nil
+}
+
+// chunked yields the nodes of each namespace. The nodes are sorted by namespace.
+func chunked(nodes []*node) func(yield func(string, []*node) bool) {
+	return func(yield func(string, []*node) bool) {
+		for len(nodes) > 0 {
+			end := slices.IndexFunc(nodes, func(n *node) bool { return n.Namespace != nodes[0].Namespace })
+			if end < 0 {
+				end = len(nodes)
+			}
+			if !yield(nodes[0].Namespace, nodes[:end]) {
+				return
+			}
+			nodes = nodes[end:]
+		}
+	}
+}
+
+// treeWriter turns a tree into rows.
+type treeWriter struct {
+	*session
+	*treeOptions
+	result result
+}
+
+// siblings writes nodes with the same parent, and with --free the free blocks between them. indent is the drawing to the
+// left of them. top is set for nodes that have no parent in the tree.
+func (w *treeWriter) siblings(namespace, parent string, prefix netip.Prefix, nodes []*node, depth int, indent string, top bool) {
+	if w.depth > 0 && depth >= w.depth {
+		return
+	}
+	shown, summed := nodes, []*node(nil)
+	if !w.all && len(nodes) > maxSiblings {
+		shown, summed = sumUp(nodes)
+	}
+	// Free blocks and nodes are in the order of their addresses, so both are needed before the first one is written: the
+	// last one is drawn differently.
+	var lines []func(indent, branch string)
+	// A Prefix from which nothing is allocated needs no row that says so, unless it was asked for.
+	if w.showFree && prefix.IsValid() && (len(nodes) > 0 || depth == 1) {
+		held := (&node{children: nodes}).held()
+		blocks := slices.Collect(freeBlocks(prefix, held))
+		if !w.all && len(blocks) > maxSiblings {
+			lines = append(lines, func(_, branch string) { w.freeSum(namespace, parent, blocks, depth, branch) })
+			blocks = nil
+		}
+		i := 0
+		for _, block := range blocks {
+			for ; i < len(shown) && shown[i].prefix.IsValid() && shown[i].prefix.Addr().Compare(block.Addr()) < 0; i++ {
+				lines = append(lines, w.line(shown[i], depth, top))
+			}
+			lines = append(lines, func(_, branch string) { w.freeBlock(namespace, parent, block, depth, branch) })
+		}
+		shown = shown[i:]
+	}
+	for _, n := range shown {
+		lines = append(lines, w.line(n, depth, top))
+	}
+	if len(summed) > 0 {
+		lines = append(lines, func(_, branch string) { w.sum(namespace, parent, summed, len(nodes) > len(summed), depth, branch) })
+	}
+	for i, line := range lines {
+		switch {
+		case top:
+			line("", "")
+		case i == len(lines)-1:
+			line(indent+"   ", indent+"└─ ")
+		default:
+			line(indent+"│  ", indent+"├─ ")
+		}
+	}
+}
+
+// sumUp divides many siblings into those to show and those to sum up. To show are those with children, and those that are
+// not allocated, but not more than maxSiblings.
+func sumUp(nodes []*node) (shown, summed []*node) {
+	for _, n := range nodes {
+		interesting := n.usage != nil || len(n.children) > 0 || n.state != string(v1alpha1.PrefixPhaseAllocated)
+		if interesting && len(shown) < maxSiblings {
+			shown = append(shown, n)
+		} else {
+			summed = append(summed, n)
+		}
+	}
+	return shown, summed
+}
+
+// line returns a function that writes a node and what is below it.
+func (w *treeWriter) line(n *node, depth int, top bool) func(indent, branch string) {
+	return func(indent, branch string) {
+		w.node(n, depth, branch)
+		w.siblings(n.Namespace, n.Name, n.prefix, n.children, depth+1, indent, false)
+	}
+}
+
+// node writes the row of a node.
+func (w *treeWriter) node(n *node, depth int, branch string) {
+	item := treeItem{Type: "Prefix", Namespace: n.Namespace, Name: n.Name, Parent: n.parent, Depth: depth, State: n.state,
+		Reason: n.reason, Message: n.message, Created: &n.created}
+	used, children := none, none
+	if n.prefix.IsValid() {
+		item.Prefix = n.prefix.String()
+		item.Used, item.Free = "0", sizeOf(n.prefix).String()
+		if bits := n.prefix.Bits(); bits < n.prefix.Addr().BitLen() {
+			item.LargestFree = fmt.Sprintf("/%d", bits+1)
+		}
+		used, children = "0%", "0"
+		if u := n.usage; u != nil {
+			item.Used, item.Free, item.Percent, item.Children, item.LargestFree = u.Used, u.Free, u.Percent, u.Allocations, u.LargestFree
+			if used = fmt.Sprintf("%d%%", u.Percent); u.Percent == 0 {
+				used = "<1%"
+			}
+			children = strconv.FormatInt(u.Allocations, 10)
+		}
+	}
+	state := n.state
+	if n.reason != "" {
+		state += ": " + n.reason
+	}
+	w.add(row{
+		cells: []string{n.Namespace, branch + n.Name, orNone(item.Prefix), used, children, orNone(item.LargestFree), orNone(item.Free), w.age(n.created), state},
+		item:  item, name: n.Name, color: stateColor(n.state),
+	})
+}
+
+// freeBlock writes the row of a free block.
+func (w *treeWriter) freeBlock(namespace, parent string, block netip.Prefix, depth int, branch string) {
+	free := sizeOf(block).String()
+	w.add(row{
+		cells: []string{namespace, branch + "-", block.String(), "", "", "", free, "", "Free"}, color: green,
+		item: treeItem{Type: "Free", Namespace: namespace, Parent: parent, Depth: depth, Prefix: block.String(), State: "Free", Free: free},
+	})
+}
+
+// freeSum writes a row that stands for many free blocks.
+func (w *treeWriter) freeSum(namespace, parent string, blocks []netip.Prefix, depth int, branch string) {
+	free := sumOf(blocks).String()
+	lengths := lengthsOf(blocks)
+	w.add(row{
+		cells: []string{namespace, branch + fmt.Sprintf("%d free blocks", len(blocks)), inWords(lengths), "", "", "", free, "", "Free"}, color: green,
+		item: treeItem{Type: "Free", Namespace: namespace, Parent: parent, Depth: depth, State: "Free", Free: free, Lengths: lengths},
+	})
+}
+
+// sum writes a row that stands for many nodes. more is set if other nodes with the same parent are shown.
+func (w *treeWriter) sum(namespace, parent string, nodes []*node, more bool, depth int, branch string) {
+	held := (&node{children: nodes}).held()
+	lengths := lengthsOf(held)
+	states := map[string]int{}
+	for _, n := range nodes {
+		states[n.state]++
+	}
+	var state []string
+	for _, name := range slices.Sorted(maps.Keys(states)) {
+		state = append(state, fmt.Sprintf("%d %s", states[name], name))
+	}
+	words := fmt.Sprintf("%d Prefixes", len(nodes))
+	if more {
+		words = fmt.Sprintf("%d more", len(nodes))
+	}
+	w.add(row{
+		cells: []string{namespace, branch + words, inWords(lengths), "", "", "", "", "", strings.Join(state, ", ")},
+		item: treeItem{Type: "Summary", Namespace: namespace, Parent: parent, Depth: depth, Children: int64(len(nodes)),
+			Used: sumOf(held).String(), Lengths: lengths},
+	})
+}
+
+// lengthsOf returns how many prefixes of each length there are.
+func lengthsOf(prefixes []netip.Prefix) map[string]int64 {
+	lengths := map[string]int64{}
+	var counts [129]int64
+	for _, prefix := range prefixes {
+		counts[prefix.Bits()]++
+	}
+	for bits, count := range counts {
+		if count > 0 {
+			lengths[fmt.Sprintf("/%d", bits)] = count
+		}
+	}
+	return lengths
+}
+
+// inWords returns the result of lengthsOf for a person, the most frequent length first.
+func inWords(lengths map[string]int64) string {
+	keys := slices.SortedFunc(maps.Keys(lengths), func(a, b string) int {
+		if lengths[a] != lengths[b] {
+			return int(min(max(lengths[b]-lengths[a], -1), 1))
+		}
+		return strings.Compare(a, b)
+	})
+	const most = 3
+	var words []string
+	for i, length := range keys {
+		if i == most {
+			words = append(words, "...")
+			break
+		}
+		words = append(words, fmt.Sprintf("%d × %s", lengths[length], length))
+	}
+	return strings.Join(words, ", ")
+}
+
+func (w *treeWriter) add(r row) { w.result.rows = append(w.result.rows, r) }
+
+// age returns the age of an object as kubectl does.
+func (s *session) age(created metav1.Time) string {
+	if created.IsZero() {
+		return "<unknown>"
+	}
+	return duration.HumanDuration(s.Now().Sub(created.Time))
+}
+
+// orNone returns a text, or none if it is empty.
+func orNone(text string) string {
+	if text == "" {
+		return none
+	}
+	return text
+}
+
+// stateColor returns the color of a state.
+func stateColor(state string) color {
+	switch state {
+	case terminating:
+		return red
+	case string(v1alpha1.PrefixPhasePending):
+		return yellow
+	}
+	return plain
+}
+
+// everything selects all objects.
+var everything = labels.Everything()

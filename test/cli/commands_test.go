@@ -1,0 +1,225 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+)
+
+// TestForbidden shows that what may not be read is said, and that the rest is shown.
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.Create(harness.Root("root", "10.0.0.0/8"), harness.Child("child", "root", harness.Exactly("10.1.0.0/16")))
+	u.Allocated("child")
+	u.AtRest()
+	within := "/namespaces/" + u.NS + "/"
+
+	t.Run("one namespace only", func(t *testing.T) {
+		u := &user{Namespace: harness.In(t, live.Client, u.NS), forbids: func(r *http.Request) bool { return !strings.Contains(r.URL.Path, within) }}
+		if got := u.must("tree"); !strings.Contains(got, "└─ child   10.1.0.0/16") {
+			t.Errorf("tree: %s", got)
+		}
+		for _, args := range [][]string{{"tree", "-A"}, {"tree", "-A", "-n", ""}, {"who", "10.1.2.3", "-n", ""}} {
+			if args[len(args)-1] == "" {
+				u.namespaces = []string{"another", u.NS}
+			}
+			got := u.fails(cli.ExitForbidden, "You may not read all namespaces", args...)
+			if !strings.Contains(got.out, "child") {
+				t.Errorf("%s: %s", args, got.out)
+			}
+		}
+	})
+	t.Run("no allocations", func(t *testing.T) {
+		u := &user{Namespace: harness.In(t, live.Client, u.NS), forbids: func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/prefixallocations") }}
+		got := u.fails(cli.ExitForbidden, "You may not read prefixallocations", "who", "10.2.0.0")
+		if !strings.Contains(got.out, "Free") {
+			t.Errorf("who: %s", got.out)
+		}
+		u.fails(cli.ExitForbidden, "is forbidden", "free", "root")
+	})
+	t.Run("no writes", func(t *testing.T) {
+		u := &user{Namespace: harness.In(t, live.Client, u.NS), forbids: func(r *http.Request) bool { return r.Method != http.MethodGet }}
+		u.fails(cli.ExitForbidden, "is forbidden", "claim", "--from", "root", "--length", "24")
+		u.fails(cli.ExitForbidden, "is forbidden", "release", "child")
+		u.must("why", "child")
+	})
+	t.Run("nothing", func(t *testing.T) {
+		u := &user{Namespace: harness.In(t, live.Client, u.NS), forbids: func(*http.Request) bool { return true }}
+		for _, args := range [][]string{{"tree"}, {"tree", "-A"}, {"who", "10.0.0.0"}, {"why", "root"}, {"free", "root"}, {"release", "root"}} {
+			if got := u.fails(cli.ExitForbidden, "is forbidden", args...); got.out != "" {
+				t.Errorf("%s: %s", args, got.out)
+			}
+		}
+	})
+}
+
+// TestRelease shows what release asks, and when.
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.Create(harness.Root("root", "10.0.0.0/8"), harness.Child("child", "root", harness.Exactly("10.1.0.0/16")))
+	u.Allocated("child")
+
+	u.terminal, u.stdin = true, "n\n"
+	got := u.fails(cli.ExitConflict, "Delete root? There are 1 prefixes in it", "release", "root")
+	if !strings.Contains(got.err, "child 10.1.0.0/16") || got.out != "" {
+		t.Errorf("release root: %+v", got)
+	}
+	u.stdin = ""
+	u.fails(cli.ExitConflict, "nothing is deleted", "release", "child")
+	if u.Get("child").DeletionTimestamp != nil || u.Get("root").DeletionTimestamp != nil {
+		t.Fatal("it is deleted although the answer was no")
+	}
+	// What is released together does not stand in the way of each other.
+	u.terminal = false
+	if got := u.must("release", "root", "child", "-q"); got != "prefix.ipam.ironcore.dev/root\nprefix.ipam.ironcore.dev/child\n" {
+		t.Errorf("release: %s", got)
+	}
+	u.Empty()
+
+	u.Create(harness.Root("root", "10.0.0.0/8"), harness.Child("child", "root", harness.Exactly("10.1.0.0/16")))
+	u.Allocated("child")
+	u.fails(cli.ExitUnavailable, "'kubectl ipam why root", "release", "root", "--yes", "--timeout", "100ms")
+	u.Eventually("why", func() error {
+		got := u.must("why", "root")
+		return harness.Unless(strings.Contains(got, "is being deleted") && strings.Contains(got, "HasChildren"), "%s", got)
+	})
+	u.terminal, u.stdin = true, "YES\n"
+	u.must("release", "child")
+	u.Empty()
+}
+
+// TestClaimTimeout shows that a Prefix that is not allocated in time is deleted if that is wanted.
+func TestClaimTimeout(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.Create(harness.Root("root", "10.0.0.0/8"))
+	if got := u.run("claim", "--from", "missing", "--length", "24", "--name", "late", "--timeout", "50ms", "--delete-on-timeout"); got.code != cli.ExitUnavailable {
+		t.Errorf("claim: %+v", got)
+	}
+	u.Gone("late")
+	if got := u.run("claim", "--from", "missing", "--length", "24", "--name", "late", "--timeout", "50ms"); got.code != cli.ExitUnavailable {
+		t.Errorf("claim: %+v", got)
+	}
+	u.Get("late")
+	// Whoever interrupts it leaves the Prefix behind.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	streams, _, _, _ := genericiooptions.NewTestIOStreams()
+	if code := (cli.Options{IOStreams: streams}).Run(ctx, []string{"--kubeconfig", live.Kubeconfig, "-n", u.NS, "tree"}); code != cli.ExitUnavailable {
+		t.Errorf("a command that is interrupted ends with %d", code)
+	}
+}
+
+// TestEscapes shows that escape sequences in what others write do not reach a terminal.
+func TestEscapes(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	const evil = "\x1b]0;owned\x07\x1b[2J\u009b31m\u202e"
+	root := harness.Root("root", "10.0.0.0/8")
+	root.Annotations = map[string]string{"note": evil}
+	u.Create(root)
+	p := u.Create(harness.Child("child", "root", harness.Exactly("11.0.0.0/9")))
+	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Secret" + evil, Name: evil, UID: "1"}}
+	if _, err := u.Prefixes.Update(t.Context(), p, metav1.UpdateOptions{}); err != nil {
+		t.Logf("the server refuses the owner: %v", err)
+	}
+	p = u.Get("child")
+	p.Status.Conditions = []metav1.Condition{{Type: "Allocated", Status: metav1.ConditionFalse, Reason: "NoSuitableParent", Message: evil + "\nroot 0.0.0.0/0", LastTransitionTime: metav1.Now()}}
+	if _, err := u.Prefixes.UpdateStatus(t.Context(), p, metav1.UpdateOptions{}); err != nil {
+		t.Logf("the server refuses the message: %v", err)
+	}
+	for _, terminal := range []bool{true, false} {
+		u.terminal = terminal
+		for _, args := range [][]string{{"tree"}, {"tree", "-o", "wide"}, {"why", "child"}, {"who", "10.0.0.0"}, {"why", evil}, {evil}, {"tree", evil}, {"tree", "-l", evil}, {"tree", "-o", evil},
+			{"claim", "--from", evil, "--length", "9"}, {"release", evil}} {
+			got := u.run(args...)
+			if bad := strings.IndexFunc(got.out+got.err, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' || r == '\u009b' || r == '\u202e' }); bad >= 0 {
+				t.Errorf("%q prints %q", args, got.out+got.err)
+			}
+		}
+	}
+	u.terminal = true
+	for _, format := range []string{"json", "yaml", "jsonpath={.items[*].message}", "custom-columns=A:.message"} {
+		if got := u.run("tree", "-o", format); strings.ContainsAny(got.out, "\x1b\x07\u009b\u202e") {
+			t.Errorf("-o %s prints %q", format, got.out)
+		}
+	}
+	// Programs get it as it is.
+	u.terminal = false
+	var document struct{ Items []struct{ Message string } }
+	if err := json.Unmarshal([]byte(u.must("tree", "-o", "json")), &document); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCompletion shows that a shell gets names from the server, and nothing if it may not have them.
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.Create(harness.Root("root", "10.0.0.0/8"), harness.Root("other", "11.0.0.0/8"))
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"tree", ""}, "other\nroot\n:4\n"},
+		{[]string{"tree", "root", ""}, ":4\n"},
+		{[]string{"release", "root", ""}, "other\n:4\n"},
+		{[]string{"claim", "--from", ""}, "other\nroot\n:4\n"},
+		{[]string{"claim", "--family", ""}, "IPv4\nIPv6\n:4\n"},
+		{[]string{"tree", "--context", ""}, "ipam\n:4\n"},
+		{[]string{"tree", "--namespace", ""}, ":4\n"},
+	} {
+		args := append([]string{"__complete", "--kubeconfig", live.Kubeconfig, "-n", u.NS}, tt.args...)
+		var out strings.Builder
+		o := cli.Options{IOStreams: genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &strings.Builder{}}}
+		if code := o.Run(t.Context(), args); code != cli.ExitDone || out.String() != tt.want {
+			t.Errorf("%q: exit code %d and %q instead of %q", tt.args, code, out.String(), tt.want)
+		}
+	}
+}
+
+// TestManyChildren shows that many children are summed up, that all of them are shown if asked for, and that they are
+// found.
+func TestManyChildren(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.Create(harness.Root("root", "10.0.0.0/16"), harness.Child("net", "root", harness.Exactly("10.0.0.0/24")))
+	u.Allocated("net")
+	for i := range 60 {
+		u.Create(harness.Child(string(rune('a'+i/26))+string(rune('a'+i%26)), "root", harness.Length(28)))
+	}
+	u.AllAllocated()
+	got := u.must("tree")
+	if lines := strings.Count(got, "\n"); lines != 3 || !strings.Contains(got, "└─ 61 Prefixes   60 × /28, 1 × /24") {
+		t.Errorf("tree: %s", got)
+	}
+	u.Create(harness.Child("host", "net", harness.Length(32)))
+	u.AllAllocated()
+	got = u.must("tree")
+	if lines := strings.Count(got, "\n"); lines != 5 || !strings.Contains(got, "└─ 60 more   60 × /28") || !strings.Contains(got, "│  └─ host") {
+		t.Errorf("tree: %s", got)
+	}
+	if got := u.must("tree", "--all"); strings.Count(got, "\n") != 64 {
+		t.Errorf("tree --all: %s", got)
+	}
+	if got := u.must("tree", "--depth", "1"); strings.Count(got, "\n") != 2 {
+		t.Errorf("tree --depth 1: %s", got)
+	}
+	for _, p := range u.List() {
+		if got := u.must("who", strings.Split(p.Spec.Prefix, "/")[0], "-o", "jsonpath={.items[*].name}"); !strings.Contains(" "+got+" ", " "+p.Name+" ") {
+			t.Errorf("who %s: %s", p.Spec.Prefix, got)
+		}
+	}
+}

@@ -1,0 +1,115 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+)
+
+var update = flag.Bool("update", false, "write what the commands print into testdata/commands.txt")
+
+const goldenFile = "testdata/commands.txt"
+
+// TestGolden runs the commands in testdata/commands.txt and compares what they print. A line that begins with "$ " is a
+// command. Its standard output follows, then its standard error with "! " before each line, then its exit code if that is
+// not 0.
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	address(u)
+	data, err := os.ReadFile(goldenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	commands := 0
+	for line := range strings.Lines(string(data)) {
+		command, ok := strings.CutPrefix(strings.TrimSpace(line), "$ ")
+		if !ok {
+			continue
+		}
+		commands++
+		outcome := u.run(fields(command)...)
+		fmt.Fprintf(&got, "$ %s\n%s", command, normal(outcome.out))
+		for line := range strings.Lines(normal(outcome.err)) {
+			fmt.Fprintf(&got, "! %s", line)
+		}
+		if outcome.code != 0 {
+			fmt.Fprintf(&got, "exit code %d\n", outcome.code)
+		}
+		got.WriteString("\n")
+	}
+	if commands == 0 {
+		t.Fatal("there are no commands")
+	}
+	if *update {
+		if err := os.WriteFile(goldenFile, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if want := string(data); got.String() != want {
+		gotLines, wantLines := strings.Split(got.String(), "\n"), strings.Split(want, "\n")
+		for i := range gotLines {
+			if i >= len(wantLines) || gotLines[i] != wantLines[i] {
+				t.Fatalf("%s:%d\ngot\n%s\nRun 'go test ./test/cli -run TestGolden -update' if that is right.", goldenFile, i+1,
+					strings.Join(gotLines[i:min(len(gotLines), i+20)], "\n"))
+			}
+		}
+		t.Fatal("commands are missing")
+	}
+}
+
+// fields splits a command line. A part in single quotes is one word.
+func fields(command string) []string {
+	var words []string
+	for i, part := range strings.Split(command, "'") {
+		if i%2 == 1 {
+			words[len(words)-1] += part
+			continue
+		}
+		words = append(words, strings.Fields(part)...)
+		if strings.HasSuffix(part, " ") && i < strings.Count(command, "'") {
+			words = append(words, "")
+		}
+	}
+	return words
+}
+
+// address makes the address space of the golden outputs.
+func address(u *user) {
+	u.Helper()
+	for _, p := range []struct {
+		name, parent, prefix string
+	}{
+		{"campus", "", "10.0.0.0/16"}, {"lab", "campus", "10.0.0.0/24"}, {"office", "campus", "10.0.4.0/22"},
+		{"gateway", "lab", "10.0.0.1/32"}, {"printer", "lab", "10.0.0.4/32"}, {"core", "", "2001:db8::/32"},
+		{"rack", "core", "2001:db8::/48"}, {"tiny", "", "192.0.2.0/31"}, {"left", "tiny", "192.0.2.0/32"}, {"right", "tiny", "192.0.2.1/32"},
+	} {
+		if p.parent == "" {
+			u.Create(harness.Root(p.name, p.prefix, harness.Labelled("site", p.name)))
+		} else {
+			u.Create(harness.Child(p.name, p.parent, harness.Exactly(p.prefix)))
+		}
+		u.Allocated(p.name)
+	}
+	u.Create(harness.NewPrefix("too-large", harness.Length(9), harness.Selecting("site", "campus")))
+	u.Create(harness.NewPrefix("nowhere", harness.Length(28), harness.Selecting("site", "moon")))
+	u.Create(harness.Child("third", "tiny", harness.Length(32)))
+	u.Create(harness.Child("early", "missing", harness.Length(24), harness.Family("IPv4")))
+	u.Create(harness.Child("gate", "lab", harness.Exactly("10.0.0.1/32")))
+	u.AtRest()
+	for name, reason := range map[string]string{"gate": "PrefixInUse", "too-large": "NoSuitableParent", "nowhere": "NoMatchingParent", "third": "ParentExhausted", "early": "ParentNotFound"} {
+		u.Eventually(name, func() error {
+			p := u.Get(name)
+			return harness.Unless(len(p.Status.Conditions) > 0 && p.Status.Conditions[0].Reason == reason, "%s", harness.Describe(p))
+		})
+	}
+}

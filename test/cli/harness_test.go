@@ -1,0 +1,148 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli tests the commands of kubectl-ipam on a server with its controllers.
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
+)
+
+// live is the server, with all controllers.
+var live *harness.Server
+
+func TestMain(m *testing.M) {
+	harness.RunInParallel(8)
+	harness.Main(m, func(dir string) (func(), error) {
+		var err error
+		live, err = harness.StartServer(dir, harness.Controllers("*"))
+		return func() { live.Close() }, err
+	})
+}
+
+// user is somebody who runs the plugin in a namespace.
+type user struct {
+	*harness.Namespace
+	// stdin is what the user types.
+	stdin string
+	// terminal is set if the streams are terminals.
+	terminal bool
+	// forbids reports whether the user may not make a request.
+	forbids func(*http.Request) bool
+	// namespaces are those that the cluster has. The server alone has no API for them.
+	namespaces []string
+}
+
+// newUser returns an administrator in a namespace of his own.
+func newUser(t *testing.T) *user {
+	return &user{Namespace: harness.In(t, live.Client, harness.NewNamespace())}
+}
+
+// outcome is what a run of the plugin leaves behind.
+type outcome struct {
+	out, err string
+	code     cli.ExitCode
+}
+
+// later is added to the time of the plugin, so that ages are the same in each run.
+const later = 10*24*time.Hour + 12*time.Hour
+
+// run runs the plugin.
+func (u *user) run(args ...string) outcome {
+	u.Helper()
+	var out, errOut bytes.Buffer
+	o := cli.Options{
+		IOStreams:  genericiooptions.IOStreams{In: strings.NewReader(u.stdin), Out: &out, ErrOut: &errOut},
+		Now:        func() time.Time { return time.Now().Add(later) },
+		IsTerminal: func(any) bool { return u.terminal },
+		WrapConfig: func(config *rest.Config) *rest.Config {
+			if u.forbids != nil {
+				config = rest.CopyConfig(config)
+				config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &gate{u, next} })
+			}
+			return config
+		},
+	}
+	code := o.Run(u.Context(), append([]string{"--kubeconfig", live.Kubeconfig, "--cache-dir", u.TempDir(), "-n", u.NS}, args...))
+	return outcome{out.String(), errOut.String(), code}
+}
+
+// must runs the plugin, which has to succeed, and returns what it prints.
+func (u *user) must(args ...string) string {
+	u.Helper()
+	got := u.run(args...)
+	if got.code != cli.ExitDone {
+		u.Fatalf("%s: exit code %d: %s", strings.Join(args, " "), got.code, got.err)
+	}
+	return got.out
+}
+
+// fails runs the plugin, which has to end with an exit code and say something.
+func (u *user) fails(code cli.ExitCode, says string, args ...string) outcome {
+	u.Helper()
+	got := u.run(args...)
+	if got.code != code || !strings.Contains(got.err, says) {
+		u.Errorf("%s: exit code %d and %q, not %d and %q", strings.Join(args, " "), got.code, got.err, code, says)
+	}
+	return got
+}
+
+// gate answers requests in the place of kube-apiserver: those that are forbidden, and those for namespaces.
+type gate struct {
+	*user
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer := func(code int, obj any) (*http.Response, error) {
+		body, err := json.Marshal(obj)
+		return &http.Response{StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, err
+	}
+	switch {
+	case g.namespaces != nil && r.URL.Path == "/api/v1/namespaces":
+		list := corev1.NamespaceList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "NamespaceList"}}
+		for _, name := range g.namespaces {
+			list.Items = append(list.Items, corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		}
+		return answer(http.StatusOK, list)
+	case g.forbids(r):
+		return answer(http.StatusForbidden, metav1.Status{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden,
+			Code: http.StatusForbidden, Message: r.URL.Path + " is forbidden: User \"somebody\" cannot do that",
+		})
+	}
+	return g.next.RoundTrip(r)
+}
+
+// unstable are the parts of the output that differ from run to run, and what stands for them.
+var unstable = []struct {
+	pattern *regexp.Regexp
+	by      string
+}{
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "<time>"},
+	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uid>"},
+	{regexp.MustCompile(`(resourceVersion"?: )"\d+"`), `$1"<version>"`},
+	{regexp.MustCompile(`\bnamespace-\d+\b`), "<namespace>"},
+}
+
+func normal(s string) string {
+	for _, u := range unstable {
+		s = u.pattern.ReplaceAllString(s, u.by)
+	}
+	return s
+}
