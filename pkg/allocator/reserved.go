@@ -194,6 +194,15 @@ func (p *Pool) ReservedAddresses() *big.Int {
 	return n.Sub(n, p.choice().freeAddresses())
 }
 
+// ReservedExcess returns how many reserved prefixes the pool has beyond the number of prefixes in use. It is a measure of
+// the memory that reservations cost and that no objects account for.
+func (p *Pool) ReservedExcess() int {
+	if p.open == nil {
+		return 0
+	}
+	return max(0, len(p.open.cidrs)-p.len)
+}
+
 // FitsReserved reports whether Find would succeed if nothing were reserved.
 func (p *Pool) FitsReserved(bits int) bool {
 	_, ok := p.fitBits(bits)

@@ -163,8 +163,14 @@ func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix, re
 	}
 	for {
 		acc := a.lock(parent)
-		if pool := acc.ledger.Pool(); pool != nil && pool.Prefix() == prefix && pool.Reserved() == reserved {
-			return acc, nil
+		if pool := acc.ledger.Pool(); pool != nil && pool.Prefix() == prefix {
+			if pool.Reserved() == nil && pool.Len() <= maxReservedExcess {
+				// See report.
+				pool.Reserve(reserved)
+			}
+			if pool.Reserved() == reserved {
+				return acc, nil
+			}
 		}
 		ledger := allocator.NewLedger[types.UID]()
 		if err := ledger.SetPrefix(prefix); err != nil {
@@ -206,6 +212,10 @@ func (a *accounts) lockOpen(parent types.NamespacedName, prefix netip.Prefix, re
 	}
 }
 
+// maxReservedExcess is how many reserved prefixes an account may keep beyond the number of its allocations. Otherwise a
+// policy for many parents could take much memory.
+const maxReservedExcess = 64
+
 // report is the usage of a parent for its status.
 type report struct {
 	used  []string
@@ -238,6 +248,10 @@ func (a *accounts) report(parent types.NamespacedName, prefix netip.Prefix, rese
 	r.usage.Free = pool.FreeAddresses().String()
 	if n := pool.ReservedAddresses(); n.Sign() > 0 {
 		r.usage.Reserved = n.String()
+	}
+	if pool.ReservedExcess() > maxReservedExcess {
+		// lockOpen reserves it again. That takes time in proportion to what is reserved.
+		defer acc.ledger.Reserve(nil)
 	}
 	percent := new(big.Int).Mul(used, big.NewInt(100))
 	r.usage.Percent = int32(percent.Quo(percent, total).Int64())

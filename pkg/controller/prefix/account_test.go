@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -323,5 +324,41 @@ func TestHoldersAgainstModel(t *testing.T) {
 		if got := a.holders(root, limit); !slices.Equal(got, want) {
 			t.Fatalf("step %d: got %v, want %v", step, got, want)
 		}
+	}
+}
+
+// TestReservedIsDropped reports on a parent of which much is reserved. The account keeps it only if there are as many
+// allocations.
+func TestReservedIsDropped(t *testing.T) {
+	prefix := netip.MustParsePrefix("10.0.0.0/16")
+	for _, test := range []struct {
+		allocations, reserved int
+		kept                  bool
+	}{{1, 10, true}, {1, 1000, false}, {100, 1000, false}, {1000, 1000, true}} {
+		a := newAccounts()
+		for i := range test.allocations {
+			uid := types.UID(fmt.Sprint(i))
+			a.hold(root, uid, string(uid), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 128 + byte(i/256), byte(i)}), 32))
+		}
+		var reserved []netip.Prefix
+		for i := range test.reserved {
+			reserved = append(reserved, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i / 128), byte(i % 128 * 2)}), 32))
+		}
+		set := allocator.NewReserved(reserved, false)
+		for range 3 {
+			r, err := a.report(root, prefix, set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			free := 1<<16 - test.allocations - test.reserved
+			if r.usage.Reserved != fmt.Sprint(test.reserved) || r.usage.Free != fmt.Sprint(free) || r.usage.Allocations != int64(test.allocations) {
+				t.Errorf("%+v: %+v", test, r.usage)
+			}
+		}
+		acc := a.lock(root)
+		if kept := acc.ledger.Pool().Reserved() != nil; kept != test.kept {
+			t.Errorf("%+v: kept: %v", test, kept)
+		}
+		a.unlock(root, acc)
 	}
 }

@@ -50,6 +50,8 @@ type namespace struct {
 	parents map[string]*parent
 	// policies are the PrefixPolicies of the namespace.
 	policies policy.Policies
+	// excess limits the memory for reserved space.
+	excess excess
 	// holders maps the allocations that hold space to their parents.
 	holders map[types.UID]holder
 	// pending holds the allocations that are not allocated yet according to the API, by name.
@@ -133,7 +135,7 @@ func (x *index) unlock(ns *namespace) {
 func (ns *namespace) parent(name string) *parent {
 	p := ns.parents[name]
 	if p == nil {
-		p = &parent{name: name}
+		p = &parent{name: name, excess: &ns.excess}
 		p.moveBelow(ns.top)
 		ns.parents[name] = p
 	}
@@ -144,6 +146,7 @@ func (ns *namespace) parent(name string) *parent {
 func (ns *namespace) tidy(p *parent) {
 	if p.uid == "" && p.ledger.Len() == 0 && p.child == nil && p.named == 0 && p.up != nil {
 		p.leave()
+		p.excess.set(p, 0)
 		delete(ns.parents, p.name)
 	}
 }
@@ -243,9 +246,9 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 	p.moveBelow(up)
 	if before.uid != now.uid || before.prefix != now.prefix {
 		// The ledger builds a new pool from the prefixes that are held under this name.
-		p.ledger.UnsetPrefix()
+		p.dropPool()
 	}
-	p.ledger.Reserve(now.rules.Reserved())
+	p.reserve()
 	ns.changed(p, &before, beforeUp)
 
 	for w := range ns.requesters[p.name] {

@@ -19,6 +19,8 @@ type parent struct {
 	prefixState
 	// ledger has the prefixes that are allocated from the parent or reserved in it.
 	ledger allocator.Ledger[types.UID]
+	// excess limits the memory of the pools of the namespace.
+	excess *excess
 	// named is the number of waiting allocations whose messages name this parent. current is the number of those
 	// messages that are not stale.
 	named, current int
@@ -151,7 +153,16 @@ func (p *parent) pool() *allocator.Pool {
 			// The API server rejects such prefixes. Nothing can be allocated from an empty pool.
 			return &allocator.Pool{}
 		}
-		p.ledger.Reserve(p.rules.Reserved())
+		p.reserve()
 	}
 	return p.ledger.Pool()
+}
+
+// reserve updates the reserved space of the pool, if there is a pool.
+func (p *parent) reserve() {
+	if p.ledger.Pool() == nil {
+		return
+	}
+	p.ledger.Reserve(p.rules.Reserved())
+	p.excess.set(p, p.ledger.Pool().ReservedExcess())
 }

@@ -244,3 +244,50 @@ func TestManyReservedRanges(t *testing.T) {
 		}
 	}
 }
+
+// TestReservedExcess has many roots with one large range, and a policy that reserves very much of each. Not all of their pools
+// are kept, and each is right when it is used again.
+func TestReservedExcess(t *testing.T) {
+	f := newFixture(Pack)
+	var reserved []v1alpha1.PrefixReservation
+	for i := range 10_000 {
+		reserved = append(reserved, v1alpha1.PrefixReservation{CIDR: netip.AddrFrom4([4]byte{10, 0, byte(i / 128), byte(i % 128 * 2)}).String() + "/32"})
+	}
+	const roots = 30
+	for i := range roots {
+		name := fmt.Sprintf("root-%02d", i)
+		f.set(prefix(name, "10.0.0.0/8", labelled("net", "a")))
+		f.holds("of-"+name, name, "10.0.0.1/32")
+	}
+	f.setPolicy(rules("p", "", reserved...))
+	check := func() {
+		t.Helper()
+		space := f.namespaces[ns]
+		sum, pools := 0, 0
+		for _, p := range space.parents {
+			if pool := p.ledger.Pool(); pool != nil {
+				sum, pools = sum+pool.ReservedExcess(), pools+1
+			}
+		}
+		if sum != space.excess.sum || sum > maxExcess || pools >= roots || pools < 10 {
+			t.Fatalf("%d pools with %d reserved prefixes, and %d are counted", pools, sum, space.excess.sum)
+		}
+	}
+	for i := range roots {
+		if got := f.outcome(t, "/32", fmt.Sprintf("root-%02d", i)); got != "10.0.0.3/32" {
+			t.Fatal(got)
+		}
+	}
+	check()
+	if got := f.outcome(t, "/31", "net=a"); got != "10.0.78.32/31" {
+		t.Fatal(got)
+	}
+	check()
+	for i := range roots {
+		f.gone(fmt.Sprintf("of-root-%02d", i))
+		f.deletePrefix(key(fmt.Sprintf("root-%02d", i)), types.UID(fmt.Sprintf("uid-of-root-%02d", i)))
+	}
+	if space := f.namespaces[ns]; space.excess.sum != 0 || len(space.excess.parents) != 0 {
+		t.Errorf("%d are counted of nothing", space.excess.sum)
+	}
+}
