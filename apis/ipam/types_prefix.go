@@ -93,8 +93,8 @@ type PrefixStatus struct {
 	Used []string
 	// observedGeneration is the generation of the spec that the conditions were derived from.
 	ObservedGeneration int64
-	// conditions say where the Prefix stands and why: Allocated, and Deletable while it is being
-	// deleted.
+	// conditions say where the Prefix stands and why: Allocated, Ready, Stalled if the request can never
+	// be met, and Deletable while it is being deleted.
 	Conditions []metav1.Condition
 	// usage is how much of this Prefix has been handed out.
 	Usage *PrefixUsage

@@ -74,7 +74,8 @@ type PrefixAllocationStatus struct {
 	LastPhaseTransitionTime *metav1.Time
 	// prefix is the range that was allocated, in canonical CIDR notation.
 	Prefix string
-	// conditions say where the PrefixAllocation stands and why: Allocated.
+	// conditions say where the PrefixAllocation stands and why: Allocated, Ready, and Stalled if the
+	// request can never be met.
 	Conditions []metav1.Condition
 }
 

@@ -484,7 +484,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say where the PrefixAllocation stands and why: Allocated.",
+							Description: "conditions say where the PrefixAllocation stands and why: Allocated, Ready, and Stalled if the request can never be met.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -955,7 +955,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixStatus(ref common.ReferenceC
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say where the Prefix stands and why: Allocated, and Deletable while it is being deleted.",
+							Description: "conditions say where the Prefix stands and why: Allocated, Ready, Stalled if the request can never be met, and Deletable while it is being deleted.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{

@@ -11,24 +11,31 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/ready"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
 var (
-	// Scheme has all types that the server serves.
-	Scheme = newScheme()
+	// Scheme has all types that the server serves. Its conversions derive the conditions Ready and Stalled.
+	Scheme = newScheme(ready.AddToScheme)
 	// Codecs encode and decode the types of Scheme.
 	Codecs = serializer.NewCodecFactory(Scheme)
+	// storageCodecs encode and decode objects in etcd, without the conditions that are derived.
+	storageCodecs = serializer.NewCodecFactory(newScheme())
 )
 
-func newScheme() *runtime.Scheme {
+func newScheme(more ...func(*runtime.Scheme) error) *runtime.Scheme {
 	scheme := runtime.NewScheme()
 	install.Install(scheme)
+	for _, add := range more {
+		utilruntime.Must(add(scheme))
+	}
 	// The generic API server needs its own types in version v1 of the core group.
 	v1 := schema.GroupVersion{Version: "v1"}
 	metav1.AddToGroupVersion(scheme, v1)

@@ -85,7 +85,7 @@ func NewOptions() *Options {
 func setCodec(etcd *genericoptions.EtcdOptions) error {
 	config := serverstorage.StorageCodecConfig{
 		StorageMediaType:  etcd.DefaultStorageMediaType,
-		StorageSerializer: Codecs,
+		StorageSerializer: storageCodecs,
 		StorageVersion:    schema.GroupVersion(v1alpha1.GroupVersion),
 		MemoryVersion:     schema.GroupVersion{Group: ipam.GroupName, Version: runtime.APIVersionInternal},
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -39,7 +40,7 @@ func TestForeignController(t *testing.T) {
 		for name, how := range map[string]harness.PrefixOption{"named": harness.From("root"), "selected": harness.Selecting("net", "a")} {
 			e.create(name, harness.Length(24), how)
 			a := e.allocationOf(name)
-			if a.Status.Phase != v1alpha1.PrefixAllocationPhasePending || len(a.Status.Conditions) != 0 {
+			if a.Status.Phase != v1alpha1.PrefixAllocationPhasePending || meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionAllocated) != nil {
 				t.Errorf("somebody else schedules: %s", harness.DescribeAllocation(a))
 			}
 			prefix := map[string]string{"named": "10.0.9.0/24", "selected": "10.0.200.0/24"}[name]

@@ -133,7 +133,7 @@ func (k *kubectl) settled(name, phase string) *unstructured.Unstructured {
 	var obj *unstructured.Unstructured
 	harness.Eventually(k, name+" "+phase, func() error {
 		obj = live.Get(k, k.namespace, harness.PrefixKind, name)
-		conditions, _ := harness.At(obj, "status.conditions").([]any)
+		conditions, _ := harness.StoredStatus(obj)["conditions"].([]any)
 		if harness.At(obj, "status.phase") != phase || len(conditions) == 0 {
 			return fmt.Errorf("%s", harness.Encode(k, obj.Object))
 		}

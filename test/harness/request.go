@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/json"
@@ -270,6 +271,22 @@ func (s *Server) Watch(t testing.TB, path string, accept ...string) iter.Seq[Eve
 func At(obj *unstructured.Unstructured, path string) any {
 	value, _, _ := unstructured.NestedFieldNoCopy(obj.Object, strings.Split(path, ".")...)
 	return value
+}
+
+// StoredStatus returns the status of an object as it is stored: without the conditions that the server derives.
+func StoredStatus(obj *unstructured.Unstructured) map[string]any {
+	status, _ := At(obj.DeepCopy(), "status").(map[string]any)
+	conditions, _ := status["conditions"].([]any)
+	conditions = slices.DeleteFunc(conditions, func(condition any) bool {
+		conditionType := condition.(map[string]any)["type"]
+		return conditionType == v1alpha1.ConditionReady || conditionType == v1alpha1.ConditionStalled
+	})
+	if len(conditions) > 0 {
+		status["conditions"] = conditions
+	} else {
+		delete(status, "conditions")
+	}
+	return status
 }
 
 // Same fails the test if one of the fields differs between the two objects. Each field is a path as in At.

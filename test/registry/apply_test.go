@@ -115,7 +115,7 @@ func TestTypedApplyAndApplyStatus(t *testing.T) {
 	namespace, _ := shared.setUp(t)
 	options := metav1.ApplyOptions{FieldManager: "me"}
 	parent := ipamapply.LocalObjectReference().WithName("parent")
-	condition := metaapply.Condition().WithType("Ready").WithStatus(metav1.ConditionTrue).WithReason("Because").WithMessage("").WithLastTransitionTime(metav1.Now())
+	condition := metaapply.Condition().WithType("Mine").WithStatus(metav1.ConditionTrue).WithReason("Because").WithMessage("").WithLastTransitionTime(metav1.Now())
 
 	prefixes := shared.Client.Prefixes(namespace)
 	prefix, err := prefixes.Apply(t.Context(), ipamapply.Prefix("new", namespace).WithLabels(map[string]string{"a": "b"}).
@@ -131,7 +131,7 @@ func TestTypedApplyAndApplyStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(prefix.Status.Conditions) != 1 || prefix.Labels["a"] != "b" {
+	if len(prefix.Status.Conditions) != 2 || prefix.Labels["a"] != "b" {
 		t.Errorf("got %+v", prefix)
 	}
 	extracted, err := ipamapply.ExtractPrefix(prefix, "me")
@@ -150,7 +150,7 @@ func TestTypedApplyAndApplyStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Status.Prefix != "10.0.4.0/24" || len(allocation.Status.Conditions) != 2 {
+	if allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Status.Prefix != "10.0.4.0/24" || len(allocation.Status.Conditions) != 3 {
 		t.Errorf("got %+v", allocation)
 	}
 }

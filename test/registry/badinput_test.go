@@ -316,7 +316,7 @@ func badRows() []badRow {
 		} {
 			add("with "+name, body, http.StatusBadRequest)
 		}
-		conditions := "{status: {conditions: [{type: Ready, status: Maybe, reason: '', message: x, lastTransitionTime: '2026-01-01T00:00:00Z'}]}}"
+		conditions := "{status: {conditions: [{type: Mine, status: Maybe, reason: '', message: x, lastTransitionTime: '2026-01-01T00:00:00Z'}]}}"
 		rows = append(rows,
 			badRow{name: k.Name + " of a bad condition", of: k.child, below: "status", body: conditions, fields: []string{"status.conditions[0].reason", "status.conditions[0].status"}},
 			badRow{name: k.Name + " put with another uid", of: k.child, way: harness.JSON, body: "{metadata: {uid: 7d4cdfb4-0000-0000-0000-000000000000, labels: {a: b}}}", code: http.StatusConflict},

@@ -30,7 +30,7 @@ var separation = []struct {
 		create: "spec: {ipFamily: IPv4, prefixLength: 24, parentRef: {name: parent}}",
 		status: "status: {phase: Allocated, used: [10.0.1.0/26], observedGeneration: 77, lastPhaseTransitionTime: '2001-01-01T00:00:00Z', " +
 			"usage: {total: '1', used: '2', free: '3', percent: 4, allocations: 5}, " +
-			"conditions: [{type: Ready, status: 'True', reason: Because, message: '', lastTransitionTime: '2001-01-01T00:00:00Z'}]}",
+			"conditions: [{type: Mine, status: 'True', reason: Because, message: '', lastTransitionTime: '2001-01-01T00:00:00Z'}]}",
 		statusPatch: `{"op": "add", "path": "/status/used", "value": ["10.0.1.0/26"]}`,
 		specPatch:   `{"op": "add", "path": "/spec/prefix", "value": "10.0.77.0/24"}`,
 	},
@@ -38,7 +38,7 @@ var separation = []struct {
 		Kind: harness.AllocationKind, allocated: "request-allocated", pending: "request-by-ref",
 		create: "spec: {ipFamily: IPv4, prefixLength: 24, prefixRef: {name: parent}}",
 		status: "status: {phase: Allocated, prefix: 10.0.2.0/24, lastPhaseTransitionTime: '2001-01-01T00:00:00Z', " +
-			"conditions: [{type: Ready, status: 'True', reason: Because, message: '', lastTransitionTime: '2001-01-01T00:00:00Z'}]}",
+			"conditions: [{type: Mine, status: 'True', reason: Because, message: '', lastTransitionTime: '2001-01-01T00:00:00Z'}]}",
 		statusPatch: `{"op": "add", "path": "/status/prefix", "value": "10.0.77.0/24"}`,
 		specPatch:   `{"op": "add", "path": "/spec/prefixLength", "value": 25}`,
 	},
@@ -59,10 +59,10 @@ func TestCreateDropsTheStatus(t *testing.T) {
 					created = shared.Create(t, namespace, s.Kind, manifest)
 				}
 				want := map[string]any{"phase": "Pending"}
-				if got := harness.At(created, "status"); !reflect.DeepEqual(got, want) {
+				if got := harness.StoredStatus(created); !reflect.DeepEqual(got, want) {
 					t.Errorf("the answer has status %v", got)
 				}
-				if got := harness.At(shared.Get(t, namespace, s.Kind, "new"), "status"); !reflect.DeepEqual(got, want) {
+				if got := harness.StoredStatus(shared.Get(t, namespace, s.Kind, "new")); !reflect.DeepEqual(got, want) {
 					t.Errorf("status %v is stored", got)
 				}
 				ownsOnly(t, created, map[string][]string{"": {"f:spec", "f:metadata"}})
@@ -96,8 +96,8 @@ func TestWritesToTheMainResourceLeaveTheStatusAlone(t *testing.T) {
 func TestWritesToTheStatusLeaveEverythingElseAlone(t *testing.T) {
 	const metadata = "metadata: {labels: {written: 'yes'}, annotations: {written: 'yes'}, finalizers: [example.com/written], " +
 		"ownerReferences: [{apiVersion: v1, kind: Node, name: a, uid: b}]}"
-	condition := "conditions: [{type: Ready, status: 'True', reason: Because, message: hi, lastTransitionTime: '2001-01-01T00:00:00Z'}]"
-	conditionPatch := `{"op": "add", "path": "/status/conditions/-", "value": {"type": "Ready", "status": "True", "reason": "Because", "message": "hi", "lastTransitionTime": "2001-01-01T00:00:00Z"}}`
+	condition := "conditions: [{type: Mine, status: 'True', reason: Because, message: hi, lastTransitionTime: '2001-01-01T00:00:00Z'}]"
+	conditionPatch := `{"op": "add", "path": "/status/conditions/-", "value": {"type": "Mine", "status": "True", "reason": "Because", "message": "hi", "lastTransitionTime": "2001-01-01T00:00:00Z"}}`
 	for _, s := range separation {
 		for _, way := range patchTypes {
 			t.Run(s.Name+" "+way, func(t *testing.T) {
@@ -209,11 +209,11 @@ func TestTheLongWayEndsLikeTheBinding(t *testing.T) {
 			if test.spec != "" {
 				obj = shared.write(t, obj, harness.MergePatch, test.spec).Must(t)
 			}
-			if harness.At(obj, "status.phase") != "Pending" || harness.At(obj, "status.conditions") != nil {
+			if harness.At(obj, "status.phase") != "Pending" || harness.StoredStatus(obj)["conditions"] != nil {
 				t.Fatalf("status %v before it is allocated", harness.At(obj, "status"))
 			}
 			obj = shared.write(t, obj, harness.MergePatch, test.status, "status").Must(t)
-			conditions, _ := harness.At(obj, "status.conditions").([]any)
+			conditions, _ := harness.StoredStatus(obj)["conditions"].([]any)
 			if len(conditions) != 1 {
 				t.Fatalf("conditions %v", conditions)
 			}
@@ -241,7 +241,7 @@ func TestAConditionOfTheWriterIsKept(t *testing.T) {
 			t.Run(fixture+" "+value, func(t *testing.T) {
 				_, obj := shared.setUp(t, fixture)
 				obj = shared.write(t, obj, harness.MergePatch, "{status: {"+status+", "+fmt.Sprintf(condition, value)+"}}", "status").Must(t)
-				conditions, _ := harness.At(obj, "status.conditions").([]any)
+				conditions, _ := harness.StoredStatus(obj)["conditions"].([]any)
 				if len(conditions) != 1 || conditions[0].(map[string]any)["reason"] != reason || conditions[0].(map[string]any)["status"] != "True" {
 					t.Errorf("conditions %v", conditions)
 				}

@@ -10,8 +10,13 @@ const (
 	ConditionAllocated = "Allocated"
 	// ConditionDeletable says, on a Prefix that is being deleted, what it waits for.
 	ConditionDeletable = "Deletable"
-	// ConditionReady says, on a PrefixPolicy, that its rules apply.
+	// ConditionReady says whether the object holds addresses, with the reason and the message of Allocated. On a
+	// PrefixPolicy it says whether its rules apply. It is on all kinds from their creation on, and is what tools wait
+	// for. The server derives it and does not store it, except on a PrefixPolicy.
 	ConditionReady = "Ready"
+	// ConditionStalled is True if the request can never be met. Otherwise it is not there. The server derives it and
+	// does not store it.
+	ConditionStalled = "Stalled"
 )
 
 // Reasons of conditions and events.
@@ -20,6 +25,8 @@ const (
 	ReasonRoot = "Root"
 	// ReasonAllocated is the reason of Allocated=True on a child Prefix and a PrefixAllocation.
 	ReasonAllocated = "Allocated"
+	// ReasonPending is the reason of Ready=False on an object that no controller has answered yet.
+	ReasonPending = "Pending"
 	// ReasonNoMatchingParent means that the selector matches no Prefix.
 	ReasonNoMatchingParent = "NoMatchingParent"
 	// ReasonNoSuitableParent means that no Prefix that was named or matched could ever hold the

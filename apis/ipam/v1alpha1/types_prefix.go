@@ -111,8 +111,8 @@ type PrefixStatus struct {
 	// observedGeneration is the generation of the spec that the conditions were derived from.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty" protobuf:"varint,4,opt,name=observedGeneration"`
-	// conditions say where the Prefix stands and why: Allocated, and Deletable while it is being
-	// deleted.
+	// conditions say where the Prefix stands and why: Allocated, Ready, Stalled if the request can never
+	// be met, and Deletable while it is being deleted.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

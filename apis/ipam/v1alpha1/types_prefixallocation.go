@@ -88,7 +88,8 @@ type PrefixAllocationStatus struct {
 	// prefix is the range that was allocated, in canonical CIDR notation.
 	// +optional
 	Prefix string `json:"prefix,omitempty" protobuf:"bytes,3,opt,name=prefix"`
-	// conditions say where the PrefixAllocation stands and why: Allocated.
+	// conditions say where the PrefixAllocation stands and why: Allocated, Ready, and Stalled if the
+	// request can never be met.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -18,6 +18,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
@@ -118,7 +119,7 @@ func (c Config) Run(ctx context.Context) error {
 	if c.Recorder == nil {
 		c.Recorder = noEvents{}
 	}
-	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(dropManagedFields))
+	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(dropUnread))
 	var running []controller
 	for _, entry := range controllers {
 		if !c.runs(entry.name) {
@@ -149,13 +150,31 @@ func (c Config) Run(ctx context.Context) error {
 	return err
 }
 
-// dropManagedFields is the transform of the informers. No controller reads managed fields, and they can need more
-// memory than the rest of the object. An update without managed fields does not change the stored ones.
-func dropManagedFields(obj any) (any, error) {
+// dropUnread is the transform of the informers. It drops what no controller reads: managed fields, which can need more
+// memory than the rest of the object, and the conditions that the server derives. An update without them does not change
+// what is stored.
+func dropUnread(obj any) (any, error) {
 	if object, err := meta.Accessor(obj); err == nil {
 		object.SetManagedFields(nil)
 	}
+	switch object := obj.(type) {
+	case *v1alpha1.Prefix:
+		object.Status.Conditions = withoutDerived(object.Status.Conditions)
+	case *v1alpha1.PrefixAllocation:
+		object.Status.Conditions = withoutDerived(object.Status.Conditions)
+	}
 	return obj, nil
+}
+
+// withoutDerived returns a copy of the conditions without those that the server derives.
+func withoutDerived(conditions []metav1.Condition) []metav1.Condition {
+	var stored []metav1.Condition
+	for _, condition := range conditions {
+		if condition.Type != v1alpha1.ConditionReady && condition.Type != v1alpha1.ConditionStalled {
+			stored = append(stored, condition)
+		}
+	}
+	return stored
 }
 
 // awaitPatience is the timeout of one request that checks whether the API is served. It is also the maximum delay

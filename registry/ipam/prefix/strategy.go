@@ -142,7 +142,7 @@ func (Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field
 // StatusStrategy is the strategy of the status subresource. Its writes change nothing but the status.
 type StatusStrategy struct {
 	Strategy
-	resource.Subresource
+	resource.DerivedSubresource
 }
 
 // PrepareForUpdate keeps everything but the status.
@@ -161,7 +161,7 @@ func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object)
 // BindingStrategy is the strategy of bindings, which write spec and status at once.
 type BindingStrategy struct {
 	Strategy
-	resource.Subresource
+	resource.DerivedSubresource
 }
 
 // PrepareForUpdate implements rest.RESTUpdateStrategy.

@@ -79,6 +79,25 @@ func (Subresource) WarningsOnUpdate(context.Context, runtime.Object, runtime.Obj
 	return nil
 }
 
+// DerivedSubresource is like Subresource, for kinds whose conditions Ready and Stalled are derived.
+type DerivedSubresource struct{}
+
+// GetResetFields implements rest.ResetFieldsStrategy. Nobody owns the derived conditions.
+func (DerivedSubresource) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
+	fields := resets("spec", "metadata")
+	for _, set := range fields {
+		for _, derived := range []string{ipam.ConditionReady, ipam.ConditionStalled} {
+			set.Insert(fieldpath.MakePathOrDie("status", "conditions", fieldpath.KeyByFields("type", derived)))
+		}
+	}
+	return fields
+}
+
+// WarningsOnUpdate implements rest.RESTUpdateStrategy.
+func (DerivedSubresource) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
+	return nil
+}
+
 func resets(fields ...string) map[fieldpath.APIVersion]*fieldpath.Set {
 	set := fieldpath.NewSet()
 	for _, field := range fields {
@@ -139,4 +158,5 @@ func SetAllocated(conditions *[]metav1.Condition, reason, message string, genera
 var (
 	_ rest.ResetFieldsStrategy = Strategy{}
 	_ rest.ResetFieldsStrategy = Subresource{}
+	_ rest.ResetFieldsStrategy = DerivedSubresource{}
 )

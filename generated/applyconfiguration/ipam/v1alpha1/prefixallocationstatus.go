@@ -22,7 +22,8 @@ type PrefixAllocationStatusApplyConfiguration struct {
 	LastPhaseTransitionTime *v1.Time `json:"lastPhaseTransitionTime,omitempty"`
 	// prefix is the range that was allocated, in canonical CIDR notation.
 	Prefix *string `json:"prefix,omitempty"`
-	// conditions say where the PrefixAllocation stands and why: Allocated.
+	// conditions say where the PrefixAllocation stands and why: Allocated, Ready, and Stalled if the
+	// request can never be met.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 

@@ -25,8 +25,8 @@ type PrefixStatusApplyConfiguration struct {
 	Used []string `json:"used,omitempty"`
 	// observedGeneration is the generation of the spec that the conditions were derived from.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions say where the Prefix stands and why: Allocated, and Deletable while it is being
-	// deleted.
+	// conditions say where the Prefix stands and why: Allocated, Ready, Stalled if the request can never
+	// be met, and Deletable while it is being deleted.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// usage is how much of this Prefix has been handed out.
 	Usage *PrefixUsageApplyConfiguration `json:"usage,omitempty"`
