@@ -30,6 +30,7 @@ test: ## Run all tests.
 	go test -race -short $(RACE)
 	go test $$(go list ./... | grep -v -e /generated/ -e /pkg/allocator -e /registry/ -e /test/)
 	go test -p 1 -timeout 20m ./registry/... $$(go list ./test/... | grep -v -e /test/cluster)
+	go test -C test/addon ./...
 	$(MAKE) e2e
 
 .PHONY: e2e

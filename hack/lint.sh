@@ -45,10 +45,12 @@ wall ./... "sigs.k8s.io/controller-runtime" "there is no controller-runtime in t
 
 go vet ./...
 go vet -C test/bench ./...
+go vet -C test/addon ./...
 
 mkdir -p bin/tools
 (cd hack/tools && GOBIN="${root}/bin/tools" go install honnef.co/go/tools/cmd/staticcheck)
 bin/tools/staticcheck $(go list ./... | grep -v /generated/) || complain "staticcheck found the above"
 (cd test/bench && "${root}/bin/tools/staticcheck" ./...) || complain "staticcheck found the above in test/bench"
+(cd test/addon && "${root}/bin/tools/staticcheck" ./...) || complain "staticcheck found the above in test/addon"
 
 exit "${failed}"
