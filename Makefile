@@ -29,6 +29,8 @@ run: ## Serve on this machine, with the samples; Ctrl-C ends it.
 test: ## Run all tests.
 	go test -race -short $(RACE)
 	go test $$(go list ./... | grep -v -e /generated/ -e /pkg/allocator -e /registry/ -e /test/)
+	hack/chromium.sh
+	hack/web.sh install
 	go test -p 1 -timeout 20m ./registry/... $$(go list ./test/... | grep -v -e /test/cluster)
 	go test -C test/addon ./...
 	$(MAKE) e2e

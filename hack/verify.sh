@@ -2,11 +2,21 @@
 # SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 # SPDX-License-Identifier: Apache-2.0
 
-# Regenerates everything in a copy of the tree, and fails if that changes, adds or removes a file.
+# Regenerates everything in a copy of the tree, and fails if that changes, adds or removes a file. Checks the types of the
+# page of "kubectl ipam ui", which is served as it is written, so there is nothing of it to build.
 
 set -o errexit -o nounset -o pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if command -v npm >/dev/null; then
+    hack/web.sh || {
+        echo "The types of the page in pkg/cli/ui/web do not fit: 'hack/web.sh' shows what to change." >&2
+        exit 1
+    }
+else
+    echo "There is no npm, so the types of the page in pkg/cli/ui/web are not checked." >&2
+fi
+
 copy=$(mktemp -d)
 trap 'rm -rf "${copy}"' EXIT
 

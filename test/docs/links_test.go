@@ -38,7 +38,7 @@ func files(t *testing.T, extensions ...string) []string {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && slices.Contains([]string{".git", ".ipam", "bin", "generated"}, path):
+		case d.IsDir() && slices.Contains([]string{".git", ".ipam", "bin", "generated", "hack/web/node_modules"}, path):
 			return fs.SkipDir
 		case !d.IsDir() && slices.Contains(extensions, filepath.Ext(path)):
 			found = append(found, path)

@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package ui
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+)
+
+// maxMapBits bounds how far a map divides a block: into 2^15 cells.
+const maxMapBits = 15
+
+// cell is a part of the map, for the page (cells.js has the counterpart):
+//
+//	0           free
+//	[cell, cell]  two halves of the range
+//	*held       what one object holds
+//	*summary    several objects, too small to be shown
+type cell any
+
+var free cell = 0
+
+// held is the range of one object.
+type held struct {
+	ID   int    `json:"i"`
+	Name string `json:"n,omitempty"`
+	// Used is how much of it has been handed out, 0 to 1; Parent says that it has children.
+	Used   float64 `json:"u,omitempty"`
+	Parent bool    `json:"p,omitempty"`
+	// Cells are the range in detail. They are left out if nothing has been handed out of it, or below the resolution.
+	Cells cell `json:"m,omitempty"`
+	// Skipped says that a filter does not select it nor anything below it.
+	Skipped  bool `json:"x,omitempty"`
+	Deleting bool `json:"d,omitempty"`
+}
+
+// summary is a range in which several objects hold parts.
+type summary struct {
+	Count int     `json:"c"`
+	Used  float64 `json:"u"`
+	// Skipped says that a filter selects none of them.
+	Skipped bool `json:"x,omitempty"`
+	// ID and Name are set if it is only one object.
+	ID   *int   `json:"i,omitempty"`
+	Name string `json:"n,omitempty"`
+	// CIDR is the range of the only object.
+	CIDR string `json:"r,omitempty"`
+}
+
+// mapper draws maps. The marks of the filter have to be set.
+type mapper struct {
+	filter *filter
+}
+
+// block returns the cells of a block that a node holds, or a part of which it holds. It divides the block bits times at
+// most.
+func (d mapper) block(n *node, block netip.Prefix, bits int) cell {
+	n.sort()
+	from, to := n.within(block)
+	return d.divide(n, block, from, to, bits)
+}
+
+func (d mapper) divide(n *node, block netip.Prefix, from, to, bits int) cell {
+	if from >= to {
+		return free
+	}
+	if c := n.children[from]; c.prefix.Bits() <= block.Bits() {
+		// The child holds the whole block. Others could only overlap it, which the server does not allow.
+		return d.held(c, bits)
+	}
+	if bits <= 0 {
+		return d.sum(n, block, from, to)
+	}
+	low, high := halves(block)
+	middle := from
+	for lower, upper := from, to; ; {
+		if lower >= upper {
+			middle = lower
+			break
+		}
+		if i := int(uint(lower+upper) >> 1); n.children[i].prefix.Addr().Less(high.Addr()) {
+			lower = i + 1
+		} else {
+			upper = i
+		}
+	}
+	return [2]cell{d.divide(n, low, from, middle, bits-1), d.divide(n, high, middle, to, bits-1)}
+}
+
+// held returns the cell of a child.
+func (d mapper) held(c *node, bits int) cell {
+	c.sort()
+	h := &held{ID: c.id, Deleting: c.deleting, Parent: c.held > 0, Skipped: !d.filter.all() && !c.match && !c.below}
+	if bits >= 2 {
+		h.Name = plain(c.key.name)
+	}
+	if h.Parent {
+		h.Used = c.used()
+		if bits > 0 {
+			h.Cells = d.block(c, c.prefix, bits)
+		}
+	}
+	return h
+}
+
+// sum returns the cell of a block in which several children hold parts.
+func (d mapper) sum(n *node, block netip.Prefix, from, to int) cell {
+	s := &summary{Count: to - from, Used: min((n.sums[to]-n.sums[from])*part(n.prefix, block), 1)}
+	if s.Count == 1 {
+		c := n.children[from]
+		s.ID, s.Name, s.CIDR = &c.id, plain(c.key.name), c.prefix.String()
+	}
+	if !d.filter.all() {
+		s.Skipped = !slices.ContainsFunc(n.children[from:to], func(c *node) bool { return c.match || c.below })
+	}
+	return s
+}
+
+// halves returns the two halves of a block of more than one address.
+func halves(block netip.Prefix) (low, high netip.Prefix) {
+	bits := block.Bits() + 1
+	low = netip.PrefixFrom(block.Addr(), bits)
+	return low, netip.PrefixFrom(cidr.Last(block), bits).Masked()
+}
+
+// surroundings is by how many bits the surroundings of a node are larger than the node.
+const surroundings = 4
+
+// locate returns the innermost node at or below n that holds a block, and the block. A node from which nothing has been
+// allocated has nothing to show: its parent and its surroundings are returned, close ones if near is set, and its id.
+func locate(n *node, block netip.Prefix, near bool) (*node, netip.Prefix, *int) {
+	for {
+		n.sort()
+		from, to := n.within(block)
+		if from == to || n.children[from].prefix.Bits() > block.Bits() {
+			break
+		}
+		n = n.children[from]
+	}
+	if n.held > 0 || n.top() || !n.parent.holds(n) {
+		return n, block, nil
+	}
+	bits := n.prefix.Bits() - surroundings
+	if near {
+		bits = n.prefix.Bits() - 1
+	}
+	parent := n.parent
+	parent.sort()
+	return parent, netip.PrefixFrom(n.prefix.Addr(), max(bits, parent.prefix.Bits())).Masked(), &n.id
+}

@@ -1,0 +1,352 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package ui
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// newPrefix returns an allocated Prefix. It is a root without a parent, and waits with a length such as "/24" as its
+// prefix.
+func newPrefix(namespace, name, prefix, parent string) *v1alpha1.Prefix {
+	p := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	p.Status.Phase = v1alpha1.PrefixPhaseAllocated
+	p.Spec.Prefix = prefix
+	if strings.HasPrefix(prefix, "/") {
+		p.Spec.Prefix, p.Status.Phase = "", v1alpha1.PrefixPhasePending
+		_, _ = fmt.Sscanf(prefix, "/%d", &p.Spec.PrefixLength)
+	}
+	if parent != "" {
+		p.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: parent}
+	}
+	return p
+}
+
+// all returns the rows of the whole tree, as text.
+func all(m *model, f *filter) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	open := map[string]bool{}
+	for _, n := range m.byID {
+		if n != nil {
+			open[row{node: n}.id()], open["ns:"+n.key.namespace] = true, true
+		}
+	}
+	var lines []string
+	for _, r := range m.list(f, open) {
+		text := "namespace " + r.namespace
+		if r.node != nil {
+			text = fmt.Sprintf("%s %v %s", r.node.key.name, r.node.prefix, r.node.asks)
+		}
+		lines = append(lines, fmt.Sprintf("%s%s %d/%d", strings.Repeat("  ", r.level-1), text, r.position, r.size))
+	}
+	return lines
+}
+
+// TestModelOrder expects that what the model shows does not depend on the order in which it learned of the objects, nor
+// on what was there before.
+func TestModelOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	every, err := newFilter("", "", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		var final []*v1alpha1.Prefix
+		for n := range 2 {
+			namespace := fmt.Sprintf("n%d", n)
+			final = append(final, newPrefix(namespace, "root", "10.0.0.0/8", ""))
+			for i := range random.IntN(5) {
+				mid := fmt.Sprintf("mid%d", i)
+				final = append(final, newPrefix(namespace, mid, fmt.Sprintf("10.%d.0.0/16", i), "root"))
+				for j := range random.IntN(5) {
+					final = append(final, newPrefix(namespace, fmt.Sprintf("%s-%d", mid, j), []string{fmt.Sprintf("10.%d.%d.0/24", i, j), "/25"}[random.IntN(2)], mid))
+				}
+			}
+			// Its parent does not exist.
+			final = append(final, newPrefix(namespace, "alone", "172.16.0.0/16", "nobody"))
+		}
+		want := newModel()
+		for _, p := range final {
+			want.putPrefix(p)
+		}
+		m := newModel()
+		for range random.IntN(40) {
+			p := final[random.IntN(len(final))].DeepCopy()
+			switch random.IntN(4) {
+			case 0:
+				m.drop(prefixKind, p.Namespace, p.Name)
+			case 1:
+				p.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: final[random.IntN(len(final))].Name}
+				m.putPrefix(p)
+			case 2:
+				p.Name += "-extra"
+				m.putPrefix(p)
+			default:
+				m.putPrefix(p)
+			}
+			if random.IntN(3) == 0 {
+				all(m, every)
+			}
+		}
+		round := m.begin()
+		for _, i := range random.Perm(len(final)) {
+			m.putPrefix(final[i])
+		}
+		m.end(prefixKind, round)
+		if got, want := all(m, every), all(want, every); !slices.Equal(got, want) {
+			t.Fatalf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if m.prefixes != len(final) || m.waiting != want.waiting {
+			t.Fatalf("%d Prefixes, of which %d wait; want %d, %d", m.prefixes, m.waiting, len(final), want.waiting)
+		}
+	}
+}
+
+// TestCycle expects that parents which go round in a circle, which the server does not allow, end nowhere.
+func TestCycle(t *testing.T) {
+	m := newModel()
+	m.putPrefix(newPrefix("default", "a", "10.0.0.0/8", "b"))
+	m.putPrefix(newPrefix("default", "b", "10.0.0.0/8", "a"))
+	every, _ := newFilter("a", "", "", "")
+	all(m, every)
+	a := &api{model: m}
+	for _, path := range []string{"map?in=default&name=a&bits=5", "map?in=default&name=a&block=10.0.0.0/4", "node?in=default&name=b", "map?bits=5", "tree?q=a&count=9"} {
+		w := httptest.NewRecorder()
+		a.handler().ServeHTTP(w, httptest.NewRequest("GET", "/api/"+path, nil))
+		if w.Code != 200 {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
+// TestMap compares maps with the plain definition, address by address of a small space.
+func TestMap(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	every, _ := newFilter("", "", "", "")
+	for range 300 {
+		m := newModel()
+		root := netip.MustParsePrefix([]string{"10.0.0.0/24", "2001:db8::/120"}[random.IntN(2)])
+		m.putPrefix(newPrefix("default", "root", root.String(), ""))
+		// holders has the chain of names that hold each address, the outermost first.
+		holders := make([][]string, 256)
+		var grow func(parent string, of netip.Prefix, depth int)
+		grow = func(parent string, of netip.Prefix, depth int) {
+			var taken []netip.Prefix
+			for range random.IntN(12) {
+				width := of.Addr().BitLen()
+				if of.Bits() >= width {
+					return
+				}
+				bits := of.Bits() + 1 + random.IntN(width-of.Bits())
+				address := of.Addr().AsSlice()
+				address[len(address)-1] += byte(random.IntN(1 << (width - of.Bits())))
+				a, _ := netip.AddrFromSlice(address)
+				p := netip.PrefixFrom(a, bits).Masked()
+				if slices.ContainsFunc(taken, p.Overlaps) {
+					continue
+				}
+				taken = append(taken, p)
+				name := fmt.Sprintf("%s-%d", parent, len(taken))
+				m.putPrefix(newPrefix("default", name, p.String(), parent))
+				first := p.Addr().AsSlice()
+				for i := range 1 << (width - bits) {
+					at := int(first[len(first)-1]) + i
+					holders[at] = append(holders[at], name)
+				}
+				if depth < 3 && random.IntN(2) == 0 {
+					grow(name, p, depth+1)
+				}
+			}
+		}
+		grow("root", root, 0)
+		bits := random.IntN(10)
+		m.mark(every)
+		n := m.nodes[key{prefixKind, "default", "root"}]
+		var check func(c cell, block netip.Prefix, chain []string)
+		names := func(block netip.Prefix, depth int) (found []string, used int) {
+			first, last := block.Addr().AsSlice(), cidr.Last(block).AsSlice()
+			for at := int(first[len(first)-1]); at <= int(last[len(last)-1]); at++ {
+				if len(holders[at]) > depth {
+					used++
+					if name := holders[at][depth]; !slices.Contains(found, name) {
+						found = append(found, name)
+					}
+				}
+			}
+			return found, used
+		}
+		check = func(c cell, block netip.Prefix, chain []string) {
+			found, used := names(block, len(chain))
+			size := 1 << (block.Addr().BitLen() - block.Bits())
+			switch c := c.(type) {
+			case int:
+				if used != 0 {
+					t.Fatalf("%v is shown as free in %v, but %v holds it", block, chain, found)
+				}
+			case [2]cell:
+				low, high := halves(block)
+				check(c[0], low, chain)
+				check(c[1], high, chain)
+			case *held:
+				name := m.byID[c.ID].key.name
+				if len(found) != 1 || found[0] != name || used != size {
+					t.Fatalf("%v is shown as held by %s in %v, but %v hold %d of %d", block, name, chain, found, used, size)
+				}
+				if _, below := names(block, len(chain)+1); math.Abs(c.Used-float64(below)/float64(size)) > 1e-9 || c.Parent != (below > 0) {
+					t.Fatalf("%s is shown as %v used, but %d of %d are", name, c.Used, below, size)
+				}
+				if c.Cells != nil {
+					check(c.Cells, block, append(slices.Clone(chain), name))
+				}
+			case *summary:
+				if c.Count != len(found) || math.Abs(c.Used-float64(used)/float64(size)) > 1e-9 {
+					t.Fatalf("%v is shown as %d objects and %v used in %v, but %v hold %d of %d", block, c.Count, c.Used, chain, found, used, size)
+				}
+				if (c.ID != nil) != (c.Count == 1) || c.ID != nil && m.byID[*c.ID].key.name != found[0] {
+					t.Fatalf("%v is shown as held by %v, but %v hold it", block, c.ID, found)
+				}
+			default:
+				t.Fatalf("%v is shown as %T", block, c)
+			}
+		}
+		check(mapper{every}.block(n, root, bits), root, nil)
+	}
+}
+
+// TestLocate expects that a place is in the innermost Prefix that has something to show.
+func TestLocate(t *testing.T) {
+	m := newModel()
+	for _, p := range [][3]string{{"root", "10.0.0.0/8", ""}, {"mid", "10.1.0.0/16", "root"}, {"leaf", "10.1.2.0/24", "mid"}, {"tiny", "10.1.2.0/32", "nobody"}, {"big", "10.128.0.0/9", "root"}} {
+		m.putPrefix(newPrefix("default", p[0], p[1], p[2]))
+	}
+	for _, tc := range []struct{ name, block, node, want, leaf string }{
+		{"root", "10.0.0.0/8", "root", "10.0.0.0/8", ""},
+		{"root", "10.1.0.0/16", "mid", "10.1.0.0/16", ""},
+		{"root", "10.1.0.0/15", "root", "10.0.0.0/15", ""},
+		{"root", "10.1.4.0/22", "mid", "10.1.4.0/22", ""},
+		{"leaf", "10.1.2.0/24", "mid", "10.1.0.0/20", "leaf"},
+		{"root", "10.1.2.128/25", "mid", "10.1.2.0/23", "leaf"},
+		{"big", "10.128.0.0/9", "root", "10.0.0.0/8", "big"},
+		{"root", "10.2.3.4/32", "root", "10.2.3.4/32", ""},
+		{"tiny", "10.1.2.0/32", "tiny", "10.1.2.0/32", ""},
+	} {
+		n := m.nodes[key{prefixKind, "default", tc.name}]
+		block := netip.MustParsePrefix(tc.block)
+		got, at, leaf := locate(n, block.Masked(), block != n.prefix)
+		if got.key.name != tc.node || at.String() != tc.want || (leaf == nil) != (tc.leaf == "") || leaf != nil && m.byID[*leaf].key.name != tc.leaf {
+			t.Errorf("%s in %s is %s in %s, %v; want %s in %s, %s", tc.block, tc.name, at, got.key.name, leaf, tc.want, tc.node, tc.leaf)
+		}
+	}
+}
+
+func TestFilter(t *testing.T) {
+	m := newModel()
+	root := newPrefix("edge", "root", "10.0.0.0/8", "")
+	root.Labels = map[string]string{"pool": "edge"}
+	web := newPrefix("edge", "web", "10.1.0.0/16", "root")
+	web.OwnerReferences = []metav1.OwnerReference{{Kind: "Cluster", Name: "Production"}}
+	deleting := newPrefix("edge", "old", "10.2.0.0/16", "root")
+	deleting.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+	for _, p := range []*v1alpha1.Prefix{root, web, deleting, newPrefix("edge", "wanted", "/9", "root"), newPrefix("other", "six", "2001:db8::/32", "")} {
+		m.putPrefix(p)
+	}
+	for _, tc := range []struct{ text, namespace, state, labels, want string }{
+		{want: "old root six wanted web"},
+		{text: "WEB", want: "web"},
+		{text: "10.1.2.3", want: "root web"},
+		{text: "10.1.0.0/15", want: "root web"},
+		{text: "10.1", want: "web"},
+		{text: "2001:db8::1", want: "six"},
+		{text: "edge", want: "old root wanted web"},
+		{text: "cluster/prod", want: "web"},
+		{namespace: "other", want: "six"},
+		{state: "waiting", want: "wanted"},
+		{state: "deleting", want: "old"},
+		{state: "used", text: "o", want: "old root six web"},
+		{labels: "pool in (edge, core)", want: "root"},
+		{labels: "!pool", want: "old six wanted web"},
+		{text: "nothing", want: ""},
+	} {
+		f, err := newFilter(tc.text, tc.namespace, tc.state, tc.labels)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found []string
+		for _, n := range m.byID {
+			if n.known && f.matches(n) {
+				found = append(found, n.key.name)
+			}
+		}
+		slices.Sort(found)
+		if got := strings.Join(found, " "); got != tc.want {
+			t.Errorf("%+v selects %q", tc, got)
+		}
+	}
+	if _, err := newFilter("", "", "", "a ==== b\x1b"); err == nil || strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("a selector that is none: %v", err)
+	}
+	if _, err := newFilter("", "", "full", ""); err == nil {
+		t.Error("a state that is none is accepted")
+	}
+}
+
+func TestHistory(t *testing.T) {
+	h := &history{}
+	start := time.Unix(0, 0)
+	for i := range 100_000 {
+		h.add(start.Add(time.Duration(i)*time.Second), float64(i))
+	}
+	if n := len(h.samples); n > maxSamples || n < maxSamples/4 {
+		t.Errorf("it keeps %d samples", n)
+	}
+	if first, last := h.samples[0], h.samples[len(h.samples)-1]; first.value != 0 || last.value != 99_999 {
+		t.Errorf("it begins with %v and ends with %v", first, last)
+	}
+	if !slices.IsSortedFunc(h.samples, func(a, b sample) int { return a.at.Compare(b.at) }) {
+		t.Error("the samples are not in order")
+	}
+}
+
+// TestUsage expects that the history is that of status.usage, for numbers of every size.
+func TestUsage(t *testing.T) {
+	m := newModel()
+	now := time.Unix(0, 0)
+	m.now = func() time.Time { return now }
+	p := newPrefix("default", "six", "2000::/3", "")
+	total := new(big.Int).Lsh(big.NewInt(1), 125)
+	for i, part := range []int64{0, 1, 2, 4, 0} {
+		now = now.Add(time.Duration(i) * time.Second)
+		used := new(big.Int).Div(new(big.Int).Mul(total, big.NewInt(part)), big.NewInt(4))
+		p.Status.Usage = &v1alpha1.PrefixUsage{Total: total.String(), Used: used.String(), Allocations: part}
+		m.putPrefix(p)
+	}
+	w := httptest.NewRecorder()
+	(&api{model: m}).handler().ServeHTTP(w, httptest.NewRequest("GET", "/api/node?in=default&name=six", nil))
+	var d details
+	if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil {
+		t.Fatal(err)
+	}
+	var values []float64
+	for _, p := range d.History {
+		values = append(values, p[1])
+	}
+	if want := []float64{0.25, 0.5, 1, 0}; !slices.Equal(values, want) {
+		t.Errorf("the history is %v, want %v", values, want)
+	}
+}

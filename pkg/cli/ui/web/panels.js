@@ -1,0 +1,208 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// What is beside and below the map: the details of one Prefix, what waits and why, and the usage over this session.
+
+import { age, command, count, decimal, h, percent, plural, quote, s } from "./dom.js";
+import * as cidr from "./cidr.js";
+
+/** @typedef {import("./api.js").Details} Details */
+/** @typedef {import("./api.js").Waiting} Waiting */
+/** @typedef {import("./api.js").Wait} Wait */
+/** @typedef {import("./cidr.js").Block} Block */
+
+/**
+ * Returns a list of terms and what they are, without those that are empty.
+ * @param {[string, import("./dom.js").Child][]} pairs
+ */
+function terms(pairs) {
+  const list = h("dl", {});
+  for (const [term, value] of pairs) {
+    if (value === "" || value === undefined || value === null) continue;
+    list.append(h("div", {}, h("dt", {}, term), h("dd", {}, value)));
+  }
+  return list;
+}
+
+/**
+ * Returns a date as the list of details shows it.
+ * @param {number} at in milliseconds
+ */
+function since(at) {
+  if (at <= 0) return "";
+  return h("time", { datetime: new Date(at).toISOString(), title: new Date(at).toLocaleString() }, age(at));
+}
+
+/**
+ * Shows what is known of a node.
+ * @param {HTMLElement} element
+ * @param {Details} d
+ */
+export function showDetails(element, d) {
+  const name = quote(d.name);
+  const where = "-n " + quote(d.namespace);
+  const parent = d.path.length > 1 ? d.path[d.path.length - 2] : undefined;
+  const badge = d.state === "used" ? null : h("span", { class: "badge " + d.state }, d.state === "waiting" ? "waits" : "being deleted");
+  const commands = [];
+  if (d.kind === "Prefix" && d.state === "waiting") commands.push(command(`kubectl ipam why ${name} ${where}`, "why it waits"));
+  if (d.kind === "Prefix" && d.state !== "waiting") {
+    commands.push(command(`kubectl ipam tree ${name} ${where}`, "show its tree"));
+    const length = d.usage?.largestFree ?? (d.children === 0 && d.cidr ? "/" + Math.min(cidr.parse(d.cidr).bits + 1, cidr.parse(d.cidr).width) : undefined);
+    if (length !== undefined && /^\/\d+$/.test(length)) {
+      commands.push(command(`kubectl ipam claim --from ${name} --length ${length.slice(1)} ${where}`, "claim a part of it"));
+    }
+  }
+  element.replaceChildren(
+    h("h3", { title: d.name }, d.name, badge),
+    terms([
+      ["Range", d.cidr ? h("span", { class: "mono" }, d.cidr) : d.asks ? h("span", {}, "asks for ", h("span", { class: "mono" }, d.asks)) : ""],
+      ["Kind", d.kind === "Prefix" ? "" : d.kind],
+      ["Namespace", d.namespace],
+      ["Parent", parent ? parent.name : d.state === "waiting" ? "" : "none, it is a root"],
+      ["Owner", d.owner ?? ""],
+      ["Age", since(d.created)],
+      ["Reason", d.reason ?? ""],
+      ["Why", d.state === "waiting" ? (d.message ?? "") : ""],
+      ["Used", d.usage ? `${decimal(d.usage.used)} of ${decimal(d.usage.total)}` : ""],
+      ["Largest free", d.usage?.largestFree ?? ""],
+      ["Labels", d.labels.length > 0 ? h("span", { class: "labels" }, ...d.labels.map((l) => h("span", { class: "label" }, l))) : ""],
+    ]),
+    ...commands,
+  );
+}
+
+/**
+ * Shows a free range.
+ * @param {HTMLElement} element
+ * @param {Block} block
+ * @param {Details|undefined} parent
+ */
+export function showFree(element, block, parent) {
+  const of = parent?.cidr ? cidr.parse(parent.cidr) : undefined;
+  const length = of && of.bits === block.bits ? Math.min(block.bits + 1, block.width) : block.bits;
+  element.replaceChildren(
+    h("h3", {}, "Free"),
+    terms([
+      ["Range", h("span", { class: "mono" }, cidr.format(block))],
+      ["Size", cidr.size(block)],
+      ["Of", parent?.name ?? ""],
+      ["Namespace", parent?.namespace ?? ""],
+    ]),
+    parent && length > (of?.bits ?? 0) ? command(`kubectl ipam claim --from ${quote(parent.name)} ${of && of.bits === block.bits ? "--length " + length : "--prefix " + cidr.format(block)} -n ${quote(parent.namespace)}`, "claim it") : "",
+  );
+}
+
+/**
+ * Shows the numbers of the place above the map.
+ * @param {HTMLElement} element
+ * @param {Details} d
+ * @param {Block} block
+ */
+export function showNumbers(element, d, block) {
+  const figure = (/** @type {string} */ value, /** @type {string} */ what, /** @type {string} */ kind = "") => h("div", { class: "figure " + kind }, h("strong", {}, value), " ", h("span", {}, what));
+  element.replaceChildren(
+    figure(percent(d.used), "used"),
+    figure(count(d.children - d.waiting), d.children - d.waiting === 1 ? "child" : "children"),
+    d.usage?.largestFree ? figure(d.usage.largestFree, "largest free") : d.children === 0 ? figure("/" + block.bits, cidr.size(block)) : "",
+    d.waiting > 0 ? figure(count(d.waiting), "waiting", "waiting") : "",
+  );
+}
+
+/**
+ * Shows what waits.
+ * @param {HTMLElement} element
+ * @param {Waiting} w
+ * @param {boolean} filtered
+ * @param {(wait: Wait) => void} choose
+ * @param {() => void} more
+ */
+export function showWaiting(element, w, filtered, choose, more) {
+  if (w.total === 0) {
+    element.replaceChildren(h("p", { class: "empty" }, filtered ? "Nothing that the filter selects waits." : "Nothing waits. Every request has what it asked for."));
+    return;
+  }
+  const reasons = Object.entries(w.reasons).sort((a, b) => b[1] - a[1]);
+  const focus = document.activeElement instanceof HTMLElement && element.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
+  element.replaceChildren(
+    h("p", { class: "reasons" }, ...reasons.map(([reason, n]) => h("span", { class: "label" }, `${reason || "not looked at yet"} `, h("b", {}, count(n))))),
+    h(
+      "table",
+      {},
+      h("thead", {}, h("tr", {}, ...["Name", "Asks for", "Why", "Since", "Command"].map((t) => h("th", { scope: "col" }, t)))),
+      h(
+        "tbody",
+        {},
+        ...w.rows.map((row) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, h("button", { type: "button", class: "link", "data-focus": "w" + row.id, onclick: () => choose(row) }, row.name), h("span", { class: "in" }, row.namespace)),
+            h("td", {}, h("span", { class: "mono" }, row.asks), row.parent ? h("span", { class: "in" }, "of " + row.parent.name) : ""),
+            h("td", { class: "why" }, row.message || row.reason || "The controllers have not looked at it yet."),
+            h("td", {}, since(row.created)),
+            h("td", {}, row.kind === "Prefix" ? copyButton(`kubectl ipam why ${quote(row.name)} -n ${quote(row.namespace)}`, row) : ""),
+          ),
+        ),
+      ),
+    ),
+    w.rows.length < w.total ? h("button", { type: "button", class: "more", "data-focus": "more", onclick: more }, `Show more of ${plural(w.total, "request", "requests")}`) : "",
+  );
+  if (focus !== undefined) {
+    const again = [...element.querySelectorAll("[data-focus]")].find((e) => e instanceof HTMLElement && e.dataset.focus === focus);
+    if (again instanceof HTMLElement) again.focus();
+  }
+}
+
+/**
+ * @param {string} text
+ * @param {Wait} row
+ */
+function copyButton(text, row) {
+  const button = h("button", { type: "button", class: "copy", "data-focus": "c" + row.id, title: text, "aria-label": "Copy the command: " + text }, "Copy");
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  });
+  return button;
+}
+
+/**
+ * Shows how a value changed over this session.
+ * @param {HTMLElement} element
+ * @param {[number, number][]} history times in milliseconds and values
+ * @param {(value: number) => string} words
+ * @param {string} what
+ */
+export function showHistory(element, history, words, what) {
+  if (history.length === 0) {
+    element.replaceChildren(h("p", { class: "empty" }, "Nothing of it has been used in this session."));
+    return;
+  }
+  const now = Date.now();
+  const start = history[0][0];
+  const points = [...history, /** @type {[number, number]} */ ([now, history[history.length - 1][1]])];
+  const values = points.map((p) => p[1]);
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  const [first, last] = [values[0], values[values.length - 1]];
+  const room = high > low ? (high - low) * 0.15 : Math.max(Math.abs(high) * 0.1, 0.01);
+  [low, high] = [Math.max(0, low - room), high + room];
+  const [w, hh] = [400, 110];
+  const x = (/** @type {number} */ at) => ((at - start) / Math.max(now - start, 1)) * w;
+  const y = (/** @type {number} */ value) => hh - ((value - low) / (high - low)) * hh;
+  let line = `M0 ${y(first).toFixed(1)}`;
+  for (const [at, value] of points.slice(1)) line += `H${x(at).toFixed(1)}V${y(value).toFixed(1)}`;
+  const change = last - first;
+  const text = `${what} ${words(last)} now, ${words(first)} ${age(start)} ago`;
+  element.replaceChildren(
+    h(
+      "div",
+      { class: "change" },
+      h("strong", {}, words(last)),
+      h("span", {}, change === 0 ? "no change" : (change > 0 ? "+" : "−") + words(Math.abs(change)) + " in " + age(start)),
+    ),
+    s("svg", { viewBox: `0 0 ${w} ${hh}`, preserveAspectRatio: "none", role: "img", "aria-label": text },
+      s("path", { class: "area", d: `${line}V${hh}H0Z` }),
+      s("path", { class: "line", d: line })),
+    h("div", { class: "axis" }, h("span", {}, age(start) + " ago"), h("span", {}, "now")),
+  );
+}
