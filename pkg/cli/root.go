@@ -113,6 +113,7 @@ func (s *session) newCommand() *cobra.Command {
 	s.config.AddFlags(cmd.PersistentFlags())
 	for _, newSubcommand := range []func() *cobra.Command{
 		s.newTreeCommand, s.newWhoCommand, s.newWhyCommand, s.newFreeCommand, s.newClaimCommand, s.newReleaseCommand,
+		s.newUICommand,
 	} {
 		sub := newSubcommand()
 		sub.Args = usage(sub.Args)

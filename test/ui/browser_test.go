@@ -238,7 +238,7 @@ func (p *tab) shot(name string) {
 	}
 }
 
-// shrink returns a picture with 256 colours, which takes a third of the space: the most frequent ones.
+// shrink returns a picture with 256 colours, which takes a third of the space: the most frequent ones, and one of each hue.
 func shrink(data []byte) ([]byte, error) {
 	picture, err := png.Decode(bytes.NewReader(data))
 	if err != nil {
@@ -255,8 +255,13 @@ func shrink(data []byte) ([]byte, error) {
 		return cmp.Or(counts[b]-counts[a], int(a.R)-int(b.R), int(a.G)-int(b.G), int(a.B)-int(b.B))
 	})
 	var palette color.Palette
-	for _, c := range frequent[:min(len(frequent), 256)] {
-		palette = append(palette, c)
+	hues := map[[3]uint8]bool{}
+	for i, c := range frequent {
+		hue := [3]uint8{c.R >> 4, c.G >> 4, c.B >> 4}
+		if len(palette) < 256 && (i < 128 || !hues[hue]) {
+			palette = append(palette, c)
+			hues[hue] = true
+		}
 	}
 	small := image.NewPaletted(bounds, palette)
 	index := map[color.RGBA]uint8{}
