@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package queue provides the work queue of the controllers. It holds the names of the objects to process. Namespaces are
-// served round-robin, so a namespace with very many names does not delay the others.
+// Package queue provides the work queue of the controllers, and their workers. The queue holds the names of the objects to
+// process. Namespaces are served round-robin, so a namespace with very many names does not delay the others.
 package queue
 
 import (

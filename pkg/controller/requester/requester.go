@@ -50,6 +50,14 @@ func IsLost(allocation *v1alpha1.PrefixAllocation) bool {
 	return allocation.Labels[v1alpha1.RequesterUIDLabel] != "" || isDerived(allocation.Name)
 }
 
+// Describe names an allocation in a message: by the Prefix that it was created for, or else by the allocation itself.
+func Describe(allocation *v1alpha1.PrefixAllocation) string {
+	if ref := Of(allocation); ref != nil {
+		return v1alpha1.PrefixKind + " " + ref.Name
+	}
+	return v1alpha1.PrefixAllocationKind + " " + allocation.Name
+}
+
 // The name of an allocation is the name of the child, a hyphen, a digest of the request, and a check digest of all the
 // preceding characters. Both digests are hexadecimal. The check digest distinguishes derived names from names that users
 // chose.

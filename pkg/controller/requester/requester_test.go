@@ -45,6 +45,9 @@ func TestOf(t *testing.T) {
 			if got := IsOf(allocation, child("child", "1")); got != tt.of {
 				t.Errorf("IsOf = %t", got)
 			}
+			if got, want := Describe(allocation), map[bool]string{true: "Prefix child", false: "PrefixAllocation a"}[tt.of]; got != want {
+				t.Errorf("described as %s, want %s", got, want)
+			}
 			if IsOf(allocation, child("other", "1")) || IsOf(allocation, child("child", "2")) {
 				t.Error("is of a Prefix with another name or uid")
 			}

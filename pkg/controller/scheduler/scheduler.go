@@ -16,9 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -155,16 +153,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 	logger.Info("Started", "workers", s.workers)
 
-	var wg sync.WaitGroup
-	for range s.workers {
-		wg.Go(func() {
-			for s.next(ctx) {
-			}
-		})
-	}
-	<-ctx.Done()
-	s.queue.ShutDown()
-	wg.Wait()
+	queue.Run(ctx, s.queue, s.workers, s.schedule)
 	return nil
 }
 
@@ -182,24 +171,6 @@ func (s *Scheduler) addByAge() error {
 		s.queue.Add(observe.NameOf(allocation))
 	}
 	return nil
-}
-
-// next schedules the next allocation in the queue. It reports false when the queue is shut down.
-func (s *Scheduler) next(ctx context.Context) bool {
-	name, shutdown := s.queue.Get()
-	if shutdown {
-		return false
-	}
-	defer s.queue.Done(name)
-	if err := s.schedule(ctx, name); err != nil {
-		if ctx.Err() == nil {
-			klog.FromContext(ctx).V(2).Info("Trying again", "prefixAllocation", name, "reason", err.Error())
-			s.queue.AddRateLimited(name)
-		}
-		return true
-	}
-	s.queue.Forget(name)
-	return true
 }
 
 // maxTries is the maximum number of bindings in one attempt to schedule an allocation. If the server refuses them all,
@@ -322,28 +293,13 @@ func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocat
 			return nil, nil
 		}
 		return nil, wrapped
-	case isRefusal(err):
+	case queue.IsRefusal(err):
 		// Forbidden applies to the whole parent. Other refusals may apply to this prefix only.
 		s.index.refuse(name, place, apierrors.IsForbidden(err), err.Error())
 		return wrapped, nil
 	}
 	// The binding may have succeeded. Keep the reservation and retry with the same prefix.
 	return nil, wrapped
-}
-
-// isRefusal reports whether the server rejected the request itself: a 4xx status, except 401, 408 and 429, which may be
-// temporary. bind handles 404 and 409 before.
-func isRefusal(err error) bool {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return false
-	}
-	switch code := status.Status().Code; code {
-	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
-		return false
-	default:
-		return code >= 400 && code < 500
-	}
 }
 
 // learnedTTL is how long the index keeps a holder that it knows only from a conflict and not from the informer.
@@ -416,8 +372,7 @@ func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAlloc
 	return err
 }
 
-// nameHolders adds the holders of the prefixes in use to the refusals. A holder is named by the Prefix that the
-// allocation was created for, or else by the allocation.
+// nameHolders adds the holders of the prefixes in use to the refusals.
 func (s *Scheduler) nameHolders(namespace string, why *verdict) {
 	for i := range why.refusals {
 		r := &why.refusals[i]
@@ -428,9 +383,6 @@ func (s *Scheduler) nameHolders(namespace string, why *verdict) {
 		if err != nil || allocation.UID != r.holderUID {
 			continue
 		}
-		r.holdsIt = " by PrefixAllocation " + allocation.Name
-		if owner := requester.Of(allocation); owner != nil {
-			r.holdsIt = " by Prefix " + owner.Name
-		}
+		r.holdsIt = " by " + requester.Describe(allocation)
 	}
 }

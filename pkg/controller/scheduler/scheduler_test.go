@@ -16,6 +16,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -151,7 +152,7 @@ func TestSchedule(t *testing.T) {
 		d.answer = refused
 		for range 2 * quietConflicts {
 			d.queue.Add(key("a"))
-			d.next(t.Context())
+			queue.Next(t.Context(), d.queue, d.schedule)
 		}
 		d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonRefused)
 		if got := d.nextPlace("/25"); got != "10.0.0.0/25" {
