@@ -10,6 +10,7 @@ package prefix
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,79 +24,90 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 )
 
-// byParentName is the name of an index of the Prefixes that are not Allocated yet. The key is the namespace/name
-// of the parent in the spec.
-const byParentName = "parent"
-
-// minKept and maxKept limit the backoff for replacing failed allocations of a child. The first one is replaced at
-// once, the second one after minKept. The delay doubles each time, up to maxKept.
+// The names of the indexes that the controller adds to the informers.
 const (
-	minKept = time.Second
-	maxKept = 2 * time.Minute
+	// waitingFor is an index of the Prefixes that are not Allocated yet. The key is the namespace/name of the parent
+	// in the spec.
+	waitingFor = "waitingFor"
+	// byChild is an index of the allocations. The key is the namespace/UID of the Prefix in the controller reference.
+	byChild = "byChild"
+	// byParent is an index of the allocations that hold space. The key is the namespace/name of the parent.
+	byParent = "byParent"
 )
 
 // Controller is the controller of Prefixes. Create it with New.
 type Controller struct {
-	client      versioned.Interface
-	prefixes    listers.PrefixLister
-	allocations listers.PrefixAllocationLister
-	byParent    cache.Indexer
-	recorder    events.EventRecorder
-	workers     int
+	client          versioned.Interface
+	prefixes        listers.PrefixLister
+	prefixIndex     cache.Indexer
+	allocations     listers.PrefixAllocationLister
+	allocationIndex cache.Indexer
+	recorder        events.EventRecorder
+	workers         int
 
-	accounts *accounts
-	owned    *owned
+	// ledgers is what the usage in the status of parents is computed from.
+	ledgers  *ledgers
 	policies policy.Index
 	// children is the queue of Prefixes to reconcile. parents is the queue of Prefixes whose usage changed.
 	// orphans is the queue of PrefixAllocations whose Prefix may be gone.
 	children, parents, orphans queue.Queue
-	// gone holds the UIDs of Prefixes whose deletion the informer has seen and that left allocations behind.
-	gone sync.Map
-	// givenUp holds the backoff for deleting and replacing the allocations of a child, by the name of the child.
-	givenUp *flowcontrol.Backoff
 	// notOurs holds the UIDs of allocations that refer to a child, but whose claim belongs to somebody else
-	// according to the server.
+	// according to the server. Objects do not show this, since whoever writes an allocation can write its references.
 	notOurs sync.Map
-	// refusals limits how often a refused request is retried.
-	refusals *refusals
-	synced   []cache.InformerSynced
+	retries *retries
+	synced  []cache.InformerSynced
 }
 
 // New returns a controller that reconciles up to workers Prefixes at a time.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
 	policies informers.PrefixPolicyInformer, recorder events.EventRecorder, workers int) (*Controller, error) {
 	c := &Controller{
-		client:      client,
-		prefixes:    prefixes.Lister(),
-		allocations: allocations.Lister(),
-		byParent:    prefixes.Informer().GetIndexer(),
-		recorder:    recorder,
-		workers:     workers,
-		accounts:    newAccounts(),
-		owned:       newOwned(),
-		givenUp:     flowcontrol.NewBackOff(minKept, maxKept),
-		refusals:    newRefusals(),
-		children:    queue.New("prefix"),
-		parents:     queue.New("prefix_usage"),
-		orphans:     queue.New("prefix_orphans"),
+		client:          client,
+		prefixes:        prefixes.Lister(),
+		prefixIndex:     prefixes.Informer().GetIndexer(),
+		allocations:     allocations.Lister(),
+		allocationIndex: allocations.Informer().GetIndexer(),
+		recorder:        recorder,
+		workers:         workers,
+		ledgers:         newLedgers(),
+		retries:         newRetries(),
+		children:        queue.New("prefix"),
+		parents:         queue.New("prefix_usage"),
+		orphans:         queue.New("prefix_orphans"),
 	}
 
-	if err := c.byParent.AddIndexers(cache.Indexers{byParentName: func(obj any) ([]string, error) {
+	if err := c.prefixIndex.AddIndexers(cache.Indexers{waitingFor: func(obj any) ([]string, error) {
 		prefix := obj.(*v1alpha1.Prefix)
 		if ref := prefix.Spec.ParentRef; ref != nil && prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 			return []string{prefix.Namespace + "/" + ref.Name}, nil
 		}
 		return nil, nil
 	}}); err != nil {
+		return nil, err
+	}
+	if err := c.allocationIndex.AddIndexers(cache.Indexers{
+		byChild: func(obj any) ([]string, error) {
+			allocation := obj.(*v1alpha1.PrefixAllocation)
+			if ref := requester.Of(allocation); ref != nil {
+				return []string{childKey(allocation.Namespace, ref.UID)}, nil
+			}
+			return nil, nil
+		},
+		byParent: func(obj any) ([]string, error) {
+			if parent, _, ok := held(obj.(*v1alpha1.PrefixAllocation)); ok {
+				return []string{parent.String()}, nil
+			}
+			return nil, nil
+		},
+	}); err != nil {
 		return nil, err
 	}
 
@@ -132,11 +144,21 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	}
 	// Children that wait for this parent, or whose requests failed for an earlier parent of this name, may succeed
 	// now.
-	if waiting, err := c.byParent.ByIndex(byParentName, name.String()); err == nil {
-		for _, obj := range waiting {
-			c.children.Add(observe.NameOf(obj.(*v1alpha1.Prefix)))
-		}
+	for _, child := range objects[*v1alpha1.Prefix](c.prefixIndex, waitingFor, name.String()) {
+		c.children.Add(observe.NameOf(child))
 	}
+}
+
+// objects returns the objects with a key in an index of an informer.
+func objects[T any](indexer cache.Indexer, index, key string) []T {
+	objs, err := indexer.ByIndex(index, key)
+	// The only possible error is that there is no such index.
+	utilruntime.Must(err)
+	typed := make([]T, 0, len(objs))
+	for _, obj := range objs {
+		typed = append(typed, obj.(T))
+	}
+	return typed
 }
 
 // isSettled reports whether a Prefix needs no reconciliation: it is Allocated, is not being deleted, and has no
@@ -156,10 +178,10 @@ func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 		return true
 	}
-	count := c.accounts.count(observe.NameOf(prefix))
 	if c.policies.For(prefix).Reserved() != nil || prefix.Status.Usage != nil && prefix.Status.Usage.Reserved != "" {
 		return false
 	}
+	count := c.ledgers.count(observe.NameOf(prefix))
 	if prefix.Status.Usage == nil {
 		return count == 0 && len(prefix.Status.Used) == 0
 	}
@@ -169,6 +191,10 @@ func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 // usageDelay is how long changes of the allocations from a parent are collected before they are written to its
 // status in one request. The status is up to date within about a second.
 const usageDelay = 200 * time.Millisecond
+
+// deletableDelay is how long changes of the allocations from a parent that is being deleted are collected before its
+// condition lists those that are left.
+const deletableDelay = time.Second
 
 // count queues a parent to update the usage in its status.
 func (c *Controller) count(parent types.NamespacedName) { c.parents.AddAfter(parent, usageDelay) }
@@ -185,10 +211,8 @@ func (c *Controller) countSelected(namespace string, selectors []labels.Selector
 }
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
-	c.refusals.forget(observe.NameOf(prefix))
-	c.givenUp.Reset(observe.NameOf(prefix).String())
+	c.retries.forget(observe.NameOf(prefix))
 	for _, allocation := range c.allocationsOf(prefix) {
-		c.gone.Store(prefix.UID, struct{}{})
 		c.orphans.Add(observe.NameOf(allocation))
 	}
 }
@@ -197,20 +221,11 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 	ref := requester.Of(allocation)
 	if before != nil {
 		if was := requester.Of(before); was != nil && (ref == nil || was.UID != ref.UID || was.Name != ref.Name) {
-			c.owned.remove(owner{before.Namespace, was.UID}, before.Name)
-			c.gone.Delete(was.UID)
 			// The child needs a new allocation.
 			c.children.Add(types.NamespacedName{Namespace: before.Namespace, Name: was.Name})
 		}
-		was, _, ok := held(before)
-		if is, _, still := held(allocation); ok && (!still || was != is) {
-			// An allocation gives up space without being deleted, or changes its parent, only if etcd was restored
-			// from a backup.
-			c.released(was, allocation.UID)
-		}
 	}
 	if ref != nil {
-		c.owned.add(owner{allocation.Namespace, ref.UID}, allocation.Name)
 		// If the Prefix is not in the cache yet, its own event handles this allocation later.
 		switch prefix, err := c.prefixes.Prefixes(allocation.Namespace).Get(ref.Name); {
 		case err != nil || prefix.UID != ref.UID:
@@ -222,7 +237,18 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 	if requester.IsLost(allocation) && allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
 		c.orphans.Add(observe.NameOf(allocation))
 	}
-	if parent, prefix, ok := held(allocation); ok && c.accounts.hold(parent, allocation.UID, allocation.Name, prefix) {
+	oldParent, oldPrefix, didHold := held(before)
+	parent, prefix, holds := held(allocation)
+	if didHold == holds && oldParent == parent && oldPrefix == prefix {
+		return
+	}
+	if didHold {
+		// An allocation gives up space without being deleted, or changes its parent, only if etcd was restored from a
+		// backup.
+		c.released(oldParent, allocation.UID)
+	}
+	if holds {
+		c.ledgers.hold(parent, allocation.UID, prefix)
 		c.count(parent)
 	}
 }
@@ -230,8 +256,6 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
 	c.notOurs.Delete(allocation.UID)
 	if ref := requester.Of(allocation); ref != nil {
-		c.owned.remove(owner{allocation.Namespace, ref.UID}, allocation.Name)
-		c.gone.Delete(ref.UID)
 		c.children.Add(types.NamespacedName{Namespace: allocation.Namespace, Name: ref.Name})
 	}
 	if parent, _, ok := held(allocation); ok {
@@ -241,41 +265,36 @@ func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
 
 // released records that an allocation holds no space of a parent any more.
 func (c *Controller) released(parent types.NamespacedName, uid types.UID) {
-	if !c.accounts.release(parent, uid) {
-		return
-	}
 	c.count(parent)
-	if c.accounts.count(parent) == 0 {
+	if c.ledgers.release(parent, uid) == 0 {
 		// A parent that is being deleted waits for this.
 		c.children.Add(parent)
 	} else {
-		// The condition of the parent may list the allocation that is gone.
-		c.children.AddAfter(parent, usageDelay)
+		// The condition of a parent that is being deleted may list the allocation that is gone.
+		c.children.AddAfter(parent, deletableDelay)
 	}
 }
 
 // allocationsOf returns the allocations of a Prefix from the cache.
 func (c *Controller) allocationsOf(prefix *v1alpha1.Prefix) []*v1alpha1.PrefixAllocation {
-	var allocations []*v1alpha1.PrefixAllocation
-	for _, name := range c.owned.names(owner{prefix.Namespace, prefix.UID}) {
-		allocation, err := c.allocations.PrefixAllocations(prefix.Namespace).Get(name)
-		if err != nil {
-			continue
-		}
-		if requester.IsOf(allocation, prefix) {
-			allocations = append(allocations, allocation)
-		}
-	}
-	return allocations
+	own := objects[*v1alpha1.PrefixAllocation](c.allocationIndex, byChild, childKey(prefix.Namespace, prefix.UID))
+	return slices.DeleteFunc(own, func(allocation *v1alpha1.PrefixAllocation) bool { return !requester.IsOf(allocation, prefix) })
 }
 
-// held returns the prefix that an allocation holds and its parent. ok is false if it holds none.
+// childKey returns the key of a Prefix in the index byChild. It has the namespace, since owner references are valid
+// only within one.
+func childKey(namespace string, uid types.UID) string { return namespace + "/" + string(uid) }
+
+// held returns the prefix that an allocation holds and its parent. ok is false if it holds none, or is nil.
 func held(allocation *v1alpha1.PrefixAllocation) (parent types.NamespacedName, prefix netip.Prefix, ok bool) {
-	if allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
-		return parent, prefix, false
+	if allocation == nil || allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
+		return types.NamespacedName{}, netip.Prefix{}, false
 	}
 	prefix, err := request.ParsePrefix(allocation.Status.Prefix)
-	return types.NamespacedName{Namespace: allocation.Namespace, Name: allocation.Spec.PrefixRef.Name}, prefix, err == nil
+	if err != nil {
+		return types.NamespacedName{}, netip.Prefix{}, false
+	}
+	return types.NamespacedName{Namespace: allocation.Namespace, Name: allocation.Spec.PrefixRef.Name}, prefix, true
 }
 
 // parentWorkers is the maximum number of parents whose status is written at the same time.
@@ -285,59 +304,18 @@ const parentWorkers = 2
 func (c *Controller) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx).WithName("prefix")
 	ctx = klog.NewContext(ctx, logger)
-	queues := []struct {
-		queue.Queue
-		workers int
-		sync    func(context.Context, types.NamespacedName) error
-	}{
-		{c.children, c.workers, c.syncPrefix},
-		{c.parents, min(c.workers, parentWorkers), c.syncUsage},
-		{c.orphans, c.workers, c.syncOrphan},
-	}
-	shutDown := func() {
-		for _, q := range queues {
-			q.ShutDown()
-		}
-	}
-	defer shutDown()
+	defer c.children.ShutDown()
+	defer c.parents.ShutDown()
+	defer c.orphans.ShutDown()
 	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) {
 		return nil
 	}
 	logger.Info("Started", "workers", c.workers)
 
 	var wg sync.WaitGroup
-	for _, q := range queues {
-		for range q.workers {
-			wg.Go(func() {
-				for c.next(ctx, q.Queue, q.sync) {
-				}
-			})
-		}
-	}
-	<-ctx.Done()
-	shutDown()
+	wg.Go(func() { queue.Run(ctx, c.children, c.workers, c.syncPrefix) })
+	wg.Go(func() { queue.Run(ctx, c.parents, min(c.workers, parentWorkers), c.syncUsage) })
+	wg.Go(func() { queue.Run(ctx, c.orphans, c.workers, c.syncOrphan) })
 	wg.Wait()
 	return nil
-}
-
-func (c *Controller) next(ctx context.Context, q queue.Queue, sync func(context.Context, types.NamespacedName) error) bool {
-	name, shutdown := q.Get()
-	if shutdown {
-		return false
-	}
-	defer q.Done(name)
-	err := sync(ctx, name)
-	switch {
-	case err == nil:
-		q.Forget(name)
-	case ctx.Err() != nil:
-	default:
-		level := 0
-		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-			level = 2
-		}
-		klog.FromContext(ctx).V(level).Info("Trying again", "name", name, "reason", err.Error())
-		q.AddRateLimited(name)
-	}
-	return true
 }

@@ -6,10 +6,8 @@ package prefix
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -17,8 +15,10 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -94,7 +94,7 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 
 	if len(sorted.outdated) > 0 {
 		switch {
-		case c.mayGiveUp(prefix):
+		case c.mayReplace(observe.NameOf(prefix)):
 			for _, allocation := range sorted.outdated {
 				if err := c.deleteAsSeen(ctx, allocation); err != nil {
 					// After a conflict the allocation may be Allocated, and the child may need it.
@@ -113,7 +113,7 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 	case v1alpha1.PrefixAllocationPhaseAllocated:
 		return c.complete(ctx, prefix, active)
 	case v1alpha1.PrefixAllocationPhaseFailed:
-		if c.mayFitNow(prefix, active) && c.mayGiveUp(prefix) {
+		if c.mayFitNow(prefix, active) && c.mayReplace(observe.NameOf(prefix)) {
 			// The deletion event triggers the next sync of the child.
 			return newerIsComing(c.deleteAsSeen(ctx, active))
 		}
@@ -121,17 +121,18 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 	return c.explain(ctx, prefix, active)
 }
 
-// mayGiveUp reports whether allocations of a child may be deleted now, so that the child gets a new one. The delay
-// until the next deletion grows each time. Otherwise, if another scheduler fails every allocation, the controller
-// would replace them without end.
-func (c *Controller) mayGiveUp(prefix *v1alpha1.Prefix) bool {
-	name, now := observe.NameOf(prefix), time.Now()
-	if !c.givenUp.IsInBackOffSinceUpdate(name.String(), now) {
-		c.givenUp.Next(name.String(), now)
-		return true
+// mayReplace reports whether allocations of a child may be deleted now, so that the child gets a new one. If not, the
+// child is looked at again later.
+func (c *Controller) mayReplace(child types.NamespacedName) bool {
+	return !c.postpone(child, c.retries.untilReplacement(child))
+}
+
+// postpone queues a child for a sync after the delay. It reports false if there is no delay.
+func (c *Controller) postpone(child types.NamespacedName, delay time.Duration) bool {
+	if delay > 0 {
+		c.children.AddAfter(child, delay)
 	}
-	c.children.AddAfter(name, c.givenUp.Get(name.String()))
-	return false
+	return delay > 0
 }
 
 // allocationsOfChild holds the allocations that refer to a child, sorted by what to do with them.
@@ -220,11 +221,7 @@ func (c *Controller) mayFitNow(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixA
 		return false
 	}
 	r, err := request.Of(&failed.Spec)
-	if err != nil {
-		return false
-	}
-	_, fits := r.FitsIn(parentPrefix)
-	return fits
+	return err == nil && r.Fits(parentPrefix)
 }
 
 // maxAttempts is the number of names that are tried for an allocation. The first name is taken only if somebody
@@ -233,8 +230,7 @@ const maxAttempts = 10
 
 func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	child := observe.NameOf(prefix)
-	if wait := c.refusals.wait(child); wait > 0 {
-		c.children.AddAfter(child, wait)
+	if c.postpone(child, c.retries.untilRequest(child)) {
 		return nil
 	}
 	allocations := c.client.IpamV1alpha1().PrefixAllocations(prefix.Namespace)
@@ -243,9 +239,9 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 		_, err := allocations.Create(ctx, allocation, metav1.CreateOptions{})
 		switch {
 		case err == nil:
-			c.refusals.accepted(child)
+			c.retries.accepted(child)
 			return nil
-		case isRefusal(err):
+		case queue.IsRefusal(err):
 			return c.refused(ctx, prefix, "The API server refused the PrefixAllocation", err)
 		case !apierrors.IsAlreadyExists(err):
 			return err
@@ -272,25 +268,15 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 	return nil
 }
 
-// isRefusal reports whether the server refused a request for a reason such as a quota, a policy or a permission.
-// The request fails again until that changes, and there may be no event when it does.
-func isRefusal(err error) bool {
-	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) ||
-		apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsMethodNotSupported(err)
-}
-
 // maxRefusalMessage is the maximum length of the server's error message in a condition, in bytes.
 const maxRefusalMessage = 1024
 
 // refused records in the condition of a child that the server refused a request for it, and schedules a retry.
 func (c *Controller) refused(ctx context.Context, prefix *v1alpha1.Prefix, what string, err error) error {
 	child := observe.NameOf(prefix)
-	c.children.AddAfter(child, c.refusals.refused(child))
-	message := err.Error()
-	if len(message) > maxRefusalMessage {
-		message = strings.ToValidUTF8(message[:maxRefusalMessage], "") + "..."
-	}
-	return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonRefused, what+": "+message)
+	c.children.AddAfter(child, c.retries.afterRefusal(child))
+	message := what + ": " + text.Cut(err.Error(), maxRefusalMessage)
+	return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonRefused, message)
 }
 
 // newAllocation returns the PrefixAllocation to create for a child. attempt selects the name.
@@ -340,8 +326,8 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 	if err != nil {
 		return err
 	}
-	if wait := c.refusals.wait(observe.NameOf(prefix)); wait > 0 {
-		c.children.AddAfter(observe.NameOf(prefix), wait)
+	child := observe.NameOf(prefix)
+	if c.postpone(child, c.retries.untilRequest(child)) {
 		return nil
 	}
 	_, err = c.client.IpamV1alpha1().Prefixes(prefix.Namespace).Bind(ctx, prefix.Name, &v1alpha1.PrefixBinding{
@@ -355,12 +341,12 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 		c.notOurs.Store(allocation.UID, struct{}{})
 	}
 	switch {
-	case isRefusal(err):
+	case queue.IsRefusal(err):
 		return c.refused(ctx, prefix, fmt.Sprintf("The API server refused the binding to %s from %s", allocation.Status.Prefix, parent.Name), err)
 	case err != nil:
 		return fmt.Errorf("completing with %s from %s: %w", allocation.Status.Prefix, parent.Name, err)
 	}
-	c.refusals.accepted(observe.NameOf(prefix))
+	c.retries.accepted(child)
 	c.recorder.Eventf(prefix, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", "Allocated %s from %s", allocation.Status.Prefix, parent.Name)
 	return nil
 }
@@ -458,8 +444,13 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 		return c.setCondition(ctx, prefix, metav1.ConditionTrue, v1alpha1.ConditionDeletable, v1alpha1.ReasonNoChildren,
 			"Nothing is allocated from it; it waits for the other finalizers")
 	}
-	if holders := c.accounts.holders(observe.NameOf(prefix), maxChildrenNamed+1); len(holders) > 0 {
-		message := "Still allocated from by " + strings.Join(c.childrenNamed(prefix.Namespace, holders[:min(len(holders), maxChildrenNamed)]), ", ")
+	holders := objects[*v1alpha1.PrefixAllocation](c.allocationIndex, byParent, observe.NameOf(prefix).String())
+	if len(holders) > 0 {
+		var names []string
+		for _, allocation := range firstByName(holders, maxChildrenNamed) {
+			names = append(names, requester.Describe(allocation))
+		}
+		message := "Still allocated from by " + strings.Join(names, ", ")
 		if len(holders) > maxChildrenNamed {
 			message += " and more"
 		}
@@ -476,20 +467,16 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 	return newerIsComing(err)
 }
 
-// childrenNamed describes allocations for a message: by the Prefix that an allocation is for, or else by the
-// PrefixAllocation itself.
-func (c *Controller) childrenNamed(namespace string, allocations []string) []string {
-	names := make([]string, 0, len(allocations))
-	for _, name := range allocations {
-		text := v1alpha1.PrefixAllocationKind + " " + name
-		if allocation, err := c.allocations.PrefixAllocations(namespace).Get(name); err == nil {
-			if ref := requester.Of(allocation); ref != nil {
-				text = v1alpha1.PrefixKind + " " + ref.Name
-			}
+// firstByName returns the first n allocations by name. There can be very many, so it does not sort them all.
+func firstByName(allocations []*v1alpha1.PrefixAllocation, n int) []*v1alpha1.PrefixAllocation {
+	byName := func(a, b *v1alpha1.PrefixAllocation) int { return strings.Compare(a.Name, b.Name) }
+	var first []*v1alpha1.PrefixAllocation
+	for _, allocation := range allocations {
+		if i, _ := slices.BinarySearchFunc(first, allocation, byName); i < n {
+			first = slices.Insert(first[:min(len(first), n-1)], i, allocation)
 		}
-		names = append(names, text)
 	}
-	return names
+	return first
 }
 
 // syncOrphan deletes an allocation whose Prefix is gone, which frees its space. It does not depend on the garbage
@@ -514,9 +501,6 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	if prefix, err := c.prefixes.Prefixes(name.Namespace).Get(owner.Name); err == nil && prefix.UID == owner.UID {
 		return nil
 	}
-	if _, gone := c.gone.Load(owner.UID); gone {
-		return c.deleteAllocation(ctx, allocation)
-	}
 	// The cache may be stale. Only the server knows whether the Prefix exists.
 	prefix, err := c.client.IpamV1alpha1().Prefixes(name.Namespace).Get(ctx, owner.Name, metav1.GetOptions{})
 	switch {
@@ -540,45 +524,6 @@ func (c *Controller) deleteAllocation(ctx context.Context, allocation *v1alpha1.
 
 func (c *Controller) deleteIf(ctx context.Context, allocation *v1alpha1.PrefixAllocation, conditions metav1.Preconditions) error {
 	err := c.client.IpamV1alpha1().PrefixAllocations(allocation.Namespace).Delete(ctx, allocation.Name, metav1.DeleteOptions{Preconditions: &conditions})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
-}
-
-// syncUsage writes the allocations from a parent to the status of the parent. It patches only its own fields, so
-// frequent changes of the metadata by others do not cause conflicts.
-func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) error {
-	parent, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if parent.Status.Phase != v1alpha1.PrefixPhaseAllocated {
-		return nil
-	}
-	prefix, err := request.ParsePrefix(parent.Spec.Prefix)
-	if err != nil {
-		return err
-	}
-	r, err := c.accounts.report(name, prefix, c.policies.For(parent).Reserved())
-	if err != nil {
-		return err
-	}
-	if slices.Equal(parent.Status.Used, r.used) && reflect.DeepEqual(parent.Status.Usage, &r.usage) {
-		return nil
-	}
-	patch, err := json.Marshal([]any{
-		map[string]any{"op": "test", "path": "/metadata/uid", "value": parent.UID},
-		map[string]any{"op": "add", "path": "/status/used", "value": r.used},
-		map[string]any{"op": "add", "path": "/status/usage", "value": &r.usage},
-	})
-	if err != nil {
-		return err
-	}
-	_, err = c.client.IpamV1alpha1().Prefixes(name.Namespace).Patch(ctx, name.Name, types.JSONPatchType, patch, metav1.PatchOptions{}, "status")
 	if apierrors.IsNotFound(err) {
 		return nil
 	}

@@ -6,6 +6,8 @@ package prefix
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -384,7 +386,7 @@ func TestGivesUpLessAndLess(t *testing.T) {
 					return true, action.(clienttesting.UpdateAction).GetObject(), nil
 				})
 				go func() {
-					for c.next(t.Context(), c.children, c.syncPrefix) {
+					for queue.Next(t.Context(), c.children, c.syncPrefix) {
 					}
 				}()
 				c.prefixSeen(nil, p)
@@ -399,7 +401,7 @@ func TestGivesUpLessAndLess(t *testing.T) {
 				}
 				// Another one of that name is not to wait for what this one did.
 				c.prefixGone(p)
-				if kept := c.givenUp.Get(observe.NameOf(p).String()); kept != 0 {
+				if kept := c.retries.replaced.Get(observe.NameOf(p).String()); kept != 0 {
 					t.Errorf("%v is remembered", kept)
 				}
 			})
@@ -473,7 +475,7 @@ func TestRefused(t *testing.T) {
 			return true, p, indexer.Update(p)
 		})
 		go func() {
-			for c.next(t.Context(), c.children, c.syncPrefix) {
+			for queue.Next(t.Context(), c.children, c.syncPrefix) {
 			}
 		}()
 		const children = 1000
@@ -501,7 +503,12 @@ func TestRefused(t *testing.T) {
 		if len(made) != children {
 			t.Errorf("%d of %d have an allocation, %v after the server refuses no more", len(made), children, 2*maxRefused)
 		}
-		if n := len(c.refusals.namespaces); n != 0 {
+		for i := range children {
+			if delay := c.retries.refused.Get("default/" + fmt.Sprint("child-", i)); delay != 0 {
+				t.Errorf("%v is remembered of child %d", delay, i)
+			}
+		}
+		if n := c.retries.limits.Len(); n != 0 {
 			t.Errorf("%d namespaces are remembered", n)
 		}
 		mu.Unlock()
@@ -543,7 +550,7 @@ func TestBindingRefused(t *testing.T) {
 			return true, updated, prefixes.Update(updated)
 		})
 		go func() {
-			for c.next(t.Context(), c.children, c.syncPrefix) {
+			for queue.Next(t.Context(), c.children, c.syncPrefix) {
 			}
 		}()
 		c.allocationSeen(nil, a)
@@ -677,6 +684,137 @@ func TestWhyFailed(t *testing.T) {
 	}
 }
 
+// TestDeletionNamesHolders has allocations come, change and go while their parent is being deleted. Its condition names
+// the first of those that hold something of it, in order.
+func TestDeletionNamesHolders(t *testing.T) {
+	c, factory := newTestController(t)
+	parent := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "default", Name: "root", Finalizers: []string{v1alpha1.PrefixFinalizer}, DeletionTimestamp: new(metav1.Now()),
+	}}
+	const letGo = "let go"
+	said := ""
+	c.client.(*fake.Clientset).PrependReactor("update", "prefixes", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		updated := action.(clienttesting.UpdateAction).GetObject().(*v1alpha1.Prefix)
+		if said = letGo; len(updated.Finalizers) > 0 {
+			said = updated.Status.Conditions[0].Message
+		}
+		return true, updated, nil
+	})
+	allocations := factory.Ipam().V1alpha1().PrefixAllocations().Informer().GetIndexer()
+	random := rand.New(rand.NewPCG(1, 2))
+	holders := map[string]struct{}{}
+	for step := range 2000 {
+		name := fmt.Sprint("a", random.IntN(8))
+		a := &v1alpha1.PrefixAllocation{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+			Spec:       v1alpha1.PrefixAllocationSpec{PrefixRef: ref("root")},
+			Status:     v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.0/24"},
+		}
+		change := allocations.Update
+		delete(holders, name)
+		switch random.IntN(6) {
+		case 0, 1:
+			change = allocations.Delete
+		case 2:
+			a.Status.Phase = v1alpha1.PrefixAllocationPhasePending
+		case 3:
+			a.Spec.PrefixRef.Name = "other"
+		default:
+			holders[name] = struct{}{}
+		}
+		if err := change(a); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.syncDeletion(t.Context(), parent); err != nil {
+			t.Fatal(err)
+		}
+		names := slices.Sorted(maps.Keys(holders))
+		want := "Still allocated from by PrefixAllocation " + strings.Join(names[:min(len(names), 5)], ", PrefixAllocation ")
+		switch {
+		case len(names) == 0:
+			want = letGo
+		case len(names) > 5:
+			want += " and more"
+		}
+		if said != want {
+			t.Fatalf("step %d: said %q, want %q", step, said, want)
+		}
+	}
+}
+
+// TestOrphan has an allocation whose Prefix is not in the cache. It is deleted if the server does not have that Prefix
+// either.
+func TestOrphan(t *testing.T) {
+	p := child(v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")})
+	another := p.DeepCopy()
+	another.UID = "another"
+	ours := func(*v1alpha1.PrefixAllocation) {}
+	lost := func(a *v1alpha1.PrefixAllocation) { a.OwnerReferences = nil }
+	for _, tt := range []struct {
+		name           string
+		change         func(*v1alpha1.PrefixAllocation)
+		cached, stored *v1alpha1.Prefix
+		answer         error
+		deleted        bool
+	}{
+		{name: "gone", change: ours, deleted: true},
+		{name: "another of that name", change: ours, cached: another, stored: another, deleted: true},
+		{name: "not in the cache yet", change: ours, stored: p},
+		{name: "in the cache", change: ours, cached: p},
+		{name: "the server does not tell", change: ours, answer: apierrors.NewInternalError(errors.New("no leader"))},
+		{name: "without reference, holds something", change: lost},
+		{name: "without reference, holds nothing", change: func(a *v1alpha1.PrefixAllocation) {
+			lost(a)
+			a.Status = v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhasePending}
+		}, deleted: true},
+		{name: "of a user", change: func(a *v1alpha1.PrefixAllocation) {
+			lost(a)
+			a.Name, a.Labels, a.Status = "mine", nil, v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhasePending}
+		}},
+		{name: "is being deleted", change: func(a *v1alpha1.PrefixAllocation) { a.DeletionTimestamp = new(metav1.Now()) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, factory := newTestController(t)
+			a := newAllocation(p, 0)
+			a.UID, a.Status = "a", v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.0/24"}
+			tt.change(a)
+			informers := factory.Ipam().V1alpha1()
+			if err := informers.PrefixAllocations().Informer().GetIndexer().Add(a); err != nil {
+				t.Fatal(err)
+			}
+			if tt.cached != nil {
+				if err := informers.Prefixes().Informer().GetIndexer().Add(tt.cached); err != nil {
+					t.Fatal(err)
+				}
+			}
+			client := c.client.(*fake.Clientset)
+			client.PrependReactor("get", "prefixes", func(clienttesting.Action) (bool, runtime.Object, error) {
+				switch {
+				case tt.answer != nil:
+					return true, nil, tt.answer
+				case tt.stored == nil:
+					return true, nil, apierrors.NewNotFound(v1alpha1.Resource("prefixes"), p.Name)
+				}
+				return true, tt.stored, nil
+			})
+			deleted := false
+			client.PrependReactor("delete", "prefixallocations", func(action clienttesting.Action) (bool, runtime.Object, error) {
+				deleted = true
+				if only := action.(clienttesting.DeleteAction).GetDeleteOptions().Preconditions; only == nil || only.UID == nil || *only.UID != a.UID {
+					t.Errorf("deleted whatever it is now: %v", only)
+				}
+				return true, nil, nil
+			})
+			if err := c.syncOrphan(t.Context(), observe.NameOf(a)); (err != nil) != (tt.answer != nil) {
+				t.Error(err)
+			}
+			if deleted != tt.deleted {
+				t.Errorf("deleted: %v", deleted)
+			}
+		})
+	}
+}
+
 // TestAllocatedNoMore has an allocation that is Pending again, as after a restore of etcd, and one that is Allocated
 // from another parent.
 func TestAllocatedNoMore(t *testing.T) {
@@ -694,13 +832,13 @@ func TestAllocatedNoMore(t *testing.T) {
 				Status:     v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.0/24"},
 			}
 			c.allocationSeen(nil, before)
-			if n := c.accounts.count(root); n != 1 {
+			if n := c.ledgers.count(root); n != 1 {
 				t.Fatalf("%d hold something of the parent", n)
 			}
 			after := before.DeepCopy()
 			change(after)
 			c.allocationSeen(before, after)
-			if n := c.accounts.count(root); n != 0 {
+			if n := c.ledgers.count(root); n != 0 {
 				t.Errorf("%d hold something of the parent that it was allocated from", n)
 			}
 			if c.children.Len() == 0 {
@@ -710,8 +848,8 @@ func TestAllocatedNoMore(t *testing.T) {
 				t.Errorf("%s is looked at, not the parent, which may wait to be deleted", name)
 			}
 			c.allocationGone(after)
-			if n := len(c.accounts.byParent); n != 0 {
-				t.Errorf("%d accounts are kept", n)
+			if n := len(c.ledgers.byParent); n != 0 {
+				t.Errorf("%d ledgers are kept", n)
 			}
 		})
 	}

@@ -5,8 +5,6 @@ package prefix
 
 import (
 	"fmt"
-	"maps"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -21,9 +19,9 @@ var root = types.NamespacedName{Namespace: "default", Name: "root"}
 
 func name(s string) types.NamespacedName { return types.NamespacedName{Namespace: "default", Name: s} }
 
-func (a *accounts) mustReport(t *testing.T, prefix string) report {
+func (l *ledgers) mustReport(t *testing.T, prefix string) report {
 	t.Helper()
-	r, err := a.report(root, netip.MustParsePrefix(prefix), nil)
+	r, err := l.report(root, netip.MustParsePrefix(prefix), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,15 +70,13 @@ func TestReport(t *testing.T) {
 		usage: v1alpha1.PrefixUsage{Total: "256", Used: "128", Free: "128", Percent: 50, Allocations: 2, LargestFree: "/25"},
 	}} {
 		t.Run(tt.name, func(t *testing.T) {
-			a := newAccounts()
+			l := newLedgers()
 			for i, s := range tt.held {
-				if !a.hold(root, types.UID(fmt.Sprint(i)), fmt.Sprint("a", i), netip.MustParsePrefix(s)) {
-					t.Errorf("%s is no news", s)
-				}
+				l.hold(root, types.UID(fmt.Sprint(i)), netip.MustParsePrefix(s))
 			}
 			// Of another parent.
-			a.hold(name("other"), "x", "x", netip.MustParsePrefix("10.0.0.0/32"))
-			r := a.mustReport(t, tt.prefix)
+			l.hold(name("other"), "x", netip.MustParsePrefix("10.0.0.0/32"))
+			r := l.mustReport(t, tt.prefix)
 			if !slices.Equal(r.used, tt.used) {
 				t.Errorf("used: %v, want %v", r.used, tt.used)
 			}
@@ -91,9 +87,23 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestReportInvalidPrefix has a parent whose prefix is invalid for a while.
 func TestReportInvalidPrefix(t *testing.T) {
-	if _, err := newAccounts().report(root, netip.MustParsePrefix("10.0.0.1/24"), nil); err == nil {
-		t.Error("no error")
+	l := newLedgers()
+	invalid := []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("::ffff:10.0.0.0/112"), {}}
+	for _, prefix := range invalid {
+		if _, err := l.report(root, prefix, nil); err == nil {
+			t.Errorf("%s: no error", prefix)
+		}
+	}
+	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/25"))
+	for _, prefix := range invalid {
+		if _, err := l.report(root, prefix, nil); err == nil {
+			t.Errorf("%s: no error", prefix)
+		}
+		if r := l.mustReport(t, "10.0.0.0/24"); l.count(root) != 1 || !slices.Equal(r.used, []string{"10.0.0.0/25"}) {
+			t.Errorf("after %s: %d allocations, used %v", prefix, l.count(root), r.used)
+		}
 	}
 }
 
@@ -119,11 +129,11 @@ func TestReportOfMany(t *testing.T) {
 		{"more than fit even so", func(i int) netip.Prefix { return addr(2 * i) }, maxUsed + 1, maxUsed, "10.0.0.0/32", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a := newAccounts()
+			l := newLedgers()
 			for i := range tt.n {
-				a.hold(root, types.UID(fmt.Sprint(i)), fmt.Sprint("a", i), tt.allocation(i))
+				l.hold(root, types.UID(fmt.Sprint(i)), tt.allocation(i))
 			}
-			r := a.mustReport(t, "10.0.0.0/16")
+			r := l.mustReport(t, "10.0.0.0/16")
 			if len(r.used) != tt.used || r.used[0] != tt.first || r.usage.Truncated != tt.truncated {
 				t.Errorf("%d used, from %s, truncated %v", len(r.used), r.used[0], r.usage.Truncated)
 			}
@@ -140,63 +150,58 @@ func TestReportOfMany(t *testing.T) {
 			}
 			// Back to what can be listed.
 			for i := range tt.n - 10 {
-				a.release(root, types.UID(fmt.Sprint(i)))
+				l.release(root, types.UID(fmt.Sprint(i)))
 			}
-			if r := a.mustReport(t, "10.0.0.0/16"); len(r.used) != 10 || r.usage.Truncated || r.used[9] != tt.allocation(tt.n-1).String() {
+			if r := l.mustReport(t, "10.0.0.0/16"); len(r.used) != 10 || r.usage.Truncated || r.used[9] != tt.allocation(tt.n-1).String() {
 				t.Errorf("the last ten: %v", r.used)
 			}
 		})
 	}
 }
 
-func TestHolders(t *testing.T) {
-	a := newAccounts()
-	if names, n := a.holders(root, 5), a.count(root); n != 0 || len(names) != 0 {
-		t.Errorf("got %v, %d", names, n)
+func TestCount(t *testing.T) {
+	l := newLedgers()
+	if n := l.count(root); n != 0 {
+		t.Errorf("%d of nothing", n)
 	}
 	for i := range 7 {
-		a.hold(root, types.UID(fmt.Sprint(i)), fmt.Sprintf("a%d", 9-i), netip.MustParsePrefix(fmt.Sprintf("10.0.%d.0/24", i)))
+		l.hold(root, types.UID(fmt.Sprint(i)), netip.MustParsePrefix(fmt.Sprintf("10.0.%d.0/24", i)))
 	}
-	if names, n := a.holders(root, 3), a.count(root); n != 7 || !slices.Equal(names, []string{"a3", "a4", "a5"}) {
-		t.Errorf("got %v, %d", names, n)
+	if n := l.count(root); n != 7 {
+		t.Errorf("%d of 7", n)
 	}
-	if a.hold(root, "0", "a9", netip.MustParsePrefix("10.0.0.0/24")) {
-		t.Error("the same is news")
-	}
-	if !a.release(root, "6") || a.release(root, "6") {
-		t.Error("a release is news once")
-	}
-	if names, n := a.holders(root, 10), a.count(root); n != 6 || len(names) != 6 {
-		t.Errorf("got %v, %d", names, n)
+	for left := 6; left >= 0; left-- {
+		if n := l.release(root, types.UID(fmt.Sprint(left))); n != left || l.count(root) != left {
+			t.Errorf("%d, %d of %d", n, l.count(root), left)
+		}
 	}
 }
 
-// TestAccountsForget has nothing left in memory of what is gone, and nothing carried over to a
+// TestLedgersForget has nothing left in memory of what is gone, and nothing carried over to a
 // parent of the same name.
-func TestAccountsForget(t *testing.T) {
-	a := newAccounts()
-	a.hold(root, "a", "a", netip.MustParsePrefix("10.0.0.0/24"))
-	a.release(root, "a")
-	a.release(name("other"), "never")
-	a.holders(name("other"), 1)
-	if n := len(a.byParent); n != 0 {
+func TestLedgersForget(t *testing.T) {
+	l := newLedgers()
+	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/24"))
+	l.release(root, "a")
+	l.count(name("other"))
+	if n := len(l.byParent); n != 0 {
 		t.Errorf("%d left over", n)
 	}
-	r := a.mustReport(t, "192.168.0.0/24")
+	r := l.mustReport(t, "192.168.0.0/24")
 	if len(r.used) != 0 || r.usage.Total != "256" || r.usage.Allocations != 0 {
 		t.Errorf("carried over: %+v", r)
 	}
-	if n := len(a.byParent); n != 0 {
+	if n := len(l.byParent); n != 0 {
 		t.Errorf("%d left over of a report", n)
 	}
 }
 
 // TestParentWithAnotherPrefix has the parent recreated under the same name, with another prefix.
 func TestParentWithAnotherPrefix(t *testing.T) {
-	a := newAccounts()
-	a.hold(root, "a", "a", netip.MustParsePrefix("10.0.0.0/24"))
-	a.mustReport(t, "10.0.0.0/16")
-	if r := a.mustReport(t, "10.0.0.0/20"); r.usage.Total != "4096" || !slices.Equal(r.used, []string{"10.0.0.0/24"}) {
+	l := newLedgers()
+	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/24"))
+	l.mustReport(t, "10.0.0.0/16")
+	if r := l.mustReport(t, "10.0.0.0/20"); r.usage.Total != "4096" || !slices.Equal(r.used, []string{"10.0.0.0/24"}) {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -204,14 +209,14 @@ func TestParentWithAnotherPrefix(t *testing.T) {
 // TestReportWhileAllocationsChange has allocations change at any time while the ledger of a parent is made, and the
 // last one go and come.
 func TestReportWhileAllocationsChange(t *testing.T) {
-	a := newAccounts()
+	l := newLedgers()
 	const many = 2000
 	of := func(i int) netip.Prefix {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32)
 	}
 	uid := func(i int) types.UID { return types.UID(fmt.Sprint(i)) }
 	for i := range many {
-		a.hold(root, uid(i), fmt.Sprint("a", i), of(i))
+		l.hold(root, uid(i), of(i))
 	}
 	var reports sync.WaitGroup
 	done := make(chan struct{})
@@ -223,7 +228,7 @@ func TestReportWhileAllocationsChange(t *testing.T) {
 			default:
 			}
 			// Another prefix each time.
-			if _, err := a.report(root, netip.PrefixFrom(netip.AddrFrom4([4]byte{10}), 8+n%8), nil); err != nil {
+			if _, err := l.report(root, netip.PrefixFrom(netip.AddrFrom4([4]byte{10}), 8+n%8), nil); err != nil {
 				t.Error(err)
 			}
 		}
@@ -231,103 +236,26 @@ func TestReportWhileAllocationsChange(t *testing.T) {
 	// Each of the others is gone in the end, and all of them in between.
 	for range 5 {
 		for i := range many {
-			a.release(root, uid(i))
+			l.release(root, uid(i))
 		}
 		for i := range many {
-			a.hold(root, uid(i), fmt.Sprint("a", i), of(i))
+			l.hold(root, uid(i), of(i))
 		}
 	}
 	for i := range many / 2 {
-		a.release(root, uid(2*i))
+		l.release(root, uid(2*i))
 	}
 	close(done)
 	reports.Wait()
 	for _, prefix := range []string{"10.0.0.0/16", "10.0.0.0/20"} {
-		r := a.mustReport(t, prefix)
+		r := l.mustReport(t, prefix)
 		if r.usage.Allocations != many/2 || r.usage.Used != fmt.Sprint(many/2) || len(r.used) != many/2 || r.used[0] != "10.0.0.1/32" {
 			t.Errorf("%s: %+v, %d used, from %s", prefix, r.usage, len(r.used), r.used[0])
 		}
 	}
 }
 
-// TestChangesWhileOpening has allocations change at the worst moment: when the ledger is made, and before it is taken.
-func TestChangesWhileOpening(t *testing.T) {
-	a := newAccounts()
-	a.hold(root, "stays", "stays", netip.MustParsePrefix("10.0.0.0/24"))
-	a.hold(root, "goes", "goes", netip.MustParsePrefix("10.0.1.0/24"))
-	a.hold(root, "moves", "moves", netip.MustParsePrefix("10.0.2.0/24"))
-	a.whileOpening = func() {
-		a.whileOpening = func() {}
-		// Nobody waits for the ledger.
-		a.release(root, "goes")
-		a.hold(root, "moves", "moves", netip.MustParsePrefix("10.0.3.0/24"))
-		a.hold(root, "comes", "comes", netip.MustParsePrefix("10.0.4.0/24"))
-	}
-	want := []string{"10.0.0.0/24", "10.0.3.0/24", "10.0.4.0/24"}
-	if r := a.mustReport(t, "10.0.0.0/16"); !slices.Equal(r.used, want) {
-		t.Errorf("used: %v, want %v", r.used, want)
-	}
-	a.whileOpening = func() {
-		a.whileOpening = func() {}
-		for _, uid := range []types.UID{"stays", "moves", "comes"} {
-			a.release(root, uid)
-		}
-		a.hold(root, "new", "new", netip.MustParsePrefix("10.0.5.0/24"))
-	}
-	if r := a.mustReport(t, "10.0.0.0/20"); !slices.Equal(r.used, []string{"10.0.5.0/24"}) || r.usage.Allocations != 1 {
-		t.Errorf("the account that took its place: %+v", r)
-	}
-
-	// A prefix that is not valid needs no ledger, and costs the account that may have taken its place nothing.
-	replace := func() {
-		a.whileOpening = func() { t.Error("a ledger is built for an invalid prefix") }
-		a.release(root, "new")
-		a.hold(root, "newer", "newer", netip.MustParsePrefix("10.0.6.0/24"))
-	}
-	a.whileOpening = replace
-	if _, err := a.report(root, netip.MustParsePrefix("::ffff:10.0.0.0/112"), nil); err == nil {
-		t.Error("a report of an invalid prefix")
-	}
-	if got := a.count(root); got != 1 {
-		t.Errorf("%d allocations", got)
-	}
-	replace()
-	if _, err := a.report(root, netip.Prefix{}, nil); err == nil || a.count(root) != 1 {
-		t.Errorf("after it has another holder: %v, %d allocations", err, a.count(root))
-	}
-}
-
-// TestHoldersAgainstModel compares the first holders with all of them, sorted, after any change.
-func TestHoldersAgainstModel(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	a := newAccounts()
-	names := map[types.UID]string{}
-	for step := range 5000 {
-		uid := types.UID(fmt.Sprint(random.IntN(20)))
-		if random.IntN(2) == 0 {
-			// A uid has one name for good.
-			names[uid] = "a" + string(uid)
-			a.hold(root, uid, names[uid], netip.MustParsePrefix(fmt.Sprintf("10.0.%s.0/24", uid)))
-		} else {
-			a.release(root, uid)
-			delete(names, uid)
-		}
-		if random.IntN(3) == 0 {
-			continue
-		}
-		limit := 6
-		if random.IntN(10) == 0 {
-			limit = 1 + random.IntN(8)
-		}
-		want := slices.Sorted(maps.Values(names))
-		want = want[:min(len(want), limit)]
-		if got := a.holders(root, limit); !slices.Equal(got, want) {
-			t.Fatalf("step %d: got %v, want %v", step, got, want)
-		}
-	}
-}
-
-// TestReservedIsDropped reports on a parent of which much is reserved. The account keeps it only if there are as many
+// TestReservedIsDropped reports on a parent of which much is reserved. The ledger keeps it only if there are as many
 // allocations.
 func TestReservedIsDropped(t *testing.T) {
 	prefix := netip.MustParsePrefix("10.0.0.0/16")
@@ -335,10 +263,10 @@ func TestReservedIsDropped(t *testing.T) {
 		allocations, reserved int
 		kept                  bool
 	}{{1, 10, true}, {1, 1000, false}, {100, 1000, false}, {1000, 1000, true}} {
-		a := newAccounts()
+		l := newLedgers()
 		for i := range test.allocations {
 			uid := types.UID(fmt.Sprint(i))
-			a.hold(root, uid, string(uid), netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 128 + byte(i/256), byte(i)}), 32))
+			l.hold(root, uid, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 128 + byte(i/256), byte(i)}), 32))
 		}
 		var reserved []netip.Prefix
 		for i := range test.reserved {
@@ -346,7 +274,7 @@ func TestReservedIsDropped(t *testing.T) {
 		}
 		set := allocator.NewReserved(reserved, false)
 		for range 3 {
-			r, err := a.report(root, prefix, set)
+			r, err := l.report(root, prefix, set)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -355,10 +283,8 @@ func TestReservedIsDropped(t *testing.T) {
 				t.Errorf("%+v: %+v", test, r.usage)
 			}
 		}
-		acc := a.lock(root)
-		if kept := acc.ledger.Pool().Reserved() != nil; kept != test.kept {
+		if kept := l.ledger(root).Pool().Reserved() != nil; kept != test.kept {
 			t.Errorf("%+v: kept: %v", test, kept)
 		}
-		a.unlock(root, acc)
 	}
 }

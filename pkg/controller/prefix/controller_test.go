@@ -4,54 +4,12 @@
 package prefix
 
 import (
-	"fmt"
-	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
-
-// TestOwned compares with what is plain and slow.
-func TestOwned(t *testing.T) {
-	type entry struct {
-		of   owner
-		name string
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	o := newOwned()
-	var model []entry
-	for range 10_000 {
-		e := entry{owner{fmt.Sprint("ns-", random.IntN(2)), types.UID(fmt.Sprint("uid-", random.IntN(3)))}, fmt.Sprint("a-", random.IntN(5))}
-		if random.IntN(2) == 0 {
-			if o.add(e.of, e.name); !slices.Contains(model, e) {
-				model = append(model, e)
-			}
-		} else {
-			o.remove(e.of, e.name)
-			model = slices.DeleteFunc(model, func(other entry) bool { return other == e })
-		}
-		var want []string
-		for _, other := range model {
-			if other.of == e.of {
-				want = append(want, other.name)
-			}
-		}
-		got := o.names(e.of)
-		slices.Sort(want)
-		if slices.Sort(got); !slices.Equal(got, want) {
-			t.Fatalf("%v has %v instead of %v", e.of, got, want)
-		}
-	}
-	for _, e := range model {
-		o.remove(e.of, e.name)
-	}
-	if len(o.one) != 0 || len(o.more) != 0 {
-		t.Errorf("left: %v, %v", o.one, o.more)
-	}
-}
 
 // TestAllocationsOf has allocations of a Prefix come, change their owner, and go.
 func TestAllocationsOf(t *testing.T) {
@@ -101,15 +59,15 @@ func TestAllocationsOf(t *testing.T) {
 	// The same name and owner in another namespace is nothing to this one.
 	other := before.DeepCopy()
 	other.Namespace = "other"
-	c.allocationSeen(nil, other)
-	c.allocationGone(other)
+	if err := indexer.Add(other); err != nil {
+		t.Fatal(err)
+	}
 	expect(1)
 
-	c.allocationGone(before)
-	expect(0)
-	if len(c.owned.one) != 0 {
-		t.Errorf("left: %v", c.owned.one)
+	if err := indexer.Delete(before); err != nil {
+		t.Fatal(err)
 	}
+	expect(0)
 }
 
 // TestSettled has only those Prefixes looked at for which there is something to do, in whatever order they and their
