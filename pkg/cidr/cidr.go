@@ -197,6 +197,13 @@ func (r Request) String() string {
 	return fmt.Sprintf("a /%d", r.Bits)
 }
 
+// Fits reports whether the request could be allocated from a parent that is entirely free. It is Misfit without words.
+func (r Request) Fits(parent netip.Prefix) bool {
+	return (r.Family == "" || r.Family == FamilyOf(parent)) &&
+		r.Bits > parent.Bits() && r.Bits <= parent.Addr().BitLen() &&
+		(!r.Prefix.IsValid() || parent.Contains(r.Prefix.Addr()))
+}
+
 // Misfit returns why the request could not be allocated from a parent even if the parent were entirely free, or "" if
 // it could. The reason completes a sentence whose subject is the parent. The requested prefix must be longer than that
 // of the parent.

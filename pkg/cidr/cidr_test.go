@@ -252,12 +252,12 @@ func TestModel(t *testing.T) {
 		if got := StrictlyInside(prefixA, prefixB); got != fits {
 			t.Fatalf("%s is strictly inside %s: %v", a, b, got)
 		}
-		if why := Exactly(prefixA).Misfit(prefixB); (why == "") != fits {
+		if why := Exactly(prefixA).Misfit(prefixB); (why == "") != fits || Exactly(prefixA).Fits(prefixB) != fits {
 			t.Fatalf("%s in %s: %q", a, b, why)
 		}
 		byLength := Request{Family: []string{"", IPv4, IPv6}[r.IntN(3)], Bits: r.IntN(130)}
 		fits = (byLength.Family == "" || byLength.Family == spanB.family) && byLength.Bits > prefixB.Bits() && byLength.Bits <= prefixB.Addr().BitLen()
-		if why := byLength.Misfit(prefixB); (why == "") != fits {
+		if why := byLength.Misfit(prefixB); (why == "") != fits || byLength.Fits(prefixB) != fits {
 			t.Fatalf("%+v in %s: %q", byLength, b, why)
 		}
 		if mapped := Map(prefixA); IsMapped(mapped) != (spanA.family == IPv4) || !Equal(mapped.String(), a) {
@@ -296,6 +296,16 @@ func TestEqualOfWhatMeansNothing(t *testing.T) {
 	}
 }
 
+func TestFamilyOf(t *testing.T) {
+	for prefix, want := range map[string]string{
+		"10.0.0.0/8": IPv4, "0.0.0.0/0": IPv4, "2001:db8::/32": IPv6, "::/0": IPv6, "::ffff:0:0/96": IPv6,
+	} {
+		if got := FamilyOf(netip.MustParsePrefix(prefix)); got != want {
+			t.Errorf("%s: %s", prefix, got)
+		}
+	}
+}
+
 func TestMisfitInWords(t *testing.T) {
 	exactly := func(s string) Request { return Exactly(netip.MustParsePrefix(s)) }
 	for _, tt := range []struct {
@@ -303,16 +313,30 @@ func TestMisfitInWords(t *testing.T) {
 		parent  string
 		want    string
 	}{
+		{Request{Bits: 24}, "10.0.0.0/8", ""},
 		{Request{Bits: 9}, "10.0.0.0/8", ""},
+		{Request{Bits: 32}, "10.0.0.0/31", ""},
+		{Request{Family: IPv4, Bits: 24}, "10.0.0.0/8", ""},
+		{Request{Family: IPv6, Bits: 128}, "2001:db8::/127", ""},
+		{exactly("10.1.0.0/16"), "10.0.0.0/8", ""},
+		{exactly("10.255.255.255/32"), "10.0.0.0/8", ""},
+		{exactly("10.0.0.0/8"), "0.0.0.0/0", ""},
+
 		{Request{Bits: 8}, "10.0.0.0/8", "is too small to hold a /8"},
+		{Request{Bits: 7}, "10.0.0.0/8", "is too small to hold a /7"},
+		{Request{Bits: 32}, "10.0.0.0/32", "is too small to hold a /32"},
+		{exactly("10.0.0.0/8"), "10.0.0.0/8", "is too small to hold 10.0.0.0/8"},
+		{exactly("0.0.0.0/0"), "10.0.0.0/8", "is too small to hold 0.0.0.0/0"},
 		{Request{Bits: 33}, "10.0.0.0/8", "is IPv4, which has no /33"},
 		{Request{Bits: 129}, "::/0", "is IPv6, which has no /129"},
 		{Request{Family: IPv6, Bits: 24}, "10.0.0.0/8", "is IPv4, not IPv6"},
+		{exactly("10.0.0.0/24"), "::/0", "is IPv6, not IPv4"},
 		{exactly("11.0.0.0/24"), "10.0.0.0/8", "does not contain 11.0.0.0/24"},
-		{exactly("10.0.0.0/8"), "10.0.0.0/8", "is too small to hold 10.0.0.0/8"},
+		{exactly("10.0.1.0/25"), "10.0.0.0/24", "does not contain 10.0.1.0/25"},
 	} {
-		if got := tt.request.Misfit(netip.MustParsePrefix(tt.parent)); got != tt.want {
-			t.Errorf("%s in %s: got %q, want %q", tt.request, tt.parent, got, tt.want)
+		parent := netip.MustParsePrefix(tt.parent)
+		if got := tt.request.Misfit(parent); got != tt.want || tt.request.Fits(parent) != (tt.want == "") {
+			t.Errorf("%s in %s: got %q, fits %v; want %q", tt.request, tt.parent, got, tt.request.Fits(parent), tt.want)
 		}
 	}
 	// Of a parent that has no prefix yet, the family and the length tell something.

@@ -10,9 +10,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 )
 
 // TestTheSchedulerSaysTheSame compares Misfit with what the scheduler will find later: whoever is
@@ -32,9 +30,8 @@ func TestTheSchedulerSaysTheSame(t *testing.T) {
 	misfits := 0
 	for _, p := range parents {
 		for _, r := range requests {
-			why, ok := request.Request{Family: v1alpha1.IPFamily(r.Family), Prefix: r.Prefix, Bits: r.Bits}.FitsIn(netip.MustParsePrefix(p))
 			want := ""
-			if !ok {
+			if why := r.Request.Misfit(netip.MustParsePrefix(p)); why != "" {
 				want = fmt.Sprintf("parent (%s) %s", p, why)
 				misfits++
 			}

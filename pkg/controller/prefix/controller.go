@@ -18,10 +18,10 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
@@ -290,7 +290,7 @@ func held(allocation *v1alpha1.PrefixAllocation) (parent types.NamespacedName, p
 	if allocation == nil || allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
 		return types.NamespacedName{}, netip.Prefix{}, false
 	}
-	prefix, err := request.ParsePrefix(allocation.Status.Prefix)
+	prefix, err := cidr.ParseStored(allocation.Status.Prefix)
 	if err != nil {
 		return types.NamespacedName{}, netip.Prefix{}, false
 	}

@@ -216,7 +216,7 @@ func (c *Controller) mayFitNow(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixA
 	if err != nil {
 		return false
 	}
-	parentPrefix, err := request.ParsePrefix(parent.Spec.Prefix)
+	parentPrefix, err := cidr.ParseStored(parent.Spec.Prefix)
 	if err != nil {
 		return false
 	}
@@ -290,9 +290,9 @@ func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocat
 	if spec.Prefix == "" {
 		spec.PrefixLength = prefix.Spec.PrefixLength
 	}
-	if asked, err := request.ParsePrefix(spec.Prefix); err == nil {
+	if asked, err := cidr.ParseStored(spec.Prefix); err == nil {
 		// Another server may have stored the prefix in a notation that is not accepted for new objects.
-		spec.Prefix, spec.IPFamily = asked.String(), request.FamilyOf(asked)
+		spec.Prefix, spec.IPFamily = asked.String(), v1alpha1.IPFamily(cidr.FamilyOf(asked))
 	}
 	return &v1alpha1.PrefixAllocation{
 		ObjectMeta: metav1.ObjectMeta{
@@ -392,9 +392,9 @@ func (c *Controller) whyFailed(allocation *v1alpha1.PrefixAllocation) (reason, m
 		if err != nil {
 			return v1alpha1.ReasonParentNotFound, fmt.Sprintf("%s: Prefix %s does not exist", failed, ref.Name)
 		}
-		parentPrefix, err := request.ParsePrefix(parent.Spec.Prefix)
+		parentPrefix, err := cidr.ParseStored(parent.Spec.Prefix)
 		if err == nil {
-			if why, fits := r.FitsIn(parentPrefix); !fits {
+			if why := r.Misfit(parentPrefix); why != "" {
 				return v1alpha1.ReasonNoSuitableParent, fmt.Sprintf("%s (%s) %s", ref.Name, parentPrefix, why)
 			}
 		}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -173,7 +173,7 @@ func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) e
 	if parent.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 		return nil
 	}
-	prefix, err := request.ParsePrefix(parent.Spec.Prefix)
+	prefix, err := cidr.ParseStored(parent.Spec.Prefix)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -21,10 +20,10 @@ import (
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -117,7 +116,7 @@ func (c *Controller) queueReserving(allocation *v1alpha1.PrefixAllocation) {
 		return
 	}
 	c.index.Selecting(parent.Namespace, parent.Labels, func(name types.NamespacedName, rules *policy.Rules) {
-		if of, err := request.ParsePrefix(parent.Spec.Prefix); err == nil && rules.Reserved().Overlaps(held, of) {
+		if of, err := cidr.ParseStored(parent.Spec.Prefix); err == nil && rules.Reserved().Overlaps(held, of) {
 			c.queue.AddAfter(name, statusDelay)
 		}
 	})
@@ -128,7 +127,7 @@ func heldBy(allocation *v1alpha1.PrefixAllocation) (netip.Prefix, bool) {
 	if allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
 		return netip.Prefix{}, false
 	}
-	held, err := request.ParsePrefix(allocation.Status.Prefix)
+	held, err := cidr.ParseStored(allocation.Status.Prefix)
 	return held, err == nil
 }
 
@@ -145,35 +144,8 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	logger.Info("Started", "workers", workers)
 
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for c.next(ctx) {
-			}
-		})
-	}
-	<-ctx.Done()
-	c.queue.ShutDown()
-	wg.Wait()
+	queue.Run(ctx, c.queue, workers, c.sync)
 	return nil
-}
-
-func (c *Controller) next(ctx context.Context) bool {
-	name, shutdown := c.queue.Get()
-	if shutdown {
-		return false
-	}
-	defer c.queue.Done(name)
-	err := c.sync(ctx, name)
-	switch {
-	case err == nil:
-		c.queue.Forget(name)
-	case ctx.Err() != nil:
-	default:
-		klog.FromContext(ctx).V(2).Info("Trying again", "prefixPolicy", name, "reason", err.Error())
-		c.queue.AddRateLimited(name)
-	}
-	return true
 }
 
 // sync writes the status of a policy. After an error it has to be retried.
@@ -239,7 +211,7 @@ type holding struct {
 func (c *Controller) inUse(namespace string, selected []*v1alpha1.Prefix, reserved *allocator.Reserved) ([]holding, error) {
 	parents := make(map[string]netip.Prefix, len(selected))
 	for _, prefix := range selected {
-		if parsed, err := request.ParsePrefix(prefix.Spec.Prefix); err == nil {
+		if parsed, err := cidr.ParseStored(prefix.Spec.Prefix); err == nil {
 			parents[prefix.Name] = parsed
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/labels"
@@ -155,7 +155,7 @@ func (ns *namespace) tidy(p *parent) {
 func (x *index) setPrefix(obj *v1alpha1.Prefix) {
 	now := prefixState{uid: obj.UID, labels: obj.Labels, deleting: obj.DeletionTimestamp != nil}
 	if obj.Spec.Prefix != "" {
-		prefix, err := request.ParsePrefix(obj.Spec.Prefix)
+		prefix, err := cidr.ParseStored(obj.Spec.Prefix)
 		if err == nil {
 			now.prefix = prefix
 			now.ready = obj.Status.Phase == v1alpha1.PrefixPhaseAllocated

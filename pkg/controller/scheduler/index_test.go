@@ -13,7 +13,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -301,7 +301,7 @@ func TestReserve(t *testing.T) {
 		name: "in use by an assumption",
 		given: func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"))
-			if _, why := f.reserve(candidate{name: key("a"), uid: "a", request: request.Request{Bits: 25}, ref: "root"}); why != nil {
+			if _, why := f.reserve(candidate{name: key("a"), uid: "a", request: cidr.Request{Bits: 25}, ref: "root"}); why != nil {
 				panic(why)
 			}
 		},
@@ -406,18 +406,18 @@ func TestWake(t *testing.T) {
 		}, "/31", "root", func(f *fixture) { f.gone("three") }, refreshes},
 		{"assumption is given up", func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"))
-			f.reserve(candidate{name: key("a"), uid: "a", request: request.Request{Bits: 25}, ref: "root"})
-			f.reserve(candidate{name: key("b"), uid: "b", request: request.Request{Bits: 25}, ref: "root"})
+			f.reserve(candidate{name: key("a"), uid: "a", request: cidr.Request{Bits: 25}, ref: "root"})
+			f.reserve(candidate{name: key("b"), uid: "b", request: cidr.Request{Bits: 25}, ref: "root"})
 		}, "/26", "root", func(f *fixture) { f.forgetAssumed(key("b")) }, wakes},
 		{"assumption turns out to be elsewhere", func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"))
-			f.reserve(candidate{name: key("a"), uid: "uid-of-a", request: request.Request{Bits: 26}, ref: "root"})
+			f.reserve(candidate{name: key("a"), uid: "uid-of-a", request: cidr.Request{Bits: 26}, ref: "root"})
 			f.holds("b", "root", "10.0.0.64/26")
 			f.holds("d", "root", "10.0.0.192/26")
 		}, "10.0.0.0/26", "root", func(f *fixture) { f.holds("a", "root", "10.0.0.128/26") }, wakes},
 		{"assumption turns out to be of another parent", func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"), prefix("other", "11.0.0.0/24"))
-			f.reserve(candidate{name: key("a"), uid: "uid-of-a", request: request.Request{Bits: 25}, ref: "root"})
+			f.reserve(candidate{name: key("a"), uid: "uid-of-a", request: cidr.Request{Bits: 25}, ref: "root"})
 			f.holds("b", "root", "10.0.0.128/25")
 		}, "/25", "root", func(f *fixture) { f.holds("a", "other", "11.0.0.0/25") }, wakes},
 		{"space of a parent that is being deleted", func(f *fixture) {

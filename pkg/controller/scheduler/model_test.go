@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -79,9 +80,9 @@ func (m *model) free(parent string, prefix netip.Prefix, except []netip.Prefix) 
 
 // suits reports whether a parent could hold a candidate if all of it were free.
 func (p modelParent) suits(c candidate) bool {
-	fam := v1alpha1.IPv4
+	fam := cidr.IPv4
 	if p.prefix.Addr().Is6() {
-		fam = v1alpha1.IPv6
+		fam = cidr.IPv6
 	}
 	return (c.request.Family == "" || c.request.Family == fam) && c.request.Bits > p.prefix.Bits() && c.request.Bits <= p.prefix.Addr().BitLen() &&
 		(!c.request.Prefix.IsValid() || p.prefix.Contains(c.request.Prefix.Addr()))

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -22,7 +22,7 @@ type candidate struct {
 	name    types.NamespacedName
 	uid     types.UID
 	created time.Time
-	request request.Request
+	request cidr.Request
 	// requester is the Prefix that the allocation was created for, or nil.
 	requester *requesterRef
 	// ref is the name of the requested parent. If it is empty, selector selects the parents. key is the selector as a
@@ -86,7 +86,7 @@ type group struct {
 
 // shapeKey identifies requests for any prefix of a length: the same family and number of bits.
 type shapeKey struct {
-	family v1alpha1.IPFamily
+	family string
 	bits   int
 }
 
@@ -266,7 +266,7 @@ func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, groups iter.
 	exact := ns.waitsWithin(p.prefix)
 	some := exact
 	for _, s := range ns.shapes {
-		s.unfit = !request.Request{Family: s.family, Bits: s.bits}.Fits(p.prefix)
+		s.unfit = !cidr.Request{Family: s.family, Bits: s.bits}.Fits(p.prefix)
 		some = some || !s.unfit
 	}
 	if !some {

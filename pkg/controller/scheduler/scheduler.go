@@ -23,6 +23,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
@@ -124,7 +125,7 @@ func (s *Scheduler) policyHandler() cache.ResourceEventHandler {
 func (s *Scheduler) observe(allocation *v1alpha1.PrefixAllocation) {
 	switch allocation.Status.Phase {
 	case v1alpha1.PrefixAllocationPhaseAllocated:
-		prefix, err := request.ParsePrefix(allocation.Status.Prefix)
+		prefix, err := cidr.ParseStored(allocation.Status.Prefix)
 		if err == nil && allocation.Spec.PrefixRef != nil {
 			s.index.hold(observe.NameOf(allocation), allocation.UID, allocation.Spec.PrefixRef.Name, prefix)
 		}
@@ -315,7 +316,7 @@ func (s *Scheduler) learn(namespace, parent string, refusal error) bool {
 	for _, cause := range status.Status().Details.Causes {
 		causes[cause.Type] = cause.Message
 	}
-	prefix, err := request.ParsePrefix(causes[v1alpha1.CauseTypeHolderPrefix])
+	prefix, err := cidr.ParseStored(causes[v1alpha1.CauseTypeHolderPrefix])
 	uid := types.UID(causes[v1alpha1.CauseTypeHolderUID])
 	if err != nil || uid == "" {
 		return false

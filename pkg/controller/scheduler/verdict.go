@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -91,7 +91,7 @@ type verdict struct {
 	early bool
 	// words is the message if there are no refusals.
 	words    string
-	request  request.Request
+	request  cidr.Request
 	refusals []refusal
 	// more is set if there are more refusals than the message names.
 	more bool
@@ -187,7 +187,7 @@ func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict 
 }
 
 // String returns the part of the message about this parent. of is the request.
-func (r *refusal) String(of request.Request) string {
+func (r *refusal) String(of cidr.Request) string {
 	name := r.name
 	if r.prefix.IsValid() {
 		name = fmt.Sprintf("%s (%s)", name, r.prefix)
@@ -198,14 +198,10 @@ func (r *refusal) String(of request.Request) string {
 		if why != "" {
 			break
 		}
-		var fits bool
-		switch {
-		case !r.prefix.IsValid():
+		if !r.prefix.IsValid() {
 			why = fmt.Sprintf("is too small to hold %s", of)
-		default:
-			if why, fits = of.FitsIn(r.prefix); fits {
-				why = fmt.Sprintf("is too large: %s is too far below it to be checked in one transaction; allocate a Prefix in between", of)
-			}
+		} else if why = of.Misfit(r.prefix); why == "" {
+			why = fmt.Sprintf("is too large: %s is too far below it to be checked in one transaction; allocate a Prefix in between", of)
 		}
 	case deleting:
 		why = "is being deleted"
