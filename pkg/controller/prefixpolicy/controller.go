@@ -241,11 +241,7 @@ const maxNamed = 5
 func message(inUse []holding) string {
 	var words []string
 	for _, held := range inUse[:min(len(inUse), maxNamed)] {
-		by := "PrefixAllocation " + held.allocation.Name
-		if owner := requester.Of(held.allocation); owner != nil {
-			by = "Prefix " + owner.Name
-		}
-		words = append(words, fmt.Sprintf("%s of %s by %s", held.prefix, held.parent, by))
+		words = append(words, fmt.Sprintf("%s of %s by %s", held.prefix, held.parent, requester.Describe(held.allocation)))
 	}
 	if len(inUse) > maxNamed {
 		words = append(words, "and others")
