@@ -35,7 +35,7 @@ func run(root string) error {
 			return err
 		}
 	}
-	return nil
+	return writeChart(root)
 }
 
 // row writes a row of a table.

@@ -1,0 +1,258 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package addon
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	"github.com/ironcore-dev/ipam-apiserver/test/kube"
+	"helm.sh/helm/v4/pkg/action"
+	"helm.sh/helm/v4/pkg/chart/common"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	release "helm.sh/helm/v4/pkg/release/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// loadChart returns the chart of the product.
+func loadChart(t testing.TB) *chart.Chart {
+	t.Helper()
+	c, err := loader.LoadDir(filepath.Join(kube.Root(), "config/chart/ipam"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// template renders the chart as helm template does. values is YAML.
+func template(t testing.TB, namespace, values string) (*release.Release, error) {
+	t.Helper()
+	install := action.NewInstall(helmFor(t, "", namespace))
+	install.ReleaseName, install.Namespace, install.DryRunStrategy = "ipam", namespace, action.DryRunClient
+	install.KubeVersion = &common.KubeVersion{Version: "v1.37.1", Major: "1", Minor: "37"}
+	var parsed map[string]any
+	if values != "" {
+		parsed = harness.ParseObject(t, values)
+	}
+	rel, err := install.RunWithContext(t.Context(), loadChart(t), parsed)
+	if err != nil {
+		return nil, err
+	}
+	return rel.(*release.Release), nil
+}
+
+// objectsOf returns the objects of a manifest by kind, namespace and name. What names a ConfigMap by its content names it
+// without.
+func objectsOf(t testing.TB, manifest string) map[string]*unstructured.Unstructured {
+	t.Helper()
+	manifest = regexp.MustCompile(`ipam-apiserver-audit-[0-9a-z]{10}\b`).ReplaceAllString(manifest, "ipam-apiserver-audit")
+	objects := map[string]*unstructured.Unstructured{}
+	for _, document := range regexp.MustCompile(`(?m)^---$`).Split(manifest, -1) {
+		value, _ := harness.Parse(t, document).(map[string]any)
+		if value == nil {
+			continue
+		}
+		obj := &unstructured.Unstructured{Object: value}
+		if data, ok := harness.At(obj, "data").(map[string]any); ok && obj.GetKind() == "ConfigMap" {
+			for key, text := range data {
+				data[key] = harness.Parse(t, text.(string))
+			}
+		}
+		key := fmt.Sprintf("%s %s/%s", obj.GetKind(), obj.GetNamespace(), obj.GetName())
+		if objects[key] != nil {
+			t.Errorf("%s is there twice", key)
+		}
+		objects[key] = obj
+	}
+	return objects
+}
+
+// TestChartIsKustomize renders the chart and the kustomizations: they have the same objects, but for the namespace, which
+// Helm creates.
+func TestChartIsKustomize(t *testing.T) {
+	for dir, values := range map[string]string{
+		"config/default":               "",
+		"config/overlays/cert-manager": "{certificates: {manager: cert-manager}}",
+		"config/overlays/external-etcd": "{etcd: {enabled: false}, externalEtcd: {endpoints: " +
+			"['https://etcd-0.example.org:2379', 'https://etcd-1.example.org:2379', 'https://etcd-2.example.org:2379']}}",
+	} {
+		t.Run(dir, func(t *testing.T) {
+			resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(kube.Root(), dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			manifest, err := resources.AsYaml()
+			if err != nil {
+				t.Fatal(err)
+			}
+			rel, err := template(t, "ipam-system", values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, got := objectsOf(t, string(manifest)), objectsOf(t, rel.Manifest)
+			delete(want, "Namespace /ipam-system")
+			if len(want) < 20 {
+				t.Errorf("only %d objects", len(want))
+			}
+			for _, key := range slices.Sorted(maps.Keys(want)) {
+				if got[key] == nil {
+					t.Errorf("the chart has no %s", key)
+				} else {
+					differ(t, key, want[key].Object, got[key].Object)
+				}
+				delete(got, key)
+			}
+			for key := range got {
+				t.Errorf("kustomize has no %s", key)
+			}
+		})
+	}
+}
+
+// differ reports where two values differ.
+func differ(t testing.TB, path string, want, got any) {
+	t.Helper()
+	wantMap, ok := want.(map[string]any)
+	gotMap, gotOK := got.(map[string]any)
+	if !ok || !gotOK {
+		if !reflect.DeepEqual(want, got) {
+			t.Errorf("%s: the chart has %v, and kustomize %v", path, got, want)
+		}
+		return
+	}
+	for key := range maps.Keys(wantMap) {
+		differ(t, path+"."+key, wantMap[key], gotMap[key])
+	}
+	for key := range gotMap {
+		if _, ok := wantMap[key]; !ok {
+			t.Errorf("%s.%s: the chart has %v, and kustomize nothing", path, key, gotMap[key])
+		}
+	}
+}
+
+// TestChartValues sets every value to something else, and finds that in the manifests.
+func TestChartValues(t *testing.T) {
+	for name, c := range map[string]struct {
+		values string
+		// want are lines, trimmed, that the manifests have only with the values. without are lines that they lose.
+		want, without []string
+	}{
+		"image": {"{image: {registry: example.org, repository: a/b, tag: v9, pullPolicy: Always}}",
+			[]string{"image: example.org/a/b:v9", "imagePullPolicy: Always"}, []string{"image: ghcr.io/ironcore-dev/ipam-apiserver:v0.0.0-unreleased"}},
+		"pull secrets":  {"{imagePullSecrets: [{name: login}]}", []string{"imagePullSecrets:", "- name: login"}, nil},
+		"priority":      {"{priorityClassName: mine}", []string{"priorityClassName: mine"}, []string{"priorityClassName: system-cluster-critical"}},
+		"no policies":   {"{networkPolicies: {enabled: false}}", nil, []string{"kind: NetworkPolicy"}},
+		"no budgets":    {"{podDisruptionBudgets: {enabled: false}}", nil, []string{"kind: PodDisruptionBudget"}},
+		"one member":    {"{etcd: {replicas: 1}}", []string{"- --etcd-servers=https://ipam-etcd-0.ipam-etcd.ipam-system.svc:2379", "- --initial-cluster=ipam-etcd-0=https://ipam-etcd-0.ipam-etcd.ipam-system.svc:2380", "replicas: 1"}[:2], nil},
+		"storage":       {"{etcd: {storage: {size: 1Gi, className: fast}}}", []string{"storage: 1Gi", "storageClassName: fast"}, []string{"storage: 10Gi"}},
+		"etcd image":    {"{etcd: {image: {registry: example.org, repository: etcd, tag: v8, pullPolicy: Never}}}", []string{"image: example.org/etcd:v8", "imagePullPolicy: Never"}, []string{"image: quay.io/coreos/etcd:v3.7.3"}},
+		"memory":        {"{apiserver: {resources: {limits: {memory: 1000Mi}}}}", []string{"value: 900MiB", "memory: 1000Mi"}, nil},
+		"audit policy":  {"{apiserver: {auditPolicy: {rules: [{level: Request}]}}}", []string{"- level: Request"}, []string{"- level: Metadata"}},
+		"API server":    {"{apiserver: " + everywhere + "}", everywhereLines, nil},
+		"manager":       {"{controllerManager: " + everywhere + "}", everywhereLines, nil},
+		"certificates":  {"{certificates: {controller: " + everywhere + "}}", everywhereLines, nil},
+		"etcd":          {"{etcd: " + everywhere + "}", everywhereLines, nil},
+		"replicas":      {"{apiserver: {replicas: 7}, controllerManager: {replicas: 8}}", []string{"replicas: 7", "replicas: 8"}, []string{"replicas: 2"}},
+		"external etcd": {"{etcd: {enabled: false}, externalEtcd: {endpoints: ['https://a:1']}}", []string{"- --etcd-servers=https://a:1", "name: ipam-apiserver-etcd"}, []string{"kind: StatefulSet", "- --certificate-etcd-service=ipam-etcd"}},
+		"cert-manager":  {"{certificates: {manager: cert-manager}}", []string{"kind: Certificate", "cert-manager.io/inject-ca-from: ipam-system/ipam-apiserver-tls"}, []string{"- certificates"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plain, err := template(t, "ipam-system", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			rel, err := template(t, "ipam-system", c.values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, after := linesOf(plain.Manifest), linesOf(rel.Manifest)
+			for _, line := range c.want {
+				if before[line] || !after[line] {
+					t.Errorf("%q is there before: %v, after: %v", line, before[line], after[line])
+				}
+			}
+			for _, line := range c.without {
+				if !before[line] || after[line] {
+					t.Errorf("%q is there before: %v, after: %v", line, before[line], after[line])
+				}
+			}
+		})
+	}
+}
+
+// TestChartWithoutEtcd renders the chart with the certificates of cert-manager, and no etcd: it asks for none of etcd.
+func TestChartWithoutEtcd(t *testing.T) {
+	const manager, external = "certificates: {manager: cert-manager}", "etcd: {enabled: false}, externalEtcd: {endpoints: ['https://a:1']}"
+	for values, want := range map[string]bool{"{" + manager + "}": true, "{" + manager + ", " + external + "}": false} {
+		rel, err := template(t, "ipam-system", values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := objectsOf(t, rel.Manifest)["Certificate ipam-system/ipam-etcd-tls"] != nil; got != want {
+			t.Errorf("%s: a certificate of etcd: %v", values, got)
+		}
+	}
+}
+
+// everywhere has the values that all components have, and everywhereLines what they add to the manifests.
+const everywhere = "{extraArgs: ['--v=7'], podLabels: {my: label}, podAnnotations: {my: annotation}, nodeSelector: {my: node}, " +
+	"tolerations: [{key: mine, operator: Exists}], affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}}"
+
+var everywhereLines = []string{`- "--v=7"`, "my: label", "my: annotation", "my: node", "- key: mine", "nodeAffinity:"}
+
+func linesOf(manifest string) map[string]bool {
+	lines := map[string]bool{}
+	for line := range strings.Lines(manifest) {
+		lines[strings.TrimSpace(line)] = true
+	}
+	return lines
+}
+
+// TestChartRefuses renders the chart with values that are wrong. The schema says what is.
+func TestChartRefuses(t *testing.T) {
+	for values, want := range map[string]string{
+		"{imgae: {tag: v1}}":                                          "imgae",
+		"{image: {tags: v1}}":                                         "tags",
+		"{apiserver: {replicas: two}}":                                "replicas",
+		"{apiserver: {replicas: 0}}":                                  "replicas",
+		"{apiserver: {extraArgs: [v=7]}}":                             "extraArgs",
+		"{apiserver: {resources: {limits: {memory: 2G}}}}":            "memory",
+		"{etcd: {replicas: 2}}":                                       "replicas",
+		"{certificates: {manager: somebody}}":                         "manager",
+		"{etcd: {enabled: false}}":                                    "externalEtcd.endpoints must be set",
+		"{externalEtcd: {endpoints: ['http://plain.example.org:1']}}": "endpoints",
+	} {
+		if _, err := template(t, "ipam-system", values); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", values, err)
+		}
+	}
+}
+
+// TestChartInAnotherNamespace looks for the namespace of the kustomizations in what is rendered for another one.
+func TestChartInAnotherNamespace(t *testing.T) {
+	for _, values := range []string{"", "{certificates: {manager: cert-manager}}"} {
+		rel, err := template(t, "other", values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{rel.Manifest, rel.Info.Notes} {
+			if strings.Contains(text, "ipam-system") {
+				t.Errorf("it has ipam-system: %s", text)
+			}
+		}
+		if values == "" && !strings.Contains(rel.Manifest, "--certificate-namespace=other") {
+			t.Error("the certificate controller does not know the namespace")
+		}
+	}
+}
