@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -40,7 +41,7 @@ func (s *session) newClaimCommand() *cobra.Command {
 		Short: "Request a prefix, and print it when it is allocated",
 		Long: "Create a Prefix, wait until it is allocated, and print it.\n\n" +
 			"With --name, a second run with the same request prints the same prefix. If the Prefix is not allocated within --timeout, " +
-			"claim prints why. The Prefix then stays, and is allocated when there is room, unless --delete-on-timeout is set. The exit " +
+			"or can never be, claim prints why. The Prefix then stays, and is allocated when there is room, unless --delete-on-timeout is set. The exit " +
 			"code is 7 if no parent has room, 5 if the prefix is in use, and 8 if it is another reason.",
 		Example: "  kubectl ipam claim --from root --length 24\n" +
 			"  kubectl ipam claim --selector subnet-type=public --family IPv4 --length 24 --name lab -q\n" +
@@ -66,7 +67,7 @@ func (s *session) newClaimCommand() *cobra.Command {
 	fs.StringVar(&o.name, "name", "", "Name of the Prefix. If unset, the server makes a name.")
 	fs.StringToStringVar(&o.labels, "labels", nil, "Labels of the Prefix, such as team=a,site=b.")
 	fs.DurationVar(&o.timeout, "timeout", 30*time.Second, "How long to wait for the allocation; 0 does not wait.")
-	fs.BoolVar(&o.deleteOnTimeout, "delete-on-timeout", false, "Delete the Prefix if it is not allocated in time and this command created it.")
+	fs.BoolVar(&o.deleteOnTimeout, "delete-on-timeout", false, "Delete the Prefix if it is not allocated in time, or never can be, and this command created it.")
 	fs.StringVar(&o.dryRun, "dry-run", "none", "none, server (send the request, but store nothing), or client (only print the object; with -o yaml, for instance).")
 	s.addQuietFlag(cmd, "the prefix")
 	s.addOutputFlag(cmd)
@@ -159,7 +160,7 @@ func (s *session) claim(ctx context.Context, o *claimOptions, p *v1alpha1.Prefix
 	if err == nil {
 		return s.printClaim(allocated)
 	}
-	if !wait.Interrupted(err) && ctx.Err() == nil {
+	if !wait.Interrupted(err) && !errors.Is(err, errStalled) && ctx.Err() == nil {
 		return err
 	}
 	return s.giveUp(context.WithoutCancel(ctx), o, created, isNew)
@@ -185,11 +186,17 @@ func differs(want *v1alpha1.PrefixSpec, existing *v1alpha1.Prefix) string {
 	return ""
 }
 
+// errStalled is the error of a wait for a Prefix that can never be allocated.
+var errStalled = errors.New("it can never be allocated")
+
 // waitAllocated waits until a Prefix is allocated, and returns it.
 func (s *session) waitAllocated(ctx context.Context, p *v1alpha1.Prefix) (*v1alpha1.Prefix, error) {
 	return s.watchPrefix(ctx, p, func(p *v1alpha1.Prefix, deleted bool) (bool, error) {
 		if deleted {
 			return false, exitf(ExitConflict, "Prefix %q was deleted meanwhile", p.Name)
+		}
+		if meta.IsStatusConditionTrue(p.Status.Conditions, v1alpha1.ConditionStalled) {
+			return false, errStalled
 		}
 		return p.Status.Phase == v1alpha1.PrefixPhaseAllocated, nil
 	})
@@ -242,6 +249,10 @@ func (s *session) giveUp(ctx context.Context, o *claimOptions, created *v1alpha1
 			code = ExitConflict
 		}
 	}
+	after := fmt.Sprintf("is not allocated after %v", o.timeout)
+	if meta.IsStatusConditionTrue(p.Status.Conditions, v1alpha1.ConditionStalled) {
+		after = "can never be allocated"
+	}
 	what := fmt.Sprintf("it stays and waits; 'kubectl ipam why %s -n %s' shows what would help", p.Name, p.Namespace)
 	if o.deleteOnTimeout && isNew {
 		if err := prefixes.Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &created.UID}}); err != nil && !apierrors.IsNotFound(err) {
@@ -249,7 +260,7 @@ func (s *session) giveUp(ctx context.Context, o *claimOptions, created *v1alpha1
 		}
 		what = "it is deleted"
 	}
-	return exitf(code, "Prefix %s is not allocated after %v: %s\n%s", p.Name, o.timeout, why, what)
+	return exitf(code, "Prefix %s %s: %s\n%s", p.Name, after, why, what)
 }
 
 // printClaim prints a Prefix: with --quiet only what it has.

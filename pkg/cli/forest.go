@@ -34,6 +34,8 @@ type node struct {
 	created         metav1.Time
 	// usage is nil while nothing is allocated from the Prefix.
 	usage *v1alpha1.PrefixUsage
+	// rules are the rules of policies for the Prefix, if the command needs them.
+	rules []rule
 	// selected is set if the label selector matches.
 	selected bool
 	// children are sorted by address.

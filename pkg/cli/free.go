@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
@@ -22,7 +23,7 @@ func (s *session) newFreeCommand() *cobra.Command {
 		Use:   "free NAME",
 		Short: "Show the next prefixes that would be given from a Prefix",
 		Long: "Show the next prefixes of a length that would be given from a Prefix, and what is free after each of them. Without " +
-			"--length, show the free blocks.",
+			"--length, show the free blocks. Reserved space is not free.",
 		Example: "  kubectl ipam free root\n  kubectl ipam free root --length 24 --count 3",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -65,7 +66,7 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 	if !ok {
 		return exitf(ExitConflict, "%s is not allocated itself yet", name)
 	}
-	pool, err := s.poolOf(ctx, p, prefix)
+	pool, _, err := s.poolOf(ctx, p, prefix)
 	if err != nil {
 		return err
 	}
@@ -95,14 +96,20 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 	return s.print(r)
 }
 
-// poolOf returns the free space of a Prefix.
-func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) (*allocator.Pool, error) {
+// poolOf returns the free space of a Prefix, and the rules for it.
+func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) (*allocator.Pool, []rule, error) {
 	pool, err := allocator.New(prefix)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	policies, err := s.policiesIn(ctx, p.Namespace)
+	if err != nil {
+		return nil, nil, err
+	}
+	rules := rulesFor(policies, p.Labels)
+	pool.Reserve(reservedBy(rules))
 	opts := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.prefixRef.name", p.Name).String()}
-	return pool, s.clients.eachAllocationIn(ctx, p.Namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
+	return pool, rules, s.clients.eachAllocationIn(ctx, p.Namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
 		if held, err := cidr.ParseStored(a.Status.Prefix); err == nil {
 			// What lies outside, or overlaps another one, is reported by the command check.
 			_ = pool.Take(held)
@@ -122,10 +129,8 @@ func largestOf(pool *allocator.Pool) string {
 // printFreeBlocks prints the first free blocks of a pool.
 func (s *session) printFreeBlocks(r result, pool *allocator.Pool, count int) error {
 	r.columns = []column{{name: "PREFIX"}, {name: "ADDRESSES"}}
-	var held []netip.Prefix
-	for prefix := range pool.All() {
-		held = append(held, prefix)
-	}
+	held := slices.Concat(slices.Collect(pool.All()), pool.Reserved().In(pool.Prefix()))
+	slices.SortFunc(held, comparePrefixes)
 	for block := range freeBlocks(pool.Prefix(), held) {
 		if len(r.rows) == count {
 			s.note("There are more free blocks: use --count to see them.")

@@ -16,6 +16,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/client-go/util/jsonpath"
@@ -60,12 +61,13 @@ type row struct {
 type color int
 
 const (
-	plain  color = 0
-	red    color = 31
-	green  color = 32
-	yellow color = 33
-	blue   color = 34
-	gray   color = 90
+	plain   color = 0
+	red     color = 31
+	green   color = 32
+	yellow  color = 33
+	blue    color = 34
+	magenta color = 35
+	gray    color = 90
 )
 
 // paint returns a text in the color.
@@ -161,6 +163,11 @@ func (s *session) printDocument(document any) error {
 	return printer.PrintObj(obj, s.machineOut())
 }
 
+// kindOf returns a kind of the API group.
+func kindOf(kind string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: v1alpha1.GroupVersion.Group, Version: v1alpha1.GroupVersion.Version, Kind: kind}
+}
+
 // printPrefixObject prints a Prefix as kubectl get does.
 func (s *session) printPrefixObject(p *v1alpha1.Prefix) error {
 	if s.output == "name" {
@@ -169,7 +176,7 @@ func (s *session) printPrefixObject(p *v1alpha1.Prefix) error {
 	}
 	p = p.DeepCopy()
 	p.ManagedFields = nil
-	p.GetObjectKind().SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind(v1alpha1.PrefixKind))
+	p.GetObjectKind().SetGroupVersionKind(kindOf(v1alpha1.PrefixKind))
 	document, err := runtime.DefaultUnstructuredConverter.ToUnstructured(p)
 	if err != nil {
 		return err
@@ -184,9 +191,6 @@ func (s *session) machineOut() io.Writer {
 	}
 	return s.Out
 }
-
-// colors reports whether output for a person may have colors.
-func (s *session) colors() bool { return s.IsTerminal(s.Out) && printers.AllowsColorOutput(s.Out) }
 
 // printLines prints lines for a person.
 func (s *session) printLines(lines []string) {
@@ -209,7 +213,7 @@ func (s *session) printTable(r result) error {
 		}
 	}
 	fmt.Fprintln(w, strings.Join(line, "\t"))
-	colors := s.colors()
+	colors := s.AllowsColor(s.Out)
 	for _, row := range r.rows {
 		line = line[:0]
 		for i, cell := range row.cells {

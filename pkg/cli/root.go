@@ -10,6 +10,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
@@ -27,6 +28,8 @@ type Options struct {
 	Now func() time.Time
 	// IsTerminal reports whether a stream is a terminal.
 	IsTerminal func(stream any) bool
+	// AllowsColor reports whether text that is written to a stream may have colors.
+	AllowsColor func(stream io.Writer) bool
 	// WrapConfig changes the configuration of the client.
 	WrapConfig func(*rest.Config) *rest.Config
 }
@@ -55,6 +58,10 @@ func newSession(o Options) *session {
 	}
 	if o.IsTerminal == nil {
 		o.IsTerminal = func(stream any) bool { return printers.IsTerminal(stream) }
+	}
+	if o.AllowsColor == nil {
+		// It knows NO_COLOR.
+		o.AllowsColor = printers.AllowsColorOutput
 	}
 	config := genericclioptions.NewConfigFlags(true).WithWarningPrinter(
 		genericiooptions.IOStreams{In: o.In, Out: o.Out, ErrOut: &safeWriter{o.ErrOut}})
@@ -112,7 +119,8 @@ func (s *session) newCommand() *cobra.Command {
 	})
 	s.config.AddFlags(cmd.PersistentFlags())
 	for _, newSubcommand := range []func() *cobra.Command{
-		s.newTreeCommand, s.newWhoCommand, s.newWhyCommand, s.newFreeCommand, s.newClaimCommand, s.newReleaseCommand,
+		s.newTreeCommand, s.newShowCommand, s.newWhoCommand, s.newWhyCommand, s.newFreeCommand, s.newMapCommand, s.newClaimCommand,
+		s.newReleaseCommand, s.newReserveCommand, s.newUnreserveCommand, s.newCheckCommand, s.newExportCommand, s.newImportCommand,
 		s.newUICommand,
 	} {
 		sub := newSubcommand()

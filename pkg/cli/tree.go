@@ -54,7 +54,7 @@ func (s *session) newTreeCommand() *cobra.Command {
 	}
 	s.addScopeFlags(cmd)
 	s.addOutputFlag(cmd)
-	cmd.Flags().BoolVar(&o.showFree, "free", false, "Show free blocks, too.")
+	cmd.Flags().BoolVar(&o.showFree, "free", false, "Show free and reserved blocks, too.")
 	cmd.Flags().BoolVar(&o.all, "all", false, "Show every Prefix, and sum up nothing.")
 	cmd.Flags().IntVar(&o.depth, "depth", 0, "How many levels to show; 0 is all of them.")
 	return cmd
@@ -62,7 +62,7 @@ func (s *session) newTreeCommand() *cobra.Command {
 
 // treeItem is a row of the tree in JSON and YAML.
 type treeItem struct {
-	// Type is Prefix, Free for a free block, or Summary for children that are not shown.
+	// Type is Prefix, Free or Reserved for a block that is not allocated, or Summary for children that are not shown.
 	Type      string `json:"type"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name,omitempty"`
@@ -75,6 +75,8 @@ type treeItem struct {
 	// Reason and Message say why a Prefix is not allocated.
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
+	// Policies are the PrefixPolicies that reserve a block, with their reasons.
+	Policies string `json:"policies,omitempty"`
 	// Children is the number of prefixes that are allocated from this one, or that a summary stands for.
 	Children int64 `json:"children"`
 	// Used and Free are numbers of addresses.
@@ -90,7 +92,7 @@ type treeItem struct {
 
 // tree shows a tree, or all trees.
 func (s *session) tree(ctx context.Context, o *treeOptions, name string) error {
-	f, err := s.readForest(ctx)
+	f, err := s.readForest(ctx, o.showFree)
 	if err != nil {
 		return err
 	}
@@ -119,21 +121,34 @@ func (s *session) tree(ctx context.Context, o *treeOptions, name string) error {
 		{name: "LARGEST FREE"}, {name: "FREE ADDRESSES", wide: true}, {name: "AGE", wide: true}, {name: "STATE"},
 	}
 	for namespace, of := range chunked(top) {
-		w.siblings(namespace, "", netip.Prefix{}, of, 0, "", true)
+		w.siblings(namespace, nil, of, 0, "")
 	}
 	return s.print(w.result)
 }
 
-// readForest reads the Prefixes of the namespace, or of all namespaces.
-func (s *session) readForest(ctx context.Context) (*forest, error) {
+// readForest reads the Prefixes of the namespace, or of all namespaces, and with them the rules for them.
+func (s *session) readForest(ctx context.Context, withRules bool) (*forest, error) {
 	selector, err := s.parseSelector()
 	if err != nil {
 		return nil, err
 	}
 	f := newForest()
+	policies := map[string][]policy{}
 	err = s.scope(ctx, s.allNamespaces, func(namespace string) error {
 		return s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
-			f.add(newNode(p, selector))
+			n := newNode(p, selector)
+			f.add(n)
+			if !withRules {
+				return nil
+			}
+			if _, ok := policies[p.Namespace]; !ok {
+				of, err := s.policiesIn(ctx, p.Namespace)
+				if err != nil {
+					return err
+				}
+				policies[p.Namespace] = of
+			}
+			n.rules = rulesFor(policies[p.Namespace], p.Labels)
 			return nil
 		})
 	})
@@ -166,9 +181,9 @@ type treeWriter struct {
 	result result
 }
 
-// siblings writes nodes with the same parent, and with --free the free blocks between them. indent is the drawing to the
-// left of them. top is set for nodes that have no parent in the tree.
-func (w *treeWriter) siblings(namespace, parent string, prefix netip.Prefix, nodes []*node, depth int, indent string, top bool) {
+// siblings writes nodes with the same parent, and with --free the free and reserved blocks between them. indent is the
+// drawing to the left of them. of is nil for nodes that have no parent in the tree.
+func (w *treeWriter) siblings(namespace string, of *node, nodes []*node, depth int, indent string) {
 	if w.depth > 0 && depth >= w.depth {
 		return
 	}
@@ -176,35 +191,34 @@ func (w *treeWriter) siblings(namespace, parent string, prefix netip.Prefix, nod
 	if !w.all && len(nodes) > maxSiblings {
 		shown, summed = sumUp(nodes)
 	}
-	// Free blocks and nodes are in the order of their addresses, so both are needed before the first one is written: the
-	// last one is drawn differently.
+	// Blocks and nodes are in the order of their addresses, so all are needed before the first one is written: the last
+	// one is drawn differently.
 	var lines []func(indent, branch string)
 	// A Prefix from which nothing is allocated needs no row that says so, unless it was asked for.
-	if w.showFree && prefix.IsValid() && (len(nodes) > 0 || depth == 1) {
-		held := (&node{children: nodes}).held()
-		blocks := slices.Collect(freeBlocks(prefix, held))
+	if w.showFree && of != nil && of.prefix.IsValid() && (len(nodes) > 0 || depth == 1) {
+		blocks := w.blocks(of)
 		if !w.all && len(blocks) > maxSiblings {
-			lines = append(lines, func(_, branch string) { w.freeSum(namespace, parent, blocks, depth, branch) })
+			lines = append(lines, func(_, branch string) { w.blockSums(of, blocks, depth, branch) })
 			blocks = nil
 		}
 		i := 0
-		for _, block := range blocks {
-			for ; i < len(shown) && shown[i].prefix.IsValid() && shown[i].prefix.Addr().Compare(block.Addr()) < 0; i++ {
-				lines = append(lines, w.line(shown[i], depth, top))
+		for _, b := range blocks {
+			for ; i < len(shown) && shown[i].prefix.IsValid() && shown[i].prefix.Addr().Compare(b.prefix.Addr()) < 0; i++ {
+				lines = append(lines, w.line(shown[i], depth))
 			}
-			lines = append(lines, func(_, branch string) { w.freeBlock(namespace, parent, block, depth, branch) })
+			lines = append(lines, func(_, branch string) { w.block(of, b, depth, branch) })
 		}
 		shown = shown[i:]
 	}
 	for _, n := range shown {
-		lines = append(lines, w.line(n, depth, top))
+		lines = append(lines, w.line(n, depth))
 	}
 	if len(summed) > 0 {
-		lines = append(lines, func(_, branch string) { w.sum(namespace, parent, summed, len(nodes) > len(summed), depth, branch) })
+		lines = append(lines, func(_, branch string) { w.sum(namespace, of, summed, len(nodes) > len(summed), depth, branch) })
 	}
 	for i, line := range lines {
 		switch {
-		case top:
+		case of == nil:
 			line("", "")
 		case i == len(lines)-1:
 			line(indent+"   ", indent+"└─ ")
@@ -212,6 +226,33 @@ func (w *treeWriter) siblings(namespace, parent string, prefix netip.Prefix, nod
 			line(indent+"│  ", indent+"├─ ")
 		}
 	}
+}
+
+// block is a part of a Prefix that is not allocated.
+type block struct {
+	prefix netip.Prefix
+	// policies are those that reserve it. It is empty if it is free.
+	policies string
+}
+
+// blocks returns what is not allocated from a node, sorted by address.
+func (w *treeWriter) blocks(n *node) []block {
+	held := n.held()
+	reserved := reservedBy(n.rules).In(n.prefix)
+	var blocks []block
+	for _, r := range reserved {
+		inside := slices.DeleteFunc(slices.Clone(held), func(h netip.Prefix) bool { return !h.Overlaps(r) })
+		for prefix := range freeBlocks(r, inside) {
+			blocks = append(blocks, block{prefix, inWordsOf(n.rules, prefix, n.prefix)})
+		}
+	}
+	taken := slices.Concat(held, reserved)
+	slices.SortFunc(taken, comparePrefixes)
+	for prefix := range freeBlocks(n.prefix, taken) {
+		blocks = append(blocks, block{prefix: prefix})
+	}
+	slices.SortFunc(blocks, func(a, b block) int { return comparePrefixes(a.prefix, b.prefix) })
+	return blocks
 }
 
 // sumUp divides many siblings into those to show and those to sum up. To show are those with children, and those that are
@@ -229,10 +270,10 @@ func sumUp(nodes []*node) (shown, summed []*node) {
 }
 
 // line returns a function that writes a node and what is below it.
-func (w *treeWriter) line(n *node, depth int, top bool) func(indent, branch string) {
+func (w *treeWriter) line(n *node, depth int) func(indent, branch string) {
 	return func(indent, branch string) {
 		w.node(n, depth, branch)
-		w.siblings(n.Namespace, n.Name, n.prefix, n.children, depth+1, indent, false)
+		w.siblings(n.Namespace, n, n.children, depth+1, indent)
 	}
 }
 
@@ -266,27 +307,50 @@ func (w *treeWriter) node(n *node, depth int, branch string) {
 	})
 }
 
-// freeBlock writes the row of a free block.
-func (w *treeWriter) freeBlock(namespace, parent string, block netip.Prefix, depth int, branch string) {
-	free := sizeOf(block).String()
-	w.add(row{
-		cells: []string{namespace, branch + "-", block.String(), "", "", "", free, "", "Free"}, color: green,
-		item: treeItem{Type: "Free", Namespace: namespace, Parent: parent, Depth: depth, Prefix: block.String(), State: "Free", Free: free},
-	})
+// block writes the row of a block that is free or reserved.
+func (w *treeWriter) block(of *node, b block, depth int, branch string) {
+	item := treeItem{Type: "Free", Namespace: of.Namespace, Parent: of.Name, Depth: depth, Prefix: b.prefix.String(), State: "Free", Free: sizeOf(b.prefix).String()}
+	state, paint := "Free", green
+	if b.policies != "" {
+		item.Type, item.State, item.Free, item.Policies = "Reserved", "Reserved", "", b.policies
+		state, paint = "Reserved by "+b.policies, magenta
+	}
+	w.add(row{cells: []string{of.Namespace, branch + "-", item.Prefix, "", "", "", item.Free, "", state}, item: item, color: paint})
 }
 
-// freeSum writes a row that stands for many free blocks.
-func (w *treeWriter) freeSum(namespace, parent string, blocks []netip.Prefix, depth int, branch string) {
-	free := sumOf(blocks).String()
-	lengths := lengthsOf(blocks)
-	w.add(row{
-		cells: []string{namespace, branch + fmt.Sprintf("%d free blocks", len(blocks)), inWords(lengths), "", "", "", free, "", "Free"}, color: green,
-		item: treeItem{Type: "Free", Namespace: namespace, Parent: parent, Depth: depth, State: "Free", Free: free, Lengths: lengths},
-	})
+// blockSums writes a row that stands for many free blocks, and one for the reserved ones.
+func (w *treeWriter) blockSums(of *node, blocks []block, depth int, branch string) {
+	var free, reserved []netip.Prefix
+	for _, b := range blocks {
+		if b.policies == "" {
+			free = append(free, b.prefix)
+		} else {
+			reserved = append(reserved, b.prefix)
+		}
+	}
+	for _, sum := range []struct {
+		blocks       []netip.Prefix
+		state, words string
+		color        color
+	}{{free, "Free", "free", green}, {reserved, "Reserved", "reserved", magenta}} {
+		if len(sum.blocks) == 0 {
+			continue
+		}
+		item := treeItem{Type: sum.state, Namespace: of.Namespace, Parent: of.Name, Depth: depth, State: sum.state, Lengths: lengthsOf(sum.blocks)}
+		if item.Free = ""; sum.state == "Free" {
+			item.Free = sumOf(sum.blocks).String()
+		}
+		w.add(row{cells: []string{of.Namespace, branch + fmt.Sprintf("%d %s blocks", len(sum.blocks), sum.words), inWords(item.Lengths), "", "", "", item.Free, "", sum.state},
+			item: item, color: sum.color})
+	}
 }
 
 // sum writes a row that stands for many nodes. more is set if other nodes with the same parent are shown.
-func (w *treeWriter) sum(namespace, parent string, nodes []*node, more bool, depth int, branch string) {
+func (w *treeWriter) sum(namespace string, of *node, nodes []*node, more bool, depth int, branch string) {
+	parent := ""
+	if of != nil {
+		parent = of.Name
+	}
 	held := (&node{children: nodes}).held()
 	lengths := lengthsOf(held)
 	states := map[string]int{}

@@ -26,7 +26,7 @@ func (s *session) newWhoCommand() *cobra.Command {
 		Use:   "who ADDRESS|CIDR",
 		Short: "Show who holds an address or a range",
 		Long: "Show the Prefixes that contain an address or a range, from the root to the smallest one, and the objects that own " +
-			"the smallest one. The last row says whether the address is free in it. Without -n, all namespaces that you may read " +
+			"the smallest one. The last row says whether the address is free or reserved in it. Without -n, all namespaces that you may read " +
 			"are searched.",
 		Example: "  kubectl ipam who 10.0.0.1\n  kubectl ipam who 2001:db8::/64 -o json",
 		Args:    cobra.ExactArgs(1),
@@ -60,7 +60,8 @@ func parseTarget(s string) (netip.Prefix, error) {
 
 // whoItem is a row of who in JSON and YAML.
 type whoItem struct {
-	// Type is Prefix, Allocation for a PrefixAllocation that has no Prefix, Inside for what lies in the range, or Free.
+	// Type is Prefix, Allocation for a PrefixAllocation that has no Prefix, Inside for what lies in the range,
+	// Reserved or Free.
 	Type      string `json:"type"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name,omitempty"`
@@ -68,6 +69,8 @@ type whoItem struct {
 	State     string `json:"state"`
 	// Depth is 0 for a root.
 	Depth int `json:"depth"`
+	// Policies are the PrefixPolicies that reserve it, with their reasons.
+	Policies string `json:"policies,omitempty"`
 	// Owners are the objects that own it, from the next one to the top.
 	Owners []owner `json:"owners,omitempty"`
 }
@@ -264,7 +267,13 @@ func (w *whoWalk) rest(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Pre
 			held = append(held, prefix)
 		}
 	}
-	free, err := true, error(nil)
+	policies, err := w.policiesIn(ctx, p.Namespace)
+	if err != nil {
+		return err
+	}
+	rules := rulesFor(policies, p.Labels)
+	held = append(held, reservedBy(rules).In(prefix)...)
+	free := true
 	if !w.isUnused(p) {
 		free, err = w.allocations(ctx, p, depth)
 	}
@@ -275,6 +284,11 @@ func (w *whoWalk) rest(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Pre
 	}
 	if err != nil || !free {
 		return err
+	}
+	if words := inWordsOf(rules, w.target, prefix); words != "" {
+		w.add(row{cells: []string{p.Namespace, indented(depth) + "-", w.target.String(), "", none, "Reserved by " + words}, color: yellow,
+			item: whoItem{Type: "Reserved", Namespace: p.Namespace, Prefix: w.target.String(), State: "Reserved", Depth: depth, Policies: words}})
+		return nil
 	}
 	block := w.target
 	if usage := p.Status.Usage; usage != nil && !usage.Truncated {

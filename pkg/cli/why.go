@@ -52,7 +52,7 @@ type whyItem struct {
 }
 
 // hope orders reasons: the parents that are most likely to have room soon come first.
-var hope = []string{"", v1alpha1.ReasonParentExhausted, v1alpha1.ReasonPrefixInUse, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonNoSuitableParent}
+var hope = []string{"", v1alpha1.ReasonReserved, v1alpha1.ReasonParentExhausted, v1alpha1.ReasonPrefixInUse, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonNoSuitableParent}
 
 // maxParents is the number of parents that why shows.
 const maxParents = 50
@@ -285,7 +285,9 @@ func judge(p, parent *v1alpha1.Prefix, request cidr.Request) whyItem {
 			}
 		}
 	} else if largest == 0 || largest > request.Bits {
-		switch {
+		switch condition := reported(p); {
+		case usage != nil && usage.Reserved != "" && usage.Reserved != "0" && condition != nil && condition.Reason == v1alpha1.ReasonReserved:
+			return refuse(v1alpha1.ReasonReserved, "has no room for %s outside of reserved space", request)
 		case usage == nil || usage.Free == "0" || largest == 0:
 			return refuse(v1alpha1.ReasonParentExhausted, "has no room for %s: no address is free", request)
 		default:
@@ -332,6 +334,9 @@ func whatHelps(p *v1alpha1.Prefix, request cidr.Request, selector labels.Selecto
 			add("Wait a moment: %s has room.", item.Parent)
 		case v1alpha1.ReasonRefused:
 			add("Do what the message of the API server says.")
+		case v1alpha1.ReasonReserved:
+			add("Ask for exactly a reserved prefix of %s, if it is meant for you.", item.Parent)
+			add("Reserve less of %s: kubectl ipam unreserve %s RANGE -n %s", item.Parent, item.Parent, p.Namespace)
 		case v1alpha1.ReasonParentExhausted:
 			if item.LargestFree != "" {
 				add("Ask %s for a %s or longer.", item.Parent, item.LargestFree)

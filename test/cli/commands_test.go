@@ -26,7 +26,7 @@ func TestForbidden(t *testing.T) {
 	within := "/namespaces/" + u.NS + "/"
 
 	t.Run("one namespace only", func(t *testing.T) {
-		u := &user{Namespace: harness.In(t, live.Client, u.NS), forbids: func(r *http.Request) bool { return !strings.Contains(r.URL.Path, within) }}
+		u := &user{server: live, Namespace: harness.In(t, live.Client, u.NS), forbids: func(r *http.Request) bool { return !strings.Contains(r.URL.Path, within) }}
 		if got := u.must("tree"); !strings.Contains(got, "└─ child   10.1.0.0/16") {
 			t.Errorf("tree: %s", got)
 		}
@@ -41,7 +41,7 @@ func TestForbidden(t *testing.T) {
 		}
 	})
 	t.Run("no allocations", func(t *testing.T) {
-		u := &user{Namespace: harness.In(t, live.Client, u.NS), forbids: func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/prefixallocations") }}
+		u := &user{server: live, Namespace: harness.In(t, live.Client, u.NS), forbids: func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/prefixallocations") }}
 		got := u.fails(cli.ExitForbidden, "You may not read prefixallocations", "who", "10.2.0.0")
 		if !strings.Contains(got.out, "Free") {
 			t.Errorf("who: %s", got.out)
@@ -49,13 +49,13 @@ func TestForbidden(t *testing.T) {
 		u.fails(cli.ExitForbidden, "is forbidden", "free", "root")
 	})
 	t.Run("no writes", func(t *testing.T) {
-		u := &user{Namespace: harness.In(t, live.Client, u.NS), forbids: func(r *http.Request) bool { return r.Method != http.MethodGet }}
+		u := &user{server: live, Namespace: harness.In(t, live.Client, u.NS), forbids: func(r *http.Request) bool { return r.Method != http.MethodGet }}
 		u.fails(cli.ExitForbidden, "is forbidden", "claim", "--from", "root", "--length", "24")
 		u.fails(cli.ExitForbidden, "is forbidden", "release", "child")
 		u.must("why", "child")
 	})
 	t.Run("nothing", func(t *testing.T) {
-		u := &user{Namespace: harness.In(t, live.Client, u.NS), forbids: func(*http.Request) bool { return true }}
+		u := &user{server: live, Namespace: harness.In(t, live.Client, u.NS), forbids: func(*http.Request) bool { return true }}
 		for _, args := range [][]string{{"tree"}, {"tree", "-A"}, {"who", "10.0.0.0"}, {"why", "root"}, {"free", "root"}, {"release", "root"}} {
 			if got := u.fails(cli.ExitForbidden, "is forbidden", args...); got.out != "" {
 				t.Errorf("%s: %s", args, got.out)

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	"k8s.io/apimachinery/pkg/api/meta"
 )
 
 var update = flag.Bool("update", false, "write what the commands print into testdata/commands.txt")
@@ -109,7 +111,8 @@ func address(u *user) {
 	for name, reason := range map[string]string{"gate": "PrefixInUse", "too-large": "NoSuitableParent", "nowhere": "NoMatchingParent", "third": "ParentExhausted", "early": "ParentNotFound"} {
 		u.Eventually(name, func() error {
 			p := u.Get(name)
-			return harness.Unless(len(p.Status.Conditions) > 0 && p.Status.Conditions[0].Reason == reason, "%s", harness.Describe(p))
+			condition := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAllocated)
+			return harness.Unless(condition != nil && condition.Reason == reason, "%s", harness.Describe(p))
 		})
 	}
 }

@@ -41,15 +41,19 @@ type user struct {
 	stdin string
 	// terminal is set if the streams are terminals.
 	terminal bool
+	// colors is set if the terminal has colors.
+	colors bool
 	// forbids reports whether the user may not make a request.
 	forbids func(*http.Request) bool
 	// namespaces are those that the cluster has. The server alone has no API for them.
 	namespaces []string
+	// server is the server of the user.
+	server *harness.Server
 }
 
 // newUser returns an administrator in a namespace of his own.
 func newUser(t *testing.T) *user {
-	return &user{Namespace: harness.In(t, live.Client, harness.NewNamespace())}
+	return &user{Namespace: harness.In(t, live.Client, harness.NewNamespace()), server: live}
 }
 
 // outcome is what a run of the plugin leaves behind.
@@ -66,9 +70,10 @@ func (u *user) run(args ...string) outcome {
 	u.Helper()
 	var out, errOut bytes.Buffer
 	o := cli.Options{
-		IOStreams:  genericiooptions.IOStreams{In: strings.NewReader(u.stdin), Out: &out, ErrOut: &errOut},
-		Now:        func() time.Time { return time.Now().Add(later) },
-		IsTerminal: func(any) bool { return u.terminal },
+		IOStreams:   genericiooptions.IOStreams{In: strings.NewReader(u.stdin), Out: &out, ErrOut: &errOut},
+		Now:         func() time.Time { return time.Now().Add(later) },
+		IsTerminal:  func(any) bool { return u.terminal },
+		AllowsColor: func(io.Writer) bool { return u.colors },
 		WrapConfig: func(config *rest.Config) *rest.Config {
 			if u.forbids != nil {
 				config = rest.CopyConfig(config)
@@ -77,7 +82,7 @@ func (u *user) run(args ...string) outcome {
 			return config
 		},
 	}
-	code := o.Run(u.Context(), append([]string{"--kubeconfig", live.Kubeconfig, "--cache-dir", u.TempDir(), "-n", u.NS}, args...))
+	code := o.Run(u.Context(), append([]string{"--kubeconfig", u.server.Kubeconfig, "--cache-dir", u.TempDir(), "-n", u.NS}, args...))
 	return outcome{out.String(), errOut.String(), code}
 }
 

@@ -1,0 +1,270 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+func (s *session) newCheckCommand() *cobra.Command {
+	repair := false
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check that the Prefixes and PrefixAllocations are consistent",
+		Long: "Check that no two allocations of a Prefix overlap, that each lies inside its Prefix, that each child has what is " +
+			"allocated for it, and that nothing is left over. A difference counts if a second pass, two seconds later, finds it again.\n\n" +
+			"check reads what the user may read. The API server makes the same check with its claims in etcd, which nobody reads through " +
+			"the API: its metric ipam_claims_differences says what it found.\n\n" +
+			"The exit code is 5 if there are differences. --repair deletes allocations that nobody needs any more, and leaves the others.",
+		Example: "  kubectl ipam check\n  kubectl ipam check -A -q",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.checkOutput(); err != nil {
+				return err
+			}
+			return s.check(cmd.Context(), repair)
+		},
+	}
+	cmd.Flags().BoolVarP(&s.allNamespaces, "all-namespaces", "A", false, "Check all namespaces.")
+	cmd.Flags().BoolVar(&repair, "repair", false, "Delete the PrefixAllocations that nobody needs.")
+	s.addYesFlag(cmd)
+	s.addQuietFlag(cmd, "the differences")
+	s.addOutputFlag(cmd)
+	return cmd
+}
+
+// The kinds of differences. They are those of the audit of the API server, as far as the API shows them.
+const (
+	overlap           = "Overlap"
+	outsideParent     = "OutsideParent"
+	parentMissing     = "ParentMissing"
+	allocationMissing = "AllocationMissing"
+	leftover          = "Leftover"
+)
+
+// difference is an inconsistency, in JSON and YAML, too.
+type difference struct {
+	Type      string `json:"type"`
+	Namespace string `json:"namespace"`
+	// Name is the name of the PrefixAllocation or, for AllocationMissing, of the Prefix.
+	Name    string `json:"name"`
+	Parent  string `json:"parent,omitempty"`
+	Prefix  string `json:"prefix,omitempty"`
+	Message string `json:"message"`
+	// uid is the one of the PrefixAllocation.
+	uid types.UID
+}
+
+// key identifies a difference in another pass.
+func (d difference) key() string {
+	return strings.Join([]string{d.Type, d.Namespace, d.Name, d.Prefix}, " ")
+}
+
+// checkPause is the time between two passes, in which controllers finish what they are doing.
+const checkPause = 2 * time.Second
+
+// check prints the differences that two passes find.
+func (s *session) check(ctx context.Context, repair bool) error {
+	found, counts, err := s.pass(ctx)
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		select {
+		case <-time.After(checkPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		again, _, err := s.pass(ctx)
+		if err != nil {
+			return err
+		}
+		seen := map[string]bool{}
+		for _, d := range again {
+			seen[d.key()] = true
+		}
+		found = slices.DeleteFunc(found, func(d difference) bool { return !seen[d.key()] })
+	}
+	r := result{kind: "Differences", columns: []column{{name: "NAMESPACE", wide: !s.allNamespaces}, {name: "NAME"}, {name: "PARENT"}, {name: "PREFIX"}, {name: "DIFFERENCE"}}}
+	r.fields = map[string]any{"prefixes": counts.prefixes, "allocations": counts.allocations}
+	for _, d := range found {
+		r.rows = append(r.rows, row{cells: []string{d.Namespace, d.Name, orNone(d.Parent), orNone(d.Prefix), d.Type + ": " + d.Message}, item: d, color: red})
+	}
+	if err := s.print(r); err != nil {
+		return err
+	}
+	s.note("%d Prefixes and %d PrefixAllocations: %d differences.", counts.prefixes, counts.allocations, len(found))
+	left := found
+	if repair {
+		if left, err = s.repair(ctx, found); err != nil {
+			return err
+		}
+	}
+	if len(left) > 0 {
+		return exitf(ExitConflict, "there are %d differences", len(left))
+	}
+	return nil
+}
+
+// repair deletes the allocations that nobody needs, and returns the other differences. The server refuses to delete an
+// allocation that a Prefix stands on.
+func (s *session) repair(ctx context.Context, found []difference) (left []difference, err error) {
+	var names []string
+	for _, d := range found {
+		if d.Type == leftover {
+			names = append(names, d.Namespace+"/"+d.Name)
+		}
+	}
+	if len(names) == 0 {
+		return found, nil
+	}
+	ok, asked := s.confirm(fmt.Sprintf("Delete the PrefixAllocations %s? Their space is free then.", strings.Join(names, ", ")))
+	if !ok && (asked || !s.yes) {
+		return found, exitf(ExitConflict, "nothing is repaired: use --yes")
+	}
+	for _, d := range found {
+		if d.Type != leftover {
+			left = append(left, d)
+			continue
+		}
+		err := s.clients.ipam.PrefixAllocations(d.Namespace).Delete(ctx, d.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &d.uid}})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, err
+		}
+		s.note("PrefixAllocation %s/%s is deleted.", d.Namespace, d.Name)
+	}
+	return left, nil
+}
+
+// checked is what a pass keeps of a Prefix.
+type checked struct {
+	uid    types.UID
+	prefix netip.Prefix
+	parent string
+	// isChild is set for a Prefix with a parent that is Allocated.
+	isChild bool
+	// allocation is the number of allocations that hold exactly what the child has.
+	allocations int
+}
+
+// holding is what a pass keeps of an allocation that holds space.
+type holding struct {
+	prefix netip.Prefix
+	name   string
+}
+
+// counted is how much a pass has read.
+type counted struct{ prefixes, allocations int }
+
+// pass reads the objects once and returns the differences, sorted.
+func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
+	var found []difference
+	var counts counted
+	prefixes := map[types.NamespacedName]*checked{}
+	held := map[types.NamespacedName][]holding{}
+	reading := s.newProgress("Reading", 0)
+	defer reading.end()
+	err := s.scope(ctx, s.allNamespaces, func(namespace string) error {
+		err := s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
+			c := &checked{uid: p.UID, parent: parentOf(p)}
+			if prefix, ok := heldBy(p); ok {
+				c.prefix, c.isChild = prefix, c.parent != ""
+			}
+			prefixes[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}] = c
+			counts.prefixes++
+			reading.step()
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return s.clients.eachAllocationIn(ctx, namespace, metav1.ListOptions{}, func(a *v1alpha1.PrefixAllocation) error {
+			counts.allocations++
+			reading.step()
+			found = append(found, checkAllocation(a, prefixes, held)...)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, counts, err
+	}
+	for parent, holdings := range held {
+		found = append(found, overlaps(parent, holdings)...)
+	}
+	for name, c := range prefixes {
+		if c.isChild && c.allocations == 0 {
+			found = append(found, difference{Type: allocationMissing, Namespace: name.Namespace, Name: name.Name, Parent: c.parent, Prefix: c.prefix.String(),
+				Message: "no PrefixAllocation holds what the Prefix has"})
+		}
+	}
+	slices.SortFunc(found, func(a, b difference) int { return cmp.Compare(a.key(), b.key()) })
+	return found, counts, nil
+}
+
+// checkAllocation returns the differences of an allocation, and adds what it holds.
+func checkAllocation(a *v1alpha1.PrefixAllocation, prefixes map[types.NamespacedName]*checked, held map[types.NamespacedName][]holding) (found []difference) {
+	if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || a.Spec.PrefixRef == nil {
+		return nil
+	}
+	parent := types.NamespacedName{Namespace: a.Namespace, Name: a.Spec.PrefixRef.Name}
+	differs := func(kind, format string, args ...any) {
+		found = append(found, difference{Type: kind, Namespace: a.Namespace, Name: a.Name, Parent: parent.Name, Prefix: a.Status.Prefix, Message: fmt.Sprintf(format, args...), uid: a.UID})
+	}
+	prefix, err := cidr.ParseStored(a.Status.Prefix)
+	if err != nil {
+		differs(outsideParent, "status.prefix %v", err)
+		return found
+	}
+	held[parent] = append(held[parent], holding{prefix, a.Name})
+	switch of := prefixes[parent]; {
+	case of == nil:
+		differs(parentMissing, "the parent does not exist")
+	case !of.prefix.IsValid() || !cidr.StrictlyInside(prefix, of.prefix):
+		differs(outsideParent, "it is not inside the parent, which has %s", orNone(strings.TrimPrefix(of.prefix.String(), "invalid Prefix")))
+	}
+	owner := metav1.GetControllerOf(a)
+	if owner == nil || owner.Kind != v1alpha1.PrefixKind || !strings.HasPrefix(owner.APIVersion, v1alpha1.GroupVersion.Group+"/") {
+		return found
+	}
+	child := prefixes[types.NamespacedName{Namespace: a.Namespace, Name: owner.Name}]
+	switch {
+	case child == nil || child.uid != owner.UID:
+		differs(leftover, "it holds space for the Prefix %s, which does not exist", owner.Name)
+	case child.isChild && (child.prefix != prefix || child.parent != parent.Name):
+		differs(leftover, "it holds space for the Prefix %s, which has %s from %s", owner.Name, child.prefix, child.parent)
+	default:
+		child.allocations++
+	}
+	return found
+}
+
+// overlaps returns the differences between what the allocations of a parent hold. It changes the order of the holdings.
+func overlaps(parent types.NamespacedName, holdings []holding) (found []difference) {
+	slices.SortFunc(holdings, func(a, b holding) int {
+		return cmp.Or(comparePrefixes(a.prefix, b.prefix), strings.Compare(a.name, b.name))
+	})
+	var widest holding
+	for _, h := range holdings {
+		if widest.prefix.IsValid() && widest.prefix.Overlaps(h.prefix) {
+			found = append(found, difference{Type: overlap, Namespace: parent.Namespace, Name: h.name, Parent: parent.Name, Prefix: h.prefix.String(),
+				Message: fmt.Sprintf("it overlaps %s of the PrefixAllocation %s", widest.prefix, widest.name)})
+			continue
+		}
+		widest = h
+	}
+	return found
+}

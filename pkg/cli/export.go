@@ -1,0 +1,79 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/printers"
+)
+
+func (s *session) newExportCommand() *cobra.Command {
+	format := "csv"
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Write the Prefixes as CSV or YAML that import reads",
+		Long: "Write the Prefixes of a namespace as CSV or YAML that import reads. A child that was allocated by its length has the prefix " +
+			"that it got, so an import creates the same address space again.",
+		Example: "  kubectl ipam export > plan.csv\n  kubectl ipam export -A -o yaml > plan.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if format != "csv" && format != "yaml" {
+				return exitf(ExitUsage, "unknown output format %q: use csv or yaml", format)
+			}
+			return s.export(cmd.Context(), format == "csv")
+		},
+	}
+	s.addScopeFlags(cmd)
+	cmd.Flags().StringVarP(&format, "output", "o", format, "Format: csv or yaml.")
+	return cmd
+}
+
+// export writes the Prefixes, page by page.
+func (s *session) export(ctx context.Context, asCSV bool) error {
+	if _, err := s.parseSelector(); err != nil {
+		return err
+	}
+	out := s.machineOut()
+	w := csv.NewWriter(out)
+	yaml := &printers.YAMLPrinter{}
+	if asCSV {
+		if err := w.Write(csvColumns); err != nil {
+			return err
+		}
+	}
+	exporting := s.newProgress("Reading", 0)
+	defer exporting.end()
+	left := 0
+	err := s.scope(ctx, s.allNamespaces, func(namespace string) error {
+		return s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{LabelSelector: s.selector}, func(p *v1alpha1.Prefix) error {
+			exporting.step()
+			if p.DeletionTimestamp != nil {
+				left++
+				return nil
+			}
+			if asCSV {
+				return writeCSVLine(w, p)
+			}
+			clean := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Annotations: p.Annotations}, Spec: p.Spec}
+			clean.GetObjectKind().SetGroupVersionKind(kindOf(v1alpha1.PrefixKind))
+			return yaml.PrintObj(clean, out)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if w.Flush(); w.Error() != nil {
+		return fmt.Errorf("write: %w", w.Error())
+	}
+	if left > 0 {
+		s.say("%d Prefixes that are being deleted are left out.", left)
+	}
+	return nil
+}

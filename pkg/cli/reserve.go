@@ -1,0 +1,307 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/util/retry"
+)
+
+// reserveOptions are the flags of the commands reserve and unreserve.
+type reserveOptions struct {
+	policy, selector, reason string
+	dryRun                   string
+}
+
+// reservations is the help text for the arguments of reserve and unreserve.
+const reservations = "RANGE is a CIDR, an address, two addresses as FROM-TO, or edges for the network and broadcast addresses."
+
+func (s *session) newReserveCommand() *cobra.Command {
+	o := &reserveOptions{}
+	cmd := &cobra.Command{
+		Use:   "reserve NAME RANGE...",
+		Short: "Keep space of a Prefix from being chosen automatically",
+		Long: "Keep space of a Prefix from being chosen automatically. Who asks for exactly it gets it, and what is allocated stays. " +
+			reservations + "\n\n" +
+			"The reservations are in a PrefixPolicy with the name of the Prefix, which is created if there is none. It selects the Prefix " +
+			"by all of its labels, and others that have the same. Use --selector to select by other labels.",
+		Example: "  kubectl ipam reserve office edges 10.20.0.1-10.20.0.9 --reason routers\n  kubectl ipam reserve office 10.20.0.128/25 --dry-run=client -o yaml",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.reserve(cmd.Context(), o, args[0], args[1:])
+		},
+		ValidArgsFunction: s.completePrefixes(1),
+	}
+	cmd.Flags().StringVar(&o.policy, "policy", "", "Name of the PrefixPolicy. If unset, it is the name of the Prefix.")
+	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Label selector of a new PrefixPolicy. If unset, it is the labels of the Prefix.")
+	cmd.Flags().StringVar(&o.reason, "reason", "", "What the space is reserved for.")
+	s.addReserveFlags(cmd, o)
+	return cmd
+}
+
+func (s *session) newUnreserveCommand() *cobra.Command {
+	o := &reserveOptions{}
+	cmd := &cobra.Command{
+		Use:   "unreserve NAME RANGE...",
+		Short: "Take back reservations of a Prefix",
+		Long: "Take back reservations of a Prefix, in the PrefixPolicies that select it. " + reservations + " It must be written as in the " +
+			"PrefixPolicy. A PrefixPolicy that reserves nothing any more is deleted, unless it has other rules.",
+		Example: "  kubectl ipam unreserve office 10.20.0.1-10.20.0.9",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.unreserve(cmd.Context(), o, args[0], args[1:])
+		},
+		ValidArgsFunction: s.completePrefixes(1),
+	}
+	s.addReserveFlags(cmd, o)
+	return cmd
+}
+
+func (s *session) addReserveFlags(cmd *cobra.Command, o *reserveOptions) {
+	cmd.Flags().StringVar(&o.dryRun, "dry-run", "none", "none, server (send the request, but store nothing), or client (only print the PrefixPolicy).")
+	_ = cmd.RegisterFlagCompletionFunc("dry-run", cobra.FixedCompletions([]string{"none", "server", "client"}, cobra.ShellCompDirectiveNoFileComp))
+	s.addOutputFlag(cmd)
+}
+
+// complete checks the flags and returns the options of a write.
+func (o *reserveOptions) complete(s *session) ([]string, error) {
+	if err := s.checkOutput(); err != nil {
+		return nil, err
+	}
+	switch o.dryRun {
+	case "none", "client":
+		return nil, nil
+	case "server":
+		return []string{metav1.DryRunAll}, nil
+	}
+	return nil, exitf(ExitUsage, "--dry-run must be none, server or client")
+}
+
+// parseReservation parses an argument.
+func parseReservation(arg, reason string) (v1alpha1.PrefixReservation, error) {
+	r := v1alpha1.PrefixReservation{Reason: reason}
+	from, to, isRange := strings.Cut(arg, "-")
+	switch {
+	case arg == "edges":
+		r.Edges = true
+	case isRange:
+		r.From, r.To = from, to
+	case strings.Contains(arg, "/"):
+		r.CIDR = arg
+	default:
+		addr, err := netip.ParseAddr(arg)
+		if err != nil {
+			return r, exitf(ExitUsage, "%q is neither a CIDR, an address, a range FROM-TO, nor edges", arg)
+		}
+		r.CIDR = netip.PrefixFrom(addr, addr.BitLen()).String()
+	}
+	if _, err := rangeOf(r); err != nil {
+		return r, exitf(ExitUsage, "%s: %w", arg, err)
+	}
+	return r, nil
+}
+
+// sameRange reports whether two reservations have the same range.
+func sameRange(a, b v1alpha1.PrefixReservation) bool {
+	a.Reason, b.Reason = "", ""
+	return a == b
+}
+
+// reserve adds reservations to a policy.
+func (s *session) reserve(ctx context.Context, o *reserveOptions, name string, args []string) error {
+	dryRun, err := o.complete(s)
+	if err != nil {
+		return err
+	}
+	var wanted []v1alpha1.PrefixReservation
+	for _, arg := range args {
+		r, err := parseReservation(arg, o.reason)
+		if err != nil {
+			return err
+		}
+		wanted = append(wanted, r)
+	}
+	c, err := s.connect()
+	if err != nil {
+		return err
+	}
+	p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	policies := c.ipam.PrefixPolicies(c.namespace)
+	var written *v1alpha1.PrefixPolicy
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		existing, err := policies.Get(ctx, orElse(o.policy, name), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			created, err := newPolicy(p, orElse(o.policy, name), o.selector)
+			if err != nil {
+				return err
+			}
+			created.Spec.Reserved = wanted
+			if written = created; o.dryRun == "client" {
+				return nil
+			}
+			written, err = policies.Create(ctx, created, metav1.CreateOptions{DryRun: dryRun, FieldManager: "kubectl-ipam"})
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if selector, err := metav1.LabelSelectorAsSelector(existing.Spec.PrefixSelector); err != nil || !selector.Matches(labels.Set(p.Labels)) {
+			return exitf(ExitConflict, "PrefixPolicy %q exists, and does not select %s: use --policy with another name", existing.Name, name)
+		}
+		for _, r := range wanted {
+			if i := slices.IndexFunc(existing.Spec.Reserved, func(has v1alpha1.PrefixReservation) bool { return sameRange(has, r) }); i < 0 {
+				existing.Spec.Reserved = append(existing.Spec.Reserved, r)
+			} else if o.reason != "" {
+				existing.Spec.Reserved[i].Reason = o.reason
+			}
+		}
+		if written = existing; o.dryRun == "client" {
+			return nil
+		}
+		written, err = policies.Update(ctx, existing, metav1.UpdateOptions{DryRun: dryRun, FieldManager: "kubectl-ipam"})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.printPolicy(written)
+}
+
+// newPolicy returns a policy that selects a Prefix.
+func newPolicy(p *v1alpha1.Prefix, name, selector string) (*v1alpha1.PrefixPolicy, error) {
+	created := &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: name}}
+	if selector == "" {
+		if len(p.Labels) == 0 {
+			return nil, exitf(ExitConflict, "%s has no labels by which a PrefixPolicy could select it: give it one with 'kubectl label prefix %s -n %s KEY=VALUE'",
+				p.Name, p.Name, p.Namespace)
+		}
+		created.Spec.PrefixSelector = &metav1.LabelSelector{MatchLabels: p.Labels}
+		return created, nil
+	}
+	var err error
+	if created.Spec.PrefixSelector, err = metav1.ParseToLabelSelector(selector); err != nil {
+		return nil, exitf(ExitUsage, "--selector: %w", err)
+	}
+	if parsed, err := metav1.LabelSelectorAsSelector(created.Spec.PrefixSelector); err != nil || !parsed.Matches(labels.Set(p.Labels)) {
+		return nil, exitf(ExitUsage, "--selector: it does not select %s, which has the labels %s", p.Name, labels.Set(p.Labels))
+	}
+	return created, nil
+}
+
+// unreserve removes reservations from the policies that select a Prefix.
+func (s *session) unreserve(ctx context.Context, o *reserveOptions, name string, args []string) error {
+	dryRun, err := o.complete(s)
+	if err != nil {
+		return err
+	}
+	c, err := s.connect()
+	if err != nil {
+		return err
+	}
+	p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	unwanted, found := make([]v1alpha1.PrefixReservation, len(args)), make([]bool, len(args))
+	for i, arg := range args {
+		if unwanted[i], err = parseReservation(arg, ""); err != nil {
+			return err
+		}
+	}
+	policies := c.ipam.PrefixPolicies(c.namespace)
+	list, err := policies.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	var written []*v1alpha1.PrefixPolicy
+	for i := range list.Items {
+		policy := &list.Items[i]
+		selector, err := metav1.LabelSelectorAsSelector(policy.Spec.PrefixSelector)
+		if err != nil || !selector.Matches(labels.Set(p.Labels)) {
+			continue
+		}
+		had := len(policy.Spec.Reserved)
+		policy.Spec.Reserved = slices.DeleteFunc(policy.Spec.Reserved, func(has v1alpha1.PrefixReservation) bool {
+			i := slices.IndexFunc(unwanted, func(r v1alpha1.PrefixReservation) bool { return sameRange(has, r) })
+			if i >= 0 {
+				found[i] = true
+			}
+			return i >= 0
+		})
+		if len(policy.Spec.Reserved) < had {
+			written = append(written, policy)
+		}
+	}
+	if i := slices.Index(found, false); i >= 0 {
+		return exitf(ExitNotFound, "no PrefixPolicy that selects %s reserves %s", name, args[i])
+	}
+	for _, policy := range written {
+		rest := policy.Spec.DeepCopy()
+		rest.PrefixSelector, rest.Reserved = nil, nil
+		isEmpty := len(policy.Spec.Reserved) == 0 && equality.Semantic.DeepEqual(*rest, v1alpha1.PrefixPolicySpec{})
+		switch {
+		case o.dryRun == "client":
+		case isEmpty:
+			err = policies.Delete(ctx, policy.Name, metav1.DeleteOptions{DryRun: dryRun, Preconditions: &metav1.Preconditions{UID: &policy.UID, ResourceVersion: &policy.ResourceVersion}})
+			s.note("PrefixPolicy %s reserves nothing any more, and is deleted.", policy.Name)
+		default:
+			policy, err = policies.Update(ctx, policy, metav1.UpdateOptions{DryRun: dryRun, FieldManager: "kubectl-ipam"})
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.printPolicy(policy); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// orElse returns the first text that is not empty.
+func orElse(text, other string) string {
+	if text == "" {
+		return other
+	}
+	return text
+}
+
+// printPolicy prints a policy.
+func (s *session) printPolicy(p *v1alpha1.PrefixPolicy) error {
+	if s.output == "name" {
+		fmt.Fprintf(s.machineOut(), "prefixpolicy.%s/%s\n", v1alpha1.GroupVersion.Group, p.Name)
+		return nil
+	}
+	p = p.DeepCopy()
+	p.ManagedFields = nil
+	p.GetObjectKind().SetGroupVersionKind(kindOf("PrefixPolicy"))
+	if !s.isTable() {
+		return s.printDocument(p)
+	}
+	r := result{columns: []column{{name: "POLICY"}, {name: "RESERVED"}, {name: "REASON"}}}
+	for _, reserved := range p.Spec.Reserved {
+		what := reserved.CIDR
+		switch {
+		case reserved.Edges:
+			what = "edges"
+		case what == "":
+			what = reserved.From + "-" + reserved.To
+		}
+		r.rows = append(r.rows, row{cells: []string{p.Name, what, orNone(reserved.Reason)}})
+	}
+	return s.printTable(r)
+}
