@@ -33,6 +33,16 @@ type PrefixPolicySpec struct {
 	// that requests a reserved range by its prefix gets it. A reservation does not affect what is allocated
 	// already. If several policies select a Prefix, all their reservations apply.
 	Reserved []PrefixReservation
+	// childLengths says which prefix lengths may be allocated from the selected Prefixes. It does not affect what
+	// is allocated already. If several policies select a Prefix, a length must be allowed by all of them.
+	ChildLengths *PrefixChildLengths
+	// closed keeps anything new from being allocated from the selected Prefixes. What is allocated stays. If several
+	// policies select a Prefix, one that is closed is enough.
+	Closed bool
+	// strategy is how a part of the selected Prefixes is chosen, and one of them if there are several: Pack, Spread
+	// or Random. If several policies select a Prefix and differ, the oldest one counts. If none has a strategy, that
+	// of the controller manager chooses the Prefix, and Pack chooses the part.
+	Strategy PrefixStrategy
 }
 
 // PrefixReservation is a part of the selected Prefixes. Exactly one of cidr, edges, and from together with to
@@ -51,6 +61,31 @@ type PrefixReservation struct {
 	// reason says what the space is reserved for. It is for people, and has at most 256 bytes.
 	Reason string
 }
+
+// PrefixChildLengths says which prefix lengths may be allocated, in bits.
+type PrefixChildLengths struct {
+	// min is the smallest length that may be allocated, which is that of the largest child.
+	Min int32
+	// max is the greatest length that may be allocated, which is that of the smallest child.
+	Max int32
+	// default is the length of a child Prefix that is created with neither prefix nor prefixLength. If several
+	// policies select a Prefix, that of the oldest one with a default counts.
+	Default int32
+}
+
+// PrefixStrategy is how a part of a Prefix is chosen, and a Prefix among several.
+type PrefixStrategy string
+
+const (
+	// PrefixStrategyPack keeps large free blocks whole. It takes the smallest free block that fits, at the lowest
+	// address, and fills one Prefix after the other.
+	PrefixStrategyPack PrefixStrategy = "Pack"
+	// PrefixStrategySpread leaves room between children. It takes the beginning of the largest free block, and of
+	// several Prefixes the one with most free addresses.
+	PrefixStrategySpread PrefixStrategy = "Spread"
+	// PrefixStrategyRandom takes a free place at random, of a Prefix at random.
+	PrefixStrategyRandom PrefixStrategy = "Random"
+)
 
 // PrefixPolicyStatus says what the rules of a PrefixPolicy apply to.
 type PrefixPolicyStatus struct {

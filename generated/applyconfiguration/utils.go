@@ -29,6 +29,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &ipamv1alpha1.PrefixAllocationSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PrefixAllocationStatus"):
 		return &ipamv1alpha1.PrefixAllocationStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PrefixChildLengths"):
+		return &ipamv1alpha1.PrefixChildLengthsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PrefixPolicy"):
 		return &ipamv1alpha1.PrefixPolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PrefixPolicySpec"):

@@ -30,6 +30,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.PrefixAllocationSpec{}.OpenAPIModelName():    schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationSpec(ref),
 		v1alpha1.PrefixAllocationStatus{}.OpenAPIModelName():  schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationStatus(ref),
 		v1alpha1.PrefixBinding{}.OpenAPIModelName():           schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixBinding(ref),
+		v1alpha1.PrefixChildLengths{}.OpenAPIModelName():      schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixChildLengths(ref),
 		v1alpha1.PrefixList{}.OpenAPIModelName():              schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixList(ref),
 		v1alpha1.PrefixPolicy{}.OpenAPIModelName():            schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicy(ref),
 		v1alpha1.PrefixPolicyList{}.OpenAPIModelName():        schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicyList(ref),
@@ -555,6 +556,40 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixBinding(ref common.Reference
 	}
 }
 
+func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixChildLengths(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrefixChildLengths says which prefix lengths may be allocated, in bits.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"min": {
+						SchemaProps: spec.SchemaProps{
+							Description: "min is the smallest length that may be allocated, which is that of the largest child.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"max": {
+						SchemaProps: spec.SchemaProps{
+							Description: "max is the greatest length that may be allocated, which is that of the smallest child.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"default": {
+						SchemaProps: spec.SchemaProps{
+							Description: "default is the length of a child Prefix that is created with neither prefix nor prefixLength. If several policies select a Prefix, that of the oldest one with a default counts.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
 func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixList(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -736,12 +771,33 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicySpec(ref common.Refere
 							},
 						},
 					},
+					"childLengths": {
+						SchemaProps: spec.SchemaProps{
+							Description: "childLengths says which prefix lengths may be allocated from the selected Prefixes. It does not affect what is allocated already. If several policies select a Prefix, a length must be allowed by all of them.",
+							Ref:         ref(v1alpha1.PrefixChildLengths{}.OpenAPIModelName()),
+						},
+					},
+					"closed": {
+						SchemaProps: spec.SchemaProps{
+							Description: "closed keeps anything new from being allocated from the selected Prefixes. What is allocated stays. If several policies select a Prefix, one that is closed is enough.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"strategy": {
+						SchemaProps: spec.SchemaProps{
+							Description: "strategy is how a part of the selected Prefixes is chosen, and one of them if there are several: Pack, Spread or Random. If several policies select a Prefix and differ, the oldest one counts. If none has a strategy, that of the controller manager chooses the Prefix, and Pack chooses the part.\n\nPossible enum values:\n - `\"Pack\"` keeps large free blocks whole. It takes the smallest free block that fits, at the lowest address, and fills one Prefix after the other.\n - `\"Random\"` takes a free place at random, of a Prefix at random.\n - `\"Spread\"` leaves room between children. It takes the beginning of the largest free block, and of several Prefixes the one with most free addresses.",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"Pack", "Random", "Spread"},
+						},
+					},
 				},
 				Required: []string{"prefixSelector"},
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.PrefixReservation{}.OpenAPIModelName(), v1.LabelSelector{}.OpenAPIModelName()},
+			v1alpha1.PrefixChildLengths{}.OpenAPIModelName(), v1alpha1.PrefixReservation{}.OpenAPIModelName(), v1.LabelSelector{}.OpenAPIModelName()},
 	}
 }
 

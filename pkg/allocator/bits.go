@@ -39,6 +39,20 @@ func (k key) skip(bits int) key {
 	return key{k.lo << uint(bits-64), 0}
 }
 
+// cut returns k without its first bits up to top, and without those from end on. They become 0.
+func (k key) cut(top, end int) key {
+	from, to := ones(top), ones(end)
+	return key{k.hi & to.hi &^ from.hi, k.lo & to.lo &^ from.lo}
+}
+
+// ones returns a key whose first bits are 1.
+func ones(bits int) key {
+	if bits <= 64 {
+		return key{hi: ^(^uint64(0) >> uint(bits))}
+	}
+	return key{^uint64(0), ^(^uint64(0) >> uint(bits-64))}
+}
+
 // next returns the first pageLevels bits of k as a number, and k without them.
 func (k key) next() (int, key) {
 	return int(k.hi >> (64 - pageLevels)), key{k.hi<<pageLevels | k.lo>>(64-pageLevels), k.lo << pageLevels}

@@ -96,16 +96,61 @@ func (p *Pool) Prefix() netip.Prefix { return p.prefix }
 // It returns false if no free block is large enough, if length is not greater than Prefix().Bits(), or if it is greater
 // than the length of an address. The prefix of the pool itself cannot be allocated from it.
 func (p *Pool) Find(length int) (netip.Prefix, bool) {
-	if choice := p.choice(); choice != p {
-		return choice.Find(length)
-	}
-	block, ok := p.fitBits(length)
+	choice := p.choice()
+	block, ok := choice.fitBits(length)
 	if !ok {
 		return netip.Prefix{}, false
 	}
+	return choice.lowestOf(block, length), true
+}
+
+// FindSpread is like Find, but cuts from the largest free block. So children lie apart, and each has free space next to
+// it as long as there is some.
+func (p *Pool) FindSpread(length int) (netip.Prefix, bool) {
+	choice := p.choice()
+	if _, ok := choice.fitBits(length); !ok {
+		return netip.Prefix{}, false
+	}
+	if choice.root == nil {
+		return choice.prefixOf(choice.base, length), true
+	}
+	return choice.lowestOf(choice.root.free.smallest(), length), true
+}
+
+// randomTries is how many places FindRandom tries before it takes one of the largest free block.
+const randomTries = 32
+
+// FindRandom is like Find, but returns a random free prefix. random returns random bits. In a pool with little free space,
+// where a few random places are all in use, it returns a random part of the first of the largest free blocks.
+func (p *Pool) FindRandom(length int, random func() uint64) (netip.Prefix, bool) {
+	choice := p.choice()
+	if _, ok := choice.fitBits(length); !ok {
+		return netip.Prefix{}, false
+	}
+	// part returns a random prefix of the length in a block.
+	part := func(block netip.Prefix) netip.Prefix {
+		offset := key{random(), random()}.cut(block.Bits(), length)
+		base := keyOf(block.Addr())
+		return p.prefixOf(key{base.hi | offset.hi, base.lo | offset.lo}, length)
+	}
+	for range randomTries {
+		found := part(p.prefix)
+		if _, inUse := choice.Overlapping(found); !inUse && !(choice.withheld && covers(found)) {
+			return found, true
+		}
+	}
+	if choice.root == nil {
+		return part(p.prefix), true
+	}
+	largest := choice.root.free.smallest()
+	return part(choice.lowestOf(largest, largest)), true
+}
+
+// lowestOf returns the first prefix of a length in the lowest of the free blocks of length block. There must be one.
+func (p *Pool) lowestOf(block, length int) netip.Prefix {
 	k := p.base
 	if p.root == nil {
-		return p.prefixOf(k, length), true
+		return p.prefixOf(k, length)
 	}
 	pg, top, end, want := p.root, p.top, p.end, only(block)
 	for ; end < block; top, end = end, end+pageLevels {
@@ -117,18 +162,18 @@ func (p *Pool) Find(length int) (netip.Prefix, bool) {
 		pg = &below[n]
 		k = k.withSlot(bits.TrailingZeros64(rest), end)
 	}
-	return p.prefixOf(k.withSlot(pg.lowest(block, top, end), end), length), true
+	return p.prefixOf(k.withSlot(pg.lowest(block, top, end), end), length)
 }
 
-// FindExcept is like Find, but treats the prefixes in except as if they were in use.
-func (p *Pool) FindExcept(length int, except []netip.Prefix) (netip.Prefix, bool) {
+// FindExcept calls find, which must be Find or a method like it, but treats the prefixes in except as if they were in use.
+func (p *Pool) FindExcept(length int, except []netip.Prefix, find func(length int) (netip.Prefix, bool)) (netip.Prefix, bool) {
 	for _, prefix := range except {
 		if p.Take(prefix) == nil {
 			// It was taken above, so this cannot fail.
 			defer func() { _ = p.Release(prefix) }()
 		}
 	}
-	return p.Find(length)
+	return find(length)
 }
 
 // FitBits returns the length of the free block from which Find(bits) would cut. It is at most bits. The closer it is to

@@ -32,12 +32,14 @@ func NewReserved(prefixes []netip.Prefix, edges bool) *Reserved {
 
 // Union returns the set of all addresses in any of the sets. It returns nil if that is empty.
 func Union(sets []*Reserved) *Reserved {
+	sets = slices.DeleteFunc(slices.Clone(sets), func(set *Reserved) bool { return set == nil })
+	if len(sets) == 1 {
+		return sets[0]
+	}
 	var prefixes []netip.Prefix
 	edges := false
 	for _, set := range sets {
-		if set != nil {
-			prefixes, edges = append(prefixes, set.cidrs...), edges || set.edges
-		}
+		prefixes, edges = append(prefixes, set.cidrs...), edges || set.edges
 	}
 	return NewReserved(prefixes, edges)
 }

@@ -174,6 +174,40 @@ func Cover(first, last netip.Addr) iter.Seq[netip.Prefix] {
 	}
 }
 
+// Lengths are the prefix lengths that may be allocated from a parent, in bits: from Min to Max. A bound of 0 is not set.
+type Lengths struct{ Min, Max int }
+
+// Allow reports whether a length may be allocated.
+func (l Lengths) Allow(bits int) bool {
+	return (l.Min == 0 || bits >= l.Min) && (l.Max == 0 || bits <= l.Max)
+}
+
+// And returns the lengths that both allow.
+func (l Lengths) And(other Lengths) Lengths {
+	l.Min = max(l.Min, other.Min)
+	if l.Max == 0 || other.Max != 0 && other.Max < l.Max {
+		l.Max = other.Max
+	}
+	return l
+}
+
+// String returns the lengths as text for messages. It completes a sentence, such as "only prefixes from /24 to /28".
+func (l Lengths) String() string {
+	switch {
+	case l.Min != 0 && l.Max != 0 && l.Min > l.Max:
+		return "no prefixes"
+	case l.Min != 0 && l.Min == l.Max:
+		return fmt.Sprintf("only prefixes of length /%d", l.Min)
+	case l.Min != 0 && l.Max != 0:
+		return fmt.Sprintf("only prefixes from /%d to /%d", l.Min, l.Max)
+	case l.Min != 0:
+		return fmt.Sprintf("only prefixes of length /%d or longer", l.Min)
+	case l.Max != 0:
+		return fmt.Sprintf("only prefixes of length /%d or shorter", l.Max)
+	}
+	return "all prefixes"
+}
+
 // Request is a request for one specific prefix, or for any prefix of a length.
 type Request struct {
 	// Family is the requested IP family. If it is empty, any family of a parent is accepted.

@@ -417,3 +417,34 @@ func TestParseAddr(t *testing.T) {
 		}
 	}
 }
+
+// TestLengths compares And with what both allow, for each two ranges of lengths.
+func TestLengths(t *testing.T) {
+	var all []Lengths
+	for _, low := range []int{0, 1, 24, 28, 128} {
+		for _, high := range []int{0, 1, 24, 28, 128} {
+			all = append(all, Lengths{low, high})
+		}
+	}
+	for _, a := range all {
+		for _, b := range all {
+			for bits := 1; bits <= 128; bits++ {
+				if got, want := a.And(b).Allow(bits), a.Allow(bits) && b.Allow(bits); got != want {
+					t.Fatalf("%+v and %+v allow /%d: %v", a, b, bits, got)
+				}
+			}
+		}
+	}
+	for want, lengths := range map[string]Lengths{
+		"all prefixes":                           {},
+		"only prefixes from /24 to /28":          {24, 28},
+		"only prefixes of length /24":            {24, 24},
+		"only prefixes of length /24 or longer":  {24, 0},
+		"only prefixes of length /28 or shorter": {0, 28},
+		"no prefixes":                            {28, 24},
+	} {
+		if got := lengths.String(); got != want {
+			t.Errorf("%+v: %q, not %q", lengths, got, want)
+		}
+	}
+}

@@ -24,6 +24,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixpolicy"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -121,13 +122,17 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 	}
 	getter := claims.NewRESTOptionsGetter(restOptions{config}, claimsConfig)
 
-	var family resource.FamilyFunc
-	var err error
-	if s.prefixes, family, err = prefix.NewStorage(scheme, getter); err != nil {
+	policies, rules, err := prefixpolicy.NewStorage(scheme, getter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(policies.Main.Destroy)
+	var parents resource.Parents
+	if s.prefixes, parents, err = prefix.NewStorage(scheme, getter, rules); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.prefixes.Main.Destroy)
-	if s.allocations, err = prefixallocation.NewStorage(scheme, getter, family); err != nil {
+	if s.allocations, err = prefixallocation.NewStorage(scheme, getter, parents); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.allocations.Main.Destroy)

@@ -182,3 +182,88 @@ func TestReservedOverUse(t *testing.T) {
 	e.Gone("child-3")
 	e.usageIs("root", v1alpha1.PrefixUsage{Total: "16", Used: "7", Free: "7", Percent: 43, Allocations: 7, LargestFree: "/30", Reserved: "2"})
 }
+
+// TestClosed closes a parent under a child that waits, and opens it again.
+func TestClosed(t *testing.T) {
+	for family, root := range map[string]string{"IPv4": "10.0.0.0/24", "IPv6": "2001:db8::/120"} {
+		t.Run(family, func(t *testing.T) {
+			e := in(t)
+			bits := e.root("root", root).Spec.Prefix
+			length := int32(26)
+			if strings.HasSuffix(bits, "/120") {
+				length = 122
+			}
+			e.create("before", harness.Length(length), harness.From("root"))
+			e.allocated("before")
+			policy := harness.Policy("rules", nil)
+			policy.Spec.Closed = true
+			e.CreatePolicy(policy)
+			e.policyIs("rules", 2, v1alpha1.ReasonApplied)
+			e.create("after", harness.Length(length), harness.From("root"))
+			e.waits("after", v1alpha1.ReasonParentClosed, "root ("+root+") is closed")
+			if p := e.Get("before"); p.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+				t.Error(harness.Describe(p))
+			}
+			e.patchPolicy("rules", `{"spec":{"closed":false}}`)
+			e.allocated("after")
+			e.AtRest()
+		})
+	}
+}
+
+// TestChildLengths has children of lengths that are allowed and not, and of the default.
+func TestChildLengths(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/16", harness.Labelled("net", "a"))
+	policy := harness.Policy("rules", nil, "net", "a")
+	policy.Spec.ChildLengths = &v1alpha1.PrefixChildLengths{Min: 24, Max: 28, Default: 26}
+	e.CreatePolicy(policy)
+	e.policyIs("rules", 1, v1alpha1.ReasonApplied)
+	e.create("default", harness.From("root"))
+	e.create("largest", harness.Length(24), harness.From("root"))
+	e.create("small", harness.Length(30), harness.From("root"))
+	e.create("exactly", harness.Exactly("10.0.200.0/23"), harness.From("root"))
+	if p := e.allocated("default"); p.Spec.PrefixLength != 26 {
+		t.Error(harness.Describe(p))
+	}
+	e.allocated("largest")
+	e.waits("small", v1alpha1.ReasonLengthNotAllowed, "root (10.0.0.0/16) is no parent for a /30: its PrefixPolicy allows only prefixes from /24 to /28")
+	e.waits("exactly", v1alpha1.ReasonLengthNotAllowed, "is no parent for 10.0.200.0/23")
+	e.patchPolicy("rules", `{"spec":{"childLengths":{"min":null,"max":null}}}`)
+	e.allocated("small")
+	e.allocated("exactly")
+	e.AtRest()
+}
+
+// TestStrategy fills a parent by each strategy, and has two policies that differ.
+func TestStrategy(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/24", harness.Labelled("net", "a"))
+	policy := harness.Policy("first", nil, "net", "a")
+	policy.Spec.Strategy = v1alpha1.PrefixStrategySpread
+	e.CreatePolicy(policy)
+	e.policyIs("first", 1, v1alpha1.ReasonApplied)
+	for i, want := range []string{"10.0.0.0/28", "10.0.0.128/28", "10.0.0.64/28"} {
+		name := fmt.Sprintf("spread-%d", i)
+		e.create(name, harness.Length(28), harness.From("root"))
+		if p := e.allocated(name); p.Spec.Prefix != want {
+			t.Errorf("%s, not %s", p.Spec.Prefix, want)
+		}
+	}
+	// Creation timestamps are in seconds.
+	time.Sleep(1100 * time.Millisecond)
+	second := harness.Policy("second", nil)
+	second.Spec.Strategy = v1alpha1.PrefixStrategyPack
+	e.CreatePolicy(second)
+	const conflict = "PrefixPolicy first has strategy Spread, but PrefixPolicy second has Pack. The oldest counts, first"
+	e.policyIs("first", 1, v1alpha1.ReasonStrategyConflict, conflict)
+	e.policyIs("second", 4, v1alpha1.ReasonStrategyConflict, conflict)
+	if err := e.Policies.Delete(e.Context(), "first", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.policyIs("second", 4, v1alpha1.ReasonApplied)
+	e.create("packed", harness.Length(28), harness.From("root"))
+	if p := e.allocated("packed"); p.Spec.Prefix != "10.0.0.16/28" && p.Spec.Prefix != "10.0.0.80/28" && p.Spec.Prefix != "10.0.0.144/28" {
+		t.Errorf("%s is not packed", p.Spec.Prefix)
+	}
+}

@@ -38,6 +38,7 @@ func TestCluster(t *testing.T) {
 		{"owner references", testOwnerReferences},
 		{"quota", testQuota},
 		{"who may do what", testRoles},
+		{"policies", testPolicies},
 		{"who somebody is", testIdentity},
 		{"what the accounts of the controllers may do", testAccounts},
 		{"tokens of the controllers", testDirectToken},

@@ -6,6 +6,7 @@ package cluster
 import (
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -160,6 +162,62 @@ func attempts(t *testing.T, u *user) map[string]func() error {
 			return err
 		},
 	}
+}
+
+// testPolicies has the owner of a pool set rules for it, and a tenant, who may only read them, live by them.
+func testPolicies(t *testing.T, i *installation) {
+	const namespace = "team-policies"
+	owner, tenant := i.newUser(namespace, "admin"), i.newUser(namespace, "edit")
+	for family, pool := range map[string]struct {
+		root, reserved, first string
+		length                int32
+	}{
+		"v4": {"10.0.0.0/24", "10.0.0.0/26", "10.0.0.128/26", 26},
+		"v6": {"2001:db8::/56", "2001:db8::/58", "2001:db8:0:80::/58", 58},
+	} {
+		parent := root(family, pool.root)
+		parent.Labels = map[string]string{"pool": family}
+		policy := &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Name: family}, Spec: v1alpha1.PrefixPolicySpec{
+			PrefixSelector: &metav1.LabelSelector{MatchLabels: parent.Labels},
+			Reserved:       []v1alpha1.PrefixReservation{{CIDR: pool.reserved}},
+			ChildLengths:   &v1alpha1.PrefixChildLengths{Min: pool.length, Max: pool.length, Default: pool.length},
+			Strategy:       v1alpha1.PrefixStrategySpread,
+		}}
+		if _, err := owner.client.PrefixPolicies(namespace).Create(t.Context(), policy, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := owner.client.Prefixes(namespace).Create(t.Context(), parent, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		// The server knows the default as soon as its watch cache has the policy and the pool.
+		i.Eventually("a child without a length", func() error {
+			_, err := tenant.client.Prefixes(namespace).Create(t.Context(), child("of-"+family, family, 0), metav1.CreateOptions{})
+			return err
+		})
+		if _, err := tenant.client.Prefixes(namespace).Create(t.Context(), child("small-of-"+family, family, pool.length+1), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]string{"of-" + family: pool.first, "small-of-" + family: v1alpha1.ReasonLengthNotAllowed} {
+			i.Eventually(name, func() error {
+				p, err := tenant.client.Prefixes(namespace).Get(t.Context(), name, metav1.GetOptions{})
+				if err != nil {
+					return err
+				}
+				condition := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAllocated)
+				if p.Spec.Prefix != want && (condition == nil || condition.Reason != want) {
+					return fmt.Errorf("not %s: %+v %+v", want, p.Spec, p.Status)
+				}
+				return nil
+			})
+		}
+		i.Eventually("the policy is Ready", func() error {
+			if got := tenant.in("get", "prefixpolicies", family); !strings.Contains(got, "True") {
+				return errors.New(got)
+			}
+			return nil
+		})
+	}
+	contains(t, tenant.in("explain", "prefixpolicy.spec"), "childLengths", "reserved", "strategy")
 }
 
 func watched(w interface{ Stop() }, err error) error {

@@ -30,7 +30,8 @@ func TestPolicy(t *testing.T) {
 				{CIDR: "10.0.0.0/28", Reason: "routers"}, {From: "2001:db8::1", To: "2001:db8::9"}, {Edges: true}}, "net", "a")
 			wanted.Status = v1alpha1.PrefixPolicyStatus{Prefixes: 7, ObservedGeneration: 9}
 			policy := n.CreatePolicy(wanted)
-			if !reflect.DeepEqual(policy.Spec, wanted.Spec) || policy.Generation != 1 || !reflect.DeepEqual(policy.Status, v1alpha1.PrefixPolicyStatus{}) {
+			if !reflect.DeepEqual(policy.Spec, wanted.Spec) || policy.Generation != 1 || policy.Status.Prefixes != 0 || policy.Status.ObservedGeneration != 0 ||
+				len(policy.Status.Conditions) != 1 || policy.Status.Conditions[0].Status != metav1.ConditionFalse {
 				t.Fatalf("created %+v", policy)
 			}
 
@@ -117,7 +118,10 @@ func TestPolicyApply(t *testing.T) {
 func TestPolicyTable(t *testing.T) {
 	n := harness.In(t, shared.Client, harness.NewNamespace())
 	n.CreatePolicy(harness.Policy("all", []v1alpha1.PrefixReservation{{Edges: true}, {CIDR: "10.0.0.0/28"}}))
-	policy := n.CreatePolicy(harness.Policy("some", nil, "net", "a"))
+	some := harness.Policy("some", nil, "net", "a")
+	some.Spec.Closed, some.Spec.Strategy = true, v1alpha1.PrefixStrategySpread
+	some.Spec.ChildLengths = &v1alpha1.PrefixChildLengths{Min: 24, Default: 26}
+	policy := n.CreatePolicy(some)
 	policy.Status.Prefixes = 3
 	policy.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Applied", LastTransitionTime: metav1.Now()}}
 	if _, err := n.Policies.UpdateStatus(t.Context(), policy, metav1.UpdateOptions{}); err != nil {
@@ -129,13 +133,13 @@ func TestPolicyTable(t *testing.T) {
 	for _, column := range table.ColumnDefinitions {
 		columns = append(columns, column.Name)
 	}
-	if got := strings.Join(columns, " "); got != "Name Selects Prefixes Reserved Ready Age" {
+	if got := strings.Join(columns, " "); got != "Name Selects Prefixes Reserved Closed Ready Age Lengths Strategy" {
 		t.Errorf("columns %s", got)
 	}
-	for i, want := range [][]any{{"all", "<none>", 0, 2, "Unknown"}, {"some", "net=a", 3, 0, "True"}} {
-		if len(table.Rows) != 2 {
-			t.Fatalf("%d rows", len(table.Rows))
-		}
+	if len(table.Rows) != 2 || table.Rows[0].Cells[7] != "<none>" || table.Rows[1].Cells[7] != "/24- (/26)" || table.Rows[1].Cells[8] != "Spread" {
+		t.Fatalf("rows %+v", table.Rows)
+	}
+	for i, want := range [][]any{{"all", "<none>", 0, 2, false, "Unknown"}, {"some", "net=a", 3, 0, true, "True"}} {
 		for k, cell := range want {
 			got := table.Rows[i].Cells[k]
 			if number, ok := got.(int64); ok {
@@ -148,5 +152,112 @@ func TestPolicyTable(t *testing.T) {
 				t.Errorf("row %d, column %s: %v, not %v", i, columns[k], got, cell)
 			}
 		}
+	}
+}
+
+// TestPolicyKept shows that nobody can allocate what the policies of a parent do not allow: neither by a binding nor by two
+// writes. What is allocated can be bound again.
+func TestPolicyKept(t *testing.T) {
+	for name, test := range map[string]struct {
+		spec  func(*v1alpha1.PrefixPolicySpec)
+		words string
+	}{
+		"closed": {func(spec *v1alpha1.PrefixPolicySpec) { spec.Closed = true }, "Prefix parent is closed"},
+		"length": {func(spec *v1alpha1.PrefixPolicySpec) {
+			spec.ChildLengths = &v1alpha1.PrefixChildLengths{Min: 25, Max: 28}
+		}, "Prefix parent is no parent for a /24: its PrefixPolicy allows only prefixes from /25 to /28"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			namespace, _ := shared.setUp(t, "request", "request-allocated")
+			n := harness.In(t, shared.Client, namespace)
+			policy := harness.Policy("rules", nil, "net", "blue")
+			test.spec(&policy.Spec)
+			n.CreatePolicy(policy)
+			const binding = "{prefix: 10.0.1.0/24, prefixRef: {name: parent}}"
+			bound := func() harness.Answer { return shared.bind(t, namespace, harness.AllocationKind, "request", binding) }
+			refused := func(a harness.Answer) {
+				t.Helper()
+				if status := a.Refused(t, http.StatusUnprocessableEntity); !strings.Contains(status.Message, test.words) || status.Details.Causes[0].Field != "status.prefix" {
+					t.Errorf("got %+v", status)
+				}
+			}
+			// The policy is in the watch cache within milliseconds.
+			harness.Eventually(t, "the rules hold", func() error {
+				a := shared.Do(t, http.MethodPost, harness.Path(namespace, harness.AllocationKind, "request", "binding")+"?dryRun=All", harness.JSON,
+					"{apiVersion: "+harness.GroupVersion+", kind: PrefixAllocationBinding, metadata: {name: request}, "+binding[1:])
+				return harness.Unless(a.Code == http.StatusUnprocessableEntity, "%s", a.Body)
+			})
+			refused(bound())
+			request := shared.Get(t, namespace, harness.AllocationKind, "request")
+			request = shared.Patch(t, request, harness.MergePatch, "{spec: {prefixRef: {name: parent}}}").Must(t)
+			refused(shared.Patch(t, request, harness.MergePatch, "{status: {phase: Allocated, prefix: 10.0.1.0/24}}", "status"))
+			shared.bind(t, namespace, harness.AllocationKind, "request-allocated", "{prefix: 10.0.2.0/24, prefixRef: {name: parent}}").Must(t)
+
+			if err := n.Policies.Delete(t.Context(), "rules", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			harness.Eventually(t, "the rules are gone", func() error {
+				a := bound()
+				return harness.Unless(a.Code/100 == 2, "%s", a.Body)
+			})
+		})
+	}
+}
+
+// TestDefaultLength creates children without a length.
+func TestDefaultLength(t *testing.T) {
+	n := harness.In(t, shared.Client, harness.NewNamespace())
+	n.Create(harness.Root("a", "10.0.0.0/16", harness.Labelled("pool", "a", "all", "yes")), harness.Root("b", "10.1.0.0/16", harness.Labelled("pool", "b", "all", "yes")),
+		harness.Root("six", "2001:db8::/32", harness.Labelled("pool", "six", "all", "yes")), harness.Root("none", "10.2.0.0/16"))
+	for i, pool := range []string{"a", "b", "six"} {
+		policy := harness.Policy(pool, nil, "pool", pool)
+		policy.Spec.ChildLengths = &v1alpha1.PrefixChildLengths{Default: []int32{24, 28, 64}[i]}
+		n.CreatePolicy(policy)
+	}
+	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	for name, test := range map[string]struct {
+		child *v1alpha1.Prefix
+		// want is 0 if the child is refused.
+		want int32
+	}{
+		"by name":                         {harness.Child("c", "a"), 24},
+		"by name, of another pool":        {harness.Child("c", "six"), 64},
+		"by selector":                     {harness.NewPrefix("c", harness.Selecting("pool", "b")), 28},
+		"by selector and family":          {harness.NewPrefix("c", harness.Family(v1alpha1.IPv6), harness.Selecting("all", "yes")), 64},
+		"defaults that differ":            {harness.NewPrefix("c", harness.Selecting("all", "yes")), 0},
+		"no default":                      {harness.Child("c", "none"), 0},
+		"no parent":                       {harness.Child("c", "missing"), 0},
+		"a length of its own":             {harness.Child("c", "a", harness.Length(28)), 28},
+		"a root needs none":               {harness.Root("c", "10.3.0.0/16"), 0},
+		"exactly, and the default is not": {harness.Child("c", "a", harness.Exactly("10.0.0.0/28")), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			harness.Eventually(t, name, func() error {
+				created, err := n.Prefixes.Create(t.Context(), test.child, dry)
+				switch {
+				case test.want == 0 && test.child.Spec.Prefix == "":
+					return harness.Unless(apierrors.IsInvalid(err) && strings.Contains(err.Error(), "spec.prefixLength: Required"), "%v", err)
+				case err != nil:
+					return err
+				}
+				return harness.Unless(created.Spec.PrefixLength == test.want, "%s", harness.Describe(created))
+			})
+		})
+	}
+	// A manifest without the length can be applied again, also when the default is another one.
+	const manifest = "{spec: {parentRef: {name: a}}}"
+	if created := shared.Apply(t, n.NS, harness.PrefixKind, "me", manifest, "kept").Must(t); harness.At(created, "spec.prefixLength") != int64(24) {
+		t.Errorf("%v", created)
+	}
+	policy, err := n.Policies.Get(t.Context(), "a", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy.Spec.ChildLengths.Default = 30
+	if _, err := n.Policies.Update(t.Context(), policy, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if again := shared.Apply(t, n.NS, harness.PrefixKind, "me", manifest, "kept").Must(t); harness.At(again, "spec.prefixLength") != int64(24) {
+		t.Errorf("%v", again)
 	}
 }

@@ -37,6 +37,11 @@ const (
 	// ReasonReserved means that the parent has room for the request, but only in space that a PrefixPolicy
 	// reserves. Who asks for such a prefix exactly gets it.
 	ReasonReserved = "Reserved"
+	// ReasonLengthNotAllowed means that a PrefixPolicy does not allow to allocate prefixes of the length from the
+	// parent.
+	ReasonLengthNotAllowed = "LengthNotAllowed"
+	// ReasonParentClosed means that a PrefixPolicy does not allow to allocate anything new from the parent.
+	ReasonParentClosed = "ParentClosed"
 	// ReasonParentNotFound means that the parent that was named does not exist.
 	ReasonParentNotFound = "ParentNotFound"
 	// ReasonParentNotReady means that the parent is not allocated itself yet, or is being deleted.
@@ -60,6 +65,9 @@ const (
 	// ReasonReservedInUse is the reason of Ready=True on a PrefixPolicy that reserves space which is in use. What
 	// is allocated there stays. The message names it.
 	ReasonReservedInUse = "ReservedInUse"
+	// ReasonStrategyConflict is the reason of Ready=True on a PrefixPolicy whose strategy is not that of another
+	// policy for the same Prefix. The message says which counts.
+	ReasonStrategyConflict = "StrategyConflict"
 )
 
 // Types of the causes in the details of a 409, which is the answer to a write that would allocate

@@ -39,6 +39,19 @@ type PrefixPolicySpec struct {
 	// +optional
 	// +listType=atomic
 	Reserved []PrefixReservation `json:"reserved,omitempty" protobuf:"bytes,2,rep,name=reserved"`
+	// childLengths says which prefix lengths may be allocated from the selected Prefixes. It does not affect what
+	// is allocated already. If several policies select a Prefix, a length must be allowed by all of them.
+	// +optional
+	ChildLengths *PrefixChildLengths `json:"childLengths,omitempty" protobuf:"bytes,3,opt,name=childLengths"`
+	// closed keeps anything new from being allocated from the selected Prefixes. What is allocated stays. If several
+	// policies select a Prefix, one that is closed is enough.
+	// +optional
+	Closed bool `json:"closed,omitempty" protobuf:"varint,4,opt,name=closed"`
+	// strategy is how a part of the selected Prefixes is chosen, and one of them if there are several: Pack, Spread
+	// or Random. If several policies select a Prefix and differ, the oldest one counts. If none has a strategy, that
+	// of the controller manager chooses the Prefix, and Pack chooses the part.
+	// +optional
+	Strategy PrefixStrategy `json:"strategy,omitempty" protobuf:"bytes,6,opt,name=strategy,casttype=PrefixStrategy"`
 }
 
 // PrefixReservation is a part of the selected Prefixes. Exactly one of cidr, edges, and from together with to
@@ -62,6 +75,35 @@ type PrefixReservation struct {
 	// +optional
 	Reason string `json:"reason,omitempty" protobuf:"bytes,5,opt,name=reason"`
 }
+
+// PrefixChildLengths says which prefix lengths may be allocated, in bits.
+type PrefixChildLengths struct {
+	// min is the smallest length that may be allocated, which is that of the largest child.
+	// +optional
+	Min int32 `json:"min,omitempty" protobuf:"varint,1,opt,name=min"`
+	// max is the greatest length that may be allocated, which is that of the smallest child.
+	// +optional
+	Max int32 `json:"max,omitempty" protobuf:"varint,2,opt,name=max"`
+	// default is the length of a child Prefix that is created with neither prefix nor prefixLength. If several
+	// policies select a Prefix, that of the oldest one with a default counts.
+	// +optional
+	Default int32 `json:"default,omitempty" protobuf:"varint,3,opt,name=default"`
+}
+
+// PrefixStrategy is how a part of a Prefix is chosen, and a Prefix among several.
+// +enum
+type PrefixStrategy string
+
+const (
+	// PrefixStrategyPack keeps large free blocks whole. It takes the smallest free block that fits, at the lowest
+	// address, and fills one Prefix after the other.
+	PrefixStrategyPack PrefixStrategy = "Pack"
+	// PrefixStrategySpread leaves room between children. It takes the beginning of the largest free block, and of
+	// several Prefixes the one with most free addresses.
+	PrefixStrategySpread PrefixStrategy = "Spread"
+	// PrefixStrategyRandom takes a free place at random, of a Prefix at random.
+	PrefixStrategyRandom PrefixStrategy = "Random"
+)
 
 // PrefixPolicyStatus says what the rules of a PrefixPolicy apply to.
 type PrefixPolicyStatus struct {

@@ -59,6 +59,11 @@ func (in PrefixBinding) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PrefixChildLengths) OpenAPIModelName() string {
+	return "dev.ironcore.ipam.v1alpha1.PrefixChildLengths"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in PrefixList) OpenAPIModelName() string {
 	return "dev.ironcore.ipam.v1alpha1.PrefixList"
 }

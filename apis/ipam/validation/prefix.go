@@ -40,7 +40,7 @@ func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path)
 		return allErrs
 	}
 	if spec.Prefix == "" && spec.PrefixLength == 0 {
-		allErrs = append(allErrs, field.Required(fldPath.Child("prefixLength"), "a child Prefix needs prefix or prefixLength"))
+		allErrs = append(allErrs, field.Required(fldPath.Child("prefixLength"), "a child Prefix needs prefix or prefixLength, since no PrefixPolicy of the parent has a default length"))
 	}
 	if spec.IPFamily == "" && spec.Prefix == "" && spec.ParentRef == nil {
 		allErrs = append(allErrs, requireFamily(fldPath))

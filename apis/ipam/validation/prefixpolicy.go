@@ -56,7 +56,34 @@ func ValidatePrefixPolicySpec(spec *ipam.PrefixPolicySpec, fldPath *field.Path) 
 		allErrs = append(allErrs, field.Required(fldPath.Child("prefixSelector"), "must select Prefixes; {} selects all of the namespace"))
 	}
 	allErrs = append(allErrs, validateSelector(spec.PrefixSelector, fldPath.Child("prefixSelector"))...)
-	return append(allErrs, validateReserved(spec.Reserved, fldPath.Child("reserved"))...)
+	allErrs = append(allErrs, validateReserved(spec.Reserved, fldPath.Child("reserved"))...)
+	if spec.ChildLengths != nil {
+		allErrs = append(allErrs, validateChildLengths(spec.ChildLengths, fldPath.Child("childLengths"))...)
+	}
+	switch spec.Strategy {
+	case "", ipam.PrefixStrategyPack, ipam.PrefixStrategySpread, ipam.PrefixStrategyRandom:
+	default:
+		allErrs = append(allErrs, field.NotSupported(fldPath.Child("strategy"), spec.Strategy,
+			[]ipam.PrefixStrategy{ipam.PrefixStrategyPack, ipam.PrefixStrategySpread, ipam.PrefixStrategyRandom}))
+	}
+	return allErrs
+}
+
+func validateChildLengths(lengths *ipam.PrefixChildLengths, fldPath *field.Path) field.ErrorList {
+	allErrs := validateLength(lengths.Min, "", fldPath.Child("min"))
+	allErrs = append(allErrs, validateLength(lengths.Max, "", fldPath.Child("max"))...)
+	allErrs = append(allErrs, validateLength(lengths.Default, "", fldPath.Child("default"))...)
+	allowed := cidr.Lengths{Min: int(lengths.Min), Max: int(lengths.Max)}
+	switch {
+	case len(allErrs) > 0:
+	case *lengths == ipam.PrefixChildLengths{}:
+		allErrs = append(allErrs, field.Required(fldPath, "must have min, max or default"))
+	case lengths.Max != 0 && lengths.Max < lengths.Min:
+		allErrs = append(allErrs, field.Invalid(fldPath.Child("max"), lengths.Max, fmt.Sprintf("must not be less than min, %d", lengths.Min)))
+	case lengths.Default != 0 && !allowed.Allow(int(lengths.Default)):
+		allErrs = append(allErrs, field.Invalid(fldPath.Child("default"), lengths.Default, fmt.Sprintf("must be allowed: %s may be allocated", allowed)))
+	}
+	return allErrs
 }
 
 func validateReserved(reserved []ipam.PrefixReservation, fldPath *field.Path) field.ErrorList {

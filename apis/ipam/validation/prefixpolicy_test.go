@@ -24,6 +24,10 @@ func reserving(reserved ...ipam.PrefixReservation) *ipam.PrefixPolicy {
 	return policyOf(func(spec *ipam.PrefixPolicySpec) { spec.Reserved = reserved })
 }
 
+func having(lengths ipam.PrefixChildLengths) *ipam.PrefixPolicy {
+	return policyOf(func(spec *ipam.PrefixPolicySpec) { spec.ChildLengths = &lengths })
+}
+
 func TestValidatePrefixPolicy(t *testing.T) {
 	for name, test := range map[string]struct {
 		policy *ipam.PrefixPolicy
@@ -57,7 +61,18 @@ func TestValidatePrefixPolicy(t *testing.T) {
 			[]string{"spec.reserved: must have at most 10000 items"}},
 		"too many CIDRs": {reserving(slices.Repeat([]ipam.PrefixReservation{{From: "::1", To: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"}}, 79)...),
 			[]string{"spec.reserved: needs more than 20000 CIDRs"}},
-		"most CIDRs": {reserving(slices.Repeat([]ipam.PrefixReservation{{From: "::1", To: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"}}, 78)...), nil},
+		"lengths":        {having(ipam.PrefixChildLengths{Min: 24, Max: 28, Default: 26}), nil},
+		"one length":     {having(ipam.PrefixChildLengths{Min: 24, Max: 24, Default: 24}), nil},
+		"a default only": {having(ipam.PrefixChildLengths{Default: 128}), nil},
+		"no length":      {having(ipam.PrefixChildLengths{}), []string{"spec.childLengths: must have min, max or default"}},
+		"lengths out of range": {having(ipam.PrefixChildLengths{Min: -1, Max: 129, Default: 200}), []string{
+			"spec.childLengths.min: must be between 1 and 128", "spec.childLengths.max: must be between 1 and 128", "spec.childLengths.default: must be between 1 and 128"}},
+		"max below min":     {having(ipam.PrefixChildLengths{Min: 28, Max: 24}), []string{"spec.childLengths.max: must not be less than min, 28"}},
+		"default below min": {having(ipam.PrefixChildLengths{Min: 28, Default: 24}), []string{"spec.childLengths.default: must be allowed: only prefixes of length /28 or longer"}},
+		"default above max": {having(ipam.PrefixChildLengths{Max: 24, Default: 28}), []string{"spec.childLengths.default: must be allowed: only prefixes of length /24 or shorter"}},
+		"strategy":          {policyOf(func(spec *ipam.PrefixPolicySpec) { spec.Strategy, spec.Closed = ipam.PrefixStrategyRandom, true }), nil},
+		"another strategy":  {policyOf(func(spec *ipam.PrefixPolicySpec) { spec.Strategy = "Best" }), []string{"spec.strategy: supported values: "}},
+		"most CIDRs":        {reserving(slices.Repeat([]ipam.PrefixReservation{{From: "::1", To: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"}}, 78)...), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for what, errs := range map[string][]string{

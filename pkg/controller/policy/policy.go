@@ -6,6 +6,7 @@ package policy
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -25,6 +26,62 @@ import (
 // select share one Rules until one of these policies changes, so pointers can be compared. A nil Rules has no rules.
 type Rules struct {
 	reserved *allocator.Reserved
+	lengths  cidr.Lengths
+	closed   bool
+	// strategy is empty if no policy has one.
+	strategy v1alpha1.PrefixStrategy
+	// by is the policy that has the strategy.
+	by origin
+	// conflict says which policies have different strategies. It is empty if they agree.
+	conflict string
+}
+
+// origin is the name of a policy and when it was created.
+type origin struct {
+	created time.Time
+	name    string
+}
+
+func (o origin) compare(other origin) int {
+	return cmp.Or(o.created.Compare(other.created), strings.Compare(o.name, other.name))
+}
+
+// Closed reports whether nothing new may be allocated.
+func (r *Rules) Closed() bool { return r != nil && r.closed }
+
+// Lengths returns the prefix lengths that may be allocated.
+func (r *Rules) Lengths() cidr.Lengths {
+	if r == nil {
+		return cidr.Lengths{}
+	}
+	return r.lengths
+}
+
+// Allow reports whether a prefix of a length may be allocated.
+func (r *Rules) Allow(bits int) bool { return r == nil || !r.closed && r.lengths.Allow(bits) }
+
+// Strategy returns the strategy, or "" if no policy has one.
+func (r *Rules) Strategy() v1alpha1.PrefixStrategy {
+	if r == nil {
+		return ""
+	}
+	return r.strategy
+}
+
+// Conflict says which policies have different strategies. It returns "" if they agree.
+func (r *Rules) Conflict() string {
+	if r == nil {
+		return ""
+	}
+	return r.conflict
+}
+
+// Older returns the rules whose strategy comes from the older policy. Rules without a strategy are never older.
+func Older(a, b *Rules) *Rules {
+	if b.Strategy() == "" || a.Strategy() != "" && a.by.compare(b.by) <= 0 {
+		return a
+	}
+	return b
 }
 
 // Reserved returns the space that is not chosen automatically, or nil if there is none.
@@ -36,7 +93,8 @@ func (r *Rules) Reserved() *allocator.Reserved {
 }
 
 // RulesOf returns the rules of one policy. It ignores what the API server would refuse.
-func RulesOf(spec *v1alpha1.PrefixPolicySpec) *Rules {
+func RulesOf(policy *v1alpha1.PrefixPolicy) *Rules {
+	spec := &policy.Spec
 	var prefixes []netip.Prefix
 	edges := false
 	for i := range spec.Reserved {
@@ -51,16 +109,35 @@ func RulesOf(spec *v1alpha1.PrefixPolicySpec) *Rules {
 		}
 		edges = edges || reservation.Edges
 	}
-	return &Rules{reserved: allocator.NewReserved(prefixes, edges)}
+	rules := &Rules{
+		reserved: allocator.NewReserved(prefixes, edges), closed: spec.Closed,
+		strategy: spec.Strategy, by: origin{policy.CreationTimestamp.Time, policy.Name},
+	}
+	if lengths := spec.ChildLengths; lengths != nil {
+		rules.lengths = cidr.Lengths{Min: int(lengths.Min), Max: int(lengths.Max)}
+	}
+	return rules
 }
 
 // together returns the rules of several policies, oldest first.
 func together(all []*Rules) *Rules {
 	var reserved []*allocator.Reserved
+	result := &Rules{}
 	for _, rules := range all {
 		reserved = append(reserved, rules.reserved)
+		result.lengths = result.lengths.And(rules.lengths)
+		result.closed = result.closed || rules.closed
+		switch {
+		case rules.strategy == "":
+		case result.strategy == "":
+			result.strategy, result.by = rules.strategy, rules.by
+		case result.strategy != rules.strategy && result.conflict == "":
+			result.conflict = fmt.Sprintf("PrefixPolicy %s has strategy %s, but PrefixPolicy %s has %s. The oldest counts, %s",
+				result.by.name, result.strategy, rules.by.name, rules.strategy, result.by.name)
+		}
 	}
-	return &Rules{reserved: allocator.Union(reserved)}
+	result.reserved = allocator.Union(reserved)
+	return result
 }
 
 // Policies holds the policies of one namespace. The zero value has none. It is not safe for concurrent use.
@@ -77,9 +154,8 @@ type Policies struct {
 type label struct{ key, value string }
 
 type policy struct {
-	name       string
+	origin
 	uid        types.UID
-	created    time.Time
 	generation int64
 	selector   labels.Selector
 	// required is a label that the selector requires. It is nil if there is none.
@@ -103,8 +179,8 @@ func (p *Policies) Set(obj *v1alpha1.PrefixPolicy) (affected []labels.Selector) 
 		selector = labels.Nothing()
 	}
 	is := &policy{
-		name: obj.Name, uid: obj.UID, created: obj.CreationTimestamp.Time, generation: obj.Generation,
-		selector: selector, rules: RulesOf(&obj.Spec),
+		origin: origin{obj.CreationTimestamp.Time, obj.Name}, uid: obj.UID, generation: obj.Generation,
+		selector: selector, rules: RulesOf(obj),
 	}
 	if obj.Spec.PrefixSelector != nil {
 		for _, key := range slices.Sorted(maps.Keys(obj.Spec.PrefixSelector.MatchLabels)) {
@@ -185,9 +261,7 @@ func (p *Policies) For(set labels.Set) *Rules {
 	case 1:
 		return selecting[0].rules
 	}
-	slices.SortFunc(selecting, func(a, b *policy) int {
-		return cmp.Or(a.created.Compare(b.created), strings.Compare(a.name, b.name))
-	})
+	slices.SortFunc(selecting, func(a, b *policy) int { return a.compare(b.origin) })
 	var key strings.Builder
 	for _, one := range selecting {
 		key.WriteString(string(one.uid))

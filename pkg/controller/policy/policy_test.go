@@ -55,6 +55,11 @@ func TestModel(t *testing.T) {
 				for range random.IntN(3) {
 					now.Spec.Reserved = append(now.Spec.Reserved, v1alpha1.PrefixReservation{CIDR: fmt.Sprintf("10.%d.0.0/16", random.IntN(8))})
 				}
+				now.Spec.Closed = random.IntN(4) == 0
+				now.Spec.Strategy = []v1alpha1.PrefixStrategy{"", "Pack", "Spread"}[random.IntN(3)]
+				if random.IntN(2) == 0 {
+					now.Spec.ChildLengths = &v1alpha1.PrefixChildLengths{Min: int32(random.IntN(28)), Max: int32(28 + random.IntN(3))}
+				}
 				stored[name] = now
 				affected = policies.Set(now)
 				if again := policies.Set(now); again != nil {
@@ -63,7 +68,9 @@ func TestModel(t *testing.T) {
 			}
 			for _, set := range sets {
 				want := map[netip.Prefix]bool{}
-				selected := false
+				selected, closed, differ := false, false, false
+				var lengths []*v1alpha1.PrefixChildLengths
+				var oldest *v1alpha1.PrefixPolicy
 				for _, policy := range stored {
 					selector, err := metav1.LabelSelectorAsSelector(policy.Spec.PrefixSelector)
 					if err != nil {
@@ -72,7 +79,14 @@ func TestModel(t *testing.T) {
 					if !selector.Matches(set) {
 						continue
 					}
-					selected = true
+					selected, closed, lengths = true, closed || policy.Spec.Closed, append(lengths, policy.Spec.ChildLengths)
+					if policy.Spec.Strategy != "" {
+						differ = differ || oldest != nil && oldest.Spec.Strategy != policy.Spec.Strategy
+						age := func(p *v1alpha1.PrefixPolicy) string { return fmt.Sprint(p.CreationTimestamp.Unix(), p.Name) }
+						if oldest == nil || age(policy) < age(oldest) {
+							oldest = policy
+						}
+					}
 					for _, r := range policy.Spec.Reserved {
 						want[netip.MustParsePrefix(r.CIDR)] = true
 					}
@@ -80,6 +94,21 @@ func TestModel(t *testing.T) {
 				rules := policies.For(set)
 				if (rules != nil) != selected || rules != policies.For(set) {
 					t.Fatalf("seed %d, step %d: %v is selected: %v", seed, step, set, rules != nil)
+				}
+				for bits := 1; bits <= 32; bits++ {
+					allowed := !closed && !slices.ContainsFunc(lengths, func(l *v1alpha1.PrefixChildLengths) bool {
+						return l != nil && (bits < int(l.Min) || l.Max != 0 && bits > int(l.Max))
+					})
+					if rules.Allow(bits) != allowed || rules.Closed() != closed {
+						t.Fatalf("seed %d, step %d: %v: /%d is allowed: %v", seed, step, set, bits, !allowed)
+					}
+				}
+				strategy := v1alpha1.PrefixStrategy("")
+				if oldest != nil {
+					strategy = oldest.Spec.Strategy
+				}
+				if rules.Strategy() != strategy || (rules.Conflict() != "") != differ {
+					t.Fatalf("seed %d, step %d: %v: strategy %q, not %q; conflict %q", seed, step, set, rules.Strategy(), strategy, rules.Conflict())
 				}
 				for i := range 8 {
 					prefix := netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", i))

@@ -62,9 +62,14 @@ func New(client versioned.Interface, policies informers.PrefixPolicyInformer, pr
 		handler  cache.ResourceEventHandler
 	}{
 		{policies.Informer(), observe.Handler(func(_, policy *v1alpha1.PrefixPolicy) {
-			c.index.Set(policy)
+			if len(c.index.Set(policy)) > 0 {
+				c.queueOthers(policy)
+			}
 			c.queue.Add(observe.NameOf(policy))
-		}, func(policy *v1alpha1.PrefixPolicy) { c.index.Delete(policy) })},
+		}, func(policy *v1alpha1.PrefixPolicy) {
+			c.index.Delete(policy)
+			c.queueOthers(policy)
+		})},
 		{prefixes.Informer(), observe.Handler(c.prefixSeen, func(prefix *v1alpha1.Prefix) {
 			c.queueSelecting(prefix.Namespace, prefix.Labels)
 		})},
@@ -96,6 +101,18 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 // statusDelay is how long changes of what a policy selects are collected before they are written to its status in one
 // request.
 const statusDelay = time.Second
+
+// queueOthers queues the other policies of the namespace that have a strategy. That of the given one may have come into
+// conflict with theirs, or no longer be.
+func (c *Controller) queueOthers(than *v1alpha1.PrefixPolicy) {
+	// The error is always nil: the lister reads from a cache.
+	policies, _ := c.policies.PrefixPolicies(than.Namespace).List(labels.Everything())
+	for _, policy := range policies {
+		if policy.Spec.Strategy != "" && policy.Name != than.Name {
+			c.queue.AddAfter(observe.NameOf(policy), statusDelay)
+		}
+	}
+}
 
 // queueSelecting queues the policies that select a Prefix with the given labels.
 func (c *Controller) queueSelecting(namespace string, set labels.Set) {
@@ -186,18 +203,37 @@ func (c *Controller) statusOf(of *v1alpha1.PrefixPolicy) (v1alpha1.PrefixPolicyS
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonApplied, ObservedGeneration: of.Generation,
 		Message: "The rules apply to the Prefixes that prefixSelector selects",
 	}
-	if reserved := policy.RulesOf(&of.Spec).Reserved(); reserved != nil {
+	if of.Spec.Strategy != "" {
+		if conflict := c.conflict(selected); conflict != "" {
+			condition.Reason, condition.Message = v1alpha1.ReasonStrategyConflict, conflict
+		}
+	}
+	if reserved := policy.RulesOf(of).Reserved(); reserved != nil {
 		inUse, err := c.inUse(of.Namespace, selected, reserved)
 		if err != nil {
 			return status, err
 		}
 		if len(inUse) > 0 {
-			condition.Reason, condition.Message = v1alpha1.ReasonReservedInUse, message(inUse)
+			words := message(inUse)
+			if condition.Reason == v1alpha1.ReasonStrategyConflict {
+				words += ". " + condition.Message
+			}
+			condition.Reason, condition.Message = v1alpha1.ReasonReservedInUse, words
 		}
 	}
 	status.ObservedGeneration, status.Prefixes = of.Generation, int64(len(selected))
 	meta.SetStatusCondition(&status.Conditions, condition)
 	return status, nil
+}
+
+// conflict says which policies of the selected Prefixes have different strategies. It returns "" if they all agree.
+func (c *Controller) conflict(selected []*v1alpha1.Prefix) (first string) {
+	for _, prefix := range selected {
+		if conflict := c.index.For(prefix).Conflict(); conflict != "" && (first == "" || conflict < first) {
+			first = conflict
+		}
+	}
+	return first
 }
 
 // holding is an allocation that holds reserved space.

@@ -505,8 +505,15 @@ func (x *index) choose(ns *namespace, w *pending) (best *parent, prefix netip.Pr
 	var bestScore Score
 	var bestRefused int
 	r := w.request
-	for _, p := range ns.parentsFor(w) {
-		if !p.usable() || !r.Fits(p.prefix) || w.isFor(p) {
+	parents := ns.parentsFor(w)
+	// Scores of different strategies cannot be compared. The strategy of the oldest policy counts for all parents.
+	var oldest *policy.Rules
+	for _, p := range parents {
+		oldest = policy.Older(oldest, p.rules)
+	}
+	scoreOf := scoreOf(oldest.Strategy(), x.score)
+	for _, p := range parents {
+		if !p.usable() || !r.Fits(p.prefix) || !p.rules.Allow(r.Bits) || w.isFor(p) {
 			continue
 		}
 		times := 0
@@ -527,7 +534,7 @@ func (x *index) choose(ns *namespace, w *pending) (best *parent, prefix netip.Pr
 		case !fits(p, r.Bits):
 			continue
 		}
-		score := x.score(p.pool(), r.Bits)
+		score := scoreOf(p.pool(), r.Bits)
 		if best == nil || times < bestRefused || times == bestRefused && score.above(bestScore) {
 			best, bestScore, bestRefused = p, score, times
 		}

@@ -221,7 +221,7 @@ func (ns *namespace) waitForRequester(w *pending) {
 // place returns the prefix that an allocation would get from a parent now. It reports false if there is none.
 func (x *index) place(p *parent, w *pending) (netip.Prefix, bool) {
 	r := w.request
-	if !p.usable() || !r.Fits(p.prefix) || w.isFor(p) {
+	if !p.usable() || !r.Fits(p.prefix) || !p.rules.Allow(r.Bits) || w.isFor(p) {
 		return netip.Prefix{}, false
 	}
 	var except []netip.Prefix
@@ -238,7 +238,7 @@ func (x *index) place(p *parent, w *pending) (netip.Prefix, bool) {
 		_, overlaps := p.pool().Overlapping(r.Prefix)
 		return r.Prefix, !overlaps && !w.isTooFar(p.prefix)
 	}
-	return p.pool().FindExcept(r.Bits, except)
+	return p.find(r.Bits, except)
 }
 
 // reserve reserves a prefix of a parent for an allocation.
@@ -259,14 +259,14 @@ func (ns *namespace) waitsWithin(prefix netip.Prefix) bool {
 // invariant of the index: no allocation waits while there is space for it. freed is the prefix that became free. If it
 // is not valid, any space of the parent may have become free.
 func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, groups iter.Seq[*group]) {
-	if len(ns.waiting) == 0 || !p.usable() {
+	if len(ns.waiting) == 0 || !p.usable() || p.rules.Closed() {
 		return
 	}
 	// Usually nothing fits. The summaries show this without the waiting allocations and without a pool.
 	exact := ns.waitsWithin(p.prefix)
 	some := exact
 	for _, s := range ns.shapes {
-		s.unfit = !cidr.Request{Family: s.family, Bits: s.bits}.Fits(p.prefix)
+		s.unfit = !cidr.Request{Family: s.family, Bits: s.bits}.Fits(p.prefix) || !p.rules.Allow(s.bits)
 		some = some || !s.unfit
 	}
 	if !some {

@@ -111,6 +111,159 @@ func TestReservedSpace(t *testing.T) {
 	}
 }
 
+// with changes the spec of a policy.
+func with(p *v1alpha1.PrefixPolicy, change func(*v1alpha1.PrefixPolicySpec)) *v1alpha1.PrefixPolicy {
+	change(&p.Spec)
+	return p
+}
+
+func isClosed(spec *v1alpha1.PrefixPolicySpec) { spec.Closed = true }
+
+func lengths(low, high int32) func(*v1alpha1.PrefixPolicySpec) {
+	return func(spec *v1alpha1.PrefixPolicySpec) {
+		spec.ChildLengths = &v1alpha1.PrefixChildLengths{Min: low, Max: high}
+	}
+}
+
+func strategy(s v1alpha1.PrefixStrategy) func(*v1alpha1.PrefixPolicySpec) {
+	return func(spec *v1alpha1.PrefixPolicySpec) { spec.Strategy = s }
+}
+
+// TestPolicyPairs has a row for each two rules that touch, and for two policies. The parent is 10.0.0.0/24, in which
+// 10.0.0.0/28 is in use.
+func TestPolicyPairs(t *testing.T) {
+	policies := func(changes ...func(*v1alpha1.PrefixPolicySpec)) (all []*v1alpha1.PrefixPolicy) {
+		for i, change := range changes {
+			p := with(rules(fmt.Sprintf("p%d", i), ""), change)
+			p.CreationTimestamp = metav1.Unix(int64(i), 0)
+			all = append(all, p)
+		}
+		return all
+	}
+	both := func(changes ...func(*v1alpha1.PrefixPolicySpec)) func(*v1alpha1.PrefixPolicySpec) {
+		return func(spec *v1alpha1.PrefixPolicySpec) {
+			for _, change := range changes {
+				change(spec)
+			}
+		}
+	}
+	reserves := func(spec *v1alpha1.PrefixPolicySpec) { spec.Reserved = []v1alpha1.PrefixReservation{lowerHalf} }
+	for name, test := range map[string]struct {
+		policies   []*v1alpha1.PrefixPolicy
+		what, want string
+	}{
+		"closed":                         {policies(isClosed), "/28", "ParentClosed"},
+		"closed, exactly":                {policies(isClosed), "10.0.0.64/28", "ParentClosed"},
+		"closed and reserved":            {policies(both(isClosed, reserves)), "/28", "ParentClosed"},
+		"closed and reserved, exactly":   {policies(both(isClosed, reserves)), "10.0.0.64/28", "ParentClosed"},
+		"one of two is closed":           {policies(isClosed, func(*v1alpha1.PrefixPolicySpec) {}), "/28", "ParentClosed"},
+		"closed, and of no length":       {policies(both(isClosed, lengths(29, 32))), "/28", "LengthNotAllowed"},
+		"closed, and too large":          {policies(isClosed), "/24", "NoSuitableParent"},
+		"shorter":                        {policies(lengths(27, 28)), "/26", "LengthNotAllowed"},
+		"longer":                         {policies(lengths(27, 28)), "/29", "LengthNotAllowed"},
+		"the shortest":                   {policies(lengths(27, 28)), "/27", "10.0.0.32/27"},
+		"the longest":                    {policies(lengths(27, 28)), "/28", "10.0.0.16/28"},
+		"exactly, of no length":          {policies(lengths(27, 28)), "10.0.0.64/29", "LengthNotAllowed"},
+		"exactly, of a length":           {policies(lengths(27, 28)), "10.0.0.64/27", "10.0.0.64/27"},
+		"both allow":                     {policies(lengths(24, 28), lengths(28, 32)), "/28", "10.0.0.16/28"},
+		"one of two allows":              {policies(lengths(24, 27), lengths(28, 32)), "/28", "LengthNotAllowed"},
+		"of a length, only reserved":     {policies(both(lengths(25, 28), reserves)), "10.0.0.128/25", "10.0.0.128/25"},
+		"of a length, in reserved space": {policies(both(lengths(29, 32), reserves)), "10.0.0.64/28", "LengthNotAllowed"},
+		"Pack":                           {policies(strategy("Pack")), "/28", "10.0.0.16/28"},
+		"Spread":                         {policies(strategy("Spread")), "/28", "10.0.0.128/28"},
+		"Spread and reserved": {policies(both(strategy("Spread"), func(spec *v1alpha1.PrefixPolicySpec) {
+			spec.Reserved = []v1alpha1.PrefixReservation{{CIDR: "10.0.0.128/26"}}
+		})), "/28", "10.0.0.64/28"},
+		"Random and reserved": {policies(both(strategy("Random"), func(spec *v1alpha1.PrefixPolicySpec) {
+			spec.Reserved = []v1alpha1.PrefixReservation{lowerHalf, {CIDR: "10.0.0.128/26"}, {CIDR: "10.0.0.192/27"}}
+		})), "/27", "10.0.0.224/27"},
+		"the oldest strategy":  {policies(strategy("Spread"), strategy("Pack")), "/28", "10.0.0.128/28"},
+		"one has a strategy":   {policies(func(*v1alpha1.PrefixPolicySpec) {}, strategy("Spread")), "/28", "10.0.0.128/28"},
+		"strategy and exactly": {policies(strategy("Random")), "10.0.0.64/28", "10.0.0.64/28"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(Pack)
+			f.set(prefix("root", "10.0.0.0/24"))
+			f.holds("other", "root", "10.0.0.0/28")
+			for _, policy := range test.policies {
+				f.setPolicy(policy)
+			}
+			if got := f.outcome(t, test.what, "root"); got != test.want {
+				t.Errorf("%s, not %s", got, test.want)
+			}
+			// Who waits is served when the rules are gone, if there is room.
+			c := want(t, "c", test.what, "root")
+			if _, why := f.reserve(c); why == nil || why.final {
+				return
+			}
+			f.takeWoken()
+			for _, policy := range test.policies {
+				f.deletePolicy(key(policy.Name), policy.UID)
+			}
+			if !slices.Equal(f.takeWoken(), []string{"c"}) {
+				t.Error("not woken")
+			}
+		})
+	}
+}
+
+// TestPolicyWords has what a child is told.
+func TestPolicyWords(t *testing.T) {
+	f := newFixture(Pack)
+	f.set(prefix("root", "10.0.0.0/24"), prefix("other", "10.0.1.0/24", labelled("net", "a")))
+	f.setPolicy(with(rules("p", ""), lengths(26, 28)))
+	f.setPolicy(with(rules("q", "a"), isClosed))
+	for what, want := range map[string]string{
+		"/29": "root (10.0.0.0/24) is no parent for a /29: its PrefixPolicy allows only prefixes from /26 to /28",
+		"/28": "other (10.0.1.0/24) is closed: its PrefixPolicy allows nothing new",
+	} {
+		parent := "root"
+		if strings.HasPrefix(want, "other") {
+			parent = "other"
+		}
+		if _, why := f.reserve(wants(t, what, parent)); why == nil || why.message() != want || why.final {
+			t.Errorf("%s: %+v", what, why)
+		}
+	}
+}
+
+func wants(t *testing.T, what, from string) candidate { return want(t, "words"+from, what, from) }
+
+// TestPolicyAmongParents chooses among parents by the strategy of the oldest policy.
+func TestPolicyAmongParents(t *testing.T) {
+	f := newFixture(Pack)
+	f.set(prefix("a", "10.0.0.0/24", labelled("net", "a")), prefix("b", "10.0.1.0/24", labelled("net", "a")))
+	f.holds("other", "a", "10.0.0.0/25")
+	if got := f.outcome(t, "/28", "net=a"); got != "10.0.0.128/28" {
+		t.Fatalf("%s does not pack", got)
+	}
+	f.setPolicy(with(rules("p", ""), strategy("Spread")))
+	if got := f.outcome(t, "/28", "net=a"); got != "10.0.1.0/28" {
+		t.Fatalf("%s does not spread", got)
+	}
+	random := with(rules("p", ""), strategy("Random"))
+	random.Generation = 2
+	f.setPolicy(random)
+	found := map[string]bool{}
+	for range 200 {
+		found[f.outcome(t, "/28", "net=a")] = true
+	}
+	if len(found) < 12 {
+		t.Errorf("found %v", found)
+	}
+	// A parent that is closed is no candidate, and the other one still is.
+	f.setPolicy(with(rules("q", ""), func(spec *v1alpha1.PrefixPolicySpec) {
+		spec.PrefixSelector.MatchLabels = map[string]string{"closed": "yes"}
+		spec.Closed = true
+	}))
+	f.set(prefix("b", "10.0.1.0/24", func(p *v1alpha1.Prefix) { p.Labels = map[string]string{"net": "a", "closed": "yes"} }))
+	for range 20 {
+		if got := f.outcome(t, "/28", "net=a"); !strings.HasPrefix(got, "10.0.0.") {
+			t.Fatalf("%s is of a closed parent", got)
+		}
+	}
+}
+
 // TestPolicyWakes changes what is reserved, in each way that there is, under a request that waits for it.
 func TestPolicyWakes(t *testing.T) {
 	policy := rules("p", "a", lowerHalf)

@@ -5,7 +5,10 @@ package scheduler
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"net/netip"
 
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 )
 
@@ -33,6 +36,35 @@ func Pack(parent *allocator.Pool, bits int) Score {
 func Spread(parent *allocator.Pool, _ int) Score {
 	hi, lo := parent.FreeAddresses128()
 	return Score{hi, lo}
+}
+
+// Random prefers a random parent.
+func Random(*allocator.Pool, int) Score { return Score{rand.Uint64(), rand.Uint64()} }
+
+// scoreOf returns the strategy of a policy. It returns other if the policy has none.
+func scoreOf(strategy v1alpha1.PrefixStrategy, other Strategy) Strategy {
+	switch strategy {
+	case v1alpha1.PrefixStrategyPack:
+		return Pack
+	case v1alpha1.PrefixStrategySpread:
+		return Spread
+	case v1alpha1.PrefixStrategyRandom:
+		return Random
+	}
+	return other
+}
+
+// find returns a free prefix of a parent, by the strategy of its policies. The prefixes in except count as in use.
+func (p *parent) find(bits int, except []netip.Prefix) (netip.Prefix, bool) {
+	pool := p.pool()
+	find := pool.Find
+	switch p.rules.Strategy() {
+	case v1alpha1.PrefixStrategySpread:
+		find = pool.FindSpread
+	case v1alpha1.PrefixStrategyRandom:
+		find = func(bits int) (netip.Prefix, bool) { return pool.FindRandom(bits, rand.Uint64) }
+	}
+	return pool.FindExcept(bits, except, find)
 }
 
 // StrategyByName returns the strategy with the given name, "Pack" or "Spread". It fails for any other name.

@@ -24,6 +24,10 @@ type refusalKind int
 const (
 	// unsuitable: the request does not fit into the parent, even if all of it is free.
 	unsuitable refusalKind = iota
+	// wrongLength: the policies of the parent do not allow the length.
+	wrongLength
+	// closed: a policy of the parent allows nothing new.
+	closed
 	// deleting: the parent is being deleted.
 	deleting
 	// notReady: the parent is not allocated itself yet.
@@ -42,7 +46,8 @@ const (
 // reason returns the condition reason for a kind.
 func (k refusalKind) reason() string {
 	return [kinds]string{
-		v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse,
+		v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonLengthNotAllowed, v1alpha1.ReasonParentClosed,
+		v1alpha1.ReasonParentNotReady, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse,
 		v1alpha1.ReasonParentExhausted, v1alpha1.ReasonReserved, v1alpha1.ReasonRefused,
 	}[k]
 }
@@ -53,7 +58,8 @@ func (k refusalKind) hope() int { return hopeOf(k.reason()) }
 // hopeOf returns the rank of a reason, from 1 for the least hope. It returns 0 for reasons that no refusalKind has, such
 // as that there is no parent.
 func hopeOf(reason string) int {
-	for i, of := range []string{v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse,
+	for i, of := range []string{v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonLengthNotAllowed, v1alpha1.ReasonParentClosed,
+		v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse,
 		v1alpha1.ReasonParentExhausted, v1alpha1.ReasonReserved, v1alpha1.ReasonRefused} {
 		if of == reason {
 			return i + 1
@@ -110,6 +116,10 @@ func (x *index) refuses(p *parent, w *pending) (refusalKind, netip.Prefix) {
 		return unsuitable, netip.Prefix{}
 	case !p.prefix.IsValid() && r.Bits <= p.asks:
 		return unsuitable, netip.Prefix{}
+	case !p.rules.Lengths().Allow(r.Bits):
+		return wrongLength, netip.Prefix{}
+	case p.rules.Closed():
+		return closed, netip.Prefix{}
 	case !p.ready:
 		return notReady, netip.Prefix{}
 	}
@@ -163,6 +173,8 @@ func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict 
 			if w.isFor(p) {
 				r.words = "cannot be allocated from itself"
 			}
+		case wrongLength:
+			r.words = p.rules.Lengths().String()
 		case inUse:
 			if uid, ok := p.ledger.Holder(r.holder); ok {
 				r.holderName, r.holderUID = ns.holders[uid].name, uid
@@ -203,6 +215,10 @@ func (r *refusal) String(of cidr.Request) string {
 		} else if why = of.Misfit(r.prefix); why == "" {
 			why = fmt.Sprintf("is too large: %s is too far below it to be checked in one transaction; allocate a Prefix in between", of)
 		}
+	case wrongLength:
+		why = fmt.Sprintf("is no parent for %s: its PrefixPolicy allows %s", of, r.words)
+	case closed:
+		why = "is closed: its PrefixPolicy allows nothing new"
 	case deleting:
 		why = "is being deleted"
 	case notReady:

@@ -4,7 +4,6 @@
 package prefix
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
@@ -12,17 +11,16 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixpolicy"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 )
 
-// NewStorage returns the storage of Prefixes and their subresources, and a function that returns the family of a
-// Prefix.
-func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*resource.Storage, resource.FamilyFunc, error) {
+// NewStorage returns the storage of Prefixes and their subresources, and what answers questions about them as parents.
+func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, policies prefixpolicy.Finder) (*resource.Storage, resource.Parents, error) {
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return &ipam.Prefix{} },
 		NewListFunc:               func() runtime.Object { return &ipam.PrefixList{} },
@@ -31,28 +29,13 @@ func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*reso
 		SingularQualifiedResource: ipam.Resource("prefix"),
 		TableConvertor:            tableConvertor,
 	}
-	familyOf := func(ctx context.Context, name string) ipam.IPFamily { return familyOf(ctx, store, name) }
-	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixKind), familyOf}
+	parents := parents{store, policies}
+	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixKind), parents}
 	storage, err := resource.NewBoundStorage(getter, store,
 		generic.StoreOptions{AttrFunc: getAttrs, Indexers: indexers()},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
 		binder, "pfx")
-	return storage, familyOf, err
-}
-
-// familyOf returns the family of a Prefix, or "" if it is not known. It reads from the watch cache, which may be stale.
-// That is safe: a family never changes, and a Prefix that is not in the cache yet counts as missing.
-func familyOf(ctx context.Context, store *genericregistry.Store, name string) ipam.IPFamily {
-	obj, err := store.Get(ctx, name, &metav1.GetOptions{ResourceVersion: "0"})
-	if err != nil {
-		return ""
-	}
-	spec := &obj.(*ipam.Prefix).Spec
-	if prefix, err := cidr.ParseStored(spec.Prefix); err == nil {
-		// A stored IPv4-mapped IPv6 prefix means IPv4.
-		return ipam.IPFamily(cidr.FamilyOf(prefix))
-	}
-	return spec.IPFamily
+	return storage, parents, err
 }
 
 // binder binds a child Prefix to a prefix of its parent.

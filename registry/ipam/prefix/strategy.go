@@ -41,11 +41,12 @@ var (
 // Strategy is the strategy of the main resource. Its writes never change the status.
 type Strategy struct {
 	resource.Strategy
-	familyOf resource.FamilyFunc
+	parents parents
 }
 
 // PrepareForCreate sets the phase to Pending and adds the finalizer, which delays the deletion until the children are
-// gone. It also sets the family to that of the parent, unless the family is set.
+// gone. It also sets the family to that of the parent, unless the family is set, and the length of a child that requests
+// none to the default of its parent.
 func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	prefix := obj.(*ipam.Prefix)
 	prefix.Generation = 1
@@ -53,7 +54,10 @@ func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	ensureFinalizer(prefix)
 	acceptTemplate(ctx, prefix)
 	if prefix.Spec.IPFamily == "" && prefix.Spec.ParentRef != nil {
-		prefix.Spec.IPFamily = s.familyOf(ctx, prefix.Spec.ParentRef.Name)
+		prefix.Spec.IPFamily = s.parents.Family(ctx, prefix.Spec.ParentRef.Name)
+	}
+	if spec := &prefix.Spec; !spec.IsRoot() && spec.Prefix == "" && spec.PrefixLength == 0 {
+		spec.PrefixLength = s.parents.defaultLength(ctx, spec)
 	}
 }
 

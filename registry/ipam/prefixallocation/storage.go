@@ -19,10 +19,10 @@ import (
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 )
 
-// NewStorage returns the storage of PrefixAllocations and their subresources. familyOf returns the family of the Prefix
-// to which an allocation refers.
-func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, familyOf resource.FamilyFunc) (*resource.Storage, error) {
-	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixAllocationKind), familyOf}
+// NewStorage returns the storage of PrefixAllocations and their subresources. parents has the Prefixes to which
+// allocations refer.
+func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, parents resource.Parents) (*resource.Storage, error) {
+	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixAllocationKind), parents}
 	return resource.NewBoundStorage(getter,
 		&genericregistry.Store{
 			NewFunc:                   func() runtime.Object { return &ipam.PrefixAllocation{} },

@@ -35,7 +35,7 @@ var (
 // Strategy is the strategy of the main resource. Its writes never change the status.
 type Strategy struct {
 	resource.Strategy
-	familyOf resource.FamilyFunc
+	parents resource.Parents
 }
 
 // PrepareForCreate sets the phase to Pending. It also sets the family to that of the parent, unless the family is set.
@@ -44,7 +44,7 @@ func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	allocation.Generation = 1
 	allocation.Status = ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhasePending}
 	if allocation.Spec.IPFamily == "" && allocation.Spec.PrefixRef != nil {
-		allocation.Spec.IPFamily = s.familyOf(ctx, allocation.Spec.PrefixRef.Name)
+		allocation.Spec.IPFamily = s.parents.Family(ctx, allocation.Spec.PrefixRef.Name)
 	}
 }
 
@@ -111,8 +111,31 @@ func (StatusStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Objec
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
-func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
-	return validation.ValidatePrefixAllocationStatusUpdate(obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation))
+func (s StatusStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
+	if errs := validation.ValidatePrefixAllocationStatusUpdate(newAllocation, oldAllocation); len(errs) > 0 {
+		return errs
+	}
+	return s.validateAllowed(ctx, newAllocation, oldAllocation)
+}
+
+// validateAllowed checks that the policies of the parent allow an allocation that becomes Allocated. Whoever writes it, and
+// in one write or in two, the rules hold.
+func (s Strategy) validateAllowed(ctx context.Context, newAllocation, oldAllocation *ipam.PrefixAllocation) field.ErrorList {
+	const is = ipam.PrefixAllocationPhaseAllocated
+	ref := newAllocation.Spec.PrefixRef
+	if newAllocation.Status.Phase != is || oldAllocation.Status.Phase == is || ref == nil {
+		return nil
+	}
+	prefix, err := cidr.ParseStored(newAllocation.Status.Prefix)
+	if err != nil {
+		// The storage refuses it.
+		return nil
+	}
+	if err := s.parents.Refuses(ctx, ref.Name, prefix.Bits()); err != nil {
+		return field.ErrorList{field.Forbidden(field.NewPath("status", "prefix"), err.Error())}
+	}
+	return nil
 }
 
 // BindingStrategy is the strategy of bindings, which write spec and status at once.
@@ -130,12 +153,15 @@ func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Obje
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
-func (BindingStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
+func (s BindingStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
 	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
 	if errs := validation.ValidatePrefixAllocationUpdate(newAllocation, oldAllocation); len(errs) > 0 {
 		return errs
 	}
-	return validation.ValidatePrefixAllocationStatusUpdate(newAllocation, oldAllocation)
+	if errs := validation.ValidatePrefixAllocationStatusUpdate(newAllocation, oldAllocation); len(errs) > 0 {
+		return errs
+	}
+	return s.validateAllowed(ctx, newAllocation, oldAllocation)
 }
 
 func bumpGeneration(newAllocation, oldAllocation *ipam.PrefixAllocation) {

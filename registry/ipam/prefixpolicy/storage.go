@@ -12,10 +12,10 @@ import (
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 )
 
-// NewStorage returns the storage of PrefixPolicies and their status.
-func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*resource.Storage, error) {
+// NewStorage returns the storage of PrefixPolicies and their status, and what finds the rules in it.
+func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*resource.Storage, Finder, error) {
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixPolicyKind)}
-	return resource.NewStorage(getter,
+	storage, err := resource.NewStorage(getter,
 		&genericregistry.Store{
 			NewFunc:                   func() runtime.Object { return &ipam.PrefixPolicy{} },
 			NewListFunc:               func() runtime.Object { return &ipam.PrefixPolicyList{} },
@@ -26,4 +26,8 @@ func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*reso
 		},
 		generic.StoreOptions{AttrFunc: getAttrs},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}}, "pfxp")
+	if err != nil {
+		return nil, Finder{}, err
+	}
+	return storage, Finder{storage.Main}, nil
 }

@@ -19,8 +19,11 @@ var tableConvertor = resource.Convertor{
 		{Name: "Selects", Type: "string", Description: "The labels of the Prefixes that the rules apply to, <none> if they apply to all"},
 		{Name: "Prefixes", Type: "integer", Description: "The number of Prefixes that the rules apply to"},
 		{Name: "Reserved", Type: "integer", Description: "The number of reservations"},
+		{Name: "Closed", Type: "boolean", Description: "Whether nothing new is allocated from the Prefixes"},
 		{Name: "Ready", Type: "string", Description: "Whether the rules apply"},
 		resource.Age(),
+		{Name: "Lengths", Type: "string", Priority: 1, Description: "The prefix lengths that may be allocated, and the default"},
+		{Name: "Strategy", Type: "string", Priority: 1, Description: "How a part of the Prefixes is chosen"},
 	},
 	Row: func(obj runtime.Object, name, age string) ([]any, error) {
 		policy, ok := obj.(*ipam.PrefixPolicy)
@@ -31,6 +34,25 @@ var tableConvertor = resource.Convertor{
 		if condition := meta.FindStatusCondition(policy.Status.Conditions, ipam.ConditionReady); condition != nil {
 			ready = string(condition.Status)
 		}
-		return []any{name, metav1.FormatLabelSelector(policy.Spec.PrefixSelector), policy.Status.Prefixes, len(policy.Spec.Reserved), ready, age}, nil
+		return []any{name, metav1.FormatLabelSelector(policy.Spec.PrefixSelector), policy.Status.Prefixes, len(policy.Spec.Reserved), policy.Spec.Closed, ready, age,
+			lengths(policy.Spec.ChildLengths), resource.OrNone(string(policy.Spec.Strategy))}, nil
 	},
+}
+
+// lengths returns the cell with the lengths that may be allocated, such as "/24-/28 (/26)".
+func lengths(of *ipam.PrefixChildLengths) string {
+	if of == nil {
+		return resource.OrNone("")
+	}
+	bound := func(bits int32) string {
+		if bits == 0 {
+			return ""
+		}
+		return fmt.Sprintf("/%d", bits)
+	}
+	cell := bound(of.Min) + "-" + bound(of.Max)
+	if of.Default != 0 {
+		cell += fmt.Sprintf(" (/%d)", of.Default)
+	}
+	return cell
 }

@@ -19,8 +19,14 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
-// FamilyFunc returns the IP family of the named Prefix in the namespace of the context, or "" if it is not known.
-type FamilyFunc func(ctx context.Context, name string) ipam.IPFamily
+// Parents answers questions about Prefixes as parents, in the namespace of the context. The answers may be stale.
+type Parents interface {
+	// Family returns the IP family of a Prefix, or "" if it is not known.
+	Family(ctx context.Context, name string) ipam.IPFamily
+	// Refuses returns why the PrefixPolicies of a Prefix do not allow that a prefix of a length is allocated from it. It
+	// returns nil if they do.
+	Refuses(ctx context.Context, name string, bits int) error
+}
 
 // Strategy implements the methods of a strategy that are the same for all kinds.
 type Strategy struct {

@@ -23,15 +23,15 @@ import (
 func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter *claims.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error) {
 	info := genericapiserver.NewDefaultAPIGroupInfo(ipam.GroupName, scheme, metav1.ParameterCodec, codecs)
 
-	prefixes, familyOf, err := prefix.NewStorage(scheme, getter)
+	policies, rules, err := prefixpolicy.NewStorage(scheme, getter)
 	if err != nil {
 		return info, err
 	}
-	allocations, err := prefixallocation.NewStorage(scheme, getter, familyOf)
+	prefixes, parents, err := prefix.NewStorage(scheme, getter, rules)
 	if err != nil {
 		return info, err
 	}
-	policies, err := prefixpolicy.NewStorage(scheme, getter)
+	allocations, err := prefixallocation.NewStorage(scheme, getter, parents)
 	if err != nil {
 		return info, err
 	}

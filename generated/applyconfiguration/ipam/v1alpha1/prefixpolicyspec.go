@@ -6,6 +6,7 @@
 package v1alpha1
 
 import (
+	ipamv1alpha1 "github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -20,6 +21,16 @@ type PrefixPolicySpecApplyConfiguration struct {
 	// that requests a reserved range by its prefix gets it. A reservation does not affect what is allocated
 	// already. If several policies select a Prefix, all their reservations apply.
 	Reserved []PrefixReservationApplyConfiguration `json:"reserved,omitempty"`
+	// childLengths says which prefix lengths may be allocated from the selected Prefixes. It does not affect what
+	// is allocated already. If several policies select a Prefix, a length must be allowed by all of them.
+	ChildLengths *PrefixChildLengthsApplyConfiguration `json:"childLengths,omitempty"`
+	// closed keeps anything new from being allocated from the selected Prefixes. What is allocated stays. If several
+	// policies select a Prefix, one that is closed is enough.
+	Closed *bool `json:"closed,omitempty"`
+	// strategy is how a part of the selected Prefixes is chosen, and one of them if there are several: Pack, Spread
+	// or Random. If several policies select a Prefix and differ, the oldest one counts. If none has a strategy, that
+	// of the controller manager chooses the Prefix, and Pack chooses the part.
+	Strategy *ipamv1alpha1.PrefixStrategy `json:"strategy,omitempty"`
 }
 
 // PrefixPolicySpecApplyConfiguration constructs a declarative configuration of the PrefixPolicySpec type for use with
@@ -46,5 +57,29 @@ func (b *PrefixPolicySpecApplyConfiguration) WithReserved(values ...*PrefixReser
 		}
 		b.Reserved = append(b.Reserved, *values[i])
 	}
+	return b
+}
+
+// WithChildLengths sets the ChildLengths field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ChildLengths field is set to the value of the last call.
+func (b *PrefixPolicySpecApplyConfiguration) WithChildLengths(value *PrefixChildLengthsApplyConfiguration) *PrefixPolicySpecApplyConfiguration {
+	b.ChildLengths = value
+	return b
+}
+
+// WithClosed sets the Closed field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Closed field is set to the value of the last call.
+func (b *PrefixPolicySpecApplyConfiguration) WithClosed(value bool) *PrefixPolicySpecApplyConfiguration {
+	b.Closed = &value
+	return b
+}
+
+// WithStrategy sets the Strategy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Strategy field is set to the value of the last call.
+func (b *PrefixPolicySpecApplyConfiguration) WithStrategy(value ipamv1alpha1.PrefixStrategy) *PrefixPolicySpecApplyConfiguration {
+	b.Strategy = &value
 	return b
 }

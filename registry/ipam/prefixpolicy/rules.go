@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package prefixpolicy
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apiserver/pkg/registry/rest"
+)
+
+// Rules are the rules for a parent that the server keeps: what all policies that select it say together.
+type Rules struct {
+	// Closed is set if nothing new may be allocated.
+	Closed bool
+	// Lengths are the prefix lengths that may be allocated.
+	Lengths cidr.Lengths
+	// Default is the length of children that request none. It is 0 if there is none.
+	Default int32
+}
+
+// Finder finds the rules for parents in the namespace of a context. It reads from the watch cache, so a rule holds within
+// milliseconds after it has changed.
+type Finder struct{ policies rest.Lister }
+
+// Policies returns the policies of the namespace, oldest first.
+func (f Finder) Policies(ctx context.Context) ([]ipam.PrefixPolicy, error) {
+	list, err := f.policies.List(ctx, &metainternalversion.ListOptions{ResourceVersion: "0"})
+	if err != nil {
+		return nil, err
+	}
+	// The list may share its items with the watch cache.
+	policies := slices.Clone(list.(*ipam.PrefixPolicyList).Items)
+	slices.SortFunc(policies, func(a, b ipam.PrefixPolicy) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+	})
+	return policies, nil
+}
+
+// RulesOf returns the rules that some policies, oldest first, have for a parent with the given labels.
+func RulesOf(policies []ipam.PrefixPolicy, set labels.Set) (rules Rules) {
+	for i := range policies {
+		spec := &policies[i].Spec
+		selector, err := metav1.LabelSelectorAsSelector(spec.PrefixSelector)
+		if err != nil || !selector.Matches(set) {
+			continue
+		}
+		rules.Closed = rules.Closed || spec.Closed
+		if lengths := spec.ChildLengths; lengths != nil {
+			rules.Lengths = rules.Lengths.And(cidr.Lengths{Min: int(lengths.Min), Max: int(lengths.Max)})
+			if rules.Default == 0 {
+				rules.Default = lengths.Default
+			}
+		}
+	}
+	return rules
+}
