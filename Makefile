@@ -32,13 +32,13 @@ test: ## Run all tests.
 	hack/chromium.sh
 	hack/web.sh install
 	go test -p 1 -timeout 20m ./registry/... $$(go list ./test/... | grep -v -e /test/cluster)
-	go test -C test/addon ./...
 	$(MAKE) e2e
 
 .PHONY: e2e
 e2e: ## Run the tests on a real Kubernetes control plane, which takes minutes to build once.
 	hack/controlplane.sh
 	go test -timeout 20m ./test/cluster
+	go test -C test/addon -timeout 20m ./...
 
 .PHONY: test-long
 test-long: ## Run the fault and race tests at full length; it takes hours.

@@ -31,6 +31,9 @@ import (
 )
 
 const (
+	// Loopback is the spec of the Service of the API servers here. There are neither nodes nor a network of Services: the
+	// programs are processes on loopback.
+	Loopback = `{"type": "ExternalName", "externalName": "localhost"}`
 	// Namespace is where the manifests put the product.
 	Namespace = "ipam-system"
 	// APIService is the name of what registers it.
@@ -46,6 +49,9 @@ type Options struct {
 	// Members, Servers and Managers are how many members of etcd, API servers and controller managers
 	// there are.
 	Members, Servers, Managers int
+	// Apply applies the manifests, with port as that of the APIService and the Service turned into Loopback. If it is nil,
+	// kubectl applies config/default.
+	Apply func(c *kube.Cluster, port int)
 	// Durable has etcd wait for the disk, as it does for users. Nothing that tests write has to
 	// outlive the machine.
 	Durable bool
@@ -91,12 +97,19 @@ func Install(t testing.TB, options Options) *Installation {
 	}
 
 	admin := c.Kubectl(c.AdminKubeconfig)
-	admin.Run("apply", "-k", filepath.Join(options.Tree, "config/default"))
-	// There are neither nodes nor a network of Services: the programs are processes on loopback.
 	_, port, _ := strings.Cut(i.Service.Address, ":")
-	admin.Run("-n", Namespace, "patch", "service", "ipam-apiserver", "--type=merge", "-p",
-		`{"spec":{"type":"ExternalName","externalName":"localhost","selector":null,"clusterIP":null,"clusterIPs":null}}`)
-	admin.Run("patch", "apiservice", APIService, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"service":{"port":%s}}}`, port))
+	if options.Apply != nil {
+		number, err := strconv.Atoi(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		options.Apply(c, number)
+	} else {
+		admin.Run("apply", "-k", filepath.Join(options.Tree, "config/default"))
+		admin.Run("-n", Namespace, "patch", "service", "ipam-apiserver", "--type=merge", "-p",
+			`{"spec":{"type":"ExternalName","externalName":"localhost","selector":null,"clusterIP":null,"clusterIPs":null}}`)
+		admin.Run("patch", "apiservice", APIService, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"service":{"port":%s}}}`, port))
+	}
 
 	// It makes the certificates that the others wait for. In earlier versions the controller manager does.
 	const certificates = "ipam-certificate-controller"
