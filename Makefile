@@ -22,8 +22,13 @@ build: ## Build the programs into bin/.
 .PHONY: run
 run: ## Serve on this machine, with the samples; Ctrl-C ends it.
 	@go build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/ipam-standalone ./cmd/kubectl-ipam
-	@echo 'In another terminal: export KUBECONFIG=.ipam/kubeconfig; $(BIN)/kubectl-ipam tree' >&2
+	@echo 'In another terminal: export KUBECONFIG=.ipam/kubeconfig; $(BIN)/kubectl-ipam tree; or, in the browser: make ui' >&2
 	@exec $(BIN)/ipam-standalone --samples config/samples
+
+.PHONY: ui
+ui: ## Show the address space of "make run" in the browser; Ctrl-C ends it.
+	@go build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/kubectl-ipam
+	@exec $(BIN)/kubectl-ipam ui --kubeconfig .ipam/kubeconfig
 
 .PHONY: test
 test: ## Run all tests.

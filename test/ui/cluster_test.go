@@ -36,6 +36,7 @@ type cluster struct {
 	mu          sync.Mutex
 	prefixes    []*v1alpha1.Prefix
 	allocations []*v1alpha1.PrefixAllocation
+	policies    []*v1alpha1.PrefixPolicy
 	// changes are what watches send; the revision is their number.
 	changes []change
 	changed chan struct{}
@@ -153,6 +154,14 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, kind, namespace s
 			if namespace == "" || p.Namespace == namespace {
 				l.Items = append(l.Items, *p)
 			}
+		}
+		l.ListMeta = meta
+		list = l
+	case "prefixpolicies":
+		from, to := page(len(c.policies))
+		l := &v1alpha1.PrefixPolicyList{}
+		for _, p := range c.policies[from:to] {
+			l.Items = append(l.Items, *p)
 		}
 		l.ListMeta = meta
 		list = l
@@ -365,4 +374,18 @@ func network() []*v1alpha1.Prefix {
 	p.waits(p.add("edge", "partner-vpn", "203.0.113.128/26", public), v1alpha1.ReasonPrefixInUse, "203.0.113.128/26 overlaps 203.0.113.128/25, which Prefix customers holds")
 	p.waits(p.add("network", "datacenter", "/9", private), v1alpha1.ReasonParentExhausted, "private (10.0.0.0/8) has no room for a /9: 7340032 addresses are free, the largest block is a /10")
 	return p.count()
+}
+
+// rules returns policies for the network.
+func rules() []*v1alpha1.PrefixPolicy {
+	reserve := func(namespace, name, label, value string, reserved ...v1alpha1.PrefixReservation) *v1alpha1.PrefixPolicy {
+		return &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+			Spec: v1alpha1.PrefixPolicySpec{PrefixSelector: &metav1.LabelSelector{MatchLabels: map[string]string{label: value}}, Reserved: reserved}}
+	}
+	return []*v1alpha1.PrefixPolicy{
+		reserve("network", "growth", "pool", "private", v1alpha1.PrefixReservation{CIDR: "10.240.0.0/12", Reason: "the next region"}),
+		reserve("network", "berlin-lab", "site", "berlin", v1alpha1.PrefixReservation{CIDR: "10.24.0.0/14", Reason: "the lab that moves in"}),
+		reserve("network", "europe", "region", "europe", v1alpha1.PrefixReservation{From: "10.112.0.0", To: "10.119.255.255"}),
+		reserve("edge", "routers", "pool", "public", v1alpha1.PrefixReservation{CIDR: "203.0.113.64/28", Reason: "routers"}),
+	}
 }

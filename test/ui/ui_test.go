@@ -42,6 +42,7 @@ var dark = chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 func TestFlows(t *testing.T) {
 	c := newCluster(t)
 	c.add(network()...)
+	c.policies = rules()
 	page := serve(t, c.URL)
 	p := open(t, page, width, height)
 	p.text("#status", "live")
@@ -124,6 +125,11 @@ func TestFlows(t *testing.T) {
 	p.still()
 	p.shot("waiting")
 
+	// What is reserved says for what.
+	p.click("203.0.113.64/28")
+	p.text("#details", "routers: routers")
+	p.text("#details", "never chosen automatically")
+
 	// IPv6 goes down by levels.
 	p.run(chromedp.Navigate(page + "#/network/global"))
 	p.run(chromedp.Reload())
@@ -144,6 +150,7 @@ func TestFlows(t *testing.T) {
 func TestDark(t *testing.T) {
 	c := newCluster(t)
 	c.add(network()...)
+	c.policies = rules()
 	p := open(t, serve(t, c.URL)+"#/network/private", width, height, dark)
 	p.text("#title", "private")
 	p.still()
@@ -532,6 +539,11 @@ func TestLive(t *testing.T) {
 	}
 	p.text("#waiting", "too-large")
 	p.text("#waiting", v1alpha1.ReasonParentExhausted)
+	if _, err := s.Client.PrefixPolicies("default").Create(ctx, &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Name: "growth"},
+		Spec: v1alpha1.PrefixPolicySpec{PrefixSelector: &metav1.LabelSelector{}, Reserved: []v1alpha1.PrefixReservation{{CIDR: "10.0.192.0/18"}}}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	p.wait("what is reserved is on the map", `import(new URL("main.js", location.href)).then(({map}) => map.scene.boxes.some((b) => b.kind === "reserved"))`)
 	if err := s.Client.Prefixes("default").Delete(ctx, "child", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -546,6 +558,13 @@ func (p *tab) clickOn(name string) {
 	p.run(chromedp.MouseClickXY(x, y))
 }
 
+// click clicks on the cell of a range.
+func (p *tab) click(block string) {
+	p.t.Helper()
+	x, y := p.cell(block)
+	p.run(chromedp.MouseClickXY(x, y))
+}
+
 // hoverOn moves the pointer to the cell with a name.
 func (p *tab) hoverOn(name string) {
 	p.t.Helper()
@@ -553,13 +572,13 @@ func (p *tab) hoverOn(name string) {
 	p.run(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, x, y))
 }
 
-// cell returns a point in the cell with a name, on the line with it.
+// cell returns a point in the cell with a name or of a range, on the line with its name.
 func (p *tab) cell(name string) (x, y float64) {
 	p.t.Helper()
 	var at []float64
 	harness.Eventually(p.t, "there is a cell "+name, func() error {
-		at = eval[[]float64](p, fmt.Sprintf(`import(new URL("main.js", location.href)).then(({map}) => {
-			const b = map.scene.boxes.find((b) => b.cell.n === %q);
+		at = eval[[]float64](p, fmt.Sprintf(`Promise.all([import(new URL("main.js", location.href)), import(new URL("cidr.js", location.href))]).then(([{map}, cidr]) => {
+			const b = map.scene.boxes.find((b) => b.cell.n === %[1]q || cidr.format(b.block) === %[1]q);
 			const r = map.element.getBoundingClientRect();
 			return b ? [r.left + b.x + b.w / 2, r.top + b.y + Math.min(b.h / 2, 9)] : [];
 		})`, name))

@@ -57,6 +57,7 @@ func (a *api) handler() http.Handler {
 	answer("node", a.nodeOf)
 	answer("waiting", a.waitingOf)
 	answer("namespaces", a.namespaces)
+	answer("reserved", a.reservedOf)
 	mux.HandleFunc("GET /", serveFile)
 	return mux
 }
@@ -302,7 +303,7 @@ func (a *api) mapOf(r *http.Request) (any, error) {
 		Cells   cell    `json:"cells"`
 		Waiting []exact `json:"waiting"`
 	}{Revision: a.model.revision, Path: references(n.path()), Block: block.String(), Leaf: leaf,
-		Cells: mapper{f}.block(n, block, bits), Waiting: []exact{}}
+		Cells: mapper{a.model, f}.block(n, block, bits), Waiting: []exact{}}
 	for _, c := range n.children[n.held:] {
 		if len(answer.Waiting) < maxExact && c.exact.IsValid() && block.Overlaps(c.exact) && c.exact.Bits() >= block.Bits() {
 			answer.Waiting = append(answer.Waiting, exact{c.id, plain(c.key.name), c.exact.String()})
@@ -334,7 +335,7 @@ func (a *api) overview(f *filter, bits int) any {
 	}
 	for _, n := range shown {
 		n.sort()
-		answer.Tiles = append(answer.Tiles, tile{refer(n), n.used(), n.held > 0, mapper{f}.block(n, n.prefix, max(bits, 0))})
+		answer.Tiles = append(answer.Tiles, tile{refer(n), n.used(), n.held > 0, mapper{a.model, f}.block(n, n.prefix, max(bits, 0))})
 	}
 	return answer
 }
@@ -478,6 +479,21 @@ func (a *api) waitingOf(r *http.Request) (any, error) {
 		answer.Rows = append(answer.Rows, w)
 	}
 	return answer, nil
+}
+
+// reservedOf answers with the policies that reserve a part of a block of a node.
+func (a *api) reservedOf(r *http.Request) (any, error) {
+	block, err := cidr.ParseStored(r.URL.Query().Get("block"))
+	if err != nil {
+		return nil, err
+	}
+	a.model.mu.Lock()
+	defer a.model.mu.Unlock()
+	n, err := a.find(r)
+	if err != nil {
+		return nil, err
+	}
+	return a.model.reservers(n, block), nil
 }
 
 // namespaces answers with the namespaces that have something to show.

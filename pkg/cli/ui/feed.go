@@ -74,6 +74,13 @@ func newFeeds(client ipamclient.IpamV1alpha1Interface, namespace string, m *mode
 				return client.PrefixAllocations(namespace).Watch(ctx, o)
 			},
 		},
+		{
+			kind: policyKind, name: "PrefixPolicies", model: m, phase: phaseReading,
+			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				return client.PrefixPolicies(namespace).List(ctx, o)
+			},
+			watch: client.PrefixPolicies(namespace).Watch,
+		},
 	}
 }
 
@@ -121,8 +128,12 @@ func (f *feed) run(ctx context.Context) {
 			continue
 		}
 		phase := phaseLost
-		if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+		switch {
+		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 			phase = phaseForbidden
+		case apierrors.IsNotFound(err) && f.kind == policyKind:
+			// A server of an older version has no policies.
+			phase, err = phaseForbidden, nil
 		}
 		f.set(phase, err)
 		select {
@@ -207,5 +218,7 @@ func (f *feed) put(o runtime.Object) {
 		f.model.putPrefix(o)
 	case *v1alpha1.PrefixAllocation:
 		f.model.putAllocation(o)
+	case *v1alpha1.PrefixPolicy:
+		f.model.putPolicy(o)
 	}
 }

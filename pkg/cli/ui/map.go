@@ -15,13 +15,14 @@ const maxMapBits = 15
 
 // cell is a part of the map, for the page (cells.js has the counterpart):
 //
-//	0           free
+//	0             free
+//	1             reserved by a PrefixPolicy
 //	[cell, cell]  two halves of the range
 //	*held       what one object holds
 //	*summary    several objects, too small to be shown
 type cell any
 
-var free cell = 0
+var free, reserved cell = 0, 1
 
 // held is the range of one object.
 type held struct {
@@ -52,6 +53,7 @@ type summary struct {
 
 // mapper draws maps. The marks of the filter have to be set.
 type mapper struct {
+	model  *model
 	filter *filter
 }
 
@@ -60,12 +62,13 @@ type mapper struct {
 func (d mapper) block(n *node, block netip.Prefix, bits int) cell {
 	n.sort()
 	from, to := n.within(block)
-	return d.divide(n, block, from, to, bits)
+	return d.divide(n, block, d.model.reserved(n), from, to, bits)
 }
 
-func (d mapper) divide(n *node, block netip.Prefix, from, to, bits int) cell {
+// divide is like block, for a node of which children[from:to] hold a part of the block, and some space is kept.
+func (d mapper) divide(n *node, block netip.Prefix, kept []netip.Prefix, from, to, bits int) cell {
 	if from >= to {
-		return free
+		return d.rest(block, kept, bits)
 	}
 	if c := n.children[from]; c.prefix.Bits() <= block.Bits() {
 		// The child holds the whole block. Others could only overlap it, which the server does not allow.
@@ -87,7 +90,27 @@ func (d mapper) divide(n *node, block netip.Prefix, from, to, bits int) cell {
 			upper = i
 		}
 	}
-	return [2]cell{d.divide(n, low, from, middle, bits-1), d.divide(n, high, middle, to, bits-1)}
+	return [2]cell{d.divide(n, low, kept, from, middle, bits-1), d.divide(n, high, kept, middle, to, bits-1)}
+}
+
+// rest returns the cells of a block that nobody holds a part of. What is kept is too small to be shown where the block is
+// not divided any more.
+func (d mapper) rest(block netip.Prefix, kept []netip.Prefix, bits int) cell {
+	kept = slices.DeleteFunc(slices.Clone(kept), func(p netip.Prefix) bool { return !p.Overlaps(block) })
+	switch {
+	case len(kept) == 0:
+		return free
+	case kept[0].Bits() <= block.Bits():
+		return reserved
+	case bits <= 0:
+		return free
+	}
+	low, high := halves(block)
+	halves := [2]cell{d.rest(low, kept, bits-1), d.rest(high, kept, bits-1)}
+	if halves == [2]cell{reserved, reserved} || halves == [2]cell{free, free} {
+		return halves[0]
+	}
+	return halves
 }
 
 // held returns the cell of a child.

@@ -6,6 +6,7 @@ package ui
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"math/big"
 	"net/netip"
@@ -27,6 +28,7 @@ const (
 	prefixKind kind = iota
 	// allocationKind is a PrefixAllocation that was not made for a Prefix.
 	allocationKind
+	policyKind
 )
 
 // key identifies an object.
@@ -170,6 +172,8 @@ type model struct {
 	// usage has the history of each object that something has been allocated from, and counts that of their number.
 	usage  map[*node]*history
 	counts history
+	// policies has the PrefixPolicies by namespace and name.
+	policies map[string]map[string]*policy
 	// shared holds one copy of each string that many objects have.
 	shared map[string]string
 	now    func() time.Time
@@ -186,7 +190,7 @@ type model struct {
 }
 
 func newModel() *model {
-	return &model{nodes: map[key]*node{}, usage: map[*node]*history{}, shared: map[string]string{}, now: time.Now}
+	return &model{nodes: map[key]*node{}, usage: map[*node]*history{}, policies: map[string]map[string]*policy{}, shared: map[string]string{}, now: time.Now}
 }
 
 // share returns a copy of a string that all who ask for it share.
@@ -236,6 +240,9 @@ func (m *model) end(of kind, round uint64) {
 			m.forget(n)
 		}
 	}
+	for _, policies := range m.policies {
+		maps.DeleteFunc(policies, func(_ string, p *policy) bool { return of == policyKind && p.round < round })
+	}
 	m.revision++
 }
 
@@ -245,6 +252,9 @@ func (m *model) drop(of kind, namespace, name string) {
 	defer m.mu.Unlock()
 	if n := m.nodes[key{of, namespace, name}]; n != nil && n.known {
 		m.forget(n)
+	}
+	if of == policyKind {
+		delete(m.policies[namespace], name)
 	}
 	m.revision++
 }
@@ -293,7 +303,7 @@ func (m *model) putPrefix(p *v1alpha1.Prefix) {
 		return
 	}
 	used := fraction(p.Status.Usage)
-	if used > 0 {
+	if used > 0 || p.Status.Usage.Reserved != "" {
 		n.usage = p.Status.Usage.DeepCopy()
 	}
 	h := m.usage[n]

@@ -175,10 +175,29 @@ func TestMap(t *testing.T) {
 			}
 		}
 		grow("root", root, 0)
+		// kept has what a policy reserves of all.
+		var kept [256]bool
+		var reservations []v1alpha1.PrefixReservation
+		for range random.IntN(4) {
+			first := root.Addr().AsSlice()
+			from := random.IntN(256)
+			to := from + random.IntN(256-from)
+			for at := from; at <= to; at++ {
+				kept[at] = true
+			}
+			address := func(at int) string {
+				first[len(first)-1] = byte(at)
+				a, _ := netip.AddrFromSlice(first)
+				return a.String()
+			}
+			reservations = append(reservations, v1alpha1.PrefixReservation{From: address(from), To: address(to)})
+		}
+		m.putPolicy(&v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "all"},
+			Spec: v1alpha1.PrefixPolicySpec{PrefixSelector: &metav1.LabelSelector{}, Reserved: reservations}})
 		bits := random.IntN(10)
 		m.mark(every)
 		n := m.nodes[key{prefixKind, "default", "root"}]
-		var check func(c cell, block netip.Prefix, chain []string)
+		var check func(c cell, block netip.Prefix, chain []string, bits int)
 		names := func(block netip.Prefix, depth int) (found []string, used int) {
 			first, last := block.Addr().AsSlice(), cidr.Last(block).AsSlice()
 			for at := int(first[len(first)-1]); at <= int(last[len(last)-1]); at++ {
@@ -191,18 +210,27 @@ func TestMap(t *testing.T) {
 			}
 			return found, used
 		}
-		check = func(c cell, block netip.Prefix, chain []string) {
+		check = func(c cell, block netip.Prefix, chain []string, bits int) {
 			found, used := names(block, len(chain))
 			size := 1 << (block.Addr().BitLen() - block.Bits())
 			switch c := c.(type) {
 			case int:
-				if used != 0 {
-					t.Fatalf("%v is shown as free in %v, but %v holds it", block, chain, found)
+				// A block that is not divided any more is reserved if all of it is.
+				first := block.Addr().AsSlice()
+				undivided := max(size>>max(bits, 0), 1)
+				n := 0
+				for from := 0; from < size; from += undivided {
+					if begin := int(first[len(first)-1]) + from; !slices.Contains(kept[begin:begin+undivided], false) {
+						n++
+					}
+				}
+				if used != 0 || c == reserved && n != size/undivided || c == free && n != 0 {
+					t.Fatalf("%v is shown as %v in %v, but %v hold it, and %d blocks are reserved", block, c, chain, found, n)
 				}
 			case [2]cell:
 				low, high := halves(block)
-				check(c[0], low, chain)
-				check(c[1], high, chain)
+				check(c[0], low, chain, bits-1)
+				check(c[1], high, chain, bits-1)
 			case *held:
 				name := m.byID[c.ID].key.name
 				if len(found) != 1 || found[0] != name || used != size {
@@ -212,7 +240,7 @@ func TestMap(t *testing.T) {
 					t.Fatalf("%s is shown as %v used, but %d of %d are", name, c.Used, below, size)
 				}
 				if c.Cells != nil {
-					check(c.Cells, block, append(slices.Clone(chain), name))
+					check(c.Cells, block, append(slices.Clone(chain), name), bits)
 				}
 			case *summary:
 				if c.Count != len(found) || math.Abs(c.Used-float64(used)/float64(size)) > 1e-9 {
@@ -225,8 +253,41 @@ func TestMap(t *testing.T) {
 				t.Fatalf("%v is shown as %T", block, c)
 			}
 		}
-		check(mapper{every}.block(n, root, bits), root, nil)
+		check(mapper{m, every}.block(n, root, bits), root, nil, bits)
 	}
+}
+
+// TestPolicies expects that policies reserve in what they select, for as long as they are there.
+func TestPolicies(t *testing.T) {
+	m := newModel()
+	pool := newPrefix("default", "pool", "10.0.0.0/29", "")
+	pool.Labels = map[string]string{"pool": "a"}
+	m.putPrefix(pool)
+	m.putPrefix(newPrefix("default", "other", "10.1.0.0/29", ""))
+	m.putPrefix(newPrefix("elsewhere", "pool", "10.2.0.0/29", ""))
+	put := func(name string, selector map[string]string, r ...v1alpha1.PrefixReservation) {
+		m.putPolicy(&v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
+			Spec: v1alpha1.PrefixPolicySpec{PrefixSelector: &metav1.LabelSelector{MatchLabels: selector}, Reserved: r}})
+	}
+	check := func(namespace, name, want string) {
+		t.Helper()
+		if got := fmt.Sprint(m.reserved(m.nodes[key{prefixKind, namespace, name}])); got != want {
+			t.Errorf("%s is reserved of %s, want %s", got, name, want)
+		}
+	}
+	put("edges", nil, v1alpha1.PrefixReservation{Edges: true, Reason: "edges\x1b"})
+	round := m.begin()
+	put("part", map[string]string{"pool": "a"}, v1alpha1.PrefixReservation{CIDR: "10.0.0.4/30"}, v1alpha1.PrefixReservation{From: "10.0.0.1", To: "10.0.0.2"})
+	check("default", "pool", "[10.0.0.0/31 10.0.0.2/32 10.0.0.4/30]")
+	check("default", "other", "[10.1.0.0/32 10.1.0.7/32]")
+	check("elsewhere", "pool", "[]")
+	if got := m.reservers(m.nodes[key{prefixKind, "default", "pool"}], netip.MustParsePrefix("10.0.0.6/31")); !slices.Equal(got, []reserver{{"edges", `edges\u001b`}, {"part", ""}}) {
+		t.Errorf("it is reserved by %v", got)
+	}
+	m.end(policyKind, round)
+	check("default", "other", "[]")
+	m.drop(policyKind, "default", "part")
+	check("default", "pool", "[]")
 }
 
 // TestLocate expects that a place is in the innermost Prefix that has something to show.

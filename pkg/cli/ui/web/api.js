@@ -45,7 +45,7 @@
 
 /** @typedef {{i: number, n?: string, u?: number, p?: boolean, m?: Cell, x?: boolean, d?: boolean}} Held */
 /** @typedef {{c: number, u: number, x?: boolean, i?: number, n?: string, r?: string}} Summary */
-/** @typedef {0|[Cell, Cell]|Held|Summary} Cell */
+/** @typedef {0|1|[Cell, Cell]|Held|Summary} Cell 0 is free, 1 is reserved */
 
 /** @typedef {{path: Reference[], block: string, leaf?: number, cells: Cell, waiting: {id: number, name: string, cidr: string}[]}} BlockMap */
 /** @typedef {Reference & {used: number, parent: boolean, cells: Cell}} Tile */
@@ -65,7 +65,7 @@
  * @property {number} children
  * @property {number} waiting
  * @property {number} used
- * @property {{total: string, used: string, free: string, allocations: number, largestFree?: string}} [usage]
+ * @property {{total: string, used: string, free: string, reserved?: string, allocations: number, largestFree?: string}} [usage]
  * @property {[number, number][]} history
  */
 /** @typedef {Reference & NodeDetails} Details */

@@ -15,11 +15,11 @@ import * as cidr from "./cidr.js";
  * @property {number} y
  * @property {number} w
  * @property {number} h
- * @property {"free"|"used"|"parent"|"summary"} kind
+ * @property {"free"|"reserved"|"used"|"parent"|"summary"} kind
  * @property {number} depth the number of parents around it in the view
  * @property {Cell} cell
  * @property {Block} block
- * @property {number} [holder] the id of what holds it, or the parent of what is free
+ * @property {number} [holder] the id of what holds it, or the parent of what is free or reserved
  * @property {string} within the name of the parent that it is drawn in, or ""
  */
 
@@ -55,8 +55,8 @@ export function layout(cell, block, area, holder, within) {
  * @param {string} within
  */
 function place(boxes, cell, block, x, y, w, h, depth, holder, within) {
-  if (cell === 0) {
-    boxes.push({ x, y, w, h, kind: "free", depth, cell, block, holder, within });
+  if (cell === 0 || cell === 1) {
+    boxes.push({ x, y, w, h, kind: cell === 0 ? "free" : "reserved", depth, cell, block, holder, within });
     return;
   }
   if (Array.isArray(cell)) {

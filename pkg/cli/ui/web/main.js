@@ -25,7 +25,7 @@ import { Tree } from "./tree.js";
 let place = { in: "", name: "", block: "" };
 /** @type {Filter} */
 let filter = { q: "", namespace: "", state: "", labels: "" };
-/** @type {{id: number}|{free: Block, holder: number}|undefined} */
+/** @type {{id: number}|{free: Block, holder: number, reserved: boolean}|undefined} */
 let selected;
 /** @type {State|undefined} */
 let state;
@@ -141,8 +141,9 @@ export const map = new AddressMap({
     go({ in: root.namespace, name: root.name, block: cidr.format(cidr.around(block, wanted)) });
   },
   select: (box) => {
-    if (box.kind === "free" && box.holder !== undefined) selected = { free: box.block, holder: box.holder };
-    else if (box.holder !== undefined) selected = { id: box.holder };
+    if ((box.kind === "free" || box.kind === "reserved") && box.holder !== undefined) {
+      selected = { free: box.block, holder: box.holder, reserved: box.kind === "reserved" };
+    } else if (box.holder !== undefined) selected = { id: box.holder };
     map.ring = ringOf();
     map.redraw();
     say(words(box));
@@ -197,8 +198,8 @@ async function hover(box, x, y) {
   };
   const cell = box.cell;
   const head = h("div", { class: "mono range" }, range);
-  if (cell === 0 || Array.isArray(cell)) {
-    put([head, h("div", { class: "kind free" }, "free"), cidr.size(box.block)]);
+  if (cell === 0 || cell === 1 || Array.isArray(cell)) {
+    put([head, h("div", { class: "kind" }, box.kind), cidr.size(box.block)]);
     return;
   }
   if ("c" in cell && cell.c > 1) {
@@ -368,7 +369,8 @@ const refreshDetails = oneAtATime(async () => {
     const of = node ? await details(node.id) : undefined;
     if (of && shown) showNumbers(byId("numbers"), of, cidr.parse(shown.block));
     if (selected !== undefined && "free" in selected) {
-      showFree(element, selected.free, await details(selected.holder));
+      const { free, holder, reserved } = selected;
+      showFree(element, free, await details(holder), reserved ? await ask("reserved", { id: holder, block: cidr.format(free) }) : []);
     } else if (selected !== undefined) {
       showDetails(element, await details(selected.id));
     } else if (of) {
@@ -435,7 +437,7 @@ async function refresh() {
 }
 
 function legend() {
-  const entries = [["used", "used"], ["some", "partly used"], ["free", "free"], ["waiting", "waiting"], ["deleting", "being deleted"]];
+  const entries = [["used", "used"], ["some", "partly used"], ["free", "free"], ["reserved", "reserved"], ["waiting", "waiting"], ["deleting", "being deleted"]];
   byId("legend").replaceChildren(...entries.map(([kind, name]) => h("li", {}, h("span", { class: "swatch " + kind }), name)));
 }
 

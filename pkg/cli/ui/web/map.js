@@ -238,8 +238,9 @@ export class AddressMap {
   ringed(scene) {
     const ring = this.ring;
     if (ring === undefined) return undefined;
-    if ("id" in ring) return scene.boxes.find((b) => b.holder === ring.id && b.kind !== "free");
-    return scene.boxes.find((b) => b.block.value === ring.block.value && b.block.bits === ring.block.bits && b.kind === "free");
+    const empty = (/** @type {Box} */ b) => b.kind === "free" || b.kind === "reserved";
+    if ("id" in ring) return scene.boxes.find((b) => b.holder === ring.id && !empty(b));
+    return scene.boxes.find((b) => b.block.value === ring.block.value && b.block.bits === ring.block.bits && empty(b));
   }
 
   /**
@@ -497,7 +498,7 @@ export class AddressMap {
 export function words(box) {
   const range = cidr.format(box.block);
   const cell = box.cell;
-  if (cell === 0 || Array.isArray(cell)) return range + ", free, " + cidr.size(box.block);
+  if (cell === 0 || cell === 1 || Array.isArray(cell)) return range + ", " + box.kind + ", " + cidr.size(box.block);
   if ("c" in cell) return `${range}, ${plural(cell.c, "Prefix", "Prefixes")}, ${percent(cell.u)} used`;
   const name = cell.n ? cell.n + ", " : "";
   return box.kind === "parent" ? `${name}${range}, ${percent(cell.u ?? 0)} used` : `${name}${range}, used`;
@@ -512,6 +513,7 @@ function palette() {
     usedInk: get("used-ink"),
     free: get("free"),
     freeLine: get("free-line"),
+    reserved: get("reserved"),
     waiting: get("waiting"),
     deleting: get("deleting"),
     panel: get("panel"),
@@ -556,14 +558,15 @@ function drawBox(context, b, colours) {
   const parent = b.kind === "parent";
   const nested = parent && /** @type {import("./api.js").Held} */ (cell).m !== undefined && w >= 8 && h >= 8;
   const nest = colours.nest[Math.min(b.depth, colours.nest.length - 1)];
-  if (b.kind === "free") context.fillStyle = colours.free;
+  if (b.kind === "free" || b.kind === "reserved") context.fillStyle = colours.free;
   else if (b.kind === "summary") context.fillStyle = mix(colours.free, colours.used, 0.16 + 0.84 * Math.sqrt(/** @type {import("./api.js").Summary} */ (cell).u));
   else if (nested) context.fillStyle = nest;
   else if (parent) context.fillStyle = mix(nest, colours.used, 0.25 + 0.75 * (/** @type {import("./api.js").Held} */ (cell).u ?? 0));
   else context.fillStyle = colours.used;
   context.fill();
-  if (b.kind === "free" && small > 10) {
-    context.strokeStyle = colours.freeLine;
+  if (b.kind === "reserved") hatch(context, x, y, w, h, colours.reserved);
+  if ((b.kind === "free" || b.kind === "reserved") && small > 10) {
+    context.strokeStyle = b.kind === "free" ? colours.freeLine : colours.reserved;
     context.lineWidth = 1;
     context.stroke();
   }
@@ -588,11 +591,12 @@ function drawBox(context, b, colours) {
     label(context, name, b.within, h > 34 ? range : "", x + 7, y + (h > 34 ? 13 : h / 2 + 1), w - 12, colours.usedInk, colours.usedInk);
   } else if (b.kind === "parent" && !nested && w > 46 && h > 18) {
     label(context, /** @type {import("./api.js").Held} */ (cell).n ?? "", b.within, "", x + 7, y + h / 2 + 1, w - 12, colours.ink, colours.muted);
-  } else if (b.kind === "free" && w > 60 && h > 22) {
-    label(context, "", "", range, x + 7, y + (h > 34 ? 13 : h / 2 + 1), w - 12, colours.muted, colours.muted);
+  } else if ((b.kind === "free" || b.kind === "reserved") && w > 60 && h > 22) {
+    const ink = b.kind === "free" ? colours.muted : colours.ink;
+    label(context, "", "", range, x + 7, y + (h > 34 ? 13 : h / 2 + 1), w - 12, ink, ink);
     if (h > 46) {
       context.font = "11px " + fonts.text;
-      context.fillText("free", x + 7, y + 28);
+      context.fillText(b.kind, x + 7, y + 28);
     }
   } else if (b.kind === "summary" && w > 40 && h > 20) {
     const summary = /** @type {import("./api.js").Summary} */ (cell);
@@ -600,6 +604,31 @@ function drawBox(context, b, colours) {
     label(context, summary.n ?? count(summary.c), b.within, "", x + 6, y + h / 2 + 1, w - 10, ink, ink);
   }
   context.globalAlpha = 1;
+}
+
+/**
+ * Fills a rectangle with a pale colour, and dots of it where there is room.
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} x
+ * @param {number} y
+ * @param {number} w
+ * @param {number} h
+ * @param {string} colour
+ */
+function hatch(context, x, y, w, h, colour) {
+  context.save();
+  context.clip();
+  const alpha = context.globalAlpha;
+  context.globalAlpha = alpha * (Math.min(w, h) > 10 ? 0.2 : 0.7);
+  context.fillStyle = colour;
+  context.fillRect(x, y, w, h);
+  if (Math.min(w, h) > 10) {
+    context.globalAlpha = alpha * 0.4;
+    for (let row = 0; row * 6 < h; row++) {
+      for (let at = x + (row % 2) * 3; at < x + w; at += 6) context.fillRect(at + 1, y + row * 6 + 2, 1.6, 1.6);
+    }
+  }
+  context.restore();
 }
 
 /**

@@ -64,6 +64,7 @@ export function showDetails(element, d) {
       ["Reason", d.reason ?? ""],
       ["Why", d.state === "waiting" ? (d.message ?? "") : ""],
       ["Used", d.usage ? `${decimal(d.usage.used)} of ${decimal(d.usage.total)}` : ""],
+      ["Reserved", d.usage?.reserved ? decimal(d.usage.reserved) : ""],
       ["Largest free", d.usage?.largestFree ?? ""],
       ["Labels", d.labels.length > 0 ? h("span", { class: "labels" }, ...d.labels.map((l) => h("span", { class: "label" }, l))) : ""],
     ]),
@@ -72,21 +73,24 @@ export function showDetails(element, d) {
 }
 
 /**
- * Shows a free range.
+ * Shows a range that nobody holds.
  * @param {HTMLElement} element
  * @param {Block} block
  * @param {Details|undefined} parent
+ * @param {{policy: string, reason: string}[]} reservers the policies that reserve it
  */
-export function showFree(element, block, parent) {
+export function showFree(element, block, parent, reservers) {
   const of = parent?.cidr ? cidr.parse(parent.cidr) : undefined;
   const length = of && of.bits === block.bits ? Math.min(block.bits + 1, block.width) : block.bits;
   element.replaceChildren(
-    h("h3", {}, "Free"),
+    h("h3", {}, reservers.length > 0 ? "Reserved" : "Free"),
     terms([
       ["Range", h("span", { class: "mono" }, cidr.format(block))],
       ["Size", cidr.size(block)],
       ["Of", parent?.name ?? ""],
       ["Namespace", parent?.namespace ?? ""],
+      ...reservers.map((r) => /** @type {[string, string]} */ (["Policy", r.policy + (r.reason ? ": " + r.reason : "")])),
+      ["Meaning", reservers.length > 0 ? "It is never chosen automatically. Who asks for exactly it gets it." : ""],
     ]),
     parent && length > (of?.bits ?? 0) ? command(`kubectl ipam claim --from ${quote(parent.name)} ${of && of.bits === block.bits ? "--length " + length : "--prefix " + cidr.format(block)} -n ${quote(parent.namespace)}`, "claim it") : "",
   );
