@@ -47,7 +47,7 @@ e2e: ## Run the tests on a real Kubernetes control plane, which takes minutes to
 
 .PHONY: test-long
 test-long: ## Run the fault and race tests at full length; it takes hours.
-	IPAM_TEST_LONG=1 go test -timeout 12h -count=1 ./registry/claims ./test/claims ./test/fault
+	IPAM_TEST_LONG=1 go test -timeout 12h -count=1 ./registry/claims/... ./test/claims ./test/fault
 
 .PHONY: bench
 bench: ## Run the benchmarks; ARGS=--help tells what can be said, for instance ARGS='--rows E1,A' or ARGS='--against main --rows E2'.

@@ -10,7 +10,8 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/store"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/ready"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -83,7 +84,7 @@ func (c *Config) Complete() CompletedConfig {
 type Server struct {
 	// GenericAPIServer is the underlying server. Its API group is installed.
 	GenericAPIServer *genericapiserver.GenericAPIServer
-	claims           *claims.Claims
+	auditor          *audit.Auditor
 }
 
 // New returns a server with the API group installed. It does not serve before Run is called.
@@ -92,26 +93,25 @@ func (c completedConfig) New() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	getter := claims.NewRESTOptionsGetter(c.genericConfig.RESTOptionsGetter,
-		claims.Config{WatchCache: c.config.WatchCache, DisjointRoots: c.config.Enforced.DisjointRoots})
-	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, getter)
+	registry, err := rest.New(Scheme, Codecs, c.genericConfig.RESTOptionsGetter,
+		store.Config{WatchCache: c.config.WatchCache, DisjointRoots: c.config.Enforced.DisjointRoots})
 	if err != nil {
 		return nil, err
 	}
 	if c.config.Reader != nil {
-		reader, err := readerOf(&group, getter.Claims())
+		reader, err := readerOf(registry)
 		if err != nil {
 			return nil, err
 		}
 		c.config.Reader.Set(reader)
 	}
-	if err := generic.InstallAPIGroup(&group); err != nil {
+	if err := generic.InstallAPIGroup(&registry.Group); err != nil {
 		return nil, err
 	}
 	if c.config.WithoutCluster {
 		installCore(generic, c.genericConfig.DiscoveryAddresses)
 	}
-	s := &Server{GenericAPIServer: generic, claims: getter.Claims()}
+	s := &Server{GenericAPIServer: generic, auditor: registry.Auditor}
 	if c.config.AuditInterval > 0 {
 		err := generic.AddPostStartHook("ipam-claims-audit", func(hook genericapiserver.PostStartHookContext) error {
 			go s.auditPeriodically(hook, c.config.AuditInterval)

@@ -8,7 +8,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/store"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
 	"k8s.io/apimachinery/pkg/util/wait"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -43,12 +44,12 @@ func registered[G metrics.Registerable](gauge G) G {
 
 // report publishes the result of a comparison in the metrics and the log. It logs at most ten differences, and the
 // number of the others.
-func report(ctx context.Context, differences []claims.Difference) {
-	count := map[claims.DifferenceKind]int{}
+func report(ctx context.Context, differences []audit.Difference) {
+	count := map[audit.DifferenceKind]int{}
 	for _, d := range differences {
 		count[d.Kind]++
 	}
-	for _, kind := range claims.DifferenceKinds {
+	for _, kind := range audit.DifferenceKinds {
 		differencesGauge.WithLabelValues(string(kind)).Set(float64(count[kind]))
 	}
 	comparedGauge.SetToCurrentTime()
@@ -71,7 +72,7 @@ func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) 
 		return
 	}
 	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
-		differences, err := s.claims.AuditSlowly(ctx)
+		differences, err := s.auditor.Audit(ctx, audit.Slowly, audit.LeftoverGrace)
 		if err != nil {
 			if ctx.Err() == nil {
 				klog.FromContext(ctx).Error(err, "Cannot compare objects and claims")
@@ -86,10 +87,10 @@ func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) 
 const maxFreedLogged = 1000
 
 // adopt repairs the stored data before it is served, and reports the differences that it cannot repair. See
-// claims.Adopt.
+// audit.Auditor.Adopt.
 func (s *Server) adopt(ctx context.Context) error {
 	logger, freed := klog.FromContext(ctx), 0
-	differences, err := s.claims.Adopt(ctx, func(d claims.Difference) {
+	differences, err := s.auditor.Adopt(ctx, func(d audit.Difference) {
 		if freed++; freed <= maxFreedLogged {
 			logger.Info("Removed the claim of a PrefixAllocation that is gone", "prefix", d.Prefix, "parentUID", d.Parent,
 				"allocation", klog.KRef(d.Namespace, d.Name), "key", d.Key)
@@ -107,8 +108,8 @@ func (s *Server) adopt(ctx context.Context) error {
 
 // Store provides access to the stored data without a server.
 type Store struct {
-	*claims.Claims
-	close func()
+	*audit.Auditor
+	registry *rest.Registry
 }
 
 // OpenStore connects to the etcd in the options. The caller must close the Store. OpenStore changes the options: it
@@ -125,19 +126,12 @@ func OpenStore(etcd *genericoptions.EtcdOptions) (*Store, error) {
 	if err := etcd.ApplyTo(&config.Config); err != nil {
 		return nil, err
 	}
-	getter := claims.NewRESTOptionsGetter(config.RESTOptionsGetter, claims.Config{})
-	group, err := rest.NewAPIGroupInfo(Scheme, Codecs, getter)
+	registry, err := rest.New(Scheme, Codecs, config.RESTOptionsGetter, store.Config{})
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Claims: getter.Claims(), close: func() {
-		for _, resources := range group.VersionedResourcesStorageMap {
-			for _, storage := range resources {
-				storage.Destroy()
-			}
-		}
-	}}, nil
+	return &Store{Auditor: registry.Auditor, registry: registry}, nil
 }
 
 // Close closes the connections to etcd.
-func (s *Store) Close() { s.close() }
+func (s *Store) Close() { s.registry.Destroy() }

@@ -14,13 +14,13 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	ipamrest "github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
-	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
 // readTimeout is the timeout for each read of an admission plugin. If a read fails, the plugin accepts the request
@@ -37,15 +37,15 @@ type prefixReader struct {
 
 var _ initializer.Reader = prefixReader{}
 
-// readerOf returns the reader of the Prefix storage in group.
-func readerOf(group *genericapiserver.APIGroupInfo, claims *claims.Claims) (prefixReader, error) {
-	storage := group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version]["prefixes"]
+// readerOf returns the reader of the Prefixes and claims in a registry.
+func readerOf(registry *ipamrest.Registry) (prefixReader, error) {
+	storage := registry.Group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version]["prefixes"]
 	getter, isGetter := storage.(rest.Getter)
 	lister, isLister := storage.(rest.Lister)
 	if !isGetter || !isLister {
 		return prefixReader{}, fmt.Errorf("prefixes cannot be read from a %T", storage)
 	}
-	return prefixReader{getter, lister, claims}, nil
+	return prefixReader{getter, lister, registry.Claims}, nil
 }
 
 // Prefix implements initializer.Reader.

@@ -24,8 +24,8 @@ import (
 // Any other number may be a moment old: it is status.usage.allocations, or the number of claims if the status counts
 // none yet.
 func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
-	claims := c.keyspace.of(prefix.UID)
-	kv, err := c.firstOf(ctx, claims)
+	claims := c.Keys.Of(prefix.UID)
+	kv, err := c.FirstOf(ctx, claims)
 	if err != nil || kv == nil {
 		return 0, err
 	}
@@ -33,7 +33,7 @@ func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, erro
 		return usage.Allocations, nil
 	}
 	// The status is at most a moment old, so there are few claims to count.
-	response, err := c.kv.Get(ctx, claims.start, clientv3.WithRange(claims.end), clientv3.WithCountOnly())
+	response, err := c.KV.Get(ctx, claims.Start, clientv3.WithRange(claims.End), clientv3.WithCountOnly())
 	if err != nil {
 		return 0, err
 	}
@@ -47,12 +47,12 @@ func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.P
 	if err != nil {
 		return netip.Prefix{}, "", fmt.Errorf("prefix of the parent: %w", err)
 	}
-	kv, err := c.firstOf(ctx, c.keyspace.inside(parent.UID, wanted))
+	kv, err := c.FirstOf(ctx, c.Keys.Inside(parent.UID, wanted))
 	if err != nil {
 		return netip.Prefix{}, "", err
 	}
 	if kv == nil {
-		if kv, err = c.firstOfFew(ctx, c.keyspace.around(parent.UID, whole, wanted)); err != nil || kv == nil {
+		if kv, err = c.firstOfFew(ctx, c.Keys.Around(parent.UID, whole, wanted)); err != nil || kv == nil {
 			return netip.Prefix{}, "", err
 		}
 	}
@@ -64,38 +64,26 @@ func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.P
 }
 
 // Checkable reports whether one etcd transaction can check that wanted is free in parent. Its number of compares is
-// limited, see maxTxnOps. forChild is whether the allocation is made for a child, which takes one more compare.
+// limited, see MaxTxnOps. forChild is whether the allocation is made for a child, which takes one more compare.
 func (c *Claims) Checkable(parent, wanted netip.Prefix, forChild bool) bool {
 	// One compare for each range around the prefix, and one each for the range inside it, the allocation and the
 	// parent.
-	compares := len(c.keyspace.around("", parent, wanted)) + 3
+	compares := len(c.Keys.Around("", parent, wanted)) + 3
 	if forChild {
 		compares++
 	}
-	return compares <= maxTxnOps
-}
-
-// firstOf returns a key of a range, or nil if the range is empty. It uses scan, because a read with a limit makes
-// etcd count all keys of the range.
-func (c *Claims) firstOf(ctx context.Context, r keyRange) (*mvccpb.KeyValue, error) {
-	for kvs, err := range c.scan(ctx, r, 0) {
-		if err != nil {
-			return nil, err
-		}
-		return kvs[0], nil
-	}
-	return nil, nil
+	return compares <= MaxTxnOps
 }
 
 // firstOfFew returns a key of the first range that is not empty, or nil if all are. It reads the ranges completely
 // and many in one transaction, so each of them must have few keys.
-func (c *Claims) firstOfFew(ctx context.Context, ranges []keyRange) (*mvccpb.KeyValue, error) {
-	for chunk := range slices.Chunk(ranges, maxTxnOps) {
+func (c *Claims) firstOfFew(ctx context.Context, ranges []Range) (*mvccpb.KeyValue, error) {
+	for chunk := range slices.Chunk(ranges, MaxTxnOps) {
 		gets := make([]clientv3.Op, 0, len(chunk))
 		for _, r := range chunk {
-			gets = append(gets, clientv3.OpGet(r.start, clientv3.WithRange(r.end)))
+			gets = append(gets, clientv3.OpGet(r.Start, clientv3.WithRange(r.End)))
 		}
-		response, err := c.kv.Txn(ctx).Then(gets...).Commit()
+		response, err := c.KV.Txn(ctx).Then(gets...).Commit()
 		if err != nil {
 			return nil, err
 		}
@@ -109,21 +97,21 @@ func (c *Claims) firstOfFew(ctx context.Context, ranges []keyRange) (*mvccpb.Key
 }
 
 // holderIn returns the prefix of a claim and its first holder. If the holder is not known, it has no name.
-func (c *Claims) holderIn(kv *mvccpb.KeyValue) (netip.Prefix, holder, error) {
-	_, held, err := c.keyspace.parse(string(kv.Key))
+func (c *Claims) holderIn(kv *mvccpb.KeyValue) (netip.Prefix, Holder, error) {
+	_, held, err := c.Keys.Parse(string(kv.Key))
 	if err != nil {
-		return netip.Prefix{}, holder{}, err
+		return netip.Prefix{}, Holder{}, err
 	}
 	// A claim that cannot be decoded still holds its prefix.
-	if value, err := decodeClaim(kv.Value); err == nil && len(value.Holders) > 0 {
+	if value, err := DecodeClaim(kv.Value); err == nil && len(value.Holders) > 0 {
 		return held, value.Holders[0], nil
 	}
-	return held, holder{}, nil
+	return held, Holder{}, nil
 }
 
 // describe names the holder of a claim: the Prefix that it was made for and the controller of that, or else the
 // PrefixAllocation.
-func (c *Claims) describe(ctx context.Context, h holder) string {
+func (c *Claims) describe(ctx context.Context, h Holder) string {
 	switch {
 	case h.Name == "":
 		return "an unknown PrefixAllocation"

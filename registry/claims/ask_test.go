@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -20,7 +20,7 @@ import (
 // TestHoldersAreNamed checks that a refusal names the Prefix that holds the range, with what controls it,
 // or the PrefixAllocation if that is for no Prefix.
 func TestHoldersAreNamed(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			s := newServer(t, etcd, v)
@@ -68,7 +68,7 @@ func TestHoldersAreNamed(t *testing.T) {
 
 // TestHolderFindsWhatOverlaps compares with a naive model.
 func TestHolderFindsWhatOverlaps(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{cached: true})
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, whole := range []string{"10.0.0.0/16", "2001:db8::/112"} {
@@ -112,7 +112,7 @@ func TestHolderFindsWhatOverlaps(t *testing.T) {
 
 // TestChildren counts by the status, unless that is late.
 func TestChildren(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
 	ctx, _ := newNamespace(t)
 	parent := s.root(t, ctx, "root", "10.0.0.0/16")
@@ -139,7 +139,7 @@ func TestChildren(t *testing.T) {
 
 // TestCheckable compares with what the storage does, around the limit of a transaction.
 func TestCheckable(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
 	ctx, _ := newNamespace(t)
 	ones := netip.MustParseAddr("fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")

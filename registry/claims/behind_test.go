@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // TestMemberBehind reads claims from a member of etcd that is behind.
 func TestMemberBehind(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
 	another := newServerAt(t, etcd, variant{}, s.prefix)
 	ctx, _ := newNamespace(t)
@@ -51,7 +51,7 @@ func TestMemberBehind(t *testing.T) {
 // TestRemembered counts how often etcd is asked about a claim before a child is completed: by the server that has made
 // the claim, and by another one.
 func TestRemembered(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
 	another := newServerAt(t, etcd, variant{}, s.prefix)
 	ctx, _ := newNamespace(t)

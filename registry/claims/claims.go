@@ -18,23 +18,23 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/utils/lru"
 )
 
 // Claims plans the checks and the changes of claims that a write of a Prefix or PrefixAllocation needs, and compares
-// objects with claims. It is usable once the storage of both kinds exists, and then safe for concurrent use.
+// objects with claims. It is usable once ReadPrefixesFrom was called, and then safe for concurrent use.
 type Claims struct {
-	kv       clientv3.KV
-	keyspace keyspace
-	// prefixes and allocations read the objects of the two kinds.
-	prefixes, allocations objects
+	*Etcd
+	// prefixes is the storage of Prefixes, with its watch cache if that is enabled. It may be stale.
+	prefixes storage.Interface
+	// attributes returns the labels and selectable fields of a Prefix.
+	attributes storage.AttrFunc
 	// createdAt caches the etcd create revision of allocated Prefixes by uid. It never changes, and only etcd has
 	// it: objects in the watch cache do not carry it.
 	createdAt *lru.Cache
 	// claimsMade caches the claims that this server wrote, by key.
 	claimsMade *lru.Cache
-	// orphaned holds the allocations whose parent did not exist when objects and claims were last compared.
-	orphaned orphans
 	// disjointRoots forbids a new root that overlaps another root of its namespace.
 	disjointRoots bool
 	// rootLocks has a lock for each namespace. It is held while a root is created there.
@@ -52,12 +52,19 @@ const (
 // made is a claim that this server wrote, and the etcd revision of that write.
 type made struct {
 	revision int64
-	claim    claim
+	claim    Claim
 }
 
-// newClaims returns Claims without an etcd client. RESTOptionsGetter adds the client when it creates the storage.
-func newClaims(config Config) *Claims {
-	return &Claims{disjointRoots: config.DisjointRoots, createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade)}
+// New returns Claims for what is stored in etcd. disjointRoots forbids a new root that overlaps another root of its
+// namespace.
+func New(etcd *Etcd, disjointRoots bool) *Claims {
+	return &Claims{Etcd: etcd, disjointRoots: disjointRoots, createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade)}
+}
+
+// ReadPrefixesFrom sets the storage from which plans read Prefixes that may be stale, and the function that returns the
+// labels and selectable fields of a Prefix. That storage itself plans its writes with the Claims, so it exists later.
+func (c *Claims) ReadPrefixesFrom(prefixes storage.Interface, attributes storage.AttrFunc) {
+	c.prefixes, c.attributes = prefixes, attributes
 }
 
 // parent is the part of a parent Prefix that a plan needs.
@@ -87,24 +94,24 @@ const manyBits = 10
 
 // planAllocate plans the change of an allocation to Allocated. The transaction fails if the parent is not the Prefix
 // that the plan was made for, or if a claim overlaps the prefix.
-func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (plan, error) {
-	refused := func(err error) (plan, error) {
+func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
+	refused := func(err error) (Plan, error) {
 		if !r.isLive() {
 			// The cache may be stale, and the current parent may accept the allocation.
 			return c.planAllocate(ctx, live{c}, allocation)
 		}
-		return plan{}, err
+		return Plan{}, err
 	}
-	refuse := func(format string, args ...any) (plan, error) {
+	refuse := func(format string, args ...any) (Plan, error) {
 		return refused(conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...)))
 	}
-	name, prefix, ok := allocated(allocation)
+	name, prefix, ok := Allocated(allocation)
 	if !ok {
 		return refuse("it cannot be Allocated without prefixRef and a valid prefix")
 	}
 	p, err := r.parent(ctx, allocation.Namespace, name)
 	if err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	switch {
@@ -122,45 +129,45 @@ func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.Pr
 		}))
 	}
 
-	key := c.keyspace.claim(p.uid, prefix)
-	inside := c.keyspace.inside(p.uid, prefix)
+	key := c.Keys.Claim(p.uid, prefix)
+	inside := c.Keys.Inside(p.uid, prefix)
 	if prefix.Addr().BitLen()-prefix.Bits() >= manyBits {
 		// Check here first: see manyBits.
 		if err := c.refuseInUse(ctx, allocation, prefix, name, inside); err != nil {
-			return plan{}, err
+			return Plan{}, err
 		}
 	}
-	held := claim{Holders: []holder{holderOf(allocation)}}
-	value, err := held.encode()
+	held := Claim{Holders: []Holder{HolderOf(allocation)}}
+	value, err := held.Encode()
 	if err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
 	child, why, err := c.guardRequester(ctx, r, allocation, prefix, name)
 	switch {
 	case err != nil:
-		return plan{}, err
+		return Plan{}, err
 	case why != nil:
 		return refused(why)
 	}
 
-	around := c.keyspace.around(p.uid, p.prefix, prefix)
-	guards := append(make([]guard, 0, 3+len(around)),
-		isSame(c.prefixes.etcdKey(allocation.Namespace, name), p.createRevision),
-		isEmpty(inside),
+	around := c.Keys.Around(p.uid, p.prefix, prefix)
+	guards := append(make([]Guard, 0, 3+len(around)),
+		IsSame(c.Prefixes.Key(allocation.Namespace, name), p.createRevision),
+		IsEmpty(inside),
 	)
 	for _, r := range around {
-		guards = append(guards, isEmpty(r))
+		guards = append(guards, IsEmpty(r))
 	}
 	ranges := len(guards)
 	guards = append(guards, child...)
-	if len(guards)+1 > maxTxnOps {
+	if len(guards)+1 > MaxTxnOps {
 		return refused(apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
 			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix,
 				fmt.Sprintf("is too far below %s of Prefix %s to be checked in one transaction: allocate a Prefix in between", p.prefix, name)),
 		}))
 	}
-	return plan{
-		guards:    guards,
+	return Plan{
+		Guards:    guards,
 		then:      []clientv3.Op{clientv3.OpPut(key, value)},
 		committed: func(revision int64) { c.claimsMade.Add(key, made{revision, held}) },
 		explain: func(answers []*pb.RangeResponse) error {
@@ -185,7 +192,7 @@ func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.Pr
 // It returns a guard against changes of the Prefix until the commit. If the allocation is refused, the first error
 // says why. The second error means that the check failed. If the allocation refers to no Prefix, all results are
 // nil.
-func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string) ([]guard, error, error) {
+func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string) ([]Guard, error, error) {
 	requester := requesterOf(allocation)
 	if requester == nil {
 		return nil, nil, nil
@@ -194,7 +201,7 @@ func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.
 	if err != nil {
 		return nil, nil, err
 	}
-	refuse := func(format string, args ...any) ([]guard, error, error) {
+	refuse := func(format string, args ...any) ([]Guard, error, error) {
 		return nil, conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...)), nil
 	}
 	switch {
@@ -209,7 +216,7 @@ func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.
 	case !asksFor(child, prefix, parentName):
 		return refuse("it is for Prefix %s, which does not ask for %s of Prefix %s", child.Name, prefix, parentName)
 	}
-	return []guard{isUnchanged(c.prefixes.etcdKey(allocation.Namespace, child.Name), revision)}, nil, nil
+	return []Guard{IsUnchanged(c.Prefixes.Key(allocation.Namespace, child.Name), revision)}, nil, nil
 }
 
 // asksFor reports whether a Pending child can become Allocated with a prefix of a parent. It ignores the child's
@@ -228,8 +235,8 @@ func asksFor(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
 }
 
 // refuseInUse returns the error of inUse if there is a claim in a range.
-func (c *Claims) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, r keyRange) error {
-	kv, err := c.firstOf(ctx, r)
+func (c *Claims) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, r Range) error {
+	kv, err := c.FirstOf(ctx, r)
 	if err != nil || kv == nil {
 		return err
 	}
@@ -252,7 +259,7 @@ func (c *Claims) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, w
 }
 
 // holderCauses returns the machine-readable causes that identify a held prefix and its holder.
-func holderCauses(held netip.Prefix, h holder) []metav1.StatusCause {
+func holderCauses(held netip.Prefix, h Holder) []metav1.StatusCause {
 	return []metav1.StatusCause{
 		{Type: ipam.CauseTypeHolderPrefix, Message: held.String()},
 		{Type: ipam.CauseTypeHolderName, Message: h.Name},
@@ -262,40 +269,40 @@ func holderCauses(held netip.Prefix, h holder) []metav1.StatusCause {
 
 // planRelease plans the removal of an allocation and its claim. It is refused while an allocated Prefix depends on
 // the allocation.
-func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (plan, error) {
-	name, prefix, ok := allocated(allocation)
+func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
+	name, prefix, ok := Allocated(allocation)
 	if !ok {
-		return plan{}, nil
+		return Plan{}, nil
 	}
 	p, err := r.parent(ctx, allocation.Namespace, name)
 	if err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
 	if p == nil {
-		return c.guardChild(ctx, requesterOf(allocation), allocation, plan{})
+		return c.guardChild(ctx, requesterOf(allocation), allocation, Plan{})
 	}
-	key := c.keyspace.claim(p.uid, prefix)
+	key := c.Keys.Claim(p.uid, prefix)
 	kv, value, err := r.claim(ctx, key)
 	if err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
-	h := value.find(allocation.UID)
+	h := value.Find(allocation.UID)
 	if h == nil && !r.isLive() {
 		// The cache may be stale. The current parent may have another uid, and the claim may be stored under that.
 		return c.planRelease(ctx, live{c}, allocation)
 	}
 	switch {
 	case kv == nil:
-		return c.guardChild(ctx, requesterOf(allocation), allocation, plan{guards: []guard{isUnchanged(key, 0)}})
+		return c.guardChild(ctx, requesterOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, 0)}})
 	case h == nil:
-		return c.guardChild(ctx, requesterOf(allocation), allocation, plan{guards: []guard{isUnchanged(key, kv.ModRevision)}})
+		return c.guardChild(ctx, requesterOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}})
 	}
 
-	released := plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}
-	if rest := value.without(allocation.UID); len(rest.Holders) > 0 {
-		encoded, err := rest.encode()
+	released := Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}}
+	if rest := value.Without(allocation.UID); len(rest.Holders) > 0 {
+		encoded, err := rest.Encode()
 		if err != nil {
-			return plan{}, err
+			return Plan{}, err
 		}
 		released.then = []clientv3.Op{clientv3.OpPut(key, encoded)}
 	} else {
@@ -307,24 +314,24 @@ func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.Pre
 // guardChild adds a check to the plan for the removal of an allocation: no allocated child depends on the
 // allocation. child is the owner in the claim. An allocation without a claim was written by another server; then
 // child is the Prefix in its controller reference. If the child does not exist, it must not be in lost+found either.
-func (c *Claims) guardChild(ctx context.Context, child *owner, allocation *ipam.PrefixAllocation, removal plan) (plan, error) {
+func (c *Claims) guardChild(ctx context.Context, child *Owner, allocation *ipam.PrefixAllocation, removal Plan) (Plan, error) {
 	if child == nil {
 		return removal, nil
 	}
 	found, revision, err := live{c}.prefix(ctx, allocation.Namespace, child.Name)
 	if err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
-	parentName, prefix, _ := allocated(allocation)
+	parentName, prefix, _ := Allocated(allocation)
 	if revision != 0 && child.is(found) && standsOn(found, prefix, parentName) {
-		return plan{}, conflict("prefixallocations", allocation.Name,
+		return Plan{}, conflict("prefixallocations", allocation.Name,
 			fmt.Errorf("%s is what Prefix %s stands on: delete that Prefix instead", prefix, found.Name))
 	}
-	key := c.prefixes.etcdKey(allocation.Namespace, child.Name)
-	removal.guards = append(removal.guards, isUnchanged(key, revision))
+	key := c.Prefixes.Key(allocation.Namespace, child.Name)
+	removal.Guards = append(removal.Guards, IsUnchanged(key, revision))
 	if revision == 0 {
-		at := len(removal.guards)
-		removal.guards = append(removal.guards, isUnchanged(c.lost(key), 0))
+		at := len(removal.Guards)
+		removal.Guards = append(removal.Guards, IsUnchanged(c.Lost(key), 0))
 		removal.explain = func(answers []*pb.RangeResponse) error {
 			if first(answers[at]) == nil {
 				return errStale
@@ -389,8 +396,8 @@ func (c *Claims) keepRequester(ctx context.Context, allocation, old *ipam.Prefix
 
 // claimedFor returns the child that the space of an allocation was claimed for. It is nil if there is no claim, or
 // if the claim was not made for a child.
-func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocation) (*owner, error) {
-	name, prefix, ok := allocated(allocation)
+func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocation) (*Owner, error) {
+	name, prefix, ok := Allocated(allocation)
 	if !ok {
 		return nil, nil
 	}
@@ -398,11 +405,11 @@ func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocati
 	if err != nil || p == nil {
 		return nil, err
 	}
-	_, value, err := live{c}.claim(ctx, c.keyspace.claim(p.uid, prefix))
+	_, value, err := live{c}.claim(ctx, c.Keys.Claim(p.uid, prefix))
 	if err != nil {
 		return nil, err
 	}
-	if h := value.find(allocation.UID); h != nil {
+	if h := value.Find(allocation.UID); h != nil {
 		return h.Owner, nil
 	}
 	return nil, nil
@@ -410,9 +417,9 @@ func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocati
 
 // planComplete plans the change of a child to Allocated. There must be a claim to its prefix that was made for this
 // child.
-func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix) (plan, error) {
-	refuse := func(format string, args ...any) (plan, error) {
-		return plan{}, conflict("prefixes", child.Name, fmt.Errorf(format, args...))
+func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix) (Plan, error) {
+	refuse := func(format string, args ...any) (Plan, error) {
+		return Plan{}, conflict("prefixes", child.Name, fmt.Errorf(format, args...))
 	}
 	prefix, err := cidr.ParseStored(child.Spec.Prefix)
 	if err != nil || child.Spec.ParentRef == nil {
@@ -421,7 +428,7 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 	name := child.Spec.ParentRef.Name
 	p, err := r.parent(ctx, child.Namespace, name)
 	if err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	switch {
@@ -430,16 +437,16 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 	case demanded && wanted != p.uid:
 		return refuse("it cannot get %s from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
 	}
-	key := c.keyspace.claim(p.uid, prefix)
+	key := c.Keys.Claim(p.uid, prefix)
 	if m, ok := r.made(key); ok && m.claim.isOf(child) {
-		return plan{guards: []guard{isUnchanged(key, m.revision)}}, nil
+		return Plan{Guards: []Guard{IsUnchanged(key, m.revision)}}, nil
 	}
 	kv, value, err := r.claim(ctx, key)
 	if err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
 	if value.isOf(child) {
-		return plan{guards: []guard{isUnchanged(key, kv.ModRevision)}}, nil
+		return Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}}, nil
 	}
 	if !r.isLive() {
 		// The cache may be stale, so check again with the current parent.
@@ -449,12 +456,12 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 	refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{
 		Type: ipam.CauseTypeNotAllocatedFor, Field: "spec.prefix", Message: fmt.Sprintf("%s of Prefix %s is not allocated for it", prefix, name),
 	}}
-	return plan{}, refusal
+	return Plan{}, refusal
 }
 
 // planVanish plans the final removal of a Prefix. It is refused while anything is allocated from the Prefix.
-func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (plan, error) {
-	held := c.keyspace.of(prefix.UID)
+func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (Plan, error) {
+	held := c.Keys.Of(prefix.UID)
 	refuse := func(kv *mvccpb.KeyValue) error {
 		part, h, err := c.holderIn(kv)
 		if err != nil {
@@ -466,14 +473,14 @@ func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (plan, err
 	}
 	// A Prefix can have many claims, and the compare in the transaction makes etcd load all of them. Check here
 	// first.
-	switch kv, err := c.firstOf(ctx, held); {
+	switch kv, err := c.FirstOf(ctx, held); {
 	case err != nil:
-		return plan{}, err
+		return Plan{}, err
 	case kv != nil:
-		return plan{}, refuse(kv)
+		return Plan{}, refuse(kv)
 	}
-	return plan{
-		guards: []guard{isEmpty(held)},
+	return Plan{
+		Guards: []Guard{IsEmpty(held)},
 		explain: func(answers []*pb.RangeResponse) error {
 			if kv := first(answers[0]); kv != nil {
 				return refuse(kv)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/types"
@@ -16,7 +17,7 @@ import (
 
 // TestRangeCompareContract pins down what the whole package is built on: how etcd compares a range.
 func TestRangeCompareContract(t *testing.T) {
-	kv := runEtcd(t).KV
+	kv := claimstest.RunEtcd(t).KV
 	const parent = types.UID("11111111-1111-1111-1111-111111111111")
 	const other = types.UID("11111111-1111-1111-1111-111111111112")
 
@@ -49,11 +50,11 @@ func TestRangeCompareContract(t *testing.T) {
 		{name: "v6, last of all", held: []string{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"}, whole: "::/0", wanted: "ffff::/16", inside: false, around: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			keys := newKeyspace(fmt.Sprintf("/contract-%d", n))
+			keys := NewKeyspace(fmt.Sprintf("/contract-%d", n))
 			whole, wanted := netip.MustParsePrefix(tt.whole), netip.MustParsePrefix(tt.wanted)
 			put := func(of types.UID, prefix string) {
 				t.Helper()
-				if _, err := kv.Put(t.Context(), keys.claim(of, netip.MustParsePrefix(prefix)), "x"); err != nil {
+				if _, err := kv.Put(t.Context(), keys.Claim(of, netip.MustParsePrefix(prefix)), "x"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -63,11 +64,11 @@ func TestRangeCompareContract(t *testing.T) {
 			// The claims to another parent are of no concern.
 			put(other, tt.wanted)
 
-			holds := func(guards ...guard) bool {
+			holds := func(guards ...Guard) bool {
 				t.Helper()
 				var compares []clientv3.Cmp
 				for _, g := range guards {
-					compares = append(compares, g.compare)
+					compares = append(compares, g.Compare)
 				}
 				response, err := kv.Txn(t.Context()).If(compares...).Commit()
 				if err != nil {
@@ -75,20 +76,20 @@ func TestRangeCompareContract(t *testing.T) {
 				}
 				return response.Succeeded
 			}
-			if got := holds(isEmpty(keys.inside(parent, wanted))); got != tt.inside {
+			if got := holds(IsEmpty(keys.Inside(parent, wanted))); got != tt.inside {
 				t.Errorf("inside %s is empty: got %t, want %t", wanted, got, tt.inside)
 			}
-			var around []guard
-			for _, r := range keys.around(parent, whole, wanted) {
-				around = append(around, isEmpty(r))
+			var around []Guard
+			for _, r := range keys.Around(parent, whole, wanted) {
+				around = append(around, IsEmpty(r))
 			}
 			if got := holds(around...); got != tt.around {
 				t.Errorf("around %s is empty: got %t, want %t", wanted, got, tt.around)
 			}
-			if got, want := holds(isEmpty(keys.of(parent))), len(tt.held) == 0; got != want {
+			if got, want := holds(IsEmpty(keys.Of(parent))), len(tt.held) == 0; got != want {
 				t.Errorf("the parent has no claims: got %t, want %t", got, want)
 			}
-			if holds(isEmpty(keys.of(other))) {
+			if holds(IsEmpty(keys.Of(other))) {
 				t.Errorf("the other parent has no claims")
 			}
 		})
@@ -97,7 +98,7 @@ func TestRangeCompareContract(t *testing.T) {
 
 // TestCompareContract pins down what etcd says about single keys.
 func TestCompareContract(t *testing.T) {
-	kv := runEtcd(t).KV
+	kv := claimstest.RunEtcd(t).KV
 	const missing, present = "/missing", "/present"
 	created, err := kv.Put(t.Context(), present, "1")
 	if err != nil {
@@ -109,24 +110,24 @@ func TestCompareContract(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name  string
-		guard guard
+		guard Guard
 		want  bool
 	}{
-		{"a missing key was never changed", isUnchanged(missing, 0), true},
-		{"a missing key was not changed at 1", isUnchanged(missing, 1), false},
-		{"a missing key was never created", isSame(missing, 0), true},
-		{"a missing key was not created at 1", isSame(missing, 1), false},
-		{"a key was changed", isUnchanged(present, 0), false},
-		{"a key was changed since it was created", isUnchanged(present, created.Header.Revision), false},
-		{"a key is unchanged", isUnchanged(present, changed.Header.Revision), true},
-		{"a key is the same though it was changed", isSame(present, created.Header.Revision), true},
-		{"a key was not created when it was changed", isSame(present, changed.Header.Revision), false},
-		{"a missing range is empty", isEmpty(keyRange{"/a", "/b"}), true},
-		{"a range begins at its start", isEmpty(keyRange{present, present + "\x00"}), false},
-		{"a range ends before its end", isEmpty(keyRange{"/a", present}), true},
+		{"a missing key was never changed", IsUnchanged(missing, 0), true},
+		{"a missing key was not changed at 1", IsUnchanged(missing, 1), false},
+		{"a missing key was never created", IsSame(missing, 0), true},
+		{"a missing key was not created at 1", IsSame(missing, 1), false},
+		{"a key was changed", IsUnchanged(present, 0), false},
+		{"a key was changed since it was created", IsUnchanged(present, created.Header.Revision), false},
+		{"a key is unchanged", IsUnchanged(present, changed.Header.Revision), true},
+		{"a key is the same though it was changed", IsSame(present, created.Header.Revision), true},
+		{"a key was not created when it was changed", IsSame(present, changed.Header.Revision), false},
+		{"a missing range is empty", IsEmpty(Range{"/a", "/b"}), true},
+		{"a range begins at its start", IsEmpty(Range{present, present + "\x00"}), false},
+		{"a range ends before its end", IsEmpty(Range{"/a", present}), true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			response, err := kv.Txn(t.Context()).If(tt.guard.compare).Commit()
+			response, err := kv.Txn(t.Context()).If(tt.guard.Compare).Commit()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -143,8 +144,8 @@ func TestCompareContract(t *testing.T) {
 		if _, err := kv.Put(t.Context(), present, "2"); err != nil {
 			t.Fatal(err)
 		}
-		for _, g := range []guard{isSame(present, created.Header.Revision), isUnchanged(present, changed.Header.Revision)} {
-			if response, err := kv.Txn(t.Context()).If(g.compare).Commit(); err != nil || response.Succeeded {
+		for _, g := range []Guard{IsSame(present, created.Header.Revision), IsUnchanged(present, changed.Header.Revision)} {
+			if response, err := kv.Txn(t.Context()).If(g.Compare).Commit(); err != nil || response.Succeeded {
 				t.Errorf("got %v, %v", response, err)
 			}
 		}
@@ -153,17 +154,17 @@ func TestCompareContract(t *testing.T) {
 
 // TestTxnContract pins down what etcd takes in a transaction, and how it answers.
 func TestTxnContract(t *testing.T) {
-	kv := runEtcd(t).KV
-	guards := func(n int) []guard {
-		var guards []guard
+	kv := claimstest.RunEtcd(t).KV
+	guards := func(n int) []Guard {
+		var guards []Guard
 		for i := range n {
-			guards = append(guards, isEmpty(keyRange{fmt.Sprintf("/range/%03d/", i), fmt.Sprintf("/range/%03d0", i)}))
+			guards = append(guards, IsEmpty(Range{fmt.Sprintf("/range/%03d/", i), fmt.Sprintf("/range/%03d0", i)}))
 		}
 		return guards
 	}
-	parts := func(guards []guard) (compares []clientv3.Cmp, questions []clientv3.Op) {
+	parts := func(guards []Guard) (compares []clientv3.Cmp, questions []clientv3.Op) {
 		for _, g := range guards {
-			compares, questions = append(compares, g.compare), append(questions, g.question())
+			compares, questions = append(compares, g.Compare), append(questions, g.question())
 		}
 		return compares, questions
 	}
@@ -171,7 +172,7 @@ func TestTxnContract(t *testing.T) {
 	for _, tt := range []struct {
 		ops  int
 		want error
-	}{{maxTxnOps, nil}, {maxTxnOps + 1, rpctypes.ErrTooManyOps}} {
+	}{{MaxTxnOps, nil}, {MaxTxnOps + 1, rpctypes.ErrTooManyOps}} {
 		compares, questions := parts(guards(tt.ops))
 		for branch, txn := range map[string]clientv3.Txn{
 			"compares":  kv.Txn(t.Context()).If(compares...),
@@ -187,7 +188,7 @@ func TestTxnContract(t *testing.T) {
 	}
 
 	t.Run("each branch counts on its own", func(t *testing.T) {
-		compares, questions := parts(guards(maxTxnOps))
+		compares, questions := parts(guards(MaxTxnOps))
 		response, err := kv.Txn(t.Context()).If(compares...).Then(clientv3.OpPut("/a", ""), clientv3.OpPut("/b", "")).Else(questions...).Commit()
 		if err != nil || !response.Succeeded {
 			t.Errorf("got %v, %v", response, err)

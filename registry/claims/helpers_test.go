@@ -22,6 +22,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/store"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixpolicy"
@@ -35,6 +37,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
@@ -84,6 +87,7 @@ type server struct {
 	transformer value.Transformer
 
 	claims      *claims.Claims
+	auditor     *audit.Auditor
 	prefixes    *resource.Storage
 	allocations *resource.Storage
 	tamper      *tamper
@@ -94,13 +98,13 @@ type server struct {
 var etcdPrefixes atomic.Int64
 
 // newServer returns a server with a store of its own.
-func newServer(t testing.TB, etcd *kubernetes.Client, v variant) *server {
+func newServer(t testing.TB, etcd *kubernetes.Client, v variant, configure ...func(*store.Config)) *server {
 	t.Helper()
-	return newServerAt(t, etcd, v, fmt.Sprintf("/registry/test-%d", etcdPrefixes.Add(1)))
+	return newServerAt(t, etcd, v, fmt.Sprintf("/registry/test-%d", etcdPrefixes.Add(1)), configure...)
 }
 
 // newServerAt returns a server with a store that others may have too.
-func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix string, configure ...func(*claims.Config)) *server {
+func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix string, configure ...func(*store.Config)) *server {
 	t.Helper()
 	s := &server{etcd: etcd, prefix: etcdPrefix, transformer: identity.NewEncryptCheckTransformer(), tamper: &tamper{}}
 	if v.encrypted {
@@ -113,30 +117,31 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 	config.Transport.ServerList = etcd.Endpoints()
 	config.Transformer = s.transformer
 	config.CompactionInterval = 0
-	claimsConfig := claims.Config{
+	storeConfig := store.Config{
 		WatchCache:  v.cached,
 		AdaptClient: func(client *clientv3.Client) { client.KV = &tamperKV{client.KV, s.tamper} },
 	}
 	for _, c := range configure {
-		c(&claimsConfig)
+		c(&storeConfig)
 	}
-	getter := claims.NewRESTOptionsGetter(restOptions{config}, claimsConfig)
+	getter := store.NewRESTOptionsGetter(restOptions{config}, storeConfig)
+	s.claims, s.auditor = getter.Claims(), audit.New(getter.Etcd())
+	getter.BeforeUpdate = s.auditor.ClaimOrphans
 
-	policies, rules, err := prefixpolicy.NewStorage(scheme, getter)
+	policies, rules, err := prefixpolicy.NewStorage(scheme, getter, s.claims)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(policies.Main.Destroy)
 	var parents resource.Parents
-	if s.prefixes, parents, err = prefix.NewStorage(scheme, getter, rules); err != nil {
+	if s.prefixes, parents, err = prefix.NewStorage(scheme, getter, s.claims, rules); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.prefixes.Main.Destroy)
-	if s.allocations, err = prefixallocation.NewStorage(scheme, getter, parents); err != nil {
+	if s.allocations, err = prefixallocation.NewStorage(scheme, getter, s.claims, parents); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.allocations.Main.Destroy)
-	s.claims = getter.Claims()
 	// A server is ready when its watch caches are.
 	for _, store := range []storage.Interface{s.rawPrefixes(), s.rawAllocations()} {
 		for err := store.ReadinessCheck(); err != nil; err = store.ReadinessCheck() {
@@ -147,6 +152,12 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 		}
 	}
 	return s
+}
+
+// auditByPages is an audit that reads and checks so many keys at a time, and tries again so often what fails. It does not
+// wait for leftovers to go.
+func (s *server) auditByPages(ctx context.Context, read, page, retries int) ([]audit.Difference, error) {
+	return s.auditor.Audit(ctx, audit.Rate{Read: read, Page: page, Retry: wait.Backoff{Steps: retries}}, 0)
 }
 
 // restOptions are like those of the generic API server.
@@ -588,11 +599,11 @@ func (s *server) violations(t testing.TB) []string {
 	slices.Sort(found)
 
 	// The auditor has to be of the same opinion. Where there are no controllers, allocations are left over.
-	differences, err := s.claims.AuditByPages(t.Context(), 1000, 1000, 0)
+	differences, err := s.auditByPages(t.Context(), 1000, 1000, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	differences = slices.DeleteFunc(differences, func(d claims.Difference) bool { return d.Kind == claims.Leftover })
+	differences = slices.DeleteFunc(differences, func(d audit.Difference) bool { return d.Kind == audit.Leftover })
 	if (len(found) > 0) != (len(differences) > 0) {
 		t.Errorf("the auditor finds %+v, the test %v", differences, found)
 	}

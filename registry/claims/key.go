@@ -16,62 +16,62 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// keyspace builds and parses the keys in etcd that this package uses.
-type keyspace struct {
+// Keyspace builds and parses the keys in etcd that this package uses.
+type Keyspace struct {
 	// prefix is the common prefix of the keys of claims, roots that of the keys of namespaces that have roots. Both
 	// end in a slash.
 	prefix, roots string
 }
 
-// keyRange is a range of keys. It includes start and excludes end.
-type keyRange struct{ start, end string }
+// Range is a range of keys. It includes Start and excludes End.
+type Range struct{ Start, End string }
 
-func newKeyspace(etcdPrefix string) keyspace {
-	return keyspace{path.Join("/", etcdPrefix, "claims") + "/", path.Join("/", etcdPrefix, "roots") + "/"}
+func NewKeyspace(etcdPrefix string) Keyspace {
+	return Keyspace{path.Join("/", etcdPrefix, "claims") + "/", path.Join("/", etcdPrefix, "roots") + "/"}
 }
 
 // rootsOf returns the key that is written with each root that is created in a namespace.
-func (k keyspace) rootsOf(namespace string) string { return k.roots + namespace }
+func (k Keyspace) rootsOf(namespace string) string { return k.roots + namespace }
 
-// all returns the range of all claims.
-func (k keyspace) all() keyRange {
-	return keyRange{k.prefix, clientv3.GetPrefixRangeEnd(k.prefix)}
+// All returns the range of all claims.
+func (k Keyspace) All() Range {
+	return Range{k.prefix, clientv3.GetPrefixRangeEnd(k.prefix)}
 }
 
-// of returns the range of all claims to space of a parent.
-func (k keyspace) of(parent types.UID) keyRange {
+// Of returns the range of all claims to space of a parent.
+func (k Keyspace) Of(parent types.UID) Range {
 	start := k.prefix + string(parent) + "/"
-	return keyRange{start, clientv3.GetPrefixRangeEnd(start)}
+	return Range{start, clientv3.GetPrefixRangeEnd(start)}
 }
 
-// claim returns the key of the claim to a prefix of a parent.
-func (k keyspace) claim(parent types.UID, prefix netip.Prefix) string {
+// Claim returns the key of the claim to a prefix of a parent.
+func (k Keyspace) Claim(parent types.UID, prefix netip.Prefix) string {
 	return k.at(parent, prefix.Addr()) + lengthOf(prefix.Bits())
 }
 
 // at returns the common prefix of the keys of all claims that start at an address.
-func (k keyspace) at(parent types.UID, addr netip.Addr) string {
+func (k Keyspace) at(parent types.UID, addr netip.Addr) string {
 	return k.prefix + string(parent) + "/" + hex.EncodeToString(addr.AsSlice()) + "/"
 }
 
 // lengthOf formats a prefix length with three digits, so that the keys sort by length.
 func lengthOf(bits int) string { return fmt.Sprintf("%03d", bits) }
 
-// inside returns the range of the claims that start at an address of prefix. These are the claim to prefix itself,
+// Inside returns the range of the claims that start at an address of prefix. These are the claim to prefix itself,
 // those inside it, and those to larger prefixes with the same first address.
-func (k keyspace) inside(parent types.UID, prefix netip.Prefix) keyRange {
-	return keyRange{
+func (k Keyspace) Inside(parent types.UID, prefix netip.Prefix) Range {
+	return Range{
 		k.at(parent, prefix.Addr()),
 		clientv3.GetPrefixRangeEnd(k.at(parent, cidr.Last(prefix))),
 	}
 }
 
-// around returns the ranges of the claims that inside misses: claims to prefixes that contain prefix, are strictly
+// Around returns the ranges of the claims that Inside misses: claims to prefixes that contain prefix, are strictly
 // inside parentPrefix, and have another first address than prefix. Such claims with a common first address have
 // adjacent keys and need only one range. So there is at most one range for each 1 bit of prefix after the first
 // parentPrefix.Bits() bits.
-func (k keyspace) around(parent types.UID, parentPrefix, prefix netip.Prefix) []keyRange {
-	var ranges []keyRange
+func (k Keyspace) Around(parent types.UID, parentPrefix, prefix netip.Prefix) []Range {
+	var ranges []Range
 	for bits := prefix.Bits() - 1; bits > parentPrefix.Bits(); {
 		ancestor := netip.PrefixFrom(prefix.Addr(), bits).Masked()
 		if ancestor.Addr() == prefix.Addr() {
@@ -84,14 +84,14 @@ func (k keyspace) around(parent types.UID, parentPrefix, prefix netip.Prefix) []
 			shortest--
 		}
 		at := k.at(parent, ancestor.Addr())
-		ranges = append(ranges, keyRange{at + lengthOf(shortest), at + lengthOf(bits+1)})
+		ranges = append(ranges, Range{at + lengthOf(shortest), at + lengthOf(bits+1)})
 		bits = shortest - 1
 	}
 	return ranges
 }
 
-// parse returns the parent and the prefix in the key of a claim. It is an error if the key is not in canonical form.
-func (k keyspace) parse(key string) (parent types.UID, prefix netip.Prefix, err error) {
+// Parse returns the parent and the prefix in the key of a claim. It is an error if the key is not in canonical form.
+func (k Keyspace) Parse(key string) (parent types.UID, prefix netip.Prefix, err error) {
 	rest, ok := strings.CutPrefix(key, k.prefix)
 	parts := strings.Split(rest, "/")
 	if !ok || len(parts) != 3 {
@@ -108,7 +108,7 @@ func (k keyspace) parse(key string) (parent types.UID, prefix netip.Prefix, err 
 	}
 	prefix = netip.PrefixFrom(addr, bits)
 	// Accept only what claim returns: the ranges above find no other form.
-	if parent = types.UID(parts[0]); !prefix.IsValid() || prefix.Masked() != prefix || k.claim(parent, prefix) != key {
+	if parent = types.UID(parts[0]); !prefix.IsValid() || prefix.Masked() != prefix || k.Claim(parent, prefix) != key {
 		return "", netip.Prefix{}, fmt.Errorf("not the key of a claim: %q", key)
 	}
 	return parent, prefix, nil

@@ -66,7 +66,7 @@ func relative(random *rand.Rand, whole, of netip.Prefix) netip.Prefix {
 	return of
 }
 
-func (r keyRange) has(key string) bool { return r.start <= key && key < r.end }
+func (r Range) has(key string) bool { return r.Start <= key && key < r.End }
 
 func ones(prefix netip.Prefix, from int) int {
 	n := 0
@@ -81,13 +81,13 @@ func ones(prefix netip.Prefix, from int) int {
 
 // TestKeysAgainstModel compares the ranges of a prefix with what netip says about overlaps.
 func TestKeysAgainstModel(t *testing.T) {
-	keys := newKeyspace("/registry/test")
+	keys := NewKeyspace("/registry/test")
 	random := rand.New(rand.NewPCG(1, 2))
 	overlapping, apart := 0, 0
 	for range 8_000 {
 		whole := randomWhole(random)
 		prefix := randomPart(random, whole)
-		inside, around := keys.inside(testParent, prefix), keys.around(testParent, whole, prefix)
+		inside, around := keys.Inside(testParent, prefix), keys.Around(testParent, whole, prefix)
 		if n, limit := len(around), ones(prefix, whole.Bits()); n > limit {
 			t.Fatalf("%d ranges around %s in %s, want no more than the %d ones among its bits", n, prefix, whole, limit)
 		}
@@ -96,7 +96,7 @@ func TestKeysAgainstModel(t *testing.T) {
 			if random.IntN(4) > 0 {
 				claim = relative(random, whole, prefix)
 			}
-			key := keys.claim(testParent, claim)
+			key := keys.Claim(testParent, claim)
 			matches := 0
 			for _, r := range append(around, inside) {
 				if r.has(key) {
@@ -113,10 +113,10 @@ func TestKeysAgainstModel(t *testing.T) {
 			} else {
 				apart++
 			}
-			if !keys.of(testParent).has(key) || !keys.all().has(key) {
+			if !keys.Of(testParent).has(key) || !keys.All().has(key) {
 				t.Fatalf("%q is not among all claims to its parent", key)
 			}
-			if keys.of(testParent + "0").has(key) {
+			if keys.Of(testParent + "0").has(key) {
 				t.Fatalf("%q is among the claims to another parent", key)
 			}
 		}
@@ -128,7 +128,7 @@ func TestKeysAgainstModel(t *testing.T) {
 
 // TestAroundEveryAncestor goes through every ancestor of prefixes with many and few of them.
 func TestAroundEveryAncestor(t *testing.T) {
-	keys := newKeyspace("/registry/test")
+	keys := NewKeyspace("/registry/test")
 	for _, tt := range []struct {
 		whole, prefix string
 		ranges        int
@@ -152,14 +152,14 @@ func TestAroundEveryAncestor(t *testing.T) {
 	} {
 		t.Run(tt.prefix+" in "+tt.whole, func(t *testing.T) {
 			whole, prefix := netip.MustParsePrefix(tt.whole), netip.MustParsePrefix(tt.prefix)
-			around := keys.around(testParent, whole, prefix)
+			around := keys.Around(testParent, whole, prefix)
 			if len(around) != tt.ranges {
 				t.Errorf("got %d ranges, want %d", len(around), tt.ranges)
 			}
-			all := append(around, keys.inside(testParent, prefix))
+			all := append(around, keys.Inside(testParent, prefix))
 			for length := 0; length < prefix.Bits(); length++ {
 				ancestor := netip.PrefixFrom(prefix.Addr(), length).Masked()
-				key, matches := keys.claim(testParent, ancestor), 0
+				key, matches := keys.Claim(testParent, ancestor), 0
 				for _, r := range all {
 					if r.has(key) {
 						matches++
@@ -176,14 +176,14 @@ func TestAroundEveryAncestor(t *testing.T) {
 func TestKeyRoundTripAndOrder(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for _, etcdPrefix := range []string{"/registry/ipam.ironcore.dev", "registry", "/", "", "/a/b/claims"} {
-		keys := newKeyspace(etcdPrefix)
+		keys := NewKeyspace(etcdPrefix)
 		for range 5_000 {
 			whole := randomWhole(random)
 			a, b := randomPart(random, whole), randomPart(random, whole)
 			if random.IntN(2) == 1 {
 				b = relative(random, whole, a)
 			}
-			parent, prefix, err := keys.parse(keys.claim(testParent, a))
+			parent, prefix, err := keys.Parse(keys.Claim(testParent, a))
 			if err != nil || parent != testParent || prefix != a {
 				t.Fatalf("%s became %s of %s, %v", a, prefix, parent, err)
 			}
@@ -192,7 +192,7 @@ func TestKeyRoundTripAndOrder(t *testing.T) {
 			if want == 0 {
 				want = a.Bits() - b.Bits()
 			}
-			if got := strings.Compare(keys.claim(testParent, a), keys.claim(testParent, b)); got < 0 != (want < 0) || got > 0 != (want > 0) {
+			if got := strings.Compare(keys.Claim(testParent, a), keys.Claim(testParent, b)); got < 0 != (want < 0) || got > 0 != (want > 0) {
 				t.Fatalf("the key of %s compares to that of %s as %d, want the sign of %d", a, b, got, want)
 			}
 		}
@@ -200,8 +200,8 @@ func TestKeyRoundTripAndOrder(t *testing.T) {
 }
 
 func TestParseKeyRefuses(t *testing.T) {
-	keys := newKeyspace("/registry/test")
-	good := keys.claim(testParent, netip.MustParsePrefix("10.1.0.0/16"))
+	keys := NewKeyspace("/registry/test")
+	good := keys.Claim(testParent, netip.MustParsePrefix("10.1.0.0/16"))
 	if want := fmt.Sprintf("/registry/test/claims/%s/0a010000/016", testParent); good != want {
 		t.Errorf("got %s, want %s", good, want)
 	}
@@ -214,22 +214,22 @@ func TestParseKeyRefuses(t *testing.T) {
 		base + "20010db8000000000000000000000000/129", base + "20010db8000000000000000000000001/032",
 		base + "0a010000/016/x", "/registry/test/claims/0a010000/016",
 	} {
-		if parent, prefix, err := keys.parse(key); err == nil {
+		if parent, prefix, err := keys.Parse(key); err == nil {
 			t.Errorf("%q became %s of %s", key, prefix, parent)
 		}
 	}
 }
 
 func FuzzParseKey(f *testing.F) {
-	keys := newKeyspace("/registry/test")
+	keys := NewKeyspace("/registry/test")
 	for _, prefix := range []string{"10.1.0.0/16", "0.0.0.0/0", "::/0", "2001:db8::/32", "255.255.255.255/32"} {
-		f.Add(keys.claim(testParent, netip.MustParsePrefix(prefix)))
+		f.Add(keys.Claim(testParent, netip.MustParsePrefix(prefix)))
 	}
 	f.Add("/registry/test/claims///")
 	f.Add("/registry/test/claims/x/0A010000/016")
 	f.Add("/registry/test/claims/x/0a010000/+16")
 	f.Fuzz(func(t *testing.T, key string) {
-		parent, prefix, err := keys.parse(key)
+		parent, prefix, err := keys.Parse(key)
 		if err != nil {
 			return
 		}
@@ -237,7 +237,7 @@ func FuzzParseKey(f *testing.F) {
 			t.Fatalf("%q became %s, which is not canonical", key, prefix)
 		}
 		// Each claim has exactly one key: another one for the same would be in no range of it.
-		if again := keys.claim(parent, prefix); again != key {
+		if again := keys.Claim(parent, prefix); again != key {
 			t.Fatalf("%q was taken for the claim %q", key, again)
 		}
 	})

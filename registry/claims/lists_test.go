@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/store"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -205,13 +206,12 @@ func (p *paging) list(t *testing.T, namespace string, options *internalversion.L
 // TestListsComeFromTheWatchCache compares random lists, in pages and whole, at any resource version, with what a naive reader finds
 // in etcd at the resource version that the list has. Writes happen between the pages. None of the lists reads a range of etcd.
 func TestListsComeFromTheWatchCache(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for v, ahead := range map[variant]int64{{cached: true}: 10_000, {cached: true, encrypted: true}: 12} {
 		t.Run(fmt.Sprintf("%s, %d ahead", v, ahead), func(t *testing.T) {
-			claims.ReadAhead(t, ahead)
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("seed %d", seed)
-			p := newPaging(t, newServer(t, etcd, v), seed)
+			p := newPaging(t, newServer(t, etcd, v, func(c *store.Config) { c.ReadAhead = ahead }), seed)
 			for range 60 {
 				p.write(t)
 			}
@@ -295,7 +295,7 @@ func namesOf(prefixes []ipam.Prefix) []string {
 // never had. It refers to a new list, or to the rest of the list as it is now, and does not read a range of etcd.
 func TestListsThatAreTooOld(t *testing.T) {
 	t.Parallel()
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	old := newPaging(t, newServer(t, etcd, variant{cached: true}), 1)
 	for range 40 {
 		old.write(t)

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -343,7 +343,7 @@ func (s *server) compareKind(t txn, c clientv3.Cmp) string {
 // TestMutations takes out each kind of compare in turn and wants to see that something breaks. With
 // all of them in, nothing does.
 func TestMutations(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	run := func(t *testing.T, r race, without func(*server) func(txn, clientv3.Cmp) bool) []string {
 		t.Helper()
 		s := newDisjointServers(t, etcd, variant{}, 1)[0]

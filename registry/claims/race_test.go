@@ -16,7 +16,8 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
@@ -37,7 +38,7 @@ type arena struct {
 
 func newArena(t *testing.T, seed uint64) *arena {
 	t.Helper()
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	cached := newServer(t, etcd, variant{cached: true})
 	plain := newServerAt(t, etcd, variant{}, cached.prefix)
 	return &arena{plain, [2]*server{cached, plain}, rand.New(rand.NewPCG(seed, 0))}
@@ -253,7 +254,7 @@ func TestAuditBesideWriters(t *testing.T) {
 	for _, v := range []variant{{}, {cached: true}} {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
-			writer := newServer(t, claims.RunEtcd(t), variant{})
+			writer := newServer(t, claimstest.RunEtcd(t), variant{})
 			reader := newServerAt(t, writer.etcd, v, writer.prefix)
 			random := rand.New(rand.NewPCG(7, 0))
 			ctx, _ := newNamespace(t)
@@ -302,9 +303,9 @@ func TestAuditBesideWriters(t *testing.T) {
 					}
 					return nil
 				})
-				found, err := reader.claims.AuditByPages(context.WithValue(t.Context(), tampered{}, true), 1+n%5, 1+n%3, 1000)
+				found, err := reader.auditByPages(context.WithValue(t.Context(), tampered{}, true), 1+n%5, 1+n%3, 1000)
 				// The child goes before its allocation.
-				found = slices.DeleteFunc(found, func(d claims.Difference) bool { return d.Kind == claims.Leftover })
+				found = slices.DeleteFunc(found, func(d audit.Difference) bool { return d.Kind == audit.Leftover })
 				if err != nil || len(found) > 0 {
 					t.Fatalf("audit %d, after step %d: found %v, %v", n, (next-1)%len(steps), found, err)
 				}

@@ -24,9 +24,17 @@ type reader interface {
 	// prefix returns a Prefix and its mod revision, which is 0 if the Prefix does not exist.
 	prefix(ctx context.Context, namespace, name string) (*ipam.Prefix, int64, error)
 	// claim returns the claim at a key. kv is nil if there is none.
-	claim(ctx context.Context, key string) (kv *mvccpb.KeyValue, value claim, err error)
+	claim(ctx context.Context, key string) (kv *mvccpb.KeyValue, value Claim, err error)
 	// made returns the claim at a key if this server wrote it and still remembers it. It need not be read then.
 	made(key string) (made, bool)
+}
+
+// reader returns a reader of the current state of etcd, or one that may be stale.
+func (c *Claims) reader(current bool) reader {
+	if current {
+		return live{c}
+	}
+	return cached{c}
 }
 
 // live is a reader that reads the current state of etcd.
@@ -36,7 +44,7 @@ func (r live) isLive() bool { return true }
 
 func (r live) parent(ctx context.Context, namespace, name string) (*parent, error) {
 	prefix := &ipam.Prefix{}
-	kv, err := r.get(ctx, r.prefixes, namespace, name, prefix)
+	kv, err := r.get(ctx, r.Prefixes, namespace, name, prefix)
 	if err != nil || kv == nil {
 		return nil, err
 	}
@@ -49,15 +57,15 @@ func (r live) parent(ctx context.Context, namespace, name string) (*parent, erro
 
 func (r live) prefix(ctx context.Context, namespace, name string) (*ipam.Prefix, int64, error) {
 	prefix := &ipam.Prefix{}
-	kv, err := r.get(ctx, r.prefixes, namespace, name, prefix)
+	kv, err := r.get(ctx, r.Prefixes, namespace, name, prefix)
 	if err != nil || kv == nil {
 		return nil, 0, err
 	}
 	return prefix, kv.ModRevision, nil
 }
 
-func (r live) claim(ctx context.Context, key string) (*mvccpb.KeyValue, claim, error) {
-	return r.readClaim(ctx, key)
+func (r live) claim(ctx context.Context, key string) (*mvccpb.KeyValue, Claim, error) {
+	return r.ReadClaim(ctx, key)
 }
 
 func (r live) made(string) (made, bool) { return made{}, false }
@@ -74,7 +82,7 @@ func (r cached) isLive() bool { return false }
 func (r cached) parent(ctx context.Context, namespace, name string) (*parent, error) {
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	prefix := &ipam.Prefix{}
-	err := r.prefixes.cached.Get(ctx, r.prefixes.storageKey(namespace, name), storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}, prefix)
+	err := r.prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}, prefix)
 	if err == nil && (!demanded || wanted == prefix.UID) {
 		if created, ok := r.createdAt.Get(prefix.UID); ok {
 			if p := parentOf(prefix, created.(int64)); p.allocated {
@@ -88,15 +96,15 @@ func (r cached) parent(ctx context.Context, namespace, name string) (*parent, er
 func (r cached) prefix(ctx context.Context, namespace, name string) (*ipam.Prefix, int64, error) {
 	prefix := &ipam.Prefix{}
 	options := storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}
-	if err := r.prefixes.cached.Get(ctx, r.prefixes.storageKey(namespace, name), options, prefix); err != nil {
+	if err := r.prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), options, prefix); err != nil {
 		return nil, 0, err
 	}
 	revision, err := storage.APIObjectVersioner{}.ObjectResourceVersion(prefix)
 	return prefix, int64(revision), err
 }
 
-func (r cached) claim(ctx context.Context, key string) (*mvccpb.KeyValue, claim, error) {
-	return r.readClaim(ctx, key, clientv3.WithSerializable())
+func (r cached) claim(ctx context.Context, key string) (*mvccpb.KeyValue, Claim, error) {
+	return r.ReadClaim(ctx, key, clientv3.WithSerializable())
 }
 
 func (r cached) made(key string) (made, bool) {
@@ -105,14 +113,4 @@ func (r cached) made(key string) (made, bool) {
 		return made{}, false
 	}
 	return m.(made), true
-}
-
-// readClaim reads the claim at a key from etcd. The first result is nil if there is none.
-func (c *Claims) readClaim(ctx context.Context, key string, options ...clientv3.OpOption) (*mvccpb.KeyValue, claim, error) {
-	response, err := c.kv.Get(ctx, key, options...)
-	if err != nil || len(response.Kvs) == 0 {
-		return nil, claim{}, err
-	}
-	value, err := decodeClaim(response.Kvs[0].Value)
-	return response.Kvs[0], value, err
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc"
@@ -106,7 +108,7 @@ func (g *past) holders(parent types.UID, prefix string) []string {
 // have decided on a claim and the transaction that makes it.
 func TestClaimsAreMadeOfWhatIsStillSo(t *testing.T) {
 	const wanted = "10.0.0.16/28"
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	overlap := func(prefix string) func(*past) {
 		return func(g *past) {
 			g.putAllocation("other", prefix)
@@ -191,7 +193,7 @@ func TestClaimsAreMadeOfWhatIsStillSo(t *testing.T) {
 		}
 		t.Run(test.name+"/adopt", func(t *testing.T) {
 			g := prepare(t)
-			_, err := g.claims.Adopt(t.Context(), nil)
+			_, err := g.auditor.Adopt(t.Context(), nil)
 			check(g, err, test.adopted)
 			if waiting := g.tamper.waiting(); len(waiting) > 0 {
 				t.Errorf("never written: %q", waiting)
@@ -199,7 +201,7 @@ func TestClaimsAreMadeOfWhatIsStillSo(t *testing.T) {
 		})
 		t.Run(test.name+"/repair", func(t *testing.T) {
 			g := prepare(t)
-			_, _, err := g.claims.Repair(t.Context())
+			_, _, err := g.auditor.Repair(t.Context())
 			check(g, err, test.repaired)
 		})
 	}
@@ -211,18 +213,18 @@ func TestClaimsAreTakenFromNobodyElse(t *testing.T) {
 	const prefix = "10.0.0.16/28"
 	for name, ghosts := range map[string][]string{"one": {"ghost"}, "several": {"ghost", "phantom"}, "none": {}} {
 		t.Run(name, func(t *testing.T) {
-			g := &past{t, newServer(t, claims.RunEtcd(t), variant{})}
+			g := &past{t, newServer(t, claimstest.RunEtcd(t), variant{})}
 			g.putRoot("root")
 			g.putClaim(prefix, ghosts...)
 			g.tamper.beforeWriteOf(g.keyOf("root", prefix), func() {
 				g.putAllocation("allocation", prefix)
 				g.putClaim(prefix, append([]string{"allocation"}, ghosts...)...)
 			})
-			if _, _, err := g.claims.Repair(t.Context()); err != nil {
+			if _, _, err := g.auditor.Repair(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			// One ghost may have gone before the other found that the claim had changed, and have come back so.
-			if _, left, err := g.claims.Repair(t.Context()); err != nil || len(left) != 0 {
+			if _, left, err := g.auditor.Repair(t.Context()); err != nil || len(left) != 0 {
 				t.Errorf("left %v, %v", left, err)
 			}
 			if got := g.holders("root", prefix); !slices.Equal(got, []string{"allocation"}) {
@@ -236,18 +238,18 @@ func TestClaimsAreTakenFromNobodyElse(t *testing.T) {
 // than etcd takes compares: adoption makes its claim all the same, repair leaves it.
 func TestClaimsTooDeepForOneTransaction(t *testing.T) {
 	const prefix = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
-	g := &past{t, newServer(t, claims.RunEtcd(t), variant{})}
+	g := &past{t, newServer(t, claimstest.RunEtcd(t), variant{})}
 	g.putObject(g.prefixKey("ns", "root"), &ipam.Prefix{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "root", UID: "root"},
 		Spec:       ipam.PrefixSpec{IPFamily: ipam.IPv6, Prefix: "8000::/1"},
 		Status:     ipam.PrefixStatus{Phase: ipam.PrefixPhaseAllocated},
 	})
 	g.putAllocation("allocation", prefix)
-	_, left, err := g.claims.Repair(t.Context())
+	_, left, err := g.auditor.Repair(t.Context())
 	if err != nil || len(left) != 1 || len(g.holders("root", prefix)) != 0 {
 		t.Errorf("repair: %v left, %v", left, err)
 	}
-	left, err = g.claims.Adopt(t.Context(), nil)
+	left, err = g.auditor.Adopt(t.Context(), nil)
 	if err != nil || len(left) != 0 || len(g.holders("root", prefix)) != 1 {
 		t.Errorf("adoption: %v left, %v", left, err)
 	}
@@ -275,7 +277,7 @@ func withoutStreams(config *embed.Config) {
 }
 
 func testAuditOfManyPages(t *testing.T, configure []func(*embed.Config)) {
-	g := &past{t, newServer(t, claims.RunEtcd(t, configure...), variant{})}
+	g := &past{t, newServer(t, claimstest.RunEtcd(t, configure...), variant{})}
 	const many = 2*claims.PageSize + 1
 	want := map[string]bool{}
 	var puts []clientv3.Op
@@ -290,8 +292,8 @@ func testAuditOfManyPages(t *testing.T, configure []func(*embed.Config)) {
 			puts = nil
 		}
 	}
-	for _, d := range must[[]claims.Difference](t)(g.claims.Audit(t.Context())) {
-		if d.Kind != claims.ClaimWithoutAllocation || !want[d.Prefix] {
+	for _, d := range must[[]audit.Difference](t)(g.auditor.Audit(t.Context(), audit.FullSpeed, audit.LeftoverGrace)) {
+		if d.Kind != audit.ClaimWithoutAllocation || !want[d.Prefix] {
 			t.Errorf("found %v", d)
 		}
 		delete(want, d.Prefix)
@@ -299,12 +301,12 @@ func testAuditOfManyPages(t *testing.T, configure []func(*embed.Config)) {
 	if len(want) > 0 {
 		t.Errorf("%d of %d were not found", len(want), many)
 	}
-	if found := must[[]claims.Difference](t)(g.claims.AuditByPages(t.Context(), 1000, 700, 0)); len(found) != many {
+	if found := must[[]audit.Difference](t)(g.auditByPages(t.Context(), 1000, 700, 0)); len(found) != many {
 		t.Errorf("by smaller pages it finds %d of %d", len(found), many)
 	}
 	// A stream that ends before it has told that it is the end says nothing about what there is.
 	g.tamper.endStreamsAfter(7)
-	if found, err := g.claims.Audit(t.Context()); configure == nil && (err == nil || !strings.Contains(err.Error(), "ended too early")) {
+	if found, err := g.auditor.Audit(t.Context(), audit.FullSpeed, audit.LeftoverGrace); configure == nil && (err == nil || !strings.Contains(err.Error(), "ended too early")) {
 		t.Errorf("got %v and %d differences", err, len(found))
 	}
 	g.tamper.endStreamsAfter(0)
@@ -313,7 +315,7 @@ func testAuditOfManyPages(t *testing.T, configure []func(*embed.Config)) {
 // TestOrphansAreClaimed adopts a store with allocations whose parent does not exist. When a Prefix of that name
 // becomes Allocated, nobody else gets what they hold.
 func TestOrphansAreClaimed(t *testing.T) {
-	g := &past{t, newServer(t, claims.RunEtcd(t), variant{cached: true})}
+	g := &past{t, newServer(t, claimstest.RunEtcd(t), variant{cached: true})}
 	child := &ipam.Prefix{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "child", UID: "child"},
 		Spec:       ipam.PrefixSpec{IPFamily: ipam.IPv4, Prefix: "10.0.0.16/28", ParentRef: &ipam.LocalObjectReference{Name: "root"}},
@@ -328,8 +330,8 @@ func TestOrphansAreClaimed(t *testing.T) {
 		Status: ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.16/28"},
 	})
 	g.putAllocation("alone", "10.0.0.32/28")
-	left, err := g.claims.Adopt(t.Context(), nil)
-	if err != nil || len(left) != 2 || left[0].Kind != claims.ParentMissing || left[1].Kind != claims.ParentMissing {
+	left, err := g.auditor.Adopt(t.Context(), nil)
+	if err != nil || len(left) != 2 || left[0].Kind != audit.ParentMissing || left[1].Kind != audit.ParentMissing {
 		t.Fatalf("left %v, %v", left, err)
 	}
 	ctx := withNamespace(t.Context(), "ns")
@@ -359,7 +361,7 @@ func TestOrphansAreClaimed(t *testing.T) {
 
 // TestLostChildrenKeepTheirSpace deletes the allocation of a child that is in lost+found.
 func TestLostChildrenKeepTheirSpace(t *testing.T) {
-	g := &past{t, newServer(t, claims.RunEtcd(t), variant{})}
+	g := &past{t, newServer(t, claimstest.RunEtcd(t), variant{})}
 	ctx := withNamespace(t.Context(), "ns")
 	g.root(t, ctx, "root", "10.0.0.0/16")
 	g.liveChild(t, ctx, "child", "root", "10.0.5.0/24")
@@ -367,7 +369,7 @@ func TestLostChildrenKeepTheirSpace(t *testing.T) {
 	if err := g.deleteAllocation(ctx, "child"); err == nil {
 		t.Error("it was deleted under a child that cannot be decoded")
 	}
-	if _, _, err := g.claims.Repair(t.Context()); err != nil {
+	if _, _, err := g.auditor.Repair(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	g.refused(t, func() error { return g.deleteAllocation(ctx, "child") }, metav1.StatusReasonConflict, "lost+found")

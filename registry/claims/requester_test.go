@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/registry/rest"
 )
@@ -40,7 +40,7 @@ func controllerRef(to *ipam.Prefix) metav1.OwnerReference {
 // The bind is refused, or for nobody, unless the child exists by name and uid and asks for the prefix.
 func TestRequester(t *testing.T) {
 	const forChild, forNobody, refused = "for the child", "for nobody", "refused"
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, tt := range []struct {
 		name   string
 		ref    func(*metav1.OwnerReference)
@@ -134,7 +134,7 @@ func TestRequester(t *testing.T) {
 // claim says for good whom it is for, so the reference stays in line with that.
 func TestRequesterStays(t *testing.T) {
 	const kept, silently, refused = "the change is made", "the reference stays silently", "refused"
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	states := map[string]func(t *testing.T, s *server, ctx context.Context){
 		"Pending": func(*testing.T, *server, context.Context) {},
 		"Allocated": func(t *testing.T, s *server, ctx context.Context) {
@@ -244,7 +244,7 @@ func TestRequesterStays(t *testing.T) {
 // TestRequesterOfNobody makes an allocation that stands for itself that of a child, which is refused: the
 // child could be told that it holds the prefix, and the claim would not say so.
 func TestRequesterOfNobody(t *testing.T) {
-	s := newServer(t, claims.RunEtcd(t), variant{cached: true})
+	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	ctx, _ := newNamespace(t)
 	s.root(t, ctx, "parent", "10.0.0.0/16")
 	child := s.child(t, ctx, "child", "parent", 24)
@@ -273,7 +273,7 @@ func TestRequesterOfNobody(t *testing.T) {
 // TestTakeOver is how one range was given to two live children: an allocation that was bound for the uid of a
 // child under another name completed the child, and its claim went although the child stood on it.
 func TestTakeOver(t *testing.T) {
-	s := newServer(t, claims.RunEtcd(t), variant{cached: true})
+	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	ctx, _ := newNamespace(t)
 	parent := s.root(t, ctx, "parent", "10.0.0.0/16")
 	victim := must[*ipam.Prefix](t)(s.createPrefix(ctx, "victim", ipam.PrefixSpec{IPFamily: ipam.IPv4, PrefixLength: 24,
@@ -307,7 +307,7 @@ func TestTakeOver(t *testing.T) {
 // TestReleaseGoesByTheClaim deletes one of two allocations of a child that hold the same range of two
 // parents: the child stands on one of them only.
 func TestReleaseGoesByTheClaim(t *testing.T) {
-	s := newServer(t, claims.RunEtcd(t), variant{cached: true})
+	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	ctx, _ := newNamespace(t)
 	s.root(t, ctx, "one", "10.0.0.0/16")
 	s.root(t, ctx, "two", "10.0.0.0/16")
@@ -322,7 +322,7 @@ func TestReleaseGoesByTheClaim(t *testing.T) {
 
 // TestDryRunTellsWhatWouldBeRefused deletes and updates in a dry run what the transaction would refuse.
 func TestDryRunTellsWhatWouldBeRefused(t *testing.T) {
-	s := newServer(t, claims.RunEtcd(t), variant{cached: true})
+	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	ctx, _ := newNamespace(t)
 	s.root(t, ctx, "parent", "10.0.0.0/16")
 	s.liveChild(t, ctx, "child", "parent", "10.0.5.0/24")

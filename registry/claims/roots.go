@@ -32,9 +32,9 @@ import (
 // changed since. The transaction that removes the last root also removes the key.
 
 // planRoot plans the creation of a root.
-func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (plan, error) {
-	key := c.keyspace.rootsOf(root.Namespace)
-	made := plan{then: []clientv3.Op{clientv3.OpPut(key, "")}}
+func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (Plan, error) {
+	key := c.Keys.rootsOf(root.Namespace)
+	made := Plan{then: []clientv3.Op{clientv3.OpPut(key, "")}}
 	wanted, err := cidr.ParseStored(root.Spec.Prefix)
 	if !c.disjointRoots || err != nil {
 		return made, nil
@@ -42,11 +42,11 @@ func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (plan, error) 
 
 	// Of concurrent plans for one namespace only one can commit, so the creations of one server take turns.
 	if made.release, err = c.rootLocks.lock(ctx, root.Namespace); err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
-	fail := func(err error) (plan, error) {
+	fail := func(err error) (Plan, error) {
 		made.release()
-		return plan{}, err
+		return Plan{}, err
 	}
 	kv, err := c.revisions(ctx, key)
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (plan, error) 
 			return fail(err)
 		}
 		if len(others) == 0 {
-			made.guards = []guard{isUnchanged(key, revision)}
+			made.Guards = []Guard{IsUnchanged(key, revision)}
 			return made, nil
 		}
 		// The overlapping root may have been deleted, so list again at the current revision. That does not need the
@@ -86,17 +86,17 @@ func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (plan, error) 
 	}
 	// Either no root has put the key yet, or the overlapping root has the same name. The create fails in the second
 	// case.
-	made.guards = []guard{isUnchanged(key, revision)}
+	made.Guards = []Guard{IsUnchanged(key, revision)}
 	return made, nil
 }
 
 // planLastRoot adds to vanish, the plan for the removal of a root. If the root is the last one of its namespace, the
 // transaction also removes the key of the namespace. If not, it requires that another root still exists.
-func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish plan) (plan, error) {
-	key := c.keyspace.rootsOf(root.Namespace)
+func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish Plan) (Plan, error) {
+	key := c.Keys.rootsOf(root.Namespace)
 	kv, err := c.revisions(ctx, key)
 	if err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
 	revision := kv.ModRevision
 	if revision == 0 {
@@ -107,7 +107,7 @@ func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish pla
 	for _, resourceVersion := range []string{strconv.FormatInt(revision, 10), ""} {
 		roots, err := c.listRoots(ctx, root.Namespace, rootsIn(root.Namespace), resourceVersion, 2)
 		if err != nil {
-			return plan{}, err
+			return Plan{}, err
 		}
 		var other *ipam.Prefix
 		for i := range roots {
@@ -116,21 +116,21 @@ func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish pla
 			}
 		}
 		if other == nil {
-			vanish.guards = append(vanish.guards, isUnchanged(key, revision))
+			vanish.Guards = append(vanish.Guards, IsUnchanged(key, revision))
 			vanish.then = append(vanish.then, clientv3.OpDelete(key))
 			return vanish, nil
 		}
-		otherKey := c.prefixes.etcdKey(other.Namespace, other.Name)
+		otherKey := c.Prefixes.Key(other.Namespace, other.Name)
 		otherKV, err := c.revisions(ctx, otherKey)
 		if err != nil {
-			return plan{}, err
+			return Plan{}, err
 		}
 		if otherKV.CreateRevision > 0 {
-			vanish.guards = append(vanish.guards, isSame(otherKey, otherKV.CreateRevision))
+			vanish.Guards = append(vanish.Guards, IsSame(otherKey, otherKV.CreateRevision))
 			return vanish, nil
 		}
 	}
-	return plan{}, errStale
+	return Plan{}, errStale
 }
 
 // listRoots lists roots of a namespace from a watch cache that has reached a resource version. If the resource
@@ -138,7 +138,7 @@ func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish pla
 func (c *Claims) listRoots(ctx context.Context, namespace string, selector fields.Selector, resourceVersion string, limit int64) ([]ipam.Prefix, error) {
 	options := storage.ListOptions{
 		Predicate: storage.SelectionPredicate{
-			Label: labels.Everything(), Field: selector, GetAttrs: c.prefixes.attributes, IndexFields: []string{FieldRootOf}, Limit: limit,
+			Label: labels.Everything(), Field: selector, GetAttrs: c.attributes, IndexFields: []string{FieldRootOf}, Limit: limit,
 		},
 		Recursive: true, ResourceVersion: resourceVersion,
 	}
@@ -146,13 +146,13 @@ func (c *Claims) listRoots(ctx context.Context, namespace string, selector field
 		options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
 	}
 	var list ipam.PrefixList
-	err := c.prefixes.cached.GetList(ctx, c.prefixes.storageKey(namespace, ""), options, &list)
+	err := c.prefixes.GetList(ctx, c.Prefixes.storageKey(namespace, ""), options, &list)
 	return list.Items, err
 }
 
 // revisions reads a key without its value. All its revisions are 0 if the key does not exist.
 func (c *Claims) revisions(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
-	response, err := c.kv.Get(ctx, key, clientv3.WithKeysOnly())
+	response, err := c.KV.Get(ctx, key, clientv3.WithKeysOnly())
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,8 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/store"
 	"go.etcd.io/etcd/client/v3/kubernetes"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,7 +33,7 @@ func newDisjointServers(t testing.TB, etcd *kubernetes.Client, v variant, n int)
 	prefix := fmt.Sprintf("/registry/test-%d", etcdPrefixes.Add(1))
 	var servers []*server
 	for range n {
-		s := newServerAt(t, etcd, v, prefix, func(c *claims.Config) { c.DisjointRoots = true })
+		s := newServerAt(t, etcd, v, prefix, func(c *store.Config) { c.DisjointRoots = true })
 		s.disjoint = true
 		servers = append(servers, s)
 	}
@@ -79,7 +80,7 @@ func inParallel(n int, run func(int)) {
 // TestEqualRootsInParallel creates the same root fifty times at once: one is created, and the others
 // are told which.
 func TestEqualRootsInParallel(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			servers := newDisjointServers(t, etcd, v, 3)
@@ -112,7 +113,7 @@ func TestEqualRootsInParallel(t *testing.T) {
 
 // TestEqualRootsBackToBack creates and deletes them one after the other, on another server each time.
 func TestEqualRootsBackToBack(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			servers := newDisjointServers(t, etcd, v, 3)
@@ -152,7 +153,7 @@ func rootsIn(t testing.TB, s *server, ctx context.Context) map[string]netip.Pref
 // TestRandomRootsInParallel compares with a naive model: roots never overlap, and who is refused
 // overlaps a root that is there.
 func TestRandomRootsInParallel(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			servers := newDisjointServers(t, etcd, v, 3)
@@ -207,7 +208,7 @@ func TestRandomRootsInParallel(t *testing.T) {
 // TestRootsComeAndGo creates and deletes overlapping roots at random: at no time do two of them
 // overlap, and the key of the namespace goes with the last one.
 func TestRootsComeAndGo(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			servers := newDisjointServers(t, etcd, v, 3)
@@ -257,7 +258,7 @@ func TestRootsComeAndGo(t *testing.T) {
 
 // TestRootsInEveryWay creates roots in every way that there is, over a root in every way.
 func TestRootsInEveryWay(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	ways := map[string]func(s *server, ctx context.Context, prefix string) error{
 		"create": func(s *server, ctx context.Context, prefix string) error { return s.createRoot(ctx, "new", prefix) },
 		"generateName": func(s *server, ctx context.Context, prefix string) error {
@@ -322,7 +323,7 @@ func TestRootsInEveryWay(t *testing.T) {
 
 // TestRootsFromBefore creates overlapping roots on a server that lets them, beside one that does not.
 func TestRootsFromBefore(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			strict := newDisjointServers(t, etcd, v, 1)[0]
@@ -357,7 +358,7 @@ func TestRootsFromBefore(t *testing.T) {
 
 // TestRootsOfAnotherServer are there without a key, and may have host bits.
 func TestRootsOfAnotherServer(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			s := newDisjointServers(t, etcd, v, 1)[0]
@@ -386,7 +387,7 @@ func TestRootsOfAnotherServer(t *testing.T) {
 
 // TestARootThatWaitsGivesUp when its request ends, and keeps nobody from the lock.
 func TestARootThatWaitsGivesUp(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	s := newDisjointServers(t, etcd, variant{cached: true}, 1)[0]
 	ctx, namespace := newNamespace(t)
 	s.tamper.beforeWriteOf(s.prefixKey(namespace, "first"), func() {
@@ -414,7 +415,7 @@ func TestARootThatWaitsGivesUp(t *testing.T) {
 
 // TestARootIsOvertaken by one that another server creates, when all that is left is the transaction.
 func TestARootIsOvertaken(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		for _, before := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/%v", v, before), func(t *testing.T) {
@@ -440,7 +441,7 @@ func TestARootIsOvertaken(t *testing.T) {
 
 // TestTheLastRootsGoAtOnce checks that the key of the namespace goes with them.
 func TestTheLastRootsGoAtOnce(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			servers := newDisjointServers(t, etcd, v, 2)
@@ -468,7 +469,7 @@ func TestTheLastRootsGoAtOnce(t *testing.T) {
 
 // BenchmarkCreateRoot creates roots of one namespace, which has 1,000 already, with and without comparing them.
 func BenchmarkCreateRoot(b *testing.B) {
-	etcd := claims.RunEtcd(b)
+	etcd := claimstest.RunEtcd(b)
 	for name, s := range map[string]*server{
 		"allow": newServer(b, etcd, variant{cached: true}), "deny": newDisjointServers(b, etcd, variant{cached: true}, 1)[0],
 	} {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/features"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
@@ -19,7 +19,7 @@ import (
 // TestStats has the objects counted, by the watch cache if there is one.
 func TestStats(t *testing.T) {
 	featuregatetesting.SetFeatureGateDuringTest(t, utilfeature.DefaultFeatureGate, features.SizeBasedListCostEstimate, false)
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			s := newServer(t, etcd, v)

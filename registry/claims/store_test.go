@@ -13,6 +13,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -171,7 +172,7 @@ var worlds = []world{
 
 // TestAllocate bids in every way for everything there is to bid for.
 func TestAllocate(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		for _, w := range ways {
 			t.Run(v.String()+"/"+w.name, func(t *testing.T) {
@@ -239,7 +240,7 @@ func checkInUse(t *testing.T, s *server, ctx context.Context, write func() error
 
 // TestAllocateFromBadParent bids in every way at parents that cannot give anything.
 func TestAllocateFromBadParent(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	const prefix = "10.0.5.0/24"
 	for _, v := range fewVariants {
 		for _, w := range ways {
@@ -339,7 +340,7 @@ func (c *staleCache) Get(ctx context.Context, key string, opts storage.GetOption
 // TestStaleCache has a parent recreated under the same name, and a cache that still shows the one
 // before.
 func TestStaleCache(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			s := newServer(t, etcd, v)
@@ -467,7 +468,7 @@ func TestStaleCache(t *testing.T) {
 
 // TestRegistryRefuses is about what the registry knows of a request and the storage does not.
 func TestRegistryRefuses(t *testing.T) {
-	s := newServer(t, claims.RunEtcd(t), variant{})
+	s := newServer(t, claimstest.RunEtcd(t), variant{})
 	ctx, _ := newNamespace(t)
 	s.root(t, ctx, "parent", "10.0.0.0/16")
 	s.request(t, ctx, "by-length", nil, ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixLength: 24, PrefixRef: ref("parent")})
@@ -491,7 +492,7 @@ func TestRegistryRefuses(t *testing.T) {
 
 // TestFinal has allocated objects changed: what they hold, they keep.
 func TestFinal(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range variants {
 		t.Run(v.String(), func(t *testing.T) {
 			s := newServer(t, etcd, v)
@@ -578,7 +579,7 @@ func TestFinal(t *testing.T) {
 
 // TestDryRun stores nothing.
 func TestDryRun(t *testing.T) {
-	s := newServer(t, claims.RunEtcd(t), variant{})
+	s := newServer(t, claimstest.RunEtcd(t), variant{})
 	ctx, _ := newNamespace(t)
 	s.root(t, ctx, "parent", "10.0.0.0/16")
 	s.requestLength(t, ctx, "a", nil, "10.0.5.0/24")
@@ -654,7 +655,7 @@ var allocationExits = []exit{
 
 // TestRelease removes allocations in every way.
 func TestRelease(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	const prefix = "10.0.5.0/24"
 	for _, v := range variants {
 		t.Run(v.String(), func(t *testing.T) {
@@ -800,7 +801,7 @@ var prefixExits = []exit{
 
 // TestParentEnds removes parents in every way.
 func TestParentEnds(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	for _, v := range variants {
 		t.Run(v.String(), func(t *testing.T) {
 			s := newServer(t, etcd, v)
@@ -862,7 +863,7 @@ func TestParentEnds(t *testing.T) {
 
 // TestComplete completes children in every way.
 func TestComplete(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	const prefix = "10.0.5.0/24"
 	completeWays := []struct {
 		name string
@@ -982,7 +983,7 @@ func TestComplete(t *testing.T) {
 
 // TestCorruptIsKept has the storage asked to delete what it cannot read.
 func TestCorruptIsKept(t *testing.T) {
-	s := newServer(t, claims.RunEtcd(t), variant{})
+	s := newServer(t, claimstest.RunEtcd(t), variant{})
 	ctx, _ := newNamespace(t)
 	s.root(t, ctx, "parent", "10.0.0.0/16")
 	s.allocate(t, ctx, "a", nil, "parent", "10.0.5.0/24")
@@ -996,7 +997,7 @@ func TestCorruptIsKept(t *testing.T) {
 // TestHugeRequest asks for what a hundred thousand others hold a part of: etcd must not be asked to
 // look at all of them while it applies a transaction, for that is when everybody else waits.
 func TestHugeRequest(t *testing.T) {
-	etcd := claims.RunEtcd(t)
+	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
 	ctx, namespace := newNamespace(t)
 	parent := s.root(t, ctx, "parent", "10.0.0.0/8")
@@ -1057,7 +1058,7 @@ func TestHugeRequest(t *testing.T) {
 
 // TestTooDeep asks for prefixes with more possible ancestors than etcd compares in a transaction.
 func TestTooDeep(t *testing.T) {
-	s := newServer(t, claims.RunEtcd(t), variant{})
+	s := newServer(t, claimstest.RunEtcd(t), variant{})
 	// One compare each for the allocation, its parent, and what is inside.
 	const most = claims.MaxTxnOps - 3
 	deep := func(ones int) string {
@@ -1100,7 +1101,7 @@ func TestTooDeep(t *testing.T) {
 
 // TestOtherNamespace has the same names and prefixes in two namespaces: they do not meet.
 func TestOtherNamespace(t *testing.T) {
-	s := newServer(t, claims.RunEtcd(t), variant{cached: true})
+	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	for range 2 {
 		ctx, _ := newNamespace(t)
 		s.root(t, ctx, "parent", "10.0.0.0/16")

@@ -5,10 +5,7 @@ package claims
 
 import (
 	"context"
-	"errors"
 
-	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -27,7 +24,7 @@ func (c *Claims) OnDryRun(dryRun []string, validate rest.ValidateObjectUpdateFun
 				return err
 			}
 		}
-		return c.try(ctx, func() (plan, error) { return c.planUpdate(ctx, live{c}, old, obj) })
+		return c.try(ctx, func() (Plan, error) { return c.PlanUpdate(ctx, true, old, obj) })
 	}
 }
 
@@ -46,28 +43,26 @@ func (c *Claims) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFun
 		if object, err := meta.Accessor(obj); err != nil || len(object.GetFinalizers()) > 0 {
 			return err
 		}
-		return c.try(ctx, func() (plan, error) { return c.planDelete(ctx, live{c}, obj) })
+		return c.try(ctx, func() (Plan, error) { return c.PlanDelete(ctx, true, obj) })
 	}
 }
 
 // try returns the error with which a write would be refused, and nil if it would not. It writes nothing. make plans
 // the write.
-func (c *Claims) try(ctx context.Context, make func() (plan, error)) error {
-	var p plan
-	defer func() { p.set(plan{}) }()
-	for range maxPlans {
+func (c *Claims) try(ctx context.Context, make func() (Plan, error)) error {
+	return WithPlan(ctx, func(ctx context.Context, p *Plan, _ bool) error {
 		made, err := make()
-		p.set(made)
-		if err != nil || p.empty() {
+		if err != nil {
 			return err
 		}
-		response, err := c.kv.Txn(ctx).If(p.compares()...).Commit()
+		p.Set(made)
+		if p.empty() {
+			return nil
+		}
+		response, err := c.KV.Txn(ctx).If(p.compares()...).Commit()
 		if err != nil || response.Succeeded {
 			return err
 		}
-		if err := p.why(ctx, c.kv); !errors.Is(err, errStale) {
-			return err
-		}
-	}
-	return apierrors.NewServerTimeout(ipam.Resource("prefixes"), "write", 1)
+		return p.why(ctx, c.KV)
+	})
 }

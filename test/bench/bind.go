@@ -16,7 +16,7 @@ import (
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	embedded "github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	claimsstore "github.com/ironcore-dev/ipam-apiserver/registry/claims/store"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -77,16 +77,12 @@ func measureBindInStorage(b *bench) {
 	if err := etcd.ApplyTo(&config.Config); err != nil {
 		b.Fatal(err)
 	}
-	group, err := rest.NewAPIGroupInfo(apiserver.Scheme, apiserver.Codecs, claims.NewRESTOptionsGetter(config.RESTOptionsGetter, claims.Config{WatchCache: etcd.EnableWatchCache}))
+	registry, err := rest.New(apiserver.Scheme, apiserver.Codecs, config.RESTOptionsGetter, claimsstore.Config{WatchCache: etcd.EnableWatchCache})
 	if err != nil {
 		b.Fatal(err)
 	}
-	storages := group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version]
-	b.Cleanup(func() {
-		for _, s := range storages {
-			s.Destroy()
-		}
-	})
+	b.Cleanup(registry.Destroy)
+	storages := registry.Group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version]
 	ctx := genericapirequest.WithNamespace(b.ctx, namespace)
 	hub := func(a *v1alpha1.PrefixAllocation) (*ipam.PrefixAllocation, error) {
 		out := &ipam.PrefixAllocation{}

@@ -25,7 +25,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -197,11 +197,11 @@ func overlapped() (w world, told []finding) {
 	// There are more ancestors of this one than etcd takes compares in a transaction.
 	w.addChild(w.addRoot(here, "half", "8000::/1"), "deepest", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128")
 	return w.withoutClaims(), []finding{
-		{claims.Overlap, here, "equal-2-allocation", "root", "10.9.0.0/28"},
-		{claims.Overlap, here, "inner-allocation", "root", "10.9.0.48/28"},
-		{claims.Overlap, here, "begin-inner-allocation", "root", "10.9.0.64/28"},
-		{claims.Overlap, here, "six-inner-allocation", "six", "2001:db8:0:12::/64"},
-		{claims.Overlap, here, "six-in-outer-allocation", "six", "2001:db8:0:10::/64"},
+		{audit.Overlap, here, "equal-2-allocation", "root", "10.9.0.0/28"},
+		{audit.Overlap, here, "inner-allocation", "root", "10.9.0.48/28"},
+		{audit.Overlap, here, "begin-inner-allocation", "root", "10.9.0.64/28"},
+		{audit.Overlap, here, "six-inner-allocation", "six", "2001:db8:0:12::/64"},
+		{audit.Overlap, here, "six-in-outer-allocation", "six", "2001:db8:0:10::/64"},
 	}
 }
 
@@ -293,8 +293,8 @@ func TestAdoptOverlaps(t *testing.T) {
 	harness.Eventually(t, "10.9.0.0/28 is given out", func() error {
 		return harness.Unless(len(holdersOf(s.world(t), "root", "10.9.0.0/28"))+len(holdersOf(s.world(t), "root", "10.9.0.0/29")) > 0, "nobody got it")
 	})
-	expect(t, slices.DeleteFunc(auditOf(t, opened), func(d claims.Difference) bool { return d.Parent == "six" }),
-		finding{claims.Overlap, here, "begin-inner-allocation", "root", "10.9.0.64/28"})
+	expect(t, slices.DeleteFunc(auditOf(t, opened), func(d audit.Difference) bool { return d.Parent == "six" }),
+		finding{audit.Overlap, here, "begin-inner-allocation", "root", "10.9.0.64/28"})
 }
 
 // TestAdoptedOverlapsHoldUpNobody fills what is free beside allocations that overlap.
@@ -339,7 +339,7 @@ func TestAdoptAtTheSameTime(t *testing.T) {
 	for i := range 60 {
 		child, _ := w.addChild(crowd, fmt.Sprintf("crowd-%02d", i), nth("10.0.0.0/8", 24, i/20))
 		if i%20 > 0 {
-			told = append(told, finding{claims.Overlap, here, child.Name + "-allocation", "crowd", child.Spec.Prefix})
+			told = append(told, finding{audit.Overlap, here, child.Name + "-allocation", "crowd", child.Spec.Prefix})
 		}
 	}
 	maps.Copy(w, healthy(t))
@@ -430,7 +430,7 @@ func TestAdoptWhileChanging(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, d := range differences {
-			if d.Kind != claims.AllocationWithoutClaim {
+			if d.Kind != audit.AllocationWithoutClaim {
 				t.Errorf("found what is not: %+v", d)
 			}
 		}
@@ -461,7 +461,7 @@ func TestAdoptHostBits(t *testing.T) {
 	stop()
 	instance := harness.Start(t, harness.DataDir(dir))
 	s = connect(t, instance.EtcdEndpoints)
-	expect(t, auditOf(t, s.open(t)), finding{claims.OutsideParent, here, "other", "root", "2001:db8::/64"})
+	expect(t, auditOf(t, s.open(t)), finding{audit.OutsideParent, here, "other", "root", "2001:db8::/64"})
 	expectClaims(t, s.world(t))
 
 	allocations := instance.Client.PrefixAllocations(here)
@@ -531,8 +531,8 @@ func TestAdoptInterrupted(t *testing.T) {
 			t.Fatalf("interrupted after %d: from %d claims to %d, %v", count, before, after, err)
 		}
 		// What has been made is right; what is wrong is only what has not been made yet.
-		expect(t, slices.DeleteFunc(auditOf(t, s.open(t)), func(d claims.Difference) bool {
-			return d.Kind == claims.AllocationWithoutClaim
+		expect(t, slices.DeleteFunc(auditOf(t, s.open(t)), func(d audit.Difference) bool {
+			return d.Kind == audit.AllocationWithoutClaim
 		}), told...)
 	}
 	differences, err := opened.Adopt(t.Context(), nil)
@@ -628,8 +628,8 @@ func TestAdoptKilled(t *testing.T) {
 			t.Errorf("round %d: from %d claims to %d: %.2000s", round, before, after, p.stderr)
 		}
 		// Half of an adoption is never wrong.
-		expect(t, slices.DeleteFunc(auditOf(t, s.open(t)), func(d claims.Difference) bool {
-			return d.Kind == claims.AllocationWithoutClaim
+		expect(t, slices.DeleteFunc(auditOf(t, s.open(t)), func(d audit.Difference) bool {
+			return d.Kind == audit.AllocationWithoutClaim
 		}), told...)
 	}
 	if t.Failed() {

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -90,13 +90,13 @@ var corruptions = []corruption{
 		victim := w.prefix(here, "v4-0")
 		prefix := nth(victim.Spec.Prefix, 29, 3)
 		a := w.addAllocation(w.prefix(here, "v4"), "inside", prefix, nil)
-		return []finding{{claims.Overlap, here, a.Name, "v4", prefix}}
+		return []finding{{audit.Overlap, here, a.Name, "v4", prefix}}
 	}, false},
 	{"overlap: at the beginning of another, IPv6", func(w world) []finding {
 		victim := w.prefix(here, "v6-0")
 		prefix := nth(victim.Spec.Prefix, 128, 0)
 		a := w.addAllocation(w.prefix(here, "v6"), "begin", prefix, nil)
-		return []finding{{claims.Overlap, here, a.Name, "v6", prefix}}
+		return []finding{{audit.Overlap, here, a.Name, "v6", prefix}}
 	}, false},
 	{"overlap: the same", func(w world) []finding {
 		victim := w.prefix(here, "v4-1")
@@ -104,117 +104,117 @@ var corruptions = []corruption{
 		// The younger one is in the wrong.
 		a.CreationTimestamp = metav1.NewTime(time.Now().Add(time.Hour))
 		w.setAllocation(a)
-		return []finding{{claims.Overlap, here, a.Name, "v4", twin.Spec.Prefix}}
+		return []finding{{audit.Overlap, here, a.Name, "v4", twin.Spec.Prefix}}
 	}, false},
 	{"overlap: inside one that has children", func(w world) []finding {
 		a := w.addAllocation(w.prefix(there, "v4"), "below", "10.255.0.0/17", nil)
-		return []finding{{claims.Overlap, there, a.Name, "v4", "10.255.0.0/17"}}
+		return []finding{{audit.Overlap, there, a.Name, "v4", "10.255.0.0/17"}}
 	}, false},
 	{"overlap: around others", func(w world) (found []finding) {
 		w.addAllocation(w.prefix(there, "middle4"), "several", "10.255.0.0/17", nil)
 		for _, child := range w.children(there, "middle4") {
-			found = append(found, finding{claims.Overlap, there, w.allocationOf(child).Name, "middle4", child.Spec.Prefix})
+			found = append(found, finding{audit.Overlap, there, w.allocationOf(child).Name, "middle4", child.Spec.Prefix})
 		}
 		return found
 	}, false},
 	{"outside parent", func(w world) []finding {
 		a := w.addAllocation(w.prefix(here, "v4"), "outside", "192.0.2.0/24", nil)
-		return []finding{{claims.OutsideParent, here, a.Name, "v4", "192.0.2.0/24"}}
+		return []finding{{audit.OutsideParent, here, a.Name, "v4", "192.0.2.0/24"}}
 	}, false},
 	{"outside parent: as large as it", func(w world) []finding {
 		a := w.addAllocation(w.prefix(here, "empty"), "whole", "172.16.0.0/16", nil)
-		return []finding{{claims.OutsideParent, here, a.Name, "empty", "172.16.0.0/16"}}
+		return []finding{{audit.OutsideParent, here, a.Name, "empty", "172.16.0.0/16"}}
 	}, false},
 	{"outside parent: around it", func(w world) []finding {
 		a := w.addAllocation(w.prefix(there, "empty"), "larger", "172.0.0.0/8", nil)
-		return []finding{{claims.OutsideParent, there, a.Name, "empty", "172.0.0.0/8"}}
+		return []finding{{audit.OutsideParent, there, a.Name, "empty", "172.0.0.0/8"}}
 	}, false},
 	{"outside parent: of the other family", func(w world) []finding {
 		a := w.addAllocation(w.prefix(here, "v4"), "other-family", "2001:db8::/64", nil)
-		return []finding{{claims.OutsideParent, here, a.Name, "v4", "2001:db8::/64"}}
+		return []finding{{audit.OutsideParent, here, a.Name, "v4", "2001:db8::/64"}}
 	}, false},
 	{"parent missing", func(w world) []finding {
 		parent := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: here, Name: "nowhere"}}
 		child, a := w.addChild(parent, "lost", "10.1.0.0/16")
-		return []finding{{claims.ParentMissing, here, a.Name, "nowhere", child.Spec.Prefix}}
+		return []finding{{audit.ParentMissing, here, a.Name, "nowhere", child.Spec.Prefix}}
 	}, false},
 	{"parent missing: in this namespace", func(w world) []finding {
 		w.addRoot(there, "only-there", "198.51.100.0/24")
 		parent := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: here, Name: "only-there"}}
 		a := w.addAllocation(parent, "stray", "198.51.100.0/25", nil)
-		return []finding{{claims.ParentMissing, here, a.Name, "only-there", "198.51.100.0/25"}}
+		return []finding{{audit.ParentMissing, here, a.Name, "only-there", "198.51.100.0/25"}}
 	}, false},
 	{"parent missing: it was deleted, the claims were not", func(w world) (found []finding) {
 		for _, child := range w.children(here, "middle6") {
-			found = append(found, finding{claims.ParentMissing, here, w.allocationOf(child).Name, "middle6", child.Spec.Prefix})
+			found = append(found, finding{audit.ParentMissing, here, w.allocationOf(child).Name, "middle6", child.Spec.Prefix})
 		}
 		middle := w.prefix(here, "middle6")
 		delete(w, prefixKey(here, "middle6"))
-		return append(found, finding{claims.Leftover, here, w.allocationOf(middle).Name, "v6", middle.Spec.Prefix})
+		return append(found, finding{audit.Leftover, here, w.allocationOf(middle).Name, "v6", middle.Spec.Prefix})
 	}, false},
 	{"claim without allocation", func(w world) []finding {
 		w.addHolder(w.prefix(here, "v4").UID, "10.100.0.0/24", holder{Namespace: here, Name: "ghost", UID: "ghost"})
-		return []finding{{claims.ClaimWithoutAllocation, here, "ghost", string(w.prefix(here, "v4").UID), "10.100.0.0/24"}}
+		return []finding{{audit.ClaimWithoutAllocation, here, "ghost", string(w.prefix(here, "v4").UID), "10.100.0.0/24"}}
 	}, true},
 	{"claim without allocation: to no Prefix", func(w world) []finding {
 		w.addHolder(nowhere, "2001:db8::/64", holder{Namespace: here, Name: "ghost", UID: "ghost"})
-		return []finding{{claims.ClaimWithoutAllocation, here, "ghost", nowhere, "2001:db8::/64"}}
+		return []finding{{audit.ClaimWithoutAllocation, here, "ghost", nowhere, "2001:db8::/64"}}
 	}, true},
 	{"claim without allocation: beside one with", func(w world) []finding {
 		victim := w.prefix(here, "v6-1")
 		parent := w.prefix(here, "v6").UID
 		w.addHolder(parent, victim.Spec.Prefix, holder{Namespace: here, Name: "ghost", UID: "ghost"})
-		return []finding{{claims.ClaimWithoutAllocation, here, "ghost", string(parent), victim.Spec.Prefix}}
+		return []finding{{audit.ClaimWithoutAllocation, here, "ghost", string(parent), victim.Spec.Prefix}}
 	}, true},
 	{"claim without allocation: two at one place", func(w world) []finding {
 		parent := w.prefix(here, "v4").UID
 		w.addHolder(parent, "10.100.1.0/24", holder{Namespace: here, Name: "ghost-1", UID: "ghost-1"})
 		w.addHolder(parent, "10.100.1.0/24", holder{Namespace: here, Name: "ghost-2", UID: "ghost-2"})
 		return []finding{
-			{claims.ClaimWithoutAllocation, here, "ghost-1", string(parent), "10.100.1.0/24"},
-			{claims.ClaimWithoutAllocation, here, "ghost-2", string(parent), "10.100.1.0/24"},
+			{audit.ClaimWithoutAllocation, here, "ghost-1", string(parent), "10.100.1.0/24"},
+			{audit.ClaimWithoutAllocation, here, "ghost-2", string(parent), "10.100.1.0/24"},
 		}
 	}, true},
 	{"claim without allocation: of nobody", func(w world) []finding {
 		parent := w.prefix(here, "v4").UID
 		w[claimKey(parent, "10.100.2.0/24")] = `{"holders":[]}`
-		return []finding{{claims.ClaimWithoutAllocation, "", "", string(parent), "10.100.2.0/24"}}
+		return []finding{{audit.ClaimWithoutAllocation, "", "", string(parent), "10.100.2.0/24"}}
 	}, true},
 	{"claim without allocation: of one that holds something else", func(w world) []finding {
 		child := w.prefix(here, "v4-2")
 		parent := w.prefix(here, "v4").UID
 		w.addHolder(parent, "10.100.3.0/24", holderOf(w.allocationOf(child)))
-		return []finding{{claims.ClaimWithoutAllocation, here, w.allocationOf(child).Name, string(parent), "10.100.3.0/24"}}
+		return []finding{{audit.ClaimWithoutAllocation, here, w.allocationOf(child).Name, string(parent), "10.100.3.0/24"}}
 	}, true},
 	{"claim without allocation: of one that is pending", func(w world) []finding {
 		parent := w.prefix(here, "v4")
 		a := w.addAllocation(parent, "pending", "10.100.4.0/24", nil)
 		a.Status = v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhasePending}
 		w.setAllocation(a)
-		return []finding{{claims.ClaimWithoutAllocation, here, "pending", string(parent.UID), "10.100.4.0/24"}}
+		return []finding{{audit.ClaimWithoutAllocation, here, "pending", string(parent.UID), "10.100.4.0/24"}}
 	}, true},
 	{"allocation without claim", func(w world) []finding {
 		child := w.prefix(here, "v4-3")
 		delete(w, claimKey(w.prefix(here, "v4").UID, child.Spec.Prefix))
-		return []finding{{claims.AllocationWithoutClaim, here, w.allocationOf(child).Name, "v4", child.Spec.Prefix}}
+		return []finding{{audit.AllocationWithoutClaim, here, w.allocationOf(child).Name, "v4", child.Spec.Prefix}}
 	}, true},
 	{"allocation without claim: of nobody, IPv6", func(w world) []finding {
 		a := w.addAllocation(w.prefix(here, "v6"), "unclaimed", "2001:db8:eeee::1/128", nil)
 		delete(w, claimKey(w.prefix(here, "v6").UID, a.Status.Prefix))
-		return []finding{{claims.AllocationWithoutClaim, here, "unclaimed", "v6", a.Status.Prefix}}
+		return []finding{{audit.AllocationWithoutClaim, here, "unclaimed", "v6", a.Status.Prefix}}
 	}, true},
 	{"allocation without claim: three levels down", func(w world) []finding {
 		child := w.prefix(there, "deep6-7")
 		delete(w, claimKey(w.prefix(there, "middle6").UID, child.Spec.Prefix))
-		return []finding{{claims.AllocationWithoutClaim, there, w.allocationOf(child).Name, "middle6", child.Spec.Prefix}}
+		return []finding{{audit.AllocationWithoutClaim, there, w.allocationOf(child).Name, "middle6", child.Spec.Prefix}}
 	}, true},
 	{"allocation without claim: claimed by another one", func(w world) []finding {
 		child, parent := w.prefix(here, "v4-4"), w.prefix(here, "v4").UID
 		delete(w, claimKey(parent, child.Spec.Prefix))
 		w.addHolder(parent, child.Spec.Prefix, holder{Namespace: here, Name: "thief", UID: "thief"})
 		return []finding{
-			{claims.AllocationWithoutClaim, here, w.allocationOf(child).Name, "v4", child.Spec.Prefix},
-			{claims.ClaimWithoutAllocation, here, "thief", string(parent), child.Spec.Prefix},
+			{audit.AllocationWithoutClaim, here, w.allocationOf(child).Name, "v4", child.Spec.Prefix},
+			{audit.ClaimWithoutAllocation, here, "thief", string(parent), child.Spec.Prefix},
 		}
 	}, true},
 	{"allocation without claim: claimed of the parent that was before", func(w world) (found []finding) {
@@ -222,8 +222,8 @@ var corruptions = []corruption{
 		child, a := w.addChild(before, "of-recreated", "203.0.113.0/25")
 		w.addRoot(here, "recreated", "203.0.113.0/24")
 		return []finding{
-			{claims.AllocationWithoutClaim, here, a.Name, "recreated", child.Spec.Prefix},
-			{claims.ClaimWithoutAllocation, here, a.Name, string(before.UID), child.Spec.Prefix},
+			{audit.AllocationWithoutClaim, here, a.Name, "recreated", child.Spec.Prefix},
+			{audit.ClaimWithoutAllocation, here, a.Name, string(before.UID), child.Spec.Prefix},
 		}
 	}, true},
 	{"child differs", func(w world) []finding {
@@ -232,8 +232,8 @@ var corruptions = []corruption{
 		child.Spec.Prefix = nth(held, 30, 0)
 		w.setPrefix(child)
 		return []finding{
-			{claims.ChildDiffers, here, child.Name, "v4", child.Spec.Prefix},
-			{claims.Leftover, here, w.allocationOf(child).Name, "v4", held},
+			{audit.ChildDiffers, here, child.Name, "v4", child.Spec.Prefix},
+			{audit.Leftover, here, w.allocationOf(child).Name, "v4", held},
 		}
 	}, false},
 	{"child differs: in the parent", func(w world) []finding {
@@ -241,8 +241,8 @@ var corruptions = []corruption{
 		child.Spec.ParentRef.Name = "empty"
 		w.setPrefix(child)
 		return []finding{
-			{claims.ChildDiffers, here, child.Name, "empty", child.Spec.Prefix},
-			{claims.Leftover, here, w.allocationOf(child).Name, "v4", child.Spec.Prefix},
+			{audit.ChildDiffers, here, child.Name, "empty", child.Spec.Prefix},
+			{audit.Leftover, here, w.allocationOf(child).Name, "v4", child.Spec.Prefix},
 		}
 	}, false},
 	{"child differs: its claim is for another one", func(w world) []finding {
@@ -252,18 +252,18 @@ var corruptions = []corruption{
 		delete(w, claimKey(parent, child.Spec.Prefix))
 		w.addHolder(parent, child.Spec.Prefix, h)
 		return []finding{
-			{claims.ChildDiffers, here, child.Name, "v6", child.Spec.Prefix},
-			{claims.Leftover, here, h.Name, "v6", child.Spec.Prefix},
+			{audit.ChildDiffers, here, child.Name, "v6", child.Spec.Prefix},
+			{audit.Leftover, here, h.Name, "v6", child.Spec.Prefix},
 		}
 	}, false},
 	{"leftover: a second allocation of a child", func(w world) []finding {
 		a := w.addAllocation(w.prefix(here, "v4"), "second", "10.100.5.0/24", w.prefix(here, "v4-9"))
-		return []finding{{claims.Leftover, here, a.Name, "v4", "10.100.5.0/24"}}
+		return []finding{{audit.Leftover, here, a.Name, "v4", "10.100.5.0/24"}}
 	}, false},
 	{"leftover: an allocation of a child that is gone", func(w world) []finding {
 		child, a := w.addChild(w.prefix(here, "v4"), "gone", "10.100.6.0/24")
 		delete(w, prefixKey(here, child.Name))
-		return []finding{{claims.Leftover, here, a.Name, "v4", "10.100.6.0/24"}}
+		return []finding{{audit.Leftover, here, a.Name, "v4", "10.100.6.0/24"}}
 	}, false},
 	{"no difference: the reference to the child is gone", func(w world) []finding {
 		a := w.allocationOf(w.prefix(here, "v4-10"))
@@ -275,7 +275,7 @@ var corruptions = []corruption{
 		child, a := w.addChild(w.prefix(here, "empty"), "alone", "172.16.7.0/24")
 		delete(w, allocationKey(here, a.Name))
 		delete(w, claimKey(w.prefix(here, "empty").UID, a.Status.Prefix))
-		return []finding{{claims.ChildDiffers, here, child.Name, "empty", child.Spec.Prefix}}
+		return []finding{{audit.ChildDiffers, here, child.Name, "empty", child.Spec.Prefix}}
 	}, false},
 	{"child differs: the allocation is of the one that was before", func(w world) []finding {
 		child := w.prefix(here, "v6-2")
@@ -283,8 +283,8 @@ var corruptions = []corruption{
 		child.UID = "another"
 		w.setPrefix(child)
 		return []finding{
-			{claims.ChildDiffers, here, child.Name, "v6", child.Spec.Prefix},
-			{claims.Leftover, here, a.Name, "v6", child.Spec.Prefix},
+			{audit.ChildDiffers, here, child.Name, "v6", child.Spec.Prefix},
+			{audit.Leftover, here, a.Name, "v6", child.Spec.Prefix},
 		}
 	}, false},
 	{"child differs: by selector, it does not say from where", func(w world) []finding {
@@ -292,15 +292,15 @@ var corruptions = []corruption{
 		child.Spec.ParentRef, child.Spec.ParentSelector = nil, &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
 		w.setPrefix(child)
 		return []finding{
-			{claims.ChildDiffers, here, child.Name, "", child.Spec.Prefix},
-			{claims.Leftover, here, w.allocationOf(child).Name, "v6", child.Spec.Prefix},
+			{audit.ChildDiffers, here, child.Name, "", child.Spec.Prefix},
+			{audit.Leftover, here, w.allocationOf(child).Name, "v6", child.Spec.Prefix},
 		}
 	}, false},
 	{"claim without allocation: a child stands on it", func(w world) []finding {
 		child := w.prefix(here, "v6-4")
 		a := w.allocationOf(child)
 		delete(w, allocationKey(here, a.Name))
-		return []finding{{claims.ClaimWithoutAllocation, here, a.Name, string(w.prefix(here, "v6").UID), child.Spec.Prefix}}
+		return []finding{{audit.ClaimWithoutAllocation, here, a.Name, string(w.prefix(here, "v6").UID), child.Spec.Prefix}}
 	}, false},
 }
 
@@ -313,7 +313,7 @@ func TestAuditFindsEachCorruption(t *testing.T) {
 		t.Fatalf("%d allocations in the healthy world, not 304", got)
 	}
 	expect(t, auditOf(t, opened))
-	seen := map[claims.DifferenceKind]bool{}
+	seen := map[audit.DifferenceKind]bool{}
 	for _, c := range corruptions {
 		t.Run(c.name, func(t *testing.T) {
 			w := maps.Clone(whole)
@@ -329,8 +329,8 @@ func TestAuditFindsEachCorruption(t *testing.T) {
 			}
 		})
 	}
-	for _, kind := range claims.DifferenceKinds {
-		if !seen[kind] && kind != claims.Undecodable {
+	for _, kind := range audit.DifferenceKinds {
+		if !seen[kind] && kind != audit.Undecodable {
 			t.Errorf("no test of %s", kind)
 		}
 	}
@@ -408,20 +408,20 @@ func TestAuditReadsAllPages(t *testing.T) {
 	var want []finding
 	for _, i := range []int{0, 998, 999, 1000, 1001, 1998, 1999, 2000, 2001, 2099} {
 		child := children[i]
-		want = append(want, finding{claims.Leftover, here, child.Name + "-allocation", "root", child.Spec.Prefix})
+		want = append(want, finding{audit.Leftover, here, child.Name + "-allocation", "root", child.Spec.Prefix})
 		child.Spec.Prefix = nth(child.Spec.Prefix, 25, 0)
 		w.setPrefix(child)
-		want = append(want, finding{claims.ChildDiffers, here, child.Name, "root", child.Spec.Prefix})
+		want = append(want, finding{audit.ChildDiffers, here, child.Name, "root", child.Spec.Prefix})
 	}
 	for _, i := range []int{3, 995, 996, 1003, 1004, 2050} {
 		name := children[i].Name + "-allocation"
 		delete(w, claimKey(root.UID, children[i].Spec.Prefix))
-		want = append(want, finding{claims.AllocationWithoutClaim, here, name, "root", children[i].Spec.Prefix})
+		want = append(want, finding{audit.AllocationWithoutClaim, here, name, "root", children[i].Spec.Prefix})
 	}
 	for _, i := range []int{2100, 2101} {
 		prefix := nth("10.0.0.0/8", 24, i)
 		w.addHolder(root.UID, prefix, holder{Namespace: here, Name: "ghost", UID: "ghost"})
-		want = append(want, finding{claims.ClaimWithoutAllocation, here, "ghost", string(root.UID), prefix})
+		want = append(want, finding{audit.ClaimWithoutAllocation, here, "ghost", string(root.UID), prefix})
 	}
 	s.replace(t, w)
 	expect(t, auditOf(t, opened), want...)
@@ -497,7 +497,7 @@ func TestRepair(t *testing.T) {
 		if claimed {
 			w[key] = was
 		}
-		found := []finding{{claims.Overlap, here, name, "v4", prefix}, {claims.AllocationWithoutClaim, here, name, "v4", prefix}}
+		found := []finding{{audit.Overlap, here, name, "v4", prefix}, {audit.AllocationWithoutClaim, here, name, "v4", prefix}}
 		all, left = append(all, found...), append(left, found...)
 	}
 	s := newEtcd(t, w)
@@ -513,7 +513,7 @@ func TestRepair(t *testing.T) {
 		t.Errorf("%d repaired and %d left, of %d", len(repaired), len(rest), len(all))
 	}
 	for _, d := range repaired {
-		if d.Kind != claims.AllocationWithoutClaim && d.Kind != claims.ClaimWithoutAllocation {
+		if d.Kind != audit.AllocationWithoutClaim && d.Kind != audit.ClaimWithoutAllocation {
 			t.Errorf("repaired: %+v", d)
 		}
 	}

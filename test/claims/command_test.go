@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
@@ -28,8 +28,8 @@ type answer struct {
 	stdout, stderr string
 }
 
-// audit runs ipam-apiserver audit.
-func audit(t testing.TB, args ...string) answer {
+// runAudit runs ipam-apiserver audit.
+func runAudit(t testing.TB, args ...string) answer {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
@@ -58,8 +58,8 @@ func (a answer) expect(t testing.TB, code int) answer {
 
 // report is what -o json prints.
 type report struct {
-	Repaired    []claims.Difference `json:"repaired"`
-	Differences []claims.Difference `json:"differences"`
+	Repaired    []audit.Difference `json:"repaired"`
+	Differences []audit.Difference `json:"differences"`
 }
 
 func (a answer) report(t testing.TB) report {
@@ -80,13 +80,13 @@ func TestCommandOnWhatIsRight(t *testing.T) {
 	t.Parallel()
 	s := newEtcd(t, healthy(t))
 	before := s.revisions(t)
-	if got := audit(t, s.flag()).expect(t, 0).stdout; got != "Objects and claims agree.\n" {
+	if got := runAudit(t, s.flag()).expect(t, 0).stdout; got != "Objects and claims agree.\n" {
 		t.Errorf("printed %q", got)
 	}
-	if got := audit(t, s.flag(), "-o", "json").expect(t, 0).report(t); len(got.Repaired)+len(got.Differences) != 0 {
+	if got := runAudit(t, s.flag(), "-o", "json").expect(t, 0).report(t); len(got.Repaired)+len(got.Differences) != 0 {
 		t.Errorf("printed %v", got)
 	}
-	audit(t, s.flag(), "--repair").expect(t, 0)
+	runAudit(t, s.flag(), "--repair").expect(t, 0)
 	if !maps.Equal(before, s.revisions(t)) {
 		t.Error("the command has written")
 	}
@@ -98,7 +98,7 @@ func TestCommandOnWhatIsWrong(t *testing.T) {
 	s := newEtcd(t, w)
 	before := s.revisions(t)
 
-	table := audit(t, s.flag()).expect(t, 1)
+	table := runAudit(t, s.flag()).expect(t, 1)
 	lines := strings.Split(strings.TrimSpace(table.stdout), "\n")
 	if got := strings.Join(strings.Fields(lines[0]), " "); got != "KIND NAMESPACE NAME PARENT PREFIX MESSAGE" {
 		t.Errorf("header %q", got)
@@ -120,7 +120,7 @@ func TestCommandOnWhatIsWrong(t *testing.T) {
 		t.Errorf("standard error has no %q: %.500s", want, table.stderr)
 	}
 
-	r := audit(t, s.flag(), "--output=json").expect(t, 1).report(t)
+	r := runAudit(t, s.flag(), "--output=json").expect(t, 1).report(t)
 	expect(t, r.Differences, all...)
 	if len(r.Repaired) != 0 {
 		t.Errorf("repaired without --repair: %v", r.Repaired)
@@ -129,13 +129,13 @@ func TestCommandOnWhatIsWrong(t *testing.T) {
 		t.Error("the command has written without --repair")
 	}
 
-	r = audit(t, s.flag(), "-o", "json", "--repair").expect(t, 1).report(t)
+	r = runAudit(t, s.flag(), "-o", "json", "--repair").expect(t, 1).report(t)
 	expect(t, r.Differences, left...)
 	if len(r.Repaired) != len(all)-len(left) {
 		t.Errorf("%d repaired, not %d", len(r.Repaired), len(all)-len(left))
 	}
 	before = s.revisions(t)
-	r = audit(t, s.flag(), "-o", "json", "--repair").expect(t, 1).report(t)
+	r = runAudit(t, s.flag(), "-o", "json", "--repair").expect(t, 1).report(t)
 	expect(t, r.Differences, left...)
 	expect(t, r.Repaired)
 	if !maps.Equal(before, s.revisions(t)) {
@@ -152,12 +152,12 @@ func TestCommandRepairsEverything(t *testing.T) {
 		}
 	}
 	s := newEtcd(t, w)
-	audit(t, s.flag()).expect(t, 1)
-	got := audit(t, s.flag(), "--repair").expect(t, 0).stdout
+	runAudit(t, s.flag()).expect(t, 1)
+	got := runAudit(t, s.flag(), "--repair").expect(t, 0).stdout
 	if !strings.HasPrefix(got, "Repaired:\nKIND") || !strings.HasSuffix(got, "\nObjects and claims agree.\n") {
 		t.Errorf("printed %.300s", got)
 	}
-	if got := audit(t, s.flag(), "--repair").expect(t, 0).stdout; got != "Objects and claims agree.\n" {
+	if got := runAudit(t, s.flag(), "--repair").expect(t, 0).stdout; got != "Objects and claims agree.\n" {
 		t.Errorf("printed %.300s", got)
 	}
 }
@@ -178,7 +178,7 @@ func TestCommandWithMistakes(t *testing.T) {
 		{"no such key", []string{s.flag(), "--etcd-cafile=/does/not/exist"}, "/does/not/exist"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := audit(t, test.args...).expect(t, 1)
+			got := runAudit(t, test.args...).expect(t, 1)
 			if !strings.Contains(got.stderr, test.want) {
 				t.Errorf("no %q in %.1000s", test.want, got.stderr)
 			}
@@ -195,7 +195,7 @@ func TestCommandWithoutEtcd(t *testing.T) {
 		t.Run(endpoint[:4], func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
-			got := audit(t, "--etcd-servers="+endpoint).expect(t, 1)
+			got := runAudit(t, "--etcd-servers="+endpoint).expect(t, 1)
 			if !strings.Contains(got.stderr, "no connection to etcd at ["+endpoint+"]") && !strings.Contains(got.stderr, "no etcd serves "+endpoint) {
 				t.Errorf("printed %.1000s", got.stderr)
 			}
@@ -248,19 +248,19 @@ resources:
 		}
 	}
 	flag := "--encryption-provider-config=" + config
-	audit(t, s.flag(), flag).expect(t, 0)
-	if got := audit(t, s.flag()).expect(t, 1); got.stdout != "" || !strings.Contains(got.stderr, "encrypt") && !strings.Contains(got.stderr, "transform") {
+	runAudit(t, s.flag(), flag).expect(t, 0)
+	if got := runAudit(t, s.flag()).expect(t, 1); got.stdout != "" || !strings.Contains(got.stderr, "encrypt") && !strings.Contains(got.stderr, "transform") {
 		t.Errorf("without the key: %.500s\n%.500s", got.stdout, got.stderr)
 	}
 
 	s.delete(t, claimPrefix+root+"/"+strings.Split(claimKey("x", child), "/x/")[1])
-	r := audit(t, s.flag(), flag, "-o=json").expect(t, 1).report(t)
-	if len(r.Differences) != 1 || r.Differences[0].Kind != claims.AllocationWithoutClaim || r.Differences[0].Prefix != child {
+	r := runAudit(t, s.flag(), flag, "-o=json").expect(t, 1).report(t)
+	if len(r.Differences) != 1 || r.Differences[0].Kind != audit.AllocationWithoutClaim || r.Differences[0].Prefix != child {
 		t.Errorf("found %v", findingsOf(r.Differences))
 	}
-	r = audit(t, s.flag(), flag, "-o=json", "--repair").expect(t, 0).report(t)
+	r = runAudit(t, s.flag(), flag, "-o=json", "--repair").expect(t, 0).report(t)
 	if len(r.Repaired) != 1 {
 		t.Errorf("repaired %v", findingsOf(r.Repaired))
 	}
-	audit(t, s.flag(), flag).expect(t, 0)
+	runAudit(t, s.flag(), flag).expect(t, 0)
 }

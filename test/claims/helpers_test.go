@@ -24,7 +24,7 @@ import (
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -450,11 +450,11 @@ func waitAllocated(t testing.TB, client ipamclient.PrefixInterface) (prefixes []
 
 // finding is what a test expects of an audit.
 type finding struct {
-	kind                            claims.DifferenceKind
+	kind                            audit.DifferenceKind
 	namespace, name, parent, prefix string
 }
 
-func findingsOf(differences []claims.Difference) []finding {
+func findingsOf(differences []audit.Difference) []finding {
 	found := make([]finding, 0, len(differences))
 	for _, d := range differences {
 		found = append(found, finding{d.Kind, d.Namespace, d.Name, d.Parent, d.Prefix})
@@ -463,7 +463,7 @@ func findingsOf(differences []claims.Difference) []finding {
 }
 
 // expect fails the test unless the differences are these, in any order.
-func expect(t testing.TB, differences []claims.Difference, want ...finding) {
+func expect(t testing.TB, differences []audit.Difference, want ...finding) {
 	t.Helper()
 	left := slices.Clone(want)
 	for i, f := range findingsOf(differences) {
@@ -482,9 +482,9 @@ func expect(t testing.TB, differences []claims.Difference, want ...finding) {
 }
 
 // auditOf audits.
-func auditOf(t testing.TB, s *apiserver.Store) []claims.Difference {
+func auditOf(t testing.TB, s *apiserver.Store) []audit.Difference {
 	t.Helper()
-	differences, err := s.Audit(t.Context())
+	differences, err := s.Audit(t.Context(), audit.FullSpeed, audit.LeftoverGrace)
 	if err != nil {
 		t.Fatal(err)
 	}

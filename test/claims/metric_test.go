@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
@@ -44,24 +44,24 @@ func comparedOf(t testing.TB, instance *harness.Server) float64 {
 }
 
 // metricsOf returns ipam_claims_differences by kind.
-func metricsOf(t testing.TB, instance *harness.Server) map[claims.DifferenceKind]int {
+func metricsOf(t testing.TB, instance *harness.Server) map[audit.DifferenceKind]int {
 	t.Helper()
 	body := scrape(t, instance)
-	values := map[claims.DifferenceKind]int{}
+	values := map[audit.DifferenceKind]int{}
 	for _, match := range sample.FindAllSubmatch(body, -1) {
 		value, err := strconv.ParseFloat(string(match[2]), 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		values[claims.DifferenceKind(match[1])] = int(value)
+		values[audit.DifferenceKind(match[1])] = int(value)
 	}
 	return values
 }
 
 // countsOf counts by kind; what there is none of is 0.
-func countsOf(found []finding) map[claims.DifferenceKind]int {
-	counts := map[claims.DifferenceKind]int{}
-	for _, kind := range claims.DifferenceKinds {
+func countsOf(found []finding) map[audit.DifferenceKind]int {
+	counts := map[audit.DifferenceKind]int{}
+	for _, kind := range audit.DifferenceKinds {
 		counts[kind] = 0
 	}
 	for _, f := range found {
@@ -74,7 +74,7 @@ func countsOf(found []finding) map[claims.DifferenceKind]int {
 func TestMetric(t *testing.T) {
 	// At the start, what has no claim gets one, even if it overlaps, and what nobody can need is freed.
 	w, all, left := corruptAll(t)
-	left = slices.DeleteFunc(left, func(f finding) bool { return f.kind == claims.Leftover })
+	left = slices.DeleteFunc(left, func(f finding) bool { return f.kind == audit.Leftover })
 	dir := t.TempDir()
 	s, stop := startEtcd(t, dir)
 	s.put(t, w)
@@ -103,7 +103,7 @@ func TestMetric(t *testing.T) {
 		if s.replace(t, healthy(t)); want != nil {
 			s.replace(t, w)
 		}
-		var got map[claims.DifferenceKind]int
+		var got map[audit.DifferenceKind]int
 		harness.Eventually(t, "the metric is right", func() error {
 			got = metricsOf(t, instance)
 			return harness.Unless(maps.Equal(got, countsOf(want)), "%v, not %v", got, countsOf(want))

@@ -12,7 +12,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,10 +55,10 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 				}
 				garbage()
 			}
-			var got map[claims.DifferenceKind]int
+			var got map[audit.DifferenceKind]int
 			harness.Eventually(t, "the metric tells what cannot be decoded", func() error {
 				got = metricsOf(t, instance)
-				return harness.Unless(got[claims.Undecodable] == len(bad), "it tells %v", got)
+				return harness.Unless(got[audit.Undecodable] == len(bad), "it tells %v", got)
 			})
 
 			// Lists and watches leave out what cannot be decoded. A get tells the key.
@@ -109,17 +109,17 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 			stillWaiting()
 
 			// An audit shows them, and moves them aside. What they hold stays.
-			found := audit(t, s.flag(), "-o=json").expect(t, 1).report(t).Differences
+			found := runAudit(t, s.flag(), "-o=json").expect(t, 1).report(t).Differences
 			var keys []string
 			for _, d := range found {
-				if d.Kind == claims.Undecodable {
+				if d.Kind == audit.Undecodable {
 					keys = append(keys, d.Key)
 				}
 			}
 			if slices.Sort(keys); !slices.Equal(keys, slices.Sorted(slices.Values(bad))) {
 				t.Errorf("found %v", found)
 			}
-			repaired := audit(t, s.flag(), "-o=json", "--repair").report(t).Repaired
+			repaired := runAudit(t, s.flag(), "-o=json", "--repair").report(t).Repaired
 			if len(repaired) != len(bad) {
 				t.Errorf("repaired %v", repaired)
 			}
@@ -140,7 +140,7 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 			stillWaiting()
 			harness.Eventually(t, "the metric tells that nothing is undecodable", func() error {
 				got = metricsOf(t, instance)
-				return harness.Unless(got[claims.Undecodable] == 0 && got[claims.ClaimWithoutAllocation] > 0, "it tells %v", got)
+				return harness.Unless(got[audit.Undecodable] == 0 && got[audit.ClaimWithoutAllocation] > 0, "it tells %v", got)
 			})
 
 			// When somebody has made sure that nobody needs it, it is free.
@@ -148,12 +148,12 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 				t.Fatal(err)
 			}
 			harness.In(t, client, here).Gone("lost")
-			audit(t, s.flag(), "--repair").expect(t, 1)
+			runAudit(t, s.flag(), "--repair").expect(t, 1)
 			if s.world(t)[claimKey(root.UID, "10.0.0.128/26")] == "" {
 				t.Error("the claim is gone while its allocation is in lost+found")
 			}
 			s.delete(t, lostKey(allocationKey(here, lost.Name)))
-			audit(t, s.flag(), "--repair")
+			runAudit(t, s.flag(), "--repair")
 			if s.world(t)[claimKey(root.UID, "10.0.0.128/26")] != "" {
 				t.Error("the claim is still there")
 			}
@@ -177,7 +177,7 @@ func TestAuditWithoutKeys(t *testing.T) {
 		w[key] = "k8s:enc:secretbox:v1:one:" + w[key]
 	}
 	s := newEtcd(t, w)
-	if got := audit(t, s.flag(), "--repair").expect(t, 1); got.stdout != "" || !strings.Contains(got.stderr, "decrypted") {
+	if got := runAudit(t, s.flag(), "--repair").expect(t, 1); got.stdout != "" || !strings.Contains(got.stderr, "decrypted") {
 		t.Errorf("printed %.500s\n%.500s", got.stdout, got.stderr)
 	}
 	if got := s.world(t); len(got) != len(w) {

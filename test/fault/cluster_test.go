@@ -20,6 +20,7 @@ import (
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -233,7 +234,7 @@ func strictlyInside(part, whole netip.Prefix) bool {
 // audited fails if objects and claims do not agree.
 func (c *cluster) audited() {
 	c.Helper()
-	differences, err := c.store.Audit(context.Background())
+	differences, err := c.store.Audit(context.Background(), audit.FullSpeed, audit.LeftoverGrace)
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	corev1 "k8s.io/api/core/v1"
@@ -374,7 +375,7 @@ func (i *Installation) Audited() {
 		i.Fatal(err)
 	}
 	defer store.Close()
-	differences, err := store.Audit(context.Background())
+	differences, err := store.Audit(context.Background(), audit.FullSpeed, audit.LeftoverGrace)
 	if err != nil {
 		i.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"os"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
-	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -23,9 +23,9 @@ import (
 // auditReport is the JSON output of the command.
 type auditReport struct {
 	// Repaired lists the differences that --repair has repaired.
-	Repaired []claims.Difference `json:"repaired,omitempty"`
+	Repaired []audit.Difference `json:"repaired,omitempty"`
 	// Differences lists the remaining differences.
-	Differences []claims.Difference `json:"differences"`
+	Differences []audit.Difference `json:"differences"`
 }
 
 // newAuditCommand returns the audit command with flags for the connection to etcd.
@@ -71,7 +71,7 @@ func AuditCommand(ctx context.Context, open func() (*genericoptions.EtcdOptions,
 				return err
 			}
 			defer done()
-			return audit(ctx, etcd, output, repair, cmd.OutOrStdout())
+			return runAudit(ctx, etcd, output, repair, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", output, "json, or nothing for a table.")
@@ -79,7 +79,7 @@ func AuditCommand(ctx context.Context, open func() (*genericoptions.EtcdOptions,
 	return cmd
 }
 
-func audit(ctx context.Context, etcd *genericoptions.EtcdOptions, output string, repair bool, out io.Writer) error {
+func runAudit(ctx context.Context, etcd *genericoptions.EtcdOptions, output string, repair bool, out io.Writer) error {
 	if err := utilerrors.NewAggregate(etcd.Validate()); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func audit(ctx context.Context, etcd *genericoptions.EtcdOptions, output string,
 	if repair {
 		report.Repaired, report.Differences, err = store.Repair(ctx)
 	} else {
-		report.Differences, err = store.Audit(ctx)
+		report.Differences, err = store.Audit(ctx, audit.FullSpeed, audit.LeftoverGrace)
 	}
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func audit(ctx context.Context, etcd *genericoptions.EtcdOptions, output string,
 func (r auditReport) print(out io.Writer, output string) error {
 	if output == "json" {
 		if r.Differences == nil {
-			r.Differences = []claims.Difference{}
+			r.Differences = []audit.Difference{}
 		}
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
@@ -129,7 +129,7 @@ func (r auditReport) print(out io.Writer, output string) error {
 	return printDifferences(out, r.Differences)
 }
 
-func printDifferences(out io.Writer, differences []claims.Difference) error {
+func printDifferences(out io.Writer, differences []audit.Difference) error {
 	table := &metav1.Table{}
 	for _, name := range []string{"Kind", "Namespace", "Name", "Parent", "Prefix", "Message"} {
 		table.ColumnDefinitions = append(table.ColumnDefinitions, metav1.TableColumnDefinition{Name: name, Type: "string"})

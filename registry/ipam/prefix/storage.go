@@ -20,7 +20,7 @@ import (
 )
 
 // NewStorage returns the storage of Prefixes and their subresources, and what answers questions about them as parents.
-func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, policies prefixpolicy.Finder) (*resource.Storage, resource.Parents, error) {
+func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims *claims.Claims, policies prefixpolicy.Finder) (*resource.Storage, resource.Parents, error) {
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return &ipam.Prefix{} },
 		NewListFunc:               func() runtime.Object { return &ipam.PrefixList{} },
@@ -31,8 +31,8 @@ func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, polici
 	}
 	parents := parents{store, policies}
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixKind), parents}
-	storage, err := resource.NewBoundStorage(getter, store,
-		generic.StoreOptions{AttrFunc: getAttrs, Indexers: indexers()},
+	storage, err := resource.NewBoundStorage(claims, store,
+		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs, Indexers: indexers()},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
 		binder, "pfx")
 	return storage, parents, err

@@ -21,9 +21,9 @@ import (
 
 // NewStorage returns the storage of PrefixAllocations and their subresources. parents has the Prefixes to which
 // allocations refer.
-func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, parents resource.Parents) (*resource.Storage, error) {
+func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims *claims.Claims, parents resource.Parents) (*resource.Storage, error) {
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixAllocationKind), parents}
-	return resource.NewBoundStorage(getter,
+	return resource.NewBoundStorage(claims,
 		&genericregistry.Store{
 			NewFunc:                   func() runtime.Object { return &ipam.PrefixAllocation{} },
 			NewListFunc:               func() runtime.Object { return &ipam.PrefixAllocationList{} },
@@ -32,7 +32,7 @@ func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter, parent
 			SingularQualifiedResource: ipam.Resource("prefixallocation"),
 			TableConvertor:            tableConvertor,
 		},
-		generic.StoreOptions{AttrFunc: getAttrs},
+		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
 		binder, "pfxa")
 }

@@ -13,9 +13,9 @@ import (
 )
 
 // NewStorage returns the storage of PrefixPolicies and their status, and what finds the rules in it.
-func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*resource.Storage, Finder, error) {
+func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims *claims.Claims) (*resource.Storage, Finder, error) {
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixPolicyKind)}
-	storage, err := resource.NewStorage(getter,
+	storage, err := resource.NewStorage(claims,
 		&genericregistry.Store{
 			NewFunc:                   func() runtime.Object { return &ipam.PrefixPolicy{} },
 			NewListFunc:               func() runtime.Object { return &ipam.PrefixPolicyList{} },
@@ -24,7 +24,7 @@ func NewStorage(scheme *runtime.Scheme, getter *claims.RESTOptionsGetter) (*reso
 			SingularQualifiedResource: ipam.Resource("prefixpolicy"),
 			TableConvertor:            tableConvertor,
 		},
-		generic.StoreOptions{AttrFunc: getAttrs},
+		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}}, "pfxp")
 	if err != nil {
 		return nil, Finder{}, err

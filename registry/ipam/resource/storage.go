@@ -40,28 +40,27 @@ type Storage struct {
 
 // NewBoundStorage returns the storage of a kind that has bindings. See NewStorage.
 func NewBoundStorage[B, T runtime.Object](
-	getter *claims.RESTOptionsGetter, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
+	claims *claims.Claims, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
 	binder Binder[B, T], shortNames ...string,
 ) (*Storage, error) {
-	storage, err := NewStorage(getter, store, options, strategies, shortNames...)
+	storage, err := NewStorage(claims, store, options, strategies, shortNames...)
 	if err != nil {
 		return nil, err
 	}
 	binding := *store
 	binding.UpdateStrategy = strategies.Binding
-	storage.Binding = &BindingREST[B, T]{binder, &binding, getter.Claims()}
+	storage.Binding = &BindingREST[B, T]{binder, &binding, claims}
 	return storage, nil
 }
 
 // NewStorage returns the storage of a kind without bindings. It completes store with the options and the strategies, and
-// fails if that is not possible.
+// fails if that is not possible. The claims are those with which the storage of the options' RESTOptions plans its writes.
 func NewStorage(
-	getter *claims.RESTOptionsGetter, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
+	claims *claims.Claims, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
 	shortNames ...string,
 ) (*Storage, error) {
 	store.CreateStrategy, store.UpdateStrategy, store.DeleteStrategy = strategies.Main, strategies.Main, strategies.Main
 	store.ResetFieldsStrategy = strategies.Main
-	options.RESTOptions = getter
 	if err := store.CompleteWithOptions(&options); err != nil {
 		return nil, fmt.Errorf("%s: %w", store.DefaultQualifiedResource.Resource, err)
 	}
@@ -71,7 +70,7 @@ func NewStorage(
 	status := *store
 	status.UpdateStrategy, status.ResetFieldsStrategy = strategies.Status, strategies.Status
 	return &Storage{
-		Main:   &MainREST{Store: store, claims: getter.Claims(), shortNames: shortNames},
-		Status: &StatusREST{&status, getter.Claims()},
+		Main:   &MainREST{Store: store, claims: claims, shortNames: shortNames},
+		Status: &StatusREST{&status, claims},
 	}, nil
 }

@@ -8,35 +8,50 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/store"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixallocation"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixpolicy"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
-// NewAPIGroupInfo returns the API group for the API server to install: the storage of each resource and subresource,
-// for each version. It fails if a storage cannot be created.
-func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter *claims.RESTOptionsGetter) (genericapiserver.APIGroupInfo, error) {
-	info := genericapiserver.NewDefaultAPIGroupInfo(ipam.GroupName, scheme, metav1.ParameterCodec, codecs)
+// Registry is the storage of the API group.
+type Registry struct {
+	// Group has the storage of each resource and subresource, for each version. An API server installs it.
+	Group genericapiserver.APIGroupInfo
+	// Claims plans the writes of all storages.
+	Claims *claims.Claims
+	// Auditor compares the objects with the claims.
+	Auditor *audit.Auditor
+}
 
-	policies, rules, err := prefixpolicy.NewStorage(scheme, getter)
+// New returns the storage of the API group, in the etcd that getter has. It fails if a storage cannot be created.
+func New(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter generic.RESTOptionsGetter, config store.Config) (*Registry, error) {
+	stores := store.NewRESTOptionsGetter(getter, config)
+	claims, auditor := stores.Claims(), audit.New(stores.Etcd())
+	stores.BeforeUpdate = auditor.ClaimOrphans
+
+	policies, rules, err := prefixpolicy.NewStorage(scheme, stores, claims)
 	if err != nil {
-		return info, err
+		return nil, err
 	}
-	prefixes, parents, err := prefix.NewStorage(scheme, getter, rules)
+	prefixes, parents, err := prefix.NewStorage(scheme, stores, claims, rules)
 	if err != nil {
-		return info, err
+		return nil, err
 	}
-	allocations, err := prefixallocation.NewStorage(scheme, getter, parents)
+	allocations, err := prefixallocation.NewStorage(scheme, stores, claims, parents)
 	if err != nil {
-		return info, err
+		return nil, err
 	}
 
-	info.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version] = map[string]rest.Storage{
+	group := genericapiserver.NewDefaultAPIGroupInfo(ipam.GroupName, scheme, metav1.ParameterCodec, codecs)
+	group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version] = map[string]rest.Storage{
 		"prefixes":                  prefixes.Main,
 		"prefixes/status":           prefixes.Status,
 		"prefixes/binding":          prefixes.Binding,
@@ -46,5 +61,14 @@ func NewAPIGroupInfo(scheme *runtime.Scheme, codecs serializer.CodecFactory, get
 		"prefixpolicies":            policies.Main,
 		"prefixpolicies/status":     policies.Status,
 	}
-	return info, nil
+	return &Registry{Group: group, Claims: claims, Auditor: auditor}, nil
+}
+
+// Destroy closes the storages.
+func (r *Registry) Destroy() {
+	for _, resources := range r.Group.VersionedResourcesStorageMap {
+		for _, storage := range resources {
+			storage.Destroy()
+		}
+	}
 }

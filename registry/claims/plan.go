@@ -7,16 +7,19 @@ import (
 	"context"
 	"errors"
 
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// plan is what a write adds to its etcd transaction. All of it happens with the write, or nothing.
-type plan struct {
-	// guards must hold for the transaction to succeed.
-	guards []guard
+// Plan is what a write adds to its etcd transaction. All of it happens with the write, or nothing. The zero Plan adds
+// nothing.
+type Plan struct {
+	// Guards must hold for the transaction to succeed.
+	Guards []Guard
 	// then are operations that the transaction performs besides the write.
 	then []clientv3.Op
 	// explain, if set, returns the error for guards that did not hold. answers are the results of the guards'
@@ -29,42 +32,57 @@ type plan struct {
 	release func()
 }
 
-// set releases what the plan holds and replaces the plan by next.
-func (p *plan) set(next plan) {
+// Set releases what the plan holds and replaces the plan by next.
+func (p *Plan) Set(next Plan) {
 	if p.release != nil {
 		p.release()
 	}
 	*p = next
 }
 
-// guard is a compare of a transaction, and the keys that it compares.
-type guard struct {
-	compare clientv3.Cmp
+// Guard is a compare of a transaction, and the keys that it compares.
+type Guard struct {
+	// Compare is the compare.
+	Compare clientv3.Cmp
 	// keys is a range, or a single key if its end is empty.
-	keys keyRange
+	keys Range
 }
 
 // question returns the read that shows why a guard failed. It is not in the Else branch of the transaction: etcd
 // would encode, propose and check it each time, although it is rarely needed.
-func (g guard) question() clientv3.Op {
-	if g.keys.end == "" {
-		return clientv3.OpGet(g.keys.start, clientv3.WithKeysOnly())
+func (g Guard) question() clientv3.Op {
+	if g.keys.End == "" {
+		return clientv3.OpGet(g.keys.Start, clientv3.WithKeysOnly())
 	}
-	return clientv3.OpGet(g.keys.start, clientv3.WithRange(g.keys.end), clientv3.WithLimit(1))
+	return clientv3.OpGet(g.keys.Start, clientv3.WithRange(g.keys.End), clientv3.WithLimit(1))
 }
 
 // errStale means that the state on which a plan is based has changed. A new plan may succeed.
 var errStale = errors.New("claims: the plan is stale")
 
-// maxTxnOps is the number of compares, and of operations, that etcd accepts in a transaction. It is the default of
+// MaxTxnOps is the number of compares, and of operations, that etcd accepts in a transaction. It is the default of
 // etcd's flag --max-txn-ops.
-const maxTxnOps = 128
+const MaxTxnOps = 128
+
+// maxPlans is how often a write is planned at most. A plan becomes stale only when a concurrent write commits, so
+// each new attempt means that another write succeeded.
+const maxPlans = 10
 
 type planKey struct{}
 
-// withPlan returns a context that carries a plan to the transactor. The plan may be changed until the write.
-func withPlan(ctx context.Context, p *plan) context.Context {
-	return context.WithValue(ctx, planKey{}, p)
+// WithPlan calls write with an empty plan, which write sets before it writes. The context carries the plan to the
+// transaction. WithPlan calls write again while the plan is stale, at most maxPlans times in all, and then returns a
+// ServerTimeout error. In the first call live is false, and the plan may be made from cached data.
+func WithPlan(ctx context.Context, write func(ctx context.Context, p *Plan, live bool) error) error {
+	for n := range maxPlans {
+		p := &Plan{}
+		err := write(context.WithValue(ctx, planKey{}, p), p, n > 0)
+		p.Set(Plan{})
+		if !errors.Is(err, errStale) {
+			return err
+		}
+	}
+	return apierrors.NewServerTimeout(ipam.Resource("prefixes"), "write", 1)
 }
 
 // transactor replaces the Kubernetes interface of an etcd client, through which the etcd store writes. It adds the
@@ -74,9 +92,15 @@ type transactor struct {
 	kv clientv3.KV
 }
 
+// NewTransactor returns the Kubernetes interface of an etcd client that performs each write and the plan of WithPlan in
+// one transaction.
+func NewTransactor(client *kubernetes.Client) kubernetes.Interface {
+	return &transactor{Interface: client.Kubernetes, kv: client.KV}
+}
+
 // OptimisticPut implements kubernetes.Interface.
 func (t *transactor) OptimisticPut(ctx context.Context, key string, value []byte, expectedRevision int64, opts kubernetes.PutOptions) (kubernetes.PutResponse, error) {
-	p, ok := ctx.Value(planKey{}).(*plan)
+	p, ok := ctx.Value(planKey{}).(*Plan)
 	if !ok || p.empty() {
 		return t.Interface.OptimisticPut(ctx, key, value, expectedRevision, opts)
 	}
@@ -89,7 +113,7 @@ func (t *transactor) OptimisticPut(ctx context.Context, key string, value []byte
 
 // OptimisticDelete implements kubernetes.Interface.
 func (t *transactor) OptimisticDelete(ctx context.Context, key string, expectedRevision int64, opts kubernetes.DeleteOptions) (kubernetes.DeleteResponse, error) {
-	p, ok := ctx.Value(planKey{}).(*plan)
+	p, ok := ctx.Value(planKey{}).(*Plan)
 	if !ok || p.empty() {
 		return t.Interface.OptimisticDelete(ctx, key, expectedRevision, opts)
 	}
@@ -100,12 +124,12 @@ func (t *transactor) OptimisticDelete(ctx context.Context, key string, expectedR
 	return kubernetes.DeleteResponse{Succeeded: response.Succeeded, Revision: response.Header.Revision, KV: kv}, nil
 }
 
-func (p *plan) empty() bool { return len(p.guards) == 0 && len(p.then) == 0 }
+func (p *Plan) empty() bool { return len(p.Guards) == 0 && len(p.then) == 0 }
 
 // commit performs a write and its plan in one transaction. If the object itself has changed, commit returns the
 // object as it is now, and the etcd store retries. If only a guard failed, commit returns an error. It must not
 // report an unsuccessful write then: the etcd store would retry forever.
-func (t *transactor) commit(ctx context.Context, p *plan, key string, expectedRevision int64, write clientv3.Op) (*clientv3.TxnResponse, *mvccpb.KeyValue, error) {
+func (t *transactor) commit(ctx context.Context, p *Plan, key string, expectedRevision int64, write clientv3.Op) (*clientv3.TxnResponse, *mvccpb.KeyValue, error) {
 	compares := append([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", expectedRevision)}, p.compares()...)
 	response, err := t.kv.Txn(ctx).If(compares...).Then(append([]clientv3.Op{write}, p.then...)...).Else(clientv3.OpGet(key)).Commit()
 	if err != nil {
@@ -128,22 +152,22 @@ func (t *transactor) commit(ctx context.Context, p *plan, key string, expectedRe
 }
 
 // compares returns the compares of all guards.
-func (p *plan) compares() []clientv3.Cmp {
-	compares := make([]clientv3.Cmp, 0, len(p.guards))
-	for _, g := range p.guards {
-		compares = append(compares, g.compare)
+func (p *Plan) compares() []clientv3.Cmp {
+	compares := make([]clientv3.Cmp, 0, len(p.Guards))
+	for _, g := range p.Guards {
+		compares = append(compares, g.Compare)
 	}
 	return compares
 }
 
-// why returns the error for guards that did not hold. It asks their questions now. If the state has changed again
+// why returns the error for Guards that did not hold. It asks their questions now. If the state has changed again
 // since the transaction, the error is errStale.
-func (p *plan) why(ctx context.Context, kv clientv3.KV) error {
+func (p *Plan) why(ctx context.Context, kv clientv3.KV) error {
 	if p.explain == nil {
 		return errStale
 	}
-	questions := make([]clientv3.Op, 0, len(p.guards))
-	for _, g := range p.guards {
+	questions := make([]clientv3.Op, 0, len(p.Guards))
+	for _, g := range p.Guards {
 		questions = append(questions, g.question())
 	}
 	response, err := kv.Txn(ctx).Then(questions...).Commit()
@@ -168,21 +192,21 @@ func first(answer *pb.RangeResponse) *mvccpb.KeyValue {
 	return answer.Kvs[0]
 }
 
-// isEmpty requires that a range has no key. A transaction has up to about thirty of these guards, so this function
+// IsEmpty requires that a range has no key. A transaction has up to about thirty of these guards, so this function
 // builds the compare in place: clientv3.Compare and WithRange would copy it.
-func isEmpty(r keyRange) guard {
-	compare := clientv3.CreateRevision(r.start)
+func IsEmpty(r Range) Guard {
+	compare := clientv3.CreateRevision(r.Start)
 	c := compare.GetCompare()
-	c.Result, c.TargetUnion, c.RangeEnd = pb.Compare_EQUAL, &pb.Compare_CreateRevision{}, []byte(r.end)
-	return guard{compare, r}
+	c.Result, c.TargetUnion, c.RangeEnd = pb.Compare_EQUAL, &pb.Compare_CreateRevision{}, []byte(r.End)
+	return Guard{compare, r}
 }
 
-// isSame requires that a key has this create revision. It does not if it was deleted and created again.
-func isSame(key string, createRevision int64) guard {
-	return guard{clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision), keyRange{start: key}}
+// IsSame requires that a key has this create revision. It does not if it was deleted and created again.
+func IsSame(key string, createRevision int64) Guard {
+	return Guard{clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision), Range{Start: key}}
 }
 
-// isUnchanged requires that a key has this mod revision. 0 requires that the key does not exist.
-func isUnchanged(key string, modRevision int64) guard {
-	return guard{clientv3.Compare(clientv3.ModRevision(key), "=", modRevision), keyRange{start: key}}
+// IsUnchanged requires that a key has this mod revision. 0 requires that the key does not exist.
+func IsUnchanged(key string, modRevision int64) Guard {
+	return Guard{clientv3.Compare(clientv3.ModRevision(key), "=", modRevision), Range{Start: key}}
 }

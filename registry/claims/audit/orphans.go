@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package claims
+package audit
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 
 // orphans are the allocations that hold space of a parent that does not exist, by the name of the parent. A server
 // without claims may have left them, or their parent could not be decoded and was moved to lost+found. If a Prefix
-// of that name is created later, they have no claims to its space until it becomes Allocated: see prepareUpdate.
+// of that name is created later, they have no claims to its space until it becomes Allocated: see ClaimOrphans.
 type orphans struct {
 	mu sync.Mutex
 	of map[types.NamespacedName][]types.NamespacedName
@@ -40,10 +40,10 @@ func (o *orphans) get(parent types.NamespacedName) []types.NamespacedName {
 	return slices.Clone(o.of[parent])
 }
 
-// prepareUpdate implements planner. Before a Prefix becomes Allocated, it makes the claims of all orphans that name
-// this Prefix as their parent. Only an Allocated Prefix can have new allocations, so these cannot overlap the
-// orphans.
-func (c *Claims) prepareUpdate(ctx context.Context, oldObj, newObj runtime.Object) error {
+// ClaimOrphans must be called before each update of an object. Before a Prefix becomes Allocated, it makes the claims of
+// all orphans that name this Prefix as their parent. Only an Allocated Prefix can have new allocations, so these cannot
+// overlap the orphans.
+func (a *Auditor) ClaimOrphans(ctx context.Context, oldObj, newObj runtime.Object) error {
 	prefix, ok := newObj.(*ipam.Prefix)
 	if !ok || prefix.Status.Phase != ipam.PrefixPhaseAllocated {
 		return nil
@@ -51,15 +51,15 @@ func (c *Claims) prepareUpdate(ctx context.Context, oldObj, newObj runtime.Objec
 	if old, ok := oldObj.(*ipam.Prefix); ok && old.Status.Phase == ipam.PrefixPhaseAllocated {
 		return nil
 	}
-	for _, name := range c.orphaned.get(types.NamespacedName{Namespace: prefix.Namespace, Name: prefix.Name}) {
-		p := &pass{Claims: c, grace: -1}
+	for _, name := range a.orphaned.get(types.NamespacedName{Namespace: prefix.Namespace, Name: prefix.Name}) {
+		p := &pass{Auditor: a, grace: -1}
 		p.fix = func(ctx context.Context, v *view, d Difference) (outcome, error) {
 			if d.Kind != AllocationWithoutClaim {
 				return leave, nil
 			}
 			return p.makeClaim(ctx, v, d, true)
 		}
-		key := c.allocations.etcdKey(name.Namespace, name.Name)
+		key := a.Allocations.Key(name.Namespace, name.Name)
 		if err := p.settle(ctx, nil, func(ctx context.Context, v *view) []Difference { return p.judgeAllocation(ctx, v, key) }); err != nil {
 			return err
 		}

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package claims
+package store
 
 import (
 	"context"
@@ -31,16 +31,18 @@ type cachedLists struct {
 	resourcePrefix string
 	// keyOf returns the storage key of an object.
 	keyOf func(runtime.Object) (string, error)
+	// readAhead is how many objects are read at a time for the pages of a list. For each read, the cache visits all
+	// objects that follow. So with reads of 500, the time would be quadratic in the number of objects.
+	readAhead int64
 
 	mu sync.Mutex
 	// ahead holds what was read beyond the pages that were asked for, the oldest first.
 	ahead []remainder
 }
 
-var (
-	// readAhead is how many objects are read at a time for the pages of a list. For each read, the cache visits all
-	// objects that follow. So with reads of 500, the time would be quadratic in the number of objects.
-	readAhead int64 = 10_000
+const (
+	// readAhead is the default of Config.ReadAhead.
+	readAhead = 10_000
 	// maxAhead is the number of paged lists for which objects are read ahead at the same time. Each list takes a few
 	// MiB.
 	maxAhead = 8
@@ -75,7 +77,7 @@ func (l *cachedLists) GetList(ctx context.Context, key string, opts storage.List
 	if decision.ShouldDelegate {
 		return expired(opts)
 	}
-	if p := opts.Predicate; p.Continue != "" && p.Limit > 0 && p.Limit < readAhead && p.Label != nil && p.Field != nil && p.ShardSelector == nil {
+	if p := opts.Predicate; p.Continue != "" && p.Limit > 0 && p.Limit < l.readAhead && p.Label != nil && p.Field != nil && p.ShardSelector == nil {
 		err = l.page(ctx, key, opts, list)
 	} else {
 		err = l.cache.GetList(ctx, key, opts, list)
@@ -102,7 +104,7 @@ func (l *cachedLists) page(ctx context.Context, key string, opts storage.ListOpt
 	r, ok := l.take(key, opts.Predicate)
 	if !ok {
 		// With a multiple of the limit, every page except the last one is full.
-		opts.Predicate.Limit = readAhead - readAhead%opts.Predicate.Limit
+		opts.Predicate.Limit = l.readAhead - l.readAhead%opts.Predicate.Limit
 		if err := l.cache.GetList(ctx, key, opts, list); err != nil {
 			return err
 		}

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package claims
+package store
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -78,7 +79,7 @@ func (e *decodeError) Unwrap() error { return e.error }
 // check returns an error if data is what tolerantTransformer returns for an object that it cannot decrypt.
 func check(data []byte) error {
 	if why, ok := bytes.CutPrefix(data, notDecrypted); ok {
-		return &decodeError{fmt.Errorf("%w: %s", errEncrypted, why)}
+		return &decodeError{fmt.Errorf("%w: %s", claims.ErrEncrypted, why)}
 	}
 	return nil
 }
@@ -179,7 +180,7 @@ func (s tolerantStore) GetList(ctx context.Context, key string, opts storage.Lis
 	if bad == 0 {
 		return nil
 	}
-	if tooMany(bad, good) {
+	if claims.Misconfigured(bad, good) {
 		return apierrors.NewInternalError(fmt.Errorf("%d of %d %s cannot be decoded; is --encryption-provider-config right?", bad, bad+good, s.resource))
 	}
 	klog.FromContext(ctx).Error(nil, "Left out of a list what cannot be decoded; ipam-apiserver audit tells the keys", "resource", s.resource, "count", bad)

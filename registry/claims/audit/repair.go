@@ -1,15 +1,15 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package claims
+package audit
 
 import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -37,12 +37,12 @@ const (
 //	Undecodable              moves it to lost+found, unless it is encrypted or of an unknown version
 //
 // Each repair is one transaction, which compares everything that it is based on.
-func (c *Claims) Repair(ctx context.Context) (repaired, left []Difference, err error) {
-	return c.repair(ctx, fullSpeed, leftoverGrace)
+func (a *Auditor) Repair(ctx context.Context) (repaired, left []Difference, err error) {
+	return a.repair(ctx, FullSpeed, LeftoverGrace)
 }
 
-func (c *Claims) repair(ctx context.Context, pace pace, grace time.Duration) (repaired, left []Difference, err error) {
-	p := &pass{Claims: c, pace: pace, grace: grace, claimsToo: true}
+func (a *Auditor) repair(ctx context.Context, rate Rate, grace time.Duration) (repaired, left []Difference, err error) {
+	p := &pass{Auditor: a, Rate: rate, grace: grace, claimsToo: true}
 	p.repaired = func(d Difference) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -64,7 +64,7 @@ func (c *Claims) repair(ctx context.Context, pace pace, grace time.Duration) (re
 	left, err = p.run(ctx)
 	if err == nil && len(repaired) > 0 {
 		// A repair can cause other differences, or resolve them.
-		left, err = c.audit(ctx, pace, grace)
+		left, err = a.Audit(ctx, rate, grace)
 	}
 	return repaired, left, err
 }
@@ -78,8 +78,8 @@ func (c *Claims) repair(ctx context.Context, pace pace, grace time.Duration) (re
 //
 // Adopt returns the differences that are left. Each change is one transaction, and a change that has been made
 // already is not made again. So several servers can adopt the store at the same time, and any of them can crash.
-func (c *Claims) Adopt(ctx context.Context, freed func(Difference)) ([]Difference, error) {
-	p := &pass{Claims: c, pace: fullSpeed, grace: -1}
+func (a *Auditor) Adopt(ctx context.Context, freed func(Difference)) ([]Difference, error) {
+	p := &pass{Auditor: a, Rate: FullSpeed, grace: -1}
 	p.repaired = func(d Difference) {
 		if d.Kind == ClaimWithoutAllocation && freed != nil {
 			p.mu.Lock()
@@ -104,25 +104,25 @@ func (c *Claims) Adopt(ctx context.Context, freed func(Difference)) ([]Differenc
 // makeClaim makes the claim of an allocation. It removes overlapping claims that nobody holds. If another
 // overlapping claim remains, makeClaim makes the claim only if force is set.
 func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool) (outcome, error) {
-	a, _ := v.allocation(ctx, p.allocations.etcdKey(d.Namespace, d.Name))
-	parent, _ := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent))
-	key := p.keyspace.claim(parent.uid, a.prefix)
+	a, _ := v.allocation(ctx, p.Allocations.Key(d.Namespace, d.Name))
+	parent, _ := v.prefix(ctx, p.Prefixes.Key(a.Namespace, a.parent))
+	key := p.Keys.Claim(parent.uid, a.prefix)
 	h, same, err := p.asHolder(ctx, v, a, parent)
 	if err != nil {
 		return leave, err
 	}
-	ranges := append(p.keyspace.around(parent.uid, parent.prefix, a.prefix), p.keyspace.inside(parent.uid, a.prefix))
-	if parent.contains(a.prefix) && len(same)+len(ranges) <= maxTxnOps {
+	ranges := append(p.Keys.Around(parent.uid, parent.prefix, a.prefix), p.Keys.Inside(parent.uid, a.prefix))
+	if parent.contains(a.prefix) && len(same)+len(ranges) <= claims.MaxTxnOps {
 		compares := slices.Clone(same)
 		for _, r := range ranges {
-			compares = append(compares, isEmpty(r).compare)
+			compares = append(compares, claims.IsEmpty(r).Compare)
 		}
-		encoded, err := claim{Holders: []holder{h}}.encode()
+		encoded, err := claims.Claim{Holders: []claims.Holder{h}}.Encode()
 		if err != nil {
 			return leave, err
 		}
 		for freed := true; freed; {
-			response, err := p.kv.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, encoded)).Commit()
+			response, err := p.KV.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, encoded)).Commit()
 			if err != nil || response.Succeeded {
 				return fixed, err
 			}
@@ -134,14 +134,14 @@ func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool)
 	for {
 		// A claim overlaps, or one transaction cannot check it. If the overlapping claim is to the same prefix, both
 		// share one key.
-		kv, value, err := p.readClaim(ctx, key)
+		kv, value, err := p.ReadClaim(ctx, key)
 		switch {
 		case err != nil:
 			return leave, err
-		case value.find(a.UID) != nil:
+		case value.Find(a.UID) != nil:
 			return stale, nil
 		case !force && (kv == nil || len(value.Holders) > 0):
-			response, err := p.kv.Txn(ctx).If(same...).Commit()
+			response, err := p.KV.Txn(ctx).If(same...).Commit()
 			if err == nil && !response.Succeeded {
 				return stale, nil
 			}
@@ -151,12 +151,12 @@ func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool)
 		if kv != nil {
 			modRevision = kv.ModRevision
 		}
-		encoded, err := claim{Holders: append(value.Holders, h)}.encode()
+		encoded, err := claims.Claim{Holders: append(value.Holders, h)}.Encode()
 		if err != nil {
 			return leave, err
 		}
-		response, err := p.kv.Txn(ctx).
-			If(append(slices.Clone(same), isUnchanged(key, modRevision).compare)...).
+		response, err := p.KV.Txn(ctx).
+			If(append(slices.Clone(same), claims.IsUnchanged(key, modRevision).Compare)...).
 			Then(clientv3.OpPut(key, encoded)).
 			Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).
 			Commit()
@@ -164,8 +164,8 @@ func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool)
 			return fixed, err
 		}
 		now := int64(0)
-		if kv := first(answersOf(response)[0]); kv != nil {
-			now = kv.ModRevision
+		if kvs := response.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
+			now = kvs[0].ModRevision
 		}
 		if now == modRevision {
 			// The claim is unchanged, so an object in same has changed.
@@ -177,23 +177,23 @@ func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool)
 // asHolder returns an allocation as the holder of its claim, and compares which require that the allocation, its
 // parent and its owner are the same. It drops an owner that does not exist or is a root: the server that wrote the
 // allocation did not check it.
-func (p *pass) asHolder(ctx context.Context, v *view, a *allocationInfo, parent *prefixInfo) (holder, []clientv3.Cmp, error) {
+func (p *pass) asHolder(ctx context.Context, v *view, a *allocationInfo, parent *prefixInfo) (claims.Holder, []clientv3.Cmp, error) {
 	same := []clientv3.Cmp{
-		isUnchanged(p.allocations.etcdKey(a.Namespace, a.Name), a.modRevision).compare,
-		isSame(p.prefixes.etcdKey(a.Namespace, a.parent), parent.createRevision).compare,
+		claims.IsUnchanged(p.Allocations.Key(a.Namespace, a.Name), a.modRevision).Compare,
+		claims.IsSame(p.Prefixes.Key(a.Namespace, a.parent), parent.createRevision).Compare,
 	}
-	h := a.holder
+	h := a.Holder
 	if h.Owner == nil {
 		return h, same, nil
 	}
-	key := p.prefixes.etcdKey(h.Namespace, h.Owner.Name)
+	key := p.Prefixes.Key(h.Namespace, h.Owner.Name)
 	if err := v.complete(ctx, func() { v.prefix(ctx, key) }); err != nil {
 		return h, nil, err
 	}
 	child, found := v.prefix(ctx, key)
 	switch {
 	case found == present && child.uid == h.Owner.UID && !child.root:
-		same = append(same, isSame(key, child.createRevision).compare)
+		same = append(same, claims.IsSame(key, child.createRevision).Compare)
 	case found == undecodable:
 		// The owner may be this object, so keep it.
 	default:
@@ -203,9 +203,9 @@ func (p *pass) asHolder(ctx context.Context, v *view, a *allocationInfo, parent 
 }
 
 // freeIn removes the first claim of each range if nobody holds it. It reports whether it removed any.
-func (p *pass) freeIn(ctx context.Context, ranges []keyRange) (freed bool, err error) {
+func (p *pass) freeIn(ctx context.Context, ranges []claims.Range) (freed bool, err error) {
 	for _, r := range ranges {
-		kv, err := p.firstOf(ctx, r)
+		kv, err := p.FirstOf(ctx, r)
 		if err != nil {
 			return freed, err
 		}
@@ -223,16 +223,16 @@ func (p *pass) freeIn(ctx context.Context, ranges []keyRange) (freed bool, err e
 // freeAll removes each holder of a claim that does not hold its prefix. It reports whether that removed the claim.
 func (p *pass) freeAll(ctx context.Context, kv *mvccpb.KeyValue) (removed bool, err error) {
 	key := string(kv.Key)
-	entry, found := p.newView([]*mvccpb.KeyValue{kv}).claim(key)
+	entry, found := newView(p.Etcd, []*mvccpb.KeyValue{kv}).claim(key)
 	if found != present {
 		return false, nil
 	}
 	holders := entry.Holders
 	if len(holders) == 0 {
-		holders = []holder{{}}
+		holders = []claims.Holder{{}}
 	}
 	for _, h := range holders {
-		_, wrong, err := p.atOnce(ctx, nil, func(ctx context.Context, v *view) []Difference { return judgeHolder(ctx, v, key, h) })
+		_, wrong, err := atOnce(ctx, p.Etcd, nil, func(ctx context.Context, v *view) []Difference { return judgeHolder(ctx, v, key, h) })
 		if err != nil {
 			return false, err
 		}
@@ -252,18 +252,18 @@ func (p *pass) freeAll(ctx context.Context, kv *mvccpb.KeyValue) (removed bool, 
 // free removes a holder that does not hold its claim, unless the space may still be needed: the child that it was
 // claimed for may use it, or the allocation, the child or an earlier value of the claim is in lost+found.
 func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
-	h := holder{Namespace: d.Namespace, Name: d.Name, UID: d.uid}
+	h := claims.Holder{Namespace: d.Namespace, Name: d.Name, UID: d.uid}
 	var wrong []Difference
-	v, needless, err := p.atOnce(ctx, nil, func(ctx context.Context, v *view) []Difference {
+	v, needless, err := atOnce(ctx, p.Etcd, nil, func(ctx context.Context, v *view) []Difference {
 		wrong = judgeHolder(ctx, v, d.Key, h)
 		entry, found := v.claim(d.Key)
 		if found != present {
 			return nil
 		}
-		lost := []string{p.lost(d.Key), p.lost(p.allocations.etcdKey(h.Namespace, h.Name))}
-		if full := entry.find(h.UID); full != nil && full.Owner != nil {
-			key := p.prefixes.etcdKey(h.Namespace, full.Owner.Name)
-			lost = append(lost, p.lost(key))
+		lost := []string{p.Lost(d.Key), p.Lost(p.Allocations.Key(h.Namespace, h.Name))}
+		if full := entry.Find(h.UID); full != nil && full.Owner != nil {
+			key := p.Prefixes.Key(h.Namespace, full.Owner.Name)
+			lost = append(lost, p.Lost(key))
 			if mayStandOn(ctx, v, key, *full.Owner, entry) {
 				return nil
 			}
@@ -286,8 +286,8 @@ func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 	}
 	entry, _ := v.claim(d.Key)
 	write := clientv3.OpDelete(d.Key)
-	if rest := entry.without(d.uid); len(rest.Holders) > 0 {
-		encoded, err := rest.encode()
+	if rest := entry.Without(d.uid); len(rest.Holders) > 0 {
+		encoded, err := rest.Encode()
 		if err != nil {
 			return leave, err
 		}
@@ -298,7 +298,7 @@ func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 
 // mayStandOn reports whether a child may use the space of a claim that was made for it. It may if it cannot be
 // decoded.
-func mayStandOn(ctx context.Context, v *view, key string, of owner, entry *claimEntry) bool {
+func mayStandOn(ctx context.Context, v *view, key string, of claims.Owner, entry *claimEntry) bool {
 	child, found := v.prefix(ctx, key)
 	if found != present {
 		return found == undecodable
@@ -306,7 +306,7 @@ func mayStandOn(ctx context.Context, v *view, key string, of owner, entry *claim
 	if child.uid != of.UID || !child.allocated || child.prefix != entry.prefix {
 		return false
 	}
-	parent, found := v.prefix(ctx, v.prefixes.etcdKey(child.namespace, child.parent))
+	parent, found := v.prefix(ctx, v.Prefixes.Key(child.namespace, child.parent))
 	return found != present || parent.uid == entry.parent
 }
 
@@ -314,19 +314,19 @@ func mayStandOn(ctx context.Context, v *view, key string, of owner, entry *claim
 // from a server without claims, which let somebody remove the reference to the child from the allocation. Without an
 // owner, the allocation could be deleted while the child uses its space.
 func (p *pass) giveToChild(ctx context.Context, v *view, d Difference) (outcome, error) {
-	child, _ := v.prefix(ctx, p.prefixes.etcdKey(d.Namespace, d.Name))
-	parent, found := v.prefix(ctx, p.prefixes.etcdKey(child.namespace, child.parent))
+	child, _ := v.prefix(ctx, p.Prefixes.Key(d.Namespace, d.Name))
+	parent, found := v.prefix(ctx, p.Prefixes.Key(child.namespace, child.parent))
 	if found != present || !child.prefix.IsValid() {
 		return leave, nil
 	}
-	key := p.keyspace.claim(parent.uid, child.prefix)
+	key := p.Keys.Claim(parent.uid, child.prefix)
 	entry, found := v.claim(key)
 	if found != present || len(entry.Holders) != 1 || entry.Holders[0].Namespace != child.namespace || entry.Holders[0].Owner != nil {
 		return leave, nil
 	}
 	h := entry.Holders[0]
-	h.Owner = &owner{child.name, child.uid}
-	encoded, err := claim{Holders: []holder{h}}.encode()
+	h.Owner = &claims.Owner{Name: child.name, UID: child.uid}
+	encoded, err := claims.Claim{Holders: []claims.Holder{h}}.Encode()
 	if err != nil {
 		return leave, err
 	}
@@ -340,7 +340,7 @@ func (p *pass) moveAside(ctx context.Context, v *view, d Difference) (outcome, e
 	if !corrupt(v.errs[d.Key]) {
 		return leave, nil
 	}
-	to := p.lost(d.Key)
+	to := p.Lost(d.Key)
 	if err := v.complete(ctx, func() { v.ask(to) }); err != nil {
 		return leave, err
 	}
@@ -348,11 +348,11 @@ func (p *pass) moveAside(ctx context.Context, v *view, d Difference) (outcome, e
 		return leave, nil
 	}
 	write := clientv3.OpDelete(d.Key)
-	if parent, prefix, err := p.keyspace.parse(d.Key); err == nil {
-		var c claim
+	if parent, prefix, err := p.Keys.Parse(d.Key); err == nil {
+		var c claims.Claim
 		if d.uid != "" {
-			a, _ := v.allocation(ctx, p.allocations.etcdKey(d.Namespace, d.Name))
-			of, found := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent))
+			a, _ := v.allocation(ctx, p.Allocations.Key(d.Namespace, d.Name))
+			of, found := v.prefix(ctx, p.Prefixes.Key(a.Namespace, a.parent))
 			if found != present || of.uid != parent || a.prefix != prefix {
 				return stale, nil
 			}
@@ -360,9 +360,9 @@ func (p *pass) moveAside(ctx context.Context, v *view, d Difference) (outcome, e
 			if err != nil {
 				return leave, err
 			}
-			c.Holders = []holder{h}
+			c.Holders = []claims.Holder{h}
 		}
-		encoded, err := c.encode()
+		encoded, err := c.Encode()
 		if err != nil {
 			return leave, err
 		}
@@ -375,7 +375,7 @@ func (p *pass) moveAside(ctx context.Context, v *view, d Difference) (outcome, e
 // corrupt reports whether an error means that nobody can decode the stored data. Encrypted data can be decrypted
 // with the right key, and a newer server can decode an unknown version.
 func corrupt(err error) bool {
-	if errors.Is(err, errEncrypted) {
+	if errors.Is(err, claims.ErrEncrypted) {
 		return false
 	}
 	for ; err != nil; err = errors.Unwrap(err) {
@@ -386,14 +386,9 @@ func corrupt(err error) bool {
 	return true
 }
 
-// lost returns the key in lost+found to which a key is moved.
-func (c *Claims) lost(key string) string {
-	return c.prefixes.etcdPrefix + "/lost+found" + strings.TrimPrefix(key, c.prefixes.etcdPrefix)
-}
-
 // commit performs writes if nothing in the view has changed, and returns stale otherwise.
 func (p *pass) commit(ctx context.Context, v *view, writes ...clientv3.Op) (outcome, error) {
-	response, err := p.kv.Txn(ctx).If(v.unchanged()...).Then(writes...).Commit()
+	response, err := p.KV.Txn(ctx).If(v.unchanged()...).Then(writes...).Commit()
 	switch {
 	case err != nil:
 		return leave, err

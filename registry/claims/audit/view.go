@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package claims
+package audit
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
@@ -23,7 +24,7 @@ import (
 // view holds what was read from etcd to compare objects with claims. If a function asks for a key that was not read,
 // the view records the key. The caller then reads it and calls the function again.
 type view struct {
-	*Claims
+	*claims.Etcd
 	// values has the keys that have been read. The value is nil if the key does not exist.
 	values map[string]*mvccpb.KeyValue
 	// missing has the keys that were asked for and have not been read.
@@ -65,8 +66,8 @@ type prefixInfo struct {
 
 // allocationInfo is the part of an allocation that a comparison needs.
 type allocationInfo struct {
-	// holder is the allocation as the holder of a claim. Its Owner is taken from the allocation, not from the claim.
-	holder
+	// Holder is the allocation as the holder of a claim. Its Owner is taken from the allocation, not from the claim.
+	claims.Holder
 	// allocated is whether the allocation holds prefix, which is space of the Prefix named parent.
 	allocated bool
 	parent    string
@@ -78,14 +79,14 @@ type allocationInfo struct {
 
 // claimEntry is a claim, with the parent and the prefix from its key.
 type claimEntry struct {
-	claim
+	claims.Claim
 	parent types.UID
 	prefix netip.Prefix
 }
 
-func (c *Claims) newView(kvs []*mvccpb.KeyValue) *view {
+func newView(etcd *claims.Etcd, kvs []*mvccpb.KeyValue) *view {
 	v := &view{
-		Claims: c, values: make(map[string]*mvccpb.KeyValue, len(kvs)), missing: map[string]bool{},
+		Etcd: etcd, values: make(map[string]*mvccpb.KeyValue, len(kvs)), missing: map[string]bool{},
 		prefixInfos: map[string]*prefixInfo{}, allocationInfos: map[string]*allocationInfo{}, claimEntries: map[string]*claimEntry{},
 		errs: map[string]error{},
 	}
@@ -145,7 +146,7 @@ func decoded[T any](v *view, memo map[string]*T, key string, decode func(*mvccpb
 func (v *view) prefix(ctx context.Context, key string) (*prefixInfo, found) {
 	return decoded(v, v.prefixInfos, key, func(kv *mvccpb.KeyValue) (*prefixInfo, error) {
 		p := &ipam.Prefix{}
-		if err := v.prefixes.decode(ctx, kv, p); err != nil {
+		if err := v.Prefixes.Decode(ctx, kv, p); err != nil {
 			return nil, err
 		}
 		info := &prefixInfo{
@@ -166,11 +167,11 @@ func (v *view) prefix(ctx context.Context, key string) (*prefixInfo, found) {
 func (v *view) allocation(ctx context.Context, key string) (*allocationInfo, found) {
 	return decoded(v, v.allocationInfos, key, func(kv *mvccpb.KeyValue) (*allocationInfo, error) {
 		a := &ipam.PrefixAllocation{}
-		if err := v.allocations.decode(ctx, kv, a); err != nil {
+		if err := v.Allocations.Decode(ctx, kv, a); err != nil {
 			return nil, err
 		}
-		info := &allocationInfo{holder: holderOf(a), created: a.CreationTimestamp.Unix(), modRevision: kv.ModRevision}
-		info.parent, info.prefix, info.allocated = allocated(a)
+		info := &allocationInfo{Holder: claims.HolderOf(a), created: a.CreationTimestamp.Unix(), modRevision: kv.ModRevision}
+		info.parent, info.prefix, info.allocated = claims.Allocated(a)
 		return info, nil
 	})
 }
@@ -179,10 +180,10 @@ func (v *view) allocation(ctx context.Context, key string) (*allocationInfo, fou
 func (v *view) claim(key string) (*claimEntry, found) {
 	return decoded(v, v.claimEntries, key, func(kv *mvccpb.KeyValue) (entry *claimEntry, err error) {
 		entry = &claimEntry{}
-		if entry.parent, entry.prefix, err = v.keyspace.parse(key); err != nil {
+		if entry.parent, entry.prefix, err = v.Keys.Parse(key); err != nil {
 			return nil, err
 		}
-		if entry.claim, err = decodeClaim(kv.Value); err != nil {
+		if entry.Claim, err = claims.DecodeClaim(kv.Value); err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 		return entry, nil
@@ -190,11 +191,11 @@ func (v *view) claim(key string) (*claimEntry, found) {
 }
 
 // holder returns the holder that is this allocation, or nil if there is none.
-func (e *claimEntry) holder(a *allocationInfo) *holder {
+func (e *claimEntry) holder(a *allocationInfo) *claims.Holder {
 	if e == nil {
 		return nil
 	}
-	h := e.find(a.UID)
+	h := e.Find(a.UID)
 	if h == nil || h.Namespace != a.Namespace || h.Name != a.Name {
 		return nil
 	}
@@ -203,20 +204,20 @@ func (e *claimEntry) holder(a *allocationInfo) *holder {
 
 // madeFor reports whether the claim was made for a child.
 func (e *claimEntry) madeFor(child *prefixInfo) bool {
-	return e != nil && slices.ContainsFunc(e.Holders, func(h holder) bool {
-		return h.Namespace == child.namespace && h.Owner != nil && *h.Owner == owner{child.name, child.uid}
+	return e != nil && slices.ContainsFunc(e.Holders, func(h claims.Holder) bool {
+		return h.Namespace == child.namespace && h.Owner != nil && *h.Owner == claims.Owner{Name: child.name, UID: child.uid}
 	})
 }
 
 // undecodable returns the difference for a key that cannot be decoded.
 func (v *view) undecodable(key string) Difference {
 	d := Difference{Kind: Undecodable, Message: fmt.Sprintf("it cannot be decoded: %v", v.errs[key]), Key: key}
-	for _, o := range []objects{v.prefixes, v.allocations} {
-		if name, ok := strings.CutPrefix(key, o.all().start); ok {
+	for _, o := range []claims.Objects{v.Prefixes, v.Allocations} {
+		if name, ok := strings.CutPrefix(key, o.All().Start); ok {
 			d.Namespace, d.Name, _ = strings.Cut(name, "/")
 		}
 	}
-	if parent, prefix, err := v.keyspace.parse(key); err == nil {
+	if parent, prefix, err := v.Keys.Parse(key); err == nil {
 		d.Parent, d.Prefix = string(parent), prefix.String()
 	}
 	return d
@@ -228,19 +229,16 @@ func (v *view) checkKeys(of int) error {
 	var some error
 	encrypted := 0
 	for _, err := range v.errs {
-		if errors.Is(err, errEncrypted) {
+		if errors.Is(err, claims.ErrEncrypted) {
 			some = err
 			encrypted++
 		}
 	}
-	if tooMany(encrypted, of-encrypted) {
+	if claims.Misconfigured(encrypted, of-encrypted) {
 		return fmt.Errorf("%d of %d objects cannot be decrypted; are the keys right? One of them: %w", encrypted, of, some)
 	}
 	return nil
 }
-
-// tooMany reports whether so many objects cannot be read that the configuration must be wrong.
-func tooMany(bad, good int) bool { return bad > 10 && bad > good }
 
 // complete calls f until every key that f asks for has been read. The reads are serializable, so the values may be
 // stale and from different revisions.
@@ -263,11 +261,11 @@ const readers = 4
 func (v *view) read(ctx context.Context, keys []string) error {
 	group, reading := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
-	chunks := slices.Collect(slices.Chunk(keys, maxTxnOps))
+	chunks := slices.Collect(slices.Chunk(keys, claims.MaxTxnOps))
 	values := make([][]*mvccpb.KeyValue, len(chunks))
 	for i, chunk := range chunks {
 		group.Go(func() (err error) {
-			values[i], err = v.getAll(reading, chunk, clientv3.WithSerializable())
+			values[i], err = getAll(reading, v.KV, chunk, clientv3.WithSerializable())
 			return err
 		})
 	}
@@ -283,31 +281,38 @@ func (v *view) read(ctx context.Context, keys []string) error {
 }
 
 // getAll reads keys in one transaction. The value of a key that does not exist is nil.
-func (c *Claims) getAll(ctx context.Context, keys []string, options ...clientv3.OpOption) ([]*mvccpb.KeyValue, error) {
+func getAll(ctx context.Context, kv clientv3.KV, keys []string, options ...clientv3.OpOption) ([]*mvccpb.KeyValue, error) {
 	gets := make([]clientv3.Op, 0, len(keys))
 	for _, key := range keys {
 		gets = append(gets, clientv3.OpGet(key, options...))
 	}
-	response, err := c.kv.Txn(ctx).Then(gets...).Commit()
+	response, err := kv.Txn(ctx).Then(gets...).Commit()
 	if err != nil {
 		return nil, err
 	}
 	values := make([]*mvccpb.KeyValue, 0, len(keys))
-	for _, answer := range answersOf(response) {
-		values = append(values, first(answer))
+	for _, r := range response.Responses {
+		var value *mvccpb.KeyValue
+		if kvs := r.GetResponseRange().Kvs; len(kvs) > 0 {
+			value = kvs[0]
+		}
+		values = append(values, value)
 	}
 	return values, nil
 }
 
+// maxTries is how often a judgement is tried at most when the objects that it depends on change meanwhile.
+const maxTries = 10
+
 // atOnce returns what a judge finds when all keys that it asks for are read in one transaction, and the view with
 // these keys. keys are read first. If the judge asks for others, all are read again. If it still asks for others
-// after maxPlans transactions, because the objects keep changing, atOnce finds nothing.
-func (c *Claims) atOnce(ctx context.Context, keys []string, judge judge) (*view, []Difference, error) {
+// after maxTries transactions, because the objects keep changing, atOnce finds nothing.
+func atOnce(ctx context.Context, etcd *claims.Etcd, keys []string, judge judge) (*view, []Difference, error) {
 	var v *view
-	for range maxPlans {
-		v = c.newView(nil)
+	for range maxTries {
+		v = newView(etcd, nil)
 		if len(keys) > 0 {
-			values, err := c.getAll(ctx, keys)
+			values, err := getAll(ctx, etcd.KV, keys)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -332,7 +337,7 @@ func (v *view) unchanged() []clientv3.Cmp {
 		if kv != nil {
 			revision = kv.ModRevision
 		}
-		compares = append(compares, isUnchanged(key, revision).compare)
+		compares = append(compares, claims.IsUnchanged(key, revision).Compare)
 	}
 	return compares
 }

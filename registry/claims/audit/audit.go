@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package claims
+package audit
 
 import (
 	"cmp"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/types"
@@ -67,7 +68,18 @@ type Difference struct {
 	uid types.UID
 }
 
-// Audit returns every difference between objects and claims. It changes nothing.
+// Auditor compares the objects and claims in etcd, and can repair what differs.
+type Auditor struct {
+	*claims.Etcd
+	// orphaned holds the allocations whose parent did not exist when objects and claims were last compared.
+	orphaned orphans
+}
+
+// New returns an Auditor.
+func New(etcd *claims.Etcd) *Auditor { return &Auditor{Etcd: etcd} }
+
+// Audit returns every difference between objects and claims. It changes nothing. A Leftover is reported only if it
+// exists for as long as grace.
 //
 // It reads first the allocations, then the claims, then the Prefixes. It reads them page by page in the order of
 // their keys, and looks up what the objects of a page depend on. These reads are at different revisions of etcd, so
@@ -82,48 +94,40 @@ type Difference struct {
 //
 // Each kind of page can also find Undecodable. Claims are sorted by address, so allocations that overlap follow one
 // another.
-func (c *Claims) Audit(ctx context.Context) ([]Difference, error) {
-	return c.audit(ctx, fullSpeed, leftoverGrace)
+func (a *Auditor) Audit(ctx context.Context, rate Rate, grace time.Duration) ([]Difference, error) {
+	return (&pass{Auditor: a, Rate: rate, grace: grace}).run(ctx)
 }
 
-// AuditSlowly returns the same as Audit with little load: it works 1/40 of the time. It keeps retrying for half a
-// minute when etcd is not available.
-func (c *Claims) AuditSlowly(ctx context.Context) ([]Difference, error) {
-	return c.audit(ctx, slowly, leftoverGrace)
-}
-
-func (c *Claims) audit(ctx context.Context, pace pace, grace time.Duration) ([]Difference, error) {
-	return (&pass{Claims: c, pace: pace, grace: grace}).run(ctx)
-}
-
-// leftoverGrace is how long a Leftover must exist before it is reported. The controllers delete an allocation
+// LeftoverGrace is how long a Leftover should exist before it is reported. The controllers delete an allocation
 // shortly after its child, so for a short time it is normal.
-const leftoverGrace = 5 * time.Second
+const LeftoverGrace = 5 * time.Second
 
-// pace is the rate of a pass and its retry policy.
-type pace struct {
-	// read is the number of keys to read from etcd at a time. page is the number of them to check at a time.
-	read, page int
-	// rest is how long the pass sleeps after a page, as a multiple of the time that the page took.
-	rest time.Duration
-	// patience is the backoff between attempts of the same page. When its steps are used up, the pass fails.
-	patience wait.Backoff
+// Rate is the rate of a pass and its retry policy.
+type Rate struct {
+	// Read is the number of keys to read from etcd at a time. Page is the number of them to check at a time.
+	Read, Page int
+	// Rest is how long the pass sleeps after a page, as a multiple of the time that the page took.
+	Rest time.Duration
+	// Retry is the backoff between attempts of the same page. When its steps are used up, the pass fails.
+	Retry wait.Backoff
 }
 
+// etcd reads up to 1,000 keys of a stream in advance. They are lost when the stream ends early, so Read is much larger.
 var (
-	// etcd reads up to 1,000 keys of a stream in advance. They are lost when the stream ends early, so read is much
-	// larger.
-	fullSpeed = pace{read: 10_000, page: 2_500}
-	slowly    = pace{
-		read: 10_000, page: 2_500, rest: 39,
-		patience: wait.Backoff{Duration: time.Second, Factor: 2, Steps: 5},
+	// FullSpeed is the rate of a pass that somebody waits for.
+	FullSpeed = Rate{Read: 10_000, Page: 2_500}
+	// Slowly is the rate of a pass that causes little load: it works 1/40 of the time. It keeps retrying for half a
+	// minute when etcd is not available.
+	Slowly = Rate{
+		Read: 10_000, Page: 2_500, Rest: 39,
+		Retry: wait.Backoff{Duration: time.Second, Factor: 2, Steps: 5},
 	}
 )
 
 // pass compares all objects and claims once.
 type pass struct {
-	*Claims
-	pace
+	*Auditor
+	Rate
 	// grace is how long a Leftover must exist before it is reported. If it is negative, the pass does not look for
 	// Leftovers.
 	grace time.Duration
@@ -161,18 +165,18 @@ type unclaimed struct {
 
 // run does the whole pass and returns the differences that were not repaired.
 func (p *pass) run(ctx context.Context) ([]Difference, error) {
-	if err := p.eachPage(ctx, p.allocations.all(), p.checkAllocations); err != nil {
+	if err := p.eachPage(ctx, p.Allocations.All(), p.checkAllocations); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(p.unclaimed, compareUnclaimed)
 	slices.SortFunc(p.orphans, compareUnclaimed)
-	if err := p.eachPage(ctx, p.keyspace.all(), p.checkClaims); err != nil {
+	if err := p.eachPage(ctx, p.Keys.All(), p.checkClaims); err != nil {
 		return nil, err
 	}
 	if err := p.once(ctx, p.checkUnclaimed); err != nil {
 		return nil, err
 	}
-	if err := p.eachPage(ctx, p.prefixes.all(), p.checkPrefixes); err != nil {
+	if err := p.eachPage(ctx, p.Prefixes.All(), p.checkPrefixes); err != nil {
 		return nil, err
 	}
 	if err := p.once(ctx, p.checkLeftovers); err != nil {
@@ -187,16 +191,15 @@ func (p *pass) run(ctx context.Context) ([]Difference, error) {
 }
 
 // eachPage checks a range of keys page by page.
-func (p *pass) eachPage(ctx context.Context, keys keyRange, check func(context.Context, []*mvccpb.KeyValue) error) error {
+func (p *pass) eachPage(ctx context.Context, keys claims.Range, check func(context.Context, []*mvccpb.KeyValue) error) error {
 	var unchecked []*mvccpb.KeyValue
-	return p.atPace(ctx, func() (done bool, err error) {
+	return p.do(ctx, func() (done bool, err error) {
 		if len(unchecked) == 0 {
-			if unchecked, err = p.next(ctx, keys, p.read); err != nil || len(unchecked) == 0 {
+			if unchecked, keys, err = p.Next(ctx, keys, p.Read); err != nil || len(unchecked) == 0 {
 				return true, err
 			}
-			keys.start = after(unchecked)
 		}
-		page := unchecked[:min(p.page, len(unchecked))]
+		page := unchecked[:min(p.Page, len(unchecked))]
 		if err := p.unlessItFails(func() error { return check(ctx, page) }); err != nil {
 			return false, err
 		}
@@ -207,7 +210,7 @@ func (p *pass) eachPage(ctx context.Context, keys keyRange, check func(context.C
 
 // once runs a check that is not about a page. It is retried like a page.
 func (p *pass) once(ctx context.Context, check func(context.Context) error) error {
-	return p.atPace(ctx, func() (bool, error) {
+	return p.do(ctx, func() (bool, error) {
 		return true, p.unlessItFails(func() error { return check(ctx) })
 	})
 }
@@ -222,22 +225,22 @@ func (p *pass) unlessItFails(check func() error) error {
 	return err
 }
 
-// atPace calls piece until it is done, and sleeps in between. It retries a piece that fails.
-func (p pace) atPace(ctx context.Context, piece func() (done bool, err error)) error {
-	patience := p.patience
+// do calls piece until it is done, and sleeps in between. It retries a piece that fails.
+func (r Rate) do(ctx context.Context, piece func() (done bool, err error)) error {
+	retry := r.Retry
 	for {
 		began := time.Now()
 		done, err := piece()
-		rest := p.rest * time.Since(began)
+		rest := r.Rest * time.Since(began)
 		switch {
 		case err == nil && done:
 			return nil
 		case err == nil:
-			patience = p.patience
-		case ctx.Err() != nil || patience.Steps == 0:
+			retry = r.Retry
+		case ctx.Err() != nil || retry.Steps == 0:
 			return err
 		default:
-			rest += patience.Step()
+			rest += retry.Step()
 		}
 		select {
 		case <-time.After(rest):
@@ -267,7 +270,7 @@ func (p *pass) checkPrefixes(ctx context.Context, kvs []*mvccpb.KeyValue) error 
 
 // checkEach checks each key of a page with a judge of its own.
 func (p *pass) checkEach(ctx context.Context, kvs []*mvccpb.KeyValue, judgeOf func(key string) judge) error {
-	v := p.newView(kvs)
+	v := newView(p.Etcd, kvs)
 	var suspects []judge
 	if err := v.complete(ctx, func() {
 		suspects = nil
@@ -287,14 +290,14 @@ func (p *pass) checkEach(ctx context.Context, kvs []*mvccpb.KeyValue, judgeOf fu
 
 // checkClaims checks a page of claims. All holders of a claim must hold its prefix, and no two holders may overlap.
 func (p *pass) checkClaims(ctx context.Context, kvs []*mvccpb.KeyValue) error {
-	v := p.newView(kvs)
+	v := newView(p.Etcd, kvs)
 	var suspects []judge
 	var held [][]*allocationInfo
 	if err := v.complete(ctx, func() {
 		suspects, held = nil, nil
 		for _, kv := range kvs {
 			key := string(kv.Key)
-			holders := []holder{{}}
+			holders := []claims.Holder{{}}
 			if entry, _ := v.claim(key); entry != nil && len(entry.Holders) > 0 {
 				holders = entry.Holders
 			}
@@ -303,8 +306,8 @@ func (p *pass) checkClaims(ctx context.Context, kvs []*mvccpb.KeyValue) error {
 				judge := func(ctx context.Context, v *view) []Difference { return judgeHolder(ctx, v, key, h) }
 				if len(judge(ctx, v)) > 0 {
 					suspects = append(suspects, judge)
-				} else if a, found := v.allocation(ctx, p.allocations.etcdKey(h.Namespace, h.Name)); found == present {
-					if _, found := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent)); found == present {
+				} else if a, found := v.allocation(ctx, p.Allocations.Key(h.Namespace, h.Name)); found == present {
+					if _, found := v.prefix(ctx, p.Prefixes.Key(a.Namespace, a.parent)); found == present {
 						holding = append(holding, a)
 					}
 				}
@@ -346,7 +349,7 @@ func (p *pass) overlapsBefore(ctx context.Context, key string) error {
 
 // checkUnclaimed checks for overlap the unclaimed allocations that sort after all claims, and the orphans.
 func (p *pass) checkUnclaimed(ctx context.Context) error {
-	if err := p.overlapsBefore(ctx, p.keyspace.all().end); err != nil {
+	if err := p.overlapsBefore(ctx, p.Keys.All().End); err != nil {
 		return err
 	}
 	for _, a := range p.orphans {
@@ -400,8 +403,8 @@ func (p *pass) checkLeftovers(ctx context.Context) error {
 		var still []Difference
 		var left []types.NamespacedName
 		for _, name := range p.leftovers {
-			_, found, err := p.atOnce(ctx, nil, func(ctx context.Context, v *view) []Difference {
-				return p.judgeAllocation(ctx, v, p.allocations.etcdKey(name.Namespace, name.Name))
+			_, found, err := atOnce(ctx, p.Etcd, nil, func(ctx context.Context, v *view) []Difference {
+				return p.judgeAllocation(ctx, v, p.Allocations.Key(name.Namespace, name.Name))
 			})
 			if err != nil {
 				return err
@@ -441,7 +444,7 @@ func (p *pass) settleAll(ctx context.Context, v *view, suspects []judge) error {
 // a fix, and reports the others. asked are the keys to read first.
 func (p *pass) settle(ctx context.Context, asked []string, judge judge) error {
 	for n := 1; ; n++ {
-		v, found, err := p.atOnce(ctx, asked, judge)
+		v, found, err := atOnce(ctx, p.Etcd, asked, judge)
 		if err != nil {
 			return err
 		}
@@ -467,7 +470,7 @@ func (p *pass) settle(ctx context.Context, asked []string, judge judge) error {
 				left = append(left, d)
 			}
 		}
-		if again && n < maxPlans {
+		if again && n < maxTries {
 			continue
 		}
 		p.report(ctx, v, left)
@@ -480,18 +483,18 @@ func (p *pass) report(ctx context.Context, v *view, found []Difference) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, d := range found {
-		key := p.allocations.etcdKey(d.Namespace, d.Name)
+		key := p.Allocations.Key(d.Namespace, d.Name)
 		switch d.Kind {
 		case Leftover:
 			p.leftovers = append(p.leftovers, types.NamespacedName{Namespace: d.Namespace, Name: d.Name})
 			continue
 		case AllocationWithoutClaim, ParentMissing:
 			a, _ := v.allocation(ctx, key)
-			if parent, found := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent)); found == present {
-				p.unclaimed = append(p.unclaimed, unclaimed{p.keyspace.claim(parent.uid, a.prefix), a})
+			if parent, found := v.prefix(ctx, p.Prefixes.Key(a.Namespace, a.parent)); found == present {
+				p.unclaimed = append(p.unclaimed, unclaimed{p.Keys.Claim(parent.uid, a.prefix), a})
 			} else {
 				// The uid of the parent is not known. Its namespace and name take the place of the uid in the key.
-				p.orphans = append(p.orphans, unclaimed{p.keyspace.claim(types.UID(a.Namespace+"/"+a.parent), a.prefix), a})
+				p.orphans = append(p.orphans, unclaimed{p.Keys.Claim(types.UID(a.Namespace+"/"+a.parent), a.prefix), a})
 			}
 			if a.Owner != nil {
 				if p.unclaimedOf == nil {
@@ -513,7 +516,7 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	case found != present || !a.allocated:
 		return nil
 	}
-	parent, found := v.prefix(ctx, p.prefixes.etcdKey(a.Namespace, a.parent))
+	parent, found := v.prefix(ctx, p.Prefixes.Key(a.Namespace, a.parent))
 	switch found {
 	case absent:
 		return []Difference{a.difference(ParentMissing, "Prefix %s does not exist", a.parent)}
@@ -524,7 +527,7 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	if !parent.contains(a.prefix) {
 		wrong = append(wrong, a.difference(OutsideParent, "%s is not strictly inside %s of Prefix %s", a.prefix, parent.written, a.parent))
 	}
-	claimKey := p.keyspace.claim(parent.uid, a.prefix)
+	claimKey := p.Keys.Claim(parent.uid, a.prefix)
 	entry, found := v.claim(claimKey)
 	switch found {
 	case unread:
@@ -545,7 +548,7 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	if h.Owner == nil || p.grace < 0 {
 		return wrong
 	}
-	child, found := v.prefix(ctx, p.prefixes.etcdKey(h.Namespace, h.Owner.Name))
+	child, found := v.prefix(ctx, p.Prefixes.Key(h.Namespace, h.Owner.Name))
 	switch {
 	case found == unread || found == undecodable:
 	case found == absent || child.uid != h.Owner.UID:
@@ -560,21 +563,21 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 
 // judgeHolder returns the differences of a claim and one of its holders. If the claim has no holder, h has no uid.
 // An allocation that cannot be decoded counts as holding the claim.
-func judgeHolder(ctx context.Context, v *view, key string, h holder) []Difference {
+func judgeHolder(ctx context.Context, v *view, key string, h claims.Holder) []Difference {
 	entry, found := v.claim(key)
 	switch {
 	case found == undecodable:
 		return []Difference{v.undecodable(key)}
-	case found != present || h.UID != "" && entry.find(h.UID) == nil:
+	case found != present || h.UID != "" && entry.Find(h.UID) == nil:
 		return nil
 	case len(entry.Holders) > 0:
-		a, found := v.allocation(ctx, v.allocations.etcdKey(h.Namespace, h.Name))
+		a, found := v.allocation(ctx, v.Allocations.Key(h.Namespace, h.Name))
 		if found == unread || found == undecodable {
 			return nil
 		}
 		if found == present && a.allocated && a.UID == h.UID && a.prefix == entry.prefix {
 			// If its parent does not exist, the allocation still holds the space that it had from it.
-			if parent, found := v.prefix(ctx, v.prefixes.etcdKey(a.Namespace, a.parent)); found != present || parent.uid == entry.parent {
+			if parent, found := v.prefix(ctx, v.Prefixes.Key(a.Namespace, a.parent)); found != present || parent.uid == entry.parent {
 				return nil
 			}
 		}
@@ -589,7 +592,7 @@ func judgeHolder(ctx context.Context, v *view, key string, h holder) []Differenc
 // judgeOverlap returns a difference if both allocations still exist and hold the same as before. They overlap.
 func judgeOverlap(ctx context.Context, v *view, a, b *allocationInfo) []Difference {
 	for _, read := range []*allocationInfo{a, b} {
-		now, found := v.allocation(ctx, v.allocations.etcdKey(read.Namespace, read.Name))
+		now, found := v.allocation(ctx, v.Allocations.Key(read.Namespace, read.Name))
 		if found != present || !now.allocated || now.UID != read.UID || now.parent != read.parent || now.prefix != read.prefix {
 			return nil
 		}
@@ -614,12 +617,12 @@ func (p *pass) judgeChild(ctx context.Context, v *view, key string) []Difference
 	if !child.prefix.IsValid() || child.parent == "" {
 		return differs
 	}
-	parent, found := v.prefix(ctx, p.prefixes.etcdKey(child.namespace, child.parent))
+	parent, found := v.prefix(ctx, p.Prefixes.Key(child.namespace, child.parent))
 	switch found {
 	case unread, undecodable:
 		return nil
 	case present:
-		entry, found := v.claim(p.keyspace.claim(parent.uid, child.prefix))
+		entry, found := v.claim(p.Keys.Claim(parent.uid, child.prefix))
 		if found == unread || found == undecodable || entry.madeFor(child) {
 			return nil
 		}

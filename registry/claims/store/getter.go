@@ -1,31 +1,22 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package claims
+package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"net"
-	"path"
 	"reflect"
 	"sync"
-	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
-	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/client/v3/kubernetes"
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
-	"go.uber.org/zap"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/features"
 	"k8s.io/apiserver/pkg/registry/generic"
-	"k8s.io/apiserver/pkg/server/egressselector"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/cacher"
 	"k8s.io/apiserver/pkg/storage/etcd3"
@@ -34,14 +25,6 @@ import (
 	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/component-base/tracing"
-)
-
-const (
-	// k8s.io/apiserver uses the same values for its own etcd clients.
-	keepaliveTime    = 30 * time.Second
-	keepaliveTimeout = 10 * time.Second
-	dialTimeout      = 20 * time.Second
 )
 
 // Config configures the storage of this API group.
@@ -50,6 +33,8 @@ type Config struct {
 	WatchCache bool
 	// DisjointRoots forbids a new root that overlaps another root of its namespace.
 	DisjointRoots bool
+	// ReadAhead is how many objects of a paged list the watch cache reads at a time. 0 means 10,000.
+	ReadAhead int64
 	// AdaptClient, if set, is called with each etcd client before a store uses it.
 	AdaptClient func(*clientv3.Client)
 }
@@ -57,8 +42,13 @@ type Config struct {
 // RESTOptionsGetter wraps another getter. The storage that it returns checks and writes the claims with each object.
 type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
+	// BeforeUpdate, if set, is called before each update of an object from old to obj. What it does stays even if the
+	// update fails. Set it before the storages are created.
+	BeforeUpdate func(ctx context.Context, old, obj runtime.Object) error
+
 	config Config
-	claims *Claims
+	etcd   *claims.Etcd
+	claims *claims.Claims
 
 	mu        sync.Mutex
 	transport *storagebackend.TransportConfig
@@ -69,11 +59,15 @@ var _ generic.RESTOptionsGetter = &RESTOptionsGetter{}
 
 // NewRESTOptionsGetter returns a RESTOptionsGetter that takes everything but the storage from getter.
 func NewRESTOptionsGetter(getter generic.RESTOptionsGetter, config Config) *RESTOptionsGetter {
-	return &RESTOptionsGetter{RESTOptionsGetter: getter, config: config, claims: newClaims(config)}
+	etcd := &claims.Etcd{}
+	return &RESTOptionsGetter{RESTOptionsGetter: getter, config: config, etcd: etcd, claims: claims.New(etcd, config.DisjointRoots)}
 }
 
+// Etcd returns what reads objects and claims directly from etcd. It is usable once the storages exist.
+func (g *RESTOptionsGetter) Etcd() *claims.Etcd { return g.etcd }
+
 // Claims returns the Claims that the storages of all kinds share. It is usable once the storages exist.
-func (g *RESTOptionsGetter) Claims() *Claims { return g.claims }
+func (g *RESTOptionsGetter) Claims() *claims.Claims { return g.claims }
 
 // GetRESTOptions implements generic.RESTOptionsGetter.
 func (g *RESTOptionsGetter) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
@@ -118,7 +112,7 @@ func (g *RESTOptionsGetter) newStorage(
 		g.config.AdaptClient(client.Client)
 	}
 	client.KV = etcd3.NewETCDLatencyTracker(client.KV)
-	client.Kubernetes = &transactor{Interface: client.Kubernetes, kv: client.KV}
+	client.Kubernetes = claims.NewTransactor(client)
 
 	transformer := config.Transformer
 	if transformer == nil {
@@ -133,10 +127,10 @@ func (g *RESTOptionsGetter) newStorage(
 		_ = client.Close()
 		return nil, nil, err
 	}
-	if g.claims.kv == nil {
-		g.claims.kv, g.claims.keyspace = client.KV, newKeyspace(config.Prefix)
+	if g.etcd.KV == nil {
+		g.etcd.KV, g.etcd.Keys = client.KV, claims.NewKeyspace(config.Prefix)
 	}
-	store := &Store{Interface: tolerantStore{raw, config.GroupResource}, planner: g.claims}
+	store := &Store{Interface: tolerantStore{raw, config.GroupResource}, planner: g.claims, beforeUpdate: g.BeforeUpdate}
 	var result storage.Interface = store
 	var once sync.Once
 	destroy := func() {
@@ -167,7 +161,7 @@ func (g *RESTOptionsGetter) newStorage(
 			return nil, nil, err
 		}
 		delegator := cacher.NewCacheDelegator(c, store)
-		result = &cachedLists{Interface: delegator, cache: c, resourcePrefix: resourcePrefix, keyOf: keyFunc}
+		result = &cachedLists{Interface: delegator, cache: c, resourcePrefix: resourcePrefix, keyOf: keyFunc, readAhead: cmp.Or(g.config.ReadAhead, readAhead)}
 		if !utilfeature.DefaultFeatureGate.Enabled(features.SizeBasedListCostEstimate) {
 			store.count = func(ctx context.Context) (int64, error) {
 				return countCached(ctx, result, resourcePrefix, newListFunc())
@@ -184,15 +178,12 @@ func (g *RESTOptionsGetter) newStorage(
 		}
 	}
 
-	read := objects{
-		cached: result, resourcePrefix: resourcePrefix, etcdPrefix: path.Join("/", config.Prefix),
-		transformer: transformer, decoder: decoder, attributes: getAttrs,
-	}
-	switch config.GroupResource {
+	switch objects := claims.NewObjects(config, resourcePrefix); config.GroupResource {
 	case ipam.Resource("prefixes"):
-		g.claims.prefixes = read
+		g.etcd.Prefixes = objects
+		g.claims.ReadPrefixesFrom(result, getAttrs)
 	case ipam.Resource("prefixallocations"):
-		g.claims.allocations = read
+		g.etcd.Allocations = objects
 	case ipam.Resource("prefixpolicies"):
 		// Policies hold no space.
 	default:
@@ -200,106 +191,4 @@ func (g *RESTOptionsGetter) newStorage(
 		return nil, nil, fmt.Errorf("%s has no claims", config.GroupResource)
 	}
 	return result, destroy, nil
-}
-
-// sharedCompactor compacts etcd while at least one resource uses it.
-type sharedCompactor struct {
-	mu        sync.Mutex
-	compactor etcd3.Compactor
-	stop      func()
-	users     int
-}
-
-// use starts the compactor unless it is running. The returned function ends the use, and the last one stops the
-// compactor. If compaction is disabled, the compactor is nil.
-func (s *sharedCompactor) use(config *storagebackend.ConfigForResource) (etcd3.Compactor, func(), error) {
-	if config.CompactionInterval == 0 {
-		return nil, func() {}, nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.users == 0 {
-		client, err := newClient(config.Transport)
-		if err != nil {
-			return nil, nil, err
-		}
-		compactor := etcd3.StartCompactorPerEndpoint(client.Client, config.CompactionInterval)
-		s.compactor = compactor
-		s.stop = func() {
-			compactor.Stop()
-			_ = client.Close()
-		}
-	}
-	s.users++
-	return s.compactor, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.users--; s.users == 0 {
-			s.stop()
-		}
-	}, nil
-}
-
-// newClient returns an etcd client that is configured like those of k8s.io/apiserver, which exports no function for
-// it. It waits at most dialTimeout for the connection.
-func newClient(c storagebackend.TransportConfig) (*kubernetes.Client, error) {
-	config := clientv3.Config{
-		Endpoints:            c.ServerList,
-		DialTimeout:          dialTimeout,
-		DialKeepAliveTime:    keepaliveTime,
-		DialKeepAliveTimeout: keepaliveTimeout,
-		Logger:               zap.NewNop(),
-		DialOptions: []grpc.DialOption{
-			grpc.WithStatsHandler(otelgrpc.NewClientHandler(
-				otelgrpc.WithPropagators(tracing.Propagators()),
-				otelgrpc.WithTracerProvider(c.TracerProvider))),
-		},
-	}
-	if c.CertFile != "" || c.KeyFile != "" || c.TrustedCAFile != "" {
-		tlsInfo := transport.TLSInfo{CertFile: c.CertFile, KeyFile: c.KeyFile, TrustedCAFile: c.TrustedCAFile}
-		var err error
-		if config.TLS, err = tlsInfo.ClientConfig(); err != nil {
-			return nil, err
-		}
-	}
-	if c.EgressLookup != nil {
-		dial, err := c.EgressLookup(egressselector.Etcd.AsNetworkContext())
-		if err != nil {
-			return nil, err
-		}
-		if dial != nil {
-			config.DialOptions = append(config.DialOptions, grpc.WithContextDialer(dialer(dial)))
-		}
-	}
-	client, err := kubernetes.New(config)
-	if err != nil {
-		return nil, err
-	}
-	if err := waitConnected(client); err != nil {
-		_ = client.Close()
-		return nil, err
-	}
-	return client, nil
-}
-
-func dialer(dial utilnet.DialFunc) func(context.Context, string) (net.Conn, error) {
-	return func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }
-}
-
-func waitConnected(client *kubernetes.Client) error {
-	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
-	defer cancel()
-	conn := client.ActiveConnection()
-	for {
-		state := conn.GetState()
-		switch state {
-		case connectivity.Ready:
-			return nil
-		case connectivity.Idle:
-			conn.Connect()
-		}
-		if !conn.WaitForStateChange(ctx, state) {
-			return fmt.Errorf("no connection to etcd at %v: %w", client.Endpoints(), ctx.Err())
-		}
-	}
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package claims
+package audit
 
 import (
 	"context"
@@ -20,6 +20,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,9 +29,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apiserver/pkg/storage"
-	"k8s.io/apiserver/pkg/storage/etcd3"
-	"k8s.io/apiserver/pkg/storage/value/encrypt/identity"
+	"k8s.io/apiserver/pkg/storage/storagebackend"
 )
 
 // randomPrefix returns a prefix in a space that is so small that prefixes meet often.
@@ -54,8 +54,8 @@ func TestOverlapsAgainstModel(t *testing.T) {
 		var all []unclaimed
 		for i := range random.IntN(12) {
 			prefix := randomPrefix(random)
-			all = append(all, unclaimed{newKeyspace("").claim("parent", prefix), &allocationInfo{
-				holder: holder{UID: types.UID(fmt.Sprint(i))}, prefix: prefix, created: randomTime(random).Unix(),
+			all = append(all, unclaimed{claims.NewKeyspace("").Claim("parent", prefix), &allocationInfo{
+				Holder: claims.Holder{UID: types.UID(fmt.Sprint(i))}, prefix: prefix, created: randomTime(random).Unix(),
 			}})
 		}
 		want := map[types.UID]bool{}
@@ -116,7 +116,7 @@ type snapshot struct {
 
 // storedEntry is a claim with its key.
 type storedEntry struct {
-	claim
+	claims.Claim
 	key    string
 	parent types.UID
 	prefix netip.Prefix
@@ -124,33 +124,31 @@ type storedEntry struct {
 
 // infoOf returns what has to be known of an allocation that holds something.
 func infoOf(a *ipam.PrefixAllocation) *allocationInfo {
-	return &allocationInfo{holder: holderOf(a), prefix: netip.MustParsePrefix(a.Status.Prefix).Masked(), created: a.CreationTimestamp.Unix()}
+	return &allocationInfo{Holder: claims.HolderOf(a), prefix: netip.MustParsePrefix(a.Status.Prefix).Masked(), created: a.CreationTimestamp.Unix()}
 }
 
 // ground is a store that snapshots can be put into.
 type ground struct {
-	*Claims
+	*Auditor
 	codec runtime.Codec
 }
 
 func newGround(t *testing.T) *ground {
 	scheme := runtime.NewScheme()
 	install.Install(scheme)
-	g := &ground{newClaims(Config{}), serializer.NewCodecFactory(scheme).LegacyCodec(schema.GroupVersion(v1alpha1.GroupVersion))}
-	g.kv, g.keyspace = runEtcd(t).KV, newKeyspace("/registry/test")
-	for resource, of := range map[string]*objects{"prefixes": &g.prefixes, "prefixallocations": &g.allocations} {
-		*of = objects{
-			resourcePrefix: "/ipam.ironcore.dev/" + resource, etcdPrefix: "/registry/test",
-			transformer: identity.NewEncryptCheckTransformer(), decoder: etcd3.NewDefaultDecoder(g.codec, storage.APIObjectVersioner{}),
-		}
+	etcd := &claims.Etcd{KV: claimstest.RunEtcd(t).KV, Keys: claims.NewKeyspace("/registry/test")}
+	g := &ground{New(etcd), serializer.NewCodecFactory(scheme).LegacyCodec(schema.GroupVersion(v1alpha1.GroupVersion))}
+	for resource, of := range map[string]*claims.Objects{"prefixes": &g.Prefixes, "prefixallocations": &g.Allocations} {
+		config := storagebackend.NewDefaultConfig("/registry/test", g.codec)
+		*of = claims.NewObjects(config.ForResource(ipam.Resource(resource)), "/ipam.ironcore.dev/"+resource)
 	}
 	return g
 }
 
-func (g *ground) prefixKey(p *ipam.Prefix) string { return g.prefixes.etcdKey(p.Namespace, p.Name) }
+func (g *ground) prefixKey(p *ipam.Prefix) string { return g.Prefixes.Key(p.Namespace, p.Name) }
 
 func (g *ground) allocationKey(a *ipam.PrefixAllocation) string {
-	return g.allocations.etcdKey(a.Namespace, a.Name)
+	return g.Allocations.Key(a.Namespace, a.Name)
 }
 
 // put replaces everything there is.
@@ -179,16 +177,16 @@ func (g *ground) put(t *testing.T, s *snapshot) {
 		put(g.allocationKey(a), value, err)
 	}
 	for _, c := range s.claims {
-		value, err := c.encode()
+		value, err := c.Encode()
 		put(c.key, []byte(value), err)
 	}
 	for key := range s.lost {
-		put(g.lost(key), []byte("nonsense"), nil)
+		put(g.Lost(key), []byte("nonsense"), nil)
 	}
-	if _, err := g.kv.Delete(t.Context(), "/registry/test/", clientv3.WithPrefix()); err != nil {
+	if _, err := g.KV.Delete(t.Context(), "/registry/test/", clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.kv.Txn(t.Context()).Then(ops...).Commit(); err != nil {
+	if _, err := g.KV.Txn(t.Context()).Then(ops...).Commit(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -196,7 +194,7 @@ func (g *ground) put(t *testing.T, s *snapshot) {
 // stored returns everything there is, but for what cannot be decoded, by key.
 func (g *ground) stored(t *testing.T) map[string]string {
 	t.Helper()
-	response, err := g.kv.Get(t.Context(), "/registry/test/", clientv3.WithPrefix())
+	response, err := g.KV.Get(t.Context(), "/registry/test/", clientv3.WithPrefix())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +226,7 @@ func (g *ground) after(t *testing.T, s *snapshot) *snapshot {
 		}
 		if rest, ok := strings.CutPrefix(key, "/registry/test/lost+found"); ok {
 			is.lost["/registry/test"+rest] = true
-		} else if strings.HasPrefix(key, g.keyspace.prefix) {
+		} else if strings.HasPrefix(key, g.Keys.All().Start) {
 			is.claims = append(is.claims, g.entryOf(t, key, stored[key]))
 		}
 	}
@@ -237,12 +235,12 @@ func (g *ground) after(t *testing.T, s *snapshot) *snapshot {
 
 func (g *ground) entryOf(t *testing.T, key, value string) storedEntry {
 	t.Helper()
-	parent, prefix, err := g.keyspace.parse(key)
+	parent, prefix, err := g.Keys.Parse(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _ := decodeClaim([]byte(value))
-	return storedEntry{claim: c, key: key, parent: parent, prefix: prefix}
+	c, _ := claims.DecodeClaim([]byte(value))
+	return storedEntry{Claim: c, key: key, parent: parent, prefix: prefix}
 }
 
 // controlledBy is a controller reference to a Prefix.
@@ -254,7 +252,7 @@ func controlledBy(child *ipam.Prefix, isController bool) []metav1.OwnerReference
 
 // randomSnapshot returns a store in which most is right and every mistake happens.
 func (g *ground) randomSnapshot(random *rand.Rand) *snapshot {
-	keys := g.keyspace
+	keys := g.Keys
 	s := &snapshot{garbage: map[string]bool{}, lost: map[string]bool{}}
 	chance := func(of int) bool { return random.IntN(of) == 0 }
 	pick := func(of int) int { return random.IntN(of) }
@@ -312,10 +310,10 @@ func (g *ground) randomSnapshot(random *rand.Rand) *snapshot {
 		s.allocations = append(s.allocations, a)
 	}
 
-	values := map[string]claim{}
+	values := map[string]claims.Claim{}
 	for i := range s.allocations {
 		a := &s.allocations[i]
-		name, prefix, ok := allocated(a)
+		name, prefix, ok := claims.Allocated(a)
 		if !ok || chance(8) {
 			continue
 		}
@@ -326,27 +324,27 @@ func (g *ground) randomSnapshot(random *rand.Rand) *snapshot {
 		case 1:
 			prefix = randomPrefix(random)
 		}
-		key := keys.claim(uid, prefix)
-		h := holderOf(a)
+		key := keys.Claim(uid, prefix)
+		h := claims.HolderOf(a)
 		if chance(10) {
 			h.UID = "ghost"
 		}
 		if n := len(s.prefixes); n > 0 && chance(8) {
 			// The object says something else.
 			child := s.prefixes[pick(n)]
-			h.Owner = &owner{child.Name, child.UID}
+			h.Owner = &claims.Owner{Name: child.Name, UID: child.UID}
 		}
-		values[key] = claim{append(values[key].Holders, h)}
+		values[key] = claims.Claim{Holders: append(values[key].Holders, h)}
 	}
 	if chance(3) {
-		values[keys.claim("uid-a0", randomPrefix(random))] = claim{}
+		values[keys.Claim("uid-a0", randomPrefix(random))] = claims.Claim{}
 	}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		parent, prefix, err := keys.parse(key)
+		parent, prefix, err := keys.Parse(key)
 		if err != nil {
 			panic(err)
 		}
-		s.claims = append(s.claims, storedEntry{claim: values[key], key: key, parent: parent, prefix: prefix})
+		s.claims = append(s.claims, storedEntry{Claim: values[key], key: key, parent: parent, prefix: prefix})
 	}
 	if chance(4) {
 		for i := range s.prefixes {
@@ -408,7 +406,7 @@ func (m model) claimAt(key string) (c *storedEntry, known bool) {
 func (m model) holding() (all []*ipam.PrefixAllocation) {
 	for i := range m.snapshot.allocations {
 		a := &m.snapshot.allocations[i]
-		if _, _, ok := allocated(a); ok && !m.garbage[m.allocationKey(a)] {
+		if _, _, ok := claims.Allocated(a); ok && !m.garbage[m.allocationKey(a)] {
 			all = append(all, a)
 		}
 	}
@@ -416,12 +414,12 @@ func (m model) holding() (all []*ipam.PrefixAllocation) {
 }
 
 // holderIn returns how an allocation is in its claim.
-func (m model) holderIn(a *ipam.PrefixAllocation) (parent *ipam.Prefix, h *holder, known bool) {
+func (m model) holderIn(a *ipam.PrefixAllocation) (parent *ipam.Prefix, h *claims.Holder, known bool) {
 	parent, known = m.prefixAt(a.Namespace, a.Spec.PrefixRef.Name)
 	if parent == nil || !known {
 		return parent, nil, known
 	}
-	c, known := m.claimAt(m.keyspace.claim(parent.UID, netip.MustParsePrefix(a.Status.Prefix)))
+	c, known := m.claimAt(m.Keys.Claim(parent.UID, netip.MustParsePrefix(a.Status.Prefix)))
 	if c == nil || !known {
 		return parent, nil, known
 	}
@@ -434,7 +432,7 @@ func (m model) holderIn(a *ipam.PrefixAllocation) (parent *ipam.Prefix, h *holde
 }
 
 // holds tells whether a holder of a claim holds it, or may do so.
-func (m model) holds(h holder, c storedEntry) bool {
+func (m model) holds(h claims.Holder, c storedEntry) bool {
 	for i := range m.snapshot.allocations {
 		if a := &m.snapshot.allocations[i]; a.Namespace == h.Namespace && a.Name == h.Name && m.garbage[m.allocationKey(a)] {
 			return true
@@ -527,8 +525,8 @@ func (m model) differences() (found []string) {
 				continue
 			}
 			if prefix, err := netip.ParsePrefix(child.Spec.Prefix); err == nil && parent != nil {
-				c, known := m.claimAt(m.keyspace.claim(parent.UID, prefix))
-				if !known || c != nil && slices.ContainsFunc(c.Holders, func(h holder) bool {
+				c, known := m.claimAt(m.Keys.Claim(parent.UID, prefix))
+				if !known || c != nil && slices.ContainsFunc(c.Holders, func(h claims.Holder) bool {
 					return h.Namespace == child.Namespace && h.Owner != nil && h.Owner.Name == child.Name && h.Owner.UID == child.UID
 				}) {
 					continue
@@ -561,7 +559,7 @@ func (g *ground) family() *snapshot {
 		Status:     ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhaseAllocated, Prefix: child.Spec.Prefix},
 	}
 	prefix := netip.MustParsePrefix(child.Spec.Prefix)
-	c := storedEntry{claim: claim{[]holder{holderOf(&a)}}, key: g.keyspace.claim(root.UID, prefix), parent: root.UID, prefix: prefix}
+	c := storedEntry{Claim: claims.Claim{Holders: []claims.Holder{claims.HolderOf(&a)}}, key: g.Keys.Claim(root.UID, prefix), parent: root.UID, prefix: prefix}
 	return &snapshot{prefixes: []ipam.Prefix{root, child}, allocations: []ipam.PrefixAllocation{a}, claims: []storedEntry{c}}
 }
 
@@ -578,13 +576,13 @@ func (g *ground) broken(s *snapshot) map[string]*snapshot {
 	twin := *held.DeepCopy()
 	twin.Name, twin.UID = "twin", "twin"
 	shared := c
-	shared.Holders = append(slices.Clone(c.Holders), holderOf(&twin))
+	shared.Holders = append(slices.Clone(c.Holders), claims.HolderOf(&twin))
 	ownerless := slices.Clone(s.allocations)
 	ownerless[at].OwnerReferences = nil
 	forNobody := c
-	forNobody.Holders = []holder{{Namespace: held.Namespace, Name: held.Name, UID: held.UID}}
+	forNobody.Holders = []claims.Holder{{Namespace: held.Namespace, Name: held.Name, UID: held.UID}}
 	claimed := func(parent types.UID, prefix netip.Prefix) []storedEntry {
-		return append(slices.Clone(s.claims), storedEntry{claim: c.claim, key: g.keyspace.claim(parent, prefix), parent: parent, prefix: prefix})
+		return append(slices.Clone(s.claims), storedEntry{Claim: c.Claim, key: g.Keys.Claim(parent, prefix), parent: parent, prefix: prefix})
 	}
 	broken := map[string]*snapshot{
 		"claim gone":                  {s.prefixes, s.allocations, rest, nil, nil},
@@ -654,7 +652,7 @@ func TestAuditAgainstModel(t *testing.T) {
 		before := g.stored(t)
 		stores++
 		for _, pageSize := range []int{1, 3, 1000} {
-			found, err := g.audit(t.Context(), pace{read: 2 * pageSize, page: pageSize}, 0)
+			found, err := g.Audit(t.Context(), Rate{Read: 2 * pageSize, Page: pageSize}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -696,7 +694,7 @@ func TestRepairAgainstModel(t *testing.T) {
 				var left []Difference
 				var err error
 				if what == "repair" {
-					_, left, err = g.repair(t.Context(), pace{read: 7, page: 3}, 0)
+					_, left, err = g.repair(t.Context(), Rate{Read: 7, Page: 3}, 0)
 				} else {
 					left, err = g.Adopt(t.Context(), nil)
 				}
@@ -724,9 +722,9 @@ func TestRepairAgainstModel(t *testing.T) {
 				changed[what]++
 			}
 			for key, value := range before {
-				isClaim := strings.HasPrefix(key, g.keyspace.prefix)
+				isClaim := strings.HasPrefix(key, g.Keys.All().Start)
 				now, ok := after[key]
-				switch moved := after[g.lost(key)]; {
+				switch moved := after[g.Lost(key)]; {
 				case now == value:
 				case value == "nonsense" && what == "repair":
 					if moved != value || ok != isClaim {
@@ -757,7 +755,7 @@ func (g *ground) checkNobodyUnderChild(t *testing.T, is *snapshot) {
 		if !known || parent == nil || err != nil || !slices.Contains(differences, differs) {
 			continue
 		}
-		if c, known := m.claimAt(g.keyspace.claim(parent.UID, prefix)); known && c != nil && len(c.Holders) == 1 {
+		if c, known := m.claimAt(g.Keys.Claim(parent.UID, prefix)); known && c != nil && len(c.Holders) == 1 {
 			if h := c.Holders[0]; h.Namespace == child.Namespace && h.Owner == nil {
 				t.Errorf("Prefix %s/%s has %s, which is claimed for nobody", child.Namespace, child.Name, prefix)
 			}
@@ -792,7 +790,7 @@ func (g *ground) checkNothingLost(t *testing.T, was, is *snapshot) {
 				}
 				needed = needed || !known || stands
 			}
-			if needed && now.find(h.UID) == nil {
+			if needed && now.Find(h.UID) == nil {
 				t.Errorf("%s was taken from %v", c.key, h)
 			}
 		}
@@ -803,16 +801,16 @@ func (g *ground) checkNothingLost(t *testing.T, was, is *snapshot) {
 func TestAuditTellsWhatItCannotRead(t *testing.T) {
 	g := newGround(t)
 	for _, key := range []string{
-		g.prefixes.etcdKey("ns", "a"), g.allocations.etcdKey("ns", "a"), g.keyspace.prefix + "a", g.keyspace.claim("a", netip.MustParsePrefix("10.0.0.0/32")),
+		g.Prefixes.Key("ns", "a"), g.Allocations.Key("ns", "a"), g.Keys.All().Start + "a", g.Keys.Claim("a", netip.MustParsePrefix("10.0.0.0/32")),
 	} {
 		g.put(t, &snapshot{claims: []storedEntry{{key: key}}, garbage: map[string]bool{key: true}})
-		found, err := g.audit(t.Context(), pace{read: 1, page: 1}, 0)
+		found, err := g.Audit(t.Context(), Rate{Read: 1, Page: 1}, 0)
 		if err != nil || len(found) != 1 || found[0].Kind != Undecodable || found[0].Key != key || !strings.Contains(found[0].Message, key) {
 			t.Errorf("%s: got %v, %v", key, found, err)
 		}
 		repaired, left, err := g.Repair(t.Context())
-		want, wantLeft := map[string]string{g.lost(key): "nonsense"}, 0
-		if _, _, err := g.keyspace.parse(key); err == nil {
+		want, wantLeft := map[string]string{g.Lost(key): "nonsense"}, 0
+		if _, _, err := g.Keys.Parse(key); err == nil {
 			// Nobody knows whether somebody needs it.
 			want[key], wantLeft = `{"holders":null}`, 1
 		}
@@ -833,14 +831,14 @@ func TestRepairKeepsWhatMayBeRead(t *testing.T) {
 		"a newer version": `{"apiVersion":"ipam.ironcore.dev/v7","kind":"Prefix","metadata":{"name":"a","namespace":"ns"}}`,
 		"taken":           "nonsense",
 	} {
-		key := g.prefixes.etcdKey("ns", "a")
-		g.put(t, &snapshot{lost: map[string]bool{g.prefixes.etcdKey("ns", "other"): true, key: name == "taken"}})
+		key := g.Prefixes.Key("ns", "a")
+		g.put(t, &snapshot{lost: map[string]bool{g.Prefixes.Key("ns", "other"): true, key: name == "taken"}})
 		if name != "taken" {
-			if _, err := g.kv.Delete(t.Context(), g.lost(key)); err != nil {
+			if _, err := g.KV.Delete(t.Context(), g.Lost(key)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := g.kv.Put(t.Context(), key, value); err != nil {
+		if _, err := g.KV.Put(t.Context(), key, value); err != nil {
 			t.Fatal(err)
 		}
 		before := g.stored(t)
@@ -863,7 +861,7 @@ func TestLeftoversGetTime(t *testing.T) {
 		g.put(t, s)
 		timer := time.AfterFunc(100*time.Millisecond, func() {
 			if deleted {
-				_, _ = g.kv.Txn(context.Background()).Then(clientv3.OpDelete(s.claims[0].key), clientv3.OpDelete(g.allocationKey(&s.allocations[0]))).Commit()
+				_, _ = g.KV.Txn(context.Background()).Then(clientv3.OpDelete(s.claims[0].key), clientv3.OpDelete(g.allocationKey(&s.allocations[0]))).Commit()
 			}
 		})
 		defer timer.Stop()
@@ -872,17 +870,17 @@ func TestLeftoversGetTime(t *testing.T) {
 			grace = time.Second
 		}
 		began := time.Now()
-		found, err := g.audit(t.Context(), fullSpeed, grace)
+		found, err := g.Audit(t.Context(), FullSpeed, grace)
 		if took := time.Since(began); err != nil || len(found) > 0 == deleted || deleted && took >= grace || !deleted && took < grace {
 			t.Errorf("deleted: %t: found %v after %s, %v", deleted, found, took, err)
 		}
 	}
 }
 
-// TestPace has ten pieces of a second each, then some that fail.
-func TestPace(t *testing.T) {
+// TestRate has ten pieces of a second each, then some that fail.
+func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pace := pace{rest: 9, patience: wait.Backoff{Duration: time.Minute, Factor: 2, Steps: 3}}
+		rate := Rate{Rest: 9, Retry: wait.Backoff{Duration: time.Minute, Factor: 2, Steps: 3}}
 		began, pieces, failing := time.Now(), 0, map[int]bool{}
 		away := errors.New("away")
 		piece := func() (bool, error) {
@@ -895,7 +893,7 @@ func TestPace(t *testing.T) {
 		run := func(ctx context.Context, wantPieces int, want error, wantTime time.Duration) {
 			t.Helper()
 			began, pieces = time.Now(), 0
-			if err := pace.atPace(ctx, piece); !errors.Is(err, want) || pieces != wantPieces || time.Since(began) != wantTime {
+			if err := rate.do(ctx, piece); !errors.Is(err, want) || pieces != wantPieces || time.Since(began) != wantTime {
 				t.Errorf("%d pieces in %s: %v", pieces, time.Since(began), err)
 			}
 		}

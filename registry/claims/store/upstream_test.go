@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package claims
+package store
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -42,35 +44,24 @@ type fixedPlanner struct {
 	plans atomic.Int64
 }
 
-func (p *fixedPlanner) plan(r reader) (plan, error) {
+func (p *fixedPlanner) plan(live bool) (claims.Plan, error) {
 	p.plans.Add(1)
 	if !p.guarded {
-		return plan{}, nil
+		return claims.Plan{}, nil
 	}
-	made := plan{guards: []guard{isEmpty(newKeyspace("").of("nobody"))}}
-	if p.stale && !r.isLive() {
-		made.guards = append(made.guards, isUnchanged("/nothing", 1))
+	made := claims.Plan{Guards: []claims.Guard{claims.IsEmpty(claims.NewKeyspace("").Of("nobody"))}}
+	if p.stale && !live {
+		made.Guards = append(made.Guards, claims.IsUnchanged("/nothing", 1))
 	}
 	return made, nil
 }
 
-func (p *fixedPlanner) reader(first bool) reader {
-	if first {
-		return cached{}
-	}
-	return live{}
+func (p *fixedPlanner) PlanUpdate(_ context.Context, live bool, _, _ runtime.Object) (claims.Plan, error) {
+	return p.plan(live)
 }
 
-func (p *fixedPlanner) prepareUpdate(context.Context, runtime.Object, runtime.Object) error {
-	return nil
-}
-
-func (p *fixedPlanner) planUpdate(_ context.Context, r reader, _, _ runtime.Object) (plan, error) {
-	return p.plan(r)
-}
-
-func (p *fixedPlanner) planDelete(_ context.Context, r reader, _ runtime.Object) (plan, error) {
-	return p.plan(r)
+func (p *fixedPlanner) PlanDelete(_ context.Context, live bool, _ runtime.Object) (claims.Plan, error) {
+	return p.plan(live)
 }
 
 const upstreamPrefix = "test!"
@@ -141,7 +132,7 @@ func newUpstream(t *testing.T, etcd *kubernetes.Client, planner planner) *upstre
 		codec:       apitesting.TestCodec(serializer.NewCodecFactory(scheme), examplev1.SchemeGroupVersion),
 		transformer: newSwitchTransformer(),
 	}
-	client := &kubernetes.Client{Client: etcd.Client, Kubernetes: &transactor{Interface: etcd.Kubernetes, kv: etcd.KV}}
+	client := &kubernetes.Client{Client: etcd.Client, Kubernetes: claims.NewTransactor(etcd)}
 	compactor := etcd3.NewCompactor(etcd.Client, 0, clock.RealClock{}, nil)
 	t.Cleanup(compactor.Stop)
 	leases := etcd3.NewDefaultLeaseManagerConfig()
@@ -432,7 +423,7 @@ var upstreamTests = []struct {
 // where every first plan is stale.
 func TestUpstream(t *testing.T) {
 	start := func(t *testing.T) *kubernetes.Client {
-		return runEtcd(t, func(config *embed.Config) { config.WatchProgressNotifyInterval = time.Second })
+		return claimstest.RunEtcd(t, func(config *embed.Config) { config.WatchProgressNotifyInterval = time.Second })
 	}
 	etcd := start(t)
 	long := os.Getenv("IPAM_TEST_LONG") != ""

@@ -1,0 +1,116 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+type parentUIDKey struct{}
+
+// WithParentUID returns a context for writing an object whose parent must have this uid. The write fails with a
+// Conflict if the parent was deleted and created again under the same name. If uid is empty, nothing is required.
+func WithParentUID(ctx context.Context, uid types.UID) context.Context {
+	if uid == "" {
+		return ctx
+	}
+	return context.WithValue(ctx, parentUIDKey{}, uid)
+}
+
+// PlanUpdate plans an update from oldObj to newObj. For a create, oldObj is nil or an empty object. Unless live is set,
+// the plan may be made from data that is stale.
+func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runtime.Object) (Plan, error) {
+	r := c.reader(live)
+	switch newObj := newObj.(type) {
+	case *ipam.PrefixAllocation:
+		oldAllocation, _ := oldObj.(*ipam.PrefixAllocation)
+		was := oldAllocation != nil && oldAllocation.Status.Phase == ipam.PrefixAllocationPhaseAllocated
+		is := newObj.Status.Phase == ipam.PrefixAllocationPhaseAllocated
+		switch {
+		case !was && is:
+			return c.planAllocate(ctx, r, newObj)
+		case was && (!is || !cidr.Equal(oldAllocation.Status.Prefix, newObj.Status.Prefix) || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef)):
+			// Validation already refuses this today. This check does not rely on it.
+			return Plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
+		case was:
+			if err := c.keepRequester(ctx, newObj, oldAllocation); err != nil {
+				return Plan{}, err
+			}
+			return Plan{}, c.checkParentUID(ctx, "prefixallocations", newObj.Namespace, newObj.Name, newObj.Spec.PrefixRef)
+		}
+		return Plan{}, nil
+	case *ipam.Prefix:
+		oldPrefix, _ := oldObj.(*ipam.Prefix)
+		was := oldPrefix != nil && oldPrefix.Status.Phase == ipam.PrefixPhaseAllocated
+		is := newObj.Status.Phase == ipam.PrefixPhaseAllocated
+		switch {
+		case isNew(oldPrefix) && newObj.Spec.IsRoot():
+			return c.planRoot(ctx, newObj)
+		case !was && is && !newObj.Spec.IsRoot():
+			return c.planComplete(ctx, r, newObj)
+		case was && (!is || !cidr.Equal(oldPrefix.Spec.Prefix, newObj.Spec.Prefix) || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef)):
+			return Plan{}, conflict("prefixes", newObj.Name, fmt.Errorf("it is allocated as %s, which is final", oldPrefix.Spec.Prefix))
+		case was:
+			return Plan{}, c.checkParentUID(ctx, "prefixes", newObj.Namespace, newObj.Name, newObj.Spec.ParentRef)
+		}
+		return Plan{}, nil
+	case *ipam.PrefixPolicy:
+		return Plan{}, nil
+	}
+	return Plan{}, fmt.Errorf("claims: not of this API group: %T", newObj)
+}
+
+// checkParentUID checks the uid of WithParentUID for an object that is allocated already, for instance when a
+// binding is sent twice.
+func (c *Claims) checkParentUID(ctx context.Context, resource, namespace, name string, ref *ipam.LocalObjectReference) error {
+	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
+	if !demanded || ref == nil {
+		return nil
+	}
+	p, err := cached{c}.parent(ctx, namespace, ref.Name)
+	if err != nil {
+		return err
+	}
+	if p == nil || p.uid != wanted {
+		return conflict(resource, name, fmt.Errorf("it is allocated from another Prefix %s than the one with uid %s", ref.Name, wanted))
+	}
+	return nil
+}
+
+// PlanDelete plans the removal of an object. Unless live is set, the plan may be made from data that is stale.
+func (c *Claims) PlanDelete(ctx context.Context, live bool, obj runtime.Object) (Plan, error) {
+	r := c.reader(live)
+	switch obj := obj.(type) {
+	case *ipam.PrefixAllocation:
+		return c.planRelease(ctx, r, obj)
+	case *ipam.Prefix:
+		vanish, err := c.planVanish(ctx, obj)
+		if err != nil || !obj.Spec.IsRoot() {
+			return vanish, err
+		}
+		return c.planLastRoot(ctx, obj, vanish)
+	case *ipam.PrefixPolicy:
+		return Plan{}, nil
+	}
+	return Plan{}, fmt.Errorf("claims: not of this API group: %T", obj)
+}
+
+// isNew reports whether a write creates the Prefix. old is nil in a create, and an empty object in an update that
+// creates, such as server-side apply.
+func isNew(old *ipam.Prefix) bool { return old == nil || old.UID == "" }
+
+func sameRef(a, b *ipam.LocalObjectReference) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+func conflict(resource, name string, err error) *apierrors.StatusError {
+	return apierrors.NewConflict(ipam.Resource(resource), name, err)
+}
