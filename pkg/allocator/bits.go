@@ -22,21 +22,13 @@ func keyOf(addr netip.Addr) key {
 	return key{hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
 
-// slot returns the bits from position top up to, but not including, end as a number. There must be 1 to 6 of them.
-func (k key) slot(top, end int) int {
+// bits returns the bits from position top up to, but not including, end as a number. There must be 1 to 6 of them.
+func (k key) bits(top, end int) int {
 	bits := k.hi >> (uint(64-end) % 64)
 	if end > 64 {
 		bits = k.hi<<uint(end-64) | k.lo>>(uint(128-end)%64)
 	}
 	return int(bits & (1<<(uint(end-top)%64) - 1))
-}
-
-// skip returns k without its first bits. The following bits move to the front.
-func (k key) skip(bits int) key {
-	if bits < 64 {
-		return key{k.hi<<(uint(bits)%64) | k.lo>>1>>(uint(63-bits)%64), k.lo << (uint(bits) % 64)}
-	}
-	return key{k.lo << uint(bits-64), 0}
 }
 
 // cut returns k without its first bits up to top, and without those from end on. They become 0.
@@ -53,11 +45,6 @@ func ones(bits int) key {
 	return key{^uint64(0), ^(^uint64(0) >> uint(bits-64))}
 }
 
-// next returns the first pageLevels bits of k as a number, and k without them.
-func (k key) next() (int, key) {
-	return int(k.hi >> (64 - pageLevels)), key{k.hi<<pageLevels | k.lo>>(64-pageLevels), k.lo << pageLevels}
-}
-
 // withSlot returns k with the number i in the bits directly before position end. These bits must be 0 in k.
 func (k key) withSlot(i, end int) key {
 	if end <= 64 {
@@ -71,8 +58,10 @@ func (k key) withSlot(i, end int) key {
 
 // longer reports whether any bit of k after the first ones is set. For the address of a prefix, these are host bits.
 func (k key) longer(bits int) bool {
-	k = k.skip(bits)
-	return k.hi|k.lo != 0
+	if bits < 64 {
+		return k.hi<<uint(bits) != 0 || k.lo != 0
+	}
+	return k.lo<<uint(bits-64) != 0
 }
 
 // within reports whether the first bits of k and l are equal.
@@ -99,15 +88,11 @@ func (k key) addr(is4 bool) netip.Addr {
 // Length 0 is not needed: only an empty /0 pool has a free block of that length, and an empty pool has no pages.
 type lengths struct{ lo, hi uint64 }
 
-func only(length int) lengths { return lengthsAfter(length-1, 1) }
-
-// lengthsAfter returns the set with the length top+1+i for each bit i that is set in bits. Only the lowest 6 bits may
-// be set.
-func lengthsAfter(top int, bits uint64) lengths {
-	if top < 64 {
-		return lengths{bits << (uint(top) % 64), bits >> 1 >> (uint(63-top) % 64)}
+func only(length int) lengths {
+	if length <= 64 {
+		return lengths{lo: 1 << uint(length-1)}
 	}
-	return lengths{0, bits << (uint(top) % 64)}
+	return lengths{hi: 1 << uint(length-65)}
 }
 
 // above returns the lengths greater than limit.

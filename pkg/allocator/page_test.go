@@ -206,11 +206,11 @@ func (p both) check(t testing.TB) {
 // random returns a random prefix of the given length in the pool.
 func (p both) random(r *rand.Rand, bits int) netip.Prefix {
 	k, random := keyOf(p.prefix.Addr()), key{r.Uint64(), r.Uint64()}
-	if p.top < 64 {
-		k.hi |= random.hi >> p.top
+	if p.at.top < 64 {
+		k.hi |= random.hi >> p.at.top
 		k.lo = random.lo
 	} else {
-		k.lo |= random.lo >> (p.top - 64)
+		k.lo |= random.lo >> (p.at.top - 64)
 	}
 	prefix, err := k.addr(p.size == 32).Prefix(bits)
 	if err != nil {
@@ -243,7 +243,7 @@ func TestPageBoundaries(t *testing.T) {
 			p := newBoth(t, poolOf(size, bits))
 			r := rand.New(rand.NewPCG(uint64(bits), 3))
 			var lengths []int
-			for end := p.end; end <= size; end += pageLevels {
+			for end := p.at.end; end <= size; end += pageLevels {
 				for length := max(end-1, bits+1); length <= min(end+1, size); length++ {
 					lengths = append(lengths, length)
 				}

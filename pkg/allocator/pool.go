@@ -19,18 +19,18 @@ import (
 type Pool struct {
 	prefix netip.Prefix
 	base   key
-	// top is the length of prefix, end the length of the slots of the root page, and size the length of an address, all
-	// in bits.
-	top, end, size int
+	// at is the place of the root page: at.top is the length of prefix. size is the length of an address.
+	at   place
+	size int
 	// root is nil if no prefix is in use.
 	root *page
 	len  int
 	// counts[n] is the number of taken prefixes of length n. Prefixes never overlap, so the number of used addresses
 	// follows from counts.
 	counts [129]int
-	// withholds is set if the pool must not give out mapped. withheld is set while mapped is marked as used although
+	// hidesMapped is set if the pool must not give out mapped. mappedHidden is set while mapped is marked as used although
 	// nobody took it.
-	withholds, withheld bool
+	hidesMapped, mappedHidden bool
 	// open is nil if nothing is reserved. See Reserve.
 	open *open
 }
@@ -52,8 +52,8 @@ func New(prefix netip.Prefix) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.withholds = covers(prefix)
-	p.withhold()
+	p.hidesMapped = covers(prefix)
+	p.hideMapped()
 	return p, nil
 }
 
@@ -62,28 +62,25 @@ func newPool(prefix netip.Prefix) (*Pool, error) {
 	if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
 		return nil, fmt.Errorf("%w: %s", ErrInvalid, prefix)
 	}
-	p := &Pool{prefix: prefix, base: keyOf(prefix.Addr()), top: prefix.Bits(), size: prefix.Addr().BitLen()}
+	p := &Pool{prefix: prefix, base: keyOf(prefix.Addr()), size: prefix.Addr().BitLen()}
 	// In a pool of a single address, the root page would have no levels. It is never created, because nothing can be
 	// taken from such a pool.
-	p.end = p.size - (p.size-p.top-1)/pageLevels*pageLevels
+	p.at = place{top: prefix.Bits(), end: p.size - (p.size-prefix.Bits()-1)/pageLevels*pageLevels}
 	return p, nil
 }
 
-// withhold marks mapped as used, unless a prefix that overlaps it is taken.
-func (p *Pool) withhold() {
-	if p.withholds && !p.withheld {
-		p.withheld = p.mark(mapped) == nil
+// hideMapped marks mapped as used, unless a prefix that overlaps it is taken.
+func (p *Pool) hideMapped() {
+	if p.hidesMapped && !p.mappedHidden {
+		p.mappedHidden = p.mark(mapped) == nil
 	}
 }
 
-// unwithhold undoes withhold. The caller must call again afterwards.
-func (p *Pool) unwithhold() (again func()) {
-	if p.withheld {
-		// withhold marked it, so this cannot fail.
-		_ = p.unmark(mapped)
-		p.withheld = false
+// showMapped undoes hideMapped.
+func (p *Pool) showMapped() {
+	if p.mappedHidden {
+		p.mappedHidden = !p.unmark(mapped)
 	}
-	return p.withhold
 }
 
 // Prefix returns the prefix that the pool manages.
@@ -135,7 +132,7 @@ func (p *Pool) FindRandom(length int, random func() uint64) (netip.Prefix, bool)
 	}
 	for range randomTries {
 		found := part(p.prefix)
-		if _, inUse := choice.Overlapping(found); !inUse && !(choice.withheld && covers(found)) {
+		if _, inUse := choice.Overlapping(found); !inUse && !(choice.mappedHidden && covers(found)) {
 			return found, true
 		}
 	}
@@ -152,17 +149,12 @@ func (p *Pool) lowestOf(block, length int) netip.Prefix {
 	if p.root == nil {
 		return p.prefixOf(k, length)
 	}
-	pg, top, end, want := p.root, p.top, p.end, only(block)
-	for ; end < block; top, end = end, end+pageLevels {
-		below, n := pg.below.list, 0
-		rest := pg.below.slots
-		for ; below[n].free.common(want).empty(); n++ {
-			rest &= rest - 1
-		}
-		pg = &below[n]
-		k = k.withSlot(bits.TrailingZeros64(rest), end)
+	pg, at := p.root, p.at
+	for ; at.end < block; at = at.below() {
+		i, child := pg.descend(block)
+		pg, k = child, k.withSlot(i, at.end)
 	}
-	return p.prefixOf(k.withSlot(pg.lowest(block, top, end), end), length)
+	return p.prefixOf(k.withSlot(pg.lowest(block, at), at.end), length)
 }
 
 // FindExcept calls find, which must be Find or a method like it, but treats the prefixes in except as if they were in use.
@@ -186,7 +178,7 @@ func (p *Pool) fitBits(bits int) (blockBits int, ok bool) {
 		return 0, false
 	}
 	if p.root == nil {
-		return p.top, true
+		return p.at.top, true
 	}
 	blockBits = p.root.free.atMost(bits)
 	return blockBits, blockBits > 0
@@ -199,9 +191,9 @@ func (p *Pool) fitBits(bits int) (blockBits int, ok bool) {
 // In a pool that contains the IPv4-mapped addresses, ::ffff:0:0/96 is in use from the start. A larger prefix that
 // contains this block can be taken nevertheless.
 func (p *Pool) Take(prefix netip.Prefix) error {
-	if p.withheld && prefix.IsValid() && covers(prefix) {
-		// The deferred call withholds mapped again, unless prefix was taken.
-		defer p.unwithhold()()
+	if p.mappedHidden && prefix.IsValid() && covers(prefix) {
+		p.showMapped()
+		defer p.hideMapped() // does nothing if prefix was taken
 	}
 	if err := p.mark(prefix); err != nil {
 		return err
@@ -226,135 +218,38 @@ func (p *Pool) mark(prefix netip.Prefix) error {
 	if p.root == nil {
 		p.root = &page{}
 	}
-	// A page is only inserted into a slot that is entirely free. No prefix in use can overlap then, so mark never fails
-	// after it has inserted a page.
-	var path [maxPages]*page
-	pg, n, made := p.root, 0, maxPages
-	i, rest := k.slot(p.top, p.end), k.skip(p.end)
-	last := p.depth(bits)
-	for ; n < last; n++ {
-		path[n] = pg
-		below := pg.page(i)
-		if below == nil {
-			if pg.used&slot(i) != 0 {
-				return p.inUse(prefix)
-			}
-			below, made = pg.insert(i), min(made, n)
-		}
-		pg = below
-		i, rest = rest.next()
+	if !p.root.take(k, bits, p.at) {
+		holder, _ := p.Overlapping(prefix)
+		return &InUseError{Holder: holder}
 	}
-	end := p.end + last*pageLevels
-	slots := run(i, end-bits)
-	if (pg.used|pg.divided())&slots != 0 {
-		return p.inUse(prefix)
-	}
-	pg.used |= slots
-	pg.start |= slot(i)
-	was, is := pg.mendSlots(max(p.top, end-pageLevels), end)
-	p.mend(&path, n-1, made, was, is)
 	return nil
-}
-
-// depth returns how many pages below the root the page is in which a prefix of the given length ends.
-func (p *Pool) depth(bits int) int { return int(uint(bits-p.end+pageLevels-1) / pageLevels) }
-
-// inUse returns the error for a prefix that overlaps a prefix in use.
-func (p *Pool) inUse(prefix netip.Prefix) error {
-	holder, _ := p.Overlapping(prefix)
-	return &InUseError{Holder: holder}
-}
-
-// mend updates the free lengths of the pages in path, from path[n] up to the root. It stops at the first page whose
-// free lengths do not change. was and is are the free lengths of the page below path[n] before and after the change.
-// The slots of path[changed] and of all pages below it have changed, too.
-func (p *Pool) mend(path *[maxPages]*page, n, changed int, was, is lengths) {
-	for ; n >= 0 && was != is; n-- {
-		pg := path[n]
-		free := pg.free
-		pg.mendBelow(was, is)
-		if n >= changed {
-			end := p.end + n*pageLevels
-			pg.mendSlots(max(p.top, end-pageLevels), end)
-		}
-		was, is = free, pg.free
-	}
 }
 
 // Release frees a taken prefix. If exactly this prefix is not taken, the error wraps ErrNotTaken and the pool is
 // unchanged. This includes invalid prefixes.
 func (p *Pool) Release(prefix netip.Prefix) error {
-	if p.withheld && prefix == mapped {
-		return notTaken(prefix)
-	}
-	if err := p.unmark(prefix); err != nil {
-		return err
+	if p.mappedHidden && prefix == mapped || !p.unmark(prefix) {
+		return fmt.Errorf("%w: %s", ErrNotTaken, prefix)
 	}
 	p.len--
 	p.counts[prefix.Bits()]--
-	if covers(prefix) {
-		p.withhold()
-	}
+	p.hideMapped()
 	if choice := p.choice(); choice != p {
 		p.open.released(p, prefix)
 	}
 	return nil
 }
 
-// unmark is Release without the update of len and counts.
-func (p *Pool) unmark(prefix netip.Prefix) error {
+// unmark is Release without the update of len and counts. It returns false if exactly this prefix is not in use.
+func (p *Pool) unmark(prefix netip.Prefix) bool {
 	k, bits := keyOf(prefix.Addr()), prefix.Bits()
-	if p.root == nil || !prefix.IsValid() || k.longer(bits) || !p.inside(prefix, k) {
-		return notTaken(prefix)
+	if p.root == nil || !prefix.IsValid() || k.longer(bits) || !p.inside(prefix, k) || !p.root.release(k, bits, p.at) {
+		return false
 	}
-	var path [maxPages]*page
-	pg, n := p.root, 0
-	i, rest := k.slot(p.top, p.end), k.skip(p.end)
-	last := p.depth(bits)
-	for ; n < last; n++ {
-		path[n] = pg
-		if pg = pg.page(i); pg == nil {
-			return notTaken(prefix)
-		}
-		i, rest = rest.next()
+	if p.root.empty() {
+		p.root = nil
 	}
-	end := p.end + last*pageLevels
-	// Check that exactly this prefix is taken: it starts at slot i, and its other slots are used but are not starts.
-	slots := run(i, end-bits)
-	if pg.start&slot(i) == 0 || pg.used&^pg.start&(slots<<1) != slots&^slot(i) {
-		return notTaken(prefix)
-	}
-	pg.used &^= slots
-	pg.start &^= slot(i)
-	if pg.empty() {
-		path[n] = pg
-		p.prune(&path, n, k)
-		return nil
-	}
-	was, is := pg.mendSlots(max(p.top, end-pageLevels), end)
-	p.mend(&path, n-1, maxPages, was, is)
-	return nil
-}
-
-// prune removes path[n], the last page on the path to k, which must be empty. It also removes the ancestors that become
-// empty.
-func (p *Pool) prune(path *[maxPages]*page, n int, k key) {
-	var gone lengths
-	for pg := path[n]; pg.empty(); pg = path[n] {
-		if n == 0 {
-			p.root = nil
-			return
-		}
-		gone = pg.free
-		n--
-		end := p.end + n*pageLevels
-		path[n].remove(k.slot(max(p.top, end-pageLevels), end))
-	}
-	p.mend(path, n, n, gone, lengths{})
-}
-
-func notTaken(prefix netip.Prefix) error {
-	return fmt.Errorf("%w: %s", ErrNotTaken, prefix)
+	return true
 }
 
 // Overlapping returns a prefix in use that overlaps the given one: an equal one, one that contains it, or the one
@@ -364,8 +259,9 @@ func notTaken(prefix netip.Prefix) error {
 // If the pool does not give out IPv4-mapped addresses, ::ffff:0:0/96 counts as in use for prefixes inside this block,
 // but not for larger prefixes that contain it.
 func (p *Pool) Overlapping(prefix netip.Prefix) (netip.Prefix, bool) {
-	if p.withheld && prefix.IsValid() && covers(prefix.Masked()) {
-		defer p.unwithhold()()
+	if p.mappedHidden && prefix.IsValid() && covers(prefix.Masked()) {
+		p.showMapped()
+		defer p.hideMapped()
 	}
 	if p.root == nil || !p.prefix.Overlaps(prefix) {
 		return netip.Prefix{}, false
@@ -373,12 +269,12 @@ func (p *Pool) Overlapping(prefix netip.Prefix) (netip.Prefix, bool) {
 	length := prefix.Bits()
 	to := keyOf(prefix.Masked().Addr())
 	k, pg := p.base, p.root
-	for top, end := p.top, p.end; ; top, end = end, end+pageLevels {
+	for at := p.at; ; at = at.below() {
 		// If the prefix contains the whole page, the result is the lowest prefix in use in the page.
 		i, slots := 0, ^uint64(0)
-		if length > top {
-			i = to.slot(top, end)
-			slots = run(i, max(end-length, 0))
+		if length > at.top {
+			i = at.slot(to)
+			slots = run(i, max(at.end-length, 0))
 		}
 		if pg.used&slot(i) != 0 {
 			// The prefix that uses slot i may start in an earlier slot.
@@ -386,9 +282,9 @@ func (p *Pool) Overlapping(prefix netip.Prefix) (netip.Prefix, bool) {
 		} else if i = bits.TrailingZeros64((pg.used | pg.divided()) & slots); i == 64 {
 			return netip.Prefix{}, false
 		}
-		k = k.withSlot(i, end)
+		k = k.withSlot(i, at.end)
 		if pg.used&slot(i) != 0 {
-			return p.prefixOf(k, end-pg.levels(i)), true
+			return p.prefixOf(k, at.end-pg.levels(i)), true
 		}
 		pg = pg.page(i)
 	}
@@ -403,11 +299,11 @@ func (p *Pool) All() iter.Seq[netip.Prefix] {
 		if p.root == nil {
 			return
 		}
-		if p.withheld {
+		if p.mappedHidden {
 			each := yield
 			yield = func(prefix netip.Prefix) bool { return prefix == mapped || each(prefix) }
 		}
-		p.all(p.root, p.base, p.end, yield)
+		p.all(p.root, p.base, p.at.end, yield)
 	}
 }
 
@@ -435,7 +331,7 @@ func (p *Pool) all(pg *page, k key, end int, yield func(netip.Prefix) bool) bool
 func (p *Pool) LargestFree() (bits int, ok bool) {
 	p = p.choice()
 	if p.root == nil {
-		bits = p.top + 1
+		bits = p.at.top + 1
 		return bits, p.inRange(bits)
 	}
 	bits = p.root.free.smallest()
@@ -461,7 +357,7 @@ func (p *Pool) FreeAddresses() *big.Int { return p.choice().freeAddresses() }
 func (p *Pool) freeAddresses() *big.Int {
 	free := p.TotalAddresses()
 	free.Sub(free, p.UsedAddresses())
-	if p.withheld {
+	if p.mappedHidden {
 		free.Sub(free, big.NewInt(1<<32))
 	}
 	return free
@@ -480,17 +376,17 @@ func (p *Pool) FreeAddresses128() (hi, lo uint64) {
 		lo, carry = bits.Add64(lo, uint64(n)<<uint(shift), 0)
 		hi += uint64(n)>>(64-uint(shift)) + carry
 	}
-	for length := p.top + 1; length <= p.size; length++ {
+	for length := p.at.top + 1; length <= p.size; length++ {
 		if count := p.counts[length]; count > 0 {
 			add(count, p.size-length)
 		}
 	}
-	if p.withheld {
+	if p.mappedHidden {
 		add(1, 32)
 	}
 	// Subtract the used addresses from the total, modulo 2^128. A total of 2^128 is represented as 0.
 	var totalHi, totalLo, borrow uint64
-	switch shift := p.size - p.top; {
+	switch shift := p.size - p.at.top; {
 	case !p.prefix.IsValid():
 	case shift == 128 && p.root == nil:
 		return ^uint64(0), ^uint64(0)
@@ -518,7 +414,8 @@ func (p *Pool) TotalAddresses() *big.Int {
 // pool this is Prefix(). It returns at most max CIDRs, and none if max is not positive. truncated is set if there are
 // more. The time is proportional to the number of returned CIDRs, not to the number of taken prefixes.
 func (p *Pool) Summary(max int) (cidrs []netip.Prefix, truncated bool) {
-	defer p.unwithhold()()
+	p.showMapped()
+	defer p.hideMapped()
 	yield := func(cidr netip.Prefix) bool {
 		if len(cidrs) >= max {
 			truncated = true
@@ -532,7 +429,7 @@ func (p *Pool) Summary(max int) (cidrs []netip.Prefix, truncated bool) {
 	case p.root.free.empty():
 		yield(p.prefix)
 	default:
-		p.summary(p.root, p.base, p.end, yield)
+		p.summary(p.root, p.base, p.at.end, yield)
 	}
 	return cidrs, truncated
 }
@@ -572,12 +469,12 @@ func (p *Pool) summary(pg *page, k key, end int, yield func(netip.Prefix) bool) 
 
 // inside reports whether a valid prefix lies strictly inside the pool. k is the address of the prefix.
 func (p *Pool) inside(prefix netip.Prefix, k key) bool {
-	return prefix.Addr().BitLen() == p.size && prefix.Bits() > p.top && k.within(p.base, p.top)
+	return prefix.Addr().BitLen() == p.size && prefix.Bits() > p.at.top && k.within(p.base, p.at.top)
 }
 
 // inRange reports whether a prefix strictly inside the pool can have the given length.
 func (p *Pool) inRange(bits int) bool {
-	return bits > p.top && bits <= p.size
+	return bits > p.at.top && bits <= p.size
 }
 
 func (p *Pool) prefixOf(k key, bits int) netip.Prefix {
