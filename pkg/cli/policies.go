@@ -28,7 +28,9 @@ type policy struct {
 // rule is a reservation of a policy.
 type rule struct {
 	policy, reason string
-	reserved       *allocator.Reserved
+	// text is the range as it is written.
+	text     string
+	reserved *allocator.Reserved
 }
 
 // policiesIn returns the policies of a namespace. A server that does not know the kind has none.
@@ -46,7 +48,7 @@ func (s *session) policiesIn(ctx context.Context, namespace string) ([]policy, e
 		of := policy{name: p.Name, selector: selector}
 		for _, r := range p.Spec.Reserved {
 			if prefixes, err := rangeOf(r); err == nil {
-				of.rules = append(of.rules, rule{p.Name, r.Reason, allocator.NewReserved(prefixes, r.Edges)})
+				of.rules = append(of.rules, rule{p.Name, r.Reason, textOf(r), allocator.NewReserved(prefixes, r.Edges)})
 			}
 		}
 		found = append(found, of)
@@ -84,6 +86,17 @@ func rangeOf(r v1alpha1.PrefixReservation) ([]netip.Prefix, error) {
 		return slices.Collect(cidr.Cover(from, to)), nil
 	}
 	return nil, nil
+}
+
+// textOf returns the range of a reservation as it is written.
+func textOf(r v1alpha1.PrefixReservation) string {
+	switch {
+	case r.Edges:
+		return "edges"
+	case r.CIDR != "":
+		return r.CIDR
+	}
+	return r.From + "-" + r.To
 }
 
 // rulesFor returns the rules for a Prefix with these labels.

@@ -294,14 +294,7 @@ func (s *session) printPolicy(p *v1alpha1.PrefixPolicy) error {
 	}
 	r := result{columns: []column{{name: "POLICY"}, {name: "RESERVED"}, {name: "REASON"}}}
 	for _, reserved := range p.Spec.Reserved {
-		what := reserved.CIDR
-		switch {
-		case reserved.Edges:
-			what = "edges"
-		case what == "":
-			what = reserved.From + "-" + reserved.To
-		}
-		r.rows = append(r.rows, row{cells: []string{p.Name, what, orNone(reserved.Reason)}})
+		r.rows = append(r.rows, row{cells: []string{p.Name, textOf(reserved), orNone(reserved.Reason)}})
 	}
 	return s.printTable(r)
 }

@@ -23,8 +23,8 @@ func (s *session) newShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show a Prefix and what is around it",
-		Long: "Show a Prefix: where it came from up to the root, what is allocated from it, what waits for it, its owners, its " +
-			"conditions and its last events.",
+		Long: "Show a Prefix: where it came from up to the root, what is allocated from it, what waits for it, the policies that " +
+			"apply, its owners, its conditions and its last events.",
 		Example: "  kubectl ipam show office",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -88,6 +88,9 @@ func (s *session) show(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if owners == nil {
+		owners = []owner{}
+	}
 	allocated, waiting, more, err := s.around(ctx, p)
 	if err != nil {
 		return err
@@ -96,6 +99,11 @@ func (s *session) show(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	policies, err := s.policiesIn(ctx, p.Namespace)
+	if err != nil {
+		return err
+	}
+	rules := rulesFor(policies, p.Labels)
 
 	r := result{kind: "PrefixDescription", columns: []column{{name: "CHILD"}, {name: "PREFIX"}, {name: "STATE"}}}
 	r.fields = map[string]any{"namespace": p.Namespace, "name": p.Name, "state": stateOf(p), "labels": p.Labels, "ancestors": ancestors, "owners": owners,
@@ -129,6 +137,16 @@ func (s *session) show(ctx context.Context, name string) error {
 		line("Used", "%s of %s addresses, %d%%, by %d prefixes", u.Used, u.Total, u.Percent, u.Allocations)
 		line("Free", "%s addresses, largest block %s", u.Free, orNone(u.LargestFree))
 	}
+	reservations := []string{}
+	for _, r := range rules {
+		text := fmt.Sprintf("%s reserves %s", r.policy, r.text)
+		if r.reason != "" {
+			text += ": " + r.reason
+		}
+		line("Policy", "%s", text)
+		reservations = append(reservations, text)
+	}
+	r.fields["policies"] = reservations
 	for _, condition := range p.Status.Conditions {
 		line("Condition", "%s=%s %s: %s", condition.Type, condition.Status, condition.Reason, condition.Message)
 	}

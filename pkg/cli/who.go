@@ -171,7 +171,7 @@ func (w *whoWalk) descend(ctx context.Context, p *v1alpha1.Prefix, prefix netip.
 		if depth > 128 {
 			return exitf(ExitError, "%s/%s lies in itself", p.Namespace, p.Name)
 		}
-		child, inside, err := w.childOf(ctx, p)
+		child, inside, err := w.childOf(ctx, p, prefix)
 		if err != nil {
 			return err
 		}
@@ -198,11 +198,12 @@ func (w *whoWalk) descend(ctx context.Context, p *v1alpha1.Prefix, prefix netip.
 }
 
 // childOf returns the child of a Prefix that contains the target. If there is none, it returns those inside the target.
-func (w *whoWalk) childOf(ctx context.Context, p *v1alpha1.Prefix) (*v1alpha1.Prefix, []v1alpha1.Prefix, error) {
-	usage := p.Status.Usage
-	if usage != nil && (usage.Allocations == 0 || w.isUnused(p)) {
+func (w *whoWalk) childOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) (*v1alpha1.Prefix, []v1alpha1.Prefix, error) {
+	// The status follows within a second, so nothing else is concluded from it than where to look first.
+	if prefix.IsSingleIP() || w.isUnused(p) {
 		return nil, nil, nil
 	}
+	usage := p.Status.Usage
 	opts := childrenOf(p.Name)
 	// While status.used lists each child, it tells which one to read.
 	if usage != nil && int64(len(p.Status.Used)) == usage.Allocations {

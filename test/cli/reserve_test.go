@@ -50,6 +50,7 @@ func TestReserve(t *testing.T) {
 		{"who 10.0.0.70", []string{"10.0.0.64/26   <none>   Free"}},
 		{"who 10.0.0.200 -o json", []string{`"type": "Reserved"`, `"policies": "office: VPN"`}},
 		{"tree office --free", []string{"├─ router   10.0.0.1/32", "├─ -        10.0.0.2/31", "Reserved by office: routers", "10.0.0.64/26                                           Free", "└─ -        10.0.0.128/25                                          Reserved by office: VPN"}},
+		{"show office", []string{"Policy: office reserves edges: VPN", "Policy: office reserves 10.0.0.1-10.0.0.9: routers"}},
 		{"map office", []string{"10.0.0.0    r#rrrrrrrr......", "10.0.0.128  rrrr", "r reserved"}},
 	} {
 		got := u.must(strings.Fields(tt.args)...)

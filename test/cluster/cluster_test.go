@@ -32,6 +32,7 @@ func TestCluster(t *testing.T) {
 	}{
 		{"manifests are accepted", testManifests},
 		{"kubectl", testKubectl},
+		{"kubectl ipam", testPlugin},
 		{"deletion", testDeletion},
 		{"sample API server conformance", testConformance},
 		{"namespace deletion", testNamespaceDeletion},
