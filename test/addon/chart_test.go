@@ -25,10 +25,10 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// loadChart returns the chart of the product.
-func loadChart(t testing.TB) *chart.Chart {
+// loadChart returns the chart of the product in a tree.
+func loadChart(t testing.TB, tree string) *chart.Chart {
 	t.Helper()
-	c, err := loader.LoadDir(filepath.Join(kube.Root(), "config/chart/ipam"))
+	c, err := loader.LoadDir(filepath.Join(tree, "config/chart/ipam"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func template(t testing.TB, namespace, values string) (*release.Release, error) 
 	if values != "" {
 		parsed = harness.ParseObject(t, values)
 	}
-	rel, err := install.RunWithContext(t.Context(), loadChart(t), parsed)
+	rel, err := install.RunWithContext(t.Context(), loadChart(t, kube.Root()), parsed)
 	if err != nil {
 		return nil, err
 	}

@@ -98,18 +98,18 @@ func newHelm(c *kube.Cluster, port int) *helm {
 	return h
 }
 
-// install installs the chart. No node runs its pods, so it does not wait.
-func (h *helm) install() {
+// install installs the chart of a tree. No node runs its pods, so it does not wait.
+func (h *helm) install(tree string) {
 	h.Helper()
 	install := action.NewInstall(h.config)
 	install.ReleaseName, install.Namespace, install.CreateNamespace = releaseName, product.Namespace, true
 	install.WaitStrategy, install.PostRenderer = helmkube.HookOnlyStrategy, onLoopback{h.port}
-	if _, err := install.RunWithContext(h.Context(), loadChart(h), map[string]any{"etcd": map[string]any{"replicas": 1}}); err != nil {
+	if _, err := install.RunWithContext(h.Context(), loadChart(h, tree), map[string]any{"etcd": map[string]any{"replicas": 1}}); err != nil {
 		h.Fatal(err)
 	}
 }
 
-// upgrade upgrades the release to values that change the pods of every component.
+// upgrade upgrades the release to the chart of this tree, with values that change the pods of every component.
 func (h *helm) upgrade() {
 	h.Helper()
 	upgrade := action.NewUpgrade(h.config)
@@ -120,7 +120,7 @@ func (h *helm) upgrade() {
 		"apiserver":         map[string]any{"extraArgs": []any{"--v=1"}},
 		"controllerManager": map[string]any{"extraArgs": []any{"--v=1"}},
 	}
-	if _, err := upgrade.RunWithContext(h.Context(), releaseName, loadChart(h), values); err != nil {
+	if _, err := upgrade.RunWithContext(h.Context(), releaseName, loadChart(h, kube.Root()), values); err != nil {
 		h.Fatal(err)
 	}
 }
@@ -145,16 +145,26 @@ func (h *helm) uninstall() {
 	}
 }
 
-// buildPrograms builds the programs of the product.
-func buildPrograms(t testing.TB) string {
+// previous returns a directory with the tree of the previous commit.
+func previous(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/ipam-apiserver", "./cmd/ipam-controller-manager")
+	cmd := exec.Command("sh", "-c", `git archive HEAD^ | tar -x -C "$0"`, dir)
 	cmd.Dir = kube.Root()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return dir
+}
+
+// buildPrograms builds the programs of a tree into a directory.
+func buildPrograms(t testing.TB, tree, dir string) {
+	t.Helper()
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/ipam-apiserver", "./cmd/ipam-controller-manager")
+	cmd.Dir = tree
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }
 
 // load creates children, one after the other, until it is stopped.
@@ -289,13 +299,15 @@ func namespaceGone(i *product.Installation, name string) {
 	})
 }
 
-// TestHelmInCluster installs the chart in a real control plane, upgrades and rolls it back under load, and uninstalls it.
-// Then it installs it again, and has somebody delete the namespace instead.
+// TestHelmInCluster installs the previous commit with Helm in a real control plane, upgrades to this one and back under
+// load, and uninstalls it. Then it installs it again, and has somebody delete the namespace instead.
 func TestHelmInCluster(t *testing.T) {
+	before, programs := previous(t), t.TempDir()
+	buildPrograms(t, before, programs)
 	var h *helm
-	i := product.Install(t, product.Options{Programs: buildPrograms(t), Members: 1, Servers: 2, Managers: 1, Apply: func(c *kube.Cluster, port int) {
+	i := product.Install(t, product.Options{Programs: programs, Members: 1, Servers: 2, Managers: 1, Apply: func(c *kube.Cluster, port int) {
 		h = newHelm(c, port)
-		h.install()
+		h.install(before)
 	}})
 	_, _, user := i.NewUser("team", "edit")
 	prefixes := versioned.NewForConfigOrDie(user).IpamV1alpha1().Prefixes("team")
@@ -316,11 +328,13 @@ func TestHelmInCluster(t *testing.T) {
 	if tag := image(); tag != "v0.0.1" {
 		t.Errorf("after the upgrade the tag is %s", tag)
 	}
+	buildPrograms(t, kube.Root(), programs)
 	replaceServers(i)
 	h.rollback()
 	if tag := image(); tag == "v0.0.1" {
 		t.Error("after the rollback it is still that of the upgrade")
 	}
+	buildPrograms(t, before, programs)
 	replaceServers(i)
 	l.check(t)
 	i.Audited()
@@ -340,7 +354,7 @@ func TestHelmInCluster(t *testing.T) {
 	namespaceGone(i, "team")
 
 	// Somebody deletes the namespace instead.
-	h.install()
+	h.install(kube.Root())
 	stuck := func() error {
 		ns, err := i.Client.CoreV1().Namespaces().Get(t.Context(), product.Namespace, metav1.GetOptions{})
 		if err != nil {
