@@ -68,7 +68,7 @@ func serve(t *testing.T, api string, args ...string) string {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := os.WriteFile(config, []byte("apiVersion: v1\nkind: Config\nclusters:\n- name: c\n  cluster: {server: "+api+"}\n"+
-		"contexts:\n- name: production\n  context: {cluster: c}\ncurrent-context: production\n"), 0o600); err != nil {
+		"contexts:\n- name: production\n  context: {cluster: c, namespace: edge}\ncurrent-context: production\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return serveWith(t, config, args...)

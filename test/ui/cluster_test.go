@@ -42,7 +42,9 @@ type cluster struct {
 	changed chan struct{}
 	// down says that the server answers nothing, and forbidden that it forbids to read PrefixAllocations.
 	down, forbidden bool
-	stop            chan struct{}
+	// only is the namespace that may be read. If it is empty, all may.
+	only string
+	stop chan struct{}
 }
 
 // change is an event of a watch of Prefixes.
@@ -116,11 +118,11 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if parts[0] == "namespaces" {
 		namespace = parts[1]
 	}
-	if forbidden && kind == "prefixallocations" {
+	if forbidden && kind == "prefixallocations" || c.only != "" && namespace != c.only {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusForbidden)
 		_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-			Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: 403, Message: "prefixallocations is forbidden"})
+			Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden, Code: 403, Message: kind + " is forbidden"})
 		return
 	}
 	if q := r.URL.Query(); q.Get("watch") != "" {

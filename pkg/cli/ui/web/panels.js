@@ -46,7 +46,7 @@ export function showDetails(element, d) {
   const commands = [];
   if (d.kind === "Prefix" && d.state === "waiting") commands.push(command(`kubectl ipam why ${name} ${where}`, "why it waits"));
   if (d.kind === "Prefix" && d.state !== "waiting") {
-    commands.push(command(`kubectl ipam tree ${name} ${where}`, "show its tree"));
+    commands.push(command(`kubectl ipam show ${name} ${where}`, "show it"));
     const length = d.usage?.largestFree ?? (d.children === 0 && d.cidr ? "/" + Math.min(cidr.parse(d.cidr).bits + 1, cidr.parse(d.cidr).width) : undefined);
     if (length !== undefined && /^\/\d+$/.test(length)) {
       commands.push(command(`kubectl ipam claim --from ${name} --length ${length.slice(1)} ${where}`, "claim a part of it"));
