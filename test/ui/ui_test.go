@@ -16,6 +16,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
@@ -486,7 +487,9 @@ func TestMany(t *testing.T) {
 	c.add(many(n)...)
 	page := serve(t, c.URL)
 	p := open(t, page, width, height)
-	p.text("#totals", total)
+	for eval[string](p, `document.querySelector("#totals").textContent`) != total {
+		time.Sleep(100 * time.Millisecond)
+	}
 	p.text("#status", "live")
 	p.still()
 	p.shot("many")

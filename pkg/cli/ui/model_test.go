@@ -109,6 +109,10 @@ func TestModelOrder(t *testing.T) {
 			m.putPrefix(final[i])
 		}
 		m.end(prefixKind, round)
+		// What comes and goes leaves nothing behind.
+		m.putPrefix(newPrefix("n0", "guest", "10.200.0.0/16", "root"))
+		all(m, every)
+		m.drop(prefixKind, "n0", "guest")
 		if got, want := all(m, every), all(want, every); !slices.Equal(got, want) {
 			t.Fatalf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
@@ -358,6 +362,20 @@ func TestFilter(t *testing.T) {
 		if got := strings.Join(found, " "); got != tc.want {
 			t.Errorf("%+v selects %q", tc, got)
 		}
+	}
+	// The tree has what matches and its ancestors, all open.
+	f, err := newFilter("web", "", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.mu.Lock()
+	var rows []string
+	for _, r := range m.list(f, nil) {
+		rows = append(rows, r.node.key.name)
+	}
+	m.mu.Unlock()
+	if want := []string{"root", "web"}; !slices.Equal(rows, want) || m.matches != 1 {
+		t.Errorf("the tree has %v with %d matches, want %v", rows, m.matches, want)
 	}
 	if _, err := newFilter("", "", "", "a ==== b\x1b"); err == nil || strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("a selector that is none: %v", err)

@@ -217,9 +217,11 @@ func byNamespace(nodes []*node) [][]*node {
 // namespaces returns the namespaces that have a node, sorted.
 func (m *model) namespaces() []string {
 	seen := map[string]bool{}
+	last := ""
 	for _, n := range m.byID {
-		if n != nil && n.known {
-			seen[n.key.namespace] = true
+		if n != nil && n.known && n.key.namespace != last {
+			last = n.key.namespace
+			seen[last] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(seen))

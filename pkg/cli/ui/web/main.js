@@ -461,7 +461,25 @@ function changed(now) {
   problem.hidden = !now.problem;
   byId("cluster").textContent = now.cluster + (now.scope ? " · " + now.scope : "");
   byId("totals").textContent = plural(now.prefixes + now.allocations, "Prefix", "Prefixes") + (now.phase === "reading" ? " so far" : "");
-  if (!same) void refresh();
+  if (!same) void soon();
+}
+
+let refreshing = false;
+let again = false;
+
+/** Refreshes what is shown, and rests three times as long as that took before it does so again. */
+async function soon() {
+  again = true;
+  if (refreshing) return;
+  refreshing = true;
+  while (again) {
+    again = false;
+    const start = performance.now();
+    await refresh();
+    const rest = 3 * (performance.now() - start);
+    await new Promise((done) => setTimeout(done, rest));
+  }
+  refreshing = false;
 }
 
 // The fields and buttons.
