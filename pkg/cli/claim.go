@@ -37,7 +37,7 @@ type claimOptions struct {
 func (s *session) newClaimCommand() *cobra.Command {
 	o := &claimOptions{}
 	cmd := &cobra.Command{
-		Use:   "claim (--from NAME|--selector SELECTOR) (--length N|--prefix CIDR)",
+		Use:   "claim (--from NAME|--selector SELECTOR) [--length N|--prefix CIDR]",
 		Short: "Request a prefix, and print it when it is allocated",
 		Long: "Create a Prefix, wait until it is allocated, and print it.\n\n" +
 			"With --name, a second run with the same request prints the same prefix. If the Prefix is not allocated within --timeout, " +
@@ -61,9 +61,9 @@ func (s *session) newClaimCommand() *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&o.from, "from", "", "Name of the parent.")
 	fs.StringVarP(&o.selector, "selector", "l", "", "Label selector of the parents to choose from.")
-	fs.Int32Var(&o.length, "length", 0, "Prefix length to allocate, in bits.")
+	fs.Int32Var(&o.length, "length", 0, "Prefix length to allocate, in bits. If unset, it is the default length that a PrefixPolicy of the parent has.")
 	fs.StringVar(&o.prefix, "prefix", "", "Exactly this prefix, in CIDR notation.")
-	fs.StringVar(&o.family, "family", "", "IPv4 or IPv6. Required with --selector and --length.")
+	fs.StringVar(&o.family, "family", "", "IPv4 or IPv6. Required with --selector, unless --prefix is set.")
 	fs.StringVar(&o.name, "name", "", "Name of the Prefix. If unset, the server makes a name.")
 	fs.StringToStringVar(&o.labels, "labels", nil, "Labels of the Prefix, such as team=a,site=b.")
 	fs.DurationVar(&o.timeout, "timeout", 30*time.Second, "How long to wait for the allocation; 0 does not wait.")
@@ -82,12 +82,12 @@ func (o *claimOptions) request() (*v1alpha1.Prefix, error) {
 	switch {
 	case (o.from == "") == (o.selector == ""):
 		return nil, exitf(ExitUsage, "set either --from or --selector")
-	case (o.length == 0) == (o.prefix == ""):
-		return nil, exitf(ExitUsage, "set either --length or --prefix")
+	case o.length != 0 && o.prefix != "":
+		return nil, exitf(ExitUsage, "--length and --prefix exclude each other")
 	case o.family != "" && o.family != cidr.IPv4 && o.family != cidr.IPv6:
 		return nil, exitf(ExitUsage, "--family must be IPv4 or IPv6")
 	case o.selector != "" && o.prefix == "" && o.family == "":
-		return nil, exitf(ExitUsage, "--selector and --length need --family IPv4 or --family IPv6")
+		return nil, exitf(ExitUsage, "--selector without --prefix needs --family IPv4 or --family IPv6")
 	case o.dryRun != "none" && o.dryRun != "server" && o.dryRun != "client":
 		return nil, exitf(ExitUsage, "--dry-run must be none, server or client")
 	case o.timeout < 0:

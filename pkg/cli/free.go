@@ -66,7 +66,7 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 	if !ok {
 		return exitf(ExitConflict, "%s is not allocated itself yet", name)
 	}
-	pool, _, err := s.poolOf(ctx, p, prefix)
+	pool, strategy, err := s.poolOf(ctx, p, prefix)
 	if err != nil {
 		return err
 	}
@@ -78,8 +78,15 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 		return exitf(ExitUsage, "--length: %s (%s) %s", name, prefix, why)
 	}
 	r.columns = []column{{name: "PREFIX"}, {name: "ADDRESSES", wide: true}, {name: "FREE AFTER"}, {name: "LARGEST AFTER"}}
+	find := pool.Find
+	switch strategy {
+	case v1alpha1.PrefixStrategySpread:
+		find = pool.FindSpread
+	case v1alpha1.PrefixStrategyRandom:
+		s.note("A PrefixPolicy has them chosen at random: these are only some of those that are free.")
+	}
 	for range count {
-		next, ok := pool.Find(length)
+		next, ok := find(length)
 		if !ok {
 			break
 		}
@@ -96,20 +103,19 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 	return s.print(r)
 }
 
-// poolOf returns the free space of a Prefix, and the rules for it.
-func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) (*allocator.Pool, []rule, error) {
+// poolOf returns the free space of a Prefix, and how a part of it is chosen.
+func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) (*allocator.Pool, v1alpha1.PrefixStrategy, error) {
 	pool, err := allocator.New(prefix)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
 	policies, err := s.policiesIn(ctx, p.Namespace)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
-	rules := rulesFor(policies, p.Labels)
-	pool.Reserve(reservedBy(rules))
+	pool.Reserve(reservedBy(rulesFor(policies, p.Labels)))
 	opts := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.prefixRef.name", p.Name).String()}
-	return pool, rules, s.clients.eachAllocationIn(ctx, p.Namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
+	return pool, strategyFor(policies, p.Labels), s.clients.eachAllocationIn(ctx, p.Namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
 		if held, err := cidr.ParseStored(a.Status.Prefix); err == nil {
 			// What lies outside, or overlaps another one, is reported by the command check.
 			_ = pool.Take(held)

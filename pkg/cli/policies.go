@@ -23,6 +23,11 @@ type policy struct {
 	name     string
 	selector labels.Selector
 	rules    []rule
+	closed   bool
+	// lengths is nil if all lengths are allowed.
+	lengths  *v1alpha1.PrefixChildLengths
+	strategy v1alpha1.PrefixStrategy
+	created  metav1.Time
 }
 
 // rule is a reservation of a policy.
@@ -45,7 +50,8 @@ func (s *session) policiesIn(ctx context.Context, namespace string) ([]policy, e
 			// The server does not accept it either, so no such rule is in force.
 			return nil
 		}
-		of := policy{name: p.Name, selector: selector}
+		of := policy{name: p.Name, selector: selector, closed: p.Spec.Closed, lengths: p.Spec.ChildLengths.DeepCopy(),
+			strategy: p.Spec.Strategy, created: p.CreationTimestamp}
 		for _, r := range p.Spec.Reserved {
 			if prefixes, err := rangeOf(r); err == nil {
 				of.rules = append(of.rules, rule{p.Name, r.Reason, textOf(r), allocator.NewReserved(prefixes, r.Edges)})
@@ -108,6 +114,21 @@ func rulesFor(policies []policy, set map[string]string) []rule {
 		}
 	}
 	return rules
+}
+
+// strategyFor returns how a part of a Prefix with these labels is chosen. Of policies that differ, the oldest one counts.
+func strategyFor(policies []policy, set map[string]string) v1alpha1.PrefixStrategy {
+	var oldest *policy
+	for i := range policies {
+		p := &policies[i]
+		if p.strategy != "" && p.selector.Matches(labels.Set(set)) && (oldest == nil || p.created.Before(&oldest.created)) {
+			oldest = p
+		}
+	}
+	if oldest == nil {
+		return v1alpha1.PrefixStrategyPack
+	}
+	return oldest.strategy
 }
 
 // reservedBy returns all that rules reserve.

@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// reserveOptions are the flags of the commands reserve and unreserve.
+// reserveOptions are the flags of the commands that write policies.
 type reserveOptions struct {
 	policy, selector, reason string
 	dryRun                   string
@@ -44,8 +44,7 @@ func (s *session) newReserveCommand() *cobra.Command {
 		},
 		ValidArgsFunction: s.completePrefixes(1),
 	}
-	cmd.Flags().StringVar(&o.policy, "policy", "", "Name of the PrefixPolicy. If unset, it is the name of the Prefix.")
-	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Label selector of a new PrefixPolicy. If unset, it is the labels of the Prefix.")
+	addPolicyFlags(cmd, o)
 	cmd.Flags().StringVar(&o.reason, "reason", "", "What the space is reserved for.")
 	s.addReserveFlags(cmd, o)
 	return cmd
@@ -57,7 +56,7 @@ func (s *session) newUnreserveCommand() *cobra.Command {
 		Use:   "unreserve NAME RANGE...",
 		Short: "Take back reservations of a Prefix",
 		Long: "Take back reservations of a Prefix, in the PrefixPolicies that select it. " + reservations + " It must be written as in the " +
-			"PrefixPolicy. A PrefixPolicy that reserves nothing any more is deleted, unless it has other rules.",
+			"PrefixPolicy. A PrefixPolicy that has no rules any more is deleted.",
 		Example: "  kubectl ipam unreserve office 10.20.0.1-10.20.0.9",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -69,6 +68,13 @@ func (s *session) newUnreserveCommand() *cobra.Command {
 	return cmd
 }
 
+// addPolicyFlags adds the flags of the commands that create a policy.
+func addPolicyFlags(cmd *cobra.Command, o *reserveOptions) {
+	cmd.Flags().StringVar(&o.policy, "policy", "", "Name of the PrefixPolicy. If unset, it is the name of the Prefix.")
+	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Label selector of a new PrefixPolicy. If unset, it is the labels of the Prefix.")
+}
+
+// addReserveFlags adds the flags of all commands that write a policy.
 func (s *session) addReserveFlags(cmd *cobra.Command, o *reserveOptions) {
 	cmd.Flags().StringVar(&o.dryRun, "dry-run", "none", "none, server (send the request, but store nothing), or client (only print the PrefixPolicy).")
 	_ = cmd.RegisterFlagCompletionFunc("dry-run", cobra.FixedCompletions([]string{"none", "server", "client"}, cobra.ShellCompDirectiveNoFileComp))
@@ -133,6 +139,19 @@ func (s *session) reserve(ctx context.Context, o *reserveOptions, name string, a
 		}
 		wanted = append(wanted, r)
 	}
+	return s.changePolicy(ctx, o, dryRun, name, func(spec *v1alpha1.PrefixPolicySpec) {
+		for _, r := range wanted {
+			if i := slices.IndexFunc(spec.Reserved, func(has v1alpha1.PrefixReservation) bool { return sameRange(has, r) }); i < 0 {
+				spec.Reserved = append(spec.Reserved, r)
+			} else if o.reason != "" {
+				spec.Reserved[i].Reason = o.reason
+			}
+		}
+	})
+}
+
+// changePolicy changes the policy for a Prefix, which it creates if there is none, and prints it.
+func (s *session) changePolicy(ctx context.Context, o *reserveOptions, dryRun []string, name string, change func(*v1alpha1.PrefixPolicySpec)) error {
 	c, err := s.connect()
 	if err != nil {
 		return err
@@ -150,7 +169,7 @@ func (s *session) reserve(ctx context.Context, o *reserveOptions, name string, a
 			if err != nil {
 				return err
 			}
-			created.Spec.Reserved = wanted
+			change(&created.Spec)
 			if written = created; o.dryRun == "client" {
 				return nil
 			}
@@ -163,13 +182,7 @@ func (s *session) reserve(ctx context.Context, o *reserveOptions, name string, a
 		if selector, err := metav1.LabelSelectorAsSelector(existing.Spec.PrefixSelector); err != nil || !selector.Matches(labels.Set(p.Labels)) {
 			return exitf(ExitConflict, "PrefixPolicy %q exists, and does not select %s: use --policy with another name", existing.Name, name)
 		}
-		for _, r := range wanted {
-			if i := slices.IndexFunc(existing.Spec.Reserved, func(has v1alpha1.PrefixReservation) bool { return sameRange(has, r) }); i < 0 {
-				existing.Spec.Reserved = append(existing.Spec.Reserved, r)
-			} else if o.reason != "" {
-				existing.Spec.Reserved[i].Reason = o.reason
-			}
-		}
+		change(&existing.Spec)
 		if written = existing; o.dryRun == "client" {
 			return nil
 		}
@@ -209,6 +222,34 @@ func (s *session) unreserve(ctx context.Context, o *reserveOptions, name string,
 	if err != nil {
 		return err
 	}
+	unwanted, found := make([]v1alpha1.PrefixReservation, len(args)), make([]bool, len(args))
+	for i, arg := range args {
+		if unwanted[i], err = parseReservation(arg, ""); err != nil {
+			return err
+		}
+	}
+	return s.changePolicies(ctx, o, dryRun, name, func(spec *v1alpha1.PrefixPolicySpec) bool {
+		had := len(spec.Reserved)
+		spec.Reserved = slices.DeleteFunc(spec.Reserved, func(has v1alpha1.PrefixReservation) bool {
+			i := slices.IndexFunc(unwanted, func(r v1alpha1.PrefixReservation) bool { return sameRange(has, r) })
+			if i >= 0 {
+				found[i] = true
+			}
+			return i >= 0
+		})
+		return len(spec.Reserved) < had
+	}, func() error {
+		if i := slices.Index(found, false); i >= 0 {
+			return exitf(ExitNotFound, "no PrefixPolicy that selects %s reserves %s", name, args[i])
+		}
+		return nil
+	})
+}
+
+// changePolicies changes the policies that select a Prefix, and prints those that change reports to have changed. It
+// deletes those that have no rules any more. Before anything is written, it calls check. Both may be called again, after a
+// conflict.
+func (s *session) changePolicies(ctx context.Context, o *reserveOptions, dryRun []string, name string, change func(*v1alpha1.PrefixPolicySpec) bool, check func() error) error {
 	c, err := s.connect()
 	if err != nil {
 		return err
@@ -217,59 +258,50 @@ func (s *session) unreserve(ctx context.Context, o *reserveOptions, name string,
 	if err != nil {
 		return err
 	}
-	unwanted, found := make([]v1alpha1.PrefixReservation, len(args)), make([]bool, len(args))
-	for i, arg := range args {
-		if unwanted[i], err = parseReservation(arg, ""); err != nil {
-			return err
-		}
-	}
-	policies := c.ipam.PrefixPolicies(c.namespace)
-	list, err := policies.List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return err
-	}
-	var written []*v1alpha1.PrefixPolicy
-	for i := range list.Items {
-		policy := &list.Items[i]
-		selector, err := metav1.LabelSelectorAsSelector(policy.Spec.PrefixSelector)
-		if err != nil || !selector.Matches(labels.Set(p.Labels)) {
-			continue
-		}
-		had := len(policy.Spec.Reserved)
-		policy.Spec.Reserved = slices.DeleteFunc(policy.Spec.Reserved, func(has v1alpha1.PrefixReservation) bool {
-			i := slices.IndexFunc(unwanted, func(r v1alpha1.PrefixReservation) bool { return sameRange(has, r) })
-			if i >= 0 {
-				found[i] = true
-			}
-			return i >= 0
-		})
-		if len(policy.Spec.Reserved) < had {
-			written = append(written, policy)
-		}
-	}
-	if i := slices.Index(found, false); i >= 0 {
-		return exitf(ExitNotFound, "no PrefixPolicy that selects %s reserves %s", name, args[i])
-	}
-	for _, policy := range written {
-		rest := policy.Spec.DeepCopy()
-		rest.PrefixSelector, rest.Reserved = nil, nil
-		isEmpty := len(policy.Spec.Reserved) == 0 && equality.Semantic.DeepEqual(*rest, v1alpha1.PrefixPolicySpec{})
-		switch {
-		case o.dryRun == "client":
-		case isEmpty:
-			err = policies.Delete(ctx, policy.Name, metav1.DeleteOptions{DryRun: dryRun, Preconditions: &metav1.Preconditions{UID: &policy.UID, ResourceVersion: &policy.ResourceVersion}})
-			s.note("PrefixPolicy %s reserves nothing any more, and is deleted.", policy.Name)
-		default:
-			policy, err = policies.Update(ctx, policy, metav1.UpdateOptions{DryRun: dryRun, FieldManager: "kubectl-ipam"})
-		}
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		list, err := c.ipam.PrefixPolicies(c.namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return err
 		}
-		if err := s.printPolicy(policy); err != nil {
+		var changed []*v1alpha1.PrefixPolicy
+		for i := range list.Items {
+			policy := &list.Items[i]
+			selector, err := metav1.LabelSelectorAsSelector(policy.Spec.PrefixSelector)
+			if err == nil && selector.Matches(labels.Set(p.Labels)) && change(&policy.Spec) {
+				changed = append(changed, policy)
+			}
+		}
+		if err := check(); err != nil {
 			return err
 		}
+		for _, policy := range changed {
+			if err := s.writeOrDelete(ctx, o, dryRun, policy); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// writeOrDelete writes a policy, or deletes it if it has no rules, and prints it.
+func (s *session) writeOrDelete(ctx context.Context, o *reserveOptions, dryRun []string, policy *v1alpha1.PrefixPolicy) (err error) {
+	policies := s.clients.ipam.PrefixPolicies(policy.Namespace)
+	rules := policy.Spec.DeepCopy()
+	rules.PrefixSelector = nil
+	switch {
+	case o.dryRun == "client":
+	case equality.Semantic.DeepEqual(*rules, v1alpha1.PrefixPolicySpec{}):
+		preconditions := &metav1.Preconditions{UID: &policy.UID, ResourceVersion: &policy.ResourceVersion}
+		if err = policies.Delete(ctx, policy.Name, metav1.DeleteOptions{DryRun: dryRun, Preconditions: preconditions}); err == nil {
+			s.note("PrefixPolicy %s has no rules any more, and is deleted.", policy.Name)
+		}
+	default:
+		policy, err = policies.Update(ctx, policy, metav1.UpdateOptions{DryRun: dryRun, FieldManager: "kubectl-ipam"})
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	return s.printPolicy(policy)
 }
 
 // orElse returns the first text that is not empty.
@@ -292,9 +324,12 @@ func (s *session) printPolicy(p *v1alpha1.PrefixPolicy) error {
 	if !s.isTable() {
 		return s.printDocument(p)
 	}
-	r := result{columns: []column{{name: "POLICY"}, {name: "RESERVED"}, {name: "REASON"}}}
+	r := result{columns: []column{{name: "POLICY"}, {name: "RULE"}, {name: "REASON"}}}
+	if p.Spec.Closed {
+		r.rows = append(r.rows, row{cells: []string{p.Name, "closed", none}})
+	}
 	for _, reserved := range p.Spec.Reserved {
-		r.rows = append(r.rows, row{cells: []string{p.Name, textOf(reserved), orNone(reserved.Reason)}})
+		r.rows = append(r.rows, row{cells: []string{p.Name, "reserved " + textOf(reserved), orNone(reserved.Reason)}})
 	}
 	return s.printTable(r)
 }

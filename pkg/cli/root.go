@@ -120,7 +120,8 @@ func (s *session) newCommand() *cobra.Command {
 	s.config.AddFlags(cmd.PersistentFlags())
 	for _, newSubcommand := range []func() *cobra.Command{
 		s.newTreeCommand, s.newShowCommand, s.newWhoCommand, s.newWhyCommand, s.newFreeCommand, s.newMapCommand, s.newClaimCommand,
-		s.newReleaseCommand, s.newReserveCommand, s.newUnreserveCommand, s.newCheckCommand, s.newExportCommand, s.newImportCommand,
+		s.newReleaseCommand, s.newReserveCommand, s.newUnreserveCommand, s.newCloseCommand, s.newOpenCommand, s.newCheckCommand,
+		s.newExportCommand, s.newImportCommand,
 		s.newUICommand,
 	} {
 		sub := newSubcommand()

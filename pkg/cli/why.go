@@ -52,7 +52,8 @@ type whyItem struct {
 }
 
 // hope orders reasons: the parents that are most likely to have room soon come first.
-var hope = []string{"", v1alpha1.ReasonReserved, v1alpha1.ReasonParentExhausted, v1alpha1.ReasonPrefixInUse, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonNoSuitableParent}
+var hope = []string{"", v1alpha1.ReasonReserved, v1alpha1.ReasonParentExhausted, v1alpha1.ReasonPrefixInUse, v1alpha1.ReasonParentNotReady,
+	v1alpha1.ReasonParentClosed, v1alpha1.ReasonLengthNotAllowed, v1alpha1.ReasonNoSuitableParent}
 
 // maxParents is the number of parents that why shows.
 const maxParents = 50
@@ -146,9 +147,13 @@ func (s *session) whyPending(ctx context.Context, p *v1alpha1.Prefix, r *result)
 		r.before = append(r.before, condition.Reason+": "+condition.Message)
 	}
 
+	policies, err := s.policiesIn(ctx, p.Namespace)
+	if err != nil {
+		return err
+	}
 	items := make([]whyItem, 0, len(parents))
 	for _, parent := range parents {
-		items = append(items, judge(p, parent, request))
+		items = append(items, judge(p, parent, request, policies))
 	}
 	slices.SortFunc(items, func(a, b whyItem) int {
 		return cmp.Or(cmp.Compare(slices.Index(hope, a.Reason), slices.Index(hope, b.Reason)), strings.Compare(a.Parent, b.Parent))
@@ -254,8 +259,24 @@ func (s *session) parentsOf(ctx context.Context, p *v1alpha1.Prefix) ([]*v1alpha
 	return parents, selector, nil
 }
 
+// forbids returns why policies do not allow a request from a parent, as a reason and in words, or "" if they do.
+func forbids(policies []policy, parent *v1alpha1.Prefix, request cidr.Request) (reason, why string) {
+	for _, p := range policies {
+		if !p.selector.Matches(labels.Set(parent.Labels)) {
+			continue
+		}
+		if p.closed {
+			return v1alpha1.ReasonParentClosed, fmt.Sprintf("is closed by the PrefixPolicy %s", p.name)
+		}
+		if l := p.lengths; l != nil && (l.Min > 0 && request.Bits < int(l.Min) || l.Max > 0 && request.Bits > int(l.Max)) {
+			return v1alpha1.ReasonLengthNotAllowed, fmt.Sprintf("does not allow %s by the PrefixPolicy %s", request, p.name)
+		}
+	}
+	return "", ""
+}
+
 // judge returns why a request cannot be allocated from a parent now, according to the status of the parent.
-func judge(p, parent *v1alpha1.Prefix, request cidr.Request) whyItem {
+func judge(p, parent *v1alpha1.Prefix, request cidr.Request, policies []policy) whyItem {
 	item := whyItem{Parent: parent.Name, Prefix: parent.Spec.Prefix}
 	refuse := func(reason, format string, args ...any) whyItem {
 		item.Reason, item.Message = reason, fmt.Sprintf(format, args...)
@@ -276,6 +297,9 @@ func judge(p, parent *v1alpha1.Prefix, request cidr.Request) whyItem {
 	}
 	if why := request.Misfit(prefix); why != "" {
 		return refuse(v1alpha1.ReasonNoSuitableParent, "%s", why)
+	}
+	if reason, why := forbids(policies, parent, request); reason != "" {
+		return refuse(reason, "%s", why)
 	}
 	usage := parent.Status.Usage
 	if request.Prefix.IsValid() {
@@ -334,6 +358,10 @@ func whatHelps(p *v1alpha1.Prefix, request cidr.Request, selector labels.Selecto
 			add("Wait a moment: %s has room.", item.Parent)
 		case v1alpha1.ReasonRefused:
 			add("Do what the message of the API server says.")
+		case v1alpha1.ReasonParentClosed:
+			add("Open the parent, if you may: kubectl ipam open %s -n %s", item.Parent, p.Namespace)
+		case v1alpha1.ReasonLengthNotAllowed:
+			add("Ask for a length that is allowed: kubectl get prefixpolicies -n %s", p.Namespace)
 		case v1alpha1.ReasonReserved:
 			add("Ask for exactly a reserved prefix of %s, if it is meant for you.", item.Parent)
 			add("Reserve less of %s: kubectl ipam unreserve %s RANGE -n %s", item.Parent, item.Parent, p.Namespace)

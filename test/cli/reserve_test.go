@@ -32,7 +32,7 @@ func TestReserve(t *testing.T) {
 		t.Fatalf("%v %v", list, err)
 	}
 
-	if got := u.must("reserve", "office", "edges", "10.0.0.1-10.0.0.9", "--reason", "routers"); got != "POLICY   RESERVED            REASON\noffice   edges               routers\noffice   10.0.0.1-10.0.0.9   routers\n" {
+	if got := u.must("reserve", "office", "edges", "10.0.0.1-10.0.0.9", "--reason", "routers"); got != "POLICY   RULE                         REASON\noffice   reserved edges               routers\noffice   reserved 10.0.0.1-10.0.0.9   routers\n" {
 		t.Errorf("reserve: %s", got)
 	}
 	// A second time changes nothing but the reason, and another range is added.
@@ -87,5 +87,29 @@ func TestReserve(t *testing.T) {
 	u.Allocated("large")
 	if list, err := policies.List(t.Context(), metav1.ListOptions{}); err != nil || len(list.Items) > 0 {
 		t.Errorf("%v %v", list, err)
+	}
+}
+
+// TestClose shows that nothing is allocated from a Prefix that is closed, why, and that it can be opened.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.Create(harness.Root("office", "10.0.0.0/24", harness.Labelled("pool", "office")))
+	u.Allocated("office")
+	if got := u.must("close", "office"); got != "POLICY   RULE     REASON\noffice   closed   <none>\n" {
+		t.Errorf("close: %s", got)
+	}
+	u.Create(harness.Child("child", "office", harness.Length(28)))
+	u.Eventually("why", func() error {
+		got := u.must("why", "child")
+		return harness.Unless(strings.Contains(got, "office   10.0.0.0/24   /25            ParentClosed") && strings.Contains(got, "kubectl ipam open office"), "%s", got)
+	})
+	u.must("reserve", "office", "edges")
+	u.must("open", "office")
+	u.Allocated("child")
+	u.fails(cli.ExitNotFound, "no PrefixPolicy closes office", "open", "office")
+	u.must("unreserve", "office", "edges", "--dry-run=server")
+	if _, err := live.Client.PrefixPolicies(u.NS).Get(t.Context(), "office", metav1.GetOptions{}); err != nil {
+		t.Error(err)
 	}
 }
