@@ -927,7 +927,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixSpec(ref common.ReferenceCal
 					},
 					"prefixLength": {
 						SchemaProps: spec.SchemaProps{
-							Description: "prefixLength is the length of the prefix to allocate, in bits: 1 to 32 for IPv4, 1 to 128 for IPv6. It is for a child only, and has to agree with prefix if both are set.",
+							Description: "prefixLength is the length of the prefix to allocate, in bits: 1 to 32 for IPv4, 1 to 128 for IPv6. It is for a child only, and has to agree with prefix if both are set. If a child is created with neither, it gets the default length of the PrefixPolicies of its parent, if they have one.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},

@@ -25,7 +25,8 @@ type PrefixSpecApplyConfiguration struct {
 	// allocated.
 	Prefix *string `json:"prefix,omitempty"`
 	// prefixLength is the length of the prefix to allocate, in bits: 1 to 32 for IPv4, 1 to 128 for
-	// IPv6. It is for a child only, and has to agree with prefix if both are set.
+	// IPv6. It is for a child only, and has to agree with prefix if both are set. If a child is created
+	// with neither, it gets the default length of the PrefixPolicies of its parent, if they have one.
 	PrefixLength *int32 `json:"prefixLength,omitempty"`
 	// parentRef names the parent to allocate from. It is filled in when a child is allocated by
 	// parentSelector; if both are set, parentRef wins.
