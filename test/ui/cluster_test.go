@@ -22,9 +22,13 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/types"
 )
+
+// schemeVersion is the version of the API that the cluster serves.
+var schemeVersion = schema.GroupVersion(v1alpha1.GroupVersion)
 
 // cluster stands in for an API server: it answers lists, page by page, and watches, of what a test puts into it. It
 // serves what a real one would refuse, such as names with markup, is cut off when a test says so, and has a million
@@ -56,7 +60,7 @@ type change struct {
 // newCluster starts a server. It is closed at the end of the test.
 func newCluster(t *testing.T) *cluster {
 	proto := protobuf.NewSerializer(scheme.Scheme, scheme.Scheme)
-	c := &cluster{encoder: scheme.Codecs.EncoderForVersion(proto, v1alpha1.SchemeGroupVersion), changed: make(chan struct{}), stop: make(chan struct{})}
+	c := &cluster{encoder: scheme.Codecs.EncoderForVersion(proto, schemeVersion), changed: make(chan struct{}), stop: make(chan struct{})}
 	c.Server = httptest.NewServer(c)
 	t.Cleanup(func() {
 		c.cut()
@@ -191,7 +195,7 @@ func (c *cluster) watch(w http.ResponseWriter, r *http.Request, kind string, fro
 		c.mu.Unlock()
 		for ; kind == "prefixes" && at < len(changes); at++ {
 			object := changes[at]
-			object.Object.APIVersion, object.Object.Kind = v1alpha1.SchemeGroupVersion.String(), v1alpha1.PrefixKind
+			object.Object.APIVersion, object.Object.Kind = schemeVersion.String(), v1alpha1.PrefixKind
 			if json.NewEncoder(w).Encode(object) != nil {
 				return
 			}

@@ -45,9 +45,10 @@ export class Tree {
     this.unfolded = false;
   }
 
-  /** The number of rows that a pixel of the scroll bar stands for. */
+  /** The number of pixels of the rows that a pixel of the scroll bar stands for. */
   get scale() {
-    return Math.max(1, (this.total * rowHeight) / mostHeight);
+    const [whole, view] = [this.total * rowHeight, this.element.clientHeight];
+    return whole <= mostHeight ? 1 : (whole - view) / (mostHeight - view);
   }
 
   /** The index of the first row that is visible. */
@@ -119,7 +120,7 @@ export class Tree {
   /** Draws the rows that are there. */
   draw() {
     const focused = document.activeElement === this.element;
-    const base = this.scale === 1 ? 0 : this.element.scrollTop - (this.first * rowHeight - 0);
+    const base = this.scale === 1 ? 0 : this.element.scrollTop - this.first * rowHeight;
     const rows = [...this.rows.entries()].map(([index, row]) => {
       const at = row.id === this.at;
       const element = this.row(row, at && focused);
