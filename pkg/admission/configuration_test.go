@@ -60,8 +60,8 @@ func TestConfigurationFiles(t *testing.T) {
 
 		{"bad YAML", head + "plugins:\n- name: PrefixParent\n  path: [\n", "", []string{"admission.yaml: ", "line 5"}},
 		{"a tab", head + "plugins:\n\t- name: PrefixParent\n", "", []string{"admission.yaml: ", "line 4"}},
-		{"empty", "", "", []string{"admission.yaml: ", "there is nothing in it"}},
-		{"a plugin that does not exist", head + "plugins:\n- name: PrefixPrent\n", "", []string{"admission.yaml: line 4: ", `there is no plugin "PrefixPrent"`}},
+		{"empty", "", "", []string{"admission.yaml: ", "the document is empty"}},
+		{"a plugin that does not exist", head + "plugins:\n- name: PrefixPrent\n", "", []string{"admission.yaml: line 4: ", `unknown plugin "PrefixPrent"`}},
 		{"a plugin twice", head + "plugins:\n- name: PrefixParent\n- name: PrefixParent\n", "", []string{"admission.yaml: line 5: ", "configured twice"}},
 		{"path and configuration", head + "plugins:\n- name: PrefixParent\n  path: parent.yaml\n  configuration: {}\n", parentHead, []string{"admission.yaml: line 4: ", "both"}},
 		{"no name", head + "plugins:\n- path: parent.yaml\n", parentHead, []string{"admission.yaml: line 4: ", `"name" is missing`}},
@@ -72,7 +72,7 @@ func TestConfigurationFiles(t *testing.T) {
 
 		{"the other file is missing", parentFile, "", []string{"admission.yaml: line 4: ", "parent.yaml: no such file"}},
 		{"the other file is bad YAML", parentFile, parentHead + "action: 'Deny\n", []string{"parent.yaml: ", "line "}},
-		{"the other file is empty", parentFile, "# Deny\n", []string{"parent.yaml: ", "there is nothing in it"}},
+		{"the other file is empty", parentFile, "# Deny\n", []string{"parent.yaml: ", "the document is empty"}},
 		{"unknown field in the other file", parentFile, parentHead + "acton: Deny\n", []string{"parent.yaml: line 3: ", `unknown field "acton"`}},
 		{"unknown action in the other file", parentFile, parentHead + "\n# refuse\naction: Refuse\n", []string{"parent.yaml: line 5: ", `action is "Refuse"`}},
 	} {

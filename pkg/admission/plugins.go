@@ -99,7 +99,7 @@ func CheckConfiguration(options *genericoptions.AdmissionOptions) error {
 func CheckWithoutCluster(options *genericoptions.AdmissionOptions) error {
 	for _, name := range options.EnablePlugins {
 		if own[name] == nil && slices.Contains(order, name) {
-			return fmt.Errorf("admission plugin %s needs a cluster, and there is none", name)
+			return fmt.Errorf("admission plugin %s requires a cluster, and this server has none", name)
 		}
 	}
 	return nil

@@ -117,7 +117,7 @@ func TestWithoutCluster(t *testing.T) {
 		{nil, []string{"PrefixOverlap"}, "", 0},
 		{nil, []string{"NamespaceLifecycle"}, "", 1},
 		{[]string{"PrefixOverlap"}, nil, "", 1},
-		{[]string{"ResourceQuota"}, nil, "admission plugin ResourceQuota needs a cluster", 0},
+		{[]string{"ResourceQuota"}, nil, "admission plugin ResourceQuota requires a cluster", 0},
 	} {
 		options := genericoptions.NewAdmissionOptions()
 		Install(options)

@@ -24,7 +24,7 @@ var differencesGauge = registered(metrics.NewGaugeVec(&metrics.GaugeOpts{
 	Namespace:      "ipam",
 	Subsystem:      "claims",
 	Name:           "differences",
-	Help:           "Differences between objects and claims that were found last, by kind. Anything but 0 is wrong.",
+	Help:           "Number of differences between objects and claims in the last audit, by kind. It must be 0.",
 	StabilityLevel: metrics.ALPHA,
 }, []string{"kind"}))
 
@@ -33,7 +33,7 @@ var comparedGauge = registered(metrics.NewGauge(&metrics.GaugeOpts{
 	Namespace:      "ipam",
 	Subsystem:      "claims",
 	Name:           "compared_timestamp_seconds",
-	Help:           "When all objects and claims had last been compared, in seconds since 1970.",
+	Help:           "Time of the last complete audit of objects and claims, in seconds since 1970-01-01 UTC.",
 	StabilityLevel: metrics.ALPHA,
 }))
 

@@ -99,15 +99,15 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	o.Recommended.AddFlags(fs)
 	utilfeature.DefaultMutableFeatureGate.AddFlag(fs)
 	fs.BoolVar(&o.WithoutCluster, "without-cluster", o.WithoutCluster,
-		"Serve without a Kubernetes cluster behind: authenticate by --client-ca-file only, authorize the group "+
+		"Serve without a Kubernetes cluster: authenticate by --client-ca-file only, authorize the group "+
 			"system:masters only, and accept any namespace.")
 	fs.StringSliceVar(&o.APIAudiences, "api-audiences", o.APIAudiences,
-		"Audiences that tokens may be for. Tokens for kube-apiserver are accepted, too.")
+		"Audiences of the tokens that the server accepts, in addition to those of kube-apiserver.")
 	fs.DurationVar(&o.AuditInterval, "claims-audit-interval", o.AuditInterval,
-		"The time between two comparisons of all objects with their claims, from the end of one to the start of the next. The "+
-			"metric ipam_claims_differences shows the result. 0 disables the comparison after the start.")
+		"Interval between two audits, which compare all objects with their claims, from the end of one to the start of the next. "+
+			"The metric ipam_claims_differences shows the result. If 0, there is no audit after the one at start.")
 	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay-duration", o.ShutdownDelay,
-		"How long to serve on after being told to end, while /readyz says that it is not ready.")
+		"Time to keep serving after a termination signal, while /readyz reports that the server is not ready.")
 }
 
 // Complete sets defaults and applies WithoutCluster. It fails if the storage media type is not supported, or if a
@@ -152,7 +152,7 @@ func (o *Options) Validate() error {
 		}
 	}
 	if o.WithoutCluster && o.clientCA.ClientCA == "" {
-		errs = append(errs, fmt.Errorf("--without-cluster needs --client-ca-file, or nobody could log in"))
+		errs = append(errs, fmt.Errorf("--without-cluster requires --client-ca-file: without it nobody can authenticate"))
 	}
 	return utilerrors.NewAggregate(errs)
 }

@@ -37,7 +37,7 @@ func Parse(s string) (netip.Prefix, error) {
 	case IsMapped(canonical):
 		return netip.Prefix{}, fmt.Errorf("must not be an IPv4-mapped IPv6 prefix, did you mean %s?", unmap(canonical))
 	case prefix.Addr().Is4In6():
-		return netip.Prefix{}, fmt.Errorf("must not have host bits set, nor be written with an IPv4 address, did you mean %s?", canonical)
+		return netip.Prefix{}, fmt.Errorf("must not have host bits set or contain an IPv4 address, did you mean %s?", canonical)
 	case canonical != prefix:
 		return netip.Prefix{}, fmt.Errorf("must not have host bits set, did you mean %s?", canonical)
 	case canonical.String() != s:
@@ -288,7 +288,7 @@ func mistake(s string) string {
 	case strings.Contains(address, "%"):
 		return " without a zone"
 	case hasLeadingZero(address):
-		return " without leading zeros in the address, which some read as octal"
+		return " without leading zeros in the address, which some programs read as octal"
 	}
 	addr, err := netip.ParseAddr(address)
 	if err != nil {

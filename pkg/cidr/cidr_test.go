@@ -51,7 +51,7 @@ var badPrefixes = []struct{ name, prefix, detail, stored string }{
 	{"mapped, hexadecimal", "::ffff:a00:0/104", "IPv4-mapped IPv6 prefix, did you mean 10.0.0.0/8?", "10.0.0.0/8"},
 	{"mapped with host bits", "::ffff:10.9.4.1/112", "did you mean 10.9.0.0/16?", "10.9.0.0/16"},
 	{"all that is mapped", "::ffff:0.0.0.0/96", "did you mean 0.0.0.0/0?", "0.0.0.0/0"},
-	{"shorter than what is mapped", "::ffff:10.0.0.1/64", "must not have host bits set, nor be written with an IPv4 address, did you mean ::/64?", "::/64"},
+	{"shorter than what is mapped", "::ffff:10.0.0.1/64", "must not have host bits set or contain an IPv4 address, did you mean ::/64?", "::/64"},
 	{"one shorter than what is mapped", "::ffff:10.0.0.1/95", "did you mean ::fffe:0:0/95?", "::fffe:0:0/95"},
 	{"host bits, v4", "10.0.0.1/24", "must not have host bits set, did you mean 10.0.0.0/24?", "10.0.0.0/24"},
 	{"host bits, v4, all", "255.255.255.255/0", "did you mean 0.0.0.0/0?", "0.0.0.0/0"},

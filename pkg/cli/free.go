@@ -64,7 +64,7 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 	}
 	prefix, ok := heldBy(p)
 	if !ok {
-		return exitf(ExitConflict, "%s is not allocated itself yet", name)
+		return exitf(ExitConflict, "%s is not allocated yet", name)
 	}
 	pool, strategy, err := s.poolOf(ctx, p, prefix)
 	if err != nil {

@@ -293,7 +293,7 @@ func judge(p, parent *v1alpha1.Prefix, request cidr.Request, policies []policy) 
 	case parent.DeletionTimestamp != nil:
 		return refuse(v1alpha1.ReasonParentNotReady, "is being deleted")
 	case !ok:
-		return refuse(v1alpha1.ReasonParentNotReady, "is not allocated itself yet")
+		return refuse(v1alpha1.ReasonParentNotReady, "is not allocated yet")
 	}
 	if why := request.Misfit(prefix); why != "" {
 		return refuse(v1alpha1.ReasonNoSuitableParent, "%s", why)
@@ -315,7 +315,7 @@ func judge(p, parent *v1alpha1.Prefix, request cidr.Request, policies []policy) 
 		case usage == nil || usage.Free == "0" || largest == 0:
 			return refuse(v1alpha1.ReasonParentExhausted, "has no room for %s: no address is free", request)
 		default:
-			return refuse(v1alpha1.ReasonParentExhausted, "has no room for %s: %s addresses free, the largest free block is a /%d", request, usage.Free, largest)
+			return refuse(v1alpha1.ReasonParentExhausted, "has no room for %s: %s addresses are free, the largest free block is a /%d", request, usage.Free, largest)
 		}
 	}
 	item.Message = "has room"

@@ -117,7 +117,7 @@ func Verify(cert, ca *x509.Certificate, now time.Time, usages ...x509.ExtKeyUsag
 // its own root.
 func CheckCA(cert *x509.Certificate) error {
 	if !cert.IsCA || !cert.BasicConstraintsValid || cert.KeyUsage&x509.KeyUsageCertSign == 0 {
-		return errors.New("it is not for an authority")
+		return errors.New("it is not a CA certificate")
 	}
 	return cert.CheckSignatureFrom(cert)
 }

@@ -21,13 +21,13 @@ func AccessEtcd(ctx context.Context, dataDir string, options ...EtcdOption) (end
 		return nil, nil, err
 	}
 	if _, err := os.Stat(filepath.Join(dir, "member")); err != nil {
-		return nil, nil, fmt.Errorf("there is no data of ipam-standalone in %q: %w", dataDir, err)
+		return nil, nil, fmt.Errorf("%q is not a data directory of ipam-standalone: %w", dataDir, err)
 	}
 	lock, err := OpenDataDir(dataDir)
 	if inUse := (*InUseError)(nil); errors.As(err, &inUse) {
 		endpoint, err := runningEndpoint(dir)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%w, whose etcd does not serve while it starts or ends: try again", inUse)
+			return nil, nil, fmt.Errorf("%w, which is starting or stopping: try again", inUse)
 		}
 		return []string{endpoint}, func() {}, nil
 	}

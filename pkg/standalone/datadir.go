@@ -88,7 +88,7 @@ func checkDataDir(path string) error {
 		return err
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return fmt.Errorf("other users can write to it (mode %04o): take another one, or take that away by chmod go-w", mode)
+		return fmt.Errorf("other users can write to it (mode %04o): use another directory, or run chmod go-w on it", mode)
 	}
 	if _, err := os.Stat(filepath.Join(path, lockFile)); err == nil {
 		return nil
@@ -100,7 +100,7 @@ func checkDataDir(path string) error {
 	for _, entry := range entries {
 		// The root directory of a mounted file system may contain lost+found.
 		if entry.Name() != "lost+found" {
-			return fmt.Errorf("it has files, such as %s, and is no data directory of ipam-standalone: take another one", entry.Name())
+			return fmt.Errorf("it is not a data directory of ipam-standalone but has files, such as %s: use another directory", entry.Name())
 		}
 	}
 	return nil

@@ -93,7 +93,7 @@ func TestOpenDataDirOfSomethingElse(t *testing.T) {
 			}
 		}
 		d, err := OpenDataDir(path)
-		if (err != nil) != test.refused || err != nil && !strings.Contains(err.Error(), "no data directory of ipam-standalone") {
+		if (err != nil) != test.refused || err != nil && !strings.Contains(err.Error(), "not a data directory of ipam-standalone") {
 			t.Errorf("%q: %v", test.files, err)
 		}
 		if err == nil {

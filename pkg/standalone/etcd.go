@@ -225,7 +225,7 @@ func (e *Etcd) watch() {
 	case err = <-e.server.Err():
 	}
 	if err == nil {
-		err = errors.New("it stopped by itself")
+		err = errors.New("it stopped unexpectedly")
 	}
 	e.errc <- fmt.Errorf("etcd: %w", err)
 }
@@ -294,7 +294,7 @@ func makeSocketDir(dir string) (sockets string, remove func(), err error) {
 		}
 		return sockets, remove, nil
 	}
-	return "", nil, fmt.Errorf("make a directory for the sockets: %w", err)
+	return "", nil, fmt.Errorf("create a directory for the sockets: %w", err)
 }
 
 func removeSocketsIn(dir string) {

@@ -91,14 +91,14 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 		return nil, err
 	}
 	if options.QuotaBytes <= 0 {
-		return nil, fmt.Errorf("the quota of the database must be positive, it is %d", options.QuotaBytes)
+		return nil, fmt.Errorf("the quota of the database must be positive, not %d", options.QuotaBytes)
 	}
 	dataDir, err := OpenDataDir(options.DataDir)
 	if err != nil {
 		return nil, err
 	}
 	i.cleanup = append(i.cleanup, func() { _ = dataDir.Close() })
-	slow := time.AfterFunc(startPatience, func() { klog.Warningf("Still starting: reading what is in %s", dataDir.Path()) })
+	slow := time.AfterFunc(startPatience, func() { klog.Warningf("Still starting: loading the data in %s", dataDir.Path()) })
 	defer slow.Stop()
 
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", options.Port))
@@ -231,7 +231,7 @@ func waitReady(ctx context.Context, config *rest.Config, served chan error, etcd
 		select {
 		case err := <-served:
 			served <- err
-			return false, fmt.Errorf("the API server ended: %w", err)
+			return false, fmt.Errorf("the API server stopped: %w", err)
 		case err := <-etcd:
 			return false, err
 		default:

@@ -89,7 +89,7 @@ func EnsurePKI(dir string, now time.Time, extraSANs ...string) (*PKI, error) {
 	subject := pkix.Name{CommonName: "ipam-admin", Organization: []string{"system:masters"}}
 	admin, err := ensurePair(dir, "admin", func(pair *pki.Pair) error {
 		if pair.Cert.Subject.String() != subject.String() {
-			return fmt.Errorf("it is for %q", pair.Cert.Subject)
+			return fmt.Errorf("its subject is %q", pair.Cert.Subject)
 		}
 		return checkValid(pair.Cert, ca.Cert, now, x509.ExtKeyUsageClientAuth)
 	}, func() (*pki.Pair, error) {
@@ -125,7 +125,7 @@ func ensurePair(dir, name string, check func(*pki.Pair) error, issue func() (*pk
 	if err == nil {
 		if err = check(pair); err == nil {
 			if err := os.Chmod(keyFile, 0o600); err != nil {
-				return nil, fmt.Errorf("make key private: %w", err)
+				return nil, fmt.Errorf("restrict the permissions of the key: %w", err)
 			}
 			return pair, nil
 		}
@@ -167,7 +167,7 @@ func loadPair(certFile, keyFile string) (*pki.Pair, error) {
 // minValidity is left.
 func checkValid(cert, ca *x509.Certificate, now time.Time, usages ...x509.ExtKeyUsage) error {
 	if cert.NotAfter.Before(now.Add(minValidity)) {
-		return fmt.Errorf("it ends at %s", cert.NotAfter)
+		return fmt.Errorf("it expires at %s", cert.NotAfter)
 	}
 	return pki.Verify(cert, ca, now, usages...)
 }
@@ -175,12 +175,12 @@ func checkValid(cert, ca *x509.Certificate, now time.Time, usages ...x509.ExtKey
 func checkSANs(cert *x509.Certificate, ips []net.IP, names []string) error {
 	for _, ip := range ips {
 		if !slices.ContainsFunc(cert.IPAddresses, ip.Equal) {
-			return fmt.Errorf("it is not for %s", ip)
+			return fmt.Errorf("it is not valid for %s", ip)
 		}
 	}
 	for _, name := range names {
 		if !slices.Contains(cert.DNSNames, name) {
-			return fmt.Errorf("it is not for %s", name)
+			return fmt.Errorf("it is not valid for %s", name)
 		}
 	}
 	return nil

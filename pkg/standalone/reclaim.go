@@ -31,10 +31,10 @@ func Reclaim(ctx context.Context, endpoints []string) (Reclaimed, error) {
 	defer func() { _ = client.Close() }()
 	before, err := client.Status(ctx, endpoints[0])
 	if err != nil {
-		return result, fmt.Errorf("read the state of etcd: %w", err)
+		return result, fmt.Errorf("read the status of etcd: %w", err)
 	}
 	if _, err := client.Compact(ctx, before.Header.Revision, clientv3.WithCompactPhysical()); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
-		return result, fmt.Errorf("drop the history of etcd: %w", err)
+		return result, fmt.Errorf("compact etcd: %w", err)
 	}
 	if _, err := client.Defragment(ctx, endpoints[0]); err != nil {
 		return result, fmt.Errorf("defragment etcd: %w", err)
@@ -46,7 +46,7 @@ func Reclaim(ctx context.Context, endpoints []string) (Reclaimed, error) {
 	}
 	after, err := client.Status(ctx, endpoints[0])
 	if err != nil {
-		return result, fmt.Errorf("read the state of etcd: %w", err)
+		return result, fmt.Errorf("read the status of etcd: %w", err)
 	}
 	return Reclaimed{Before: before.DbSize, After: after.DbSize, Quota: after.DbSizeQuota}, nil
 }

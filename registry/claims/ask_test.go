@@ -60,7 +60,7 @@ func TestHoldersAreNamed(t *testing.T) {
 			if err := s.deletePrefix(ctx, "root"); err != nil {
 				t.Fatal(err)
 			}
-			s.refused(t, func() error { return s.letGo(ctx, "root") }, metav1.StatusReasonConflict, "10.0.1.0/24 is allocated from it, which Prefix plain holds")
+			s.refused(t, func() error { return s.letGo(ctx, "root") }, metav1.StatusReasonConflict, "10.0.1.0/24 is still allocated from it: Prefix plain holds it")
 			s.check(t)
 		})
 	}

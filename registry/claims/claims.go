@@ -120,7 +120,7 @@ func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.Pr
 	case demanded && wanted != p.uid:
 		return refuse("%s cannot be allocated from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
 	case !p.allocated:
-		return refuse("%s cannot be allocated from Prefix %s, which is not allocated itself", prefix, name)
+		return refuse("%s cannot be allocated from Prefix %s, which is not allocated", prefix, name)
 	case p.deleting:
 		return refuse("%s cannot be allocated from Prefix %s, which is being deleted", prefix, name)
 	case !cidr.StrictlyInside(prefix, p.prefix):
@@ -163,7 +163,7 @@ func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.Pr
 	if len(guards)+1 > MaxTxnOps {
 		return refused(apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
 			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix,
-				fmt.Sprintf("is too far below %s of Prefix %s to be checked in one transaction: allocate a Prefix in between", p.prefix, name)),
+				fmt.Sprintf("is too far below %s of Prefix %s to be checked in one transaction: create a Prefix in between", p.prefix, name)),
 		}))
 	}
 	return Plan{
@@ -206,15 +206,15 @@ func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.
 	}
 	switch {
 	case revision == 0 || !requester.is(child):
-		return refuse("it is for Prefix %s with uid %s, which does not exist", requester.Name, requester.UID)
+		return refuse("it was created for Prefix %s with uid %s, which does not exist", requester.Name, requester.UID)
 	case child.DeletionTimestamp != nil:
-		return refuse("it is for Prefix %s, which is being deleted", child.Name)
+		return refuse("it was created for Prefix %s, which is being deleted", child.Name)
 	case child.Spec.IsRoot():
-		return refuse("it is for Prefix %s, which is a root and needs no PrefixAllocation", child.Name)
+		return refuse("it was created for Prefix %s, which is a root and needs no PrefixAllocation", child.Name)
 	case child.Status.Phase == ipam.PrefixPhaseAllocated:
-		return refuse("it is for Prefix %s, which is Allocated already", child.Name)
+		return refuse("it was created for Prefix %s, which is Allocated already", child.Name)
 	case !asksFor(child, prefix, parentName):
-		return refuse("it is for Prefix %s, which does not ask for %s of Prefix %s", child.Name, prefix, parentName)
+		return refuse("it was created for Prefix %s, which does not ask for %s of Prefix %s", child.Name, prefix, parentName)
 	}
 	return []Guard{IsUnchanged(c.Prefixes.Key(allocation.Namespace, child.Name), revision)}, nil, nil
 }
@@ -325,7 +325,7 @@ func (c *Claims) guardChild(ctx context.Context, child *Owner, allocation *ipam.
 	parentName, prefix, _ := Allocated(allocation)
 	if revision != 0 && child.is(found) && standsOn(found, prefix, parentName) {
 		return Plan{}, conflict("prefixallocations", allocation.Name,
-			fmt.Errorf("%s is what Prefix %s stands on: delete that Prefix instead", prefix, found.Name))
+			fmt.Errorf("%s is in use by Prefix %s: delete that Prefix instead", prefix, found.Name))
 	}
 	key := c.Prefixes.Key(allocation.Namespace, child.Name)
 	removal.Guards = append(removal.Guards, IsUnchanged(key, revision))
@@ -337,7 +337,7 @@ func (c *Claims) guardChild(ctx context.Context, child *Owner, allocation *ipam.
 				return errStale
 			}
 			return conflict("prefixallocations", allocation.Name,
-				fmt.Errorf("%s may be what Prefix %s stands on, which is in lost+found in etcd", prefix, child.Name))
+				fmt.Errorf("%s may be in use by Prefix %s, which is in lost+found in etcd", prefix, child.Name))
 		}
 	}
 	return removal, nil
@@ -374,7 +374,7 @@ func (c *Claims) keepRequester(ctx context.Context, allocation, old *ipam.Prefix
 	case is != nil && is.same(claimed):
 		return nil
 	case is != nil && claimed == nil:
-		return refuse("%s is allocated to it already, and not for Prefix %s: create that Prefix without this PrefixAllocation", old.Status.Prefix, is.Name)
+		return refuse("%s is already allocated to it, but not for Prefix %s: create that Prefix without this PrefixAllocation", old.Status.Prefix, is.Name)
 	case is != nil:
 		return refuse("%s is allocated to it for Prefix %s, not for Prefix %s", old.Status.Prefix, claimed.Name, is.Name)
 	case !was.same(claimed):
@@ -452,7 +452,7 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 		// The cache may be stale, so check again with the current parent.
 		return c.planComplete(ctx, live{c}, child)
 	}
-	refusal := conflict("prefixes", child.Name, fmt.Errorf("no PrefixAllocation of it holds %s of Prefix %s", prefix, name))
+	refusal := conflict("prefixes", child.Name, fmt.Errorf("none of its PrefixAllocations holds %s of Prefix %s", prefix, name))
 	refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{
 		Type: ipam.CauseTypeNotAllocatedFor, Field: "spec.prefix", Message: fmt.Sprintf("%s of Prefix %s is not allocated for it", prefix, name),
 	}}
@@ -467,7 +467,7 @@ func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (Plan, err
 		if err != nil {
 			return err
 		}
-		refusal := conflict("prefixes", prefix.Name, fmt.Errorf("%s is allocated from it, which %s holds", part, c.describe(ctx, h)))
+		refusal := conflict("prefixes", prefix.Name, fmt.Errorf("%s is still allocated from it: %s holds it", part, c.describe(ctx, h)))
 		refusal.ErrStatus.Details.Causes = holderCauses(part, h)
 		return refusal
 	}

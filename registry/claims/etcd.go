@@ -134,7 +134,7 @@ func (e *Etcd) scanStream(ctx context.Context, r Range, revision int64, yield fu
 		chunk, ok := <-stream
 		switch {
 		case !ok:
-			err = fmt.Errorf("a stream of %s ended too early", r.Start)
+			err = fmt.Errorf("the stream of %s ended too early", r.Start)
 		case chunk.Err() != nil:
 			err = chunk.Err()
 		default:

@@ -95,7 +95,7 @@ func (k Keyspace) Parse(key string) (parent types.UID, prefix netip.Prefix, err 
 	rest, ok := strings.CutPrefix(key, k.prefix)
 	parts := strings.Split(rest, "/")
 	if !ok || len(parts) != 3 {
-		return "", netip.Prefix{}, fmt.Errorf("not the key of a claim: %q", key)
+		return "", netip.Prefix{}, fmt.Errorf("invalid key of a claim: %q", key)
 	}
 	raw, err := hex.DecodeString(parts[1])
 	if err != nil {
@@ -104,12 +104,12 @@ func (k Keyspace) Parse(key string) (parent types.UID, prefix netip.Prefix, err 
 	addr, ok := netip.AddrFromSlice(raw)
 	bits, err := strconv.Atoi(parts[2])
 	if !ok || err != nil {
-		return "", netip.Prefix{}, fmt.Errorf("not the key of a claim: %q", key)
+		return "", netip.Prefix{}, fmt.Errorf("invalid key of a claim: %q", key)
 	}
 	prefix = netip.PrefixFrom(addr, bits)
 	// Accept only what claim returns: the ranges above find no other form.
 	if parent = types.UID(parts[0]); !prefix.IsValid() || prefix.Masked() != prefix || k.Claim(parent, prefix) != key {
-		return "", netip.Prefix{}, fmt.Errorf("not the key of a claim: %q", key)
+		return "", netip.Prefix{}, fmt.Errorf("invalid key of a claim: %q", key)
 	}
 	return parent, prefix, nil
 }

@@ -105,7 +105,7 @@ func TestRequester(t *testing.T) {
 
 				bind := func() error { return s.bind(ctx, "a", "parent", "10.0.5.0/24", "") }
 				if tt.want == refused {
-					s.refused(t, bind, metav1.StatusReasonConflict, "it is for Prefix "+ref.Name)
+					s.refused(t, bind, metav1.StatusReasonConflict, "it was created for Prefix "+ref.Name)
 					s.check(t)
 					return
 				}
@@ -119,7 +119,7 @@ func TestRequester(t *testing.T) {
 				}
 				complete := func() error { return s.complete(ctx, "child", "parent", "10.0.5.0/24", "") }
 				if tt.want == forNobody {
-					s.refused(t, complete, metav1.StatusReasonConflict, "no PrefixAllocation of it holds")
+					s.refused(t, complete, metav1.StatusReasonConflict, "none of its PrefixAllocations holds")
 				} else {
 					ok(t, complete())
 					s.refused(t, func() error { return s.deleteAllocation(ctx, "a") }, metav1.StatusReasonConflict, "child")
@@ -265,7 +265,7 @@ func TestRequesterOfNobody(t *testing.T) {
 		ref.APIVersion, ref.Kind = "apps/v1", "Deployment"
 		a.OwnerReferences = []metav1.OwnerReference{ref}
 	}))
-	s.refused(t, func() error { return s.complete(ctx, "child", "parent", "10.0.5.0/24", "") }, metav1.StatusReasonConflict, "no PrefixAllocation of it holds")
+	s.refused(t, func() error { return s.complete(ctx, "child", "parent", "10.0.5.0/24", "") }, metav1.StatusReasonConflict, "none of its PrefixAllocations holds")
 	ok(t, s.deleteAllocation(ctx, "a"))
 	s.check(t)
 }

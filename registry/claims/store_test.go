@@ -720,7 +720,7 @@ func TestRelease(t *testing.T) {
 						tt.arrange(t, ctx)
 						remove := exit.prepare(t, s, ctx, "a")
 						if tt.stays {
-							s.refused(t, remove, metav1.StatusReasonConflict, prefix, "Prefix a ", "stands on")
+							s.refused(t, remove, metav1.StatusReasonConflict, prefix, "in use by Prefix a:")
 							return
 						}
 						if err := remove(); err != nil {
@@ -905,45 +905,45 @@ func TestComplete(t *testing.T) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
 						s.allocate(t, ctx, "a", child, "parent", prefix)
 					}, nil},
-					{"no allocation", func(t *testing.T, ctx context.Context, child *ipam.Prefix) { s.root(t, ctx, "parent", "10.0.0.0/16") }, []string{"no PrefixAllocation"}},
+					{"no allocation", func(t *testing.T, ctx context.Context, child *ipam.Prefix) { s.root(t, ctx, "parent", "10.0.0.0/16") }, []string{"none of its PrefixAllocations holds"}},
 					{"pending allocation", func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
 						s.requestLength(t, ctx, "a", child, prefix)
-					}, []string{"no PrefixAllocation"}},
+					}, []string{"none of its PrefixAllocations holds"}},
 					{"released allocation", func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
 						s.allocate(t, ctx, "a", child, "parent", prefix)
 						if err := s.deleteAllocation(ctx, "a"); err != nil {
 							t.Fatal(err)
 						}
-					}, []string{"no PrefixAllocation"}},
+					}, []string{"none of its PrefixAllocations holds"}},
 					{"allocation of somebody else", func(t *testing.T, ctx context.Context, _ *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
 						s.allocate(t, ctx, "a", s.child(t, ctx, "other", "parent", 24), "parent", prefix)
-					}, []string{"no PrefixAllocation"}},
+					}, []string{"none of its PrefixAllocations holds"}},
 					{"allocation of the one before", func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
 						s.allocate(t, ctx, "a", child, "parent", prefix)
 						ok(t, s.end(ctx, "child"))
 						must[*ipam.Prefix](t)(s.createPrefix(ctx, "child", child.Spec))
-					}, []string{"no PrefixAllocation"}},
+					}, []string{"none of its PrefixAllocations holds"}},
 					{"allocation of nobody", func(t *testing.T, ctx context.Context, _ *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
 						s.allocate(t, ctx, "a", nil, "parent", prefix)
-					}, []string{"no PrefixAllocation"}},
+					}, []string{"none of its PrefixAllocations holds"}},
 					{"another prefix", func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
 						s.allocate(t, ctx, "a", child, "parent", "10.0.6.0/24")
-					}, []string{"no PrefixAllocation"}},
+					}, []string{"none of its PrefixAllocations holds"}},
 					{"around it", func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
 						s.allocate(t, ctx, "a", s.child(t, ctx, "wide", "parent", 23), "parent", "10.0.4.0/23")
-					}, []string{"no PrefixAllocation"}},
+					}, []string{"none of its PrefixAllocations holds"}},
 					{"from another parent", func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
 						s.root(t, ctx, "parent", "10.0.0.0/16")
 						s.root(t, ctx, "other", "10.0.0.0/16")
 						s.allocate(t, ctx, "a", child, "other", prefix)
-					}, []string{"no PrefixAllocation"}},
+					}, []string{"none of its PrefixAllocations holds"}},
 					{"no parent", func(*testing.T, context.Context, *ipam.Prefix) {}, []string{"does not exist"}},
 				} {
 					t.Run(w.name+"/"+tt.name, func(t *testing.T) {
@@ -974,7 +974,7 @@ func TestComplete(t *testing.T) {
 						Spec:       ipam.PrefixSpec{IPFamily: ipam.IPv4, Prefix: prefix, ParentRef: ref("parent")},
 						Status:     ipam.PrefixStatus{Phase: ipam.PrefixPhaseAllocated},
 					}, &ipam.Prefix{}, 0)
-				}, metav1.StatusReasonConflict, "no PrefixAllocation", prefix)
+				}, metav1.StatusReasonConflict, "none of its PrefixAllocations holds", prefix)
 			})
 			s.check(t)
 		})

@@ -262,7 +262,7 @@ func TestAnAllocationInUse(t *testing.T) {
 	name := c.allocationOf().Name
 	dry := metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
 	for _, options := range []metav1.DeleteOptions{{}, dry} {
-		refused(t, c.Allocations.Delete(t.Context(), name, options), http.StatusConflict, name, prefix+" is what Prefix child stands on: delete that Prefix instead")
+		refused(t, c.Allocations.Delete(t.Context(), name, options), http.StatusConflict, name, prefix+" is in use by Prefix child: delete that Prefix instead")
 		refused(t, c.Allocations.DeleteCollection(t.Context(), options, metav1.ListOptions{}), http.StatusConflict, "Prefix child")
 	}
 	// A finalizer would have let the deletion begin, for ever.
@@ -328,7 +328,7 @@ func TestABadConfigurationEndsTheStart(t *testing.T) {
 		"unknown field":  {"children: Allow", "child: Allow", []string{"line 14: ", `unknown field "child"`}},
 		"wrong kind":     {"kind: PrefixOverlapConfiguration", "kind: PrefixParentConfiguration", []string{"line 12: ", "PrefixOverlapConfiguration"}},
 		"bad YAML":       {"- name: PrefixOverlap", "- name: 'PrefixOverlap", []string{"line "}},
-		"no such plugin": {"- name: PrefixOverlap", "- name: PrefixOverlaps", []string{"line 9: ", `no plugin "PrefixOverlaps"`}},
+		"no such plugin": {"- name: PrefixOverlap", "- name: PrefixOverlaps", []string{"line 9: ", `unknown plugin "PrefixOverlaps"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			configuration := documented(t)

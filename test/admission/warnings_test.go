@@ -32,7 +32,7 @@ func TestDeletionOfAParentIsWarnedOf(t *testing.T) {
 
 	c.Create(harness.Child("child-1", "root", harness.Length(24)))
 	c.allocated("child-1")
-	const one = `Prefix "root" has 1 child and goes when that has gone; this cannot be undone`
+	const one = `Prefix "root" has 1 child and remains until it is gone; this cannot be undone`
 	if err := c.Prefixes.Delete(ctx, "root", dryDelete); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestDeletionOfAParentIsWarnedOf(t *testing.T) {
 		}
 		return nil
 	})
-	const three = `Prefix "root" has 3 children and goes when the last of them has gone; this cannot be undone`
+	const three = `Prefix "root" has 3 children and remains until they are gone; this cannot be undone`
 	for name, remove := range map[string]func() error{
 		"dry run":                 func() error { return c.Prefixes.Delete(ctx, "root", dryDelete) },
 		"dry run of a collection": func() error { return c.Prefixes.DeleteCollection(ctx, dryDelete, metav1.ListOptions{}) },
@@ -114,7 +114,7 @@ func TestARequestThatCannotBeChecked(t *testing.T) {
 	c.allocated("root")
 	const last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
 	c.Create(harness.Child("last", "root", harness.Exactly(last)))
-	c.warnedOf("spec.prefix: root (::/0) is too far above " + last + " to be checked in one transaction: create a Prefix in between")
+	c.warnedOf("spec.prefix: root (::/0) is too large: " + last + " is too far below it to be checked in one transaction; create a Prefix in between")
 	c.Create(harness.Child("between", "root", harness.Exactly("ffff::/16")))
 	c.allocated("between")
 	c.Create(harness.Child("last-between", "between", harness.Exactly(last)))
@@ -182,7 +182,7 @@ func TestKubectlShowsTheWarnings(t *testing.T) {
 	run(manifest("root", "{prefix: 10.0.0.0/16}"), "apply", "-f", "-")
 	run(manifest("child", "{prefix: 10.0.1.0/24, parentRef: {name: root}}"), "apply", "-f", "-")
 	run("", "wait", "--for=condition=Allocated", "prefix/child", "--timeout=60s")
-	const warning = `Warning: Prefix "root" has 1 child and goes when that has gone; this cannot be undone` + "\n"
+	const warning = `Warning: Prefix "root" has 1 child and remains until it is gone; this cannot be undone` + "\n"
 	if got := run("", "delete", "prefix", "root", "--dry-run=server"); !strings.HasPrefix(got, warning) {
 		t.Errorf("dry run: %s", got)
 	}

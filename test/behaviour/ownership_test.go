@@ -387,14 +387,14 @@ func TestDeletableTellsTheChildren(t *testing.T) {
 			return errors.New(harness.Describe(e.Get("root")))
 		})
 	}
-	deletable(metav1.ConditionFalse, v1alpha1.ReasonHasChildren, "Still allocated from by Prefix child-0, Prefix child-1, Prefix child-2, PrefixAllocation mine")
+	deletable(metav1.ConditionFalse, v1alpha1.ReasonHasChildren, "Still in use by Prefix child-0, Prefix child-1, Prefix child-2, PrefixAllocation mine")
 	e.Delete("child-1")
-	deletable(metav1.ConditionFalse, v1alpha1.ReasonHasChildren, "Still allocated from by Prefix child-0, Prefix child-2, PrefixAllocation mine")
+	deletable(metav1.ConditionFalse, v1alpha1.ReasonHasChildren, "Still in use by Prefix child-0, Prefix child-2, PrefixAllocation mine")
 	e.Delete("child-0", "child-2")
 	if err := e.Allocations.Delete(e.Context(), "mine", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	deletable(metav1.ConditionTrue, v1alpha1.ReasonNoChildren, "Nothing is allocated from it; it waits for the other finalizers")
+	deletable(metav1.ConditionTrue, v1alpha1.ReasonNoChildren, "Nothing is allocated from this Prefix; it waits for its other finalizers")
 	if p := e.Get("root"); slices.Contains(p.Finalizers, v1alpha1.PrefixFinalizer) {
 		t.Errorf("waits for itself: %v", p.Finalizers)
 	}

@@ -237,7 +237,7 @@ func TestReasons(t *testing.T) {
 		child:  []harness.PrefixOption{harness.Length(32), harness.Selecting("net", "a")},
 		phase:  pending,
 		reason: v1alpha1.ReasonParentExhausted,
-		words:  []string{"full (10.0.0.0/31) has no room for a /32: no address is free; waits is not allocated itself yet"},
+		words:  []string{"full (10.0.0.0/31) has no room for a /32: no address is free; waits is not allocated yet"},
 	}, {
 		name:   "ParentNotFound",
 		given:  func(*env) {},

@@ -92,7 +92,7 @@ func TestNoRoomTellsWhatIsFree(t *testing.T) {
 	for i := 0; i < 16; i += 4 {
 		e.Delete(fmt.Sprintf("c%d", i))
 	}
-	e.pending("waits", v1alpha1.ReasonParentExhausted, "pool (10.0.0.0/28) has no room for a /30: 4 addresses free, the largest free block is a /32")
+	e.pending("waits", v1alpha1.ReasonParentExhausted, "pool (10.0.0.0/28) has no room for a /30: 4 addresses are free, the largest free block is a /32")
 }
 
 // TestHolderIsNamed asks for what a Prefix holds, and what a bare PrefixAllocation holds.

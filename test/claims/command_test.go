@@ -196,7 +196,7 @@ func TestCommandWithoutEtcd(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
 			got := runAudit(t, "--etcd-servers="+endpoint).expect(t, 1)
-			if !strings.Contains(got.stderr, "no connection to etcd at ["+endpoint+"]") && !strings.Contains(got.stderr, "no etcd serves "+endpoint) {
+			if !strings.Contains(got.stderr, "no connection to etcd at ["+endpoint+"]") && !strings.Contains(got.stderr, "cannot reach etcd at "+endpoint) {
 				t.Errorf("printed %.1000s", got.stderr)
 			}
 			if took := time.Since(began); took > 40*time.Second {

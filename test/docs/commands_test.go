@@ -188,7 +188,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uid>"},
 	{regexp.MustCompile(`\b(\w+(?:-\w+)*)-[0-9a-f]{16}\b`), "$1-<sum>"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:<port>"},
-	{regexp.MustCompile(`\b\d+ bytes, it had \d+\b`), "<bytes>"},
+	{regexp.MustCompile(`\b\d+ bytes; it was \d+\b`), "<bytes>"},
 	// Ages.
 	{regexp.MustCompile(`\b(\d+[smhd])+\b`), "<age>"},
 	{regexp.MustCompile(`[ \t]+`), " "},

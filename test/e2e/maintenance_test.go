@@ -75,7 +75,7 @@ func TestFullDatabase(t *testing.T) {
 	works := func(stdout string) {
 		t.Helper()
 		var after, before, quota int64
-		if _, err := fmt.Sscanf(stdout, "The database has %d bytes, it had %d. Its quota is %d.", &after, &before, &quota); err != nil || after >= before {
+		if _, err := fmt.Sscanf(stdout, "The size of the database is %d bytes; it was %d. The quota is %d.", &after, &before, &quota); err != nil || after >= before {
 			t.Errorf("reclaim said %q (%v)", stdout, err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestFullDatabase(t *testing.T) {
 		})
 		code, _, stderr = reclaim()
 	}
-	oneLine(t, stderr, "fill", "--quota-backend-bytes")
+	oneLine(t, stderr, "still more than 90% full", "--quota-backend-bytes")
 	p.signal(syscall.SIGTERM)
 	p.wait(atOnce)
 	p = serve(t, dir, "--quota-backend-bytes", fmt.Sprint(4*quota))
@@ -193,7 +193,7 @@ func TestAuditOfADataDirectory(t *testing.T) {
 		if code == 0 {
 			t.Errorf("%s: exit code 0", command)
 		}
-		oneLine(t, stderr, "no data", missing)
+		oneLine(t, stderr, "not a data directory", missing)
 		if _, err := os.Stat(missing); !os.IsNotExist(err) {
 			t.Errorf("%s: %v", command, err)
 		}

@@ -107,7 +107,7 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 	case <-time.After(harness.Patience):
 		t.Fatal("The first manager still works")
 	}
-	if !strings.Contains(first.LastOfLog(10_000), "another process leads now") || first.Cmd.ProcessState.Success() {
+	if !strings.Contains(first.LastOfLog(10_000), "leadership lost") || first.Cmd.ProcessState.Success() {
 		t.Errorf("The first manager ended with %v, and not because another one leads", first.Cmd.ProcessState)
 	}
 	if second.HasEnded() {

@@ -284,7 +284,7 @@ func TestDryRunOfABindingIsRefusedLikeTheBinding(t *testing.T) {
 		{"request", "{prefix: 10.1.1.0/24, prefixRef: {name: parent}}", http.StatusUnprocessableEntity, "strictly inside"},
 		{"request", "{prefix: 10.0.9.0/24, prefixRef: {name: nobody}}", http.StatusConflict, "does not exist"},
 		{"request", "{prefix: 10.0.9.0/24, prefixRef: {name: parent, uid: another}}", http.StatusConflict, "uid another"},
-		{"child", "{prefix: 10.0.9.0/24, parentRef: {name: parent}}", http.StatusConflict, "no PrefixAllocation of it holds"},
+		{"child", "{prefix: 10.0.9.0/24, parentRef: {name: parent}}", http.StatusConflict, "none of its PrefixAllocations holds"},
 	} {
 		namespace, _ := shared.setUp(t, "child-allocated", test.fixture)
 		where := harness.Path(namespace, fixtures[test.fixture].kind, test.fixture, "binding")

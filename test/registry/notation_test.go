@@ -242,12 +242,12 @@ func TestTerminatingObjectsSaySo(t *testing.T) {
 			obj := shared.Get(t, namespace, tt.kind, "ending")
 			for _, contentType := range []string{harness.JSON, harness.MergePatch, harness.ApplyPatch} {
 				status := shared.writeForced(t, obj, contentType, fmt.Sprintf("{spec: %s}", tt.addition)).Refused(t, http.StatusUnprocessableEntity)
-				if !strings.Contains(status.Message, "the "+tt.kind.Name+" is being deleted since ") || !slices.Equal(harness.Causes(status), []string{"spec"}) {
+				if !strings.Contains(status.Message, "the "+tt.kind.Name+" is being deleted (since ") || !slices.Equal(harness.Causes(status), []string{"spec"}) {
 					t.Errorf("%s: the spec is refused with %s", contentType, status.Message)
 				}
 				answer := shared.writeForced(t, obj, contentType, fmt.Sprintf("{spec: %s}", tt.spec))
 				answer.Must(t)
-				if warning := answer.Header.Get("Warning"); !strings.Contains(warning, tt.kind.Name+" ending is being deleted since ") {
+				if warning := answer.Header.Get("Warning"); !strings.Contains(warning, tt.kind.Name+" ending is being deleted (since ") {
 					t.Errorf("%s: the warning is %q", contentType, warning)
 				}
 				obj = shared.Get(t, namespace, tt.kind, "ending")

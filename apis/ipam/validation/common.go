@@ -188,6 +188,6 @@ func validateNotDeleting(oldMeta *metav1.ObjectMeta, newSpec, oldSpec any, kind 
 	if oldMeta.DeletionTimestamp == nil || apiequality.Semantic.DeepEqual(newSpec, oldSpec) {
 		return nil
 	}
-	return field.Forbidden(fldPath, fmt.Sprintf("the %s is being deleted since %s: its spec cannot be changed any more",
+	return field.Forbidden(fldPath, fmt.Sprintf("the %s is being deleted (since %s): its spec cannot be changed",
 		kind, oldMeta.DeletionTimestamp.UTC().Format(time.RFC3339)))
 }

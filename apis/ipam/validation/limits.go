@@ -50,7 +50,7 @@ func validateMetadataLimits(newMeta, oldMeta *metav1.ObjectMeta, fldPath *field.
 	size("managedFields", managedBytes(newMeta), managedBytes(oldMeta), MaxManagedBytes)
 	if bad := unreadableTimes(newMeta); len(bad) > len(unreadableTimes(oldMeta)) {
 		allErrs = append(allErrs, field.Invalid(fldPath.Child("managedFields").Index(bad[0]).Child("time"),
-			newMeta.ManagedFields[bad[0]].Time.Unix(), "must be in the years 0 to 9999, or it could not be read as JSON"))
+			newMeta.ManagedFields[bad[0]].Time.Unix(), "must be in the years 0 to 9999: other times cannot be encoded as JSON"))
 	}
 	size("labels", labelBytes(newMeta.Labels), labelBytes(oldMeta.Labels), MaxLabelBytes)
 	return allErrs

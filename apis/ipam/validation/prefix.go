@@ -35,7 +35,7 @@ func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path)
 			allErrs = append(allErrs, forbidRootLength(fldPath))
 		}
 		if spec.Prefix == "" {
-			allErrs = append(allErrs, field.Required(fldPath.Child("prefix"), "a root Prefix (without parentRef and parentSelector) needs one"))
+			allErrs = append(allErrs, field.Required(fldPath.Child("prefix"), "must be set on a root Prefix (without parentRef and parentSelector)"))
 		}
 		return allErrs
 	}
@@ -43,7 +43,7 @@ func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path)
 		allErrs = append(allErrs, field.Required(fldPath.Child("prefixLength"), "a child Prefix needs prefix or prefixLength, since no PrefixPolicy of the parent has a default length"))
 	}
 	if spec.IPFamily == "" && spec.Prefix == "" && spec.ParentRef == nil {
-		allErrs = append(allErrs, requireFamily(fldPath))
+		allErrs = append(allErrs, requireFamily(fldPath, "parentRef"))
 	}
 	allErrs = append(allErrs, validateReference(spec.ParentRef, name, fldPath.Child("parentRef"))...)
 	return append(allErrs, validateSelector(spec.ParentSelector, fldPath.Child("parentSelector"))...)
@@ -58,11 +58,11 @@ func askOfPrefix(spec *ipam.PrefixSpec) ask {
 }
 
 func forbidRootLength(fldPath *field.Path) *field.Error {
-	return field.Forbidden(fldPath.Child("prefixLength"), "a root Prefix (without parentRef and parentSelector) brings its prefix along")
+	return field.Forbidden(fldPath.Child("prefixLength"), "must not be set on a root Prefix (without parentRef and parentSelector)")
 }
 
-func requireFamily(fldPath *field.Path) *field.Error {
-	return field.Required(fldPath.Child("ipFamily"), "must be set, since neither the prefix nor a parent by name tells it")
+func requireFamily(fldPath *field.Path, reference string) *field.Error {
+	return field.Required(fldPath.Child("ipFamily"), fmt.Sprintf("must be set if neither prefix nor %s is", reference))
 }
 
 // ValidatePrefixUpdate checks a Prefix that is updated. The spec is set-once, and what is stored

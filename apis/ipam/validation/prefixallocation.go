@@ -27,17 +27,17 @@ func ValidatePrefixAllocationSpec(spec *ipam.PrefixAllocationSpec, fldPath *fiel
 	var allErrs field.ErrorList
 	switch {
 	case spec.Prefix == "" && spec.PrefixLength == 0:
-		allErrs = append(allErrs, field.Required(lengthPath, "either prefix or prefixLength has to be set"))
+		allErrs = append(allErrs, field.Required(lengthPath, "prefix or prefixLength must be set"))
 	case spec.Prefix != "" && spec.PrefixLength != 0:
 		allErrs = append(allErrs, field.Forbidden(lengthPath, "only one of prefix and prefixLength may be set"))
 		request.length = 0
 	}
 	allErrs = append(allErrs, validateAsk(request, ask{}, cidr.Parse, fldPath)...)
 	if spec.IPFamily == "" && spec.Prefix == "" && spec.PrefixRef == nil {
-		allErrs = append(allErrs, requireFamily(fldPath))
+		allErrs = append(allErrs, requireFamily(fldPath, "prefixRef"))
 	}
 	if spec.PrefixRef == nil && spec.PrefixSelector == nil {
-		allErrs = append(allErrs, field.Required(fldPath.Child("prefixRef"), "prefixRef or prefixSelector has to be set"))
+		allErrs = append(allErrs, field.Required(fldPath.Child("prefixRef"), "prefixRef or prefixSelector must be set"))
 	}
 	allErrs = append(allErrs, validateReference(spec.PrefixRef, "", fldPath.Child("prefixRef"))...)
 	return append(allErrs, validateSelector(spec.PrefixSelector, fldPath.Child("prefixSelector"))...)
@@ -65,7 +65,7 @@ func ValidatePrefixAllocationUpdate(newAllocation, oldAllocation *ipam.PrefixAll
 	// What was allocated while the family was open has told it.
 	if allocated := oldAllocation.Status.Prefix; allocated != "" && oldSpec.IPFamily == "" && newSpec.IPFamily != "" && !cidr.HasFamily(allocated, string(newSpec.IPFamily)) {
 		if prefix, err := cidr.ParseStored(allocated); err == nil {
-			immutable = append(immutable, field.Invalid(fldPath.Child("ipFamily"), newSpec.IPFamily, fmt.Sprintf("must be %s, as %s has been allocated", cidr.FamilyOf(prefix), allocated)))
+			immutable = append(immutable, field.Invalid(fldPath.Child("ipFamily"), newSpec.IPFamily, fmt.Sprintf("must be %s: %s has been allocated", cidr.FamilyOf(prefix), allocated)))
 		}
 	}
 	if len(immutable) > 0 {
@@ -126,9 +126,9 @@ func validateAllocatedPrefix(allocated string, spec *ipam.PrefixAllocationSpec, 
 	case len(errs) > 0:
 		return errs
 	case spec.Prefix != "":
-		return field.ErrorList{invalidPrefix(fldPath, allocated, fmt.Sprintf("must be the prefix that was asked for, %s", spec.Prefix))}
+		return field.ErrorList{invalidPrefix(fldPath, allocated, fmt.Sprintf("must be the requested prefix, %s", spec.Prefix))}
 	case spec.PrefixLength != 0 && prefix.Bits() != int(spec.PrefixLength):
-		return field.ErrorList{invalidPrefix(fldPath, allocated, fmt.Sprintf("must have the length that was asked for, /%d", spec.PrefixLength))}
+		return field.ErrorList{invalidPrefix(fldPath, allocated, fmt.Sprintf("must have the requested length, /%d", spec.PrefixLength))}
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func TestValidatePrefixAllocation(t *testing.T) {
 		{"from any prefix", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixLength: 9, PrefixSelector: &metav1.LabelSelector{}}, nil},
 		// It is not a Prefix, so that one of the same name is not itself.
 		{"reference to a prefix of its own name", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixLength: 9, PrefixRef: ref("self")}, nil},
-		{"neither prefix nor length", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixRef: ref("parent")}, []mistake{required("spec.prefixLength", "either")}},
+		{"neither prefix nor length", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixRef: ref("parent")}, []mistake{required("spec.prefixLength", "prefix or prefixLength must be set")}},
 		{"prefix and length", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, Prefix: "10.0.0.0/9", PrefixLength: 9, PrefixRef: ref("parent")},
 			[]mistake{forbidden("spec.prefixLength", "only one")}},
 		{"prefix and length out of range", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, Prefix: "10.0.0.0/9", PrefixLength: 33, PrefixRef: ref("parent")},
@@ -154,7 +154,7 @@ func TestValidatePrefixAllocationUpdate(t *testing.T) {
 		want   []mistake
 	}{
 		{"family set after the allocation", ipam.IPv4, nil},
-		{"family set after the allocation, to the other one", ipam.IPv6, []mistake{invalid("spec.ipFamily", "must be IPv4, as 10.0.0.0/9 has been allocated")}},
+		{"family set after the allocation, to the other one", ipam.IPv6, []mistake{invalid("spec.ipFamily", "must be IPv4: 10.0.0.0/9 has been allocated")}},
 		{"family set after the allocation, to an unknown one", "IPv5", []mistake{invalid("spec.ipFamily")}},
 		{"family left open after the allocation", "", nil},
 	} {
@@ -219,11 +219,11 @@ func TestValidatePrefixAllocationStatusUpdate(t *testing.T) {
 		{"Allocated without prefix", byLength, status(p, ""), status(a, ""), []mistake{required("status.prefix")}},
 		{"Allocated without reference", noRef, status(p, ""), status(a, "10.0.0.0/9"), []mistake{invalid("status.phase", "without spec.prefixRef")}},
 		{"Allocated without prefix and reference", noRef, status(p, ""), status(a, ""), []mistake{invalid("status.phase"), required("status.prefix")}},
-		{"shorter than asked for", byLength, status(p, ""), status(a, "10.0.0.0/8"), []mistake{invalid("status.prefix", "must have the length that was asked for, /9")}},
+		{"shorter than asked for", byLength, status(p, ""), status(a, "10.0.0.0/8"), []mistake{invalid("status.prefix", "must have the requested length, /9")}},
 		{"longer than asked for", byLength, status(p, ""), status(a, "10.0.0.0/10"), []mistake{invalid("status.prefix", "/9")}},
 		{"other family than asked for", byLength, status(p, ""), status(a, "2000::/9"), []mistake{invalid("status.prefix", "must be an IPv4 prefix")}},
-		{"other than asked for", exact, status(p, ""), status(a, "10.128.0.0/9"), []mistake{invalid("status.prefix", "must be the prefix that was asked for, 10.0.0.0/9")}},
-		{"part of what was asked for", exact, status(p, ""), status(a, "10.0.0.0/10"), []mistake{invalid("status.prefix", "must be the prefix that was asked for")}},
+		{"other than asked for", exact, status(p, ""), status(a, "10.128.0.0/9"), []mistake{invalid("status.prefix", "must be the requested prefix, 10.0.0.0/9")}},
+		{"part of what was asked for", exact, status(p, ""), status(a, "10.0.0.0/10"), []mistake{invalid("status.prefix", "must be the requested prefix")}},
 		{"prefix while Pending", byLength, status(p, ""), status(p, "10.0.0.0/9"), []mistake{forbidden("status.prefix", "phase Pending")}},
 		{"bad prefix while Pending", byLength, status(p, ""), status(p, "bad"), []mistake{forbidden("status.prefix", "phase Pending")}},
 		{"prefix while Failed", byLength, status(p, ""), status(f, "10.0.0.0/9"), []mistake{forbidden("status.prefix", "phase Failed")}},

@@ -18,8 +18,8 @@ func NewCommand(ctx context.Context) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ipam-apiserver",
 		Short: "Serve the API group ipam.ironcore.dev",
-		Long: "ipam-apiserver serves the API group ipam.ironcore.dev from an etcd of its own. It is registered in a " +
-			"Kubernetes cluster by an APIService, and delegates authentication and authorization to that cluster.",
+		Long: "ipam-apiserver serves the API group ipam.ironcore.dev from its own etcd. An APIService registers it in a " +
+			"Kubernetes cluster. It delegates authentication and authorization to that cluster.",
 		Version:      version.Get(),
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,

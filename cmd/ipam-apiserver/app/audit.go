@@ -45,7 +45,7 @@ func checkSockets(etcd *genericoptions.EtcdOptions) error {
 			continue
 		}
 		if _, err := os.Stat(endpoint.Path); err != nil {
-			return fmt.Errorf("no etcd serves %s: %w (for the data directory of an ipam-standalone that does not run, use ipam-standalone audit)", server, err)
+			return fmt.Errorf("cannot reach etcd at %s: %w (to audit the data directory of an ipam-standalone that is not running, use 'ipam-standalone audit')", server, err)
 		}
 	}
 	return nil
@@ -58,13 +58,13 @@ func AuditCommand(ctx context.Context, open func() (*genericoptions.EtcdOptions,
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Compare the objects in etcd with their claims",
-		Long: "audit compares all objects in etcd with their claims and prints every difference. It exits with 1 if there are " +
-			"any. It changes nothing unless --repair is set. Servers may run at the same time.",
+		Long: "audit compares all objects in etcd with their claims and prints all differences. The exit code is 1 if there are " +
+			"any. Without --repair it changes nothing. The API servers can keep running.",
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "" && output != "json" {
-				return fmt.Errorf("unknown output %q, must be json or nothing", output)
+				return fmt.Errorf("unknown output format %q, must be json", output)
 			}
 			etcd, done, err := open()
 			if err != nil {
@@ -74,7 +74,7 @@ func AuditCommand(ctx context.Context, open func() (*genericoptions.EtcdOptions,
 			return runAudit(ctx, etcd, output, repair, cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", output, "json, or nothing for a table.")
+	cmd.Flags().StringVarP(&output, "output", "o", output, "Output format: json. If empty, a table.")
 	cmd.Flags().BoolVar(&repair, "repair", repair, "Repair unambiguous differences and print the rest. Move objects and claims that cannot be decoded to lost+found in etcd.")
 	return cmd
 }

@@ -37,8 +37,8 @@ func NewCommand(ctx context.Context) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   component,
 		Short: "Allocate prefixes of the API group ipam.ironcore.dev",
-		Long: component + " makes a PrefixAllocation for each child Prefix, finds a parent and a free prefix for it, " +
-			"completes the child, and keeps the status of the parents. Of several managers one works, the leader.",
+		Long: component + " creates a PrefixAllocation for each child Prefix, allocates a free prefix of a parent to it, " +
+			"completes the child, and updates the status of the parents. If several managers run, only the leader is active.",
 		Version:      version.Get(),
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
@@ -87,7 +87,7 @@ func run(ctx context.Context, options *Options) error {
 			defer broadcaster.Shutdown()
 			config.Recorder = manager.LimitEvents(broadcaster.NewRecorder(scheme.Scheme, component), options.EventQPS, options.EventBurst)
 		} else {
-			klog.FromContext(ctx).Info("The server has no API for events, none are recorded")
+			klog.FromContext(ctx).Info("The server has no API for events: no events are recorded")
 		}
 		return config.Run(ctx)
 	})

@@ -31,13 +31,13 @@ func NewCertificatesOptions() *CertificatesOptions {
 func (o *CertificatesOptions) AddFlags(fs *pflag.FlagSet) {
 	o.ProcessOptions.AddFlags(fs)
 	c := &o.Certificate
-	fs.StringVar(&c.Namespace, "certificate-namespace", c.Namespace, "Namespace of the Secrets, and of the Service of the API server.")
-	fs.StringVar(&c.Secret, "certificate-secret", c.Secret, "Secret to keep the serving certificate of the API server in.")
-	fs.StringVar(&c.CASecret, "certificate-ca-secret", c.CASecret, "Secret to keep the authority in that signs it.")
-	fs.StringVar(&c.Service, "certificate-service", c.Service, "Service of the API server, whose names the certificate is for.")
-	fs.StringVar(&c.EtcdService, "certificate-etcd-service", c.EtcdService, "Service of the members of etcd, if their certificates are to be kept too, in the Secrets NAME-ca, NAME-tls and NAME-client-tls.")
-	fs.DurationVar(&c.Lifetime, "certificate-lifetime", c.Lifetime, "How long a certificate is valid. It is renewed when a third of this is left.")
-	fs.DurationVar(&c.CALifetime, "certificate-ca-lifetime", c.CALifetime, "How long an authority is valid. It is replaced when a third of this is left.")
+	fs.StringVar(&c.Namespace, "certificate-namespace", c.Namespace, "Namespace of the Secrets and of the Service of the API server.")
+	fs.StringVar(&c.Secret, "certificate-secret", c.Secret, "Secret for the serving certificate of the API server.")
+	fs.StringVar(&c.CASecret, "certificate-ca-secret", c.CASecret, "Secret for the certificate authority (CA) that signs the serving certificate.")
+	fs.StringVar(&c.Service, "certificate-service", c.Service, "Service of the API server. The serving certificate is valid for its DNS names.")
+	fs.StringVar(&c.EtcdService, "certificate-etcd-service", c.EtcdService, "Service of the etcd members. If set, the controller also maintains the certificates of etcd, in the Secrets NAME-ca, NAME-tls and NAME-client-tls.")
+	fs.DurationVar(&c.Lifetime, "certificate-lifetime", c.Lifetime, "Validity period of a certificate. It is renewed when a third of the period is left.")
+	fs.DurationVar(&c.CALifetime, "certificate-ca-lifetime", c.CALifetime, "Validity period of a CA. It is replaced when a third of the period is left.")
 }
 
 // Validate returns an error if the options are not valid.
@@ -54,10 +54,10 @@ func newCertificatesCommand(ctx context.Context) *cobra.Command {
 	options := NewCertificatesOptions()
 	cmd := &cobra.Command{
 		Use:   "certificates",
-		Short: "Keep the certificates of the API server and of etcd",
-		Long: "This command issues and renews the serving certificate of the API server, publishes its authority in the " +
-			"APIService, and does the same for etcd if told to. It needs nothing but Kubernetes. Of several processes one " +
-			"works, the leader.",
+		Short: "Maintain the certificates of the API server and of etcd",
+		Long: "This command issues and renews the serving certificate of the API server, and publishes its CA in the " +
+			"APIService. With --certificate-etcd-service it also issues and renews the certificates of etcd. It depends " +
+			"on Kubernetes only. If several processes run, only the leader is active.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if err := options.Validate(); err != nil {

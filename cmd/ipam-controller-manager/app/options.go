@@ -49,16 +49,16 @@ func NewOptions() *Options {
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	o.ProcessOptions.AddFlags(fs)
 	fs.StringVar(&o.APIServiceAddress, "apiservice-address", o.APIServiceAddress,
-		"Address of the API server of ipam.ironcore.dev, host:port, to talk to it without the way through kube-apiserver. "+
-			"It is trusted by what the APIService says. Through kube-apiserver if empty.")
+		"Address (host:port) of the API server of ipam.ironcore.dev. The controllers connect to it directly, and verify its "+
+			"certificate by the APIService. If empty, they connect through kube-apiserver.")
 	fs.StringVar(&o.APIServiceTokenFile, "apiservice-token-file", o.APIServiceTokenFile,
-		"File with the token for --apiservice-address, which should be for one of its --api-audiences and for nobody else. "+
-			"If empty, the API server gets the credentials of the kubeconfig.")
-	fs.StringSliceVar(&o.Controllers, "controllers", o.Controllers, fmt.Sprintf("Controllers to run, of %q; * is all of them.", manager.Names()))
-	fs.StringVar(&o.Strategy, "strategy", o.Strategy, "How to choose among parents: Pack fills them one by one, Spread takes the one with most room.")
-	fs.IntVar(&o.Workers, "workers", o.Workers, "How many objects a controller works on at a time.")
-	fs.Float32Var(&o.EventQPS, "event-qps", o.EventQPS, "How many events to record a second, of those of type Normal and of those of type Warning. One namespace can have a quarter of that. What is more is dropped.")
-	fs.IntVar(&o.EventBurst, "event-burst", o.EventBurst, "How many events of a type to record at once, a quarter of them for one namespace.")
+		"File with the token for --apiservice-address. Its only audience should be one of the --api-audiences of that server. "+
+			"If empty, the credentials of the kubeconfig are used.")
+	fs.StringSliceVar(&o.Controllers, "controllers", o.Controllers, fmt.Sprintf("Controllers to run: any of %q, or * for all.", manager.Names()))
+	fs.StringVar(&o.Strategy, "strategy", o.Strategy, "Strategy to choose a parent: Pack prefers the one with the smallest free block that fits, Spread the one with the most free addresses.")
+	fs.IntVar(&o.Workers, "workers", o.Workers, "Number of objects that each controller processes concurrently.")
+	fs.Float32Var(&o.EventQPS, "event-qps", o.EventQPS, "Maximum number of events per second, for each of the types Normal and Warning. Each namespace can use a quarter of it. Excess events are dropped.")
+	fs.IntVar(&o.EventBurst, "event-burst", o.EventBurst, "Maximum burst of events of each type. Each namespace can use a quarter of it.")
 }
 
 // Validate returns an error if the options are not valid.
@@ -71,7 +71,7 @@ func (o *Options) Validate() error {
 			return fmt.Errorf("--apiservice-address: %w", err)
 		}
 	} else if o.APIServiceTokenFile != "" {
-		return errors.New("--apiservice-token-file needs --apiservice-address: kube-apiserver does not accept such a token")
+		return errors.New("--apiservice-token-file requires --apiservice-address: kube-apiserver does not accept such a token")
 	}
 	if o.EventQPS <= 0 || o.EventBurst < 1 {
 		return fmt.Errorf("--event-qps and --event-burst must be positive, not %v and %d", o.EventQPS, o.EventBurst)

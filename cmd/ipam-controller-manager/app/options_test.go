@@ -17,7 +17,7 @@ func TestOptions(t *testing.T) {
 	}{
 		{[]string{"--kubeconfig=/does/not/exist", "--apiservice-address=ipam-apiserver:443", "--apiservice-token-file=/token"}, "/does/not/exist"},
 		{[]string{"--apiservice-address=ipam-apiserver"}, "--apiservice-address"},
-		{[]string{"--apiservice-token-file=/token"}, "--apiservice-token-file needs --apiservice-address"},
+		{[]string{"--apiservice-token-file=/token"}, "--apiservice-token-file requires --apiservice-address"},
 		{[]string{"--controllers=*,certificate"}, `unknown controller "certificate"`},
 		{[]string{"--certificate-etcd-service=ipam-etcd"}, "unknown flag"},
 		{[]string{"--leader-elect-lease-duration=1s"}, "leaseDuration"},

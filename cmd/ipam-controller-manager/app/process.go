@@ -63,9 +63,9 @@ func newProcessOptions(lease string) ProcessOptions {
 
 // AddFlags adds the flags of the options to fs.
 func (o *ProcessOptions) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig of the cluster; that of the pod if empty.")
-	fs.StringVar(&o.BindAddress, "bind-address", o.BindAddress, "Address to serve /healthz, /livez, /readyz and /metrics on, by HTTP; 0 is nowhere.")
-	fs.BoolVar(&o.Profiling, "profiling", o.Profiling, "Serve profiles under /debug/pprof there too, to everybody who can reach it.")
+	fs.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "Path of the kubeconfig file for the cluster. If empty, the service account of the pod is used.")
+	fs.StringVar(&o.BindAddress, "bind-address", o.BindAddress, "Address (host:port) to serve /healthz, /livez, /readyz and /metrics on over HTTP. 0 disables this.")
+	fs.BoolVar(&o.Profiling, "profiling", o.Profiling, "Also serve /debug/pprof on --bind-address, without authentication.")
 	componentoptions.BindLeaderElectionFlags(&o.LeaderElection, fs)
 }
 
@@ -111,7 +111,7 @@ func (o *ProcessOptions) lead(ctx context.Context, client kubernetes.Interface, 
 
 // errNotLeader ends the process when it loses leadership. Its in-memory state is worthless once another process leads.
 // It must be restarted, so that it begins with a clean state.
-var errNotLeader = errors.New("another process leads now")
+var errNotLeader = errors.New("leadership lost")
 
 // workAsLeader waits for leadership and calls work while this process is the leader. It returns errNotLeader if
 // leadership is lost.

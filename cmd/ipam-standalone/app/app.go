@@ -26,8 +26,8 @@ func NewCommand(ctx context.Context) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ipam-standalone",
 		Short: "Serve the API group ipam.ironcore.dev from one process",
-		Long: "ipam-standalone is API server, controllers and etcd in one process, for a laptop or a test. It serves on " +
-			"the loopback interface only, makes certificates of its own, and writes a kubeconfig for kubectl.",
+		Long: "ipam-standalone runs the API server, the controllers and etcd in one process, for a laptop or a test. It serves on " +
+			"the loopback interface only, issues its own certificates, and writes a kubeconfig for kubectl.",
 		Version:      version.Get(),
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
@@ -37,14 +37,14 @@ func NewCommand(ctx context.Context) *cobra.Command {
 		},
 	}
 	all := cmd.PersistentFlags()
-	all.StringVar(&options.DataDir, "data-dir", options.DataDir, "Directory of the database, the certificates and the kubeconfig.")
-	all.Int64Var(&options.QuotaBytes, "quota-backend-bytes", options.QuotaBytes, "How large the database may get, in bytes. When it is larger, nothing is written until 'ipam-standalone reclaim' has made room.")
+	all.StringVar(&options.DataDir, "data-dir", options.DataDir, "Directory for the database, the certificates and the kubeconfig.")
+	all.Int64Var(&options.QuotaBytes, "quota-backend-bytes", options.QuotaBytes, "Maximum size of the database, in bytes. A full database refuses writes until 'ipam-standalone reclaim' has freed space.")
 	fs := cmd.Flags()
-	fs.IntVar(&options.Port, "secure-port", options.Port, "Port of 127.0.0.1 to serve HTTPS on; 0 is any that is free.")
-	fs.StringSliceVar(&options.Controllers, "controllers", options.Controllers, fmt.Sprintf("Controllers to run, of %q; * is all of them.", manager.Names()))
-	fs.StringVar(&options.Strategy, "strategy", options.Strategy, "How to choose among parents: Pack fills them one by one, Spread takes the one with most room.")
+	fs.IntVar(&options.Port, "secure-port", options.Port, "Port on 127.0.0.1 to serve HTTPS on. 0 selects a free port.")
+	fs.StringSliceVar(&options.Controllers, "controllers", options.Controllers, fmt.Sprintf("Controllers to run: any of %q, or * for all.", manager.Names()))
+	fs.StringVar(&options.Strategy, "strategy", options.Strategy, "Strategy to choose a parent: Pack prefers the one with the smallest free block that fits, Spread the one with the most free addresses.")
 	fs.StringVar(&options.AdmissionConfigFile, "admission-control-config-file", options.AdmissionConfigFile, "File with admission control configuration.")
-	fs.StringVar(&samples, "samples", samples, "File or directory of manifests. What is in them and does not exist yet is created at start.")
+	fs.StringVar(&samples, "samples", samples, "File or directory of manifests. Their objects are created at start if they do not exist.")
 	cmd.AddCommand(newAuditCommand(ctx, options), newReclaimCommand(ctx, options))
 	return cmd
 }

@@ -32,7 +32,7 @@ func newAuditCommand(ctx context.Context, options *standalone.Options) *cobra.Co
 		return etcd, done, err
 	})
 	cmd.PreRun = silent
-	cmd.Long += " Whether an ipam-standalone runs on the data directory makes no difference."
+	cmd.Long += " It works whether or not an ipam-standalone is running on the data directory."
 	return cmd
 }
 
@@ -40,10 +40,9 @@ func newAuditCommand(ctx context.Context, options *standalone.Options) *cobra.Co
 func newReclaimCommand(ctx context.Context, options *standalone.Options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reclaim",
-		Short: "Make room in the database, also when it is full",
-		Long: "reclaim drops the history of the database, gives the space back to the file system, and lets etcd write again " +
-			"if it refused to because the database was larger than its quota. An ipam-standalone may run on the data directory; " +
-			"its requests wait meanwhile.",
+		Short: "Free space in the database, even if it is full",
+		Long: "reclaim compacts and defragments the database, and disarms the alarm that etcd raises when the database reaches " +
+			"its quota. An ipam-standalone can keep running on the data directory; its requests wait meanwhile.",
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		PreRun:       silent,
@@ -57,9 +56,9 @@ func newReclaimCommand(ctx context.Context, options *standalone.Options) *cobra.
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "The database has %d bytes, it had %d. Its quota is %d.\n", result.After, result.Before, result.Quota)
+			fmt.Fprintf(cmd.OutOrStdout(), "The size of the database is %d bytes; it was %d. The quota is %d.\n", result.After, result.Before, result.Quota)
 			if result.After > result.Quota/100*enough {
-				return fmt.Errorf("the objects fill the database to more than %d%%: start ipam-standalone with a larger --quota-backend-bytes, and run this again", enough)
+				return fmt.Errorf("the database is still more than %d%% full: start ipam-standalone with a larger --quota-backend-bytes, and run this again", enough)
 			}
 			return nil
 		},

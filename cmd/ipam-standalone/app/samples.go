@@ -154,7 +154,7 @@ func waitSettled(ctx context.Context, client versioned.Interface, objs []runtime
 		return allocated || explained && time.Since(since) >= settleRest, nil
 	})
 	if err != nil && ctx.Err() == nil {
-		return fmt.Errorf("the samples do not settle: %w", err)
+		return fmt.Errorf("the status of the samples keeps changing: %w", err)
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func parse(data []byte) (*yaml.Node, error) {
 		return nil, err
 	}
 	if len(document.Content) != 1 {
-		return nil, errors.New("there is nothing in it")
+		return nil, errors.New("the document is empty")
 	}
 	return document.Content[0], nil
 }

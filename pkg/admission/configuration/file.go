@@ -40,7 +40,7 @@ func CheckFile(file string, plugins map[string]func(*Document) error) error {
 		check, ok := plugins[name]
 		switch {
 		case !ok:
-			return inFile(file, at(node, "there is no plugin %q, but these: %q", name, slices.Sorted(maps.Keys(plugins))))
+			return inFile(file, at(node, "unknown plugin %q, must be one of %q", name, slices.Sorted(maps.Keys(plugins))))
 		case seen[name]:
 			return inFile(file, at(node, "plugin %s is configured twice", name))
 		case path != "" && configuration != nil:

@@ -169,7 +169,7 @@ func Objections(ctx context.Context, reader Reader, namespace, name string, chec
 	for _, live := range []bool{false, true} {
 		prefix, err := reader.Prefix(ctx, namespace, name, live)
 		if err != nil {
-			klog.FromContext(ctx).Error(err, "Cannot read a Prefix, so admission does without it", "prefix", klog.KRef(namespace, name))
+			klog.FromContext(ctx).Error(err, "Skipped an admission check: cannot read the Prefix", "prefix", klog.KRef(namespace, name))
 			return nil
 		}
 		if prefix == nil {

@@ -92,7 +92,7 @@ func (p *Plugin) validateAllocation(ctx context.Context, allocation *ipam.Prefix
 		if child.UID != owner.UID || child.Status.Phase != ipam.PrefixPhaseAllocated || !held.IsValid() || held != request.Parse(allocation.Status.Prefix) {
 			return nil
 		}
-		return field.ErrorList{field.Forbidden(field.NewPath("status", "prefix"), fmt.Sprintf("%s is what Prefix %s stands on: delete that Prefix instead", held, child.Name))}
+		return field.ErrorList{field.Forbidden(field.NewPath("status", "prefix"), fmt.Sprintf("%s is in use by Prefix %s: delete that Prefix instead", held, child.Name))}
 	})
 	if len(errs) == 0 || p.orphaned(ctx, allocation) {
 		return nil
@@ -108,20 +108,20 @@ func (p *Plugin) validateParent(ctx context.Context, prefix *ipam.Prefix) error 
 	}
 	children, err := p.Reader.Children(ctx, prefix)
 	if err != nil {
-		klog.FromContext(ctx).Error(err, "Cannot count children, so admission does without them", "prefix", klog.KObj(prefix))
+		klog.FromContext(ctx).Error(err, "Skipped an admission check: cannot count the children", "prefix", klog.KObj(prefix))
 		return nil
 	}
-	has, last := fmt.Sprintf("has %d children", children), "when the last of them has gone"
+	has, they := fmt.Sprintf("has %d children", children), "they are"
 	switch children {
 	case 0:
 		return nil
 	case 1:
-		has, last = "has 1 child", "when that has gone"
+		has, they = "has 1 child", "it is"
 	}
 	if p.parents == configuration.Deny && prefix.DeletionTimestamp == nil && !p.namespaceEnds(prefix.Namespace) {
 		return apierrors.NewConflict(ipam.Resource("prefixes"), prefix.Name, fmt.Errorf("it %s: delete what is allocated from it first", has))
 	}
-	warning.AddWarning(ctx, "", fmt.Sprintf("Prefix %q %s and goes %s; this cannot be undone", prefix.Name, has, last))
+	warning.AddWarning(ctx, "", fmt.Sprintf("Prefix %q %s and remains until %s gone; this cannot be undone", prefix.Name, has, they))
 	return nil
 }
 

@@ -110,7 +110,7 @@ func TestParents(t *testing.T) {
 	ending := admissiontest.Root("root", "10.0.0.0/8")
 	ending.DeletionTimestamp = &metav1.Time{}
 	root := admissiontest.Root("root", "10.0.0.0/8")
-	const three = `Prefix "root" has 3 children and goes when the last of them has gone; this cannot be undone`
+	const three = `Prefix "root" has 3 children and remains until they are gone; this cannot be undone`
 	for _, test := range []struct {
 		name, fields string
 		prefix       *ipam.Prefix
@@ -119,7 +119,7 @@ func TestParents(t *testing.T) {
 		warning      string
 	}{
 		{"by default", "", root, &admissiontest.Reader{Held: held(3)}, "", three},
-		{"one", "", root, &admissiontest.Reader{Held: held(1)}, "", `Prefix "root" has 1 child and goes when that has gone; this cannot be undone`},
+		{"one", "", root, &admissiontest.Reader{Held: held(1)}, "", `Prefix "root" has 1 child and remains until it is gone; this cannot be undone`},
 		{"none", "", root, &admissiontest.Reader{}, "", ""},
 		{"warn", "parents: Warn", root, &admissiontest.Reader{Held: held(3)}, "", three},
 		{"allow", "parents: Allow", root, &admissiontest.Reader{Held: held(3)}, "", ""},

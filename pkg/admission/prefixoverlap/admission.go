@@ -84,7 +84,7 @@ func (p *Plugin) validateChild(ctx context.Context, r request.Request) error {
 	}
 	switch {
 	case err != nil:
-		klog.FromContext(ctx).Error(err, "Cannot read what is in use, so admission does without it", "prefix", klog.KRef(r.Namespace, r.Parent))
+		klog.FromContext(ctx).Error(err, "Skipped an admission check: cannot read which prefixes are in use", "prefix", klog.KRef(r.Namespace, r.Parent))
 		return nil
 	case !held.IsValid():
 		return nil
@@ -99,7 +99,7 @@ func (p *Plugin) validateRoot(ctx context.Context, root *ipam.Prefix) error {
 	}
 	others, err := p.Reader.RootsOverlapping(ctx, root.Namespace, prefix)
 	if err != nil {
-		klog.FromContext(ctx).Error(err, "Cannot read the roots, so admission does without them", "namespace", root.Namespace)
+		klog.FromContext(ctx).Error(err, "Skipped an admission check: cannot read the roots", "namespace", root.Namespace)
 		return nil
 	}
 	var errs field.ErrorList

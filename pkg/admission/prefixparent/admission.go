@@ -82,7 +82,7 @@ func (p *Plugin) warnOfItself(ctx context.Context, a admission.Attributes) {
 	}
 	others, err := p.Reader.AnyMatches(ctx, child.Namespace, selector)
 	if err != nil {
-		klog.FromContext(ctx).Error(err, "Cannot list Prefixes, so admission does without them", "namespace", child.Namespace)
+		klog.FromContext(ctx).Error(err, "Skipped an admission check: cannot list Prefixes", "namespace", child.Namespace)
 		return
 	}
 	if !others {

@@ -94,7 +94,7 @@ func (r Request) TooDeep(parent *ipam.Prefix, checkable func(parent, prefix neti
 	if !prefix.IsValid() || !r.Prefix.IsValid() || checkable(prefix, r.Prefix, r.Kind.Kind == ipam.PrefixKind) {
 		return nil
 	}
-	return r.against(r.sizePath(), parent, fmt.Sprintf("is too far above %s to be checked in one transaction: create a Prefix in between", r.Prefix))
+	return r.against(r.sizePath(), parent, fmt.Sprintf("is too large: %s is too far below it to be checked in one transaction; create a Prefix in between", r.Prefix))
 }
 
 // Overlaps reports whether the requested prefix overlaps a prefix in status.used of the parent.

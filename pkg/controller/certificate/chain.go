@@ -124,9 +124,9 @@ func (l leaf) keep(object *corev1.Secret, now time.Time) *kept {
 	cert := pair.Cert
 	switch {
 	case !sameNames(cert.DNSNames, l.dnsNames):
-		k.reason = fmt.Errorf("is for %q, not for %q", cert.DNSNames, l.dnsNames)
+		k.reason = fmt.Errorf("is valid for %q, not for %q", cert.DNSNames, l.dnsNames)
 	case !slices.EqualFunc(cert.IPAddresses, l.ips, net.IP.Equal):
-		k.reason = fmt.Errorf("is for %v, not for %v", cert.IPAddresses, l.ips)
+		k.reason = fmt.Errorf("is valid for %v, not for %v", cert.IPAddresses, l.ips)
 	case now.Before(cert.NotBefore) || !now.Before(cert.NotAfter):
 		k.reason = fmt.Errorf("is valid from %s to %s only", cert.NotBefore, cert.NotAfter)
 	default:

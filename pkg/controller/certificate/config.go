@@ -65,16 +65,16 @@ func (c Config) Validate() error {
 	for _, chain := range c.chains() {
 		for _, secret := range chain.secrets() {
 			if seen[secret] {
-				errs = append(errs, fmt.Errorf("two of the certificates and authorities cannot both be in secret %q", secret))
+				errs = append(errs, fmt.Errorf("Secret %q cannot hold two certificates or CAs", secret))
 			}
 			seen[secret] = true
 		}
 	}
 	if c.Lifetime < minLifetime {
-		errs = append(errs, fmt.Errorf("certificates have to be good for %s at least, not %s", minLifetime, c.Lifetime))
+		errs = append(errs, fmt.Errorf("the lifetime of certificates must be at least %s, not %s", minLifetime, c.Lifetime))
 	}
 	if c.CALifetime < 3*c.Lifetime {
-		errs = append(errs, fmt.Errorf("the authority has to be good for three times as long as its certificates (%s) at least, not %s",
+		errs = append(errs, fmt.Errorf("the lifetime of a CA must be at least three times that of its certificates (%s), not %s",
 			c.Lifetime, c.CALifetime))
 	}
 	return errors.Join(errs...)

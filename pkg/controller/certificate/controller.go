@@ -126,10 +126,10 @@ func (c *Controller) Run(ctx context.Context) error {
 		case err == nil:
 			wait, retry = max(0, min(maxWait, next.Sub(c.clock.Now()))), time.Second
 		case isConflict(err):
-			logger.V(2).Info("Somebody else was faster", "err", err)
+			logger.V(2).Info("Another writer was faster, trying again", "err", err)
 			wait, retry = retry, min(2*retry, maxRetry)
 		default:
-			logger.Error(err, "Cannot keep the certificates")
+			logger.Error(err, "Cannot maintain the certificates")
 			wait, retry = retry, min(2*retry, maxRetry)
 		}
 		timer := c.clock.NewTimer(wait)
@@ -204,7 +204,7 @@ func (c *Controller) syncChain(ctx context.Context, chain *chain) (time.Time, er
 	}
 	authority, err := c.keepAuthority(ctx, chain, caSecret, leaves, service, now)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("authority: %w", err)
+		return time.Time{}, fmt.Errorf("CA: %w", err)
 	}
 	bundle, err := authority.bundle()
 	if err != nil {
@@ -256,9 +256,9 @@ func (c *Controller) keepLeaf(ctx context.Context, chain *chain, l *kept, a *aut
 	case reason != nil:
 	case current:
 		if next = due(l.Cert); !now.Before(next) {
-			reason = fmt.Errorf("ends at %s", l.Cert.NotAfter)
+			reason = fmt.Errorf("expires at %s", l.Cert.NotAfter)
 		} else if l.renewFirst(chain, a, now) {
-			reason = errors.New("has to last until a new authority has been read by all")
+			reason = errors.New("must outlast the replacement of its CA")
 		}
 	default:
 		settled := chain.placed.Add(c.config.settleTime())
@@ -266,7 +266,7 @@ func (c *Controller) keepLeaf(ctx context.Context, chain *chain, l *kept, a *aut
 			settled = t
 		}
 		if next = earliest(settled, l.Cert.NotAfter); !now.Before(next) {
-			reason = errors.New("is signed by an old authority")
+			reason = errors.New("is signed by an old CA")
 		}
 	}
 	if reason != nil {
@@ -274,8 +274,8 @@ func (c *Controller) keepLeaf(ctx context.Context, chain *chain, l *kept, a *aut
 			return time.Time{}, err
 		}
 		next = due(l.Cert)
-		klog.FromContext(ctx).Info("Issue a certificate", "secret", klog.KRef(c.config.Namespace, l.secret),
-			"because", reason.Error(), "until", l.Cert.NotAfter, "authority", a.Cert.Subject.CommonName)
+		klog.FromContext(ctx).Info("Issuing a certificate", "secret", klog.KRef(c.config.Namespace, l.secret),
+			"reason", reason.Error(), "notAfter", l.Cert.NotAfter, "ca", a.Cert.Subject.CommonName)
 	}
 	expiration.WithLabelValues(l.metric).Set(float64(l.Cert.NotAfter.Unix()))
 	return next, c.writeSecret(ctx, l.object, l.secret, map[string][]byte{
@@ -290,7 +290,7 @@ func (c *Controller) keepAuthority(ctx context.Context, chain *chain, secret *co
 	service *apiregistrationv1.APIService, now time.Time) (*authority, error) {
 	a, reason := parseAuthority(secret, now)
 	if reason == nil && !now.Before(due(a.Cert)) && !slices.ContainsFunc(leaves, func(l *kept) bool { return l.renewFirst(chain, a, now) }) {
-		reason = fmt.Errorf("ends at %s", a.Cert.NotAfter)
+		reason = fmt.Errorf("expires at %s", a.Cert.NotAfter)
 		a.old = append(a.old, a.Cert)
 	}
 	// A CA that was lost or replaced by hand may have signed certificates that are in use. Keep it in the bundle.
@@ -318,8 +318,8 @@ func (c *Controller) keepAuthority(ctx context.Context, chain *chain, secret *co
 		if a.Pair, err = pki.NewCA(chain.caName, now, c.config.CALifetime); err != nil {
 			return nil, err
 		}
-		klog.FromContext(ctx).Info("Make an authority", "secret", klog.KRef(c.config.Namespace, chain.caSecret),
-			"because", reason.Error(), "until", a.Cert.NotAfter, "authority", a.Cert.Subject.CommonName)
+		klog.FromContext(ctx).Info("Creating a CA", "secret", klog.KRef(c.config.Namespace, chain.caSecret),
+			"reason", reason.Error(), "notAfter", a.Cert.NotAfter, "ca", a.Cert.Subject.CommonName)
 	}
 	a.prune(leaves, now)
 
@@ -338,7 +338,7 @@ func (c *Controller) publish(ctx context.Context, service *apiregistrationv1.API
 	logger := klog.FromContext(ctx)
 	switch {
 	case service == nil:
-		logger.V(2).Info("There is no APIService to publish the authority in", "apiService", APIService)
+		logger.V(2).Info("There is no APIService to publish the CA in", "apiService", APIService)
 		return true, nil
 	case service.Spec.Service == nil || service.Spec.InsecureSkipTLSVerify:
 		// The API rejects a bundle in both cases.
@@ -354,7 +354,7 @@ func (c *Controller) publish(ctx context.Context, service *apiregistrationv1.API
 	if err != nil {
 		return false, err
 	}
-	logger.Info("Publish the authority", "apiService", APIService)
+	logger.Info("Publishing the CA", "apiService", APIService)
 	_, err = c.aggregator.ApiregistrationV1().APIServices().Patch(ctx, APIService, types.MergePatchType, patch, metav1.PatchOptions{})
 	return false, err
 }

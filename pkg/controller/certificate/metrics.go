@@ -13,7 +13,7 @@ var expiration = registered(metrics.NewGaugeVec(&metrics.GaugeOpts{
 	Namespace:      "ipam",
 	Subsystem:      "certificate",
 	Name:           "expiration_timestamp_seconds",
-	Help:           "When certificates and their authorities expire, in seconds since 1970, by which of them (serving, ca, etcd, etcd-client, etcd-ca).",
+	Help:           "Expiration time of certificates and CAs, in seconds since 1970-01-01 UTC, by certificate: serving, ca, etcd, etcd-client or etcd-ca.",
 	StabilityLevel: metrics.ALPHA,
 }, []string{"certificate"}))
 

@@ -485,12 +485,12 @@ func TestValidate(t *testing.T) {
 		{"no namespace", func(c *Config) { c.Namespace = "" }, "namespace"},
 		{"no secret", func(c *Config) { c.Secret = "" }, "secret"},
 		{"bad secret", func(c *Config) { c.CASecret = "a_b" }, "CA secret"},
-		{"one secret", func(c *Config) { c.CASecret = c.Secret }, "cannot both be"},
+		{"one secret", func(c *Config) { c.CASecret = c.Secret }, "cannot hold two"},
 		{"etcd", func(c *Config) { c.EtcdService = "ipam-etcd" }, ""},
 		{"bad service of etcd", func(c *Config) { c.EtcdService = "a/b" }, "service of etcd"},
-		{"one secret with etcd", func(c *Config) { c.Secret, c.EtcdService = "e-tls", "e" }, "cannot both be"},
+		{"one secret with etcd", func(c *Config) { c.Secret, c.EtcdService = "e-tls", "e" }, "cannot hold two"},
 		{"bad service", func(c *Config) { c.Service = "1a" }, "service"},
-		{"too short", func(c *Config) { c.Lifetime = 59 * time.Minute }, "1h0m0s at least"},
+		{"too short", func(c *Config) { c.Lifetime = 59 * time.Minute }, "at least 1h0m0s"},
 		{"authority too short", func(c *Config) { c.CALifetime = 269 * day }, "three times"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -101,10 +101,10 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 // APIService has no Service, sets insecureSkipTLSVerify, or has a CA bundle without certificates.
 func trust(service *apiregistrationv1.APIService) (*tls.Config, error) {
 	if service.Spec.Service == nil {
-		return nil, errors.New("kube-apiserver itself serves it")
+		return nil, errors.New("spec.service is not set: kube-apiserver itself serves the API")
 	}
 	if service.Spec.InsecureSkipTLSVerify {
-		return nil, errors.New("spec.insecureSkipTLSVerify is set: who is not verified gets no token")
+		return nil, errors.New("spec.insecureSkipTLSVerify is set: the credentials are not sent to a server that is not verified")
 	}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS12,

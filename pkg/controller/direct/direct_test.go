@@ -243,7 +243,7 @@ func TestTrust(t *testing.T) {
 		{"no CA that can be read", func(s *apiregistrationv1.APIServiceSpec) { s.CABundle = []byte("none") }, "spec.caBundle"},
 		{"those of the system", func(s *apiregistrationv1.APIServiceSpec) { s.CABundle = nil }, "unknown authority"},
 		{"anybody", func(s *apiregistrationv1.APIServiceSpec) { s.InsecureSkipTLSVerify = true }, "spec.insecureSkipTLSVerify"},
-		{"no Service", func(s *apiregistrationv1.APIServiceSpec) { s.Service = nil }, "kube-apiserver itself serves it"},
+		{"no Service", func(s *apiregistrationv1.APIServiceSpec) { s.Service = nil }, "kube-apiserver itself serves the API"},
 	} {
 		e.services.change(test.change)
 		client := e.client(&rest.Config{})

@@ -23,7 +23,7 @@ var droppedEvents = metrics.NewCounterVec(&metrics.CounterOpts{
 	Namespace:      "ipam",
 	Subsystem:      "controller",
 	Name:           "events_dropped_total",
-	Help:           "Events that were not recorded since there were too many of their type, Normal or Warning, at the time.",
+	Help:           "Number of events that the rate limit dropped, by type: Normal or Warning.",
 	StabilityLevel: metrics.ALPHA,
 }, []string{"type"})
 

@@ -104,7 +104,7 @@ func (c Config) Validate() error {
 		}
 	}
 	if c.Workers < 1 {
-		return fmt.Errorf("there must be at least one worker, not %d", c.Workers)
+		return fmt.Errorf("the number of workers must be positive, not %d", c.Workers)
 	}
 	_, err := scheduler.StrategyByName(c.Strategy)
 	return err
@@ -193,7 +193,7 @@ func (c Config) awaitAPI(ctx context.Context) {
 		_, err := c.Client.Discovery().ServerResourcesForGroupVersionWithContext(asking, v1alpha1.GroupVersion.String())
 		if err != nil && !waits && ctx.Err() == nil {
 			waits = true
-			logger.Info("Wait until the API is served", "groupVersion", v1alpha1.GroupVersion, "err", err)
+			logger.Info("Waiting until the API is served", "groupVersion", v1alpha1.GroupVersion, "err", err)
 		}
 		return err == nil, nil
 	})

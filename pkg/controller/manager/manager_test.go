@@ -32,7 +32,7 @@ func TestValidate(t *testing.T) {
 		// It has a command of its own.
 		{"certificate", func(c *Config) { c.Controllers = []string{"*", "certificate"} }, `unknown controller "certificate"`},
 		{"unknown strategy", func(c *Config) { c.Strategy = "Random" }, `unknown strategy "Random"`},
-		{"no workers", func(c *Config) { c.Workers = 0 }, "at least one worker"},
+		{"no workers", func(c *Config) { c.Workers = 0 }, "number of workers must be positive"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := good

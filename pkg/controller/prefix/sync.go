@@ -56,7 +56,7 @@ func (c *Controller) syncRoot(ctx context.Context, prefix *v1alpha1.Prefix) erro
 	if _, err := c.client.IpamV1alpha1().Prefixes(prefix.Namespace).UpdateStatus(ctx, updated, metav1.UpdateOptions{}); err != nil {
 		return newerIsComing(err)
 	}
-	c.recorder.Eventf(prefix, nil, corev1.EventTypeNormal, v1alpha1.ReasonRoot, "Allocate", "A root Prefix holds its own prefix")
+	c.recorder.Eventf(prefix, nil, corev1.EventTypeNormal, v1alpha1.ReasonRoot, "Allocate", "A root Prefix is allocated without a parent")
 	return nil
 }
 
@@ -251,7 +251,7 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 		existing, err := allocations.Get(ctx, allocation.Name, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
-			return fmt.Errorf("PrefixAllocation %s vanished", allocation.Name)
+			return fmt.Errorf("PrefixAllocation %s was deleted meanwhile", allocation.Name)
 		case err != nil:
 			return err
 		}
@@ -259,8 +259,8 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 			return nil
 		}
 	}
-	why := fmt.Sprintf("PrefixAllocations that are not of this Prefix have all names that the controller tries, such as %s. "+
-		"Delete them, and take off the finalizers of those that stay", requester.Name(prefix, 0))
+	why := fmt.Sprintf("The names that the controller tries for the PrefixAllocation of this Prefix, such as %s, are all taken by "+
+		"PrefixAllocations of others. Delete those, and remove the finalizers of those that remain", requester.Name(prefix, 0))
 	if err := c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonInvalidRequest, why); err != nil {
 		return err
 	}
@@ -317,7 +317,7 @@ func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocat
 func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
 	parent, prefixHeld, ok := held(allocation)
 	if !ok {
-		return fmt.Errorf("PrefixAllocation %s is Allocated, but does not say what", allocation.Name)
+		return fmt.Errorf("PrefixAllocation %s is Allocated, but has no prefixRef or no valid prefix", allocation.Name)
 	}
 	parentObj, err := c.prefixes.Prefixes(parent.Namespace).Get(parent.Name)
 	if apierrors.IsNotFound(err) {
@@ -402,10 +402,10 @@ func (c *Controller) whyFailed(allocation *v1alpha1.PrefixAllocation) (reason, m
 		case parent.DeletionTimestamp != nil:
 			return v1alpha1.ReasonParentNotReady, fmt.Sprintf("%s: %s is being deleted", failed, ref.Name)
 		case parent.Status.Phase != v1alpha1.PrefixPhaseAllocated:
-			return v1alpha1.ReasonParentNotReady, fmt.Sprintf("%s: %s is not allocated itself yet", failed, ref.Name)
+			return v1alpha1.ReasonParentNotReady, fmt.Sprintf("%s: %s is not allocated yet", failed, ref.Name)
 		}
 	}
-	return v1alpha1.ReasonNoSuitableParent, failed + " and does not say why"
+	return v1alpha1.ReasonNoSuitableParent, failed + " and has no condition that says why"
 }
 
 // setCondition sets a condition in the status of a Prefix. If the condition is False and its reason has changed,
@@ -442,7 +442,7 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 			return nil
 		}
 		return c.setCondition(ctx, prefix, metav1.ConditionTrue, v1alpha1.ConditionDeletable, v1alpha1.ReasonNoChildren,
-			"Nothing is allocated from it; it waits for the other finalizers")
+			"Nothing is allocated from this Prefix; it waits for its other finalizers")
 	}
 	holders := objects[*v1alpha1.PrefixAllocation](c.allocationIndex, byParent, observe.NameOf(prefix).String())
 	if len(holders) > 0 {
@@ -450,7 +450,7 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 		for _, allocation := range firstByName(holders, maxChildrenNamed) {
 			names = append(names, requester.Describe(allocation))
 		}
-		message := "Still allocated from by " + strings.Join(names, ", ")
+		message := "Still in use by " + strings.Join(names, ", ")
 		if len(holders) > maxChildrenNamed {
 			message += " and more"
 		}

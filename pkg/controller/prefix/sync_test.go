@@ -585,7 +585,7 @@ func TestNotAllocatedFor(t *testing.T) {
 	}
 	c.allocationSeen(nil, a)
 	client.PrependReactor("create", "prefixes", func(clienttesting.Action) (bool, runtime.Object, error) {
-		refusal := apierrors.NewConflict(v1alpha1.Resource("prefixes"), "child", errors.New("no PrefixAllocation of it holds 10.0.0.0/24"))
+		refusal := apierrors.NewConflict(v1alpha1.Resource("prefixes"), "child", errors.New("none of its PrefixAllocations holds 10.0.0.0/24"))
 		refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: v1alpha1.CauseTypeNotAllocatedFor}}
 		return true, nil, refusal
 	})
@@ -661,11 +661,11 @@ func TestWhyFailed(t *testing.T) {
 			v1alpha1.ReasonNoSuitableParent, "root (2001:db8::/32) is IPv6, not IPv4"},
 		{"parent being deleted", deleted, byName, v1alpha1.ReasonParentNotReady, "PrefixAllocation a has failed: root is being deleted"},
 		{"parent pending", parent("", v1alpha1.PrefixPhasePending), byName,
-			v1alpha1.ReasonParentNotReady, "PrefixAllocation a has failed: root is not allocated itself yet"},
+			v1alpha1.ReasonParentNotReady, "PrefixAllocation a has failed: root is not allocated yet"},
 		{"nothing against the parent", parent("10.0.0.0/16", v1alpha1.PrefixPhaseAllocated), byName,
-			v1alpha1.ReasonNoSuitableParent, "PrefixAllocation a has failed and does not say why"},
+			v1alpha1.ReasonNoSuitableParent, "PrefixAllocation a has failed and has no condition that says why"},
 		{"by selector", nil, v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 24, PrefixSelector: selector("a")},
-			v1alpha1.ReasonNoSuitableParent, "PrefixAllocation a has failed and does not say why"},
+			v1alpha1.ReasonNoSuitableParent, "PrefixAllocation a has failed and has no condition that says why"},
 		{"nonsense", nil, v1alpha1.PrefixAllocationSpec{Prefix: "10.0.0.0", PrefixRef: ref("root")},
 			v1alpha1.ReasonInvalidRequest, "PrefixAllocation a has failed: "},
 	} {
@@ -729,7 +729,7 @@ func TestDeletionNamesHolders(t *testing.T) {
 			t.Fatal(err)
 		}
 		names := slices.Sorted(maps.Keys(holders))
-		want := "Still allocated from by PrefixAllocation " + strings.Join(names[:min(len(names), 5)], ", PrefixAllocation ")
+		want := "Still in use by PrefixAllocation " + strings.Join(names[:min(len(names), 5)], ", PrefixAllocation ")
 		switch {
 		case len(names) == 0:
 			want = letGo

@@ -469,7 +469,7 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 		if p := ns.parents[r.name]; p == nil || p.uid != r.uid {
 			ns.waitForRequester(w)
 			return assumption{}, &verdict{reason: v1alpha1.ReasonRequesterNotFound, early: time.Since(w.missed) < requesterPatience,
-				words: fmt.Sprintf("Prefix %s with uid %s, for which this was made, does not exist", r.name, r.uid)}
+				words: fmt.Sprintf("This PrefixAllocation was created for Prefix %s with uid %s, which does not exist", r.name, r.uid)}
 		}
 	}
 	w.missed = time.Time{}

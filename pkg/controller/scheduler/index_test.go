@@ -258,13 +258,13 @@ func TestReserve(t *testing.T) {
 		given:   func(f *fixture) { f.set(prefix("root", "", isPending)) },
 		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
 		reason:  v1alpha1.ReasonParentNotReady,
-		message: "root is not allocated itself yet",
+		message: "root is not allocated yet",
 	}, {
 		name:    "parent is isPending, but asks for a prefix that would do",
 		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/8", isPending)) },
 		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
 		reason:  v1alpha1.ReasonParentNotReady,
-		message: "root (10.0.0.0/8) is not allocated itself yet",
+		message: "root (10.0.0.0/8) is not allocated yet",
 	}, {
 		name:    "parent is isPending, and asks for a prefix that will not do",
 		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/24", isPending)) },

@@ -200,7 +200,7 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 	case requester.IsLost(allocation):
 		s.index.settle(name, true)
 		return s.report(ctx, allocation, &verdict{reason: v1alpha1.ReasonRequesterNotFound,
-			words: "This was made for a Prefix, but has no controller reference to one"})
+			words: "This PrefixAllocation was created for a Prefix, but has no controller reference to one"})
 	}
 
 	c, err := candidateOf(allocation)

@@ -472,7 +472,7 @@ func TestMessages(t *testing.T) {
 	d.index.setPrefix(prefix("z-full", "10.0.0.0/24", labelled("net", "a")))
 	d.schedules("a", false)
 	message = d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonParentExhausted)
-	if want := "z-full (10.0.0.0/24) has no room for a /25: 128 addresses free, the largest free block is a /26"; message != want {
+	if want := "z-full (10.0.0.0/24) has no room for a /25: 128 addresses are free, the largest free block is a /26"; message != want {
 		t.Errorf("got  %s\nwant %s", message, want)
 	}
 	refresh()

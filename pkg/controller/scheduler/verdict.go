@@ -30,7 +30,7 @@ const (
 	closed
 	// deleting: the parent is being deleted.
 	deleting
-	// notReady: the parent is not allocated itself yet.
+	// notReady: the parent is not allocated yet.
 	notReady
 	// inUse: the requested prefix overlaps a prefix in use.
 	inUse
@@ -213,7 +213,7 @@ func (r *refusal) String(of cidr.Request) string {
 		if !r.prefix.IsValid() {
 			why = fmt.Sprintf("is too small to hold %s", of)
 		} else if why = of.Misfit(r.prefix); why == "" {
-			why = fmt.Sprintf("is too large: %s is too far below it to be checked in one transaction; allocate a Prefix in between", of)
+			why = fmt.Sprintf("is too large: %s is too far below it to be checked in one transaction; create a Prefix in between", of)
 		}
 	case wrongLength:
 		why = fmt.Sprintf("is no parent for %s: its PrefixPolicy allows %s", of, r.words)
@@ -222,7 +222,7 @@ func (r *refusal) String(of cidr.Request) string {
 	case deleting:
 		why = "is being deleted"
 	case notReady:
-		why = "is not allocated itself yet"
+		why = "is not allocated yet"
 	case inUse:
 		switch {
 		case r.holder == of.Prefix:
@@ -248,11 +248,11 @@ func freeWords(free *big.Int, largest int) string {
 	case free.IsInt64() && free.Int64() == 1:
 		return "1 address is free"
 	}
-	return fmt.Sprintf("%s addresses free, the largest free block is a /%d", free, largest)
+	return fmt.Sprintf("%s addresses are free, the largest free block is a /%d", free, largest)
 }
 
 // counts matches the results of freeWords in a message.
-var counts = regexp.MustCompile(`: (no address is free|1 address is free|[0-9]+ addresses free, the largest free block is a /[0-9]+)`)
+var counts = regexp.MustCompile(`: (no address is free|1 address is free|[0-9]+ addresses are free, the largest free block is a /[0-9]+)`)
 
 // withoutCounts returns a message without the counts, which change with each allocation.
 func withoutCounts(message string) string { return counts.ReplaceAllLiteralString(message, "") }

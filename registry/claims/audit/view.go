@@ -235,7 +235,7 @@ func (v *view) checkKeys(of int) error {
 		}
 	}
 	if claims.Misconfigured(encrypted, of-encrypted) {
-		return fmt.Errorf("%d of %d objects cannot be decrypted; are the keys right? One of them: %w", encrypted, of, some)
+		return fmt.Errorf("%d of %d objects cannot be decrypted; are the encryption keys correct? One of the errors: %w", encrypted, of, some)
 	}
 	return nil
 }

@@ -95,7 +95,7 @@ func (g *RESTOptionsGetter) newStorage(
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.transport != nil && !reflect.DeepEqual(g.transport.ServerList, config.Transport.ServerList) {
-		return nil, nil, fmt.Errorf("%s has to be in the same etcd as the other resources: one transaction writes both", config.GroupResource)
+		return nil, nil, fmt.Errorf("%s must be in the same etcd as the other resources: one transaction writes both", config.GroupResource)
 	}
 	g.transport = &config.Transport
 

@@ -83,7 +83,7 @@ func (s *Store) GuaranteedUpdate(ctx context.Context, key string, destination ru
 func (s *Store) Delete(ctx context.Context, key string, out runtime.Object, preconditions *storage.Preconditions,
 	validateDeletion storage.ValidateObjectFunc, cachedExistingObject runtime.Object, opts storage.DeleteOptions) error {
 	if opts.ExpectTransformOrDecodeError {
-		return apierrors.NewBadRequest("what cannot be decoded cannot be deleted here: it could go without its claim")
+		return apierrors.NewBadRequest("an object that cannot be decoded cannot be deleted here: its claim could remain")
 	}
 	return claims.WithPlan(ctx, func(ctx context.Context, p *claims.Plan, live bool) error {
 		if live {

@@ -181,9 +181,9 @@ func (s tolerantStore) GetList(ctx context.Context, key string, opts storage.Lis
 		return nil
 	}
 	if claims.Misconfigured(bad, good) {
-		return apierrors.NewInternalError(fmt.Errorf("%d of %d %s cannot be decoded; is --encryption-provider-config right?", bad, bad+good, s.resource))
+		return apierrors.NewInternalError(fmt.Errorf("%d of %d %s cannot be decoded; is --encryption-provider-config correct?", bad, bad+good, s.resource))
 	}
-	klog.FromContext(ctx).Error(nil, "Left out of a list what cannot be decoded; ipam-apiserver audit tells the keys", "resource", s.resource, "count", bad)
+	klog.FromContext(ctx).Error(nil, "Omitted objects that cannot be decoded from a list; ipam-apiserver audit prints their keys", "resource", s.resource, "count", bad)
 	items.Slice(good, items.Len()).Clear()
 	items.SetLen(good)
 	return nil

@@ -219,7 +219,7 @@ func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
 	if parent := newPrefix.Spec.ParentRef; parent != nil {
 		resource.SetAllocated(&status.Conditions, ipam.ReasonAllocated, fmt.Sprintf("Allocated %s from %s", newPrefix.Spec.Prefix, parent.Name), newPrefix.Generation)
 	} else {
-		resource.SetAllocated(&status.Conditions, ipam.ReasonRoot, "A root Prefix holds its own prefix", newPrefix.Generation)
+		resource.SetAllocated(&status.Conditions, ipam.ReasonRoot, "A root Prefix is allocated without a parent", newPrefix.Generation)
 	}
 	status.ObservedGeneration = newPrefix.Generation
 }

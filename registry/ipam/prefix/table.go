@@ -20,9 +20,9 @@ var tableConvertor = resource.Convertor{
 		{Name: "Phase", Type: "string", Description: "Pending, Allocated, or Terminating while it is being deleted"},
 		resource.Age(),
 		{Name: "Family", Type: "string", Priority: 1, Description: "IPv4 or IPv6"},
-		{Name: "Used", Type: "string", Priority: 1, Description: "The number of addresses handed out"},
-		{Name: "Free", Type: "string", Priority: 1, Description: "The number of addresses not handed out"},
-		{Name: "Use%", Type: "string", Priority: 1, Description: "The part of the addresses handed out, in percent"},
+		{Name: "Used", Type: "string", Priority: 1, Description: "The number of allocated addresses"},
+		{Name: "Free", Type: "string", Priority: 1, Description: "The number of free addresses"},
+		{Name: "Use%", Type: "string", Priority: 1, Description: "The percentage of allocated addresses"},
 	},
 	Row: func(obj runtime.Object, name, age string) ([]any, error) {
 		p, ok := obj.(*ipam.Prefix)

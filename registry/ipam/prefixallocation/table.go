@@ -16,9 +16,9 @@ var tableConvertor = resource.Convertor{
 	Columns: []metav1.TableColumnDefinition{
 		resource.Name(),
 		{Name: "Parent", Type: "string", Description: "The Prefix that it is allocated from"},
-		{Name: "Request", Type: "string", Description: "The prefix, or the length of prefix, that is asked for"},
+		{Name: "Request", Type: "string", Description: "The requested prefix or length"},
 		{Name: "Phase", Type: "string", Description: "Pending, Allocated, Failed, or Terminating while it is being deleted"},
-		{Name: "Prefix", Type: "string", Description: "The range of addresses that is allocated"},
+		{Name: "Prefix", Type: "string", Description: "The allocated range of addresses"},
 		resource.Age(),
 	},
 	Row: func(obj runtime.Object, name, age string) ([]any, error) {

@@ -198,11 +198,11 @@ func (s state) isStalled(told *metav1.Condition) bool {
 func (s state) unexplained() (reason, message string) {
 	switch {
 	case s.allocated && s.root:
-		return v1alpha1.ReasonRoot, "A root Prefix holds its own prefix"
+		return v1alpha1.ReasonRoot, "A root Prefix is allocated without a parent"
 	case s.allocated:
 		return v1alpha1.ReasonAllocated, "Holds " + s.holds
 	case s.failed:
-		return v1alpha1.ReasonNoSuitableParent, "A scheduler has failed the request and does not say why"
+		return v1alpha1.ReasonNoSuitableParent, "A scheduler has failed the request and has no condition that says why"
 	}
 	return v1alpha1.ReasonPending, "Waits for the controllers"
 }

@@ -68,7 +68,7 @@ func (s Strategy) WarningsOnUpdate(_ context.Context, obj, old runtime.Object) [
 	if newErr != nil || oldErr != nil || oldMeta.GetDeletionTimestamp() == nil || len(newMeta.GetFinalizers()) < len(oldMeta.GetFinalizers()) {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s %s is being deleted since %s: the update does not stop that",
+	return []string{fmt.Sprintf("%s %s is being deleted (since %s): the update does not stop the deletion",
 		s.kind, oldMeta.GetName(), oldMeta.GetDeletionTimestamp().UTC().Format(time.RFC3339))}
 }
 
