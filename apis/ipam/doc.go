@@ -4,6 +4,6 @@
 // +k8s:deepcopy-gen=package
 // +groupName=ipam.ironcore.dev
 
-// Package ipam holds the internal ("hub") types of the API group ipam.ironcore.dev.
-// Every served version is converted to and from these types; they are never serialized.
+// Package ipam contains the internal ("hub") types of the API group ipam.ironcore.dev. All served versions are
+// converted to and from these types. They are never serialized.
 package ipam

@@ -3,12 +3,11 @@
 
 package ipam
 
-// Types of conditions.
+// Condition types.
 const (
-	// ConditionAllocated says whether the object holds addresses, and if not, why. It is on both
-	// kinds.
+	// ConditionAllocated says whether the object has been allocated, and if not, why. Prefixes and PrefixAllocations have it.
 	ConditionAllocated = "Allocated"
-	// ConditionDeletable says, on a Prefix that is being deleted, what it waits for.
+	// ConditionDeletable says what a Prefix that is being deleted waits for.
 	ConditionDeletable = "Deletable"
 	// ConditionReady says whether the object holds addresses, with the reason and the message of Allocated. On a
 	// PrefixPolicy it says whether its rules apply. It is on all kinds from their creation on, and is what tools wait
@@ -25,40 +24,40 @@ const (
 	ReasonRoot = "Root"
 	// ReasonAllocated is the reason of Allocated=True on a child Prefix and a PrefixAllocation.
 	ReasonAllocated = "Allocated"
-	// ReasonPending is the reason of Ready=False on an object that no controller has answered yet.
+	// ReasonPending is the reason of Ready=False on an object that no controller has processed yet.
 	ReasonPending = "Pending"
-	// ReasonNoMatchingParent means that the selector matches no Prefix.
+	// ReasonNoMatchingParent means that no Prefix matches the selector.
 	ReasonNoMatchingParent = "NoMatchingParent"
-	// ReasonNoSuitableParent means that no Prefix that was named or matched could ever hold the
-	// request: too small, of the other family, or elsewhere.
+	// ReasonNoSuitableParent means that no named or matching parent can ever satisfy the request: each is too
+	// small, of the other family, or does not contain the requested prefix.
 	ReasonNoSuitableParent = "NoSuitableParent"
-	// ReasonParentExhausted means that the parent could hold the request, but has no room left.
+	// ReasonParentExhausted means that the parent is large enough, but has no free block of the requested length.
 	ReasonParentExhausted = "ParentExhausted"
-	// ReasonReserved means that the parent has room for the request, but only in space that a PrefixPolicy
-	// reserves. Who asks for such a prefix exactly gets it.
+	// ReasonReserved means that the parent has free space for the request, but only space that a PrefixPolicy
+	// reserves. A request for exactly such a prefix gets it.
 	ReasonReserved = "Reserved"
-	// ReasonLengthNotAllowed means that a PrefixPolicy does not allow to allocate prefixes of the length from the
-	// parent.
+	// ReasonLengthNotAllowed means that a PrefixPolicy does not allow the requested length for children of the parent.
 	ReasonLengthNotAllowed = "LengthNotAllowed"
-	// ReasonParentClosed means that a PrefixPolicy does not allow to allocate anything new from the parent.
+	// ReasonParentClosed means that a PrefixPolicy does not allow new allocations from the parent.
 	ReasonParentClosed = "ParentClosed"
-	// ReasonParentNotFound means that the parent that was named does not exist.
+	// ReasonParentNotFound means that the named parent does not exist.
 	ReasonParentNotFound = "ParentNotFound"
-	// ReasonParentNotReady means that the parent is not allocated itself yet, or is being deleted.
+	// ReasonParentNotReady means that the parent is not allocated yet, or is being deleted.
 	ReasonParentNotReady = "ParentNotReady"
-	// ReasonPrefixInUse means that the prefix that was asked for overlaps one that is in use.
+	// ReasonPrefixInUse means that the requested prefix overlaps one that is in use.
 	ReasonPrefixInUse = "PrefixInUse"
-	// ReasonRefused means that the API server refused what a controller wrote for the request, for another
-	// reason than that the prefix is in use: a quota, a policy or a rule. The message has the words of the server.
+	// ReasonRefused means that the API server rejected a write of a controller for this request, for example
+	// because of a quota or a policy. The message contains the error of the server.
 	ReasonRefused = "Refused"
-	// ReasonRequesterNotFound means that the PrefixAllocation was made for a Prefix that does not exist.
+	// ReasonRequesterNotFound means that the PrefixAllocation was created for a Prefix that does not exist.
 	ReasonRequesterNotFound = "RequesterNotFound"
-	// ReasonInvalidRequest means that the request contradicts itself.
+	// ReasonInvalidRequest means that the request cannot be processed as it is, for example because its fields
+	// contradict each other.
 	ReasonInvalidRequest = "InvalidRequest"
-	// ReasonHasChildren is the reason of Deletable=False on a Prefix that prefixes are still
-	// allocated from.
+	// ReasonHasChildren is the reason of Deletable=False on a Prefix from which prefixes are still allocated.
 	ReasonHasChildren = "HasChildren"
-	// ReasonNoChildren is the reason of Deletable=True on a Prefix that only the finalizers of others keep.
+	// ReasonNoChildren is the reason of Deletable=True on a Prefix that only waits for finalizers of other
+	// controllers.
 	ReasonNoChildren = "NoChildren"
 	// ReasonApplied is the reason of Ready=True on a PrefixPolicy.
 	ReasonApplied = "Applied"
@@ -70,18 +69,18 @@ const (
 	ReasonStrategyConflict = "StrategyConflict"
 )
 
-// Types of the causes in the details of a 409, which is the answer to a write that would allocate
-// what somebody else holds.
+// Types of the causes in the details of a 409 (Conflict). The server responds with it to a write that would
+// allocate a prefix that is in use.
 const (
-	// CauseTypePrefixInUse tells in words which prefix was asked for, and who holds what it
-	// overlaps.
+	// CauseTypePrefixInUse describes the requested prefix, the prefix that it overlaps, and the holder of that
+	// prefix.
 	CauseTypePrefixInUse = "PrefixInUse"
-	// CauseTypeHolderPrefix is the prefix that is held, in canonical CIDR notation.
+	// CauseTypeHolderPrefix is the prefix that is in use, in canonical CIDR notation.
 	CauseTypeHolderPrefix = "HolderPrefix"
-	// CauseTypeHolderName is the name of the PrefixAllocation that holds it.
+	// CauseTypeHolderName is the name of the PrefixAllocation that holds the prefix in use.
 	CauseTypeHolderName = "HolderName"
-	// CauseTypeHolderUID is the uid of the PrefixAllocation that holds it.
+	// CauseTypeHolderUID is the uid of the PrefixAllocation that holds the prefix in use.
 	CauseTypeHolderUID = "HolderUID"
-	// CauseTypeNotAllocatedFor says that the prefix which a child was to get is not allocated for it.
+	// CauseTypeNotAllocatedFor means that the prefix in the binding of a child is not allocated for that child.
 	CauseTypeNotAllocatedFor = "NotAllocatedFor"
 )

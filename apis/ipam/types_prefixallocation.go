@@ -10,54 +10,53 @@ import (
 const (
 	// PrefixAllocationKind is the kind of a PrefixAllocation.
 	PrefixAllocationKind = "PrefixAllocation"
-	// RequesterUIDLabel is on every PrefixAllocation that was made for a child Prefix; its value is
-	// the uid of the child.
+	// RequesterUIDLabel is the label of every PrefixAllocation that is created for a child Prefix. Its value is the
+	// uid of the child.
 	RequesterUIDLabel = "ipam.ironcore.dev/requester-uid"
 )
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// PrefixAllocation is the request for a part of a Prefix and, once allocated, the claim to it.
-// The controllers make one for each child Prefix.
+// PrefixAllocation is a request for a part of a Prefix, and its result once it is allocated. The controllers create
+// one for each child Prefix.
 type PrefixAllocation struct {
 	metav1.TypeMeta
 	// metadata is the standard object metadata.
 	metav1.ObjectMeta
 
-	// spec is what is wanted, and where from.
+	// spec is the requested range and the Prefix to allocate it from.
 	Spec PrefixAllocationSpec
-	// status is what has been allocated.
+	// status is the observed state: whether a range is allocated, and which.
 	Status PrefixAllocationStatus
 }
 
-// PrefixAllocationSpec is what is wanted, and where from. It cannot be changed, except that
-// prefixRef may be set once.
+// PrefixAllocationSpec is the requested range and the Prefix to allocate it from. It is immutable, except that
+// prefixRef and ipFamily can be set once if they are unset.
 type PrefixAllocationSpec struct {
-	// ipFamily is the family of the prefix, IPv4 or IPv6. If unset, it is taken from prefix, or
-	// else from the Prefix that prefixRef names.
+	// ipFamily is the address family of the prefix, IPv4 or IPv6. If unset, it is derived from prefix, or from the
+	// Prefix that prefixRef names.
 	IPFamily IPFamily
-	// prefix asks for exactly this range, in canonical CIDR notation. Exactly one of prefix and
-	// prefixLength has to be set.
+	// prefix requests exactly this range, in canonical CIDR notation. Exactly one of prefix and prefixLength must
+	// be set.
 	Prefix string
-	// prefixLength asks for any free range of this length, in bits: 1 to 32 for IPv4, 1 to 128 for
-	// IPv6.
+	// prefixLength requests any free range of this length, in bits: 1 to 32 for IPv4, 1 to 128 for IPv6.
 	PrefixLength int32
-	// prefixRef names the Prefix to allocate from. It is filled in by scheduling; if prefixSelector
-	// is set too, prefixRef wins. At least one of them has to be set.
+	// prefixRef is the Prefix to allocate from. If unset, the scheduler sets it. At least one of prefixRef and
+	// prefixSelector must be set. If both are set, prefixRef takes precedence.
 	PrefixRef *LocalObjectReference
-	// prefixSelector selects, by label, the Prefixes to allocate from.
+	// prefixSelector selects the Prefixes to allocate from by their labels.
 	PrefixSelector *metav1.LabelSelector
 }
 
-// PrefixAllocationPhase is where a PrefixAllocation stands.
+// PrefixAllocationPhase is the phase of a PrefixAllocation.
 type PrefixAllocationPhase string
 
 const (
-	// PrefixAllocationPhasePending means that nothing has been allocated yet.
+	// PrefixAllocationPhasePending means that no range has been allocated yet.
 	PrefixAllocationPhasePending PrefixAllocationPhase = "Pending"
-	// PrefixAllocationPhaseAllocated means that status.prefix is allocated. It is final.
+	// PrefixAllocationPhaseAllocated means that the range in status.prefix is allocated. This phase is final.
 	PrefixAllocationPhaseAllocated PrefixAllocationPhase = "Allocated"
-	// PrefixAllocationPhaseFailed means that the request can never be met. It is final.
+	// PrefixAllocationPhaseFailed means that the request can never be satisfied. This phase is final.
 	PrefixAllocationPhaseFailed PrefixAllocationPhase = "Failed"
 )
 
@@ -66,16 +65,16 @@ func (p PrefixAllocationPhase) IsTerminal() bool {
 	return p == PrefixAllocationPhaseAllocated || p == PrefixAllocationPhaseFailed
 }
 
-// PrefixAllocationStatus is what has been allocated.
+// PrefixAllocationStatus is the observed state of a PrefixAllocation.
 type PrefixAllocationStatus struct {
 	// phase is Pending, Allocated or Failed. Allocated and Failed are final.
 	Phase PrefixAllocationPhase
-	// lastPhaseTransitionTime is when phase last changed.
+	// lastPhaseTransitionTime is the time of the last change of phase.
 	LastPhaseTransitionTime *metav1.Time
-	// prefix is the range that was allocated, in canonical CIDR notation.
+	// prefix is the allocated range, in canonical CIDR notation.
 	Prefix string
-	// conditions say where the PrefixAllocation stands and why: Allocated, Ready, and Stalled if the
-	// request can never be met.
+	// conditions describe the state of the PrefixAllocation and the reason for it: Allocated, Ready, and Stalled if
+	// the request can never be satisfied.
 	Conditions []metav1.Condition
 }
 
@@ -92,15 +91,15 @@ type PrefixAllocationList struct {
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
-// PrefixAllocationBinding allocates in one write: it sets spec.prefixRef, status.prefix and
-// status.phase Allocated.
+// PrefixAllocationBinding allocates a range in one write. It sets spec.prefixRef and status.prefix, and
+// status.phase to Allocated.
 type PrefixAllocationBinding struct {
 	metav1.TypeMeta
-	// metadata names the PrefixAllocation. A uid here has to be the one of the PrefixAllocation.
+	// metadata identifies the PrefixAllocation. If it has a uid, that must be the uid of the PrefixAllocation.
 	Metadata BindingMeta
 
 	// prefix is the range to allocate, in canonical CIDR notation.
 	Prefix string
-	// prefixRef is the Prefix to allocate it from.
+	// prefixRef is the Prefix to allocate the range from.
 	PrefixRef BindingReference
 }

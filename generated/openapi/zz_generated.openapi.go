@@ -103,26 +103,26 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_BindingMeta(ref common.ReferenceCa
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "BindingMeta names the object that a binding is for. It is all of the standard object metadata that means something in a binding, which is not kept.",
+				Description: "BindingMeta identifies the object that a binding is for. A binding is not stored, so it needs no other metadata.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"name": {
 						SchemaProps: spec.SchemaProps{
-							Description: "name, if set, has to be the one of the object.",
+							Description: "name is the name of the object. If set, it must match.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"namespace": {
 						SchemaProps: spec.SchemaProps{
-							Description: "namespace, if set, has to be the one of the object.",
+							Description: "namespace is the namespace of the object. If set, it must match.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"uid": {
 						SchemaProps: spec.SchemaProps{
-							Description: "uid, if set, has to be the one of the object: one that was created anew under the same name is another one.",
+							Description: "uid is the uid of the object. If set, it must match. It tells an object from an earlier one of the same name.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -137,12 +137,12 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_BindingReference(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "BindingReference names the parent in a binding.",
+				Description: "BindingReference is the parent in a binding.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"name": {
 						SchemaProps: spec.SchemaProps{
-							Description: "name is the name of the parent Prefix, in the same namespace.",
+							Description: "name is the name of the parent Prefix in the same namespace.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -150,7 +150,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_BindingReference(ref common.Refere
 					},
 					"uid": {
 						SchemaProps: spec.SchemaProps{
-							Description: "uid, if set, has to be the uid of the parent: a parent that was created anew under the same name is another one.",
+							Description: "uid is the uid of the parent. If set, it must match. It tells a parent from an earlier one of the same name.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -198,7 +198,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_Prefix(ref common.ReferenceCallbac
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Prefix is a range of IP addresses. A root Prefix brings its range along; a child Prefix is allocated out of a parent Prefix of the same namespace, by length or exactly.",
+				Description: "Prefix is a range of IP addresses. A root Prefix specifies its own range. A child Prefix is allocated from a parent Prefix in the same namespace, by length or as an exact range.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -224,14 +224,14 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_Prefix(ref common.ReferenceCallbac
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is the range that is wanted, and where from.",
+							Description: "spec is the requested range and the parent to allocate it from.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.PrefixSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what has been allocated, to this Prefix and out of it.",
+							Description: "status is the observed state: whether the Prefix is allocated, and what is allocated from it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.PrefixStatus{}.OpenAPIModelName()),
 						},
@@ -248,7 +248,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocation(ref common.Refere
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "PrefixAllocation is the request for a part of a Prefix and, once allocated, the claim to it. The controllers make one for each child Prefix.",
+				Description: "PrefixAllocation is a request for a part of a Prefix, and its result once it is allocated. The controllers create one for each child Prefix.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -274,14 +274,14 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocation(ref common.Refere
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Description: "spec is what is wanted, and where from.",
+							Description: "spec is the requested range and the Prefix to allocate it from.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.PrefixAllocationSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what has been allocated.",
+							Description: "status is the observed state: whether a range is allocated, and which.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.PrefixAllocationStatus{}.OpenAPIModelName()),
 						},
@@ -298,7 +298,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationBinding(ref common
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "PrefixAllocationBinding allocates in one write: it sets spec.prefixRef, status.prefix and status.phase Allocated.",
+				Description: "PrefixAllocationBinding allocates a range in one write. It sets spec.prefixRef and status.prefix, and status.phase to Allocated.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -317,7 +317,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationBinding(ref common
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata names the PrefixAllocation. A uid here has to be the one of the PrefixAllocation.",
+							Description: "metadata identifies the PrefixAllocation. If it has a uid, that must be the uid of the PrefixAllocation.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.BindingMeta{}.OpenAPIModelName()),
 						},
@@ -332,7 +332,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationBinding(ref common
 					},
 					"prefixRef": {
 						SchemaProps: spec.SchemaProps{
-							Description: "prefixRef is the Prefix to allocate it from.",
+							Description: "prefixRef is the Prefix to allocate the range from.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.BindingReference{}.OpenAPIModelName()),
 						},
@@ -400,12 +400,12 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationSpec(ref common.Re
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "PrefixAllocationSpec is what is wanted, and where from. It cannot be changed, except that prefixRef may be set once.",
+				Description: "PrefixAllocationSpec is the requested range and the Prefix to allocate it from. It is immutable, except that prefixRef and ipFamily can be set once if they are unset.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ipFamily": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ipFamily is the family of the prefix, IPv4 or IPv6. If unset, it is taken from prefix, or else from the Prefix that prefixRef names.\n\nPossible enum values:\n - `\"IPv4\"` is the family of 32-bit addresses.\n - `\"IPv6\"` is the family of 128-bit addresses.",
+							Description: "ipFamily is the address family of the prefix, IPv4 or IPv6. If unset, it is derived from prefix, or from the Prefix that prefixRef names.\n\nPossible enum values:\n - `\"IPv4\"` is the family of 32-bit addresses.\n - `\"IPv6\"` is the family of 128-bit addresses.",
 							Type:        []string{"string"},
 							Format:      "",
 							Enum:        []interface{}{"IPv4", "IPv6"},
@@ -413,27 +413,27 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationSpec(ref common.Re
 					},
 					"prefix": {
 						SchemaProps: spec.SchemaProps{
-							Description: "prefix asks for exactly this range, in canonical CIDR notation. Exactly one of prefix and prefixLength has to be set.",
+							Description: "prefix requests exactly this range, in canonical CIDR notation. Exactly one of prefix and prefixLength must be set.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"prefixLength": {
 						SchemaProps: spec.SchemaProps{
-							Description: "prefixLength asks for any free range of this length, in bits: 1 to 32 for IPv4, 1 to 128 for IPv6.",
+							Description: "prefixLength requests any free range of this length, in bits: 1 to 32 for IPv4, 1 to 128 for IPv6.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
 					},
 					"prefixRef": {
 						SchemaProps: spec.SchemaProps{
-							Description: "prefixRef names the Prefix to allocate from. It is filled in by scheduling; if prefixSelector is set too, prefixRef wins. At least one of them has to be set.",
+							Description: "prefixRef is the Prefix to allocate from. If unset, the scheduler sets it. At least one of prefixRef and prefixSelector must be set. If both are set, prefixRef takes precedence.",
 							Ref:         ref(v1alpha1.LocalObjectReference{}.OpenAPIModelName()),
 						},
 					},
 					"prefixSelector": {
 						SchemaProps: spec.SchemaProps{
-							Description: "prefixSelector selects, by label, the Prefixes to allocate from.",
+							Description: "prefixSelector selects the Prefixes to allocate from by their labels.",
 							Ref:         ref(v1.LabelSelector{}.OpenAPIModelName()),
 						},
 					},
@@ -449,12 +449,12 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationStatus(ref common.
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "PrefixAllocationStatus is what has been allocated.",
+				Description: "PrefixAllocationStatus is the observed state of a PrefixAllocation.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is Pending, Allocated or Failed. Allocated and Failed are final.\n\nPossible enum values:\n - `\"Allocated\"` means that status.prefix is allocated. It is final.\n - `\"Failed\"` means that the request can never be met. It is final.\n - `\"Pending\"` means that nothing has been allocated yet.",
+							Description: "phase is Pending, Allocated or Failed. Allocated and Failed are final.\n\nPossible enum values:\n - `\"Allocated\"` means that the range in status.prefix is allocated. This phase is final.\n - `\"Failed\"` means that the request can never be satisfied. This phase is final.\n - `\"Pending\"` means that no range has been allocated yet.",
 							Type:        []string{"string"},
 							Format:      "",
 							Enum:        []interface{}{"Allocated", "Failed", "Pending"},
@@ -462,13 +462,13 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationStatus(ref common.
 					},
 					"lastPhaseTransitionTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "lastPhaseTransitionTime is when phase last changed.",
+							Description: "lastPhaseTransitionTime is the time of the last change of phase.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"prefix": {
 						SchemaProps: spec.SchemaProps{
-							Description: "prefix is the range that was allocated, in canonical CIDR notation.",
+							Description: "prefix is the allocated range, in canonical CIDR notation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -485,7 +485,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationStatus(ref common.
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say where the PrefixAllocation stands and why: Allocated, Ready, and Stalled if the request can never be met.",
+							Description: "conditions describe the state of the PrefixAllocation and the reason for it: Allocated, Ready, and Stalled if the request can never be satisfied.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -508,7 +508,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixBinding(ref common.Reference
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "PrefixBinding completes a child Prefix in one write: it sets spec.prefix, spec.parentRef and status.phase Allocated.",
+				Description: "PrefixBinding completes a child Prefix in one write. It sets spec.prefix and spec.parentRef, and status.phase to Allocated.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -527,14 +527,14 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixBinding(ref common.Reference
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata names the Prefix. A uid here has to be the one of the Prefix.",
+							Description: "metadata identifies the Prefix. If it has a uid, that must be the uid of the Prefix.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.BindingMeta{}.OpenAPIModelName()),
 						},
 					},
 					"prefix": {
 						SchemaProps: spec.SchemaProps{
-							Description: "prefix is the range that was allocated, in canonical CIDR notation.",
+							Description: "prefix is the allocated range, in canonical CIDR notation.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -542,7 +542,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixBinding(ref common.Reference
 					},
 					"parentRef": {
 						SchemaProps: spec.SchemaProps{
-							Description: "parentRef is the parent that it was allocated from.",
+							Description: "parentRef is the parent that the range is allocated from.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.BindingReference{}.OpenAPIModelName()),
 						},
@@ -907,12 +907,12 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixSpec(ref common.ReferenceCal
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "PrefixSpec is the range that is wanted, and where from. Without parentRef and parentSelector the Prefix is a root. A field that is set cannot be changed; prefix, prefixLength and, on a child, parentRef may be set later, once.",
+				Description: "PrefixSpec is the requested range and the parent to allocate it from. A Prefix without parentRef and parentSelector is a root. Fields are immutable once they are set. If they are unset, ipFamily, prefix, prefixLength and, on a child, parentRef can be set after creation.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"ipFamily": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ipFamily is the family of the prefix, IPv4 or IPv6. If unset, it is taken from prefix, or else from the parent that parentRef names.\n\nPossible enum values:\n - `\"IPv4\"` is the family of 32-bit addresses.\n - `\"IPv6\"` is the family of 128-bit addresses.",
+							Description: "ipFamily is the address family of the prefix, IPv4 or IPv6. If unset, it is derived from prefix, or from the parent that parentRef names.\n\nPossible enum values:\n - `\"IPv4\"` is the family of 32-bit addresses.\n - `\"IPv6\"` is the family of 128-bit addresses.",
 							Type:        []string{"string"},
 							Format:      "",
 							Enum:        []interface{}{"IPv4", "IPv6"},
@@ -920,27 +920,27 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixSpec(ref common.ReferenceCal
 					},
 					"prefix": {
 						SchemaProps: spec.SchemaProps{
-							Description: "prefix is the range in canonical CIDR notation, such as 10.0.0.0/8 or 2001:db8::/32. A root requires it; on a child it asks for exactly this range. It is filled in when a child is allocated.",
+							Description: "prefix is the range in canonical CIDR notation, such as 10.0.0.0/8 or 2001:db8::/32. It is required on a root. On a child it requests exactly this range; otherwise it is set when the child is allocated.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"prefixLength": {
 						SchemaProps: spec.SchemaProps{
-							Description: "prefixLength is the length of the prefix to allocate, in bits: 1 to 32 for IPv4, 1 to 128 for IPv6. It is for a child only, and has to agree with prefix if both are set. If a child is created with neither, it gets the default length of the PrefixPolicies of its parent, if they have one.",
+							Description: "prefixLength is the length of the prefix to allocate, in bits: 1 to 32 for IPv4, 1 to 128 for IPv6. It can be set on a child only. If prefix is set too, it must have this length. If a child is created with neither, it gets the default length of the PrefixPolicies of its parent, if they have one.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
 					},
 					"parentRef": {
 						SchemaProps: spec.SchemaProps{
-							Description: "parentRef names the parent to allocate from. It is filled in when a child is allocated by parentSelector; if both are set, parentRef wins.",
+							Description: "parentRef is the parent to allocate from. If unset, it is set when the child is allocated. If both parentRef and parentSelector are set, parentRef takes precedence.",
 							Ref:         ref(v1alpha1.LocalObjectReference{}.OpenAPIModelName()),
 						},
 					},
 					"parentSelector": {
 						SchemaProps: spec.SchemaProps{
-							Description: "parentSelector selects, by label, the parents to allocate from.",
+							Description: "parentSelector selects the parents to allocate from by their labels.",
 							Ref:         ref(v1.LabelSelector{}.OpenAPIModelName()),
 						},
 					},
@@ -956,12 +956,12 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixStatus(ref common.ReferenceC
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "PrefixStatus is what has been allocated, to a Prefix and out of it.",
+				Description: "PrefixStatus is the observed state of a Prefix.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Description: "phase is Pending or Allocated. Allocated is final.\n\nPossible enum values:\n - `\"Allocated\"` means that the Prefix holds the addresses in spec.prefix. It is final.\n - `\"Pending\"` means that the Prefix has no addresses yet.",
+							Description: "phase is Pending or Allocated. Allocated is final.\n\nPossible enum values:\n - `\"Allocated\"` means that the Prefix holds the range in spec.prefix. This phase is final.\n - `\"Pending\"` means that the Prefix has not been allocated yet.",
 							Type:        []string{"string"},
 							Format:      "",
 							Enum:        []interface{}{"Allocated", "Pending"},
@@ -969,7 +969,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixStatus(ref common.ReferenceC
 					},
 					"lastPhaseTransitionTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "lastPhaseTransitionTime is when phase last changed.",
+							Description: "lastPhaseTransitionTime is the time of the last change of phase.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
@@ -980,7 +980,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixStatus(ref common.ReferenceC
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "used lists the prefixes that have been handed out of this one, by address. Above 1000 it is the same set of addresses as the fewest CIDRs, and of those the first 1000.",
+							Description: "used lists the prefixes that are allocated from this one, sorted by address. If there are more than 1000, it lists the fewest CIDRs that cover the same addresses, and at most the first 1000 of those.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -994,7 +994,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixStatus(ref common.ReferenceC
 					},
 					"observedGeneration": {
 						SchemaProps: spec.SchemaProps{
-							Description: "observedGeneration is the generation of the spec that the conditions were derived from.",
+							Description: "observedGeneration is the generation of the spec that the conditions are based on.",
 							Type:        []string{"integer"},
 							Format:      "int64",
 						},
@@ -1011,7 +1011,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixStatus(ref common.ReferenceC
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions say where the Prefix stands and why: Allocated, Ready, Stalled if the request can never be met, and Deletable while it is being deleted.",
+							Description: "conditions describe the state of the Prefix and the reason for it: Allocated, Ready, Stalled if the request can never be satisfied, and Deletable while the Prefix is being deleted.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -1024,7 +1024,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixStatus(ref common.ReferenceC
 					},
 					"usage": {
 						SchemaProps: spec.SchemaProps{
-							Description: "usage is how much of this Prefix has been handed out.",
+							Description: "usage is the number of addresses in this Prefix that are allocated and free.",
 							Ref:         ref(v1alpha1.PrefixUsage{}.OpenAPIModelName()),
 						},
 					},
@@ -1040,12 +1040,12 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixTemplateSpec(ref common.Refe
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "PrefixTemplateSpec is for types of other API groups that embed the request for a Prefix.",
+				Description: "PrefixTemplateSpec is a template for a Prefix. Types of other API groups embed it.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is put on the Prefix.",
+							Description: "metadata is the metadata of the Prefix.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
@@ -1069,12 +1069,12 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixUsage(ref common.ReferenceCa
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "PrefixUsage is how much of a Prefix has been handed out. Addresses are counted in decimal strings, since IPv6 has more of them than fit into an integer.",
+				Description: "PrefixUsage counts the addresses of a Prefix. The counts are decimal strings, because IPv6 counts do not fit into an integer.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"total": {
 						SchemaProps: spec.SchemaProps{
-							Description: "total is the number of addresses of the Prefix.",
+							Description: "total is the number of addresses in the Prefix.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -1082,7 +1082,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixUsage(ref common.ReferenceCa
 					},
 					"used": {
 						SchemaProps: spec.SchemaProps{
-							Description: "used is the number of addresses that have been handed out.",
+							Description: "used is the number of allocated addresses.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -1090,7 +1090,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixUsage(ref common.ReferenceCa
 					},
 					"free": {
 						SchemaProps: spec.SchemaProps{
-							Description: "free is the number of addresses that can still be handed out automatically.",
+							Description: "free is the number of free addresses that can be allocated without requesting them exactly.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -1098,7 +1098,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixUsage(ref common.ReferenceCa
 					},
 					"percent": {
 						SchemaProps: spec.SchemaProps{
-							Description: "percent is the used part of the total, 0 to 100, rounded down.",
+							Description: "percent is the percentage of allocated addresses, 0 to 100, rounded down.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int32",
@@ -1106,7 +1106,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixUsage(ref common.ReferenceCa
 					},
 					"allocations": {
 						SchemaProps: spec.SchemaProps{
-							Description: "allocations is the number of prefixes that have been handed out.",
+							Description: "allocations is the number of allocated prefixes.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int64",
@@ -1114,14 +1114,14 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixUsage(ref common.ReferenceCa
 					},
 					"largestFree": {
 						SchemaProps: spec.SchemaProps{
-							Description: "largestFree is the largest prefix that can still be handed out automatically, as a length such as /26. It is unset when there is none.",
+							Description: "largestFree is the length of the largest free block that can be allocated without requesting it exactly, such as /26. It is unset if there is none.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"truncated": {
 						SchemaProps: spec.SchemaProps{
-							Description: "truncated is set when status.used does not list everything.",
+							Description: "truncated is true if status.used does not list all allocated prefixes.",
 							Type:        []string{"boolean"},
 							Format:      "",
 						},

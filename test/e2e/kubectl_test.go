@@ -186,7 +186,7 @@ func TestKubectl(t *testing.T) {
 		described := false
 		for name, schema := range document.Components.Schemas {
 			if strings.HasSuffix(name, ".PrefixSpec") {
-				described = strings.Contains(schema.Properties["parentSelector"].Description, "selects, by label, the parents")
+				described = strings.Contains(schema.Properties["parentSelector"].Description, "selects the parents to allocate from by their labels")
 			}
 		}
 		if !described {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fuzzer fills objects of the API group at random, for round-trip tests.
+// Package fuzzer fills objects of the API group with random values, for round-trip tests.
 package fuzzer
 
 import (
@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/randfill"
 )
 
-// Funcs returns the functions that fill hub types. What they make survives the defaults: a prefix
-// that can be parsed never stands without a family, because the defaults would fill it in.
+// Funcs returns the functions that fill hub types. Defaulting does not change the result: if a prefix can be
+// parsed, the family is set.
 func Funcs(runtimeserializer.CodecFactory) []any {
 	return []any{
 		func(spec *ipam.PrefixSpec, c randfill.Continue) {
@@ -42,7 +42,7 @@ func Funcs(runtimeserializer.CodecFactory) []any {
 	}
 }
 
-// request returns a family and a prefix. They may contradict each other: only validation minds.
+// request returns a random family and prefix. They may contradict each other, because only validation rejects that.
 func request(c randfill.Continue) (ipam.IPFamily, string) {
 	families := []ipam.IPFamily{"", ipam.IPv4, ipam.IPv6, ipam.IPFamily(c.String(0))}
 	family, prefix := families[c.Intn(len(families))], prefixString(c)
@@ -52,7 +52,7 @@ func request(c randfill.Continue) (ipam.IPFamily, string) {
 	return family, prefix
 }
 
-// prefixString returns a prefix, something that is none, or nothing.
+// prefixString returns a valid prefix, an invalid one, or an empty string.
 func prefixString(c randfill.Continue) string {
 	switch c.Intn(4) {
 	case 0:

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package install adds every version of the API group to a scheme.
+// Package install adds all versions of the API group to a scheme.
 package install
 
 import (
@@ -12,7 +12,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 )
 
-// Install adds the hub types and all served versions to the scheme, the preferred version first.
+// Install adds the hub types and all served versions to the scheme. It sets the preferred version.
 func Install(scheme *runtime.Scheme) {
 	utilruntime.Must(ipam.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.Install(scheme))

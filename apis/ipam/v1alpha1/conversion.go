@@ -9,17 +9,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// Field labels by which lists and watches can be narrowed.
+// Field labels that field selectors of lists and watches can use.
 const (
-	// FieldIPFamily is spec.ipFamily, of Prefixes and PrefixAllocations.
+	// FieldIPFamily is spec.ipFamily of Prefixes and PrefixAllocations.
 	FieldIPFamily = "spec.ipFamily"
-	// FieldPrefix is spec.prefix, of Prefixes and PrefixAllocations.
+	// FieldPrefix is spec.prefix of Prefixes and PrefixAllocations.
 	FieldPrefix = "spec.prefix"
 	// FieldParentRefName is spec.parentRef.name of a Prefix.
 	FieldParentRefName = "spec.parentRef.name"
 	// FieldPrefixRefName is spec.prefixRef.name of a PrefixAllocation.
 	FieldPrefixRefName = "spec.prefixRef.name"
-	// FieldPhase is status.phase, of Prefixes and PrefixAllocations.
+	// FieldPhase is status.phase of Prefixes and PrefixAllocations.
 	FieldPhase = "status.phase"
 )
 

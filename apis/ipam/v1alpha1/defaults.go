@@ -9,7 +9,7 @@ import (
 )
 
 func init() {
-	// The types are registered by generated code; what is written by hand joins it here.
+	// Generated code registers the types. Register the handwritten functions here.
 	localSchemeBuilder.Register(addDefaultingFuncs, addFieldLabelConversionFuncs)
 }
 
@@ -17,18 +17,18 @@ func addDefaultingFuncs(scheme *runtime.Scheme) error {
 	return RegisterDefaults(scheme)
 }
 
-// SetDefaults_PrefixSpec infers the family from the prefix.
+// SetDefaults_PrefixSpec derives the family from the prefix.
 func SetDefaults_PrefixSpec(spec *PrefixSpec) {
 	spec.IPFamily = defaultFamily(spec.IPFamily, spec.Prefix)
 }
 
-// SetDefaults_PrefixAllocationSpec infers the family from the prefix.
+// SetDefaults_PrefixAllocationSpec derives the family from the prefix.
 func SetDefaults_PrefixAllocationSpec(spec *PrefixAllocationSpec) {
 	spec.IPFamily = defaultFamily(spec.IPFamily, spec.Prefix)
 }
 
-// defaultFamily leaves the family alone when it is set or when the prefix is not valid: the latter
-// is for validation to report, with a field path.
+// defaultFamily returns the family of a prefix if family is not set. It returns no family for an invalid prefix,
+// because validation reports that with a field path.
 func defaultFamily(family IPFamily, prefix string) IPFamily {
 	if family != "" {
 		return family

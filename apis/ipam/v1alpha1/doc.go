@@ -9,6 +9,6 @@
 // +k8s:openapi-model-package=dev.ironcore.ipam.v1alpha1
 // +groupName=ipam.ironcore.dev
 
-// Package v1alpha1 is the version v1alpha1 of the API group ipam.ironcore.dev: IP prefixes and
-// their allocation out of one another.
+// Package v1alpha1 contains the version v1alpha1 of the API group ipam.ironcore.dev: prefixes of IP addresses, and
+// the allocation of prefixes from other prefixes.
 package v1alpha1

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package validation holds the rules for the kinds of the API group. They are free functions on
-// hub types and report every mistake once, with the path of its field.
+// Package validation validates the kinds of the API group. Its functions work on hub types and report each error
+// once, with the path of its field.
 package validation
 
 import (
@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// addressBits returns the number of bits of an address. Of an unset family it is the larger one.
+// addressBits returns the number of bits of an address. If the family is unset, it returns 128.
 func addressBits(family ipam.IPFamily) int32 {
 	if family == ipam.IPv4 {
 		return 32
@@ -27,7 +27,7 @@ func addressBits(family ipam.IPFamily) int32 {
 	return 128
 }
 
-// validateFamily checks a family that is set or changed.
+// validateFamily checks that a family is IPv4, IPv6 or unset.
 func validateFamily(family ipam.IPFamily, fldPath *field.Path) field.ErrorList {
 	if family != "" && family != ipam.IPv4 && family != ipam.IPv6 {
 		return field.ErrorList{field.NotSupported(fldPath, family, []ipam.IPFamily{ipam.IPv4, ipam.IPv6})}
@@ -35,16 +35,16 @@ func validateFamily(family ipam.IPFamily, fldPath *field.Path) field.ErrorList {
 	return nil
 }
 
-// ask is what a Prefix and a PrefixAllocation ask for in common.
+// ask has the fields that the requests of a Prefix and of a PrefixAllocation have in common.
 type ask struct {
 	family ipam.IPFamily
 	prefix string
 	length int32
 }
 
-// validateAsk checks what is asked for, as far as it differs from what is stored already, which is
-// nothing when the object is created. What is stored is valid as it is: another server of the group
-// may have let other notations pass. parse parses a prefix that is set.
+// validateAsk checks the fields of a request that differ from the stored ones. For an object that is created, old
+// is empty. Stored values are always valid, because another server of this API group may have accepted other
+// notations. parse parses a prefix that is set.
 func validateAsk(new, old ask, parse func(string) (netip.Prefix, error), fldPath *field.Path) field.ErrorList {
 	var allErrs field.ErrorList
 	familyPath, prefixPath, lengthPath := fldPath.Child("ipFamily"), fldPath.Child("prefix"), fldPath.Child("prefixLength")
@@ -53,7 +53,7 @@ func validateAsk(new, old ask, parse func(string) (netip.Prefix, error), fldPath
 	family, known := new.family, new.prefix != ""
 	if newFamily {
 		if errs := validateFamily(family, familyPath); len(errs) > 0 {
-			// No prefix is of a family that does not exist.
+			// Without a valid family, do not compare the prefix with it.
 			allErrs, family = append(allErrs, errs...), ""
 		}
 	}
@@ -75,7 +75,7 @@ func validateAsk(new, old ask, parse func(string) (netip.Prefix, error), fldPath
 	return allErrs
 }
 
-// validateLength checks the length of a prefix of the given family, unless it is unset.
+// validateLength checks the length of a prefix of the given family. An unset length is valid.
 func validateLength(length int32, family ipam.IPFamily, fldPath *field.Path) field.ErrorList {
 	if bits := addressBits(family); length != 0 && (length < 1 || length > bits) {
 		return field.ErrorList{field.Invalid(fldPath, length, fmt.Sprintf("must be between 1 and %d", bits))}
@@ -83,7 +83,7 @@ func validateLength(length int32, family ipam.IPFamily, fldPath *field.Path) fie
 	return nil
 }
 
-// validatePrefixString parses a prefix of the given family, or of any if the family is unset.
+// validatePrefixString parses a prefix of the given family, or of any family if it is unset.
 func validatePrefixString(s string, family ipam.IPFamily, fldPath *field.Path) (netip.Prefix, field.ErrorList) {
 	prefix, err := cidr.Parse(s)
 	if err != nil {
@@ -95,7 +95,7 @@ func validatePrefixString(s string, family ipam.IPFamily, fldPath *field.Path) (
 	return prefix, nil
 }
 
-// maxPrefixShown is how much of a string an error shows that should be a prefix. No prefix is as long.
+// maxPrefixShown is the maximum number of bytes of an invalid prefix in an error. All valid prefixes are shorter.
 const maxPrefixShown = 64
 
 func invalidPrefix(fldPath *field.Path, s, why string) *field.Error {
@@ -105,8 +105,8 @@ func invalidPrefix(fldPath *field.Path, s, why string) *field.Error {
 	return field.Invalid(fldPath, s, why)
 }
 
-// validateReference checks a reference to a Prefix of the same namespace. self is the name of the
-// object that refers, if it is a Prefix too.
+// validateReference checks a reference to a Prefix in the same namespace. self is the name of the referring object
+// if it is a Prefix.
 func validateReference(ref *ipam.LocalObjectReference, self string, fldPath *field.Path) field.ErrorList {
 	if ref == nil {
 		return nil
@@ -131,13 +131,13 @@ func validatePrefixName(name, self string, fldPath *field.Path) field.ErrorList 
 
 func validateSelector(selector *metav1.LabelSelector, fldPath *field.Path) field.ErrorList {
 	if err := validateSelectorLimits(selector, fldPath); err != nil {
-		// There may be very many mistakes in it.
+		// A selector that is too large may have very many other errors.
 		return field.ErrorList{err}
 	}
 	return metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, fldPath)
 }
 
-// setOnce reports a field that was set and has been changed.
+// setOnce returns an error if a field was set and has changed.
 func setOnce[T comparable](newValue, oldValue T, fldPath *field.Path) field.ErrorList {
 	var unset T
 	if oldValue == unset || newValue == oldValue {
@@ -146,7 +146,7 @@ func setOnce[T comparable](newValue, oldValue T, fldPath *field.Path) field.Erro
 	return field.ErrorList{field.Invalid(fldPath, newValue, fmt.Sprintf("field is immutable once it is set (to %v)", oldValue))}
 }
 
-// setOncePrefix is setOnce for a prefix. Another notation of the same range is no change.
+// setOncePrefix is setOnce for a prefix. Another notation of the same range is not a change.
 func setOncePrefix(newPrefix, oldPrefix string, fldPath *field.Path) field.ErrorList {
 	if oldPrefix == "" || cidr.Equal(newPrefix, oldPrefix) {
 		return nil
@@ -165,16 +165,16 @@ func setOnceReference(newRef, oldRef *ipam.LocalObjectReference, fldPath *field.
 	return field.ErrorList{field.Invalid(fldPath, name, fmt.Sprintf("field is immutable once it is set (to %s)", oldRef.Name))}
 }
 
-// validateReferenceUpdate checks a reference that may have been set.
+// validateReferenceUpdate checks a reference that may have been set by the update.
 func validateReferenceUpdate(newRef, oldRef *ipam.LocalObjectReference, self string, fldPath *field.Path) field.ErrorList {
 	if oldRef != nil {
-		// It has not changed.
+		// setOnceReference has checked that it did not change.
 		return nil
 	}
 	return validateReference(newRef, self, fldPath)
 }
 
-// validateConditions checks conditions, unless they are stored already.
+// validateConditions checks conditions if they differ from the stored ones.
 func validateConditions(conditions, stored []metav1.Condition, fldPath *field.Path) field.ErrorList {
 	if apiequality.Semantic.DeepEqual(conditions, stored) {
 		return nil
@@ -182,8 +182,8 @@ func validateConditions(conditions, stored []metav1.Condition, fldPath *field.Pa
 	return metav1validation.ValidateConditions(conditions, fldPath)
 }
 
-// validateNotDeleting refuses a change of the spec of an object that is being deleted: it would never
-// be looked at.
+// validateNotDeleting rejects a change of the spec of an object that is being deleted, because it would have no
+// effect.
 func validateNotDeleting(oldMeta *metav1.ObjectMeta, newSpec, oldSpec any, kind string, fldPath *field.Path) *field.Error {
 	if oldMeta.DeletionTimestamp == nil || apiequality.Semantic.DeepEqual(newSpec, oldSpec) {
 		return nil

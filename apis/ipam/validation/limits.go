@@ -10,28 +10,27 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Limits of what a user may write into the metadata and the selector of an object. Servers and
-// controllers keep these in memory and compare them often. Annotations have the limit of Kubernetes,
-// 256 KiB. What is stored already stays valid, as long as it does not grow.
+// Limits of the metadata and the selector of an object. Servers and controllers keep these in memory and compare
+// them often. Annotations have the limit of Kubernetes, 256 KiB. A stored value above its limit remains valid if it
+// does not grow.
 const (
-	// MaxOwnerReferences is the greatest number of owner references.
+	// MaxOwnerReferences is the maximum number of owner references.
 	MaxOwnerReferences = 64
-	// MaxFinalizers is the greatest number of finalizers.
+	// MaxFinalizers is the maximum number of finalizers.
 	MaxFinalizers = 64
-	// MaxManagers is the greatest number of entries of metadata.managedFields.
+	// MaxManagers is the maximum number of entries in metadata.managedFields.
 	MaxManagers = 64
-	// MaxManagedBytes is the greatest total size of metadata.managedFields, in bytes.
+	// MaxManagedBytes is the maximum total size of metadata.managedFields, in bytes.
 	MaxManagedBytes = 256 << 10
-	// MaxLabelBytes is the greatest total size of the keys and values of all labels, in bytes.
+	// MaxLabelBytes is the maximum total size of the keys and values of all labels, in bytes.
 	MaxLabelBytes = 64 << 10
-	// MaxSelectorTerms is the greatest number of labels, expressions and values of expressions of a
-	// selector.
+	// MaxSelectorTerms is the maximum number of labels, expressions, and values of expressions in a selector.
 	MaxSelectorTerms = 64
-	// MaxSelectorBytes is the greatest total size of the keys and values of a selector, in bytes.
+	// MaxSelectorBytes is the maximum total size of the keys and values in a selector, in bytes.
 	MaxSelectorBytes = 8 << 10
 )
 
-// validateMetadataLimits checks the size of metadata, as far as it grows.
+// validateMetadataLimits checks the limits of metadata that grew.
 func validateMetadataLimits(newMeta, oldMeta *metav1.ObjectMeta, fldPath *field.Path) field.ErrorList {
 	var allErrs field.ErrorList
 	count := func(name string, got, stored, most int) {
@@ -65,8 +64,8 @@ func managedBytes(meta *metav1.ObjectMeta) (total int) {
 	return total
 }
 
-// unreadableTimes returns the indexes of the managed fields whose time JSON has no notation for. Protobuf has one, but then
-// nobody who reads JSON could list any objects together with this one.
+// unreadableTimes returns the indexes of the managed fields whose time cannot be encoded as JSON. Protobuf can
+// encode it, but then every JSON list that contains the object would fail.
 func unreadableTimes(meta *metav1.ObjectMeta) (indexes []int) {
 	for i := range meta.ManagedFields {
 		if at := meta.ManagedFields[i].Time; at != nil && (at.UTC().Year() < 0 || at.UTC().Year() > 9999) {
@@ -83,7 +82,8 @@ func labelBytes(labels map[string]string) (total int) {
 	return total
 }
 
-// validateSelectorLimits checks the size of a selector. Selectors are immutable.
+// validateSelectorLimits checks the limits of a selector. Selectors are immutable, so a stored selector does not
+// matter.
 func validateSelectorLimits(selector *metav1.LabelSelector, fldPath *field.Path) *field.Error {
 	if selector == nil {
 		return nil

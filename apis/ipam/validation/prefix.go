@@ -17,17 +17,18 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// MaxUsed is the greatest number of entries of a Prefix's status.used.
+// MaxUsed is the maximum number of entries in status.used of a Prefix.
 const MaxUsed = 1000
 
-// ValidatePrefix checks a Prefix that is created.
+// ValidatePrefix validates a new Prefix.
 func ValidatePrefix(prefix *ipam.Prefix) field.ErrorList {
 	allErrs := apivalidation.ValidateObjectMeta(&prefix.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
 	allErrs = append(allErrs, validateMetadataLimits(&prefix.ObjectMeta, &metav1.ObjectMeta{}, field.NewPath("metadata"))...)
 	return append(allErrs, ValidatePrefixSpec(&prefix.Spec, prefix.Name, field.NewPath("spec"))...)
 }
 
-// ValidatePrefixSpec checks what a Prefix asks for. name is the name of the Prefix, or empty.
+// ValidatePrefixSpec validates the spec of a new Prefix. name is the name of the Prefix, or empty if it is not
+// known.
 func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path) field.ErrorList {
 	allErrs := validateAsk(askOfPrefix(spec), ask{}, cidr.Parse, fldPath)
 	if spec.IsRoot() {
@@ -49,7 +50,7 @@ func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path)
 	return append(allErrs, validateSelector(spec.ParentSelector, fldPath.Child("parentSelector"))...)
 }
 
-// askOfPrefix returns what a Prefix asks for. A root does not ask for a length.
+// askOfPrefix returns the request of a Prefix. Its length is 0 for a root.
 func askOfPrefix(spec *ipam.PrefixSpec) ask {
 	if spec.IsRoot() {
 		return ask{spec.IPFamily, spec.Prefix, 0}
@@ -65,8 +66,8 @@ func requireFamily(fldPath *field.Path, reference string) *field.Error {
 	return field.Required(fldPath.Child("ipFamily"), fmt.Sprintf("must be set if neither prefix nor %s is", reference))
 }
 
-// ValidatePrefixUpdate checks a Prefix that is updated. The spec is set-once, and what is stored
-// already is valid.
+// ValidatePrefixUpdate validates an update of a Prefix. Fields of the spec can be set once. Stored values are
+// always valid.
 func ValidatePrefixUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorList {
 	allErrs := apivalidation.ValidateObjectMetaUpdate(&newPrefix.ObjectMeta, &oldPrefix.ObjectMeta, field.NewPath("metadata"))
 	allErrs = append(allErrs, validateMetadataLimits(&newPrefix.ObjectMeta, &oldPrefix.ObjectMeta, field.NewPath("metadata"))...)
@@ -75,12 +76,13 @@ func ValidatePrefixUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorList {
 		return append(allErrs, err)
 	}
 	if immutable := validatePrefixSpecUpdate(&newPrefix.Spec, &oldPrefix.Spec, fldPath); len(immutable) > 0 {
-		// What a forbidden change breaks besides is of no interest.
+		// Other errors in a change that is forbidden anyway are of no interest.
 		return append(allErrs, immutable...)
 	}
 	parse := cidr.Parse
 	if newPrefix.Status.Phase == ipam.PrefixPhaseAllocated && oldPrefix.Status.Phase != ipam.PrefixPhaseAllocated {
-		// A binding was checked by itself.
+		// The binding itself has been validated. It may have taken over a prefix that is stored in another
+		// notation.
 		parse = cidr.ParseStored
 	}
 	if newPrefix.Spec.IsRoot() && newPrefix.Spec.PrefixLength != oldPrefix.Spec.PrefixLength {
@@ -103,8 +105,8 @@ func validatePrefixSpecUpdate(newSpec, oldSpec *ipam.PrefixSpec, fldPath *field.
 	return append(allErrs, apivalidation.ValidateImmutableField(newSpec.ParentSelector, oldSpec.ParentSelector, fldPath.Child("parentSelector"))...)
 }
 
-// ValidatePrefixStatusUpdate checks a Prefix whose status is updated. Phase Allocated is final, and
-// needs a prefix and, on a child, a parent. What is stored already is valid.
+// ValidatePrefixStatusUpdate validates an update of the status of a Prefix. The phase Allocated is final. It
+// requires a prefix and, on a child, a parent. Stored values are always valid.
 func ValidatePrefixStatusUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorList {
 	fldPath := field.NewPath("status")
 	newStatus, oldStatus := &newPrefix.Status, &oldPrefix.Status
@@ -144,8 +146,7 @@ func ValidatePrefixStatusUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorLi
 	return append(allErrs, validateConditions(newStatus.Conditions, oldStatus.Conditions, fldPath.Child("conditions"))...)
 }
 
-// validateUsed checks that the prefixes lie inside the parent and do not overlap, as far as they are
-// new.
+// validateUsed checks that new prefixes lie inside the parent and overlap no other prefix in the list.
 func validateUsed(used, stored []string, parent string, fldPath *field.Path) field.ErrorList {
 	var allErrs field.ErrorList
 	if len(used) > MaxUsed && len(used) > len(stored) {
@@ -180,7 +181,7 @@ func validateUsed(used, stored []string, parent string, fldPath *field.Path) fie
 			prefixes = append(prefixes, entry{prefix, i, true})
 		}
 	}
-	// Sorted by address, larger first, prefixes follow the one that they lie in.
+	// Sort by address, larger prefixes first. Then each prefix follows the prefix that contains it.
 	slices.SortFunc(prefixes, func(a, b entry) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()), cmp.Compare(a.index, b.index))
 	})
@@ -196,7 +197,7 @@ func validateUsed(used, stored []string, parent string, fldPath *field.Path) fie
 	return allErrs
 }
 
-// CheckBindingMeta tells why a binding is not for the object of that namespace and name.
+// CheckBindingMeta returns an error if a binding is not for the object with that namespace and name.
 func CheckBindingMeta(meta ipam.BindingMeta, namespace, name string) error {
 	if meta.Name != "" && meta.Name != name {
 		return fmt.Errorf("the binding names %q, but was posted to %q", meta.Name, name)
@@ -207,7 +208,7 @@ func CheckBindingMeta(meta ipam.BindingMeta, namespace, name string) error {
 	return nil
 }
 
-// ValidatePrefixBinding checks the binding of the Prefix of the given name.
+// ValidatePrefixBinding validates a binding of the Prefix with the given name.
 func ValidatePrefixBinding(binding *ipam.PrefixBinding, name string) field.ErrorList {
 	_, allErrs := validatePrefixString(binding.Prefix, "", field.NewPath("prefix"))
 	return append(allErrs, validatePrefixName(binding.ParentRef.Name, name, field.NewPath("parentRef", "name"))...)

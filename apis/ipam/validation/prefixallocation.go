@@ -13,14 +13,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// ValidatePrefixAllocation checks a PrefixAllocation that is created.
+// ValidatePrefixAllocation validates a new PrefixAllocation.
 func ValidatePrefixAllocation(allocation *ipam.PrefixAllocation) field.ErrorList {
 	allErrs := apivalidation.ValidateObjectMeta(&allocation.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
 	allErrs = append(allErrs, validateMetadataLimits(&allocation.ObjectMeta, &metav1.ObjectMeta{}, field.NewPath("metadata"))...)
 	return append(allErrs, ValidatePrefixAllocationSpec(&allocation.Spec, field.NewPath("spec"))...)
 }
 
-// ValidatePrefixAllocationSpec checks what a PrefixAllocation asks for.
+// ValidatePrefixAllocationSpec validates the spec of a new PrefixAllocation.
 func ValidatePrefixAllocationSpec(spec *ipam.PrefixAllocationSpec, fldPath *field.Path) field.ErrorList {
 	request := ask{spec.IPFamily, spec.Prefix, spec.PrefixLength}
 	lengthPath := fldPath.Child("prefixLength")
@@ -43,8 +43,8 @@ func ValidatePrefixAllocationSpec(spec *ipam.PrefixAllocationSpec, fldPath *fiel
 	return append(allErrs, validateSelector(spec.PrefixSelector, fldPath.Child("prefixSelector"))...)
 }
 
-// ValidatePrefixAllocationUpdate checks a PrefixAllocation that is updated. Only prefixRef may be
-// set, and a family that a parent tells. What is stored already is valid.
+// ValidatePrefixAllocationUpdate validates an update of a PrefixAllocation. Only prefixRef and ipFamily can be set,
+// and only if they are unset. Stored values are always valid.
 func ValidatePrefixAllocationUpdate(newAllocation, oldAllocation *ipam.PrefixAllocation) field.ErrorList {
 	fldPath := field.NewPath("spec")
 	newSpec, oldSpec := &newAllocation.Spec, &oldAllocation.Spec
@@ -62,7 +62,7 @@ func ValidatePrefixAllocationUpdate(newAllocation, oldAllocation *ipam.PrefixAll
 	immutable = append(immutable, apivalidation.ValidateImmutableField(newSpec.PrefixLength, oldSpec.PrefixLength, fldPath.Child("prefixLength"))...)
 	immutable = append(immutable, setOnceReference(newSpec.PrefixRef, oldSpec.PrefixRef, fldPath.Child("prefixRef"))...)
 	immutable = append(immutable, apivalidation.ValidateImmutableField(newSpec.PrefixSelector, oldSpec.PrefixSelector, fldPath.Child("prefixSelector"))...)
-	// What was allocated while the family was open has told it.
+	// If a prefix was allocated while the family was unset, the family must be that of the prefix.
 	if allocated := oldAllocation.Status.Prefix; allocated != "" && oldSpec.IPFamily == "" && newSpec.IPFamily != "" && !cidr.HasFamily(allocated, string(newSpec.IPFamily)) {
 		if prefix, err := cidr.ParseStored(allocated); err == nil {
 			immutable = append(immutable, field.Invalid(fldPath.Child("ipFamily"), newSpec.IPFamily, fmt.Sprintf("must be %s: %s has been allocated", cidr.FamilyOf(prefix), allocated)))
@@ -75,8 +75,8 @@ func ValidatePrefixAllocationUpdate(newAllocation, oldAllocation *ipam.PrefixAll
 	return append(allErrs, validateReferenceUpdate(newSpec.PrefixRef, oldSpec.PrefixRef, "", fldPath.Child("prefixRef"))...)
 }
 
-// ValidatePrefixAllocationStatusUpdate checks a PrefixAllocation whose status is updated. Phases
-// Allocated and Failed are final, and so is an allocated prefix. What is stored already is valid.
+// ValidatePrefixAllocationStatusUpdate validates an update of the status of a PrefixAllocation. The phases
+// Allocated and Failed are final, and so is an allocated prefix. Stored values are always valid.
 func ValidatePrefixAllocationStatusUpdate(newAllocation, oldAllocation *ipam.PrefixAllocation) field.ErrorList {
 	fldPath := field.NewPath("status")
 	newStatus, oldStatus := &newAllocation.Status, &oldAllocation.Status
@@ -113,7 +113,7 @@ func validatePrefixAllocationStatus(allocation *ipam.PrefixAllocation, oldPhase 
 	return allErrs
 }
 
-// validateAllocatedPrefix checks that what is allocated is what was asked for.
+// validateAllocatedPrefix checks that an allocated prefix is the requested one.
 func validateAllocatedPrefix(allocated string, spec *ipam.PrefixAllocationSpec, fldPath *field.Path) field.ErrorList {
 	switch {
 	case allocated == "":
@@ -133,7 +133,7 @@ func validateAllocatedPrefix(allocated string, spec *ipam.PrefixAllocationSpec, 
 	return nil
 }
 
-// ValidatePrefixAllocationBinding checks the binding of a PrefixAllocation.
+// ValidatePrefixAllocationBinding validates a binding of a PrefixAllocation.
 func ValidatePrefixAllocationBinding(binding *ipam.PrefixAllocationBinding) field.ErrorList {
 	_, allErrs := validatePrefixString(binding.Prefix, "", field.NewPath("prefix"))
 	return append(allErrs, validatePrefixName(binding.PrefixRef.Name, "", field.NewPath("prefixRef", "name"))...)

@@ -11,10 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// MaxOverlapsNamed is how many of the roots that overlap a new one an answer names.
+// MaxOverlapsNamed is the maximum number of overlapping roots that an error names.
 const MaxOverlapsNamed = 5
 
-// OverlapsRoot returns the error for a new root that overlaps a root of the same namespace.
+// OverlapsRoot returns the error for a new root that overlaps another root of its namespace.
 func OverlapsRoot(prefix netip.Prefix, other *ipam.Prefix) *field.Error {
 	return field.Forbidden(field.NewPath("spec", "prefix"), fmt.Sprintf("%s overlaps the root %s (%s)", prefix, other.Name, other.Spec.Prefix))
 }

@@ -17,15 +17,15 @@ import (
 // PrefixApplyConfiguration represents a declarative configuration of the Prefix type for use
 // with apply.
 //
-// Prefix is a range of IP addresses. A root Prefix brings its range along; a child Prefix is
-// allocated out of a parent Prefix of the same namespace, by length or exactly.
+// Prefix is a range of IP addresses. A root Prefix specifies its own range. A child Prefix is allocated from a
+// parent Prefix in the same namespace, by length or as an exact range.
 type PrefixApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is the range that is wanted, and where from.
+	// spec is the requested range and the parent to allocate it from.
 	Spec *PrefixSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what has been allocated, to this Prefix and out of it.
+	// status is the observed state: whether the Prefix is allocated, and what is allocated from it.
 	Status *PrefixStatusApplyConfiguration `json:"status,omitempty"`
 }
 

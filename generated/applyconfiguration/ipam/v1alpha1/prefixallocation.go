@@ -17,15 +17,15 @@ import (
 // PrefixAllocationApplyConfiguration represents a declarative configuration of the PrefixAllocation type for use
 // with apply.
 //
-// PrefixAllocation is the request for a part of a Prefix and, once allocated, the claim to it.
-// The controllers make one for each child Prefix.
+// PrefixAllocation is a request for a part of a Prefix, and its result once it is allocated. The controllers create
+// one for each child Prefix.
 type PrefixAllocationApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is what is wanted, and where from.
+	// spec is the requested range and the Prefix to allocate it from.
 	Spec *PrefixAllocationSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what has been allocated.
+	// status is the observed state: whether a range is allocated, and which.
 	Status *PrefixAllocationStatusApplyConfiguration `json:"status,omitempty"`
 }
 

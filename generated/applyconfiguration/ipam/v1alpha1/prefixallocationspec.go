@@ -13,22 +13,21 @@ import (
 // PrefixAllocationSpecApplyConfiguration represents a declarative configuration of the PrefixAllocationSpec type for use
 // with apply.
 //
-// PrefixAllocationSpec is what is wanted, and where from. It cannot be changed, except that
-// prefixRef may be set once.
+// PrefixAllocationSpec is the requested range and the Prefix to allocate it from. It is immutable, except that
+// prefixRef and ipFamily can be set once if they are unset.
 type PrefixAllocationSpecApplyConfiguration struct {
-	// ipFamily is the family of the prefix, IPv4 or IPv6. If unset, it is taken from prefix, or
-	// else from the Prefix that prefixRef names.
+	// ipFamily is the address family of the prefix, IPv4 or IPv6. If unset, it is derived from prefix, or from the
+	// Prefix that prefixRef names.
 	IPFamily *ipamv1alpha1.IPFamily `json:"ipFamily,omitempty"`
-	// prefix asks for exactly this range, in canonical CIDR notation. Exactly one of prefix and
-	// prefixLength has to be set.
+	// prefix requests exactly this range, in canonical CIDR notation. Exactly one of prefix and prefixLength must
+	// be set.
 	Prefix *string `json:"prefix,omitempty"`
-	// prefixLength asks for any free range of this length, in bits: 1 to 32 for IPv4, 1 to 128 for
-	// IPv6.
+	// prefixLength requests any free range of this length, in bits: 1 to 32 for IPv4, 1 to 128 for IPv6.
 	PrefixLength *int32 `json:"prefixLength,omitempty"`
-	// prefixRef names the Prefix to allocate from. It is filled in by scheduling; if prefixSelector
-	// is set too, prefixRef wins. At least one of them has to be set.
+	// prefixRef is the Prefix to allocate from. If unset, the scheduler sets it. At least one of prefixRef and
+	// prefixSelector must be set. If both are set, prefixRef takes precedence.
 	PrefixRef *LocalObjectReferenceApplyConfiguration `json:"prefixRef,omitempty"`
-	// prefixSelector selects, by label, the Prefixes to allocate from.
+	// prefixSelector selects the Prefixes to allocate from by their labels.
 	PrefixSelector *v1.LabelSelectorApplyConfiguration `json:"prefixSelector,omitempty"`
 }
 

@@ -14,16 +14,16 @@ import (
 // PrefixAllocationStatusApplyConfiguration represents a declarative configuration of the PrefixAllocationStatus type for use
 // with apply.
 //
-// PrefixAllocationStatus is what has been allocated.
+// PrefixAllocationStatus is the observed state of a PrefixAllocation.
 type PrefixAllocationStatusApplyConfiguration struct {
 	// phase is Pending, Allocated or Failed. Allocated and Failed are final.
 	Phase *ipamv1alpha1.PrefixAllocationPhase `json:"phase,omitempty"`
-	// lastPhaseTransitionTime is when phase last changed.
+	// lastPhaseTransitionTime is the time of the last change of phase.
 	LastPhaseTransitionTime *v1.Time `json:"lastPhaseTransitionTime,omitempty"`
-	// prefix is the range that was allocated, in canonical CIDR notation.
+	// prefix is the allocated range, in canonical CIDR notation.
 	Prefix *string `json:"prefix,omitempty"`
-	// conditions say where the PrefixAllocation stands and why: Allocated, Ready, and Stalled if the
-	// request can never be met.
+	// conditions describe the state of the PrefixAllocation and the reason for it: Allocated, Ready, and Stalled if
+	// the request can never be satisfied.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 

@@ -13,25 +13,24 @@ import (
 // PrefixSpecApplyConfiguration represents a declarative configuration of the PrefixSpec type for use
 // with apply.
 //
-// PrefixSpec is the range that is wanted, and where from. Without parentRef and parentSelector the
-// Prefix is a root. A field that is set cannot be changed; prefix, prefixLength and, on a child,
-// parentRef may be set later, once.
+// PrefixSpec is the requested range and the parent to allocate it from. A Prefix without parentRef and parentSelector is
+// a root. Fields are immutable once they are set. If they are unset, ipFamily, prefix, prefixLength and, on a child,
+// parentRef can be set after creation.
 type PrefixSpecApplyConfiguration struct {
-	// ipFamily is the family of the prefix, IPv4 or IPv6. If unset, it is taken from prefix, or
-	// else from the parent that parentRef names.
+	// ipFamily is the address family of the prefix, IPv4 or IPv6. If unset, it is derived from prefix, or from the
+	// parent that parentRef names.
 	IPFamily *ipamv1alpha1.IPFamily `json:"ipFamily,omitempty"`
-	// prefix is the range in canonical CIDR notation, such as 10.0.0.0/8 or 2001:db8::/32. A root
-	// requires it; on a child it asks for exactly this range. It is filled in when a child is
-	// allocated.
+	// prefix is the range in canonical CIDR notation, such as 10.0.0.0/8 or 2001:db8::/32. It is required on a
+	// root. On a child it requests exactly this range; otherwise it is set when the child is allocated.
 	Prefix *string `json:"prefix,omitempty"`
-	// prefixLength is the length of the prefix to allocate, in bits: 1 to 32 for IPv4, 1 to 128 for
-	// IPv6. It is for a child only, and has to agree with prefix if both are set. If a child is created
-	// with neither, it gets the default length of the PrefixPolicies of its parent, if they have one.
+	// prefixLength is the length of the prefix to allocate, in bits: 1 to 32 for IPv4, 1 to 128 for IPv6. It can be
+	// set on a child only. If prefix is set too, it must have this length. If a child is created with neither, it gets
+	// the default length of the PrefixPolicies of its parent, if they have one.
 	PrefixLength *int32 `json:"prefixLength,omitempty"`
-	// parentRef names the parent to allocate from. It is filled in when a child is allocated by
-	// parentSelector; if both are set, parentRef wins.
+	// parentRef is the parent to allocate from. If unset, it is set when the child is allocated. If both parentRef
+	// and parentSelector are set, parentRef takes precedence.
 	ParentRef *LocalObjectReferenceApplyConfiguration `json:"parentRef,omitempty"`
-	// parentSelector selects, by label, the parents to allocate from.
+	// parentSelector selects the parents to allocate from by their labels.
 	ParentSelector *v1.LabelSelectorApplyConfiguration `json:"parentSelector,omitempty"`
 }
 

@@ -14,21 +14,21 @@ import (
 // PrefixStatusApplyConfiguration represents a declarative configuration of the PrefixStatus type for use
 // with apply.
 //
-// PrefixStatus is what has been allocated, to a Prefix and out of it.
+// PrefixStatus is the observed state of a Prefix.
 type PrefixStatusApplyConfiguration struct {
 	// phase is Pending or Allocated. Allocated is final.
 	Phase *ipamv1alpha1.PrefixPhase `json:"phase,omitempty"`
-	// lastPhaseTransitionTime is when phase last changed.
+	// lastPhaseTransitionTime is the time of the last change of phase.
 	LastPhaseTransitionTime *v1.Time `json:"lastPhaseTransitionTime,omitempty"`
-	// used lists the prefixes that have been handed out of this one, by address. Above 1000 it is
-	// the same set of addresses as the fewest CIDRs, and of those the first 1000.
+	// used lists the prefixes that are allocated from this one, sorted by address. If there are more than 1000, it
+	// lists the fewest CIDRs that cover the same addresses, and at most the first 1000 of those.
 	Used []string `json:"used,omitempty"`
-	// observedGeneration is the generation of the spec that the conditions were derived from.
+	// observedGeneration is the generation of the spec that the conditions are based on.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions say where the Prefix stands and why: Allocated, Ready, Stalled if the request can never
-	// be met, and Deletable while it is being deleted.
+	// conditions describe the state of the Prefix and the reason for it: Allocated, Ready, Stalled if the request can
+	// never be satisfied, and Deletable while the Prefix is being deleted.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// usage is how much of this Prefix has been handed out.
+	// usage is the number of addresses in this Prefix that are allocated and free.
 	Usage *PrefixUsageApplyConfiguration `json:"usage,omitempty"`
 }
 

@@ -8,23 +8,23 @@ package v1alpha1
 // PrefixUsageApplyConfiguration represents a declarative configuration of the PrefixUsage type for use
 // with apply.
 //
-// PrefixUsage is how much of a Prefix has been handed out. Addresses are counted in decimal
-// strings, since IPv6 has more of them than fit into an integer.
+// PrefixUsage counts the addresses of a Prefix. The counts are decimal strings, because IPv6 counts do not fit into
+// an integer.
 type PrefixUsageApplyConfiguration struct {
-	// total is the number of addresses of the Prefix.
+	// total is the number of addresses in the Prefix.
 	Total *string `json:"total,omitempty"`
-	// used is the number of addresses that have been handed out.
+	// used is the number of allocated addresses.
 	Used *string `json:"used,omitempty"`
-	// free is the number of addresses that can still be handed out automatically.
+	// free is the number of free addresses that can be allocated without requesting them exactly.
 	Free *string `json:"free,omitempty"`
-	// percent is the used part of the total, 0 to 100, rounded down.
+	// percent is the percentage of allocated addresses, 0 to 100, rounded down.
 	Percent *int32 `json:"percent,omitempty"`
-	// allocations is the number of prefixes that have been handed out.
+	// allocations is the number of allocated prefixes.
 	Allocations *int64 `json:"allocations,omitempty"`
-	// largestFree is the largest prefix that can still be handed out automatically, as a length such as /26.
-	// It is unset when there is none.
+	// largestFree is the length of the largest free block that can be allocated without requesting it exactly, such as
+	// /26. It is unset if there is none.
 	LargestFree *string `json:"largestFree,omitempty"`
-	// truncated is set when status.used does not list everything.
+	// truncated is true if status.used does not list all allocated prefixes.
 	Truncated *bool `json:"truncated,omitempty"`
 	// reserved is the number of addresses that a PrefixPolicy reserves and that are not in use. They do not
 	// count as free. It is unset when there are none.
