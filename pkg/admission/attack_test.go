@@ -22,7 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 )
 
-// attacked are the plugins in every configuration.
+// attacked returns the plugins in every configuration.
 func attacked(t *testing.T) map[string]admission.ValidationInterface {
 	t.Helper()
 	plugins := map[string]admission.ValidationInterface{}
@@ -48,9 +48,9 @@ func attacked(t *testing.T) map[string]admission.ValidationInterface {
 	return plugins
 }
 
-// TestEveryVerbOfEveryPlugin sends each plugin, in each configuration, every kind of object with every verb
-// and subresource. None panics; each answers those verbs that it is for, and no other ones; and with Deny
-// what is wrong never passes, whether it is a dry run or not.
+// TestEveryVerbOfEveryPlugin sends every kind of object with every verb and subresource to each plugin in each
+// configuration. No plugin panics, and each handles exactly the verbs that it is for. With Deny, an invalid request
+// is always denied, as a dry run, too.
 func TestEveryVerbOfEveryPlugin(t *testing.T) {
 	overlapping := admissiontest.Root("new", "10.0.0.0/16")
 	inUse := admissiontest.Child("root", "10.0.0.0/24")
@@ -60,7 +60,7 @@ func TestEveryVerbOfEveryPlugin(t *testing.T) {
 	holder.Name, holder.UID, holder.Status.Phase = "holder", "holder", ipam.PrefixPhaseAllocated
 	held := admissiontest.Of(holder, admissiontest.Allocation("root", "10.0.0.0/24"))
 	held.Status = ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.0/24"}
-	// wrong tells who denies what, by the verb.
+	// wrong is an object and, by verb, the plugins that must deny it.
 	type wrong struct {
 		plugin    string
 		operation admission.Operation
@@ -143,8 +143,8 @@ func TestEveryVerbOfEveryPlugin(t *testing.T) {
 	}
 }
 
-// pluginDenies reports whether a plugin that is configured so denies what is wrong. "Deny" alone is what
-// PrefixOverlap is told about children, its second word.
+// pluginDenies reports whether a plugin with this configuration denies the request. For PrefixOverlap, which has
+// two actions, the second one is that for children.
 func pluginDenies(name, wanted string) bool {
 	words := strings.Fields(name)
 	switch {

@@ -16,7 +16,8 @@ import (
 
 const head = "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\n"
 
-// parentIn is the configuration of PrefixParent within the file, indented; it begins in line 6.
+// parentIn returns a file with the given configuration of PrefixParent, indented. The configuration begins in line
+// 6.
 func parentIn(configuration string) string {
 	return head + "plugins:\n- name: PrefixParent\n  configuration:\n    " + strings.ReplaceAll(configuration, "\n", "\n    ") + "\n"
 }
@@ -30,9 +31,9 @@ const (
 func TestConfigurationFiles(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		// main is admission.yaml, other is parent.yaml, if it is set.
+		// main is the content of admission.yaml. other is that of parent.yaml, if it is set.
 		main, other string
-		// want are parts of the error, the name of the file first.
+		// want contains parts of the error. The first is the name of the file.
 		want []string
 	}{
 		{"nothing configured", head, "", nil},
@@ -94,7 +95,7 @@ func TestConfigurationFiles(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// What is checked is also what is read later.
+				// The checked configuration is the one that is used later.
 				if _, err := NewWithoutCluster(options, initializer.New(&admissiontest.Reader{}, &initializer.Enforced{})); err != nil {
 					t.Error(err)
 				}

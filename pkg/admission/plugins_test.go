@@ -31,7 +31,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// TestTheOrderIsThis pins the order: who changes it has to think twice.
+// TestTheOrderIsThis pins the order of the plugins, so that a change of it is deliberate.
 func TestTheOrderIsThis(t *testing.T) {
 	want := []string{
 		"NamespaceLifecycle",
@@ -56,14 +56,14 @@ func TestTheOrderIsThis(t *testing.T) {
 	if options.DefaultOffPlugins.Len() > 0 {
 		t.Errorf("off by default are %v", options.DefaultOffPlugins)
 	}
-	// Without ours, it is what the generic server recommends, and the quota at the end.
+	// Without our plugins, the order is the recommended one of the generic server, followed by the quota.
 	generic := slices.DeleteFunc(slices.Clone(want), func(name string) bool { return own[name] != nil })
 	if !slices.Equal(generic, append(upstream, "ResourceQuota")) {
 		t.Errorf("upstream's order is %q", upstream)
 	}
 }
 
-// TestAllPluginsStartAndTheQuotaCounts makes the chain as a server in a cluster does.
+// TestAllPluginsStartAndTheQuotaCounts creates the chain in the same way as a server in a cluster.
 func TestAllPluginsStartAndTheQuotaCounts(t *testing.T) {
 	hard := corev1.ResourceList{"count/prefixes.ipam.ironcore.dev": resource.MustParse("1")}
 	client := fake.NewClientset(
@@ -77,7 +77,7 @@ func TestAllPluginsStartAndTheQuotaCounts(t *testing.T) {
 	factory := informers.NewSharedInformerFactory(client, 0)
 	options := genericoptions.NewAdmissionOptions()
 	Install(options)
-	// They have nothing to say here, and ask a server what a fake one does not know.
+	// These plugins do not matter here, and call APIs that the fake server does not have.
 	options.DisablePlugins = []string{"MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"}
 	config := genericapiserver.NewConfig(serializer.NewCodecFactory(runtime.NewScheme()))
 	reader := &admissiontest.Reader{Live: []*ipam.Prefix{admissiontest.Root("root", "10.0.0.0/8")}}
@@ -98,7 +98,8 @@ func TestAllPluginsStartAndTheQuotaCounts(t *testing.T) {
 	if warnings, err := create("first"); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "overlaps the root root") {
 		t.Errorf("the first: %q, %v", warnings, err)
 	}
-	// A fake server gives no resource versions, so the quota is exceeded once the informer has seen it used.
+	// The fake server sets no resource versions, so the quota is exceeded only when the informer has seen its
+	// usage.
 	for began := time.Now(); err == nil && time.Since(began) < time.Minute; time.Sleep(10 * time.Millisecond) {
 		_, err = create("second")
 	}
@@ -141,7 +142,7 @@ func TestWithoutCluster(t *testing.T) {
 	}
 }
 
-// TestEnforced checks what the storage is told to enforce, by the configuration.
+// TestEnforced checks which rules the storage must enforce for each configuration.
 func TestEnforced(t *testing.T) {
 	for _, test := range []struct {
 		configuration string
@@ -174,7 +175,7 @@ func TestEnforced(t *testing.T) {
 			t.Errorf("%q without %q: %+v", test.configuration, test.disable, enforced)
 		}
 
-		// A server in a cluster does the same.
+		// A server in a cluster enforces the same.
 		enforced = initializer.Enforced{}
 		options.DisablePlugins = append(options.DisablePlugins, "MutatingAdmissionPolicy", "ValidatingAdmissionPolicy")
 		client := fake.NewClientset()

@@ -18,7 +18,7 @@ var (
 	benchFills  = []int{1e3, 1e5, 1e6}
 )
 
-// packed returns a pool with n /32s taken the way Find packs them.
+// packed returns a pool with n /32s that were allocated with Find and Take.
 func packed(b *testing.B, n int) *Pool {
 	b.Helper()
 	p, err := New(benchPrefix)
@@ -31,7 +31,7 @@ func packed(b *testing.B, n int) *Pool {
 	return p
 }
 
-// scattered returns a pool of prefix with n random blocks of length bits taken.
+// scattered returns a pool in which n random blocks of length bits are in use.
 func scattered(b *testing.B, prefix netip.Prefix, bits, n int) *Pool {
 	b.Helper()
 	p, err := New(prefix)
@@ -41,7 +41,7 @@ func scattered(b *testing.B, prefix netip.Prefix, bits, n int) *Pool {
 	r := rand.New(rand.NewPCG(1, 1))
 	for p.Len() < n {
 		a := prefix.Addr().AsSlice()
-		// All benchmarks have their blocks in the first eight bytes.
+		// In all benchmarks the prefix of a block lies in the first eight bytes of the address.
 		var word [8]byte
 		copy(word[:], a)
 		v := binary.BigEndian.Uint64(word[:]) | r.Uint64()>>prefix.Bits()
@@ -64,7 +64,7 @@ func findTake(b *testing.B, p *Pool) netip.Prefix {
 	return prefix
 }
 
-// BenchmarkFindTake times Find and Take of one /32 at a fill.
+// BenchmarkFindTake measures Find and Take of one /32 at different fill levels.
 func BenchmarkFindTake(b *testing.B) {
 	for _, fill := range benchFills {
 		b.Run(fmt.Sprintf("fill=%d", fill), func(b *testing.B) {
@@ -73,7 +73,7 @@ func BenchmarkFindTake(b *testing.B) {
 			var got []netip.Prefix
 			for b.Loop() {
 				got = append(got, findTake(b, p))
-				// Going back now and then, untimed, keeps the fill what it is said to be.
+				// Release blocks now and then, outside the measured time, to keep the fill level constant.
 				if len(got) == 500 {
 					b.StopTimer()
 					for _, prefix := range got {
@@ -89,8 +89,7 @@ func BenchmarkFindTake(b *testing.B) {
 	}
 }
 
-// BenchmarkFind times Find alone among random /32s, where free blocks of all
-// lengths are spread over the pool.
+// BenchmarkFind measures Find alone. Random /32s are in use, so there are free blocks of all lengths.
 func BenchmarkFind(b *testing.B) {
 	for _, fill := range benchFills {
 		b.Run(fmt.Sprintf("fill=%d", fill), func(b *testing.B) {
@@ -103,8 +102,7 @@ func BenchmarkFind(b *testing.B) {
 	}
 }
 
-// BenchmarkChurn times the release of a random /32 and Find and Take of one,
-// in a pool that is 99% full.
+// BenchmarkChurn measures the release of a random /32, and Find and Take of another, in a pool that is 99% full.
 func BenchmarkChurn(b *testing.B) {
 	prefix := netip.MustParsePrefix("10.0.0.0/12")
 	p, err := New(prefix)
@@ -126,8 +124,8 @@ func BenchmarkChurn(b *testing.B) {
 	}
 }
 
-// BenchmarkStatus times what a status is made of, UsedAddresses, LargestFree
-// and a short Summary, among random /32s.
+// BenchmarkStatus measures the functions that a status needs: UsedAddresses, LargestFree and a short Summary.
+// Random /32s are in use.
 func BenchmarkStatus(b *testing.B) {
 	for _, fill := range benchFills {
 		b.Run(fmt.Sprintf("fill=%d", fill), func(b *testing.B) {
@@ -142,8 +140,7 @@ func BenchmarkStatus(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory reports the heap bytes that a pool holds for each prefix in
-// use, and times how long it takes to fill it.
+// BenchmarkMemory reports the heap memory of a pool per prefix in use, and measures the time to fill the pool.
 func BenchmarkMemory(b *testing.B) {
 	const n = 1e6
 	for _, tc := range []struct {
@@ -169,7 +166,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// heap returns the bytes of the heap that are live.
+// heap returns the size of the live heap in bytes.
 func heap() uint64 {
 	runtime.GC()
 	var s runtime.MemStats

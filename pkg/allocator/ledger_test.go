@@ -49,8 +49,8 @@ func TestLedgerHoldReportsNews(t *testing.T) {
 	}
 }
 
-// TestLedgerOverlap holds the same space twice, as a store written behind the API's back can have
-// it: the space is free only once both are gone.
+// TestLedgerOverlap adds two holders of the same space, which is possible in a store that somebody wrote to
+// directly. The space is free only when both are removed.
 func TestLedgerOverlap(t *testing.T) {
 	l := NewLedger[string]()
 	if err := l.SetPrefix(pfx("10.0.0.0/24")); err != nil {
@@ -70,7 +70,7 @@ func TestLedgerOverlap(t *testing.T) {
 	}
 }
 
-// TestLedgerHostBits holds a prefix as other servers of the API group let it pass.
+// TestLedgerHostBits adds a prefix with host bits, which other servers of the API group accept.
 func TestLedgerHostBits(t *testing.T) {
 	l := NewLedger[string]()
 	if err := l.SetPrefix(pfx("10.0.0.0/24")); err != nil {
@@ -82,8 +82,7 @@ func TestLedgerHostBits(t *testing.T) {
 	}
 }
 
-// TestLedgerAgainstModel compares a ledger that was changed step by step with one that is told all
-// the facts at once.
+// TestLedgerAgainstModel compares a ledger that was changed step by step with one that is built from the result.
 func TestLedgerAgainstModel(t *testing.T) {
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 0))
@@ -114,7 +113,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 			if l.Pool() == nil {
 				continue
 			}
-			// In use is what lies in nothing else that is held.
+			// The pool contains the held prefixes that no other held prefix contains.
 			want := slices.SortedFunc(maps.Values(model), compare)
 			want = slices.Compact(slices.DeleteFunc(slices.Clone(want), func(p netip.Prefix) bool {
 				return slices.ContainsFunc(want, func(q netip.Prefix) bool { return q.Bits() < p.Bits() && q.Overlaps(p) })
@@ -122,7 +121,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 			if got := inUse(l); !slices.Equal(got, want) {
 				t.Fatalf("seed %d: in use: %v, want %v", seed, got, want)
 			}
-			// Of what is in use somebody is the holder, and of nothing else anybody.
+			// Each prefix in use has a holder, and no other prefix has one.
 			for _, prefix := range want {
 				if holder, ok := l.Holder(prefix); !ok || model[holder] != prefix {
 					t.Fatalf("seed %d: %d holds %s, which is held by %v", seed, holder, prefix, model)

@@ -13,13 +13,13 @@ import (
 	"testing"
 )
 
-// TestFullExceptMapped fills ::/79 so that the block that fits best would be the IPv4-mapped one.
+// TestFullExceptMapped fills ::/79 so that the IPv4-mapped block would be the best fit.
 func TestFullExceptMapped(t *testing.T) {
 	p, err := New(pfx("::/79"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// All /96 of ::/80 but ::ffff:0:0/96 are taken.
+	// Take all /96 of ::/80 except ::ffff:0:0/96.
 	for i := range 1<<16 - 1 {
 		if err := p.Take(netip.PrefixFrom(netip.AddrFrom16([16]byte{10: byte(i >> 8), 11: byte(i)}), 96)); err != nil {
 			t.Fatal(i, err)
@@ -45,8 +45,8 @@ func TestFullExceptMapped(t *testing.T) {
 	}
 }
 
-// TestMappedAgainstModel lets random things happen to pools that cover the IPv4-mapped addresses, around
-// and inside those. The model is a list of what is taken.
+// TestMappedAgainstModel makes random changes to pools that contain the IPv4-mapped addresses, around and inside
+// these. The model is a list of the prefixes in use.
 func TestMappedAgainstModel(t *testing.T) {
 	for _, prefix := range []string{"::/0", "::/1", "::/79", "::/80", "::8000:0:0/81", "::ffff:0:0/95", "::fff0:0:0/92"} {
 		t.Run(prefix, func(t *testing.T) {
@@ -64,7 +64,7 @@ func mappedAgainstModel(t *testing.T, prefix netip.Prefix, random *rand.Rand) {
 		t.Fatal(err)
 	}
 	var taken []netip.Prefix
-	// near returns a prefix that shares many of its first bits with the mapped ones.
+	// near returns a prefix that has many of its first bits in common with the IPv4-mapped ones.
 	near := func() netip.Prefix {
 		bits := prefix.Bits() + 1 + random.IntN(min(101, 128)-prefix.Bits())
 		bytes := mapped.Addr().As16()
@@ -135,7 +135,7 @@ func mappedAgainstModel(t *testing.T, prefix netip.Prefix, random *rand.Rand) {
 	}
 }
 
-// checkMapped compares what a pool says of itself with what is taken.
+// checkMapped compares the answers of a pool with the prefixes in use.
 func checkMapped(t *testing.T, p *Pool, taken []netip.Prefix) {
 	t.Helper()
 	describe := fmt.Sprintf("%s with %v", p.Prefix(), taken)

@@ -13,18 +13,18 @@ import (
 	"testing"
 )
 
-// unitBits is how many bits below the pool's length the model looks at: a pool
-// is 1<<unitBits units of equal size, and the model takes no part of a unit.
+// unitBits is the number of bits below the length of the pool that the model represents. A pool consists of
+// 1<<unitBits units of equal size. The model cannot allocate a part of a unit.
 const unitBits = 8
 
-// model does what a Pool does by looking at every unit and every block.
+// model implements the functions of a Pool naively: it examines every unit and every block.
 type model struct {
 	prefix netip.Prefix
 	taken  []netip.Prefix // by address
 }
 
-// block returns the block of units that is depth bits below the pool, with the
-// given index among the 1<<depth ones.
+// block returns a block of units. depth is its length minus that of the pool, and index is its number among the
+// 1<<depth blocks of that length.
 func (m *model) block(depth, index int) netip.Prefix {
 	bits := m.prefix.Bits() + depth
 	n := new(big.Int).SetBytes(m.prefix.Addr().AsSlice())
@@ -46,8 +46,7 @@ func (m *model) overlapping(prefix netip.Prefix) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// maximal returns, by address, the blocks of units that are all used, or all
-// unused, and are not part of a larger such block.
+// maximal returns the largest blocks of units that are all used, or all unused, sorted by address.
 func (m *model) maximal(used bool) []netip.Prefix {
 	var units [1 << unitBits]bool
 	for u := range units {
@@ -74,7 +73,7 @@ func (m *model) maximal(used bool) []netip.Prefix {
 	return out
 }
 
-// take and release mirror Pool's; the prefix must be a block of units or larger.
+// take and release do the same as those of Pool. The prefix must be a block of units or larger.
 func (m *model) take(prefix netip.Prefix) error {
 	switch {
 	case !prefix.IsValid() || prefix.Masked() != prefix:
@@ -99,7 +98,7 @@ func (m *model) release(prefix netip.Prefix) error {
 	return nil
 }
 
-// pair is a pool and the model of the same prefix.
+// pair is a pool and a model of the same prefix.
 type pair struct {
 	*Pool
 	m *model
@@ -114,7 +113,7 @@ func newPair(t testing.TB, prefix netip.Prefix) pair {
 	return pair{p, &model{prefix: prefix}}
 }
 
-// take and release do the same to both sides and compare the outcome.
+// take and release change the pool and the model, and compare the results.
 func (p pair) take(t testing.TB, prefix netip.Prefix) {
 	t.Helper()
 	holder, _ := p.m.overlapping(prefix)
@@ -135,7 +134,7 @@ func (p pair) release(t testing.TB, prefix netip.Prefix) {
 	}
 }
 
-// check compares all that can be asked of the pool with the model.
+// check compares the results of all methods of the pool with the model.
 func (p pair) check(t testing.TB) {
 	t.Helper()
 	m, addrBits := p.m, p.m.prefix.Addr().BitLen()
@@ -194,8 +193,8 @@ func (p pair) check(t testing.TB) {
 	}
 }
 
-// checkOverlapping compares Overlapping for every block of units, the pool's
-// prefix and all that contain it.
+// checkOverlapping compares Overlapping for every block of units, for the prefix of the pool, and for all prefixes
+// that contain it.
 func (p pair) checkOverlapping(t testing.TB) {
 	t.Helper()
 	compare := func(prefix netip.Prefix) {
@@ -215,8 +214,8 @@ func (p pair) checkOverlapping(t testing.TB) {
 	}
 }
 
-// modelPrefixes are pools at both ends and in the middle of an address; two of
-// them are divided around bit 64, where one word ends and the next begins.
+// modelPrefixes are pools at both ends and in the middle of the address space. Two of them span bit 64, where one
+// word ends and the next begins.
 var modelPrefixes = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/24"),
 	netip.MustParsePrefix("0.0.0.0/0"),
@@ -238,7 +237,7 @@ func TestAgainstModel(t *testing.T) {
 				t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 					r := rand.New(rand.NewPCG(uint64(seed), 1))
 					p := newPair(t, prefix)
-					// Seeds differ in how full they run and how small they cut.
+					// Each seed has its own fill level and smallest block.
 					takes, smallest := 50+r.IntN(40), 1+r.IntN(unitBits)
 					for range steps {
 						depth := 1 + r.IntN(smallest)
@@ -255,12 +254,12 @@ func TestAgainstModel(t *testing.T) {
 							p.release(t, p.m.block(depth, r.IntN(1<<depth)))
 						}
 						p.check(t)
-						// A sample will do here, as this costs the most.
+						// This check is the most expensive one, so do it only now and then.
 						if r.IntN(10) == 0 {
 							p.checkOverlapping(t)
 						}
 					}
-					// Whatever happened, giving all back leaves nothing behind.
+					// When everything is released, the pool must be empty.
 					for len(p.m.taken) > 0 {
 						p.release(t, p.m.taken[r.IntN(len(p.m.taken))])
 					}
@@ -274,8 +273,8 @@ func TestAgainstModel(t *testing.T) {
 	}
 }
 
-// FuzzPool reads the first byte as the pool and each two bytes after it as an
-// operation: its kind and depth, and the index of the block.
+// FuzzPool decodes its input: the first byte selects the pool, and each two bytes after it are an operation, with
+// its kind and depth, and the index of the block.
 func FuzzPool(f *testing.F) {
 	f.Add([]byte{0})
 	f.Add([]byte{0, 0x07, 0, 0x07, 0, 0x06, 0, 0x47, 3, 0x87, 0})
@@ -288,7 +287,7 @@ func FuzzPool(f *testing.F) {
 		if len(data) == 0 {
 			return
 		}
-		// Longer inputs find nothing that shorter ones do not.
+		// Longer inputs do not find more than shorter ones.
 		data = data[:min(len(data), 201)]
 		p := newPair(t, modelPrefixes[int(data[0])%len(modelPrefixes)])
 		for data = data[1:]; len(data) >= 2; data = data[2:] {

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// buddies does what a Pool does with a list of what is taken, and one of what
-// is free for each length. Unlike a model, it is fast, and can have any lengths.
+// buddies implements the functions of a Pool with a list of the prefixes in use and a list of the free blocks of
+// each length. It is faster than the model, and supports all lengths.
 type buddies struct {
 	prefix netip.Prefix
 	taken  []netip.Prefix      // by address
@@ -27,7 +27,7 @@ func newBuddies(prefix netip.Prefix) *buddies {
 	return b
 }
 
-// half returns the first or second half of a block.
+// half returns the first or the second half of a block.
 func half(block netip.Prefix, second bool) netip.Prefix {
 	addr := block.Addr()
 	if second {
@@ -42,7 +42,7 @@ func half(block netip.Prefix, second bool) netip.Prefix {
 	return netip.PrefixFrom(addr, block.Bits()+1)
 }
 
-// add and drop change a list that is sorted by address.
+// add and drop modify a list that is sorted by address.
 func add(list *[]netip.Prefix, block netip.Prefix) {
 	i, _ := slices.BinarySearchFunc(*list, block, byAddr)
 	*list = slices.Insert(*list, i, block)
@@ -109,7 +109,7 @@ func (b *buddies) find(bits int) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// summary returns the fewest CIDRs of what is taken, which is sorted and in block.
+// summary returns the fewest CIDRs that cover the prefixes in use. taken is sorted by address and lies in block.
 func summary(block netip.Prefix, taken []netip.Prefix) []netip.Prefix {
 	if len(taken) == 0 || taken[0] == block {
 		return taken
@@ -141,9 +141,8 @@ func newBoth(t testing.TB, prefix netip.Prefix) both {
 	return both{p, newBuddies(prefix)}
 }
 
-// take, release and find do the same to both and compare the outcome, find that
-// for a length, which it returns. To be helpers would take them longer than all
-// else that they do.
+// take, release and find call both and compare the results. find returns the result. They do not call t.Helper,
+// which would take longer than everything else.
 func (p both) take(t testing.TB, prefix netip.Prefix) {
 	holder, ok := p.b.overlapping(prefix)
 	err := p.Take(prefix)
@@ -172,7 +171,7 @@ func (p both) find(t testing.TB, bits int) (netip.Prefix, bool) {
 	return want, wantOK
 }
 
-// check compares all that can be asked of the pool.
+// check compares the results of all methods of the pool with the buddies.
 func (p both) check(t testing.TB) {
 	t.Helper()
 	checkTrie(t, p.Pool)
@@ -219,7 +218,7 @@ func (p both) random(r *rand.Rand, bits int) netip.Prefix {
 	return prefix
 }
 
-// poolOf returns a prefix of the given length to make a pool of.
+// poolOf returns a prefix for a pool that has the given length.
 func poolOf(size, bits int) netip.Prefix {
 	addr := "173.90.165.91"
 	if size == 128 {
@@ -232,8 +231,8 @@ func poolOf(size, bits int) netip.Prefix {
 	return prefix
 }
 
-// TestPageBoundaries takes, in pools of every length, what ends with a page,
-// just before that, and just after.
+// TestPageBoundaries allocates, in pools of every length, blocks that end at a page boundary, just before it, and
+// just after it.
 func TestPageBoundaries(t *testing.T) {
 	for _, size := range []int{32, 128} {
 		for bits := range size {
@@ -272,15 +271,15 @@ func TestPageBoundaries(t *testing.T) {
 	}
 }
 
-// TestEveryDivision makes everything that can be taken of a block of eight
-// units, which lie in one page, or in two that meet at each possible place.
+// TestEveryDivision tests all sets of prefixes that can be allocated from a block of eight units. The block lies in
+// one page, or in two pages that meet at each possible place.
 func TestEveryDivision(t *testing.T) {
 	const depth = 3
 	pools := []netip.Prefix{poolOf(32, 29), poolOf(32, 23), poolOf(32, 24), poolOf(32, 25), poolOf(128, 61)}
 	if testing.Short() {
 		pools = pools[2:3]
 	}
-	// divisions returns all that can be taken of a block.
+	// divisions returns all sets of prefixes that can be allocated from a block.
 	var divisions func(block netip.Prefix, depth int) [][]netip.Prefix
 	divisions = func(block netip.Prefix, depth int) [][]netip.Prefix {
 		all := [][]netip.Prefix{nil, {block}}
@@ -306,7 +305,7 @@ func TestEveryDivision(t *testing.T) {
 				p.take(t, taken[i])
 			}
 			p.check(t)
-			// What is not taken can neither be released, nor taken if it overlaps with what is.
+			// A block that is not in use cannot be released. A block that overlaps one in use cannot be allocated.
 			var blocks func(block netip.Prefix, depth int)
 			blocks = func(block netip.Prefix, depth int) {
 				want, wantOK := p.b.overlapping(block)
@@ -334,8 +333,8 @@ func TestEveryDivision(t *testing.T) {
 	}
 }
 
-// TestFullPages fills a pool in any order, so that all its pages are full, and
-// empties it in any order, so that they go; and this again.
+// TestFullPages fills a pool in random order, so that all pages are full, and empties it in random order, so that
+// all pages are freed. It does this twice.
 func TestFullPages(t *testing.T) {
 	levels, rounds := 11, 3
 	if testing.Short() {
@@ -372,7 +371,8 @@ func TestFullPages(t *testing.T) {
 	}
 }
 
-// TestPagesAreReused frees and takes the same again without any memory, as long as the page is not empty.
+// TestPagesAreReused shows that releasing and allocating the same block needs no memory, as long as its page does
+// not become empty.
 func TestPagesAreReused(t *testing.T) {
 	p := poolWith(t, "10.0.0.0/8", "10.1.2.3/32", "10.1.2.4/32", "10.1.2.64/32", "10.1.3.0/24", "10.1.4.0/25")
 	for _, prefix := range pfxs("10.1.2.3/32", "10.1.3.0/24", "10.1.4.0/25") {
@@ -392,8 +392,8 @@ func TestPagesAreReused(t *testing.T) {
 	checkTrie(t, p)
 }
 
-// TestAgainstBuddies does at random what can be done to pools of every small
-// size, with all lengths, so that they are all but empty and full in turns.
+// TestAgainstBuddies makes random changes to pools of all small sizes, with all lengths. The pools become almost
+// empty and almost full in turn.
 func TestAgainstBuddies(t *testing.T) {
 	steps := 100_000
 	if testing.Short() {
@@ -404,7 +404,8 @@ func TestAgainstBuddies(t *testing.T) {
 			t.Run(fmt.Sprintf("%d of %d", bits, family.size), func(t *testing.T) {
 				p := newBoth(t, poolOf(family.size, bits))
 				r := rand.New(rand.NewPCG(uint64(bits), 6))
-				// Takes are takes of a hundred; the smallest blocks are that much longer than the pool.
+				// takes is the number of allocations in a hundred operations. smallest is the length of the
+				// smallest blocks, minus that of the pool.
 				var takes, smallest int
 				for step := range steps {
 					if step%(steps/50) == 0 {

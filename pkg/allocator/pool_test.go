@@ -22,7 +22,7 @@ func pfxs(ss ...string) []netip.Prefix {
 	return out
 }
 
-// poolWith returns the pool of prefix with the others taken.
+// poolWith returns the pool of prefix in which the others are in use.
 func poolWith(t testing.TB, prefix string, others ...string) *Pool {
 	t.Helper()
 	p, err := newPool(pfx(prefix))
@@ -38,12 +38,12 @@ func poolWith(t testing.TB, prefix string, others ...string) *Pool {
 	return p
 }
 
-// checkTrie recomputes all that the trie of p caches, and checks the rest of it.
+// checkTrie compares all values that the trie caches with recomputed ones, and checks its structure.
 func checkTrie(t testing.TB, p *Pool) {
 	t.Helper()
 	var count int
 	var counts [129]int
-	// visit returns of each length whether there are maximal free blocks in the page, by brute force.
+	// visit reports for each length, by brute force, whether the page has maximal free blocks of that length.
 	var visit func(pg *page, top, end int) [129]bool
 	visit = func(pg *page, top, end int) [129]bool {
 		if end > p.size || end <= top || end-top > pageLevels {
@@ -61,7 +61,7 @@ func checkTrie(t testing.TB, p *Pool) {
 		case pg.below != nil && cap(pg.below.list) >= 4*len(pg.below.list):
 			t.Fatalf("page from %d to %d: place for %d pages, %d used", top, end, cap(pg.below.list), len(pg.below.list))
 		}
-		// free are the slots and, in a heap of which it is the end, all larger blocks.
+		// free is a binary heap: the slots are at its end, and all larger blocks before them.
 		slots := 1 << (end - top)
 		free := make([]bool, 2*slots)
 		for i := 0; i < slots; i++ {
@@ -506,7 +506,7 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// TestZeroPool shows that a Pool not made by New is useless but harmless.
+// TestZeroPool shows that the zero Pool does not panic.
 func TestZeroPool(t *testing.T) {
 	var p Pool
 	for _, bits := range []int{-1, 0, 1, 32, 128} {
@@ -556,8 +556,7 @@ func TestLengths(t *testing.T) {
 	}
 }
 
-// TestFullLifecycle fills a pool of /32s, which must come out in order, and
-// empties it from the other end.
+// TestFullLifecycle fills a pool with /32s, which must be allocated in order, and empties it from the other end.
 func TestFullLifecycle(t *testing.T) {
 	p := poolWith(t, "192.0.2.0/24")
 	addr := p.Prefix().Addr()

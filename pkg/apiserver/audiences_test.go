@@ -18,8 +18,8 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 )
 
-// TestAcceptAudiences has tokens for several audiences, reviewed as kube-apiserver does: for the audiences that are asked
-// for, or else for its own.
+// TestAcceptAudiences uses tokens with several audiences. The fake reviews them as kube-apiserver does: for the
+// requested audiences, or for its own ones if none are requested.
 func TestAcceptAudiences(t *testing.T) {
 	const own, kube = "ipam.ironcore.dev", "https://kubernetes.default.svc"
 	audiencesOf := map[string][]string{
@@ -42,7 +42,7 @@ func TestAcceptAudiences(t *testing.T) {
 	for _, test := range []struct {
 		token     string
 		audiences []string
-		// name is who it is, empty if it is refused.
+		// name is the authenticated user, or empty if the token is rejected.
 		name    string
 		reviews int
 	}{

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
-// answer is what an authorizer says.
+// answer is the decision of an authorizer.
 type answer struct {
 	decision authorizer.Decision
 	reason   string
@@ -27,7 +27,7 @@ func TestAuthorizeByKind(t *testing.T) {
 	path := authorizer.AttributesRecord{Verb: "get", Path: "/metrics", Name: "odd"}
 	for name, test := range map[string]struct {
 		request authorizer.AttributesRecord
-		// answers are those about a name, "" for all.
+		// answers contains the decisions by name. "" is for all names.
 		answers  map[string]answer
 		asked    []string
 		expected answer

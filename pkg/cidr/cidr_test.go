@@ -15,8 +15,8 @@ import (
 
 const notCIDR = "must be a prefix in CIDR notation"
 
-// badPrefixes are notations that nobody may ask for, and a part of what is said of them. stored is
-// the range that they mean if they are stored, or empty if none.
+// badPrefixes are notations that requests may not use, and a part of the error for each. stored is the range that a
+// notation means if it is stored. It is empty if there is none.
 var badPrefixes = []struct{ name, prefix, detail, stored string }{
 	{"nothing", "", notCIDR, ""},
 	{"word", "default", notCIDR, ""},
@@ -98,7 +98,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// suggestion finds the canonical notation in an error. What only shows how a prefix looks is none.
+// suggestion matches the canonical notation in an error. It does not match examples.
 var suggestion = regexp.MustCompile(`(?:did you mean (\S+)\?|canonical form, (\S+))$`)
 
 func FuzzParse(f *testing.F) {
@@ -140,8 +140,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// span is a range in the naive model: the first and the last address as numbers, IPv4 addresses
-// apart from IPv6. It is made of a notation's bytes, without the methods of netip.Prefix.
+// span is a range in the naive model: the first and the last address as numbers, with IPv4 separate from IPv6. It
+// is built from the bytes of an address, without the methods of netip.Prefix.
 type span struct {
 	family      string
 	first, last *big.Int
@@ -149,7 +149,7 @@ type span struct {
 
 func (s span) String() string { return fmt.Sprintf("%s %x-%x", s.family, s.first, s.last) }
 
-// spanOf makes the range of 4 or 16 bytes and a length.
+// spanOf returns the span of an address with 4 or 16 bytes and a length.
 func spanOf(bytes []byte, bits int) span {
 	total := uint(len(bytes) * 8)
 	size := new(big.Int).Lsh(big.NewInt(1), total-uint(bits))
@@ -176,8 +176,7 @@ func (s span) inside(o span) bool {
 	return s.family == o.family && s.first.Cmp(o.first) >= 0 && s.last.Cmp(o.last) <= 0
 }
 
-// random returns bytes and a length that are close enough to others to be equal, inside or around
-// them now and then, and a notation of them.
+// random returns a random notation and its span. Two results are sometimes equal, and sometimes contain each other.
 func random(r *rand.Rand) (notation string, s span) {
 	bytes := make([]byte, 4)
 	if r.IntN(3) > 0 {
@@ -195,7 +194,7 @@ func random(r *rand.Rand) (notation string, s span) {
 	return notationOf(r, bytes, bits), spanOf(bytes, bits)
 }
 
-// notationOf writes an address and a length in one of the ways that netip reads.
+// notationOf formats an address and a length in one of the ways that netip parses.
 func notationOf(r *rand.Rand, bytes []byte, bits int) string {
 	if len(bytes) == 4 {
 		return fmt.Sprintf("%d.%d.%d.%d/%d", bytes[0], bytes[1], bytes[2], bytes[3], bits)
@@ -219,7 +218,7 @@ func notationOf(r *rand.Rand, bytes []byte, bits int) string {
 	return fmt.Sprintf("%s/%d", text, bits)
 }
 
-// TestModel compares everything with ranges of numbers.
+// TestModel compares all functions with a naive model of number ranges.
 func TestModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 16))
 	for range 50_000 {
@@ -339,7 +338,7 @@ func TestMisfitInWords(t *testing.T) {
 			t.Errorf("%s in %s: got %q, fits %v; want %q", tt.request, tt.parent, got, tt.request.Fits(parent), tt.want)
 		}
 	}
-	// Of a parent that has no prefix yet, the family and the length tell something.
+	// If the parent has no prefix yet, its family and its length are known.
 	for _, tt := range []struct {
 		family string
 		bits   int

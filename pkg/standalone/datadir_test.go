@@ -46,8 +46,8 @@ func TestOpenDataDir(t *testing.T) {
 	}
 }
 
-// TestOpenDataDirThatIsThere tries every mode that a directory of the user can
-// have. None is changed, and those that others can write to are refused.
+// TestOpenDataDirThatIsThere tests existing directories of all modes. None is changed, and those that other users
+// can write to are refused.
 func TestOpenDataDirThatIsThere(t *testing.T) {
 	for mode := os.FileMode(0o700); mode <= 0o777; mode++ {
 		path := t.TempDir()
@@ -71,8 +71,7 @@ func TestOpenDataDirThatIsThere(t *testing.T) {
 	}
 }
 
-// TestOpenDataDirOfSomethingElse takes a directory only if it is empty or a data
-// directory.
+// TestOpenDataDirOfSomethingElse shows that a directory is accepted only if it is empty or a data directory.
 func TestOpenDataDirOfSomethingElse(t *testing.T) {
 	for _, test := range []struct {
 		files   []string
@@ -193,8 +192,8 @@ func TestWriteFileAtomic(t *testing.T) {
 	if err := os.WriteFile(victim, []byte("victim"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// What a crash left under the temporary name must neither be in the way nor
-	// be followed.
+	// A temporary file that a crash left behind does not block the write. If it is a symbolic link, the write does
+	// not follow it.
 	if err := os.Symlink(victim, path+".tmp"); err != nil {
 		t.Fatal(err)
 	}

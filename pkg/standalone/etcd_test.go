@@ -37,7 +37,7 @@ func startEtcd(t *testing.T, dir string) *Etcd {
 	return etcd
 }
 
-// wantKey also shows that the client gets through.
+// wantKey also shows that the client can connect.
 func wantKey(t *testing.T, client *clientv3.Client, key, want string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -87,8 +87,8 @@ func TestEtcdKeepsData(t *testing.T) {
 	wantMode(t, filepath.Join(dir, "etcd"), 0o700)
 }
 
-// TestEtcdServesAPIServer makes a client and waits for it just as the storage
-// backend of k8s.io/apiserver does.
+// TestEtcdServesAPIServer creates a client and waits for it in the same way as the storage backend of
+// k8s.io/apiserver.
 func TestEtcdServesAPIServer(t *testing.T) {
 	etcd := startEtcd(t, t.TempDir())
 	client, err := kubernetes.New(clientv3.Config{
@@ -117,7 +117,7 @@ func TestEtcdServesAPIServer(t *testing.T) {
 	if err != nil || !res.Succeeded {
 		t.Fatalf("put: %+v, %v", res, err)
 	}
-	// The metrics of the API server ask this of each endpoint by its name.
+	// The metrics of the API server call Status for each endpoint by name.
 	if _, err := client.Status(ctx, etcd.Endpoints()[0]); err != nil {
 		t.Error(err)
 	}
@@ -146,8 +146,7 @@ func TestEtcdHTTPSocket(t *testing.T) {
 	}
 }
 
-// TestEtcdSurvivesKill kills an etcd that acknowledges puts as fast as it can,
-// and looks for each of them.
+// TestEtcdSurvivesKill kills an etcd that acknowledges puts at full speed, and then reads every acknowledged key.
 func TestEtcdSurvivesKill(t *testing.T) {
 	const puts = 300
 	dir := t.TempDir()
@@ -157,7 +156,7 @@ func TestEtcdSurvivesKill(t *testing.T) {
 			t.Fatalf("put %d: the child said %q", i, writer.out.Text())
 		}
 	}
-	// The child goes on while it is killed; what it said until then counts too.
+	// The child continues until it is dead. All keys that it has acknowledged by then count.
 	if err := writer.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -177,8 +176,8 @@ func TestEtcdSurvivesKill(t *testing.T) {
 	t.Logf("all %d acknowledged keys are there", acknowledged)
 }
 
-// TestEtcdStartsQuietlyAfterManyWrites kills an etcd after thousands of writes. The next start, which replays them, has
-// nothing to complain of.
+// TestEtcdStartsQuietlyAfterManyWrites kills an etcd after thousands of writes. The next start replays them without
+// a warning.
 func TestEtcdStartsQuietlyAfterManyWrites(t *testing.T) {
 	dir := t.TempDir()
 	writer := startChild(t, "put-parallel", dir)
@@ -197,7 +196,7 @@ func TestEtcdStartsQuietlyAfterManyWrites(t *testing.T) {
 	}
 }
 
-// TestEtcdTellsWhyItIsNotReady logs what etcd does at a start, and hears of everything but what is misleading.
+// TestEtcdTellsWhyItIsNotReady shows that all log messages of a start are reported, except misleading ones.
 func TestEtcdTellsWhyItIsNotReady(t *testing.T) {
 	for _, tt := range []struct {
 		message string
@@ -219,8 +218,8 @@ func TestEtcdTellsWhyItIsNotReady(t *testing.T) {
 	}
 }
 
-// TestEtcdSurvivesKillOfFirstStart kills an etcd while it makes its cluster, at
-// moments spread over the time that this takes.
+// TestEtcdSurvivesKillOfFirstStart kills an etcd during the bootstrap of its cluster, at moments spread over the
+// duration of the bootstrap.
 func TestEtcdSurvivesKillOfFirstStart(t *testing.T) {
 	for delay := time.Duration(0); delay <= 120*time.Millisecond; delay += 10 * time.Millisecond {
 		dir := t.TempDir()
@@ -242,8 +241,7 @@ func TestEtcdSurvivesKillOfFirstStart(t *testing.T) {
 	}
 }
 
-// TestEtcdBootstrapMark is about what a first start that was cut off leaves, and
-// that nothing else is taken for it.
+// TestEtcdBootstrapMark shows that the remains of an interrupted first start are removed, and nothing else.
 func TestEtcdBootstrapMark(t *testing.T) {
 	dir := t.TempDir()
 	etcdDir := filepath.Join(dir, "etcd")
@@ -275,8 +273,7 @@ func TestEtcdBootstrapMark(t *testing.T) {
 	}
 }
 
-// TestEtcdOpensNoPort looks at the internet sockets of this process, after it
-// made sure that it would see one.
+// TestEtcdOpensNoPort checks the internet sockets of this process. It first makes sure that it would find one.
 func TestEtcdOpensNoPort(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs /proc")
@@ -303,9 +300,8 @@ func TestEtcdOpensNoPort(t *testing.T) {
 	}
 }
 
-// inetSockets returns the TCP and UDP sockets that this process has open, in any
-// state. The files under net are for all processes, so they are matched with the
-// open files of this one.
+// inetSockets returns the open TCP and UDP sockets of this process, in any state. The files under net list the
+// sockets of all processes, so they are matched with the open files of this one.
 func inetSockets(t *testing.T) map[string]bool {
 	t.Helper()
 	own := map[string]bool{}
@@ -338,7 +334,7 @@ func inetSockets(t *testing.T) map[string]bool {
 	return found
 }
 
-// TestEtcdSocketElsewhere is about data directories that a socket cannot be in.
+// TestEtcdSocketElsewhere uses data directories that cannot contain a socket.
 func TestEtcdSocketElsewhere(t *testing.T) {
 	for _, c := range []struct{ name, dir, tmp string }{
 		{"too long", strings.Repeat("long/", 40), "t"},
@@ -348,7 +344,7 @@ func TestEtcdSocketElsewhere(t *testing.T) {
 		{"with a question mark", "a?b#c", "t"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			// A test's own directory has a long name itself.
+			// The path of t.TempDir is too long itself.
 			base, err := os.MkdirTemp("", "x")
 			if err != nil {
 				t.Fatal(err)
@@ -360,7 +356,7 @@ func TestEtcdSocketElsewhere(t *testing.T) {
 			}
 			t.Setenv("TMPDIR", tmp)
 
-			// The second start is after a kill, the third after a Close.
+			// The second start follows a kill, the third one a Close.
 			writer := startChild(t, "put", dir)
 			if !writer.out.Scan() || writer.out.Text() != "0" {
 				t.Fatalf("the child said %q", writer.out.Text())
@@ -392,7 +388,7 @@ func TestEtcdSocketElsewhere(t *testing.T) {
 	}
 }
 
-// TestEtcdCloseWithOpenWatch is about a client that is not closed in time.
+// TestEtcdCloseWithOpenWatch closes etcd before its client.
 func TestEtcdCloseWithOpenWatch(t *testing.T) {
 	etcd := startEtcd(t, t.TempDir())
 	client := newClient(t, etcd)
@@ -438,8 +434,8 @@ func TestStartEtcdErrors(t *testing.T) {
 
 }
 
-// TestStartEtcdCanceled also starts again on what the canceled start left. How
-// far that got is chance, hence the repetition.
+// TestStartEtcdCanceled also starts etcd again on the remains of the canceled start. How far that start got is
+// random, so the test repeats it.
 func TestStartEtcdCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -462,8 +458,8 @@ func TestStartEtcdCanceled(t *testing.T) {
 	}
 }
 
-// TestEtcdLeavesNoGoroutine looks for goroutines that this package started, and
-// for a number of any that grows with each start.
+// TestEtcdLeavesNoGoroutine checks that no goroutine of this package remains, and that the total number does not
+// grow with each start.
 func TestEtcdLeavesNoGoroutine(t *testing.T) {
 	stacks := func() string {
 		buf := make([]byte, 1<<22)

@@ -17,18 +17,18 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// childEnv tells the test binary that it is a child process, and which one.
+// childEnv is the environment variable that selects what the test binary does as a child process.
 const childEnv = "IPAM_STANDALONE_TEST_CHILD"
 
-// child is this test binary, run again by a test to be killed.
+// child is another process of this test binary, which a test kills.
 type child struct {
 	cmd *exec.Cmd
 	out *bufio.Scanner
-	// stderr may be read once the child is killed.
+	// stderr can be read after kill.
 	stderr bytes.Buffer
 }
 
-// startChild runs the named helper of TestChild on dir.
+// startChild runs the named function of TestChild on dir.
 func startChild(t *testing.T, name, dir string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$", "--", dir)
@@ -52,13 +52,13 @@ func startChild(t *testing.T, name, dir string) *child {
 	return c
 }
 
-// kill sends SIGKILL and waits until the process is gone.
+// kill sends SIGKILL and waits for the end of the process.
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 	_ = c.cmd.Wait()
 }
 
-// TestChild is not a test, but what the child processes of the tests do.
+// TestChild is not a test. It contains the functions of the child processes.
 func TestChild(t *testing.T) {
 	name, dir := os.Getenv(childEnv), os.Args[len(os.Args)-1]
 	switch name {
@@ -121,7 +121,7 @@ func TestChild(t *testing.T) {
 	}
 }
 
-// parallelPuts is more than the number of entries that etcd may be behind with before it refuses requests.
+// parallelPuts is larger than the backlog of entries at which etcd refuses requests.
 const parallelPuts, parallelWriters = 6000, 100
 
 func childKey(i int) string { return fmt.Sprintf("/child/%08d", i) }

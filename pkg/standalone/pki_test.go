@@ -91,8 +91,7 @@ func TestPKIFirstIssue(t *testing.T) {
 	}
 }
 
-// TestPKIReissue changes something about a good PKI and looks at which
-// certificates the next start issues anew.
+// TestPKIReissue changes a valid PKI and checks which certificates the next start reissues.
 func TestPKIReissue(t *testing.T) {
 	now := time.Now()
 	path := func(dir, name string) string { return filepath.Join(dir, name) }
@@ -110,7 +109,7 @@ func TestPKIReissue(t *testing.T) {
 			}
 		}
 	}
-	// replace takes a file from another PKI, as a crash between two renames does.
+	// replace copies files from another PKI. A crash between two renames has this result.
 	replace := func(names ...string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
 			other := t.TempDir()
@@ -126,7 +125,7 @@ func TestPKIReissue(t *testing.T) {
 			}
 		}
 	}
-	// issue replaces a pair by one that the authority of dir signed.
+	// issue replaces a certificate and its key with a pair that the CA in dir has signed.
 	issue := func(name string, template x509.Certificate) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
 			ca, err := loadPair(pairFiles(dir, "ca"))
@@ -156,7 +155,7 @@ func TestPKIReissue(t *testing.T) {
 		change func(t *testing.T, dir string)
 		after  time.Duration
 		sans   []string
-		want   string // what is issued anew
+		want   string // the reissued certificates
 	}{
 		{"nothing", nothing, 0, []string{"extra.example.org"}, ""},
 		{"31 days left", nothing, (365 - 31) * day, []string{"extra.example.org"}, ""},
@@ -195,7 +194,7 @@ func TestPKIReissue(t *testing.T) {
 			c.change(t, dir)
 			found := map[string]string{}
 			for _, name := range []string{"ca", "serving", "admin"} {
-				// A missing file is as good as an empty one here.
+				// Here a missing file is equivalent to an empty one.
 				data, _ := os.ReadFile(path(dir, name+".crt"))
 				found[name] = string(data)
 			}
@@ -236,8 +235,7 @@ func TestPKIReissue(t *testing.T) {
 	}
 }
 
-// TestPKILeafNeverOutlivesCA is about a leaf issued in the last year of the
-// authority.
+// TestPKILeafNeverOutlivesCA issues a certificate in the last year of the CA.
 func TestPKILeafNeverOutlivesCA(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
 	ensure(t, dir, now)
@@ -274,8 +272,8 @@ func TestPKIErrors(t *testing.T) {
 	}
 }
 
-// TestPKIHandshake serves with the certificates as the API server does, and
-// looks at who gets in.
+// TestPKIHandshake serves with the certificates in the same way as the API server, and checks which clients can
+// connect.
 func TestPKIHandshake(t *testing.T) {
 	pki := ensure(t, t.TempDir(), time.Now())
 	other := ensure(t, t.TempDir(), time.Now())
@@ -297,7 +295,7 @@ func TestPKIHandshake(t *testing.T) {
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		ClientCAs:    roots,
 	}
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // every refused client is logged
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // do not log refused clients
 	server.StartTLS()
 	defer server.Close()
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
@@ -321,7 +319,7 @@ func TestPKIHandshake(t *testing.T) {
 			config := &tls.Config{Certificates: c.certs, RootCAs: roots, ServerName: c.host}
 			conn, err := tls.Dial("tcp", net.JoinHostPort("127.0.0.1", port), config)
 			if err == nil {
-				// With TLS 1.3 a refused client only learns of it when it reads.
+				// With TLS 1.3, a client notices that it was refused only when it reads.
 				_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 				_, err = conn.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
 				if err == nil {

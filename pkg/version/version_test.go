@@ -9,8 +9,8 @@ import (
 	utilversion "k8s.io/apimachinery/pkg/util/version"
 )
 
-// TestSemantic gives the linker's variable what git describe --tags --always --dirty prints, and worse. kubectl
-// version fails on a server whose version it cannot parse.
+// TestSemantic sets the variable of the linker to outputs of git describe --tags --always --dirty, and to invalid
+// values. kubectl version fails if it cannot parse the version of the server.
 func TestSemantic(t *testing.T) {
 	for given, want := range map[string]string{
 		"v1.2.3":                      "v1.2.3",

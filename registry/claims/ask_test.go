@@ -17,8 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestHoldersAreNamed checks that a refusal names the Prefix that holds the range, with what controls it,
-// or the PrefixAllocation if that is for no Prefix.
+// TestHoldersAreNamed checks that an error names the Prefix that holds the range, and the controller of that
+// Prefix. If the allocation is for no Prefix, the error names the PrefixAllocation.
 func TestHoldersAreNamed(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
@@ -43,7 +43,7 @@ func TestHoldersAreNamed(t *testing.T) {
 			} {
 				name := "r-" + strings.NewReplacer(".", "-", "/", "-").Replace(test.wanted)
 				s.requestLength(t, ctx, name, nil, test.wanted)
-				// The watch cache learns of the controller a moment later.
+				// The watch cache gets the controller reference a moment later.
 				waitFor(t, func() error {
 					held, by, err := s.claims.Holder(ctx, parent, netip.MustParsePrefix(test.wanted))
 					if err != nil || held.String() != test.held || by != test.by {
@@ -66,7 +66,7 @@ func TestHoldersAreNamed(t *testing.T) {
 	}
 }
 
-// TestHolderFindsWhatOverlaps compares with a naive model.
+// TestHolderFindsWhatOverlaps compares Holder with a naive model.
 func TestHolderFindsWhatOverlaps(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{cached: true})
@@ -110,7 +110,7 @@ func TestHolderFindsWhatOverlaps(t *testing.T) {
 	}
 }
 
-// TestChildren counts by the status, unless that is late.
+// TestChildren shows that the count comes from the status, unless the status is outdated.
 func TestChildren(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
@@ -137,7 +137,7 @@ func TestChildren(t *testing.T) {
 	count(0)
 }
 
-// TestCheckable compares with what the storage does, around the limit of a transaction.
+// TestCheckable compares Checkable with the storage, around the limit of a transaction.
 func TestCheckable(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
@@ -179,7 +179,7 @@ func TestCheckable(t *testing.T) {
 	}
 }
 
-// waitFor waits until a check has nothing to say.
+// waitFor waits until the check returns nil.
 func waitFor(t testing.TB, check func() error) {
 	t.Helper()
 	for began := time.Now(); ; time.Sleep(time.Millisecond) {

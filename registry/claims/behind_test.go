@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestMemberBehind reads claims from a member of etcd that is behind.
+// TestMemberBehind reads claims from an etcd member with an old revision.
 func TestMemberBehind(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
@@ -48,8 +48,8 @@ func TestMemberBehind(t *testing.T) {
 	s.check(t)
 }
 
-// TestRemembered counts how often etcd is asked about a claim before a child is completed: by the server that has made
-// the claim, and by another one.
+// TestRemembered counts the reads of a claim in etcd before a child is completed: by the server that made the
+// claim, and by another one.
 func TestRemembered(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
@@ -64,14 +64,14 @@ func TestRemembered(t *testing.T) {
 		if err := by.complete(ctx, name, "parent", prefix, ""); err != nil {
 			t.Fatal(err)
 		}
-		// At first another one asks who the parent is.
+		// Another server must first read the parent.
 		reads[by] = by.tamper.reads() - before
 	}
 	if reads[another] != reads[s]+1 {
 		t.Errorf("etcd is asked %d times by the server that has made the claim, and %d times by another one", reads[s], reads[another])
 	}
 
-	// What it remembers is not so any more: the claim went, and is of another one now.
+	// The cached claim is outdated: it was released, and there is a new one for another child.
 	late := s.child(t, ctx, "late", "parent", 24)
 	s.allocate(t, ctx, "c", late, "parent", "10.0.3.0/24")
 	if err := another.deleteAllocation(ctx, "c"); err != nil {
@@ -80,7 +80,7 @@ func TestRemembered(t *testing.T) {
 	s.refused(t, func() error { return s.complete(ctx, "late", "parent", "10.0.3.0/24", "") }, metav1.StatusReasonConflict, "10.0.3.0/24")
 	another.allocate(t, ctx, "d", nil, "parent", "10.0.3.0/24")
 	s.refused(t, func() error { return s.complete(ctx, "late", "parent", "10.0.3.0/24", "") }, metav1.StatusReasonConflict, "10.0.3.0/24")
-	// It is of the same one again, but not the claim that is remembered.
+	// There is a claim for the same child again, but it is not the cached one.
 	if err := another.deleteAllocation(ctx, "d"); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// TestRangeCompareContract pins down what the whole package is built on: how etcd compares a range.
+// TestRangeCompareContract verifies the behaviour of etcd on which the package depends: how it compares a range.
 func TestRangeCompareContract(t *testing.T) {
 	kv := claimstest.RunEtcd(t).KV
 	const parent = types.UID("11111111-1111-1111-1111-111111111111")
@@ -23,7 +23,7 @@ func TestRangeCompareContract(t *testing.T) {
 
 	for n, tt := range []struct {
 		name string
-		// held are the claims there are, wanted the prefix to ask for, in whole.
+		// held contains the existing claims. wanted is the requested prefix, inside whole.
 		held          []string
 		whole, wanted string
 		inside        bool
@@ -61,7 +61,7 @@ func TestRangeCompareContract(t *testing.T) {
 			for _, held := range tt.held {
 				put(parent, held)
 			}
-			// The claims to another parent are of no concern.
+			// Claims to another parent have no effect.
 			put(other, tt.wanted)
 
 			holds := func(guards ...Guard) bool {
@@ -96,7 +96,7 @@ func TestRangeCompareContract(t *testing.T) {
 	}
 }
 
-// TestCompareContract pins down what etcd says about single keys.
+// TestCompareContract verifies how etcd compares single keys.
 func TestCompareContract(t *testing.T) {
 	kv := claimstest.RunEtcd(t).KV
 	const missing, present = "/missing", "/present"
@@ -152,7 +152,7 @@ func TestCompareContract(t *testing.T) {
 	})
 }
 
-// TestTxnContract pins down what etcd takes in a transaction, and how it answers.
+// TestTxnContract verifies the limits of an etcd transaction, and its response.
 func TestTxnContract(t *testing.T) {
 	kv := claimstest.RunEtcd(t).KV
 	guards := func(n int) []Guard {
@@ -230,7 +230,7 @@ func TestTxnContract(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The range with 3 is the first that is not empty.
+			// The range with 3 is the first one that is not empty.
 			if want := i < 3; response.Succeeded != want {
 				t.Fatalf("%d compares: got %t, want %t", i+1, response.Succeeded, want)
 			}

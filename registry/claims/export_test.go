@@ -11,15 +11,15 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 )
 
-// What the tests need that put claims together with the storages of the kinds, which import this
+// This file exports internals to the external tests, which need the storage of the kinds. That storage imports this
 // package.
 
-// WrapCache puts something before the watch cache in which Prefixes are looked up.
+// WrapCache wraps the watch cache in which Prefixes are looked up.
 func (c *Claims) WrapCache(wrap func(storage.Interface) storage.Interface) {
 	c.prefixes = wrap(c.prefixes)
 }
 
-// PageSize is how many keys are read at a time where there are no streams.
+// PageSize is the number of keys in a read if etcd has no streams.
 const PageSize = pageSize
 
 func TestMain(m *testing.M) {

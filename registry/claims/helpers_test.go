@@ -60,7 +60,7 @@ func newScheme() *runtime.Scheme {
 	return scheme
 }
 
-// variant is a way to run a server.
+// variant is a configuration of a server.
 type variant struct{ cached, encrypted bool }
 
 func (v variant) String() string {
@@ -76,11 +76,11 @@ func (v variant) String() string {
 
 var (
 	variants = []variant{{}, {cached: true}, {encrypted: true}, {cached: true, encrypted: true}}
-	// fewVariants have everything, for tests with many cases.
+	// fewVariants covers all options with few variants, for tests with many cases.
 	fewVariants = []variant{{}, {cached: true, encrypted: true}}
 )
 
-// server is the storage of an API server on an etcd.
+// server is the storage of an API server with an etcd.
 type server struct {
 	etcd        *kubernetes.Client
 	prefix      string
@@ -91,19 +91,19 @@ type server struct {
 	prefixes    *resource.Storage
 	allocations *resource.Storage
 	tamper      *tamper
-	// disjoint is whether the server refuses overlapping roots.
+	// disjoint is set if the server rejects overlapping roots.
 	disjoint bool
 }
 
 var etcdPrefixes atomic.Int64
 
-// newServer returns a server with a store of its own.
+// newServer returns a server with its own store.
 func newServer(t testing.TB, etcd *kubernetes.Client, v variant, configure ...func(*store.Config)) *server {
 	t.Helper()
 	return newServerAt(t, etcd, v, fmt.Sprintf("/registry/test-%d", etcdPrefixes.Add(1)), configure...)
 }
 
-// newServerAt returns a server with a store that others may have too.
+// newServerAt returns a server with a store that it may share with others.
 func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix string, configure ...func(*store.Config)) *server {
 	t.Helper()
 	s := &server{etcd: etcd, prefix: etcdPrefix, transformer: identity.NewEncryptCheckTransformer(), tamper: &tamper{}}
@@ -142,7 +142,7 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 		t.Fatal(err)
 	}
 	t.Cleanup(s.allocations.Main.Destroy)
-	// A server is ready when its watch caches are.
+	// A server is ready when its watch caches are ready.
 	for _, store := range []storage.Interface{s.rawPrefixes(), s.rawAllocations()} {
 		for err := store.ReadinessCheck(); err != nil; err = store.ReadinessCheck() {
 			if t.Context().Err() != nil {
@@ -160,7 +160,7 @@ func (s *server) auditByPages(ctx context.Context, read, page, retries int) ([]a
 	return s.auditor.Audit(ctx, audit.Rate{Read: read, Page: page, Retry: wait.Backoff{Steps: retries}}, 0)
 }
 
-// restOptions are like those of the generic API server.
+// restOptions provides the same options as the generic API server.
 type restOptions struct{ config *storagebackend.Config }
 
 func (o restOptions) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
@@ -173,33 +173,34 @@ func (o restOptions) GetRESTOptions(resource schema.GroupResource, _ runtime.Obj
 	}, nil
 }
 
-// tamper changes what goes to etcd.
+// tamper modifies requests to etcd, and records them.
 type tamper struct {
 	mu sync.Mutex
-	// behind, if set, is the revision of the member of etcd that answers who takes any for an answer.
+	// behind is the revision of the etcd member that responds to serializable reads, if it is set.
 	behind int64
-	// without are the compares to take out.
+	// without selects compares to remove from transactions.
 	without func(txn, clientv3.Cmp) bool
-	// reading, if set, is called before each read of a context that is tampered with, which fails if it does.
+	// reading is called before each read in a context with the key tampered, if it is set. The read fails with its
+	// error.
 	reading func() error
-	// chunks, if it is not 0, is how many chunks streams have, the last one of which is lost.
+	// chunks is the number of chunks after which streams end, if it is not 0. The last chunk is lost.
 	chunks int
-	// before is called before the next transaction that writes an object.
+	// before contains functions to call before the next transaction that writes an object, by key.
 	before map[string]func()
-	// txns counts the transactions, and gets the reads for themselves, streams among them.
+	// txns is the number of transactions, and gets that of other reads, including streams.
 	txns, gets int
-	// ranges are where the reads of more than one key begin. Those for which etcd counts what follows are in counted, too: all
-	// but streams without a limit.
+	// ranges contains the first keys of reads of more than one key. counted contains those for which etcd counts
+	// all following keys: all except streams without a limit.
 	ranges, counted []string
 }
 
-// txn is what a transaction is about.
+// txn is the content of a transaction.
 type txn struct {
 	compares             []clientv3.Cmp
 	successes, otherwise []clientv3.Op
 }
 
-// key is the key of the object that is written.
+// key returns the key of the object that the transaction writes.
 func (t txn) key() string {
 	if len(t.successes) == 0 || t.successes[0].IsGet() {
 		return ""
@@ -207,8 +208,8 @@ func (t txn) key() string {
 	return string(t.successes[0].KeyBytes())
 }
 
-// beforeWriteOf has something happen right before the next write or removal of an object, when
-// everything about it has been decided.
+// beforeWriteOf calls happens just before the next transaction that writes or removes an object, when its plan is
+// complete.
 func (t *tamper) beforeWriteOf(key string, happens func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -218,7 +219,7 @@ func (t *tamper) beforeWriteOf(key string, happens func()) {
 	t.before[key] = happens
 }
 
-// waiting are the objects whose write has not come yet.
+// waiting returns the objects that have not been written yet.
 func (t *tamper) waiting() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -247,7 +248,7 @@ func (t *tamper) reads() int {
 	return t.gets
 }
 
-// note takes down a read if it is one of a range.
+// note records a read if it reads a range.
 func (t *tamper) note(op clientv3.Op, stream bool) {
 	if len(op.RangeBytes()) == 0 {
 		return
@@ -260,7 +261,7 @@ func (t *tamper) note(op clientv3.Op, stream bool) {
 	}
 }
 
-// takeRanges returns what was noted since the last time.
+// takeRanges returns the records since its last call.
 func (t *tamper) takeRanges() (ranges, counted []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -289,7 +290,7 @@ func (k *tamperKV) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 	return k.KV.Get(ctx, key, opts...)
 }
 
-// GetStream returns a stream with a chunk for each key, the last of which tells what the last one of etcd does.
+// GetStream returns a stream with one chunk per key. The last chunk has the same header as that of etcd.
 func (k *tamperKV) GetStream(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.GetStreamChan, error) {
 	k.tamper.mu.Lock()
 	most := k.tamper.chunks
@@ -333,21 +334,21 @@ func (k *tamperKV) Txn(ctx context.Context) clientv3.Txn {
 	return &tamperTxn{ctx: ctx, kv: k.KV, tamper: k.tamper}
 }
 
-// beforeReads has something happen before each read, which fails if that does; nil is nothing.
+// beforeReads calls happens before each read, which fails with its error. nil disables that.
 func (t *tamper) beforeReads(happens func() error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.reading = happens
 }
 
-// endStreamsAfter has streams end too early; 0 is not at all.
+// endStreamsAfter makes streams end early. 0 disables that.
 func (t *tamper) endStreamsAfter(chunks int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.chunks = chunks
 }
 
-// tampered is the key of a context whose reads something happens before; others may be of a watch cache, at any time.
+// tampered is the context key that marks the reads of a test. Other reads may come from a watch cache at any time.
 type tampered struct{}
 
 func (t *tamper) read(ctx context.Context) error {
@@ -360,7 +361,7 @@ func (t *tamper) read(ctx context.Context) error {
 	return happens()
 }
 
-// fallBehind has a member of etcd answer that is at a revision, 0 is the current one.
+// fallBehind makes an etcd member respond that is at an old revision. 0 disables that.
 func (t *tamper) fallBehind(revision int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -415,8 +416,7 @@ func (t *tamperTxn) Commit() (*clientv3.TxnResponse, error) {
 	return t.kv.Txn(t.ctx).If(compares...).Then(t.successes...).Else(t.otherwise...).Commit()
 }
 
-// Keys are written down here once more: what the tests compare with should not come from what they
-// test.
+// The keys are repeated here, so that the tests do not depend on the code under test.
 
 func (s *server) prefixKey(namespace, name string) string {
 	return s.prefix + "/ipam.ironcore.dev/prefixes/" + namespace + "/" + name
@@ -430,7 +430,7 @@ func (s *server) claimKey(parent types.UID, prefix netip.Prefix) string {
 	return fmt.Sprintf("%s/claims/%s/%s/%03d", s.prefix, parent, hex.EncodeToString(prefix.Addr().AsSlice()), prefix.Bits())
 }
 
-// revisions are the keys there are, with the revisions of their last changes.
+// revisions returns all keys with the revisions of their last changes.
 func (s *server) revisions(t testing.TB) map[string]int64 {
 	t.Helper()
 	response, err := s.etcd.KV.Get(t.Context(), s.prefix+"/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
@@ -444,7 +444,7 @@ func (s *server) revisions(t testing.TB) map[string]int64 {
 	return revisions
 }
 
-// revision is that of all of etcd: every write moves it.
+// revision returns the revision of etcd, which every write increases.
 func (s *server) revision(t testing.TB) int64 {
 	t.Helper()
 	response, err := s.etcd.KV.Get(t.Context(), "/nothing")
@@ -454,7 +454,7 @@ func (s *server) revision(t testing.TB) int64 {
 	return response.Header.Revision
 }
 
-// clear removes everything.
+// clear removes all keys.
 func (s *server) clear(t testing.TB) {
 	t.Helper()
 	if _, err := s.etcd.KV.Delete(t.Context(), s.prefix+"/", clientv3.WithPrefix()); err != nil {
@@ -479,7 +479,7 @@ type storedOwner struct {
 	UID  types.UID `json:"uid"`
 }
 
-// violations reads every key at one revision and tells what must never be. It is as naive as can be.
+// violations reads all keys at one revision and returns the violated invariants. It is deliberately naive.
 func (s *server) violations(t testing.TB) []string {
 	t.Helper()
 	response, err := s.etcd.KV.Get(t.Context(), s.prefix+"/", clientv3.WithPrefix())
@@ -536,7 +536,7 @@ func (s *server) violations(t testing.TB) []string {
 		}
 	}
 
-	// The auditor does not look at roots.
+	// The audit does not check roots.
 	var foundOfRoots []string
 	if !maps.Equal(rooted, hasKey) {
 		foundOfRoots = append(foundOfRoots, fmt.Sprintf("namespaces with roots are %v, those with a key %v", rooted, hasKey))
@@ -598,7 +598,7 @@ func (s *server) violations(t testing.TB) []string {
 	}
 	slices.Sort(found)
 
-	// The auditor has to be of the same opinion. Where there are no controllers, allocations are left over.
+	// The audit must find the same. Without controllers, allocations are left over.
 	differences, err := s.auditByPages(t.Context(), 1000, 1000, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -610,7 +610,7 @@ func (s *server) violations(t testing.TB) []string {
 	return append(found, foundOfRoots...)
 }
 
-// check fails the test if anything is what it must never be.
+// check fails the test if an invariant is violated.
 func (s *server) check(t testing.TB) {
 	t.Helper()
 	for _, v := range s.violations(t) {
@@ -618,7 +618,7 @@ func (s *server) check(t testing.TB) {
 	}
 }
 
-// refused checks that a write is refused and changes nothing.
+// refused checks that a write is rejected and changes nothing.
 func (s *server) refused(t testing.TB, write func() error, reason metav1.StatusReason, words ...string) *apierrors.StatusError {
 	t.Helper()
 	before := s.revision(t)
@@ -645,7 +645,7 @@ func (s *server) refused(t testing.TB, write func() error, reason metav1.StatusR
 
 var namespaces atomic.Int64
 
-// newNamespace returns the context of a namespace that nobody else uses, with its name.
+// newNamespace returns a context with a new namespace, and the name of the namespace.
 func newNamespace(t testing.TB) (context.Context, string) {
 	name := fmt.Sprintf("ns-%d", namespaces.Add(1))
 	return genericapirequest.WithNamespace(t.Context(), name), name
@@ -657,7 +657,7 @@ func withNamespace(ctx context.Context, name string) context.Context {
 
 func namespaceOf(ctx context.Context) string { return genericapirequest.NamespaceValue(ctx) }
 
-// must returns what was written.
+// must returns a function that fails the test if there is an error, and otherwise returns the value.
 func must[T any](t testing.TB) func(T, error) T {
 	return func(obj T, err error) T {
 		t.Helper()
@@ -668,7 +668,7 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-// createPrefix creates a Prefix, which is Pending.
+// createPrefix creates a Pending Prefix.
 func (s *server) createPrefix(ctx context.Context, name string, spec ipam.PrefixSpec) (*ipam.Prefix, error) {
 	obj, err := s.prefixes.Main.Create(ctx, &ipam.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 	if err != nil {
@@ -677,14 +677,14 @@ func (s *server) createPrefix(ctx context.Context, name string, spec ipam.Prefix
 	return obj.(*ipam.Prefix), nil
 }
 
-// root creates a root that is Allocated.
+// root creates an Allocated root.
 func (s *server) root(t testing.TB, ctx context.Context, name, prefix string) *ipam.Prefix {
 	t.Helper()
 	must[*ipam.Prefix](t)(s.createPrefix(ctx, name, ipam.PrefixSpec{IPFamily: familyOf(prefix), Prefix: prefix}))
 	return must[*ipam.Prefix](t)(s.updatePrefixStatus(ctx, name, func(p *ipam.Prefix) { p.Status.Phase = ipam.PrefixPhaseAllocated }))
 }
 
-// child creates a child that is Pending.
+// child creates a Pending child.
 func (s *server) child(t testing.TB, ctx context.Context, name, parent string, length int32) *ipam.Prefix {
 	t.Helper()
 	return must[*ipam.Prefix](t)(s.createPrefix(ctx, name, ipam.PrefixSpec{IPFamily: ipam.IPv4, PrefixLength: length, ParentRef: &ipam.LocalObjectReference{Name: parent}}))
@@ -697,7 +697,7 @@ func familyOf(prefix string) ipam.IPFamily {
 	return ipam.IPv4
 }
 
-// updateOf is an update that changes an object.
+// updateOf returns an update that modifies an object.
 func updateOf[T runtime.Object](change func(T)) rest.UpdatedObjectInfo {
 	return rest.DefaultUpdatedObjectInfo(nil, func(_ context.Context, _, old runtime.Object) (runtime.Object, error) {
 		obj := old.DeepCopyObject().(T)
@@ -735,7 +735,7 @@ func (s *server) updateAllocationStatus(ctx context.Context, name string, change
 	return update(ctx, s.allocations.Status, name, change)
 }
 
-// request creates an allocation that is Pending. owner is the child that it is for, or nil.
+// request creates a Pending allocation. owner is the child that it is for, or nil.
 func (s *server) request(t testing.TB, ctx context.Context, name string, owner *ipam.Prefix, spec ipam.PrefixAllocationSpec) *ipam.PrefixAllocation {
 	t.Helper()
 	allocation := &ipam.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
@@ -751,7 +751,7 @@ func (s *server) request(t testing.TB, ctx context.Context, name string, owner *
 
 var anyParent = &metav1.LabelSelector{}
 
-// requestLength creates an allocation by length, from no parent in particular.
+// requestLength creates an allocation that requests the length of a prefix, by selector.
 func (s *server) requestLength(t testing.TB, ctx context.Context, name string, owner *ipam.Prefix, prefix string) *ipam.PrefixAllocation {
 	t.Helper()
 	return s.request(t, ctx, name, owner, ipam.PrefixAllocationSpec{
@@ -759,7 +759,7 @@ func (s *server) requestLength(t testing.TB, ctx context.Context, name string, o
 	})
 }
 
-// bind allocates by the subresource.
+// bind binds an allocation with the subresource.
 func (s *server) bind(ctx context.Context, name, parent, prefix string, uid types.UID) error {
 	_, err := s.allocations.Binding.Create(ctx, name, &ipam.PrefixAllocationBinding{
 		Prefix: prefix, PrefixRef: ipam.BindingReference{Name: parent, UID: uid},
@@ -767,7 +767,7 @@ func (s *server) bind(ctx context.Context, name, parent, prefix string, uid type
 	return err
 }
 
-// allocate makes an allocation that is Allocated.
+// allocate creates an Allocated allocation.
 func (s *server) allocate(t testing.TB, ctx context.Context, name string, owner *ipam.Prefix, parent, prefix string) *ipam.PrefixAllocation {
 	t.Helper()
 	s.requestLength(t, ctx, name, owner, prefix)
@@ -777,7 +777,7 @@ func (s *server) allocate(t testing.TB, ctx context.Context, name string, owner 
 	return s.getAllocation(t, ctx, name)
 }
 
-// complete completes a child by the subresource.
+// complete binds a child with the subresource.
 func (s *server) complete(ctx context.Context, name, parent, prefix string, uid types.UID) error {
 	_, err := s.prefixes.Binding.Create(ctx, name, &ipam.PrefixBinding{
 		Prefix: prefix, ParentRef: ipam.BindingReference{Name: parent, UID: uid},
@@ -785,7 +785,7 @@ func (s *server) complete(ctx context.Context, name, parent, prefix string, uid 
 	return err
 }
 
-// liveChild makes a child that is Allocated.
+// liveChild creates an Allocated child.
 func (s *server) liveChild(t testing.TB, ctx context.Context, name, parent, prefix string) *ipam.Prefix {
 	t.Helper()
 	child := s.child(t, ctx, name, parent, int32(netip.MustParsePrefix(prefix).Bits()))
@@ -816,8 +816,8 @@ func (s *server) deletePrefix(ctx context.Context, name string) error {
 	return err
 }
 
-// unprotect takes the finalizers off a Prefix that is not being deleted: the API keeps them on, but what
-// was stored by another server may have none.
+// unprotect removes the finalizers of a Prefix that is not being deleted. The API does not allow that, but another
+// server may have stored such a Prefix.
 func (s *server) unprotect(t testing.TB, ctx context.Context, name string) {
 	t.Helper()
 	key := s.rawKey(t, ctx, s.prefixes.Main.Store, name)
@@ -829,13 +829,13 @@ func (s *server) unprotect(t testing.TB, ctx context.Context, name string) {
 	}
 }
 
-// letGo takes the finalizers off a Prefix that is being deleted.
+// letGo removes the finalizers of a Prefix that is being deleted.
 func (s *server) letGo(ctx context.Context, name string) error {
 	_, err := s.updatePrefix(ctx, name, func(p *ipam.Prefix) { p.Finalizers = nil })
 	return err
 }
 
-// end deletes a Prefix for good.
+// end deletes a Prefix and removes its finalizers.
 func (s *server) end(ctx context.Context, name string) error {
 	if err := s.deletePrefix(ctx, name); err != nil {
 		return err
@@ -843,7 +843,7 @@ func (s *server) end(ctx context.Context, name string) error {
 	return s.letGo(ctx, name)
 }
 
-// rawPrefixes and rawAllocations are what is below the registry.
+// rawPrefixes and rawAllocations return the storage below the registry.
 
 func (s *server) rawPrefixes() storage.Interface { return s.prefixes.Main.Storage.Storage }
 

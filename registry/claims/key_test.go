@@ -17,7 +17,7 @@ import (
 
 const testParent = types.UID("7d9c5f0e-3a1b-4c2d-8e6f-000000000001")
 
-// randomInside returns a random prefix of a length inside another one.
+// randomInside returns a random prefix with the given length inside another one.
 func randomInside(random *rand.Rand, whole netip.Prefix, length int) netip.Prefix {
 	address := whole.Addr().AsSlice()
 	for bit := whole.Bits(); bit < length; bit++ {
@@ -29,13 +29,13 @@ func randomInside(random *rand.Rand, whole netip.Prefix, length int) netip.Prefi
 	return netip.PrefixFrom(addr, length)
 }
 
-// randomWhole returns a random prefix that has room for others.
+// randomWhole returns a random prefix that is large enough to contain others.
 func randomWhole(random *rand.Rand) netip.Prefix {
 	all := netip.MustParsePrefix("0.0.0.0/0")
 	if random.IntN(2) == 1 {
 		all = netip.MustParsePrefix("::/0")
 	}
-	// Small ones are denser, so that claims meet.
+	// Smaller prefixes make overlaps more likely.
 	length := random.IntN(all.Addr().BitLen())
 	if random.IntN(2) == 1 {
 		length = all.Addr().BitLen() - 1 - random.IntN(8)
@@ -48,7 +48,7 @@ func randomPart(random *rand.Rand, whole netip.Prefix) netip.Prefix {
 	return randomInside(random, whole, whole.Bits()+1+random.IntN(whole.Addr().BitLen()-whole.Bits()))
 }
 
-// relative returns a prefix strictly inside whole that has something to do with another one.
+// relative returns a prefix strictly inside whole that is related to another one.
 func relative(random *rand.Rand, whole, of netip.Prefix) netip.Prefix {
 	shorter := netip.PrefixFrom(of.Addr(), whole.Bits()+1+random.IntN(of.Bits()-whole.Bits())).Masked()
 	switch random.IntN(4) {
@@ -59,7 +59,7 @@ func relative(random *rand.Rand, whole, of netip.Prefix) netip.Prefix {
 	case 2:
 		return randomInside(random, shorter, of.Bits())
 	}
-	// A neighbour.
+	// The next prefix.
 	if next := cidr.Last(of).Next(); next.IsValid() && whole.Contains(next) {
 		return netip.PrefixFrom(next, of.Addr().BitLen())
 	}
@@ -79,7 +79,7 @@ func ones(prefix netip.Prefix, from int) int {
 	return n
 }
 
-// TestKeysAgainstModel compares the ranges of a prefix with what netip says about overlaps.
+// TestKeysAgainstModel compares the key ranges of a prefix with the overlaps according to netip.
 func TestKeysAgainstModel(t *testing.T) {
 	keys := NewKeyspace("/registry/test")
 	random := rand.New(rand.NewPCG(1, 2))
@@ -126,7 +126,7 @@ func TestKeysAgainstModel(t *testing.T) {
 	}
 }
 
-// TestAroundEveryAncestor goes through every ancestor of prefixes with many and few of them.
+// TestAroundEveryAncestor tests every ancestor of prefixes with many and with few of them.
 func TestAroundEveryAncestor(t *testing.T) {
 	keys := NewKeyspace("/registry/test")
 	for _, tt := range []struct {
@@ -187,7 +187,7 @@ func TestKeyRoundTripAndOrder(t *testing.T) {
 			if err != nil || parent != testParent || prefix != a {
 				t.Fatalf("%s became %s of %s, %v", a, prefix, parent, err)
 			}
-			// By address first, then by length.
+			// Keys sort by address, and then by length.
 			want := a.Addr().Compare(b.Addr())
 			if want == 0 {
 				want = a.Bits() - b.Bits()
@@ -236,7 +236,7 @@ func FuzzParseKey(f *testing.F) {
 		if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Zone() != "" {
 			t.Fatalf("%q became %s, which is not canonical", key, prefix)
 		}
-		// Each claim has exactly one key: another one for the same would be in no range of it.
+		// Each claim has exactly one key. A second key would be outside of the ranges.
 		if again := keys.Claim(parent, prefix); again != key {
 			t.Fatalf("%q was taken for the claim %q", key, again)
 		}

@@ -33,10 +33,10 @@ import (
 type paging struct {
 	*server
 	random *rand.Rand
-	// there are the names of the Prefixes, by namespace.
+	// there contains the names of the existing Prefixes, by namespace.
 	there map[string][]string
 	made  int
-	// first is the revision that everything before has left.
+	// first is the revision before the first write.
 	first int64
 }
 
@@ -46,7 +46,7 @@ func newPaging(t *testing.T, s *server, seed uint64) *paging {
 	return &paging{server: s, random: rand.New(rand.NewPCG(seed, 1)), there: map[string][]string{}, first: s.revision(t)}
 }
 
-// waitReady returns when the watch caches are filled.
+// waitReady waits until the watch caches are ready.
 func waitReady(t *testing.T, s *server) {
 	t.Helper()
 	if err := wait.PollUntilContextTimeout(t.Context(), time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
@@ -56,7 +56,7 @@ func waitReady(t *testing.T, s *server) {
 	}
 }
 
-// write creates, changes or deletes a Prefix.
+// write creates, updates or deletes a random Prefix.
 func (p *paging) write(t *testing.T) {
 	t.Helper()
 	namespace := fmt.Sprint("list-", p.random.IntN(3))
@@ -70,7 +70,7 @@ func (p *paging) write(t *testing.T) {
 	switch {
 	case what < 5:
 		p.made++
-		// The order of the names is not that of their creation.
+		// The order of the names is not that of the creation.
 		name := fmt.Sprintf("p-%x-%d", p.random.IntN(16), p.made)
 		prefix := &ipam.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 		prefix.Spec = ipam.PrefixSpec{IPFamily: ipam.IPv4, PrefixLength: 24, ParentRef: &ipam.LocalObjectReference{Name: fmt.Sprint("parent-", p.random.IntN(3))}}
@@ -91,7 +91,7 @@ func (p *paging) write(t *testing.T) {
 	}
 }
 
-// naive returns the Prefixes at a revision that a list selects, as they are in etcd.
+// naive returns the Prefixes that a list selects, read from etcd at a revision.
 func (p *paging) naive(t *testing.T, namespace string, options *internalversion.ListOptions, revision int64) []ipam.Prefix {
 	t.Helper()
 	start := p.prefix + "/ipam.ironcore.dev/prefixes/"
@@ -128,12 +128,12 @@ func (p *paging) naive(t *testing.T, namespace string, options *internalversion.
 	return selected
 }
 
-// authenticatedData is what an object is encrypted with besides the key.
+// authenticatedData is the additional authenticated data of an encrypted object.
 type authenticatedData string
 
 func (d authenticatedData) AuthenticatedData() []byte { return []byte(d) }
 
-// query is a random list, without a resource version.
+// query returns a random list request without a resource version.
 func (p *paging) query(t *testing.T) (namespace string, options *internalversion.ListOptions) {
 	t.Helper()
 	options = &internalversion.ListOptions{}
@@ -149,7 +149,7 @@ func (p *paging) query(t *testing.T) (namespace string, options *internalversion
 	return namespace, options
 }
 
-// list follows a list to its end, with writes between its pages, and returns all of it with its resource version.
+// list reads all pages of a list, with writes between the pages. It returns all items and the resource version.
 func (p *paging) list(t *testing.T, namespace string, options *internalversion.ListOptions) ([]ipam.Prefix, string, error) {
 	t.Helper()
 	var all []ipam.Prefix
@@ -163,12 +163,14 @@ func (p *paging) list(t *testing.T, namespace string, options *internalversion.L
 		}
 		list := obj.(*ipam.PrefixList)
 		if page.Continue != "" && version != "" && p.random.IntN(3) == 0 {
-			// What was read ahead is used up: a page that is asked for again is read again, and the next ones with it.
+			// The objects that were read ahead have been consumed: a page that is requested again is read again, as
+			// are the following ones.
 			obj, err := p.prefixes.Main.List(withNamespace(t.Context(), namespace), &page)
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Whether a page that nothing follows has a token for an empty one depends on how many were read at a time.
+			// Whether the last page has a token for another, empty page depends on how many objects are read at a
+			// time.
 			again := obj.(*ipam.PrefixList)
 			if !equality.Semantic.DeepEqual(again.Items, list.Items) || again.ResourceVersion != list.ResourceVersion {
 				t.Fatalf("%s: a page is %v, and %v when it is asked for again", describe(options), list, again)
@@ -203,8 +205,9 @@ func (p *paging) list(t *testing.T, namespace string, options *internalversion.L
 	}
 }
 
-// TestListsComeFromTheWatchCache compares random lists, in pages and whole, at any resource version, with what a naive reader finds
-// in etcd at the resource version that the list has. Writes happen between the pages. None of the lists reads a range of etcd.
+// TestListsComeFromTheWatchCache compares random lists, with and without pages, at any resource version, with the
+// objects in etcd at the resource version of the list. Writes happen between the pages. No list reads a range of
+// etcd.
 func TestListsComeFromTheWatchCache(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for v, ahead := range map[variant]int64{{cached: true}: 10_000, {cached: true, encrypted: true}: 12} {
@@ -264,13 +267,14 @@ func TestListsComeFromTheWatchCache(t *testing.T) {
 	}
 }
 
-// describe returns what a list asks for.
+// describe formats the options of a list.
 func describe(options *internalversion.ListOptions) string {
 	return fmt.Sprintf("labels %q, fields %q, limit %d, resourceVersion %q %q", options.LabelSelector, options.FieldSelector,
 		options.Limit, options.ResourceVersion, options.ResourceVersionMatch)
 }
 
-// readNone fails if a range of objects was read from etcd since ranges were last taken, or if etcd had to count anything.
+// readNone fails the test if a range of objects was read from etcd since the last takeRanges, or if etcd had to
+// count keys.
 func (s *server) readNone(t *testing.T) {
 	t.Helper()
 	ranges, counted := s.tamper.takeRanges()
@@ -291,8 +295,9 @@ func namesOf(prefixes []ipam.Prefix) []string {
 	return names
 }
 
-// TestListsThatAreTooOld continues lists on a server that was started after they began, and asks it for resource versions that it has
-// never had. It refers to a new list, or to the rest of the list as it is now, and does not read a range of etcd.
+// TestListsThatAreTooOld continues lists on a server that was started after they began, and requests resource
+// versions from before its start. The error has a token for the rest of the current list, or asks for a new list.
+// No range of etcd is read.
 func TestListsThatAreTooOld(t *testing.T) {
 	t.Parallel()
 	etcd := claimstest.RunEtcd(t)
@@ -307,7 +312,7 @@ func TestListsThatAreTooOld(t *testing.T) {
 	}
 	young := newServerAt(t, etcd, variant{cached: true}, old.prefix)
 	waitReady(t, young)
-	// It fills its watch caches from streams that have no limit, and so no pages.
+	// The server fills its watch caches from streams without a limit, and so without pages.
 	if ranges, counted := young.tamper.takeRanges(); len(ranges) < 2 || len(counted) > 0 {
 		t.Errorf("the start read the ranges %q, and made etcd count for %q", ranges, counted)
 	}
@@ -325,7 +330,7 @@ func TestListsThatAreTooOld(t *testing.T) {
 	if !apierrors.IsResourceExpired(err) || !ok || status.Status().Continue == "" {
 		t.Fatalf("continuing: %v", err)
 	}
-	// The rest is one list of its own, at the resource version of now.
+	// The rest is a list of its own, at the current resource version.
 	rest, _, err := (&paging{server: young, random: old.random, there: old.there, made: old.made}).list(t, "", &internalversion.ListOptions{
 		LabelSelector: labels.Everything(), FieldSelector: fields.Everything(), Limit: 7, Continue: status.Status().Continue,
 	})

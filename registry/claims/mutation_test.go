@@ -19,15 +19,15 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// race is one write that another one overtakes at the worst moment: when everything about it has
-// been decided, and only the transaction is to come.
+// race is a write that another write overtakes at the critical moment: when its plan is complete, just before its
+// transaction.
 type race struct {
 	name string
-	// run does both and returns what was acknowledged and does not hold.
+	// run does both writes. It returns the acknowledged results that do not hold.
 	run func(t *testing.T, s *server, ctx context.Context, namespace string) []string
 }
 
-// kept is whatever an error says is fine: it is refused, or gone, but not a failure.
+// kept reports whether a write succeeded. It may be rejected or find no object, but not fail in another way.
 func kept(t *testing.T, err error) bool {
 	t.Helper()
 	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
@@ -43,10 +43,10 @@ func ok(t *testing.T, err error) {
 	}
 }
 
-// deepWanted has a one and a zero in turns, so that there are many ranges around it.
+// deepWanted has alternating ones and zeros, so that there are many ranges around it.
 var deepWanted = netip.MustParsePrefix("10.85.85.85/32")
 
-// ancestorsOf are all prefixes around another one, in a parent, that begin elsewhere.
+// ancestorsOf returns all prefixes around another one, inside a parent, that begin at different addresses.
 func ancestorsOf(prefix, parent netip.Prefix) []netip.Prefix {
 	var ancestors []netip.Prefix
 	for length := prefix.Bits() - 1; length > parent.Bits(); length-- {
@@ -57,7 +57,7 @@ func ancestorsOf(prefix, parent netip.Prefix) []netip.Prefix {
 	return ancestors
 }
 
-// bindRace has somebody else bind between.
+// bindRace is a bind that another bind overtakes.
 func bindRace(name, whole, wanted, overtaking string) race {
 	return race{name, func(t *testing.T, s *server, ctx context.Context, namespace string) []string {
 		s.root(t, ctx, "parent", whole)
@@ -72,7 +72,7 @@ func bindRace(name, whole, wanted, overtaking string) race {
 func races() []race {
 	all := []race{
 		{"root, one that overlaps is created", func(t *testing.T, s *server, ctx context.Context, namespace string) []string {
-			// Not in this server, where the two would wait for each other.
+			// Use another server: in this one the two would wait for each other.
 			other := newServerAt(t, s.etcd, variant{}, s.prefix)
 			s.tamper.beforeWriteOf(s.prefixKey(namespace, "a"), func() { ok(t, other.createRoot(ctx, "b", "10.0.0.0/8")) })
 			if err := s.createRoot(ctx, "a", "10.0.0.0/16"); err != nil && !apierrors.IsInvalid(err) {
@@ -143,7 +143,7 @@ func races() []race {
 				ok(t, s.end(ctx, "parent"))
 				s.root(t, ctx, "parent", "10.0.0.0/16")
 			})
-			// It is not said which of them it is to be from.
+			// The child does not name a parent.
 			ok(t, s.bind(ctx, "a", "parent", "10.0.5.0/24", ""))
 			return nil
 		}},
@@ -270,7 +270,7 @@ func races() []race {
 	return all
 }
 
-// shareClaim has two allocations hold the same prefix, as another server has left them.
+// shareClaim makes two allocations hold the same prefix, as another server may have left them.
 func (s *server) shareClaim(t *testing.T, ctx context.Context, parent *ipam.Prefix, prefix, a, b string) {
 	t.Helper()
 	key := s.claimKey(parent.UID, netip.MustParsePrefix(prefix))
@@ -305,7 +305,7 @@ func (s *server) put(t *testing.T, ctx context.Context, key string, value any) {
 	}
 }
 
-// compareKind tells what a compare is for.
+// compareKind returns the purpose of a compare.
 func (s *server) compareKind(t txn, c clientv3.Cmp) string {
 	compare := c.GetCompare()
 	key, isRange := string(compare.Key), len(compare.RangeEnd) > 0
@@ -340,8 +340,8 @@ func (s *server) compareKind(t txn, c clientv3.Cmp) string {
 	return "unknown: " + compare.String()
 }
 
-// TestMutations takes out each kind of compare in turn and wants to see that something breaks. With
-// all of them in, nothing does.
+// TestMutations removes each kind of compare in turn, and expects that an invariant is then violated. With all
+// compares, none is.
 func TestMutations(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	run := func(t *testing.T, r race, without func(*server) func(txn, clientv3.Cmp) bool) []string {
@@ -358,7 +358,7 @@ func TestMutations(t *testing.T) {
 		return append(found, s.violations(t)...)
 	}
 
-	// seen are the kinds of compares that the races get to see.
+	// seen contains the kinds of compares in the transactions of the races.
 	seen := map[string]bool{}
 	var all []race
 	t.Run("none", func(t *testing.T) {
@@ -418,7 +418,7 @@ func TestMutations(t *testing.T) {
 		})
 	}
 
-	// Each single range around a prefix matters.
+	// Each range around a prefix matters.
 	starts := map[netip.Addr]bool{}
 	for _, ancestor := range ancestorsOf(deepWanted, netip.MustParsePrefix("10.0.0.0/8")) {
 		starts[ancestor.Addr()] = true

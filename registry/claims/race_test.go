@@ -21,7 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// rounds is how often each of the five races is run: 300 times in all, or 10,000 times.
+// rounds returns the number of rounds of each of the five races: 300 in total, or 10,000.
 func rounds() int {
 	if os.Getenv("IPAM_TEST_LONG") != "" {
 		return 2_000
@@ -29,7 +29,7 @@ func rounds() int {
 	return 60
 }
 
-// arena is two API servers on one store, the one with a watch cache and the other without.
+// arena is two API servers with one store. One has a watch cache, the other does not.
 type arena struct {
 	*server
 	servers [2]*server
@@ -44,8 +44,8 @@ func newArena(t *testing.T, seed uint64) *arena {
 	return &arena{plain, [2]*server{cached, plain}, rand.New(rand.NewPCG(seed, 0))}
 }
 
-// run runs functions at the same time, each on one of the servers and after a little while that is
-// random, and returns what became of them.
+// run runs functions concurrently, each on one of the servers and after a short random delay. It returns their
+// errors.
 func (a *arena) run(writes ...func(*server) error) []error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(writes))
@@ -63,8 +63,8 @@ func (a *arena) run(writes ...func(*server) error) []error {
 	return errs
 }
 
-// races runs one race again and again, and looks at the store after each. If the race counts outcomes, it
-// goes on until each side has won often enough: else there was hardly a race.
+// races repeats a race, and checks the store after each round. If the race counts outcomes, it continues until each
+// side has won often enough. Otherwise there would hardly be a race.
 func (a *arena) races(t *testing.T, outcomes map[bool]int, race func(t *testing.T, ctx context.Context)) {
 	t.Helper()
 	for n := 0; n < rounds() || n < 20*rounds() && !both(outcomes); n++ {
@@ -83,11 +83,11 @@ func (a *arena) races(t *testing.T, outcomes map[bool]int, race func(t *testing.
 	}
 }
 
-// refusal is how a race may be lost.
+// refusal reports whether an error is a legitimate result of losing a race.
 func refusal(err error) bool { return apierrors.IsConflict(err) || apierrors.IsNotFound(err) }
 
-// TestRaceParentEnd has parents end while others bind from them. Either the parent stays, or it goes
-// and nothing is bound.
+// TestRaceParentEnd deletes parents while others bind from them. Either the parent remains, or it is gone and
+// nothing is bound.
 func TestRaceParentEnd(t *testing.T) {
 	a := newArena(t, 1)
 	outcomes := map[bool]int{}
@@ -122,8 +122,7 @@ func TestRaceParentEnd(t *testing.T) {
 	t.Logf("the parent went %d times and stayed %d times", outcomes[true], outcomes[false])
 }
 
-// TestRaceParentRecreated has parents end and come back while somebody binds from the first one, by
-// uid.
+// TestRaceParentRecreated deletes and recreates parents while another client binds from the first one, by uid.
 func TestRaceParentRecreated(t *testing.T) {
 	a := newArena(t, 2)
 	outcomes := map[bool]int{}
@@ -157,7 +156,7 @@ func TestRaceParentRecreated(t *testing.T) {
 	t.Logf("it was bound %d times, and the parent recreated %d times", outcomes[true], outcomes[false])
 }
 
-// TestRaceRelease has allocations deleted while their child completes. One of both is refused.
+// TestRaceRelease deletes allocations while their child is being completed. One of the two is rejected.
 func TestRaceRelease(t *testing.T) {
 	a := newArena(t, 3)
 	outcomes := map[bool]int{}
@@ -182,7 +181,7 @@ func TestRaceRelease(t *testing.T) {
 	t.Logf("the allocation was deleted %d times, and the child completed %d times", outcomes[true], outcomes[false])
 }
 
-// TestRaceLiveChild has the allocation under a live child deleted while the child ends.
+// TestRaceLiveChild deletes the allocation of an Allocated child while the child is being deleted.
 func TestRaceLiveChild(t *testing.T) {
 	a := newArena(t, 4)
 	outcomes := map[bool]int{}
@@ -205,8 +204,8 @@ func TestRaceLiveChild(t *testing.T) {
 	t.Logf("the allocation was deleted %d times and refused %d times", outcomes[true], outcomes[false])
 }
 
-// TestRaceBinds has several bind what overlaps. No two of them get it, and what is refused is so
-// because of somebody who has it.
+// TestRaceBinds binds overlapping prefixes concurrently. No two binds succeed, and each rejection names an existing
+// holder.
 func TestRaceBinds(t *testing.T) {
 	a := newArena(t, 5)
 	whole := netip.MustParsePrefix("10.0.0.0/24")
@@ -216,7 +215,7 @@ func TestRaceBinds(t *testing.T) {
 		var wanted []netip.Prefix
 		var writes []func(*server) error
 		for i := range binders {
-			// Few bits, so that they meet.
+			// Use few bits, so that the prefixes often overlap.
 			prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(a.random.IntN(256))}), 25+a.random.IntN(3)).Masked()
 			name := fmt.Sprintf("a-%d", i)
 			a.requestLength(t, ctx, name, nil, prefix.String())
@@ -243,13 +242,13 @@ func TestRaceBinds(t *testing.T) {
 	})
 }
 
-// both reports whether each side of a race has won often enough, if anybody counts.
+// both reports whether each side of a race has won often enough, or outcomes are not counted.
 func both(outcomes map[bool]int) bool {
 	return outcomes == nil || min(outcomes[true], outcomes[false]) >= rounds()/30
 }
 
-// TestAuditBesideWriters has everything come and go, and come back under the same names and with the same prefixes, between any
-// two reads of an audit, some of which fail. Nothing is ever wrong, and no audit may think so.
+// TestAuditBesideWriters creates and deletes objects, also with the same names and prefixes, between any two reads
+// of an audit. Some of the reads fail. The store is correct at all times, and no audit may report a difference.
 func TestAuditBesideWriters(t *testing.T) {
 	for _, v := range []variant{{}, {cached: true}} {
 		t.Run(v.String(), func(t *testing.T) {
@@ -279,13 +278,13 @@ func TestAuditBesideWriters(t *testing.T) {
 				func() { do(writer.end(ctx, "a")) },
 				func() { do(writer.deleteAllocation(ctx, "a")) },
 				func() { do(writer.deleteAllocation(ctx, "c")) },
-				// This is inside what the other was.
+				// This is inside the prefix that the other had.
 				func() { writer.allocate(t, ctx, "c", nil, "parent", "10.0.3.0/24") },
 				func() { do(writer.deleteAllocation(ctx, "c")) },
 				func() { do(writer.end(ctx, "parent")) },
 			}
 			next, audits := 0, 100
-			// Several readers of an audit are at work at a time.
+			// An audit reads concurrently.
 			var writing sync.Mutex
 			for n := range audits {
 				reader.tamper.beforeReads(func() error {
@@ -304,7 +303,7 @@ func TestAuditBesideWriters(t *testing.T) {
 					return nil
 				})
 				found, err := reader.auditByPages(context.WithValue(t.Context(), tampered{}, true), 1+n%5, 1+n%3, 1000)
-				// The child goes before its allocation.
+				// The child is deleted before its allocation.
 				found = slices.DeleteFunc(found, func(d audit.Difference) bool { return d.Kind == audit.Leftover })
 				if err != nil || len(found) > 0 {
 					t.Fatalf("audit %d, after step %d: found %v, %v", n, (next-1)%len(steps), found, err)

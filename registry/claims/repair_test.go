@@ -24,7 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// past is a store that is written to past the server: what a server without claims does.
+// past is a store with direct writes, as a server without claims makes them.
 type past struct {
 	testing.TB
 	*server
@@ -59,7 +59,7 @@ func (g *past) putRoot(uid types.UID) {
 	})
 }
 
-// putAllocation stores an allocation of root, whose uid is its name.
+// putAllocation stores an allocation from root. Its uid is its name.
 func (g *past) putAllocation(name, prefix string) {
 	g.Helper()
 	g.putObject(g.allocationKey("ns", name), &ipam.PrefixAllocation{
@@ -83,7 +83,7 @@ func (g *past) putClaim(prefix string, holders ...string) {
 	g.put(g.keyOf("root", prefix), string(must[[]byte](g)(json.Marshal(c))))
 }
 
-// holders are the names of those that hold a claim.
+// holders returns the names of the holders of a claim.
 func (g *past) holders(parent types.UID, prefix string) []string {
 	g.Helper()
 	response, err := g.etcd.KV.Get(g.Context(), g.keyOf(parent, prefix))
@@ -104,8 +104,8 @@ func (g *past) holders(parent types.UID, prefix string) []string {
 	return names
 }
 
-// TestClaimsAreMadeOfWhatIsStillSo changes the store between the moment at which adoption or repair
-// have decided on a claim and the transaction that makes it.
+// TestClaimsAreMadeOfWhatIsStillSo changes the store after adoption or repair has decided to make a claim, and
+// before the transaction that makes it.
 func TestClaimsAreMadeOfWhatIsStillSo(t *testing.T) {
 	const wanted = "10.0.0.16/28"
 	etcd := claimstest.RunEtcd(t)
@@ -119,7 +119,7 @@ func TestClaimsAreMadeOfWhatIsStillSo(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		happens func(*past)
-		// adopted and repaired are who holds what was wanted afterwards, of the parent that there is then.
+		// adopted and repaired contain the holders of the prefix afterwards, from the parent that exists then.
 		adopted, repaired []string
 	}{
 		{"nothing", func(*past) {}, allocation, allocation},
@@ -207,8 +207,8 @@ func TestClaimsAreMadeOfWhatIsStillSo(t *testing.T) {
 	}
 }
 
-// TestClaimsAreTakenFromNobodyElse gives a claim of nobody to somebody while repair is about to
-// remove it.
+// TestClaimsAreTakenFromNobodyElse adds a holder to a claim without holders while a repair is about to remove the
+// claim.
 func TestClaimsAreTakenFromNobodyElse(t *testing.T) {
 	const prefix = "10.0.0.16/28"
 	for name, ghosts := range map[string][]string{"one": {"ghost"}, "several": {"ghost", "phantom"}, "none": {}} {
@@ -223,7 +223,8 @@ func TestClaimsAreTakenFromNobodyElse(t *testing.T) {
 			if _, _, err := g.auditor.Repair(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			// One ghost may have gone before the other found that the claim had changed, and have come back so.
+			// One of the holders may be removed before the other removal notices the change, and then be written
+			// again.
 			if _, left, err := g.auditor.Repair(t.Context()); err != nil || len(left) != 0 {
 				t.Errorf("left %v, %v", left, err)
 			}
@@ -234,8 +235,8 @@ func TestClaimsAreTakenFromNobodyElse(t *testing.T) {
 	}
 }
 
-// TestClaimsTooDeepForOneTransaction has an allocation for which there are more ancestors to look at
-// than etcd takes compares: adoption makes its claim all the same, repair leaves it.
+// TestClaimsTooDeepForOneTransaction has an allocation with more ancestors than an etcd transaction can have
+// compares. Adoption makes its claim all the same, and repair leaves it.
 func TestClaimsTooDeepForOneTransaction(t *testing.T) {
 	const prefix = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
 	g := &past{t, newServer(t, claimstest.RunEtcd(t), variant{})}
@@ -255,7 +256,7 @@ func TestClaimsTooDeepForOneTransaction(t *testing.T) {
 	}
 }
 
-// TestAuditOfManyPages has an audit find each of more claims than are read at a time, and none twice.
+// TestAuditOfManyPages has more claims than one page. An audit reports each of them, and none twice.
 func TestAuditOfManyPages(t *testing.T) {
 	for name, configure := range map[string][]func(*embed.Config){"streams": nil, "no streams": {withoutStreams}} {
 		t.Run(name, func(t *testing.T) {
@@ -265,7 +266,7 @@ func TestAuditOfManyPages(t *testing.T) {
 	}
 }
 
-// withoutStreams has an etcd answer as one before 3.7 does, which has no streams of ranges.
+// withoutStreams makes an etcd respond like a version before 3.7, which has no streams of ranges.
 func withoutStreams(config *embed.Config) {
 	config.GRPCAdditionalServerOptions = append(config.GRPCAdditionalServerOptions, grpc.ChainStreamInterceptor(
 		func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
@@ -304,7 +305,7 @@ func testAuditOfManyPages(t *testing.T, configure []func(*embed.Config)) {
 	if found := must[[]audit.Difference](t)(g.auditByPages(t.Context(), 1000, 700, 0)); len(found) != many {
 		t.Errorf("by smaller pages it finds %d of %d", len(found), many)
 	}
-	// A stream that ends before it has told that it is the end says nothing about what there is.
+	// A stream that ends without its final chunk says nothing about the content of the store.
 	g.tamper.endStreamsAfter(7)
 	if found, err := g.auditor.Audit(t.Context(), audit.FullSpeed, audit.LeftoverGrace); configure == nil && (err == nil || !strings.Contains(err.Error(), "ended too early")) {
 		t.Errorf("got %v and %d differences", err, len(found))
@@ -312,8 +313,8 @@ func testAuditOfManyPages(t *testing.T, configure []func(*embed.Config)) {
 	g.tamper.endStreamsAfter(0)
 }
 
-// TestOrphansAreClaimed adopts a store with allocations whose parent does not exist. When a Prefix of that name
-// becomes Allocated, nobody else gets what they hold.
+// TestOrphansAreClaimed adopts a store with allocations whose parent does not exist. When a Prefix with that name
+// becomes Allocated, nobody else gets the space that they hold.
 func TestOrphansAreClaimed(t *testing.T) {
 	g := &past{t, newServer(t, claimstest.RunEtcd(t), variant{cached: true})}
 	child := &ipam.Prefix{
@@ -349,7 +350,7 @@ func TestOrphansAreClaimed(t *testing.T) {
 	}
 	g.refused(t, func() error { return g.deleteAllocation(ctx, "of-child") }, metav1.StatusReasonConflict, "child")
 	g.check(t)
-	// What was an orphan makes no difference to the next parent.
+	// A former orphan has no effect on the next parent.
 	if err := g.deleteAllocation(ctx, "alone"); err != nil {
 		t.Fatal(err)
 	}

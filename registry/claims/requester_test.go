@@ -15,7 +15,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// owners returns the children for which a prefix of a parent is claimed.
+// owners returns the children in the claim to a prefix.
 func (s *server) owners(t *testing.T, ctx context.Context, parent *ipam.Prefix, prefix string) []storedOwner {
 	t.Helper()
 	var claim storedClaim
@@ -36,8 +36,8 @@ func controllerRef(to *ipam.Prefix) metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: "ipam.ironcore.dev/v1alpha1", Kind: "Prefix", Name: to.Name, UID: to.UID, Controller: new(true)}
 }
 
-// TestRequester binds allocations with controller references of every kind, to children in every state.
-// The bind is refused, or for nobody, unless the child exists by name and uid and asks for the prefix.
+// TestRequester binds allocations with all kinds of controller references, to children in all states. The bind is
+// rejected, or the claim has no child, unless the child exists by name and uid and requests the prefix.
 func TestRequester(t *testing.T) {
 	const forChild, forNobody, refused = "for the child", "for nobody", "refused"
 	etcd := claimstest.RunEtcd(t)
@@ -130,8 +130,8 @@ func TestRequester(t *testing.T) {
 	}
 }
 
-// TestRequesterStays changes the controller reference of an allocation that is Allocated in every way. The
-// claim says for good whom it is for, so the reference stays in line with that.
+// TestRequesterStays changes the controller reference of an Allocated allocation in every way. The claim
+// permanently records the child, so the reference must agree with it.
 func TestRequesterStays(t *testing.T) {
 	const kept, silently, refused = "the change is made", "the reference stays silently", "refused"
 	etcd := claimstest.RunEtcd(t)
@@ -157,8 +157,8 @@ func TestRequesterStays(t *testing.T) {
 	changes := []struct {
 		name   string
 		change func(refs []metav1.OwnerReference, other metav1.OwnerReference) []metav1.OwnerReference
-		// live and dead are what happens to an allocation for the child while that lives and later, and
-		// nobody what happens to one that stands for itself, by another reference.
+		// live and dead are the expected results for the allocation of a child, while the child exists and
+		// afterwards. nobody is the expected result for an allocation without a child.
 		live, dead string
 	}{
 		{"removed", func([]metav1.OwnerReference, metav1.OwnerReference) []metav1.OwnerReference { return nil }, refused, silently},
@@ -241,8 +241,8 @@ func TestRequesterStays(t *testing.T) {
 	}
 }
 
-// TestRequesterOfNobody makes an allocation that stands for itself that of a child, which is refused: the
-// child could be told that it holds the prefix, and the claim would not say so.
+// TestRequesterOfNobody adds a controller reference to an allocation without a child, which is rejected. Otherwise
+// the child could appear to hold the prefix, and the claim would not record that.
 func TestRequesterOfNobody(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	ctx, _ := newNamespace(t)
@@ -270,8 +270,8 @@ func TestRequesterOfNobody(t *testing.T) {
 	s.check(t)
 }
 
-// TestTakeOver is how one range was given to two live children: an allocation that was bound for the uid of a
-// child under another name completed the child, and its claim went although the child stood on it.
+// TestTakeOver shows how one range was once given to two live children. An allocation that was bound for the uid of
+// a child under another name completed the child, and its claim was released although the child used it.
 func TestTakeOver(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	ctx, _ := newNamespace(t)
@@ -289,7 +289,7 @@ func TestTakeOver(t *testing.T) {
 	}
 	ok(t, refer(func(r *metav1.OwnerReference) { r.APIVersion, r.Name = "x/v1", "decoy" }))
 	ok(t, s.bind(ctx, "a", "parent", "10.0.5.0/24", ""))
-	// Each step is tried, and may fail.
+	// Each step may fail.
 	_ = refer(func(*metav1.OwnerReference) {})
 	_ = s.complete(ctx, "victim", "parent", "10.0.5.0/24", "")
 	_, _ = s.updateAllocation(ctx, "a", func(a *ipam.PrefixAllocation) { a.OwnerReferences = nil })
@@ -304,8 +304,8 @@ func TestTakeOver(t *testing.T) {
 	s.check(t)
 }
 
-// TestReleaseGoesByTheClaim deletes one of two allocations of a child that hold the same range of two
-// parents: the child stands on one of them only.
+// TestReleaseGoesByTheClaim deletes one of two allocations of a child that hold the same range of two parents. The
+// child uses only one of them.
 func TestReleaseGoesByTheClaim(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	ctx, _ := newNamespace(t)
@@ -320,7 +320,7 @@ func TestReleaseGoesByTheClaim(t *testing.T) {
 	s.check(t)
 }
 
-// TestDryRunTellsWhatWouldBeRefused deletes and updates in a dry run what the transaction would refuse.
+// TestDryRunTellsWhatWouldBeRefused makes dry runs of deletions and updates that the transaction would reject.
 func TestDryRunTellsWhatWouldBeRefused(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	ctx, _ := newNamespace(t)

@@ -27,7 +27,7 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 )
 
-// newDisjointServers returns servers on one store that refuse overlapping roots.
+// newDisjointServers returns servers with one store that reject overlapping roots.
 func newDisjointServers(t testing.TB, etcd *kubernetes.Client, v variant, n int) []*server {
 	t.Helper()
 	prefix := fmt.Sprintf("/registry/test-%d", etcdPrefixes.Add(1))
@@ -44,11 +44,11 @@ func rootSpec(prefix string) ipam.PrefixSpec {
 	return ipam.PrefixSpec{IPFamily: familyOf(prefix), Prefix: prefix}
 }
 
-// createRoot creates a root as a client does that repeats what the server is too busy for.
+// createRoot creates a root. It retries if the server asks for that because it is busy.
 func (s *server) createRoot(ctx context.Context, name, prefix string) error {
 	for {
 		_, err := s.createPrefix(ctx, name, rootSpec(prefix))
-		// A watch cache that is not filled yet says so, too.
+		// A watch cache that is not ready asks for a retry, too.
 		if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
 			if apierrors.IsServerTimeout(err) {
 				busy.Add(1)
@@ -60,10 +60,10 @@ func (s *server) createRoot(ctx context.Context, name, prefix string) error {
 	}
 }
 
-// busy counts the answers of createRoot that had to be repeated.
+// busy counts the retries of createRoot.
 var busy atomic.Int64
 
-// inParallel runs n functions at the same time.
+// inParallel runs n functions concurrently.
 func inParallel(n int, run func(int)) {
 	var begin, done sync.WaitGroup
 	begin.Add(n)
@@ -77,8 +77,8 @@ func inParallel(n int, run func(int)) {
 	done.Wait()
 }
 
-// TestEqualRootsInParallel creates the same root fifty times at once: one is created, and the others
-// are told which.
+// TestEqualRootsInParallel creates the same root fifty times concurrently. One is created, and the other errors
+// name it.
 func TestEqualRootsInParallel(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
@@ -111,7 +111,7 @@ func TestEqualRootsInParallel(t *testing.T) {
 	}
 }
 
-// TestEqualRootsBackToBack creates and deletes them one after the other, on another server each time.
+// TestEqualRootsBackToBack creates and deletes equal roots one after another, each on another server.
 func TestEqualRootsBackToBack(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
@@ -137,7 +137,7 @@ func TestEqualRootsBackToBack(t *testing.T) {
 	}
 }
 
-// rootsIn returns the roots of a namespace as they are in etcd, by name.
+// rootsIn returns the roots of a namespace in etcd, by name.
 func rootsIn(t testing.TB, s *server, ctx context.Context) map[string]netip.Prefix {
 	t.Helper()
 	list := must[runtime.Object](t)(s.prefixes.Main.List(ctx, nil)).(*ipam.PrefixList)
@@ -150,8 +150,8 @@ func rootsIn(t testing.TB, s *server, ctx context.Context) map[string]netip.Pref
 	return roots
 }
 
-// TestRandomRootsInParallel compares with a naive model: roots never overlap, and who is refused
-// overlaps a root that is there.
+// TestRandomRootsInParallel creates random roots concurrently. Roots never overlap, and each rejected root overlaps
+// an existing one.
 func TestRandomRootsInParallel(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
@@ -168,7 +168,7 @@ func TestRandomRootsInParallel(t *testing.T) {
 				}
 				attempts := make([]attempt, 60)
 				for i := range attempts {
-					// There are few places, so that many overlap.
+					// There are few possible roots, so that many overlap.
 					bits := 16 + random.IntN(9)
 					addr := netip.AddrFrom4([4]byte{10, byte(random.IntN(2)), byte(random.IntN(256)), 0})
 					attempts[i] = attempt{name: fmt.Sprintf("r-%d", i), prefix: netip.PrefixFrom(addr, bits).Masked()}
@@ -205,15 +205,15 @@ func TestRandomRootsInParallel(t *testing.T) {
 	}
 }
 
-// TestRootsComeAndGo creates and deletes overlapping roots at random: at no time do two of them
-// overlap, and the key of the namespace goes with the last one.
+// TestRootsComeAndGo creates and deletes overlapping roots at random. Roots never overlap, and the key of the
+// namespace is removed together with the last root.
 func TestRootsComeAndGo(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		t.Run(v.String(), func(t *testing.T) {
 			servers := newDisjointServers(t, etcd, v, 3)
 			ctx, _ := newNamespace(t)
-			// holds are the roots that are there for sure: acknowledged, and not being deleted.
+			// holds contains the roots that certainly exist: acknowledged, and not being deleted.
 			var mu sync.Mutex
 			holds := map[string]netip.Prefix{}
 			created := 0
@@ -256,7 +256,8 @@ func TestRootsComeAndGo(t *testing.T) {
 	}
 }
 
-// TestRootsInEveryWay creates roots in every way that there is, over a root in every way.
+// TestRootsInEveryWay creates roots with all kinds of requests, over roots that were created with all kinds of
+// requests.
 func TestRootsInEveryWay(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	ways := map[string]func(s *server, ctx context.Context, prefix string) error{
@@ -295,7 +296,7 @@ func TestRootsInEveryWay(t *testing.T) {
 					if err := servers[0].createRoot(ctx, "there", test.there); err != nil {
 						t.Fatal(err)
 					}
-					// Another namespace is of no account.
+					// Another namespace is independent.
 					elsewhere, _ := newNamespace(t)
 					if err := servers[1].createRoot(elsewhere, "elsewhere", test.wanted); err != nil {
 						t.Fatal(err)
@@ -310,7 +311,7 @@ func TestRootsInEveryWay(t *testing.T) {
 				})
 			}
 		}
-		// A child is no root, and neither is the name of a root free.
+		// A child is not a root. The name of a root cannot be reused.
 		ctx, _ := newNamespace(t)
 		servers[0].root(t, ctx, "root", "10.0.0.0/16")
 		servers[1].liveChild(t, ctx, "child", "root", "10.0.3.0/24")
@@ -321,7 +322,7 @@ func TestRootsInEveryWay(t *testing.T) {
 	}
 }
 
-// TestRootsFromBefore creates overlapping roots on a server that lets them, beside one that does not.
+// TestRootsFromBefore has a server that accepts overlapping roots, and one that does not.
 func TestRootsFromBefore(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
@@ -338,7 +339,7 @@ func TestRootsFromBefore(t *testing.T) {
 				if err := strict.createRoot(ctx, "c", "10.0.0.0/24"); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "root a (") || !strings.Contains(err.Error(), "root b (") {
 					t.Fatalf("answered %v", err)
 				}
-				// What is there stays, and can be written and deleted.
+				// Existing roots remain, and can be updated and deleted.
 				if _, err := strict.updatePrefix(ctx, "a", func(p *ipam.Prefix) { p.Labels = map[string]string{"a": "b"} }); err != nil {
 					t.Error(err)
 				}
@@ -356,7 +357,7 @@ func TestRootsFromBefore(t *testing.T) {
 	}
 }
 
-// TestRootsOfAnotherServer are there without a key, and may have host bits.
+// TestRootsOfAnotherServer has roots without the key of the namespace, some with host bits.
 func TestRootsOfAnotherServer(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
@@ -385,7 +386,7 @@ func TestRootsOfAnotherServer(t *testing.T) {
 	}
 }
 
-// TestARootThatWaitsGivesUp when its request ends, and keeps nobody from the lock.
+// TestARootThatWaitsGivesUp ends a request that waits for the lock. It does not block others.
 func TestARootThatWaitsGivesUp(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	s := newDisjointServers(t, etcd, variant{cached: true}, 1)[0]
@@ -396,7 +397,7 @@ func TestARootThatWaitsGivesUp(t *testing.T) {
 		if err := s.createRoot(short, "second", "10.1.0.0/16"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the second is answered %v", err)
 		}
-		// Another namespace does not wait.
+		// Other namespaces do not wait.
 		other, _ := newNamespace(t)
 		if err := s.createRoot(other, "other", "10.0.0.0/16"); err != nil {
 			t.Errorf("another namespace: %v", err)
@@ -413,7 +414,7 @@ func TestARootThatWaitsGivesUp(t *testing.T) {
 	s.check(t)
 }
 
-// TestARootIsOvertaken by one that another server creates, when all that is left is the transaction.
+// TestARootIsOvertaken has another server create a root just before the transaction of the first one.
 func TestARootIsOvertaken(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
@@ -430,7 +431,7 @@ func TestARootIsOvertaken(t *testing.T) {
 				if err := servers[0].createRoot(ctx, "slow", "10.0.0.0/16"); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "overlaps the root fast (10.0.0.0/8)") {
 					t.Errorf("answered %v", err)
 				}
-				// Who does not overlap is created all the same.
+				// A root that does not overlap is created all the same.
 				servers[0].tamper.beforeWriteOf(servers[0].prefixKey(namespace, "slow"), func() { ok(t, servers[1].createRoot(ctx, "faster", "11.0.0.0/8")) })
 				ok(t, servers[0].createRoot(ctx, "slow", "12.0.0.0/8"))
 				servers[0].check(t)
@@ -439,7 +440,7 @@ func TestARootIsOvertaken(t *testing.T) {
 	}
 }
 
-// TestTheLastRootsGoAtOnce checks that the key of the namespace goes with them.
+// TestTheLastRootsGoAtOnce deletes the last roots concurrently. The key of the namespace is removed with them.
 func TestTheLastRootsGoAtOnce(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
@@ -467,7 +468,7 @@ func TestTheLastRootsGoAtOnce(t *testing.T) {
 	}
 }
 
-// BenchmarkCreateRoot creates roots of one namespace, which has 1,000 already, with and without comparing them.
+// BenchmarkCreateRoot creates roots in a namespace with 1,000 roots, with and without comparing them.
 func BenchmarkCreateRoot(b *testing.B) {
 	etcd := claimstest.RunEtcd(b)
 	for name, s := range map[string]*server{

@@ -16,7 +16,7 @@ import (
 	featuregatetesting "k8s.io/component-base/featuregate/testing"
 )
 
-// TestStats has the objects counted, by the watch cache if there is one.
+// TestStats counts the objects, with the watch cache if there is one.
 func TestStats(t *testing.T) {
 	featuregatetesting.SetFeatureGateDuringTest(t, utilfeature.DefaultFeatureGate, features.SizeBasedListCostEstimate, false)
 	etcd := claimstest.RunEtcd(t)
@@ -25,7 +25,7 @@ func TestStats(t *testing.T) {
 			s := newServer(t, etcd, v)
 			store := s.prefixes.Main.Storage
 			ctx, _ := newNamespace(t)
-			// Watch caches that do not have their objects yet ask etcd.
+			// Watch caches that are not ready read from etcd.
 			if err := wait.PollUntilContextTimeout(t.Context(), time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
 				return store.Storage.ReadinessCheck() == nil && s.allocations.Main.Storage.Storage.ReadinessCheck() == nil, nil
 			}); err != nil {

@@ -22,17 +22,17 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 )
 
-// bid is what somebody asks for.
+// bid is a request for a prefix.
 type bid struct {
 	parent, prefix string
 	uid            types.UID
 }
 
-// way is a way to allocate. It prepares everything but the last write, and returns that.
+// way is a way to allocate. It prepares everything except the last write, and returns that one.
 type way struct {
 	name    string
 	prepare func(t *testing.T, s *server, ctx context.Context, b bid) func() error
-	// uid tells that the way can demand one of the parent.
+	// uid is set if the request can name the uid of the parent.
 	uid bool
 }
 
@@ -120,18 +120,18 @@ var ways = []way{
 	}},
 }
 
-// world is where bids are made.
+// world is the environment of the bids.
 type world struct {
 	parent, holder, holder2 string
 	bids                    map[string]verdict
 }
 
-// verdict is what becomes of a bid.
+// verdict is the expected result of a bid.
 type verdict struct {
 	prefix string
-	// holds is who holds what it overlaps.
+	// holds is the holder of the overlapping prefix.
 	holds string
-	// invalid tells that it can never be.
+	// invalid is set if the bid can never succeed.
 	invalid bool
 }
 
@@ -170,7 +170,7 @@ var worlds = []world{
 	}},
 }
 
-// TestAllocate bids in every way for everything there is to bid for.
+// TestAllocate tests every bid in every way.
 func TestAllocate(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
@@ -210,7 +210,7 @@ func TestAllocate(t *testing.T) {
 	}
 }
 
-// checkInUse checks that a write is refused because of who holds what.
+// checkInUse checks that a write is rejected because a holder has an overlapping prefix.
 func checkInUse(t *testing.T, s *server, ctx context.Context, write func() error, wanted, holder string) {
 	t.Helper()
 	held := s.getAllocation(t, ctx, holder)
@@ -238,7 +238,7 @@ func checkInUse(t *testing.T, s *server, ctx context.Context, write func() error
 	}
 }
 
-// TestAllocateFromBadParent bids in every way at parents that cannot give anything.
+// TestAllocateFromBadParent tests, in every way, parents from which nothing can be allocated.
 func TestAllocateFromBadParent(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	const prefix = "10.0.5.0/24"
@@ -248,7 +248,7 @@ func TestAllocateFromBadParent(t *testing.T) {
 				s := newServer(t, etcd, v)
 				for _, tt := range []struct {
 					name string
-					// parent makes the parent and returns the uid to demand.
+					// parent creates the parent and returns the uid for the request.
 					parent func(t *testing.T, ctx context.Context) types.UID
 					words  []string
 					uid    bool
@@ -284,7 +284,7 @@ func TestAllocateFromBadParent(t *testing.T) {
 					}},
 					{name: "recreated", uid: true, words: []string{"with uid"}, parent: func(t *testing.T, ctx context.Context) types.UID {
 						p := s.root(t, ctx, "parent", "10.0.0.0/16")
-						// So that it is remembered.
+						// Make the server cache the parent.
 						s.allocate(t, ctx, "first", nil, "parent", "10.0.7.0/24")
 						if err := s.deleteAllocation(ctx, "first"); err != nil {
 							t.Fatal(err)
@@ -312,7 +312,7 @@ func TestAllocateFromBadParent(t *testing.T) {
 	}
 }
 
-// observe waits until the watch cache shows something.
+// observe waits until the watch cache has a certain state.
 func (s *server) observe(t *testing.T, ctx context.Context, name string, shows func(*ipam.Prefix) bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -323,7 +323,7 @@ func (s *server) observe(t *testing.T, ctx context.Context, name string, shows f
 	t.Fatalf("the cache does not follow")
 }
 
-// staleCache is a watch cache that has fallen behind.
+// staleCache is a watch cache that is stale.
 type staleCache struct {
 	storage.Interface
 	stale map[string]*ipam.Prefix
@@ -337,8 +337,7 @@ func (c *staleCache) Get(ctx context.Context, key string, opts storage.GetOption
 	return c.Interface.Get(ctx, key, opts, out)
 }
 
-// TestStaleCache has a parent recreated under the same name, and a cache that still shows the one
-// before.
+// TestStaleCache recreates a parent under the same name while the cache still has the earlier one.
 func TestStaleCache(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
@@ -349,10 +348,10 @@ func TestStaleCache(t *testing.T) {
 				cache.Interface = cached
 				return cache
 			})
-			// recreated returns both parents.
+			// recreated returns the earlier and the new parent.
 			recreated := func(t *testing.T, ctx context.Context, before, after string) (was, is *ipam.Prefix) {
 				s.root(t, ctx, "parent", before)
-				// So that it is remembered.
+				// Make the server cache the parent.
 				first := netip.PrefixFrom(netip.MustParsePrefix(before).Addr(), 32).String()
 				s.allocate(t, ctx, "first", nil, "parent", first)
 				if err := s.deleteAllocation(ctx, "first"); err != nil {
@@ -396,7 +395,7 @@ func TestStaleCache(t *testing.T) {
 						write := w.prepare(t, s, ctx, bid{"parent", "10.0.5.0/24", was.UID})
 						s.refused(t, write, metav1.StatusReasonConflict, "10.0.5.0/24", string(was.UID), string(is.UID))
 					}
-					// What the cache says is no reason to refuse.
+					// The state in the cache is not a reason to reject.
 					for _, before := range []string{"10.1.0.0/16", "10.0.5.0/24"} {
 						ctx, _ := newNamespace(t)
 						recreated(t, ctx, before, "10.0.0.0/16")
@@ -416,7 +415,7 @@ func TestStaleCache(t *testing.T) {
 				})
 			}
 
-			// What the cache shows does not make an allocation go without its claim.
+			// A stale cache does not cause a release without the claim.
 			t.Run("release", func(t *testing.T) {
 				ctx, _ := newNamespace(t)
 				_, is := recreated(t, ctx, "10.0.0.0/16", "10.0.0.0/16")
@@ -466,7 +465,7 @@ func TestStaleCache(t *testing.T) {
 	}
 }
 
-// TestRegistryRefuses is about what the registry knows of a request and the storage does not.
+// TestRegistryRefuses tests rejections by the registry of requests that the storage would accept.
 func TestRegistryRefuses(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{})
 	ctx, _ := newNamespace(t)
@@ -480,7 +479,7 @@ func TestRegistryRefuses(t *testing.T) {
 			return err
 		}, metav1.StatusReasonInvalid, prefix)
 	}
-	// A status that comes with a new object is not taken over.
+	// The status of a new object is ignored.
 	allocation := &ipam.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: "created"}, Spec: ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixLength: 24, PrefixRef: ref("parent")}}
 	allocateTo("10.0.5.0/24")(allocation)
 	must[runtime.Object](t)(s.allocations.Main.Create(ctx, allocation, rest.ValidateAllObjectFunc, &metav1.CreateOptions{}))
@@ -490,7 +489,7 @@ func TestRegistryRefuses(t *testing.T) {
 	s.check(t)
 }
 
-// TestFinal has allocated objects changed: what they hold, they keep.
+// TestFinal changes allocated objects. They keep what they hold.
 func TestFinal(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range variants {
@@ -577,7 +576,7 @@ func TestFinal(t *testing.T) {
 	}
 }
 
-// TestDryRun stores nothing.
+// TestDryRun shows that a dry run stores nothing.
 func TestDryRun(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{})
 	ctx, _ := newNamespace(t)
@@ -603,7 +602,7 @@ func TestDryRun(t *testing.T) {
 // exit is a way to remove an object.
 type exit struct {
 	name string
-	// prepare comes first; it may need an object that has not changed since.
+	// prepare is called first. The returned function may need an object that has not changed since.
 	prepare func(t *testing.T, s *server, ctx context.Context, name string) func() error
 }
 
@@ -736,7 +735,7 @@ func TestRelease(t *testing.T) {
 						if tt.name == "pending, of a live child" {
 							return
 						}
-						// The space is free again.
+						// The space can be allocated again.
 						s.allocate(t, ctx, "next", nil, "parent", prefix)
 					})
 				}
@@ -765,7 +764,7 @@ var prefixExits = []exit{
 			t.Fatal(err)
 		}
 		return func() error {
-			// This way leads nowhere: status updates do not touch finalizers.
+			// This does not work, because status updates do not change finalizers.
 			if _, err := s.updatePrefixStatus(ctx, name, func(p *ipam.Prefix) { p.Finalizers = nil }); err != nil {
 				t.Fatal(err)
 			}
@@ -830,7 +829,7 @@ func TestParentEnds(t *testing.T) {
 						parent := s.root(t, ctx, "parent", tt.whole)
 						tt.arrange(t, ctx)
 						if exit.name == "delete collection" && tt.name == "with a child" {
-							// The child would go first.
+							// The child would be deleted first.
 							return
 						}
 						remove := exit.prepare(t, s, ctx, "parent")
@@ -867,7 +866,7 @@ func TestComplete(t *testing.T) {
 	const prefix = "10.0.5.0/24"
 	completeWays := []struct {
 		name string
-		// prepare is called with the child Pending, and everything else as it should be.
+		// prepare is called with a Pending child, when everything else is correct.
 		prepare func(t *testing.T, s *server, ctx context.Context) func() error
 	}{
 		{"binding", func(_ *testing.T, s *server, ctx context.Context) func() error {
@@ -981,7 +980,7 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// TestCorruptIsKept has the storage asked to delete what it cannot read.
+// TestCorruptIsKept deletes objects that the storage cannot decode.
 func TestCorruptIsKept(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{})
 	ctx, _ := newNamespace(t)
@@ -994,8 +993,8 @@ func TestCorruptIsKept(t *testing.T) {
 	s.check(t)
 }
 
-// TestHugeRequest asks for what a hundred thousand others hold a part of: etcd must not be asked to
-// look at all of them while it applies a transaction, for that is when everybody else waits.
+// TestHugeRequest requests a prefix that contains those of a hundred thousand holders. etcd must not load all their
+// claims while it applies a transaction, because that blocks all other requests.
 func TestHugeRequest(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
@@ -1050,14 +1049,14 @@ func TestHugeRequest(t *testing.T) {
 	})
 }
 
-// TestTooDeep asks for prefixes with more possible ancestors than etcd compares in a transaction.
+// TestTooDeep requests prefixes with more possible ancestors than an etcd transaction can have compares.
 func TestTooDeep(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{})
-	// One compare each for the allocation, its parent, and what is inside.
+	// There is one compare each for the allocation, its parent, and the range inside.
 	const most = claims.MaxTxnOps - 3
 	deep := func(ones int) string {
 		address := [16]byte{}
-		// From the last bit on, so that the first bit is only set if all are.
+		// Begin with the last bit, so that the first bit is set only if all are.
 		for i := range ones {
 			address[15-i/8] |= 1 << (i % 8)
 		}
@@ -1093,14 +1092,14 @@ func TestTooDeep(t *testing.T) {
 	s.check(t)
 }
 
-// TestOtherNamespace has the same names and prefixes in two namespaces: they do not meet.
+// TestOtherNamespace uses the same names and prefixes in two namespaces, which are independent.
 func TestOtherNamespace(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	for range 2 {
 		ctx, _ := newNamespace(t)
 		s.root(t, ctx, "parent", "10.0.0.0/16")
 		s.liveChild(t, ctx, "child", "parent", "10.0.5.0/24")
-		// Nor do two parents that overlap.
+		// Two overlapping parents are independent, too.
 		s.root(t, ctx, "parent2", "10.0.0.0/16")
 		s.allocate(t, ctx, "a", nil, "parent2", "10.0.5.0/24")
 	}

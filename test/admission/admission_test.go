@@ -25,7 +25,7 @@ import (
 
 var dryRun = metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 
-// refused checks an answer, and what it tells.
+// refused checks that an error has the given code and contains the words.
 func refused(t *testing.T, err error, code int32, words ...string) {
 	t.Helper()
 	var status apierrors.APIStatus
@@ -40,7 +40,7 @@ func refused(t *testing.T, err error, code int32, words ...string) {
 	}
 }
 
-// TestByDefaultEverythingIsAcceptedWithAWarning asks for what cannot be had, of both families.
+// TestByDefaultEverythingIsAcceptedWithAWarning creates requests that can never be satisfied, in both families.
 func TestByDefaultEverythingIsAcceptedWithAWarning(t *testing.T) {
 	for _, family := range []struct {
 		root, free, used, inside, outside string
@@ -70,7 +70,7 @@ func TestByDefaultEverythingIsAcceptedWithAWarning(t *testing.T) {
 			}
 			c.warnedOf(fmt.Sprintf("spec.prefix: root (%s) does not contain %s", family.root, family.outside))
 
-			// What can be had goes without a word, and so does what nobody knows yet.
+			// A request that can be satisfied gets no warning, nor does one whose parent does not exist yet.
 			c.Create(harness.Child("fits", "root", harness.Length(family.fits)))
 			c.Create(harness.Child("free", "root", harness.Exactly(family.free)))
 			c.Create(harness.Child("early", "nobody", harness.Length(family.fits)))
@@ -79,7 +79,7 @@ func TestByDefaultEverythingIsAcceptedWithAWarning(t *testing.T) {
 			c.Create(harness.Root("again", family.inside))
 			c.warnedOf(fmt.Sprintf("spec.prefix: %s overlaps the root root (%s)", family.inside, family.root))
 
-			// An update says nothing new.
+			// An update gets no warning.
 			if _, err := c.Prefixes.Patch(t.Context(), "as-large", types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{}); err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +96,7 @@ func TestWrongFamily(t *testing.T) {
 	six.Spec.IPFamily = v1alpha1.IPv6
 	c.Create(six)
 	c.warnedOf("spec.ipFamily: root (10.0.0.0/8) is IPv4, not IPv6")
-	// The family that is left open is that of the parent, as ever.
+	// An unset family is derived from the parent.
 	created, err := c.Prefixes.Create(t.Context(), harness.Child("open", "root", harness.Length(24)), metav1.CreateOptions{})
 	if err != nil || created.Spec.IPFamily != v1alpha1.IPv4 {
 		t.Errorf("created %+v, %v", created, err)
@@ -104,7 +104,7 @@ func TestWrongFamily(t *testing.T) {
 	c.warnedOf()
 }
 
-// TestDryRunAndApplyAreWarnedToo are other ways to create.
+// TestDryRunAndApplyAreWarnedToo creates objects in other ways.
 func TestDryRunAndApplyAreWarnedToo(t *testing.T) {
 	c := newClient(t, shared)
 	c.Create(harness.Root("root", "10.0.0.0/24"))
@@ -143,8 +143,8 @@ func documented(t *testing.T) string {
 	return configuration
 }
 
-// TestTheDocumentedConfiguration denies what cannot be had and overlapping roots, and lets children
-// ask for what is in use.
+// TestTheDocumentedConfiguration uses the documented configuration: requests that can never be satisfied and
+// overlapping roots are denied. Children can request a prefix that is in use.
 func TestTheDocumentedConfiguration(t *testing.T) {
 	c := newClient(t, configured(t, documented(t)))
 	c.Create(harness.Root("root", "10.0.0.0/16"))
@@ -172,11 +172,11 @@ func TestTheDocumentedConfiguration(t *testing.T) {
 	c.Create(harness.Root("other", "10.1.0.0/16"))
 	c.warnedOf()
 
-	// Another namespace is another world.
+	// The roots of other namespaces do not matter.
 	newClient(t, shared).Create(harness.Root("again", "10.0.0.0/8"))
 }
 
-// TestOverlappingRootsAreDeniedInParallel creates equal roots at the same time, in every way.
+// TestOverlappingRootsAreDeniedInParallel creates equal roots concurrently, with all kinds of requests.
 func TestOverlappingRootsAreDeniedInParallel(t *testing.T) {
 	instance := configured(t, documented(t))
 	apply := func(c *client, name string) error {
@@ -226,8 +226,8 @@ func TestOverlappingRootsAreDeniedInParallel(t *testing.T) {
 	}
 }
 
-// TestDenyLetsTheControllersExplain has a child come before a parent that is too small: only the
-// controllers are left to say so, and they say it on a PrefixAllocation.
+// TestDenyLetsTheControllersExplain creates a child before its parent, which is too small. Then only the
+// controllers can report that, in the conditions of the PrefixAllocation.
 func TestDenyLetsTheControllersExplain(t *testing.T) {
 	c := newClient(t, configured(t, documented(t)))
 	early := harness.Child("early", "root", harness.Length(9))
@@ -242,7 +242,7 @@ func TestDenyLetsTheControllersExplain(t *testing.T) {
 		return nil
 	})
 
-	// Nor does it matter whether the allocation comes before or after the parent.
+	// The order of the allocation and the parent does not matter.
 	late := c.Get("early")
 	c.allocated("root")
 	owned := harness.Allocation("owned", "root", "10.0.0.0/9")
@@ -252,7 +252,7 @@ func TestDenyLetsTheControllersExplain(t *testing.T) {
 	}
 }
 
-// TestAnAllocationInUse tries to take it away in every way.
+// TestAnAllocationInUse tries to delete an allocation in use with all kinds of requests.
 func TestAnAllocationInUse(t *testing.T) {
 	c := newClient(t, shared)
 	c.Create(harness.Root("root", "10.0.0.0/8"))
@@ -265,7 +265,7 @@ func TestAnAllocationInUse(t *testing.T) {
 		refused(t, c.Allocations.Delete(t.Context(), name, options), http.StatusConflict, name, prefix+" is in use by Prefix child: delete that Prefix instead")
 		refused(t, c.Allocations.DeleteCollection(t.Context(), options, metav1.ListOptions{}), http.StatusConflict, "Prefix child")
 	}
-	// A finalizer would have let the deletion begin, for ever.
+	// With a finalizer the object would be marked as being deleted forever.
 	if _, err := c.Allocations.Patch(t.Context(), name, types.MergePatchType, []byte(`{"metadata":{"finalizers":["example.com/keep"]}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func TestAnAllocationInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The Prefix goes as ever, and the allocation after it.
+	// The Prefix can be deleted, and then the allocation is deleted.
 	if err := c.Prefixes.Delete(t.Context(), "child", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +289,7 @@ func TestAnAllocationInUse(t *testing.T) {
 	})
 }
 
-// TestPluginsCanBeDisabled by the flag that every API server has.
+// TestPluginsCanBeDisabled uses the flag of all API servers.
 func TestPluginsCanBeDisabled(t *testing.T) {
 	c := newClient(t, start(t, func(o *apiserver.Options) {
 		o.Recommended.Admission.DisablePlugins = []string{"PrefixParent", "PrefixInUse"}
@@ -302,7 +302,7 @@ func TestPluginsCanBeDisabled(t *testing.T) {
 	c.warnedOf("spec.prefix: 10.0.0.0/8 overlaps the root root (10.0.0.0/24)")
 }
 
-// TestWithoutWatchCache reads from etcd what else would be in memory.
+// TestWithoutWatchCache runs without the watch cache, so the plugins read from etcd.
 func TestWithoutWatchCache(t *testing.T) {
 	c := newClient(t, start(t, func(o *apiserver.Options) { o.Recommended.Etcd.EnableWatchCache = false }))
 	c.Create(harness.Root("root", "10.0.0.0/24"))
@@ -311,14 +311,14 @@ func TestWithoutWatchCache(t *testing.T) {
 	c.warnedOf("spec.prefixLength: root (10.0.0.0/24) is too small to hold a /9", "spec.prefix: 10.0.0.0/8 overlaps the root root (10.0.0.0/24)")
 }
 
-// TestOnlyTheServerSelectsByTheIndex keeps the field out of the API.
+// TestOnlyTheServerSelectsByTheIndex shows that clients cannot use the internal index in a field selector.
 func TestOnlyTheServerSelectsByTheIndex(t *testing.T) {
 	c := newClient(t, shared)
 	_, err := c.Prefixes.List(t.Context(), metav1.ListOptions{FieldSelector: "rootOf=namespace"})
 	refused(t, err, http.StatusBadRequest, "field label not supported")
 }
 
-// TestABadConfigurationEndsTheStart tells what is wrong, and where.
+// TestABadConfigurationEndsTheStart checks that the error has the mistake and its position.
 func TestABadConfigurationEndsTheStart(t *testing.T) {
 	for name, test := range map[string]struct {
 		old, new string

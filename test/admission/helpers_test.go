@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package admission tests what a client gets from the admission plugins of a real server.
+// Package admission tests the responses of the admission plugins of a real server.
 package admission
 
 import (
@@ -21,7 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// shared is the server with the defaults, and all controllers. Tests keep apart by namespace.
+// shared is the server with the default options and all controllers. Each test uses its own namespace.
 var shared *harness.Server
 
 func TestMain(m *testing.M) {
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// start starts a server with other options, for one test.
+// start starts a server with other options for one test.
 func start(t *testing.T, customize func(*apiserver.Options)) *harness.Server {
 	t.Helper()
 	return harness.Start(t, harness.Controllers("*"), harness.Customize(customize))
@@ -54,13 +54,13 @@ func writeFile(t *testing.T, content string) string {
 	return file
 }
 
-// client is a namespace of its own, and what its client was warned of.
+// client is the namespace of a test, and the warnings that its client has received.
 type client struct {
 	*harness.Namespace
 	warned *warnings
 }
 
-// warnings collects what a server warns of.
+// warnings collects the warnings of a server.
 type warnings struct {
 	mu    sync.Mutex
 	texts []string
@@ -85,7 +85,7 @@ func newClient(t testing.TB, server *harness.Server) *client {
 	return &client{harness.In(t, clientset.IpamV1alpha1(), harness.NewNamespace()), warned}
 }
 
-// warnedOf checks that these are all warnings since it was called last.
+// warnedOf checks that these are all warnings since its last call.
 func (c *client) warnedOf(want ...string) {
 	c.Helper()
 	c.warned.mu.Lock()
@@ -96,7 +96,7 @@ func (c *client) warnedOf(want ...string) {
 	c.warned.texts = nil
 }
 
-// allocated waits until a Prefix is allocated, its parent counts it, and the watch cache has both.
+// allocated waits until a Prefix is Allocated, its parent counts it, and the watch cache has both.
 func (c *client) allocated(name string) *v1alpha1.Prefix {
 	c.Helper()
 	cached := metav1.GetOptions{ResourceVersion: "0"}
@@ -126,7 +126,7 @@ func (c *client) allocated(name string) *v1alpha1.Prefix {
 	return prefix
 }
 
-// allocationOf returns the one PrefixAllocation that there is.
+// allocationOf returns the only PrefixAllocation.
 func (c *client) allocationOf() *v1alpha1.PrefixAllocation {
 	c.Helper()
 	allocations := c.ListAllocations()

@@ -17,7 +17,7 @@ import (
 
 var dryDelete = metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}
 
-// TestDeletionOfAParentIsWarnedOf deletes a Prefix with children in every way.
+// TestDeletionOfAParentIsWarnedOf deletes a Prefix with children with all kinds of requests.
 func TestDeletionOfAParentIsWarnedOf(t *testing.T) {
 	c := newClient(t, shared)
 	c.Create(harness.Root("root", "10.0.0.0/16"))
@@ -62,7 +62,7 @@ func TestDeletionOfAParentIsWarnedOf(t *testing.T) {
 		}
 		c.warnedOf(three)
 	}
-	// Who deletes a child is not warned.
+	// The deletion of a child causes no warning.
 	if err := c.Prefixes.Delete(ctx, "child-1", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +79,8 @@ plugins:
     parents: Deny
 `
 
-// TestDeletionOfAParentIsDenied deletes a Prefix with a child in every way, right after the child is
-// allocated, when the status of the parent may not count it yet.
+// TestDeletionOfAParentIsDenied deletes a Prefix with a child with all kinds of requests, right after the child is
+// allocated. The status of the parent may not count it yet.
 func TestDeletionOfAParentIsDenied(t *testing.T) {
 	c := newClient(t, configured(t, denyParents))
 	ctx := t.Context()
@@ -99,7 +99,7 @@ func TestDeletionOfAParentIsDenied(t *testing.T) {
 		}
 	}
 	c.warnedOf()
-	// The child goes, and then the parent can go.
+	// When the child is gone, the parent can be deleted.
 	if err := c.Prefixes.Delete(ctx, "child-0", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,8 @@ func TestDeletionOfAParentIsDenied(t *testing.T) {
 	c.warnedOf()
 }
 
-// TestARequestThatCannotBeChecked is so far below its parent that no transaction can compare all ranges.
+// TestARequestThatCannotBeChecked requests a prefix so far below its parent that no transaction can compare all
+// ranges.
 func TestARequestThatCannotBeChecked(t *testing.T) {
 	c := newClient(t, shared)
 	c.Create(harness.Root("root", "::/0"))
@@ -122,7 +123,7 @@ func TestARequestThatCannotBeChecked(t *testing.T) {
 	c.allocated("last-between")
 }
 
-// TestAPrefixThatSelectsItself waits for another one, and its creation says so.
+// TestAPrefixThatSelectsItself creates a Prefix that waits for another one, which its creation warns about.
 func TestAPrefixThatSelectsItself(t *testing.T) {
 	c := newClient(t, shared)
 	itself := func(name string) *v1alpha1.Prefix {
@@ -147,7 +148,7 @@ func TestAPrefixThatSelectsItself(t *testing.T) {
 	c.warnedOf()
 }
 
-// TestTheHolderIsNamed with what controls it.
+// TestTheHolderIsNamed checks that the error also names the controller of the holder.
 func TestTheHolderIsNamed(t *testing.T) {
 	c := newClient(t, shared)
 	c.Create(harness.Root("root", "10.0.0.0/16"))
@@ -167,7 +168,7 @@ func TestTheHolderIsNamed(t *testing.T) {
 // TestKubectlShowsTheWarnings runs the kubectl of test/controlplane.
 func TestKubectlShowsTheWarnings(t *testing.T) {
 	kubectl := kube.NewKubectl(t, harness.Start(t, harness.Controllers("*")).Kubeconfig)
-	// run returns what kubectl prints to standard error, where warnings are.
+	// run returns what kubectl prints to stderr, which includes the warnings.
 	run := func(stdin string, args ...string) string {
 		t.Helper()
 		_, errOut, err := kubectl.Try(stdin, args...)

@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The numbered behaviours of the design.
+// The tests in this file are numbered like the behaviours in the design.
 
 func TestBehaviour1Root(t *testing.T) {
 	for _, prefix := range []string{"10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32", "0.0.0.0/0", "::/0"} {
@@ -46,7 +46,7 @@ func TestBehaviour2Child(t *testing.T) {
 	t.Run("one allocation that copies the request", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "10.0.0.0/8", harness.Labelled("net", "a"))
-		// Those that do not care where they are come last: they may be anywhere.
+		// Children that do not need a specific parent come last: any place is possible for them.
 		for _, tt := range []struct {
 			name    string
 			options []harness.PrefixOption
@@ -121,7 +121,7 @@ func TestBehaviour2Child(t *testing.T) {
 			})
 		}()
 		for done := false; !done; {
-			// Stopped in the middle of whatever they do, and started anew.
+			// Stop the instance in the middle of its work, and start it again.
 			stop()
 			stop = run(t, instance, "Pack", "*")
 			select {
@@ -147,7 +147,7 @@ func TestBehaviour2Child(t *testing.T) {
 		e.create("child", harness.Length(24), harness.From("root"))
 		a := e.allocationOf("child")
 		stop()
-		// The name is deterministic: whoever knows the child knows it.
+		// The name is derived from the child, so anybody can know it in advance.
 		if err := e.Allocations.Delete(t.Context(), a.Name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func TestBehaviour2Child(t *testing.T) {
 		e.AtRest()
 	})
 
-	// outdated makes an allocation of the child that another controller left.
+	// outdated creates an allocation of the child that another controller left behind.
 	outdated := func(e *env, child *v1alpha1.Prefix, name string, spec v1alpha1.PrefixAllocationSpec) {
 		e.Helper()
 		a := &v1alpha1.PrefixAllocation{
@@ -190,7 +190,7 @@ func TestBehaviour2Child(t *testing.T) {
 		outdated(e, child, "other-prefix", v1alpha1.PrefixAllocationSpec{Prefix: "10.1.0.0/24", PrefixRef: ref("root")})
 		outdated(e, child, "other-selector", v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root"),
 			PrefixSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"net": "a"}}})
-		// Before they are scheduled, or they could get space first.
+		// Run the prefix controller before the scheduler, or they could get space first.
 		run(t, instance, "Pack", "prefix")
 		e.AtRest()
 		run(t, instance, "Pack", "scheduler")
@@ -294,7 +294,7 @@ func TestBehaviour3Scheduling(t *testing.T) {
 		e.create("by-name", harness.Length(24), harness.From("root"))
 		e.pending("by-selector", v1alpha1.ReasonNoMatchingParent)
 		e.pending("by-name", v1alpha1.ReasonParentNotFound)
-		// The same names and addresses in two namespaces have nothing to do with each other.
+		// The same names and addresses in two namespaces are independent of each other.
 		e.root("root", "10.0.0.0/8", harness.Labelled("net", "a"))
 		e.allocated("by-selector")
 		e.allocated("by-name")
@@ -347,9 +347,9 @@ func TestBehaviour3Scheduling(t *testing.T) {
 		strategy string
 		want     map[string]string
 	}{
-		// Pack takes the parent whose free space fits best, and the lowest address in it.
+		// Pack chooses the parent whose free space fits best, and the lowest address in it.
 		{"Pack", map[string]string{"a": "small", "b": "small", "c": "large", "d": "small"}},
-		// Spread takes the parent with most addresses free.
+		// Spread chooses the parent with the most free addresses.
 		{"Spread", map[string]string{"a": "large", "b": "large", "c": "large", "d": "large"}},
 	} {
 		t.Run(tt.strategy, func(t *testing.T) {
@@ -405,7 +405,7 @@ func TestBehaviour4Completion(t *testing.T) {
 		e.AtRest()
 	})
 
-	// The status of a parent follows its children, and one write counts many of them.
+	// The status of a parent follows its children. One write can count many of them.
 	t.Run("the parent counts it soon", func(t *testing.T) {
 		e := in(t)
 		root := e.root("root", "10.0.0.0/16")
@@ -452,7 +452,7 @@ func TestBehaviour4Completion(t *testing.T) {
 		if now := e.Get("child"); now.ResourceVersion != p.ResourceVersion {
 			t.Errorf("changed: %s", harness.Describe(now))
 		}
-		// A field that the server filled in stays as it is when a write leaves it out.
+		// A field that the server has set keeps its value if a write omits it.
 		e.patch("child", `{"spec":{"parentRef":null,"prefix":null}}`, types.MergePatchType)
 		if now := e.Get("child"); !equality.Semantic.DeepEqual(now.Spec, p.Spec) || now.Status.Phase != p.Status.Phase || now.Generation != p.Generation {
 			t.Errorf("changed: %s", harness.Describe(now))
@@ -536,7 +536,7 @@ func TestBehaviour5Unsatisfiable(t *testing.T) {
 			}
 			return list.ResourceVersion
 		}
-		// The version of a list moves with every write to the store, whatever it is about.
+		// The resource version of a list changes with every write to the store, whatever the write is about.
 		e.Eventually("at rest", func() error {
 			before := version()
 			for range 20 {
@@ -654,7 +654,7 @@ func TestBehaviour6Deletion(t *testing.T) {
 			}
 		}
 		refused()
-		// Also a Prefix that is being deleted stands on it.
+		// A Prefix that is being deleted also uses its allocation.
 		e.Delete("child")
 		refused()
 		e.removeFinalizer("child")

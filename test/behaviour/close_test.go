@@ -11,8 +11,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
-// TestControllersEndAtOnce stops controllers that have work under way, and work that is to be tried
-// again later.
+// TestControllersEndAtOnce stops controllers that have running work and delayed retries.
 func TestControllersEndAtOnce(t *testing.T) {
 	t.Parallel()
 	instance := harness.Start(t)
@@ -37,12 +36,12 @@ func TestControllersEndAtOnce(t *testing.T) {
 	e.AtRest()
 }
 
-// closeTimeout bounds how long it takes to close an instance. The server gives up only after a minute, and treats a
-// connection without a request as one in use for five seconds.
+// closeTimeout is the maximum time to close an instance. The server itself waits up to a minute, and regards a
+// connection without a request as active for five seconds.
 const closeTimeout = 5 * time.Second
 
-// TestCloseAtOnce closes many instances as soon as they have started, while their controllers make their first
-// connections. None waits for a connection of its own clients.
+// TestCloseAtOnce closes many instances right after their start, while their controllers open their first
+// connections. No instance waits for the connections of its own clients.
 func TestCloseAtOnce(t *testing.T) {
 	t.Parallel()
 	for i := range 8 {

@@ -14,9 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestDeletionInEveryOrder deletes a small tree, and the allocation of a child that waits, in every
-// order there is. Before each step somebody tries to take the allocations away from under the
-// Prefixes that stand on them. Nothing is left over.
+// TestDeletionInEveryOrder deletes a small tree, and the allocation of a waiting child, in every possible order.
+// Before each step it tries to delete the allocations that Prefixes use. Nothing remains at the end.
 func TestDeletionInEveryOrder(t *testing.T) {
 	t.Parallel()
 	steps := []string{"root", "middle", "leaf", "waits", "allocation of waits"}
@@ -28,7 +27,7 @@ func TestDeletionInEveryOrder(t *testing.T) {
 			t.Errorf("%s: %v", e.NS, err)
 		}
 	})
-	// The namespaces are waited for at the end: a test has to be failed by the goroutine that runs it.
+	// Wait for the namespaces at the end, because only the goroutine that runs the test may fail it.
 	for _, order := range orders {
 		inNamespace(t, shared, fmt.Sprintf("deletion-%d%d%d%d%d", order[0], order[1], order[2], order[3], order[4])).Empty()
 	}
@@ -71,7 +70,7 @@ func deleteInOrder(e *env, steps []string, order []int) error {
 		if steps[i] == "allocation of waits" {
 			err = e.Allocations.Delete(e.Context(), waits, metav1.DeleteOptions{})
 			if apierrors.IsNotFound(err) {
-				// It went with the child that it is of.
+				// It was deleted together with its child.
 				err = nil
 			}
 		} else {
@@ -84,7 +83,7 @@ func deleteInOrder(e *env, steps []string, order []int) error {
 	return nil
 }
 
-// undermine tries to delete every allocation that a Prefix stands on.
+// undermine tries to delete every allocation that a Prefix uses.
 func (e *env) undermine() error {
 	allocations, err := e.Allocations.List(e.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -100,7 +99,7 @@ func (e *env) undermine() error {
 		case err != nil:
 			return err
 		default:
-			// Allowed only if the Prefix is gone.
+			// This is allowed only if the Prefix is gone.
 			if p, err := e.Prefixes.Get(e.Context(), a.OwnerReferences[0].Name, metav1.GetOptions{}); err == nil {
 				return fmt.Errorf("deleted %s from under\n%s", harness.DescribeAllocation(&a), harness.Describe(p))
 			}
@@ -109,8 +108,8 @@ func (e *env) undermine() error {
 	return nil
 }
 
-// TestDeletionWhileAllocating deletes children in the middle of their allocation, and allocations
-// in the middle of their binding. What remains is consistent, and what was not deleted is Allocated.
+// TestDeletionWhileAllocating deletes children while they are being allocated, and allocations while they are being
+// bound. The rest is consistent, and every child that was not deleted is Allocated.
 func TestDeletionWhileAllocating(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16")
@@ -127,7 +126,7 @@ func TestDeletionWhileAllocating(t *testing.T) {
 				t.Error(err)
 			}
 		case 1:
-			// Everybody's allocations, as far as the server allows it.
+			// Delete all allocations that the server allows to delete.
 			err := e.Allocations.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{FieldSelector: "status.phase=Pending"})
 			if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
 				t.Error(err)
@@ -148,9 +147,9 @@ func TestDeletionWhileAllocating(t *testing.T) {
 	e.Empty()
 }
 
-// TestDeletionOfCollection deletes all Prefixes of a namespace, where one cannot go: something else holds it. The
-// request is answered at once, as one that waits would take a seat of the server from others. The rest goes
-// by itself.
+// TestDeletionOfCollection deletes all Prefixes of a namespace. One cannot be removed, because a finalizer holds
+// it. The request still returns at once: a request that waited would use one of the server's concurrent requests.
+// The other Prefixes are removed later.
 func TestDeletionOfCollection(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16")
@@ -163,7 +162,7 @@ func TestDeletionOfCollection(t *testing.T) {
 		})
 		e.allocated(name)
 	}
-	// The fastest of several, as the machine may be busy.
+	// Use the fastest of several, because the machine may be busy.
 	fastest := time.Hour
 	for range 5 {
 		start := time.Now()

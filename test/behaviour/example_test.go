@@ -17,8 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// A program that creates a child with the typed clientset, and waits with an informer until it has
-// addresses.
+// This program creates a child with the typed clientset, and uses an informer to wait until the child is allocated.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

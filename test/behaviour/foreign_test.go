@@ -20,13 +20,13 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// Other controllers of this API group work the long way: a patch of the spec, then one of the
-// status. TestForeignController has one of them in place of our scheduler, and of more.
+// Other controllers of this API group do not use bindings: they patch the spec, and then the status.
+// TestForeignController runs such a controller instead of our scheduler and beside it.
 func TestForeignController(t *testing.T) {
 	t.Parallel()
 	instance := harness.Start(t, harness.Controllers("prefix"))
 
-	// allocate does what a scheduler does, the long way.
+	// allocate does the work of a scheduler with two patches.
 	allocate := func(e *env, allocation, parent, prefix string) {
 		e.Helper()
 		e.patchAllocation(allocation, fmt.Sprintf(`{"spec":{"prefixRef":{"name":%q}}}`, parent))
@@ -58,7 +58,8 @@ func TestForeignController(t *testing.T) {
 		t.Parallel()
 		e := inInstance(t, instance)
 		e.root("root", "10.0.0.0/16", harness.Labelled("net", "a"))
-		// Ours does the same at the same time. It may hear of the child first, and that its allocation is allocated later.
+		// Our scheduler does the same concurrently. It may see the child first, and later that its allocation is
+		// allocated.
 		for n := range 30 {
 			child, prefix := fmt.Sprint("child-", n), fmt.Sprintf("10.0.%d.0/24", n)
 			e.create(child, harness.Length(24), harness.Selecting("net", "a"))
@@ -77,7 +78,7 @@ func TestForeignController(t *testing.T) {
 		e.create("child", harness.Length(24), harness.Selecting("net", "a"))
 		a := e.allocationOf("child")
 		e.patchAllocation(a.Name, `{"status":{"phase":"Failed"}}`, "status")
-		// To fail is final for an allocation, but not for the child.
+		// Failed is final for an allocation, but not for the child.
 		var next *v1alpha1.PrefixAllocation
 		e.Eventually("another allocation", func() error {
 			if next = e.allocationOf("child"); next.UID == a.UID {
@@ -111,8 +112,8 @@ func TestForeignController(t *testing.T) {
 	})
 }
 
-// TestForeignControllerBefore has objects that another set of controllers made, all of them the long
-// way and with names of its own. Ours take over and change nothing.
+// TestForeignControllerBefore has objects that other controllers created without bindings and with other names. Our
+// controllers take over and change nothing.
 func TestForeignControllerBefore(t *testing.T) {
 	t.Parallel()
 	instance := harness.Start(t)
@@ -137,7 +138,7 @@ func TestForeignControllerBefore(t *testing.T) {
 		}
 		e.patchAllocation(a.Name, `{"spec":{"prefixRef":{"name":"root"}}}`)
 		if i == 2 {
-			// It got this far only.
+			// The other controller did not get further with this one.
 			continue
 		}
 		e.patchAllocation(a.Name, fmt.Sprintf(`{"status":{"phase":"Allocated","prefix":%q}}`, prefix), "status")
@@ -166,8 +167,8 @@ func TestForeignControllerBefore(t *testing.T) {
 	}
 }
 
-// TestForeignSchedulerAtTheSameTime has another scheduler beside ours, which allocates the long way
-// from the same parent. Each child is allocated by one of them, and nothing overlaps.
+// TestForeignSchedulerAtTheSameTime runs another scheduler beside ours. It allocates with patches from the same
+// parent. Each child is allocated by one of them, and nothing overlaps.
 func TestForeignSchedulerAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	instance := harness.Start(t, harness.Controllers("*"))
@@ -189,7 +190,7 @@ func TestForeignSchedulerAtTheSameTime(t *testing.T) {
 			if !ok || event.Type != watch.Added {
 				continue
 			}
-			// Ours begins at the other end.
+			// Our scheduler begins at the other end.
 			status := fmt.Sprintf(`{"status":{"phase":"Allocated","prefix":"10.0.%d.%d/30"}}`, 255-n*4/256, 252-n*4%256)
 			n++
 			foreign.Go(func() {

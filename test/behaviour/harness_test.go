@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package behaviour tests what the API server and its controllers do together, in one process with
-// a real etcd: every test goes through the API only, in a namespace of its own.
+// Package behaviour tests the API server and its controllers together, in one process with a real etcd. Every test
+// uses only the API, in its own namespace.
 package behaviour
 
 import (
@@ -33,17 +33,17 @@ import (
 
 const (
 
-	// quiet is how long a test waits to see that something does not happen.
+	// quiet is the time for which a test checks that something does not happen.
 	quiet = 300 * time.Millisecond
-	// foreignFinalizer keeps an object for as long as a test likes.
+	// foreignFinalizer keeps an object until the test removes it.
 	foreignFinalizer = "example.com/keep"
 )
 
-// shared is the instance, with all controllers, of the tests that need nothing special.
+// shared is the instance with all controllers for the tests that need no special one.
 var shared *harness.Server
 
 func TestMain(m *testing.M) {
-	// Most of a test is to wait for something.
+	// Tests mostly wait.
 	harness.RunInParallel(8)
 	harness.Main(m, func(dir string) (func(), error) {
 		var err error
@@ -52,8 +52,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// run runs controllers beside the instance until the function that it returns is called, which
-// returns when they have ended. More than once does no harm.
+// run runs controllers beside the instance. The returned function stops them and returns when they have ended. It
+// may be called more than once.
 func run(t testing.TB, instance *harness.Server, strategy string, controllers ...string) (stop func()) {
 	t.Helper()
 	config := manager.Config{Client: versioned.NewForConfigOrDie(instance.Config), Controllers: controllers, Strategy: strategy, Workers: 16}
@@ -70,12 +70,12 @@ func run(t testing.TB, instance *harness.Server, strategy string, controllers ..
 	return stop
 }
 
-// env is one namespace of one instance, seen by one test.
+// env is the namespace of a test.
 type env struct{ *harness.Namespace }
 
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 
-// namespaceOf makes a namespace name of the name of a test.
+// namespaceOf derives the name of a namespace from the name of the test.
 func namespaceOf(t testing.TB) string {
 	name := strings.Trim(notInNames.ReplaceAllString(strings.ToLower(t.Name()), "-"), "-")
 	return strings.TrimRight(name[:min(len(name), 63)], "-")
@@ -156,9 +156,9 @@ func (e *env) patchAllocation(name, patch string, subresources ...string) *v1alp
 	return a
 }
 
-// follow calls f for each Prefix that a watch shows from a version on, until f returns true. A server
-// ends the watch of a client that is too slow, also of a good one on a busy machine: like every
-// client, the test goes on where it ended.
+// follow calls f for each Prefix in a watch from a resource version on, until f returns true. The server ends the
+// watch of a client that is too slow, which can happen on a busy machine. Like every client, follow then resumes
+// the watch.
 func (e *env) follow(version, fieldSelector string, f func(*v1alpha1.Prefix) bool) {
 	e.Helper()
 	timeout := time.After(time.Minute)
@@ -192,7 +192,7 @@ func (e *env) follow(version, fieldSelector string, f func(*v1alpha1.Prefix) boo
 	}
 }
 
-// soon waits until the check is true, for code that does not run in the goroutine of the test.
+// soon waits until the check is true. It can be used outside of the goroutine of the test.
 func (e *env) soon(check func() (bool, error)) error {
 	began := time.Now()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
@@ -208,7 +208,7 @@ func (e *env) soon(check func() (bool, error)) error {
 	}
 }
 
-// never watches for a while that the check has no complaint.
+// never fails the test if the check returns an error within some time.
 func (e *env) never(what string, check func() error) {
 	e.Helper()
 	for began := time.Now(); time.Since(began) < quiet; time.Sleep(10 * time.Millisecond) {
@@ -218,7 +218,7 @@ func (e *env) never(what string, check func() error) {
 	}
 }
 
-// allocated waits until a Prefix is Allocated, and checks what such a one looks like.
+// allocated waits until a Prefix is Allocated, and checks its fields.
 func (e *env) allocated(name string) *v1alpha1.Prefix {
 	e.Helper()
 	var p *v1alpha1.Prefix
@@ -257,7 +257,7 @@ func checkAllocated(p *v1alpha1.Prefix) error {
 	return nil
 }
 
-// pending waits until a Prefix is Pending for the reason, checks that the message has all of the
+// pending waits until a Prefix is Pending for the given reason. It checks that the message contains all of the
 // words, and returns the message.
 func (e *env) pending(name, reason string, words ...string) string {
 	e.Helper()
@@ -274,7 +274,7 @@ func (e *env) pending(name, reason string, words ...string) string {
 	return message
 }
 
-// explained waits until the PrefixAllocation of a Prefix is in a phase for a reason.
+// explained waits until the PrefixAllocation of a Prefix has the given phase and reason.
 func (e *env) explained(name string, phase v1alpha1.PrefixAllocationPhase, reason string, words ...string) {
 	e.Helper()
 	e.Eventually(fmt.Sprintf("allocation of %s %s for %s", name, phase, reason), func() error {
@@ -299,7 +299,7 @@ func checkCondition(condition *metav1.Condition, reason string, words ...string)
 	return nil
 }
 
-// used waits until the status of a Prefix lists exactly these, and counts them.
+// used waits until the status of a Prefix lists exactly these prefixes, and checks their number.
 func (e *env) used(name string, want ...string) {
 	e.Helper()
 	e.Eventually(fmt.Sprintf("%s used %v", name, want), func() error {
@@ -311,7 +311,7 @@ func (e *env) used(name string, want ...string) {
 	})
 }
 
-// apply creates the Prefixes of a manifest, in its order.
+// apply creates the Prefixes of a manifest, in that order.
 func (e *env) apply(manifest string) {
 	e.Helper()
 	documents := yaml.NewYAMLReader(bufio.NewReader(strings.NewReader(manifest)))
@@ -336,7 +336,7 @@ func (e *env) apply(manifest string) {
 	}
 }
 
-// permutations returns all orders of 0 to n-1.
+// permutations returns all permutations of 0 to n-1.
 func permutations(n int) [][]int {
 	if n == 0 {
 		return [][]int{nil}

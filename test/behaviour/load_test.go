@@ -23,8 +23,8 @@ var (
 	deleteOptions = metav1.DeleteOptions{}
 )
 
-// createAndWatch creates children, so many at a time, and returns when a watch has seen all of them
-// Allocated. It returns for each how long that took from before it was created.
+// createAndWatch creates children, parallel at a time, and returns when a watch has delivered all of them as
+// Allocated. For each child it returns the time from before its creation until then.
 func (e *env) createAndWatch(parallel int, children []*v1alpha1.Prefix) []time.Duration {
 	e.Helper()
 	list, err := e.Prefixes.List(e.Context(), metav1.ListOptions{Limit: 1})
@@ -63,7 +63,7 @@ func (e *env) createAndWatch(parallel int, children []*v1alpha1.Prefix) []time.D
 	return took
 }
 
-// percentile returns the value that so many percent are not above.
+// percentile returns the given percentile.
 func percentile(took []time.Duration, percent int) time.Duration {
 	sorted := slices.Sorted(slices.Values(took))
 	return sorted[(len(sorted)-1)*percent/100]
@@ -79,7 +79,7 @@ func childrenOf(parent string, n int, bits int32) []*v1alpha1.Prefix {
 	return children
 }
 
-// TestOneChild logs how long a child alone takes.
+// TestOneChild logs the latency of single children.
 func TestOneChild(t *testing.T) {
 	e := inInstance(t, shared)
 	e.root("root", "10.0.0.0/16")
@@ -91,8 +91,8 @@ func TestOneChild(t *testing.T) {
 	e.AtRest()
 }
 
-// TestThousandChildren has 32 creators of 1,000 children of one parent, and then some more than the
-// status lists one by one. It counts the transactions of etcd.
+// TestThousandChildren creates 1,000 children of one parent with 32 creators, and then more than the status can
+// list individually. It counts the transactions of etcd.
 func TestThousandChildren(t *testing.T) {
 	e := inInstance(t, shared)
 	e.root("root", "10.0.0.0/16")
@@ -102,7 +102,7 @@ func TestThousandChildren(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer etcd.Close()
-	// Each transaction that writes is a revision more.
+	// Each writing transaction increases the revision by one.
 	revision := func() int64 {
 		response, err := etcd.Get(t.Context(), "revision")
 		if err != nil {
@@ -112,7 +112,7 @@ func TestThousandChildren(t *testing.T) {
 	}
 	before, began := revision(), time.Now()
 	took := e.createAndWatch(32, childrenOf("root", children, 32))
-	// A child takes four, and many children one of the parent.
+	// A child needs four transactions. The parent needs one for many children.
 	if writes := float64(revision()-before) / children; writes < 4 || writes > 4.3 {
 		t.Errorf("%.2f transactions a child", writes)
 	}
@@ -142,7 +142,7 @@ func TestThousandChildren(t *testing.T) {
 		})
 		e.Eventually("summary", func() error {
 			root := e.Get("root")
-			// They are packed, and 1,100 is 1,024 + 64 + 8 + 4.
+			// The children are packed, and 1,100 is 1,024 + 64 + 8 + 4.
 			want := []string{"10.0.0.0/22", "10.0.4.0/26", "10.0.4.64/29", "10.0.4.72/30"}
 			if root.Status.Usage.Allocations != children+100 || !slices.Equal(root.Status.Used, want) || root.Status.Usage.Truncated {
 				return fmt.Errorf("usage %+v, used %.300v", root.Status.Usage, root.Status.Used)
@@ -170,8 +170,8 @@ func TestThousandChildren(t *testing.T) {
 	})
 }
 
-// BenchmarkOneChild is one child at a time on an idle server, from before it is created to when a
-// watch sees it Allocated.
+// BenchmarkOneChild measures the latency of one child on an idle server, from before its creation until a watch
+// delivers it as Allocated.
 func BenchmarkOneChild(b *testing.B) {
 	e := inNamespace(b, shared, fmt.Sprintf("benchmark-one-%d", b.N))
 	e.root("root", "10.0.0.0/8")
@@ -184,8 +184,8 @@ func BenchmarkOneChild(b *testing.B) {
 	b.ReportMetric(milliseconds(percentile(took, 99)), "p99-ms")
 }
 
-// BenchmarkThousandChildren is 32 creators of 1,000 children of one parent, until a watch has seen
-// all of them Allocated. Parent and children are others each time.
+// BenchmarkThousandChildren measures 1,000 children of one parent with 32 creators, until a watch has delivered all
+// of them as Allocated. Each iteration has a new parent.
 func BenchmarkThousandChildren(b *testing.B) {
 	e := inNamespace(b, shared, "benchmark-thousand")
 	var took []time.Duration

@@ -26,7 +26,7 @@ func refersTo(p *v1alpha1.Prefix) []metav1.OwnerReference {
 	return []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: p.Name, UID: p.UID, Controller: new(true)}}
 }
 
-// ownerPatch is a patch that replaces the owner references.
+// ownerPatch returns a patch that replaces the owner references.
 func (e *env) ownerPatch(refs []metav1.OwnerReference) string {
 	e.Helper()
 	data, err := json.Marshal(map[string]any{"metadata": map[string]any{"ownerReferences": refs}})
@@ -41,7 +41,7 @@ func (e *env) tryPatchAllocation(name, patch string, subresources ...string) err
 	return err
 }
 
-// request creates an allocation that asks a parent for a prefix of a length, for nobody but itself.
+// request creates an allocation without a child. It requests a length from a parent.
 func (e *env) request(name, parent string, bits int32, change func(*v1alpha1.PrefixAllocation)) *v1alpha1.PrefixAllocation {
 	e.Helper()
 	a := &v1alpha1.PrefixAllocation{
@@ -71,8 +71,9 @@ func (e *env) bound(name string) *v1alpha1.PrefixAllocation {
 	return a
 }
 
-// TestOrphanedChildFreesItsSpace deletes children, also one in the middle, whose allocation loses the reference to
-// them meanwhile, as a garbage collector does that is told to orphan. The space is free once the child is gone.
+// TestOrphanedChildFreesItsSpace deletes children. The test removes the reference to them from their allocations
+// meanwhile, as a garbage collector does for a deletion that orphans dependents. The space is free once the child
+// is gone.
 func TestOrphanedChildFreesItsSpace(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16")
@@ -110,8 +111,8 @@ func TestOrphanedChildFreesItsSpace(t *testing.T) {
 	e.Empty()
 }
 
-// TestReferenceAddedByHand makes an allocation that stands for itself look like that of a child. It is refused,
-// and the child, which waits, gets an allocation of its own.
+// TestReferenceAddedByHand adds a reference to a child to an allocation without a child. The server refuses that,
+// and the waiting child gets its own allocation.
 func TestReferenceAddedByHand(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16")
@@ -130,8 +131,8 @@ func TestReferenceAddedByHand(t *testing.T) {
 	}
 }
 
-// TestForgedReference binds allocations whose references are almost those to a child. None of them ever becomes the
-// child's, and the child is allocated once and keeps what it has.
+// TestForgedReference binds allocations with references that are almost correct. None of them becomes the
+// allocation of the child. The child is allocated once, and keeps its range.
 func TestForgedReference(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/24")
@@ -172,8 +173,9 @@ func TestForgedReference(t *testing.T) {
 	e.pending("thief", v1alpha1.ReasonPrefixInUse)
 }
 
-// TestAllocationForAChildThatHasOne makes allocations that refer rightly to a child. They cannot be told from those
-// of the controller, so the child is allocated with one of them, and nothing is left of the others.
+// TestAllocationForAChildThatHasOne creates allocations with correct references to a child. They are not
+// distinguishable from those of the controller, so the child is allocated with one of them, and the others are
+// removed.
 func TestAllocationForAChildThatHasOne(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/24")
@@ -198,8 +200,8 @@ func TestAllocationForAChildThatHasOne(t *testing.T) {
 	e.AtRest()
 }
 
-// TestChildThatChangesItsMind narrows down what a child asks for after its allocation is bound, and before the child
-// is completed. What the child cannot get any more is free again.
+// TestChildThatChangesItsMind makes the request of a child more specific after its allocation is bound, and before
+// the child is completed. A range that the child cannot use any more is freed.
 func TestChildThatChangesItsMind(t *testing.T) {
 	t.Parallel()
 	instance := harness.Start(t)
@@ -219,7 +221,7 @@ func TestChildThatChangesItsMind(t *testing.T) {
 		e.bound(e.allocationOf(name).Name)
 	}
 	e.patch("prefix", `{"spec":{"prefix":"10.0.0.240/28"}}`, types.MergePatchType)
-	// Each is asked of the parent that its allocation is not from.
+	// Each requests the other parent than the one that its allocation is from.
 	elsewhere := map[string]string{"root": "other", "other": "root"}
 	free := map[string]string{"root": "10.0.0.96/28", "other": "10.1.0.96/28"}
 	e.patch("parent", fmt.Sprintf(`{"spec":{"parentRef":{"name":%q}}}`, elsewhere[e.allocationOf("parent").Spec.PrefixRef.Name]), types.MergePatchType)
@@ -240,7 +242,7 @@ func TestChildThatChangesItsMind(t *testing.T) {
 	e.AtRest()
 }
 
-// TestPatchedRightAfterCreation is the same as a race.
+// TestPatchedRightAfterCreation tests the same as a race.
 func TestPatchedRightAfterCreation(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16", harness.Labelled("net", "a"))
@@ -252,7 +254,7 @@ func TestPatchedRightAfterCreation(t *testing.T) {
 			return
 		}
 		time.Sleep(time.Duration(i%10) * time.Millisecond)
-		// Most are refused once the child has a prefix.
+		// Most patches are refused, because the child already has a prefix.
 		patch := fmt.Sprintf(`{"spec":{"prefix":"10.0.%d.%d/28"}}`, 128+i/16, i%16*16)
 		_, _ = e.Prefixes.Patch(e.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	})
@@ -269,7 +271,7 @@ func TestPatchedRightAfterCreation(t *testing.T) {
 	e.AtRest()
 }
 
-// TestSquatters has others use the names that the controller derives for the allocations of a child.
+// TestSquatters uses the names that the controller derives for the allocations of a child.
 func TestSquatters(t *testing.T) {
 	t.Parallel()
 	instance := harness.Start(t, harness.Controllers("scheduler"))
@@ -283,7 +285,7 @@ func TestSquatters(t *testing.T) {
 	run(t, instance, "Pack", "prefix")
 	e.root("root", "10.0.0.0/24")
 	e.allocated("child")
-	// The names tell that they were made for a child, and they hold nothing.
+	// Their names show that they were created for a child, and they hold nothing.
 	e.Eventually("one allocation is left", func() error {
 		if allocations := e.ListAllocations(); len(allocations) != 1 || !requester.IsOf(&allocations[0], p) {
 			return fmt.Errorf("%d left", len(allocations))
@@ -292,8 +294,9 @@ func TestSquatters(t *testing.T) {
 	})
 }
 
-// TestAllocationLosesItsChild takes the reference and more off the allocation of a child that waits. The child gets
-// another one, the one without reference goes, and the child is served when there is room.
+// TestAllocationLosesItsChild removes the reference, among other things, from the allocation of a waiting child.
+// The child gets another allocation, the one without a reference is deleted, and the child is served when there is
+// space.
 func TestAllocationLosesItsChild(t *testing.T) {
 	e := in(t)
 	for i, patch := range []string{
@@ -325,7 +328,7 @@ func TestAllocationLosesItsChild(t *testing.T) {
 	e.AtRest()
 }
 
-// TestStatusBesidePatches counts the children of a parent whose metadata somebody changes all the time.
+// TestStatusBesidePatches checks the status of a parent while its metadata is changed all the time.
 func TestStatusBesidePatches(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16")
@@ -365,7 +368,8 @@ func TestStatusBesidePatches(t *testing.T) {
 	e.AtRest()
 }
 
-// TestDeletableTellsTheChildren names the Prefixes that a parent waits for, and nobody when there are none any more.
+// TestDeletableTellsTheChildren checks that the condition names the Prefixes that a parent waits for, and none when
+// there are no more.
 func TestDeletableTellsTheChildren(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16", harness.Finalizer(foreignFinalizer))

@@ -15,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// TestControllersAwayForAWhile stops the whole program, has things happen with no controller there,
-// and starts it again on the same data.
+// TestControllersAwayForAWhile stops the program, makes changes without controllers, and starts it again on the
+// same data.
 func TestControllersAwayForAWhile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -43,17 +43,16 @@ func TestControllersAwayForAWhile(t *testing.T) {
 
 	away := harness.Start(t, harness.DataDir(dir))
 	e = inInstance(t, away)
-	// Creates: whole trees, children first.
+	// Create whole trees, children first.
 	e.create("new-leaf", harness.Length(28), harness.From("new-middle"))
 	e.create("new-middle", harness.Length(24), harness.From("new-root"))
 	e.create("new-root", harness.Exactly("172.16.0.0/12"))
 	e.create("new", harness.Length(24), harness.From("root"))
 	e.create("by-label", harness.Length(26), harness.Selecting("net", "b"))
 	e.patch("full", `{"metadata":{"labels":{"net":"b"}}}`, types.MergePatchType)
-	// Deletes, whose finalizers nobody takes off.
+	// Delete Prefixes. Nobody removes their finalizers.
 	e.Delete("leaves", "full-one", "old")
-	// A child whose allocation a controller just made, and one whose allocation it just bound, and
-	// then it died.
+	// A controller ended right after it created the allocation of a child, or right after it bound that allocation.
 	made := func(name, phase string) *v1alpha1.PrefixAllocation {
 		child := e.create(name, harness.Length(24), harness.From("root"))
 		a := &v1alpha1.PrefixAllocation{
@@ -79,7 +78,8 @@ func TestControllersAwayForAWhile(t *testing.T) {
 	}
 	made("made", "")
 	made("bound", "bound")
-	// An allocation of a Prefix that does not exist any more, and one of a namesake of one that does.
+	// An allocation of a Prefix that does not exist any more, and one of an earlier Prefix with the name of an
+	// existing one.
 	for i, owner := range []string{"nobody", "stays"} {
 		a := &v1alpha1.PrefixAllocation{
 			ObjectMeta: metav1.ObjectMeta{
@@ -93,7 +93,7 @@ func TestControllersAwayForAWhile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Status that somebody else wrote, and wrongly.
+	// Another client wrote a wrong status.
 	e.patch("root", `{"status":{"used":["10.0.200.0/24","10.0.201.0/24","10.0.202.0/24"]}}`, types.MergePatchType, "status")
 	if p := e.Get("new-leaf"); p.Status.Phase != v1alpha1.PrefixPhasePending {
 		t.Errorf("a controller is there: %s", harness.Describe(p))
@@ -128,8 +128,7 @@ func TestControllersAwayForAWhile(t *testing.T) {
 	e.Empty()
 }
 
-// TestControllersOneByOne has only one controller there at a time: each does its part, and nothing
-// is lost in between.
+// TestControllersOneByOne runs one controller at a time. Each does its part, and nothing is lost in between.
 func TestControllersOneByOne(t *testing.T) {
 	t.Parallel()
 	instance := harness.Start(t)
@@ -158,8 +157,7 @@ func TestControllersOneByOne(t *testing.T) {
 	stop()
 }
 
-// TestTwoManagers has two sets of all controllers at once, which know nothing of each other.
-// Everything ends as with one.
+// TestTwoManagers runs two independent sets of all controllers. The result is the same as with one.
 func TestTwoManagers(t *testing.T) {
 	t.Parallel()
 	instance := harness.Start(t)

@@ -19,22 +19,21 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// dump is what a backup tool keeps of the objects of a namespace: neither uid nor status, nor what else the server
-// sets.
+// dump is a backup of the objects of a namespace, without uid, status, and other fields that the server sets.
 type dump struct {
 	prefixes    []v1alpha1.Prefix
 	allocations []v1alpha1.PrefixAllocation
-	// held is what each Prefix, and each allocation that stands for itself, held, by kind and name.
+	// held contains the range of each Prefix, and of each allocation without a child, by kind and name.
 	held map[string]string
 }
 
-// metaForBackup returns the metadata that a backup tool keeps.
+// metaForBackup returns the metadata that a backup contains.
 func metaForBackup(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: m.Name, Labels: m.Labels, Annotations: m.Annotations, OwnerReferences: m.OwnerReferences, Finalizers: m.Finalizers}
 }
 
-// backup dumps the namespace. Allocations that stand for themselves ask for exactly what they hold, as the
-// documentation tells.
+// backup returns a backup of the namespace. Allocations without a child request exactly the range that they hold,
+// as the documentation describes.
 func (e *env) backup() dump {
 	e.Helper()
 	d := dump{held: map[string]string{}}
@@ -52,7 +51,7 @@ func (e *env) backup() dump {
 	return d
 }
 
-// restore creates the objects of a dump, in an order in which they are shuffled.
+// restore creates the objects of a dump in random order.
 func (e *env) restore(d dump, change func(*metav1.ObjectMeta), random *rand.Rand, parallel int) {
 	e.Helper()
 	var create []func() error
@@ -80,7 +79,7 @@ func (e *env) restore(d dump, change func(*metav1.ObjectMeta), random *rand.Rand
 	})
 }
 
-// restored waits until everything has what it had, and nothing is left over.
+// restored waits until each object has its range again, and nothing else remains.
 func (e *env) restored(d dump) {
 	e.Helper()
 	e.Eventually("everything has what it had", func() error {
@@ -115,8 +114,8 @@ func (e *env) restored(d dump) {
 	e.AtRest()
 }
 
-// TestRestore restores a dump in every order, with and without what tells that the controllers made an allocation,
-// while the controllers run. Every child ends with the block that it had, and nothing is left over.
+// TestRestore restores a dump in many orders while the controllers run, with and without the metadata that marks an
+// allocation as created by the controllers. Every child gets its range again, and nothing else remains.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	objects, rounds := 150, 5
@@ -149,7 +148,7 @@ func TestRestore(t *testing.T) {
 		e.clear()
 	}
 
-	// All allocations first, without anything that tells for whom the controllers made them but their names.
+	// Restore all allocations first. Only their names show for whom the controllers created them.
 	e := inNamespace(t, shared, "restore-allocations-first")
 	for _, part := range []dump{{allocations: d.allocations}, {prefixes: d.prefixes}} {
 		e.restore(part, keeps[3].change, rand.New(rand.NewPCG(9, 9)), 8)
@@ -168,8 +167,8 @@ func withoutRequester(labels map[string]string) map[string]string {
 	return rest
 }
 
-// fill makes roots and children of both families, three levels of them, and allocations that stand for themselves,
-// and waits until all are Allocated.
+// fill creates roots and children of both families, on three levels, and allocations without a child. It waits
+// until all are Allocated.
 func (e *env) fill(objects int) {
 	e.Helper()
 	e.root("root-v4", "10.0.0.0/16", harness.Labelled("pool", "v4"))
@@ -226,8 +225,8 @@ func (e *env) clear() {
 	})
 }
 
-// TestRestoreAsDocumented exports a namespace in which something waits, and applies it elsewhere, as
-// docs/operating/backup.md tells.
+// TestRestoreAsDocumented exports a namespace in which some objects wait, and applies it in another one, as
+// docs/operating/backup.md describes.
 func TestRestoreAsDocumented(t *testing.T) {
 	t.Parallel()
 	before := inNamespace(t, shared, "documented-before")
@@ -252,7 +251,7 @@ func TestRestoreAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What kubectl prints: the kinds are set, and the items of both are in one list.
+	// This is the output of kubectl: the kinds are set, and one list has the items of both kinds.
 	var items []any
 	for _, p := range before.List() {
 		items = append(items, unstructuredOf(t, &p, v1alpha1.PrefixKind))

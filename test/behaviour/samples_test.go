@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The documented samples, and what has to become of them.
+// The documented samples and their expected results.
 
 // TestSampleIPv4 has two /8 roots and three /9 children by selector.
 func TestSampleIPv4(t *testing.T) {
@@ -70,14 +70,14 @@ spec:
 	if err := harness.Disjoint("10.0.0.0/7", prefixes); err != nil {
 		t.Error(err)
 	}
-	// Two of them fill one root.
+	// Two of them fill a root.
 	if perParent["root"]+perParent["root-2"] != 3 || perParent["root"] > 2 || perParent["root-2"] > 2 {
 		t.Errorf("children by parent: %v", perParent)
 	}
 	e.AtRest()
 }
 
-// TestSampleIPv6 has a root with two children, each of which is half of it.
+// TestSampleIPv6 has a root with two children that are each half of it.
 func TestSampleIPv6(t *testing.T) {
 	e := in(t)
 	e.apply(`
@@ -119,7 +119,7 @@ spec:
 	e.AtRest()
 }
 
-// TestSampleUnsatisfiable has a child that is larger than the only parent that matches.
+// TestSampleUnsatisfiable has a child that is larger than the only matching parent.
 func TestSampleUnsatisfiable(t *testing.T) {
 	e := in(t)
 	e.apply(`
@@ -145,13 +145,13 @@ spec:
 `)
 	e.allocated("root")
 	e.pending("customer-subnet-1", v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/24)", "too small", "/9")
-	// Another parent may match one day, so it has not failed.
+	// Another parent may match later, so the allocation has not failed.
 	e.explained("customer-subnet-1", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/24)")
 	e.AtRest()
 	e.used("root")
 }
 
-// TestReasons has every reason where it belongs, on both kinds, with the names of the parents.
+// TestReasons checks every reason, on both kinds, with the names of the parents in the message.
 func TestReasons(t *testing.T) {
 	const (
 		pending = v1alpha1.PrefixAllocationPhasePending

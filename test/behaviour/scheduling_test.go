@@ -19,8 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// TestOutermost has children that carry the label that they select by, as common labels of Helm and kustomize
-// make them do. They are siblings, none inside another.
+// TestOutermost has children with the label that their selector matches, which common labels in Helm and kustomize
+// cause. The children are siblings, and none is inside another.
 func TestOutermost(t *testing.T) {
 	t.Run("siblings", func(t *testing.T) {
 		e := in(t)
@@ -45,7 +45,7 @@ func TestOutermost(t *testing.T) {
 		if p := e.allocated("other"); p.Spec.ParentRef.Name != "middle" {
 			t.Errorf("allocated from %s", p.Spec.ParentRef.Name)
 		}
-		// The middle is not the outermost any more.
+		// The Prefix in the middle is not the outermost one any more.
 		e.patch("root", `{"metadata":{"labels":{"pool":"b"}}}`, types.MergePatchType)
 		e.create("third", harness.Length(28), harness.Selecting("pool", "b"))
 		if p := e.allocated("third"); p.Spec.ParentRef.Name != "root" {
@@ -64,12 +64,12 @@ func TestOutermost(t *testing.T) {
 		if strings.Contains(message, "one") {
 			t.Errorf("names what is no candidate: %s", message)
 		}
-		// What is below counts once nothing above matches.
+		// Prefixes below count once no Prefix above them matches.
 		e.wakes("waits", func() { e.patch("root", `{"metadata":{"labels":null}}`, types.MergePatchType) })
 	})
 }
 
-// TestSelectsItself has a child that nobody but itself matches.
+// TestSelectsItself has a child with a selector that matches only the child itself.
 func TestSelectsItself(t *testing.T) {
 	e := in(t)
 	e.create("self", harness.Length(28), harness.Selecting("pool", "own"), harness.Labelled("pool", "own"))
@@ -77,7 +77,7 @@ func TestSelectsItself(t *testing.T) {
 	e.wakes("self", func() { e.create("root", harness.Exactly("10.0.0.0/24"), harness.Labelled("pool", "own")) })
 }
 
-// TestNoRoomTellsWhatIsFree has a parent whose free space is in holes.
+// TestNoRoomTellsWhatIsFree has a parent whose free space is fragmented.
 func TestNoRoomTellsWhatIsFree(t *testing.T) {
 	e := in(t)
 	e.root("pool", "10.0.0.0/28", harness.Labelled("pool", "b"))
@@ -95,7 +95,7 @@ func TestNoRoomTellsWhatIsFree(t *testing.T) {
 	e.pending("waits", v1alpha1.ReasonParentExhausted, "pool (10.0.0.0/28) has no room for a /30: 4 addresses are free, the largest free block is a /32")
 }
 
-// TestHolderIsNamed asks for what a Prefix holds, and what a bare PrefixAllocation holds.
+// TestHolderIsNamed requests a prefix that a Prefix holds, and one that a PrefixAllocation without a child holds.
 func TestHolderIsNamed(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/24")
@@ -109,7 +109,7 @@ func TestHolderIsNamed(t *testing.T) {
 	e.pending("inside", v1alpha1.ReasonPrefixInUse, "has 10.0.0.16/28 in use by PrefixAllocation bare, which overlaps 10.0.0.17/32")
 }
 
-// bare creates a PrefixAllocation that is of no child.
+// bare creates a PrefixAllocation without a child.
 func (e *env) bare(name, parent string, bits int32, change ...func(*v1alpha1.PrefixAllocation)) {
 	e.Helper()
 	a := &v1alpha1.PrefixAllocation{
@@ -147,7 +147,7 @@ func (e *env) pendingBare(name, reason string, words ...string) {
 }
 
 // TestDeletionWritesLittle has a hundred children that wait for a full parent and carry its label. The deletion of
-// one child serves one of them, and no other is written to.
+// one child serves one of them, and causes no write to the others.
 func TestDeletionWritesLittle(t *testing.T) {
 	e := in(t)
 	const waiting = 100
@@ -195,13 +195,13 @@ func TestDeletionWritesLittle(t *testing.T) {
 		}
 	}
 	t.Logf("%d objects were written", changed)
-	// The parent, the child that is served and its allocation are three.
+	// Three objects change: the parent, and the served child with its allocation.
 	if changed > 3+10 {
 		t.Errorf("%d objects were written because of one deletion", changed)
 	}
 }
 
-// createAll creates Prefixes, some at a time.
+// createAll creates Prefixes, several at a time.
 func (e *env) createAll(count int, of func(int) *v1alpha1.Prefix) {
 	e.Helper()
 	harness.Each(count, 8, func(i int) {
@@ -224,7 +224,7 @@ func (e *env) versions() map[string]string {
 	return versions
 }
 
-// atRest waits until nothing has been written for a while.
+// atRest waits until there has been no write for some time.
 func (e *env) atRest() {
 	e.Helper()
 	last, since := e.versions(), time.Now()
@@ -239,7 +239,7 @@ func (e *env) atRest() {
 	})
 }
 
-// TestOldestFirst has children that wait, and frees space for one of them at a time.
+// TestOldestFirst frees space for one of several waiting children at a time.
 func TestOldestFirst(t *testing.T) {
 	e := in(t)
 	const count = 8
@@ -252,7 +252,7 @@ func TestOldestFirst(t *testing.T) {
 	}
 	var names []string
 	for range count {
-		// Names say nothing about the age.
+		// The order of the names is not that of the ages.
 		name := fmt.Sprintf("w-%08x", rand.Uint32())
 		how := harness.From("root")
 		if len(names)%2 == 0 {
@@ -274,8 +274,8 @@ func TestOldestFirst(t *testing.T) {
 	e.AtRest()
 }
 
-// TestMadeForNobody has allocations that were made for a Prefix that does not exist. They get nothing, also if
-// everything else is there.
+// TestMadeForNobody has allocations that were created for a Prefix that does not exist. They get nothing, even if
+// everything else exists.
 func TestMadeForNobody(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/24")
@@ -297,7 +297,7 @@ func TestMadeForNobody(t *testing.T) {
 	e.AtRest()
 }
 
-// TestMessageIsOfTheNewParent has a parent that is too small deleted and made anew.
+// TestMessageIsOfTheNewParent deletes a parent that is too small, and creates it again.
 func TestMessageIsOfTheNewParent(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/28", harness.Labelled("pool", "b"))
@@ -310,15 +310,15 @@ func TestMessageIsOfTheNewParent(t *testing.T) {
 	e.pending("waits", v1alpha1.ReasonNoSuitableParent, "root (10.0.0.0/26) is too small")
 }
 
-// TestMappedAddressesAreNotOffered has a root in which the block that fits best is that of the IPv4-mapped
-// addresses, which the API server refuses.
+// TestMappedAddressesAreNotOffered has a root in which the best fit is the block of the IPv4-mapped addresses,
+// which the API server refuses.
 func TestMappedAddressesAreNotOffered(t *testing.T) {
 	e := in(t)
 	e.root("root", "::/79")
 	mapped := netip.MustParsePrefix("::ffff:0:0/96")
 	var names []string
 	for bits := 81; bits <= 96; bits++ {
-		// Its sibling of that length: the last bit is the other one.
+		// Return the sibling with the same length: the last bit differs.
 		bytes := netip.PrefixFrom(mapped.Addr(), bits).Masked().Addr().As16()
 		bytes[(bits-1)/8] ^= 0x80 >> ((bits - 1) % 8)
 		name := fmt.Sprintf("sibling-%d", bits)
@@ -335,7 +335,7 @@ func TestMappedAddressesAreNotOffered(t *testing.T) {
 	e.AtRest()
 }
 
-// TestTooFarBelow asks for the last address of ::/0, which cannot be checked in one transaction.
+// TestTooFarBelow requests the last address of ::/0, which cannot be checked in one transaction.
 func TestTooFarBelow(t *testing.T) {
 	const last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"
 	e := in(t)
@@ -349,13 +349,13 @@ func TestTooFarBelow(t *testing.T) {
 	e.create("by-label", harness.Exactly(last), harness.Selecting("pool", "b"))
 	e.pending("by-label", v1alpha1.ReasonNoSuitableParent, "too far below")
 	e.wakes("by-label", func() { e.create("near", harness.Exactly("ffff::/16"), harness.Labelled("pool", "b")) })
-	// The most that can be checked is allocated: for a child, 124 lengths that each begin elsewhere.
+	// The maximum that can be checked is allocated: for a child, 124 lengths that begin at different addresses.
 	e.create("most", harness.Exactly("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/126"), harness.From("all"))
 	e.allocated("most")
 }
 
-// TestRefusedForGood has an allocation that refers to a root, which needs none. The server refuses every place
-// for it, and the allocation says so.
+// TestRefusedForGood has an allocation with a reference to a root, which needs none. The server refuses every place
+// for it, and the condition of the allocation says so.
 func TestRefusedForGood(t *testing.T) {
 	e := in(t)
 	root := e.root("root", "10.0.0.0/24")
@@ -363,7 +363,7 @@ func TestRefusedForGood(t *testing.T) {
 		a.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Prefix", Name: "other", UID: e.root("other", "11.0.0.0/24").UID, Controller: new(true)}}
 	})
 	e.pendingBare("for-root", v1alpha1.ReasonRefused, "root (10.0.0.0/24)", "other")
-	// Nothing is kept from others by it.
+	// It keeps no space from others.
 	e.create("child", harness.Exactly("10.0.0.0/28"), harness.From(root.Name))
 	e.allocated("child")
 }

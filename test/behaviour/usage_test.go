@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 )
 
-// usageIs waits until the usage of a Prefix is this.
+// usageIs waits until a Prefix has the given usage.
 func (e *env) usageIs(name string, want v1alpha1.PrefixUsage) {
 	e.Helper()
 	e.Eventually("usage of "+name, func() error {
@@ -71,7 +71,7 @@ func TestUsage(t *testing.T) {
 		})
 	})
 
-	// IPv4-mapped addresses are never handed out.
+	// IPv4-mapped addresses are never allocated.
 	t.Run("all of IPv6", func(t *testing.T) {
 		e := in(t)
 		e.root("root", "::/0")
@@ -100,7 +100,7 @@ func TestUsage(t *testing.T) {
 	})
 }
 
-// TestUsedIsSorted has prefixes whose order by address is not the one by character, in any order.
+// TestUsedIsSorted uses prefixes that sort differently by address and as text.
 func TestUsedIsSorted(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/8")
@@ -117,8 +117,7 @@ func TestUsedIsSorted(t *testing.T) {
 	e.AtRest()
 }
 
-// TestUsedOfManyWriters has children that come and go at the same time: the parent counts the truth
-// in the end.
+// TestUsedOfManyWriters creates and deletes children concurrently. In the end the status of the parent is correct.
 func TestUsedOfManyWriters(t *testing.T) {
 	e := in(t)
 	e.root("root", "10.0.0.0/16")

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// wakes does something and waits until a Prefix is Allocated because of it, as a watch sees it.
+// wakes calls cause, and waits until a watch delivers the Prefix as Allocated.
 func (e *env) wakes(name string, cause func()) {
 	e.Helper()
 	version := e.Get(name).ResourceVersion
@@ -28,8 +28,7 @@ func (e *env) wakes(name string, cause func()) {
 	e.Logf("Allocated %v after the cause, which took %v", time.Since(done).Round(time.Millisecond/10), done.Sub(began).Round(time.Millisecond/10))
 }
 
-// TestWakeUps has children that wait, and what lets them go on. Each is one event; how long it takes
-// is logged.
+// TestWakeUps checks for each reason to wait which single event ends it. It logs how long that takes.
 func TestWakeUps(t *testing.T) {
 	fill := func(e *env, root string, labels ...string) {
 		e.root(root, "10.0.0.0/31", harness.Labelled(labels...))
@@ -42,7 +41,7 @@ func TestWakeUps(t *testing.T) {
 		name  string
 		given func(e *env)
 		child []harness.PrefixOption
-		// why is the reason to wait.
+		// why is the reason in the condition.
 		why   string
 		cause func(e *env)
 	}{{
@@ -154,7 +153,7 @@ func TestWakeUps(t *testing.T) {
 	}
 }
 
-// TestWakeUpOfAll has many children that wait for the same, and all of them get it.
+// TestWakeUpOfAll has many children that wait for the same parent. All of them are allocated.
 func TestWakeUpOfAll(t *testing.T) {
 	e := inInstance(t, shared)
 	const children = 64
@@ -168,7 +167,7 @@ func TestWakeUpOfAll(t *testing.T) {
 		}
 	})
 	began := time.Now()
-	// Exactly enough for all of them.
+	// This is exactly enough space for all of them.
 	e.create("root", harness.Exactly("10.0.0.0/26"), harness.Labelled("net", "a"))
 	for i := range children {
 		e.allocated(fmt.Sprintf("child-%d", i))

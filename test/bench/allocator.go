@@ -16,10 +16,10 @@ import (
 	"k8s.io/kubernetes/pkg/registry/core/service/ipallocator"
 )
 
-// allocatorRounds is how often those that are compared take turns.
+// allocatorRounds is the number of turns of each side of a comparison.
 const allocatorRounds = 5
 
-// families are the parents of the addresses that are allocated.
+// families contains the parents of the allocated addresses.
 var families = []struct {
 	name   string
 	parent netip.Prefix
@@ -28,7 +28,7 @@ var families = []struct {
 	{"IPv6", netip.MustParsePrefix("fd00::/64")},
 }
 
-// timed calls a function again and again, as a Go benchmark does.
+// timed measures a function like a Go benchmark.
 func (b *bench) timed(what string, f func() error) testing.BenchmarkResult {
 	b.Helper()
 	b.progress.phase(what, 0)
@@ -55,22 +55,22 @@ func nanoseconds(result testing.BenchmarkResult) float64 {
 	return float64(result.T.Nanoseconds()) / float64(result.N)
 }
 
-// pool is a pool of which some addresses are in use.
+// pool is a pool in which some addresses are in use.
 type pool struct {
 	*allocator.Pool
-	// held are some that are in use, in random order.
+	// held contains some addresses in use, in random order.
 	held circle[netip.Prefix]
 	bits int
 }
 
-// circle is a list that is walked again and again. What is wanted in random order is shuffled once and then
-// walked: to draw from a list is to wait for its memory, which can take longer than what is to be measured.
+// circle is a list that is read cyclically. A random order is shuffled once and then read in sequence. Random
+// access to a list would wait for memory, which can take longer than the measured operation.
 type circle[T any] struct {
 	list []T
 	at   int
 }
 
-// next returns the place of the next one.
+// next returns a pointer to the next element.
 func (c *circle[T]) next() *T {
 	if c.at++; c.at >= len(c.list) {
 		c.at = 0
@@ -86,8 +86,8 @@ func (b *bench) newPool(parent netip.Prefix) *pool {
 	return &pool{Pool: p, bits: parent.Addr().BitLen()}
 }
 
-// fragmented returns a pool with so many fragments: twice as many addresses were allocated, packed as they
-// are, and every other one was freed.
+// fragmented returns a pool with the given number of fragments: it allocates twice as many adjacent addresses, and
+// releases every other one.
 func (b *bench) fragmented(parent netip.Prefix, fragments int) *pool {
 	b.progress.phase("prepare a parent", 2*fragments)
 	p := b.newPool(parent)
@@ -122,9 +122,8 @@ func (p *pool) take() (netip.Prefix, error) {
 	return prefix, p.Take(prefix)
 }
 
-// twice frees an address and allocates one, two times: it frees a random one and takes the one that the pool
-// finds for it, and then the other way round. So the pool is as it was, however often this is done, and
-// the memory that it goes to is all over the place.
+// twice releases an address and allocates one, twice: a random address and the one that the pool finds, and then
+// the other way round. So the pool does not change, and the accesses are spread over its memory.
 func (p *pool) twice() error {
 	random := *p.held.next()
 	if err := p.Release(random); err != nil {
@@ -143,13 +142,13 @@ func (p *pool) twice() error {
 	return p.Take(random)
 }
 
-// set is a set of free addresses of netipx.
+// set is a netipx set of free addresses.
 type set struct {
 	free *netipx.IPSet
 	bits uint8
 }
 
-// newSet returns what is free of a pool.
+// newSet returns the free addresses of a pool.
 func (b *bench) newSet(p *pool) *set {
 	var builder netipx.IPSetBuilder
 	builder.AddPrefix(p.Prefix())
@@ -163,7 +162,7 @@ func (b *bench) newSet(p *pool) *set {
 	return &set{free, uint8(p.bits)}
 }
 
-// once allocates an address and frees it.
+// once allocates an address and releases it.
 func (s *set) once() error {
 	prefix, rest, ok := s.free.RemoveFreePrefix(s.bits)
 	if !ok {
@@ -228,7 +227,7 @@ func measureBitmap(b *bench) {
 		if ok, err := bits.Allocate(n); !ok || err != nil {
 			b.Fatalf("allocate %d: %v, %v", n, ok, err)
 		}
-		// It gives out neither the first address nor the last one.
+		// It allocates neither the first nor the last address.
 		if n > 0 && n < size-1 {
 			if err := addresses.Allocate(addr.AsSlice()); err != nil {
 				b.Fatal(err)

@@ -28,14 +28,14 @@ import (
 )
 
 const (
-	// writers is how many there are at a time.
+	// writers is the number of concurrent writers.
 	writers = 64
-	// bindRounds is how often the ways of writing take turns, and bindsOfRound how many objects each gets.
+	// bindRounds is the number of turns of each way to write, and bindsOfRound the number of objects in a turn.
 	bindRounds   = 8
 	bindsOfRound = 1024
 )
 
-// store is what can be written to.
+// store is a target for writes.
 type store struct {
 	create func(*v1alpha1.PrefixAllocation) (*v1alpha1.PrefixAllocation, error)
 	update func(*v1alpha1.PrefixAllocation) error
@@ -43,7 +43,7 @@ type store struct {
 	etcd   *clientv3.Client
 }
 
-// bindRates is how many objects a second each way of writing does.
+// bindRates contains the objects per second for each way to write.
 type bindRates struct{ bind, update, claim, key []float64 }
 
 func measureBindByHTTP(b *bench) {
@@ -68,7 +68,7 @@ func measureBindByHTTP(b *bench) {
 	b.median("bind", rates.bind)
 }
 
-// measureBindInStorage goes without HTTP, which costs more than all that the ways of writing differ in.
+// measureBindInStorage does not use HTTP, which costs more than the differences between the ways to write.
 func measureBindInStorage(b *bench) {
 	server := startInProcess(b)
 	etcd := *server.options
@@ -124,11 +124,11 @@ func measureBindInStorage(b *bench) {
 	b.median("storage/claim", ratios(rates.bind, rates.claim))
 }
 
-// inProcess is a server without controllers in this process, which has a root.
+// inProcess is a server without controllers in this process, with a root.
 type inProcess struct {
 	client ipamclient.IpamV1alpha1Interface
 	etcd   *clientv3.Client
-	// options are how the server reaches etcd, and what it writes there.
+	// options are the etcd options of the server.
 	options *genericoptions.EtcdOptions
 }
 
@@ -138,7 +138,7 @@ func startInProcess(b *bench) inProcess {
 	options.DataDir, options.Port, options.Controllers = b.TempDir(), 0, nil
 	var server inProcess
 	options.Customize = func(o *apiserver.Options) { server.options = o.Recommended.Etcd }
-	// It has to outlive the context, for what still writes to it then.
+	// It must outlive the context, because of writers that are still running then.
 	instance, err := embedded.Start(context.WithoutCancel(b.ctx), options)
 	if err != nil {
 		b.Fatal(err)
@@ -164,15 +164,14 @@ func startInProcess(b *bench) inProcess {
 	return server
 }
 
-// compareBinds compares the bind, which commits object and claim in one transaction, with a plain update
-// of the status of the same object, without any claim; and with two ways to claim first and then do
-// such an update. One creates an object of the API whose name is the address, as Kubernetes does it
-// with the IPAddress of a Service (KEP-1880). The other creates a key in etcd, past the API, and does
-// not even look for overlaps: no claim can cost less.
+// compareBinds compares the bind, which commits an object and its claim in one transaction, with a plain update of
+// the status without any claim, and with two ways to claim first and then update. One way creates an API object
+// named after the address, as Kubernetes does with the IPAddress of a Service (KEP-1880). The other one creates a
+// key in etcd, without the API and without a check for overlaps, so no claim can cost less.
 func compareBinds(b *bench, s store) bindRates {
 	next := uint32(0)
 	address := func() netip.Addr {
-		// Scattered, so that there are ones among the bits.
+		// Scattered addresses, so that some of their bits are 1.
 		var bytes [4]byte
 		binary.BigEndian.PutUint32(bytes[:], 10<<24|(next*2654435761)>>8)
 		next++
@@ -185,7 +184,7 @@ func compareBinds(b *bench, s store) bindRates {
 		return s.update(a)
 	}
 	count := b.count(bindsOfRound)
-	// way returns the rate of one way in a round. The objects are made before.
+	// way returns the rate of one way to write in a round. The objects are created before.
 	way := func(name string, write func(*v1alpha1.PrefixAllocation, netip.Addr) error) func(int) float64 {
 		return func(round int) float64 {
 			b.progress.phase(fmt.Sprintf("round %d of %d: %s", round+1, bindRounds, name), count)

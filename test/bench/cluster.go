@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// measureCluster has the product installed in a cluster, and a user with an ordinary role.
+// measureCluster measures the product, installed in a cluster, with a user who has a normal role.
 func measureCluster(b *bench) {
 	alone := b.figureOf("children")
 	count := b.count(children)
@@ -40,8 +40,8 @@ func measureCluster(b *bench) {
 	b.median("cluster", rates)
 }
 
-// separate is the product without a cluster: ipam-apiserver and ipam-controller-manager as processes, and an
-// etcd in this one.
+// separate is the product without a cluster: processes of ipam-apiserver and ipam-controller-manager, and an etcd
+// in this process.
 type separate struct {
 	*site
 	config   *rest.Config
@@ -50,14 +50,14 @@ type separate struct {
 	managers []*process.Process
 }
 
-// startSeparate starts an API server and so many controller managers, of which each works without being asked
-// whether it leads, on a directory as ipam-standalone has it. The functions are called before with the endpoint of etcd.
+// startSeparate starts an API server, and controller managers without leader election, on a data directory of
+// ipam-standalone. It first calls the functions in before with the endpoint of etcd.
 func startSeparate(b *bench, data string, managers int, before ...func(etcd string)) *separate {
 	b.Helper()
 	server, manager := b.program("ipam-apiserver"), b.program("ipam-controller-manager")
 	b.progress.phase("start the programs", 0)
 	s := &separate{}
-	// ipam-standalone takes an empty directory or one that was opened before.
+	// ipam-standalone accepts only an empty directory, or one that was opened before.
 	directory, err := embedded.OpenDataDir(data)
 	if err == nil {
 		err = directory.Close()
@@ -106,7 +106,7 @@ func startSeparate(b *bench, data string, managers int, before ...func(etcd stri
 	return s
 }
 
-// stop ends all of it in good order.
+// stop stops all of it gracefully.
 func (s *separate) stop() {
 	s.Helper()
 	for _, p := range append(s.managers, s.server) {
@@ -120,8 +120,7 @@ func (s *separate) stop() {
 	s.etcd.Close()
 }
 
-// binds returns how many bindings of PrefixAllocations the API server was asked for, and how many of them it
-// refused.
+// binds returns the numbers of all bindings of PrefixAllocations and of the refused ones.
 func (s *separate) binds() (all, refused float64) {
 	s.Helper()
 	client, err := rest.HTTPClientFor(s.config)

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// codecRounds is how often the serializers take turns.
+// codecRounds is the number of turns of each serializer.
 const codecRounds = 5
 
 func measureCodecs(b *bench) {
@@ -31,7 +31,7 @@ func measureCodecs(b *bench) {
 	for _, of := range []struct {
 		id  string
 		obj runtime.Object
-		// empty returns what is decoded into.
+		// empty returns an empty object to decode into.
 		empty func() runtime.Object
 	}{
 		{"codec one", one, func() runtime.Object { return &v1alpha1.Prefix{} }},
@@ -58,7 +58,7 @@ func measureCodecs(b *bench) {
 	}
 }
 
-// allocatedPrefix returns a child as it is once it is Allocated.
+// allocatedPrefix returns an Allocated child.
 func allocatedPrefix() *v1alpha1.Prefix {
 	now := metav1.Now().Rfc3339Copy()
 	return &v1alpha1.Prefix{

@@ -27,11 +27,11 @@ A comparison takes 2 x --turns as long as one run, or longer if the old programs
 may need time by the square of the count: for lists in pages (L1) and requests that wait (F1). Measure such rows on their own
 with a smaller --scale, and the rows S with fewer --children. E7 measures E2 as well; select both, and E2 is measured once.`
 
-// side is one of the two builds that are compared.
+// side is one of the two compared builds.
 type side struct {
 	name string
 	tree *tree
-	// turns has what was measured in each turn.
+	// turns contains the figures of each turn.
 	turns []map[*row]figure
 }
 
@@ -43,11 +43,11 @@ type comparison struct {
 	New   *spread `json:"new,omitempty"`
 	Old   *spread `json:"old,omitempty"`
 	Ratio *spread `json:"ratio,omitempty"`
-	// Problem tells why the row could not be compared.
+	// Problem is the reason why the row could not be compared.
 	Problem string `json:"problem,omitempty"`
 }
 
-// spread is what was measured in all turns.
+// spread contains the figures of all turns.
 type spread struct {
 	Median float64   `json:"median"`
 	Values []float64 `json:"values"`
@@ -62,7 +62,7 @@ func (s *spread) String() string {
 	return fmt.Sprintf("%s (%s to %s)", number(s.Median), number(slices.Min(s.Values)), number(slices.Max(s.Values)))
 }
 
-// compare measures the rows that are selected with the programs of two commits in turn, and writes the report.
+// compare measures the selected rows with the programs of two commits in turn, and writes the report.
 func compare(ctx context.Context, o options, selected []measurement, out, progress io.Writer) (err error) {
 	r, err := newRunner(ctx, o, measurements, progress)
 	if err != nil {
@@ -116,7 +116,7 @@ func compare(ctx context.Context, o options, selected []measurement, out, progre
 	return errors.Join(append(failed, writeReport(comparisons, comparisonHeader, o.output, out))...)
 }
 
-// checkOut checks another commit out, and returns it with what removes it.
+// checkOut checks out another commit. It also returns a function that removes the checkout.
 func (r *runner) checkOut(ref string) (*tree, func() error, error) {
 	root := filepath.Join(r.dir, "old")
 	git := func(args ...string) error {
@@ -132,7 +132,8 @@ func (r *runner) checkOut(ref string) (*tree, func() error, error) {
 	return newTree(r.ctx, root, filepath.Join(r.dir, "old-programs")), func() error { return git("remove", "--force", root) }, nil
 }
 
-// takeTurns measures with each side in turn, where another one begins each time. It ends when one could not be measured.
+// takeTurns measures with each side in turn, beginning with the other one each time. It stops if a measurement
+// fails.
 func (r *runner) takeTurns(m measurement, sides []*side) error {
 	for turn := range r.turns {
 		for n := range sides {
@@ -151,7 +152,7 @@ func (r *runner) takeTurns(m measurement, sides []*side) error {
 	return nil
 }
 
-// isMeasured reports whether another measurement needed the figures of this one before.
+// isMeasured reports whether another measurement has already needed these figures.
 func (r *runner) isMeasured(m measurement) bool {
 	return !slices.ContainsFunc(m.rows, func(row *row) bool {
 		_, ok := r.figures[row]
@@ -159,7 +160,8 @@ func (r *runner) isMeasured(m measurement) bool {
 	})
 }
 
-// compareRows returns the lines of a measurement, or one with the problem for each name of its rows.
+// compareRows returns the lines of a measurement. If there is a problem, it returns a line with the problem for
+// each name of its rows.
 func compareRows(m measurement, sides []*side, problem string) []comparison {
 	var lines []comparison
 	if problem != "" {
@@ -186,7 +188,7 @@ func compareRows(m measurement, sides []*side, problem string) []comparison {
 
 var comparisonHeader = []string{"row", "what", "new", "old", "unit", "new/old"}
 
-// cells are those of the line in a table.
+// cells returns the cells of the line in a table.
 func (c comparison) cells() []string {
 	if c.Problem != "" {
 		return []string{c.Row, c.What, c.Problem}

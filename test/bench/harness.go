@@ -21,30 +21,30 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 )
 
-// runner runs measurements one after the other, and keeps what they find.
+// runner runs measurements one after the other, and keeps their results.
 type runner struct {
 	options
 	ctx      context.Context
 	progress *progress
-	// dir has everything that is written, and is removed at the end.
+	// dir contains all files of the run, and is removed at the end.
 	dir string
 	// tree is the checkout whose programs are measured.
 	tree *tree
-	// all are all measurements that there are, and figures what was measured, by row.
+	// all contains all measurements, and figures the results by row.
 	all     []measurement
 	figures map[*row]figure
-	// points are children a second by children that exist, for the plot.
+	// points contains the rate of children by the number of existing children, for the plot.
 	points []point
 }
 
-// figure is what was measured.
+// figure is the result of a row.
 type figure struct {
 	value float64
-	// of are the values that it is the median of.
+	// of contains the values that it is the median of.
 	of []float64
 }
 
-// point is how many children a second were allocated when there were so many.
+// point is the rate of children per second at a number of existing children.
 type point struct{ children, rate float64 }
 
 func newRunner(ctx context.Context, o options, all []measurement, out io.Writer) (*runner, error) {
@@ -80,9 +80,9 @@ func (r *runner) measure(m measurement) error {
 	return errors.Join(b.failures...)
 }
 
-// bench is the run of one measurement. The helpers of tests take it for a test.
+// bench is the run of one measurement. It implements testing.TB for the helpers of tests.
 type bench struct {
-	// TB is nil, and only there because nothing else than a test can have all of its methods.
+	// TB is nil. It is embedded because testing.TB has an unexported method.
 	testing.TB
 	*runner
 	measurement measurement
@@ -94,7 +94,7 @@ type bench struct {
 	failures []error
 }
 
-// end undoes, last first, what was started.
+// end runs the cleanup functions, last first.
 func (b *bench) end() {
 	if p := recover(); p != nil {
 		b.fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
@@ -114,19 +114,18 @@ func (b *bench) end() {
 	}
 }
 
-// fail remembers what went wrong. Nothing that is measured from then on would be worth anything, so it ends
-// what waits for the context.
+// fail records an error. It cancels the context, because all further results would be useless.
 func (b *bench) fail(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	// One of thousands of children is enough to be told of.
+	// Report only a few of possibly thousands of errors.
 	if len(b.failures) < 3 {
 		b.failures = append(b.failures, err)
 	}
 	b.cancel()
 }
 
-// Helper does nothing: there are no lines to be told of.
+// Helper does nothing, because errors are reported without line numbers.
 func (b *bench) Helper() {}
 
 // Name returns the name of the measurement.
@@ -135,7 +134,7 @@ func (b *bench) Name() string { return b.measurement.name }
 // Context returns a context that ends with the measurement, or when it has failed.
 func (b *bench) Context() context.Context { return b.ctx }
 
-// Cleanup has a function called at the end, after those that are given later.
+// Cleanup registers a function to be called at the end, in reverse order.
 func (b *bench) Cleanup(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -152,37 +151,37 @@ func (b *bench) TempDir() string {
 	return dir
 }
 
-// Failed reports whether something went wrong.
+// Failed reports whether there was an error.
 func (b *bench) Failed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.failures) > 0
 }
 
-// Log tells what helps to understand a failure.
+// Log prints details about a failure.
 func (b *bench) Log(args ...any) { b.progress.print(fmt.Sprintln(args...)) }
 
-// Logf is Log with a format.
+// Logf is like Log with a format.
 func (b *bench) Logf(format string, args ...any) {
-	// That it was interrupted needs no explanation.
+	// An interrupt needs no explanation.
 	if b.runner.ctx.Err() == nil {
 		b.progress.print(fmt.Sprintf(format, args...))
 	}
 }
 
-// Error says that something went wrong.
+// Error records an error.
 func (b *bench) Error(args ...any) { b.fail(errors.New(fmt.Sprint(args...))) }
 
-// Errorf is Error with a format.
+// Errorf is like Error with a format.
 func (b *bench) Errorf(format string, args ...any) { b.fail(fmt.Errorf(format, args...)) }
 
-// Fatal is Error, and ends the goroutine.
+// Fatal is like Error, and ends the goroutine.
 func (b *bench) Fatal(args ...any) {
 	b.fail(errors.New(fmt.Sprint(args...)))
 	runtime.Goexit()
 }
 
-// Fatalf is Fatal with a format.
+// Fatalf is like Fatal with a format.
 func (b *bench) Fatalf(format string, args ...any) {
 	b.fail(fmt.Errorf(format, args...))
 	runtime.Goexit()
@@ -191,10 +190,10 @@ func (b *bench) Fatalf(format string, args ...any) {
 // FailNow ends the goroutine.
 func (b *bench) FailNow() { b.Fatal("failed") }
 
-// count returns how many of something there are to be in a run of this scale.
+// count scales a count to the scale of the run.
 func (b *bench) count(full int) int { return max(1, int(float64(full)*b.scale)) }
 
-// set says what a row of the measurement is.
+// set sets the figure of a row of the measurement.
 func (b *bench) set(id string, value float64, of ...float64) {
 	for _, row := range b.measurement.rows {
 		if row.id == id {
@@ -205,10 +204,10 @@ func (b *bench) set(id string, value float64, of ...float64) {
 	b.Fatalf("there is no row %q", id)
 }
 
-// median says that a row is the median of some values.
+// median sets the figure of a row to the median of some values.
 func (b *bench) median(id string, values []float64) { b.set(id, median(values), values...) }
 
-// figureOf returns what a row of any measurement is, which is measured now if it was not before.
+// figureOf returns the figure of a row of any measurement. It runs that measurement if necessary.
 func (b *bench) figureOf(id string) float64 {
 	for _, m := range b.all {
 		for _, row := range m.rows {
@@ -230,9 +229,9 @@ func (b *bench) figureOf(id string) float64 {
 
 // tree is a checkout of this repository.
 type tree struct {
-	// root is its directory.
+	// root is its root directory.
 	root string
-	// build builds its programs, once, and returns the directory with them.
+	// build builds its programs once, and returns the directory of the programs.
 	build func() (programs string, err error)
 }
 
@@ -248,7 +247,7 @@ func newTree(ctx context.Context, root, programs string) *tree {
 	})}
 }
 
-// program returns the path of a program of the checkout that is measured.
+// program returns the path of a program of the measured checkout.
 func (b *bench) program(name string) string {
 	b.progress.phase("build the programs", 0)
 	programs, err := b.tree.build()
@@ -258,12 +257,12 @@ func (b *bench) program(name string) string {
 	return filepath.Join(programs, name)
 }
 
-// settle has on the disk what was written before. Linux begins with that half a minute later, in the midst of some round, and
-// the log of etcd waits meanwhile.
+// settle writes all dirty pages to the disk. Otherwise Linux would do that half a minute later, in the middle of a
+// round, and delay the log of etcd.
 func settle() { syscall.Sync() }
 
-// turns calls functions so many times, one after the other, and lets another one begin each time, so that
-// what the machine does meanwhile concerns all of them. It returns what each has returned.
+// turns calls functions in turn for the given number of rounds, beginning with another one each time, so that
+// disturbances affect all of them. It returns the results of each function.
 func turns(rounds int, sides ...func(round int) float64) [][]float64 {
 	values := make([][]float64, len(sides))
 	for round := range rounds {
@@ -275,7 +274,7 @@ func turns(rounds int, sides ...func(round int) float64) [][]float64 {
 	return values
 }
 
-// ratios divides value by value.
+// ratios divides each value by the corresponding one.
 func ratios(values, by []float64) []float64 {
 	out := make([]float64, len(values))
 	for i := range values {
@@ -284,7 +283,7 @@ func ratios(values, by []float64) []float64 {
 	return out
 }
 
-// median returns the middle one.
+// median returns the median.
 func median(values []float64) float64 {
 	values = slices.Sorted(slices.Values(values))
 	middle := len(values) / 2

@@ -21,13 +21,13 @@ import (
 )
 
 const (
-	// pageSize is the limit of a page of kubectl.
+	// pageSize is the page size of kubectl.
 	pageSize = 500
-	// listers is how many users list in a loop beside the one who writes.
+	// listers is the number of users that list in a loop beside the writer.
 	listers = 3
 )
 
-// load puts Prefixes into etcd as the API server stores them, which is much faster than to create them.
+// load puts Prefixes into etcd as the API server stores them, which is much faster than creating them.
 func load(b *bench, endpoint string, count int) {
 	b.Helper()
 	b.progress.phase(fmt.Sprintf("put %d Prefixes into etcd", count), count)
@@ -38,7 +38,7 @@ func load(b *bench, endpoint string, count int) {
 	defer client.Close()
 	info, _ := runtime.SerializerInfoForMediaType(apiserver.Codecs.SupportedMediaTypes(), runtime.ContentTypeProtobuf)
 	encoder := apiserver.Codecs.EncoderForVersion(info.Serializer, schema.GroupVersion(v1alpha1.GroupVersion))
-	// etcd takes 128 operations in a transaction.
+	// The limit of etcd is 128 operations in a transaction.
 	const batch = 100
 	each(b.ctx, (count+batch-1)/batch, 8, func(n int) {
 		var puts []clientv3.Op
@@ -61,7 +61,7 @@ func load(b *bench, endpoint string, count int) {
 	})
 }
 
-// startLoaded starts an API server without controllers on so many Prefixes.
+// startLoaded starts an API server without controllers on a store with count Prefixes.
 func startLoaded(b *bench, count int) *separate {
 	b.Helper()
 	s := startSeparate(b, b.TempDir(), 0, func(endpoint string) { load(b, endpoint, count) })
@@ -69,7 +69,7 @@ func startLoaded(b *bench, count int) *separate {
 	return s
 }
 
-// list lists all Prefixes, in pages unless the limit is 0, and returns how many there are.
+// list lists all Prefixes, in pages unless the limit is 0, and returns their number.
 func (s *site) list(ctx context.Context, limit int64) (int, error) {
 	count := 0
 	for options := (metav1.ListOptions{Limit: limit}); ; {
@@ -84,7 +84,7 @@ func (s *site) list(ctx context.Context, limit int64) (int, error) {
 	}
 }
 
-// timed lists all Prefixes and returns how many seconds that takes.
+// timed lists all Prefixes and returns the time in seconds.
 func (s *separate) timed(limit int64, expected int) float64 {
 	s.Helper()
 	start := time.Now()
@@ -95,7 +95,7 @@ func (s *separate) timed(limit int64, expected int) float64 {
 	return time.Since(start).Seconds()
 }
 
-// measureLists compares lists in pages with whole ones, of two sizes.
+// measureLists compares lists in pages with complete lists, for two sizes.
 func measureLists(b *bench) {
 	var each []float64
 	for _, size := range []struct {

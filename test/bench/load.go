@@ -21,24 +21,24 @@ import (
 )
 
 const (
-	// namespace is where everything is, if nothing else is said. There is no API for namespaces.
+	// namespace is the default namespace. The server has no API for namespaces.
 	namespace = "default"
-	// creators is how many children are created at a time.
+	// creators is the number of concurrent creators.
 	creators = 64
-	// patience is how long nothing may happen before a measurement fails.
+	// patience is the time without progress after which a measurement fails.
 	patience = 5 * time.Minute
-	// startPatience is how long a server may take to start, with all that it may have to read.
+	// startPatience is the maximum time for the start of a server with a large store.
 	startPatience = 10 * time.Minute
-	// batchLabel is on Prefixes, and tells the batch that they are of.
+	// batchLabel is the label of Prefixes with the name of their batch.
 	batchLabel = "batch"
 )
 
-// site is a namespace on a server, with those who use it.
+// site is a namespace on a server, with clients.
 type site struct {
 	*bench
-	// user is what people and their programs use, controller what controllers do.
+	// user is the client of people and their programs, controller that of controllers.
 	user, controller ipamclient.PrefixInterface
-	// allocations are used by controllers.
+	// allocations is the client of controllers.
 	allocations ipamclient.PrefixAllocationInterface
 	// policies are used by the owners of address space.
 	policies ipamclient.PrefixPolicyInterface
@@ -51,7 +51,7 @@ func (b *bench) newSite(config *rest.Config, namespace string) *site {
 	return &site{b, user.Prefixes(namespace), controller.Prefixes(namespace), controller.PrefixAllocations(namespace), user.PrefixPolicies(namespace)}
 }
 
-// userConfig returns the configuration of a user, who may speak JSON.
+// userConfig returns the configuration of a user, which may select JSON.
 func (b *bench) userConfig(config *rest.Config) *rest.Config {
 	if b.json {
 		config = rest.CopyConfig(config)
@@ -61,7 +61,7 @@ func (b *bench) userConfig(config *rest.Config) *rest.Config {
 	return manager.ClientConfig(config)
 }
 
-// each calls a function for each of so many numbers, some at a time, until the context ends.
+// each calls a function for 0 to count-1, parallel at a time, until the context ends.
 func each(ctx context.Context, count, parallel int, f func(n int)) {
 	numbers := make(chan int)
 	var group sync.WaitGroup
@@ -79,15 +79,15 @@ func each(ctx context.Context, count, parallel int, f func(n int)) {
 	group.Wait()
 }
 
-// await calls a function, and returns when so many Prefixes of a batch have turned Allocated since, and the
-// function has returned. It calls seen with the name of each at once.
+// await calls f, and returns when f has returned and count Prefixes of a batch have become Allocated since. It
+// calls seen with the name of each as soon as it is Allocated.
 func (s *site) await(batch string, count int, f func(), seen func(name string)) {
 	s.Helper()
 	list, err := s.controller.List(s.ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
 		s.Fatal(err)
 	}
-	// One watch would end some time, and an event on it is sent only once it has begun.
+	// A single watch would end at some time, and delivers only events after its start.
 	watcher, err := watchtools.NewRetryWatcherWithContext(s.ctx, list.ResourceVersion, &cache.ListWatch{
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			options.LabelSelector, options.FieldSelector = batchLabel+"="+batch, "status.phase="+string(v1alpha1.PrefixPhaseAllocated)
@@ -110,7 +110,7 @@ func (s *site) await(batch string, count int, f func(), seen func(name string)) 
 		case event := <-watcher.ResultChan():
 			switch event.Type {
 			case watch.Added:
-				// It is one that the watch selects now, and did not before.
+				// The object now matches the selector of the watch, and did not before.
 				allocated++
 				if seen != nil {
 					seen(event.Object.(*v1alpha1.Prefix).Name)
@@ -129,7 +129,7 @@ func (s *site) await(batch string, count int, f func(), seen func(name string)) 
 	<-done
 }
 
-// create has a user create a Prefix.
+// create creates a Prefix as a user.
 func (s *site) create(p *v1alpha1.Prefix) {
 	if _, err := s.user.Create(s.ctx, p, metav1.CreateOptions{}); err != nil {
 		s.Error(err)
@@ -147,13 +147,13 @@ func (s *site) roots(batch string, roots ...*v1alpha1.Prefix) {
 	}, nil)
 }
 
-// root creates a root with much room, and waits until it is Allocated.
+// root creates a large root, and waits until it is Allocated.
 func (s *site) root(name string) {
 	s.Helper()
 	s.roots(name, root(name, "10.0.0.0/8"))
 }
 
-// allocate creates children, and returns how many a second are Allocated.
+// allocate creates children, and returns the number of Allocated children per second.
 func (s *site) allocate(what, batch string, count int, spec v1alpha1.PrefixSpec) float64 {
 	s.Helper()
 	s.progress.phase(what, count)
@@ -164,11 +164,11 @@ func (s *site) allocate(what, batch string, count int, spec v1alpha1.PrefixSpec)
 	return float64(count) / time.Since(start).Seconds()
 }
 
-// outstanding is how many children may be created and not be Allocated when there are many. Creating one is a
-// quarter of the work, so that creators would be far ahead otherwise.
+// outstanding is the maximum number of created children that are not Allocated yet, when there are many children.
+// Creation is a quarter of the work, so creators would otherwise be far ahead.
 const outstanding = 1024
 
-// fill creates many children, and calls a function when one is Allocated.
+// fill creates many children, and calls seen for each that is Allocated.
 func (s *site) fill(what, batch string, count int, spec func(n int) v1alpha1.PrefixSpec, seen func()) {
 	s.Helper()
 	s.progress.phase(what, count)
@@ -200,7 +200,7 @@ func root(name, prefix string) *v1alpha1.Prefix {
 	return &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PrefixSpec{Prefix: prefix}}
 }
 
-// of is what a child asks for that wants a small part of a parent.
+// of returns the spec of a child that requests a small part of a parent.
 func of(parent string) v1alpha1.PrefixSpec {
 	return v1alpha1.PrefixSpec{PrefixLength: 28, ParentRef: &v1alpha1.LocalObjectReference{Name: parent}}
 }

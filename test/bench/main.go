@@ -1,9 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures the programs of this repository: against other programs and libraries, against
-// themselves at another size, and in figures of their own. All that is compared is measured in one run,
-// taking turns.
+// Command bench measures the programs of this repository: compared with other programs and libraries, at different
+// sizes, and in absolute figures. All sides of a comparison are measured in one run, in turn.
 package main
 
 import (
@@ -25,7 +24,7 @@ import (
 func main() {
 	quiet()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends it at once.
+	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
 	if err := newCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
@@ -33,7 +32,7 @@ func main() {
 	}
 }
 
-// quiet drops what the servers and clients in this process log.
+// quiet discards the log of the servers and clients in this process.
 func quiet() {
 	flags := flag.NewFlagSet("klog", flag.PanicOnError)
 	klog.InitFlags(flags)
@@ -42,20 +41,20 @@ func quiet() {
 	klog.SetOutput(io.Discard)
 }
 
-// options are what can be said about a run.
+// options are the options of a run.
 type options struct {
-	// rows are the names of the rows to measure, or letters that they begin with. None is all.
+	// rows contains the names of the rows to measure, or their first letters. If empty, all rows are measured.
 	rows []string
 	list bool
 	// children is the size of the rows that begin with S.
 	children int
-	// scale is by what the counts of all other rows are multiplied.
+	// scale is the factor for the counts of all other rows.
 	scale float64
-	// json has users speak JSON instead of protobuf.
+	// json selects JSON instead of protobuf for users.
 	json      bool
 	output    string
 	writeDocs bool
-	// against is the commit whose programs are compared with those of this checkout, in so many turns.
+	// against is the commit whose programs are compared with those of this checkout, and turns the number of turns.
 	against string
 	turns   int
 }
@@ -63,7 +62,7 @@ type options struct {
 const (
 	// fullChildren is the size that the goals of the rows that begin with S are for.
 	fullChildren = 1_000_000
-	// mostChildren leaves as much room as they take.
+	// mostChildren is the limit of children. It leaves as much space free as they take.
 	mostChildren = scaleParents * childrenOfParent / 2
 )
 
@@ -125,9 +124,9 @@ func (o options) validate() error {
 	return nil
 }
 
-// run measures the rows that are selected and writes the report.
+// run measures the selected rows and writes the report.
 func run(ctx context.Context, o options, selected []measurement, out, progress io.Writer) (err error) {
-	// testing.Benchmark takes its options from flags.
+	// testing.Benchmark reads its options from flags.
 	testing.Init()
 	if err := flag.Set("test.benchtime", time.Duration(o.scale*float64(time.Second)).String()); err != nil {
 		return err

@@ -15,19 +15,19 @@ import (
 	"golang.org/x/term"
 )
 
-// interval is how often a line is written where there is no terminal.
+// interval is the interval of progress lines without a terminal.
 const interval = 10 * time.Second
 
-// progress tells how far a run is: with a bar on a terminal, and with a line now and then elsewhere.
+// progress reports the progress of a run: with a bar on a terminal, and otherwise with lines.
 type progress struct {
 	out  io.Writer
 	stop chan struct{}
 
 	mu sync.Mutex
-	// name is that of the measurement, and what is what it does.
+	// name is the name of the measurement, and what describes the current phase.
 	name, what string
 	count, all int64
-	// bar is that of what it does, if there is a terminal.
+	// bar is the progress bar of the phase if there is a terminal.
 	terminal bool
 	bar      *progressbar.ProgressBar
 }
@@ -53,7 +53,7 @@ func newProgress(out io.Writer) *progress {
 	return p
 }
 
-// tell writes a line.
+// tell prints a progress line.
 func (p *progress) tell() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,7 +64,7 @@ func (p *progress) tell() {
 	fmt.Fprintln(p.out, line)
 }
 
-// begin begins a measurement.
+// begin starts a measurement.
 func (p *progress) begin(name string) {
 	p.mu.Lock()
 	p.name = name
@@ -75,7 +75,7 @@ func (p *progress) begin(name string) {
 	}
 }
 
-// phase begins something that has so many steps, or nobody knows how many if that is 0.
+// phase starts a phase with the given number of steps, or an unknown number if it is 0.
 func (p *progress) phase(what string, all int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,7 +96,7 @@ func (p *progress) phase(what string, all int) {
 	p.bar = progressbar.NewOptions(all, options...)
 }
 
-// clear ends the bar.
+// clear removes the bar.
 func (p *progress) clear() {
 	if p.bar != nil {
 		_ = p.bar.Finish()
@@ -104,7 +104,7 @@ func (p *progress) clear() {
 	}
 }
 
-// step is one more.
+// step counts one step.
 func (p *progress) step() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,7 +114,7 @@ func (p *progress) step() {
 	}
 }
 
-// print writes a line of its own.
+// print prints a separate line.
 func (p *progress) print(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,7 +124,7 @@ func (p *progress) print(line string) {
 	fmt.Fprintln(p.out, strings.TrimSpace(line))
 }
 
-// done ends it.
+// done ends the progress report.
 func (p *progress) done() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

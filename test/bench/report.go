@@ -20,7 +20,7 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 
-	// For files whose names end in .svg.
+	// This registers the output format .svg.
 	_ "gonum.org/v1/plot/vg/vgsvg"
 )
 
@@ -31,13 +31,13 @@ type result struct {
 	Figure float64 `json:"figure"`
 	Unit   string  `json:"unit"`
 	Goal   string  `json:"goal,omitempty"`
-	// Met is yes or no, or that it was not judged, or nothing where there is no goal.
+	// Met is yes, no, or that the figure was not judged. It is empty if there is no goal.
 	Met string `json:"met,omitempty"`
-	// Values are those that the figure is the median of.
+	// Values contains the values that the figure is the median of.
 	Values []float64 `json:"values,omitempty"`
 }
 
-// results returns what was found in the measurements.
+// results returns the results of the measurements.
 func (r *runner) results(selected []measurement) []result {
 	var results []result
 	for _, m := range selected {
@@ -52,7 +52,7 @@ func (r *runner) results(selected []measurement) []result {
 	return results
 }
 
-// verdict tells whether a goal is met. The goals are for full size.
+// verdict returns whether a goal is met. The goals are for a run of full size.
 func (r *runner) verdict(row *row, value float64) string {
 	full := r.scale == 1
 	if strings.HasPrefix(row.name, "S") {
@@ -69,7 +69,7 @@ func (r *runner) verdict(row *row, value float64) string {
 	return "no"
 }
 
-// number writes a number with three digits that mean something, or with all before the point.
+// number formats a number with three significant digits, or with all digits before the decimal point.
 func number(value float64) string {
 	digits := 0
 	if size := math.Abs(value); size < 100 && value != math.Trunc(value) {
@@ -89,17 +89,17 @@ func number(value float64) string {
 	return whole
 }
 
-// cells are those of the line in a table.
+// cells returns the cells of the line in a table.
 func (r result) cells() []string {
 	return []string{r.Row, r.What, number(r.Figure), r.Unit, r.Goal, r.Met}
 }
 
 var header = []string{"row", "what", "figure", "unit", "goal", "met"}
 
-// line is one of a report.
+// line is a line of a report.
 type line interface{ cells() []string }
 
-// writeReport writes lines as a table, or as JSON.
+// writeReport prints lines as a table, or as JSON.
 func writeReport[L line](lines []L, header []string, output string, out io.Writer) error {
 	if output == "json" {
 		encoder := json.NewEncoder(out)
@@ -115,14 +115,14 @@ func writeReport[L line](lines []L, header []string, output string, out io.Write
 	return w.Flush()
 }
 
-// Where the report is in the docs.
+// The location of the report in the documentation.
 const (
 	docsBegin = "<!-- Written by make bench ARGS=--write-docs. -->"
 	docsEnd   = "<!-- That was written by make bench. -->"
 	docsPlot  = "children.svg"
 )
 
-// writeDocs writes the results into docs/performance.md. What was not measured stays as it is there.
+// writeDocs writes the results to docs/performance.md. Rows that were not measured do not change.
 func (r *runner) writeDocs(results []result) error {
 	docs := filepath.Join(kube.Root(), "docs")
 	file := filepath.Join(docs, "performance.md")
@@ -150,10 +150,10 @@ func (r *runner) writeDocs(results []result) error {
 	return os.WriteFile(file, []byte(before+docsBegin+"\n\n"+text+"\n"+docsEnd+after), 0o644)
 }
 
-// docsTable returns the table of the results, and of what an old one says of other rows.
+// docsTable returns a table with the results, and with the other rows of the old table.
 func (r *runner) docsTable(old string, results []result) string {
 	line := func(cells []string) string { return "| " + strings.Join(cells, " | ") + " |\n" }
-	// key is the begin of a line, which tells what it is of.
+	// key returns the beginning of a line, which identifies it.
 	key := func(row, what string) string { return fmt.Sprintf("| %s | %s |", row, what) }
 	measured := map[string]string{}
 	for _, result := range results {
@@ -177,7 +177,7 @@ func (r *runner) docsTable(old string, results []result) string {
 	return table
 }
 
-// writePlot draws how many children a second there were against how many there are.
+// writePlot draws the rate of children by the number of existing children.
 func writePlot(file string, points []point) error {
 	p := plot.New()
 	p.X.Label.Text, p.Y.Label.Text = "children that exist", "children a second"
@@ -192,12 +192,12 @@ func writePlot(file string, points []point) error {
 		return err
 	}
 	p.Add(plotter.NewGrid(), line)
-	// Room above the line.
+	// Leave space above the line.
 	p.Y.Max *= 1.1
 	return p.Save(20*vg.Centimeter, 9*vg.Centimeter, file)
 }
 
-// numberTicks writes numbers in full.
+// numberTicks prints numbers in full.
 type numberTicks struct{}
 
 // Ticks implements plot.Ticker.

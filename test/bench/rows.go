@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// measurement is what is measured in one go, for one row of the report or for some.
+// measurement measures one or several rows of the report in one run.
 type measurement struct {
 	name string
-	// how tells how it is measured.
+	// how describes the method.
 	how string
-	// linked is set if it measures packages that are linked into this program, and does not start others.
+	// linked is true if it measures packages that are linked into this program, and does not start other programs.
 	linked  bool
 	rows    []*row
 	measure func(*bench)
@@ -34,17 +34,17 @@ func (m measurement) names() []string {
 
 // row is a line of the report.
 type row struct {
-	// name is by what rows are selected. Several may have one.
+	// name selects the row. Several rows may have the same name.
 	name string
-	// id is what the measurement calls it; no other row has it.
+	// id identifies the row in the measurement. It is unique.
 	id   string
 	what string
 	unit string
-	// goal is what is wanted. Without one, the row is for information.
+	// goal is the goal for the figure. Without one, the row is only for information.
 	goal goal
 }
 
-// goal is what a figure should be.
+// goal is a limit for a figure.
 type goal struct {
 	relation string
 	value    float64
@@ -67,7 +67,7 @@ func (g goal) String() string {
 	return g.relation + " " + number(g.value)
 }
 
-// measurements are all there are, in the order of the report.
+// measurements contains all measurements, in the order of the report.
 var measurements = []measurement{
 	{
 		name: "free space",
@@ -301,7 +301,7 @@ var measurements = []measurement{
 	},
 }
 
-// selectRows returns the measurements with those of their rows that are asked for.
+// selectRows returns the measurements of the selected rows.
 func selectRows(names []string) ([]measurement, error) {
 	if len(names) == 0 {
 		return measurements, nil
@@ -323,7 +323,7 @@ func selectRows(names []string) ([]measurement, error) {
 	return selected, nil
 }
 
-// list tells what is measured and how.
+// list prints the rows and the methods.
 func list(selected []measurement, out io.Writer) error {
 	for _, m := range selected {
 		if _, err := fmt.Fprintf(out, "%s\n  %s\n", m.name, m.how); err != nil {

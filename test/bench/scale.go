@@ -20,17 +20,17 @@ import (
 )
 
 const (
-	// scaleParents is how many parents the children are of, in turn.
+	// scaleParents is the number of parents. The children are distributed evenly.
 	scaleParents = 100
-	// childrenOfParent is for how many each has room.
+	// childrenOfParent is the number of children that fit into a parent.
 	childrenOfParent = 1 << 16
-	// pointSize is of how many children a rate is taken, in a run of full size.
+	// pointSize is the number of children for which a rate is calculated, in a run of full size.
 	pointSize = 10_000
 	// kibibyte is the unit of sizes.
 	kibibyte = 1024
 )
 
-// scaleParent returns a parent. Every other one is of IPv6.
+// scaleParent returns a parent. Every other one has IPv6.
 func scaleParent(n int) *v1alpha1.Prefix {
 	name := fmt.Sprintf("root-%d", n)
 	if n%2 == 1 {
@@ -39,7 +39,7 @@ func scaleParent(n int) *v1alpha1.Prefix {
 	return root(name, fmt.Sprintf("10.%d.0.0/16", n))
 }
 
-// scaleChild returns what a child asks for.
+// scaleChild returns the spec of a child.
 func scaleChild(n int) v1alpha1.PrefixSpec {
 	parent := n % scaleParents
 	spec := v1alpha1.PrefixSpec{PrefixLength: 32, ParentRef: &v1alpha1.LocalObjectReference{Name: fmt.Sprintf("root-%d", parent)}}
@@ -49,7 +49,7 @@ func scaleChild(n int) v1alpha1.PrefixSpec {
 	return spec
 }
 
-// residence is what a process has resident, in bytes: all, and without what is of files.
+// residence is the resident memory of a process in bytes: all, and the part that is not from files.
 type residence struct{ resident, anonymous float64 }
 
 func (b *bench) residence(pid int) residence {
@@ -65,7 +65,7 @@ func (b *bench) residence(pid int) residence {
 	return residence{float64(status.VmRSS), float64(status.RssAnon)}
 }
 
-// sample is what the programs take when there are so many children.
+// sample is the memory of the programs at a number of children.
 type sample struct {
 	children        float64
 	server, manager residence
@@ -75,20 +75,20 @@ func (s *separate) sample(children int) sample {
 	return sample{float64(children), s.residence(s.server.Cmd.Process.Pid), s.residence(s.managers[0].Cmd.Process.Pid)}
 }
 
-// ofChild returns how many KiB a child takes in both programs.
+// ofChild returns the memory of both programs per child, in KiB.
 func (s sample) ofChild() float64 {
 	return (s.server.resident + s.manager.resident) / s.children / kibibyte
 }
 
-// sizes tells how large the Prefixes in etcd are.
+// sizes records the sizes of the Prefixes in etcd.
 type sizes struct {
 	*bench
 	client *clientv3.Client
-	// largest is in bytes.
+	// largest is the maximum size in bytes.
 	largest int
 }
 
-// prefixKeys is where the Prefixes are in etcd.
+// prefixKeys is the prefix of the keys of Prefixes in etcd.
 const prefixKeys = apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/prefixes/"
 
 func (b *bench) newSizes(endpoints []string) *sizes {
@@ -101,7 +101,7 @@ func (b *bench) newSizes(endpoints []string) *sizes {
 	return &sizes{bench: b, client: client}
 }
 
-// look looks at the keys of a range, and returns how many there are and what is the key after the last one.
+// look reads a range of keys. It returns the number of keys, and the key to continue with.
 func (s *sizes) look(from string, options ...clientv3.OpOption) (count int, next string) {
 	s.Helper()
 	response, err := s.client.Get(s.ctx, from, options...)
@@ -115,7 +115,7 @@ func (s *sizes) look(from string, options ...clientv3.OpOption) (count int, next
 	return len(response.Kvs), next
 }
 
-// parents looks at the parents, which are larger at one time than at another.
+// parents reads the parents, whose size varies.
 func (s *sizes) parents() {
 	s.Helper()
 	for n := range scaleParents {
@@ -125,11 +125,11 @@ func (s *sizes) parents() {
 	}
 }
 
-// all looks at all Prefixes.
+// all reads all Prefixes.
 func (s *sizes) all(expected int) {
 	s.Helper()
 	s.progress.phase("look at the size of all Prefixes", 0)
-	// With each page etcd counts all keys that follow.
+	// For each page, etcd counts all following keys, so use large pages.
 	const page = 10_000
 	end := clientv3.GetPrefixRangeEnd(prefixKeys)
 	total := 0
@@ -143,7 +143,7 @@ func (s *sizes) all(expected int) {
 	}
 }
 
-// measureScale makes very many children.
+// measureScale creates very many children.
 func measureScale(b *bench) {
 	data := filepath.Join(b.TempDir(), "data")
 	s := startSeparate(b, data, 1)
@@ -171,7 +171,7 @@ func measureScale(b *bench) {
 		b.Fatal(err)
 	}
 	s.stop()
-	// What its etcd had here is for the one that comes.
+	// Return the memory of its etcd, because another etcd follows.
 	debug.FreeOSMemory()
 
 	start := time.Now()
@@ -187,7 +187,7 @@ func measureScale(b *bench) {
 	b.set("standalone rested", b.residence(again.Cmd.Process.Pid).resident/(1<<30))
 }
 
-// fillParents makes the children, and returns what the programs take when there is a tenth of them, and all.
+// fillParents creates the children, and returns the memory of the programs at a tenth of them, and at all.
 func fillParents(s *separate, sizes *sizes) []sample {
 	roots := make([]*v1alpha1.Prefix, scaleParents)
 	for n := range roots {
@@ -198,7 +198,7 @@ func fillParents(s *separate, sizes *sizes) []sample {
 	all := s.children
 	size := min(pointSize, all/10)
 	var samples []sample
-	// What is first warms everything up.
+	// The first children are a warm-up.
 	warm := size / 2
 	allocated, start := 0, time.Now()
 	at := map[int]time.Time{0: start, warm: {}, warm + size: {}, all - size: {}, all: {}}
@@ -222,7 +222,7 @@ func fillParents(s *separate, sizes *sizes) []sample {
 	return samples
 }
 
-// audit returns how many differences there are between objects and claims.
+// audit returns the number of differences between objects and claims.
 func audit(b *bench, endpoint string) float64 {
 	b.Helper()
 	program := b.program("ipam-apiserver")
@@ -230,7 +230,7 @@ func audit(b *bench, endpoint string) float64 {
 	cmd := exec.CommandContext(b.ctx, program, "audit", "--etcd-servers", endpoint, "-o", "json")
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
-	// It fails if there are differences, too.
+	// The exit code is also 1 if there are differences.
 	out, err := cmd.Output()
 	var report struct {
 		Differences []json.RawMessage `json:"differences"`

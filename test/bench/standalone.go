@@ -26,31 +26,32 @@ import (
 )
 
 const (
-	// children are those of a round, where nothing else is said.
+	// children is the default number of children in a round.
 	children = 5000
-	// rounds is how often those that are compared take turns, where nothing else is said.
+	// rounds is the default number of turns of each side of a comparison.
 	rounds = 3
-	// latencyRounds is how many rounds there are of creates at a steady pace: a disk that is slow for once should not make all of it.
+	// latencyRounds is the number of rounds with a constant rate of creates, so that a disk that is slow once does
+	// not determine the result.
 	latencyRounds = 5
 )
 
-// standalone is ipam-standalone as a process.
+// standalone is a process of ipam-standalone.
 type standalone struct {
 	*site
 	*process.Process
-	// data is its directory.
+	// data is its data directory.
 	data string
-	// etcd reaches the metrics of its etcd.
+	// etcd is a client for the metrics of its etcd.
 	etcd *http.Client
 }
 
-// startStandalone starts the program on a new directory, and returns when it answers.
+// startStandalone starts the program with a new data directory, and returns when it is ready.
 func startStandalone(b *bench, args ...string) *standalone {
 	b.Helper()
 	return startStandaloneOn(b, filepath.Join(b.TempDir(), "data"), args...)
 }
 
-// startStandaloneOn starts the program on a directory, and returns when it answers.
+// startStandaloneOn starts the program with a data directory, and returns when it is ready.
 func startStandaloneOn(b *bench, data string, args ...string) *standalone {
 	b.Helper()
 	program := b.program("ipam-standalone")
@@ -92,8 +93,8 @@ func (b *bench) eventually(what string, f func() error) {
 	}
 }
 
-// writes are what etcd counts: its revision, which each transaction that writes raises by one, and the puts in
-// them.
+// writes contains counters of etcd: its revision, which each writing transaction increases by one, and the number
+// of puts.
 type writes struct{ transactions, puts float64 }
 
 func (s *standalone) writes() writes {
@@ -102,10 +103,10 @@ func (s *standalone) writes() writes {
 	return writes{counted.sum("etcd_debugging_mvcc_current_revision"), counted.sum("etcd_mvcc_put_total")}
 }
 
-// metrics are what a server counts.
+// metrics contains the metrics of a server.
 type metrics map[string]*dto.MetricFamily
 
-// sum adds up the metrics of a name that have all of the labels.
+// sum returns the sum of the metrics with a name and all of the labels.
 func (m metrics) sum(name string, labels ...string) float64 {
 	sum := 0.0
 	for _, metric := range m[name].GetMetric() {
@@ -120,7 +121,7 @@ func (m metrics) sum(name string, labels ...string) float64 {
 	return sum
 }
 
-// metrics reads what a server counts.
+// metrics reads the metrics of a server.
 func (b *bench) metrics(client *http.Client, url string) metrics {
 	b.Helper()
 	request, err := http.NewRequestWithContext(b.ctx, http.MethodGet, url, nil)
@@ -140,8 +141,8 @@ func (b *bench) metrics(client *http.Client, url string) metrics {
 	return families
 }
 
-// plain does the four writes that a child takes, without allocating anything, and returns how often a
-// second: a user creates a Prefix; a controller creates a PrefixAllocation, and updates both.
+// plain does the four writes of a child without allocating anything, and returns the rate per second: a user
+// creates a Prefix, and a controller creates a PrefixAllocation and updates both.
 func (s *standalone) plain(what, batch string, count int) float64 {
 	s.progress.phase(what, count)
 	start := time.Now()
@@ -204,8 +205,8 @@ func measureChildren(b *bench) {
 	b.median("puts", puts)
 }
 
-// comparisons is how often those take turns of which small differences matter, and childrenOfTurn how many
-// children each gets.
+// comparisons is the number of turns of each side when small differences matter, and childrenOfTurn the number of
+// children in a turn.
 const (
 	comparisons    = 9
 	childrenOfTurn = 2000
@@ -233,10 +234,10 @@ func measureSelectors(b *bench) {
 	}
 }
 
-// compareSelector returns how fast children by selector are against children by reference.
+// compareSelector returns the rate of children by selector divided by that of children by reference, for each turn.
 func compareSelector(b *bench, candidates int) []float64 {
 	s, count := startStandalone(b), b.count(childrenOfTurn)
-	// The scale is that of how many children there are.
+	// The number of candidates is not scaled.
 	roots := make([]*v1alpha1.Prefix, candidates)
 	for n := range roots {
 		roots[n] = root(fmt.Sprintf("candidate-%d", n), fmt.Sprintf("%d.%d.0.0/16", 11+n/256, n%256))
@@ -308,8 +309,8 @@ func measureLatency(b *bench) {
 	b.median("p99", p99)
 }
 
-// createAtPace creates the children of a batch, 20 a second, and returns how many milliseconds it took until each was
-// Allocated, the shortest first.
+// createAtPace creates the children of a batch, 20 per second. It returns the time in milliseconds until each was
+// Allocated, sorted.
 func (s *standalone) createAtPace(what, batch string, count int, spec v1alpha1.PrefixSpec) []float64 {
 	const pace = time.Second / 20
 	s.progress.phase(what, count)
@@ -324,7 +325,7 @@ func (s *standalone) createAtPace(what, batch string, count int, spec v1alpha1.P
 			mu.Lock()
 			began[p.Name] = time.Now()
 			mu.Unlock()
-			// The pace is kept even if an answer takes longer than that.
+			// Keep the rate even if a response takes longer.
 			go s.create(p)
 		}
 	}, func(name string) {
@@ -337,8 +338,8 @@ func (s *standalone) createAtPace(what, batch string, count int, spec v1alpha1.P
 	return took
 }
 
-// measureFairness has a tenant with very many children that wait for a label, which he puts on a Prefix that can hold none of
-// them and takes off again, beside a tenant that wants a child now and then.
+// measureFairness has a tenant with very many children that wait for a label. That tenant adds and removes the
+// label on a Prefix that can hold none of them. Another tenant creates a child now and then.
 func measureFairness(b *bench) {
 	s, count := startStandalone(b), b.count(300)
 	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(s.data, "kubeconfig"))
@@ -420,7 +421,7 @@ func measureDeletion(b *bench) {
 	b.median("delete", deleted)
 }
 
-// delete deletes the children of a batch, and returns how many a second are gone, with all that they held.
+// delete deletes the children of a batch, and returns the number per second that are gone, with their allocations.
 func (s *standalone) delete(what, batch string, count int, spec v1alpha1.PrefixSpec) float64 {
 	s.progress.phase(what, count)
 	start := time.Now()

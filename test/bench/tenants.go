@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// unread is how many watches are opened of which nothing is read.
+	// unread is the number of watches that are opened and not read.
 	unread = 100
-	// selectors is how many different selectors tenants use.
+	// selectors is the number of different selectors of the tenants.
 	selectors = 64
-	// rest is how long the programs do nothing before their memory is looked at.
+	// rested is the idle time of the programs before their memory is measured.
 	rested = time.Minute
 )
 
-// measureTenantMemory does what a tenant may do to make the programs keep memory.
+// measureTenantMemory does what tenants can do to make the programs retain memory.
 func measureTenantMemory(b *bench) {
 	s := startSeparate(b, b.TempDir(), 1)
 	s.root("root")

@@ -16,8 +16,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/pki"
 )
 
-// volume is a directory of files that are replaced all at once, as the kubelet does with a Secret: each
-// is a link to a file of its name in ..data, which is a link to a directory that never changes.
+// volume is a directory whose files are replaced atomically, as the kubelet does for a Secret. Each file is a link
+// to a file of the same name in ..data, and ..data is a link to a directory that never changes.
 type volume struct {
 	testing.TB
 	dir string
@@ -63,7 +63,7 @@ func (v *volume) replace(files map[string][]byte) {
 	}
 }
 
-// newCA returns an authority.
+// newCA returns a CA.
 func newCA(t testing.TB) *pki.Pair {
 	t.Helper()
 	ca, err := pki.NewCA("test-ca", time.Now(), time.Hour)
@@ -73,7 +73,7 @@ func newCA(t testing.TB) *pki.Pair {
 	return ca
 }
 
-// issue returns a certificate for this machine and for a client that may do anything.
+// issue returns a certificate for this machine, and for a client with all permissions.
 func issue(t testing.TB, ca *pki.Pair) *pki.Pair {
 	t.Helper()
 	pair, err := ca.Issue(&x509.Certificate{
@@ -90,12 +90,12 @@ func issue(t testing.TB, ca *pki.Pair) *pki.Pair {
 	return pair
 }
 
-// files are those of a Secret of type kubernetes.io/tls.
+// files returns the files of a Secret of type kubernetes.io/tls.
 func files(pair *pki.Pair) map[string][]byte {
 	return map[string][]byte{"tls.crt": pair.CertPEM, "tls.key": pair.KeyPEM}
 }
 
-// bundle is a file with authorities.
+// bundle returns a file with the certificates of CAs.
 func bundle(cas ...*pki.Pair) map[string][]byte {
 	var all []byte
 	for _, ca := range cas {
@@ -104,7 +104,7 @@ func bundle(cas ...*pki.Pair) map[string][]byte {
 	return map[string][]byte{"ca.crt": all}
 }
 
-// pool trusts authorities.
+// pool returns a pool that trusts CAs.
 func pool(cas ...*pki.Pair) *x509.CertPool {
 	pool := x509.NewCertPool()
 	for _, ca := range cas {

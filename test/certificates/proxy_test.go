@@ -16,20 +16,20 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/pki"
 )
 
-// tlsProxy stands before an etcd as its TLS. It knows who connects, and can be restarted.
+// tlsProxy terminates TLS in front of an etcd. It records its clients, and can be restarted.
 type tlsProxy struct {
 	endpoint string
 
 	mu          sync.Mutex
 	certificate tls.Certificate
 	conns       map[net.Conn]bool
-	// clients are the serial numbers of the certificates of clients since the last restart.
+	// clients contains the serial numbers of the client certificates since the last restart.
 	clients map[string]bool
-	// refused is how many handshakes have failed since the last restart.
+	// refused is the number of failed handshakes since the last restart.
 	refused int
 }
 
-// startTLSProxy starts a proxy with a certificate of its own, which lets in whom an authority signed.
+// startTLSProxy starts a proxy with a serving certificate. It accepts clients with a certificate of the CA.
 func startTLSProxy(t testing.TB, etcdEndpoint string, serving, clientCA *pki.Pair) *tlsProxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -68,7 +68,7 @@ func startTLSProxy(t testing.TB, etcdEndpoint string, serving, clientCA *pki.Pai
 	return p
 }
 
-// restart cuts all connections. Later ones see another certificate.
+// restart closes all connections. New connections get another certificate.
 func (p *tlsProxy) restart(serving *pki.Pair) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,15 +78,15 @@ func (p *tlsProxy) restart(serving *pki.Pair) {
 	}
 }
 
-// seen returns the serial numbers of the certificates of clients since the last restart, and how
-// many handshakes have failed.
+// seen returns the serial numbers of the client certificates, and the number of failed handshakes, since the last
+// restart.
 func (p *tlsProxy) seen() (clients map[string]bool, refused int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.clients), p.refused
 }
 
-// pass passes on what one connection brings.
+// pass forwards the data of a connection.
 func (p *tlsProxy) pass(conn *tls.Conn, socket string) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))

@@ -25,8 +25,8 @@ import (
 
 var errOld = errors.New("still the old one")
 
-// TestServingCertificate replaces the certificate of the server, and then its authority with it. New
-// connections get the new one, no request fails meanwhile, and one connection stays all the time.
+// TestServingCertificate replaces the certificate of the server, and then also its CA. New connections get the new
+// certificate, no request fails meanwhile, and one connection stays open all the time.
 func TestServingCertificate(t *testing.T) {
 	t.Parallel()
 	ca, newer := newCA(t), newCA(t)
@@ -64,7 +64,7 @@ func TestServingCertificate(t *testing.T) {
 			t.Errorf("the connection that was there did not stay: %v", err)
 		}
 	}
-	// What is no pair is not taken up.
+	// A certificate and a key that do not match are not loaded.
 	volume.replace(map[string][]byte{"tls.crt": serving.CertPEM, "tls.key": admin.KeyPEM})
 	time.Sleep(500 * time.Millisecond)
 	if got, err := s.get(admin, trusts); err != nil || got.Equal(serving.Cert) {
@@ -72,8 +72,8 @@ func TestServingCertificate(t *testing.T) {
 	}
 }
 
-// TestClientCA changes the authority of clients by way of a bundle with both. Whose authority is in the
-// bundle is let in all the time, and nobody else.
+// TestClientCA replaces the CA of clients by way of a bundle with both CAs. Clients whose CA is in the bundle are
+// always accepted, and no others.
 func TestClientCA(t *testing.T) {
 	t.Parallel()
 	ca, newer := newCA(t), newCA(t)
@@ -111,7 +111,7 @@ func TestClientCA(t *testing.T) {
 	stop()
 }
 
-// etcdFlags are the flags of a server that reaches etcd with what is in a volume.
+// etcdFlags returns the flags of a server that connects to etcd with the files of a volume.
 func etcdFlags(t *testing.T, ca *pki.Pair, endpoint string, volume *volume) []string {
 	serving := newVolume(t, files(issue(t, ca)))
 	clients := newVolume(t, bundle(ca))
@@ -123,7 +123,7 @@ func etcdFlags(t *testing.T, ca *pki.Pair, endpoint string, volume *volume) []st
 	}
 }
 
-// writes tells why nothing can be written, which takes etcd.
+// writes returns a function that fails unless the server can write, for which it needs etcd.
 func writes(t *testing.T, s *server, ca *pki.Pair) func() error {
 	admin := issue(t, ca)
 	client, err := versioned.NewForConfig(&rest.Config{Host: s.url, TLSClientConfig: rest.TLSClientConfig{
@@ -142,8 +142,8 @@ func writes(t *testing.T, s *server, ca *pki.Pair) func() error {
 	}
 }
 
-// TestEtcdCertificates replaces the client certificate for etcd, and etcd's own certificate. The
-// next connection is by the new ones.
+// TestEtcdCertificates replaces the client certificate for etcd, and the certificate of etcd. The next connection
+// uses the new ones.
 func TestEtcdCertificates(t *testing.T) {
 	t.Parallel()
 	ca := newCA(t)
@@ -170,8 +170,8 @@ func TestEtcdCertificates(t *testing.T) {
 	}
 }
 
-// TestEtcdCA changes the authority of etcd's own certificate. That the file with it was changed is seen
-// by a server that starts, and by no other, as docs/operating/certificates.md says.
+// TestEtcdCA replaces the CA of the certificate of etcd. Only a server that starts later loads the new CA file, as
+// docs/operating/certificates.md says.
 func TestEtcdCA(t *testing.T) {
 	t.Parallel()
 	ca, newer := newCA(t), newCA(t)
@@ -205,8 +205,7 @@ func TestEtcdCA(t *testing.T) {
 	harness.Eventually(t, "third server ready", writes(t, startServer(t, flags...), ca))
 }
 
-// TestControllerManager replaces the client certificate of a controller manager, by one of a new
-// authority.
+// TestControllerManager replaces the client certificate of a controller manager with one of a new CA.
 func TestControllerManager(t *testing.T) {
 	t.Parallel()
 	ca, newer := newCA(t), newCA(t)
@@ -239,7 +238,7 @@ func TestControllerManager(t *testing.T) {
 		}
 	}()
 
-	// Whether it works is seen by a root that turns Allocated.
+	// The controller manager works if a new root becomes Allocated.
 	after := issue(t, newer)
 	client, err := versioned.NewForConfig(&rest.Config{Host: s.url, TLSClientConfig: rest.TLSClientConfig{
 		CertData: after.CertPEM, KeyData: after.KeyPEM, CAData: ca.CertPEM,
@@ -269,7 +268,7 @@ func TestControllerManager(t *testing.T) {
 	}
 	works("before")
 	volume.replace(files(issue(t, newer)))
-	// Ten times as long as the client takes to look.
+	// Wait ten times the refresh interval of the client.
 	time.Sleep(time.Second)
 	clients.replace(bundle(newer))
 	harness.Eventually(t, "old authority no longer trusted", func() error {

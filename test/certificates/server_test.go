@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) {
 	harness.Main(m, func(string) (func(), error) {
-		// Clients look every five minutes otherwise.
+		// The default interval of clients is five minutes.
 		transport.CertCallbackRefreshDuration = 100 * time.Millisecond
 		return func() {}, nil
 	})
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 // startEtcd starts an etcd on a unix socket, without TLS.
 func startEtcd(t testing.TB) (endpoint string) {
 	t.Helper()
-	// The directory of a test would make for paths that are too long for a socket.
+	// Paths below t.TempDir are too long for a socket.
 	dir, err := os.MkdirTemp("", "certificates")
 	if err != nil {
 		t.Fatal(err)
@@ -50,14 +50,14 @@ func startEtcd(t testing.TB) (endpoint string) {
 	return etcd.Endpoints()[0]
 }
 
-// server is an API server without a cluster behind, in this process.
+// server is an API server without a cluster, in this process.
 type server struct {
 	url  string
 	stop func()
 }
 
-// startServer starts a server with the flags of ipam-apiserver, on a port of 127.0.0.1. It runs until
-// it is stopped, or the test ends.
+// startServer starts a server with flags of ipam-apiserver on a port of 127.0.0.1. It runs until it is stopped or
+// the test ends.
 func startServer(t testing.TB, flags ...string) *server {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -101,7 +101,7 @@ func startServer(t testing.TB, flags ...string) *server {
 	return s
 }
 
-// get asks for all prefixes on a new connection, and returns the certificate of the server.
+// get lists all prefixes on a new connection, and returns the certificate of the server.
 func (s *server) get(client *pki.Pair, trusts *x509.CertPool) (*x509.Certificate, error) {
 	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
 		Certificates: []tls.Certificate{tlsPair(client)}, RootCAs: trusts,
@@ -122,8 +122,8 @@ func (s *server) getBy(client *http.Client) (*x509.Certificate, error) {
 	return response.TLS.PeerCertificates[0], err
 }
 
-// keepAsking asks for all prefixes on new connections, one after the other. The function that it
-// returns ends this, after some more requests, and fails if any of them did.
+// keepAsking repeatedly lists all prefixes, each time on a new connection. The returned function stops this after
+// some more requests, and fails the test if any request failed.
 func (s *server) keepAsking(t testing.TB, client *pki.Pair, trusts *x509.CertPool) (stop func()) {
 	stopped := make(chan struct{})
 	var asking sync.WaitGroup

@@ -34,8 +34,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// expectClaims fails the test unless each allocation of a world has its claim, and each claim its
-// allocations.
+// expectClaims fails the test unless each allocation of a world has its claim, and each claim its allocations.
 func expectClaims(t testing.TB, w world) {
 	t.Helper()
 	want := map[string][]holder{}
@@ -68,8 +67,8 @@ func expectClaims(t testing.TB, w world) {
 	}
 }
 
-// foreign returns the world as a server of this API group stores it that knows neither claims nor
-// what we have added to the API.
+// foreign returns the world as another server of this API group stores it, which knows neither claims nor our
+// additions to the API.
 func (w world) foreign() world {
 	rest := w.withoutClaims()
 	for key, value := range rest {
@@ -86,9 +85,8 @@ func (w world) foreign() world {
 	return rest
 }
 
-// foreignObjects are objects as another server stores them, which stopped in the midst of
-// everything: made but not looked at yet, without a phase or with it; looked at by the scheduler;
-// allocated but not completed; deleted but not gone.
+// foreignObjects are objects as another server stores them. That server stopped in the middle of its work: objects
+// are new, with and without a phase; seen by the scheduler; allocated but not completed; being deleted.
 var foreignObjects = []string{
 	`{"kind":"Prefix","apiVersion":"ipam.ironcore.dev/v1alpha1","metadata":{"name":"f-root","namespace":"here","uid":"f-1","creationTimestamp":"2024-05-01T10:00:00Z","finalizers":["ipam.ironcore.dev/prefix"]},"spec":{"ipFamily":"IPv4","prefix":"192.168.0.0/16"},"status":{"phase":"Allocated","lastPhaseTransitionTime":"2024-05-01T10:00:00Z","used":["192.168.0.0/24","192.168.1.0/24"]}}`,
 	`{"kind":"Prefix","apiVersion":"ipam.ironcore.dev/v1alpha1","metadata":{"name":"f-new-root","namespace":"here","uid":"f-2","creationTimestamp":"2024-05-01T10:00:00Z"},"spec":{"ipFamily":"IPv6","prefix":"fd00::/48"},"status":{}}`,
@@ -104,7 +102,7 @@ var foreignObjects = []string{
 	`{"kind":"Prefix","apiVersion":"ipam.ironcore.dev/v1alpha1","metadata":{"name":"f-deleted","namespace":"here","uid":"f-12","creationTimestamp":"2024-05-01T10:00:00Z","deletionTimestamp":"2024-05-01T11:00:00Z","deletionGracePeriodSeconds":0,"finalizers":["ipam.ironcore.dev/prefix"]},"spec":{"ipFamily":"IPv4","prefix":"192.168.0.0/16"},"status":{"phase":"Allocated","lastPhaseTransitionTime":"2024-05-01T10:00:00Z"}}`,
 }
 
-// overlapping tells which allocations of the same parent overlap, by pairs of names.
+// overlapping returns the pairs of names of allocations of one parent that overlap.
 func overlapping(allocations []*v1alpha1.PrefixAllocation) (pairs []string) {
 	for i, a := range allocations {
 		for _, b := range allocations[:i] {
@@ -133,7 +131,7 @@ func TestAdoptAtStart(t *testing.T) {
 	s.put(t, w)
 	stop()
 
-	// A server alone changes nothing but the claims.
+	// A server without controllers changes only the claims.
 	instance := harness.Start(t, harness.DataDir(dir))
 	s = connect(t, instance.EtcdEndpoints)
 	after := s.world(t)
@@ -144,13 +142,13 @@ func TestAdoptAtStart(t *testing.T) {
 	expect(t, auditOf(t, s.open(t)))
 	instance.Close()
 
-	// With the controllers, what was left undone is done.
+	// The controllers complete the unfinished work.
 	instance = harness.Start(t, harness.DataDir(dir), harness.Controllers("*"))
 	client := instance.Client
 	harness.In(t, client, here).Gone("f-deleted")
 	waitAllocated(t, client.Prefixes(here))
 
-	// What is new keeps away from what was there.
+	// New allocations do not overlap the existing ones.
 	var requests []*v1alpha1.Prefix
 	for i := range 20 {
 		for _, parent := range []string{"v4", "middle4", "f-root", "f-child"} {
@@ -180,7 +178,7 @@ func TestAdoptAtStart(t *testing.T) {
 	}
 }
 
-// overlapped returns a world in which allocations overlap in every way, and which of them are told.
+// overlapped returns a world in which allocations overlap in every way, and the findings that are reported.
 func overlapped() (w world, told []finding) {
 	w = world{}
 	root := w.addRoot(here, "root", "10.9.0.0/24")
@@ -194,7 +192,7 @@ func overlapped() (w world, told []finding) {
 	w.addChild(six, "six-inner", "2001:db8:0:12::/64")
 	w.addChild(six, "six-outer", "2001:db8:0:10::/60")
 	w.addChild(six, "six-in-outer", "2001:db8:0:10::/64")
-	// There are more ancestors of this one than etcd takes compares in a transaction.
+	// This prefix has more ancestors than an etcd transaction can have compares.
 	w.addChild(w.addRoot(here, "half", "8000::/1"), "deepest", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128")
 	return w.withoutClaims(), []finding{
 		{audit.Overlap, here, "equal-2-allocation", "root", "10.9.0.0/28"},
@@ -230,7 +228,7 @@ func TestAdoptOverlaps(t *testing.T) {
 	expectClaims(t, s.world(t))
 	expect(t, auditOf(t, opened), told...)
 
-	// There is room for two, and for no more.
+	// Exactly two more prefixes fit.
 	prefixes := instance.Client.Prefixes(here)
 	create(t, prefixes, harness.Child("new-1", "root", harness.Length(26)), harness.Child("new-2", "root", harness.Length(26)))
 	waitAllocated(t, prefixes)
@@ -265,7 +263,7 @@ func TestAdoptOverlaps(t *testing.T) {
 		}
 	}
 
-	// When one of two holders goes, the claim of the other stays.
+	// When one of two holders is removed, the claim of the other one remains.
 	isOf := func(prefix string, names ...string) {
 		t.Helper()
 		var got []string
@@ -279,7 +277,7 @@ func TestAdoptOverlaps(t *testing.T) {
 	remove(t, prefixes, "outer")
 	isOf("10.9.0.32/27")
 	isOf("10.9.0.48/28", "inner-allocation")
-	// The free half of what was the outer one is given out at once, that of the inner one is not.
+	// The free half of the outer prefix is allocated at once. The half that contains the inner one is not.
 	harness.Eventually(t, "10.9.0.32/28 is given out", func() error {
 		return harness.Unless(len(holdersOf(s.world(t), "root", "10.9.0.32/28"))+len(holdersOf(s.world(t), "root", "10.9.0.40/29")) > 0, "nobody got it")
 	})
@@ -288,7 +286,7 @@ func TestAdoptOverlaps(t *testing.T) {
 	})...)
 	isOf("10.9.0.0/28", "equal-2-allocation")
 
-	// When the other one goes too, somebody who waited gets it.
+	// When the other holder is removed too, a waiting request gets the space.
 	remove(t, prefixes, "equal-2")
 	harness.Eventually(t, "10.9.0.0/28 is given out", func() error {
 		return harness.Unless(len(holdersOf(s.world(t), "root", "10.9.0.0/28"))+len(holdersOf(s.world(t), "root", "10.9.0.0/29")) > 0, "nobody got it")
@@ -297,7 +295,7 @@ func TestAdoptOverlaps(t *testing.T) {
 		finding{audit.Overlap, here, "begin-inner-allocation", "root", "10.9.0.64/28"})
 }
 
-// TestAdoptedOverlapsHoldUpNobody fills what is free beside allocations that overlap.
+// TestAdoptedOverlapsHoldUpNobody fills the free space beside overlapping allocations.
 func TestAdoptedOverlapsHoldUpNobody(t *testing.T) {
 	t.Parallel()
 	w, told := overlapped()
@@ -330,11 +328,11 @@ func remove(t testing.TB, prefixes ipamclient.PrefixInterface, name string) {
 	})
 }
 
-// TestAdoptAtTheSameTime adopts from four stores at a time, as many servers that start at once do.
+// TestAdoptAtTheSameTime adopts a store from four clients concurrently, as servers do that start at the same time.
 func TestAdoptAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	w, told := overlapped()
-	// Many hold the same, so that the adopters are in each other's way.
+	// Many allocations hold the same prefix, so that the adopters conflict.
 	crowd := w.addRoot(here, "crowd", "10.0.0.0/8")
 	for i := range 60 {
 		child, _ := w.addChild(crowd, fmt.Sprintf("crowd-%02d", i), nth("10.0.0.0/8", 24, i/20))
@@ -370,8 +368,8 @@ func TestAdoptAtTheSameTime(t *testing.T) {
 	}
 }
 
-// TestAdoptWhileChanging adopts, over and over, a store that a server changes and that somebody
-// takes the claims from. What comes and goes meanwhile is never claimed when it is gone.
+// TestAdoptWhileChanging repeatedly adopts a store while a server changes it and the test removes claims. An
+// allocation that is deleted meanwhile never keeps a claim.
 func TestAdoptWhileChanging(t *testing.T) {
 	t.Parallel()
 	w := world{}
@@ -447,8 +445,7 @@ func TestAdoptWhileChanging(t *testing.T) {
 	}
 }
 
-// TestAdoptHostBits has an allocation that other servers of this API group accept: they do not look
-// at the bits after the prefix.
+// TestAdoptHostBits has an allocation with host bits, which other servers of this API group accept and ignore.
 func TestAdoptHostBits(t *testing.T) {
 	t.Parallel()
 	w := world{}
@@ -493,7 +490,7 @@ func TestAdoptHostBits(t *testing.T) {
 	expectClaims(t, s.world(t))
 }
 
-// many returns a world of 2,000 allocations without claims, some of which overlap.
+// many returns a world of 2,000 allocations without claims. Some of them overlap.
 func many() (w world, told []finding) {
 	w, told = overlapped()
 	root := w.addRoot(here, "many", "10.0.0.0/8")
@@ -503,7 +500,7 @@ func many() (w world, told []finding) {
 	return w.withoutClaims(), told
 }
 
-// whenClaimed calls a function when at least so many claims have been made.
+// whenClaimed calls a function when at least count claims exist.
 func (s *store) whenClaimed(ctx context.Context, count int, call func()) {
 	seen := 0
 	for response := range s.client.Watch(ctx, claimPrefix, clientv3.WithPrefix()) {
@@ -530,7 +527,7 @@ func TestAdoptInterrupted(t *testing.T) {
 		if after := s.countClaims(t); err == nil || after <= before || after >= 1999 {
 			t.Fatalf("interrupted after %d: from %d claims to %d, %v", count, before, after, err)
 		}
-		// What has been made is right; what is wrong is only what has not been made yet.
+		// All claims that exist are correct. Only missing claims are reported.
 		expect(t, slices.DeleteFunc(auditOf(t, s.open(t)), func(d audit.Difference) bool {
 			return d.Kind == audit.AllocationWithoutClaim
 		}), told...)
@@ -543,7 +540,7 @@ func TestAdoptInterrupted(t *testing.T) {
 	expectClaims(t, s.world(t))
 }
 
-// server is ipam-apiserver as a process.
+// server is a process of ipam-apiserver.
 type server struct {
 	*exec.Cmd
 	url    string
@@ -573,7 +570,7 @@ func startServer(t testing.TB, s *store, pki *standalone.PKI) *server {
 	return p
 }
 
-// kill ends the process at once.
+// kill kills the process.
 func (p *server) kill() {
 	if p.ProcessState == nil {
 		_ = p.Process.Kill()
@@ -581,7 +578,7 @@ func (p *server) kill() {
 	}
 }
 
-// ready tells whether the server says that it is ready.
+// ready reports whether the server is ready.
 func (p *server) ready(t testing.TB, dir string, pki *standalone.PKI) bool {
 	t.Helper()
 	kubeconfig := filepath.Join(dir, "kubeconfig")
@@ -604,8 +601,7 @@ func (p *server) ready(t testing.TB, dir string, pki *standalone.PKI) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// TestAdoptKilled kills servers in the midst of the adoption, at a time that is another one each
-// time, and then lets two finish it.
+// TestAdoptKilled kills servers during the adoption, each at another moment, and then lets two servers complete it.
 func TestAdoptKilled(t *testing.T) {
 	t.Parallel()
 	w, told := many()
@@ -627,7 +623,7 @@ func TestAdoptKilled(t *testing.T) {
 		if after <= before || after >= 1999 {
 			t.Errorf("round %d: from %d claims to %d: %.2000s", round, before, after, p.stderr)
 		}
-		// Half of an adoption is never wrong.
+		// A partial adoption is never wrong.
 		expect(t, slices.DeleteFunc(auditOf(t, s.open(t)), func(d audit.Difference) bool {
 			return d.Kind == audit.AllocationWithoutClaim
 		}), told...)
@@ -639,7 +635,7 @@ func TestAdoptKilled(t *testing.T) {
 	harness.Eventually(t, "one server is ready", func() error {
 		return harness.Unless(servers[0].ready(t, dir, pki) || servers[1].ready(t, dir, pki), "%.2000s", servers[0].stderr)
 	})
-	// The first one that is ready has seen to it that everything has its claim.
+	// The first server that is ready has completed the adoption.
 	expectClaims(t, s.world(t))
 	harness.Eventually(t, "both servers are ready", func() error {
 		return harness.Unless(servers[0].ready(t, dir, pki) && servers[1].ready(t, dir, pki), "%.2000s", servers[1].stderr)

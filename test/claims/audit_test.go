@@ -21,20 +21,20 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// The namespaces of the healthy world have Prefixes of the same names, with the same prefixes.
+// The two namespaces of the healthy world contain Prefixes with the same names and ranges.
 const (
 	here  = "here"
 	there = "there"
 )
 
-// healthyOnce is what healthy returns a copy of.
+// healthyOnce caches the world that healthy returns copies of.
 var healthyOnce struct {
 	sync.Once
 	world world
 }
 
-// healthy is what the servers themselves have written: in two namespaces, roots of both families,
-// their children, of both families, and the children of one child each. It is made once.
+// healthy returns a world that the servers have written: in two namespaces, roots of both families, their children,
+// and grandchildren of one child each. It is created once.
 func healthy(t testing.TB) world {
 	t.Helper()
 	healthyOnce.Do(func() {
@@ -73,16 +73,16 @@ func healthy(t testing.TB) world {
 	return maps.Clone(healthyOnce.world)
 }
 
-// corruption makes a world wrong, and returns what an audit has to find. All of them can be done
-// to the healthy world at once.
+// corruption damages a world and returns the findings that an audit must report. All corruptions can be applied to
+// the healthy world together.
 type corruption struct {
 	name    string
 	corrupt func(world) []finding
-	// repaired says that --repair repairs everything of it.
+	// repaired is true if --repair repairs all of the findings.
 	repaired bool
 }
 
-// nowhere is the uid of no Prefix.
+// nowhere is a uid that no Prefix has.
 const nowhere = "11111111-1111-4111-8111-111111111111"
 
 var corruptions = []corruption{
@@ -101,7 +101,7 @@ var corruptions = []corruption{
 	{"overlap: the same", func(w world) []finding {
 		victim := w.prefix(here, "v4-1")
 		twin, a := w.addChild(w.prefix(here, "v4"), "twin", victim.Spec.Prefix)
-		// The younger one is in the wrong.
+		// The finding is about the younger one.
 		a.CreationTimestamp = metav1.NewTime(time.Now().Add(time.Hour))
 		w.setAllocation(a)
 		return []finding{{audit.Overlap, here, a.Name, "v4", twin.Spec.Prefix}}
@@ -338,7 +338,7 @@ func TestAuditFindsEachCorruption(t *testing.T) {
 	expect(t, auditOf(t, opened))
 }
 
-// corruptAll returns a world with every corruption, and what is wrong with it.
+// corruptAll returns a world with all corruptions, all findings, and those that a repair leaves.
 func corruptAll(t testing.TB) (w world, all, left []finding) {
 	t.Helper()
 	w = healthy(t)
@@ -360,7 +360,7 @@ func TestAuditFindsAllCorruptionsTogether(t *testing.T) {
 	s := newEtcd(t, w)
 	before := s.revisions(t)
 	expect(t, auditOf(t, s.open(t)), all...)
-	// The order is the same every time, and that of the kinds.
+	// The order of the findings is deterministic, and follows the order of the kinds.
 	first := findingsOf(auditOf(t, s.open(t)))
 	for i, f := range findingsOf(auditOf(t, s.open(t))) {
 		if f != first[i] || i > 0 && f.kind < first[i-1].kind {
@@ -390,8 +390,8 @@ func TestAuditOfNothing(t *testing.T) {
 	}
 }
 
-// TestAuditReadsAllPages has more of everything than is read at a time, and something wrong at the
-// end and at the beginning of each page.
+// TestAuditReadsAllPages has more objects and claims than one page, with a difference at the beginning and the end
+// of each page.
 func TestAuditReadsAllPages(t *testing.T) {
 	t.Parallel()
 	w := world{}
@@ -427,7 +427,7 @@ func TestAuditReadsAllPages(t *testing.T) {
 	expect(t, auditOf(t, opened), want...)
 }
 
-// TestAuditIsConsistent audits a store that changes all the time: at every revision everything is right.
+// TestAuditIsConsistent audits a store that changes all the time. The store is correct at every revision.
 func TestAuditIsConsistent(t *testing.T) {
 	t.Parallel()
 	instance := harness.Start(t, harness.Controllers("*"))
@@ -450,7 +450,7 @@ func TestAuditIsConsistent(t *testing.T) {
 					t.Errorf("create: %v", err)
 					return
 				}
-				// A few are there at a time; some go before they are allocated.
+				// A few exist at a time. Some are deleted before they are allocated.
 				old := fmt.Sprintf("child-%d-%d", worker, i-worker*2)
 				if i >= worker*2 {
 					if err := prefixes.Delete(t.Context(), old, metav1.DeleteOptions{}); err != nil {
@@ -483,7 +483,7 @@ func TestAuditIsConsistent(t *testing.T) {
 func TestRepair(t *testing.T) {
 	t.Parallel()
 	w, all, left := corruptAll(t)
-	// Neither of these can be claimed: a claim that is right is in the way.
+	// Neither of these can get a claim, because it would overlap a correct one.
 	for name, prefix := range map[string]string{
 		"blocked-inside": nth(w.prefix(here, "v4-7").Spec.Prefix, 31, 1),
 		"blocked-same":   w.prefix(here, "v4-8").Spec.Prefix,
@@ -535,11 +535,11 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// TestRepairMakesTheSameClaims takes all claims away: what is made instead is what was there.
+// TestRepairMakesTheSameClaims removes all claims. The repair creates the same claims again.
 func TestRepairMakesTheSameClaims(t *testing.T) {
 	t.Parallel()
 	whole := healthy(t)
-	// The keys of namespaces with roots are made with the next root.
+	// The keys of namespaces with roots are only created together with the next root.
 	maps.DeleteFunc(whole, func(key, _ string) bool { return strings.HasPrefix(key, rootsPrefix) })
 	s := newEtcd(t, whole.withoutClaims())
 	opened := s.open(t)
@@ -561,7 +561,7 @@ func TestRepairMakesTheSameClaims(t *testing.T) {
 	}
 }
 
-// same compares two values as they are, or as JSON.
+// same reports whether two values are equal, as strings or as JSON.
 func same(a, b string) bool {
 	var x, y any
 	return a == b || json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && fmt.Sprint(x) == fmt.Sprint(y)

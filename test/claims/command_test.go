@@ -22,7 +22,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
-// answer is what a command has said.
+// answer is the result of a command.
 type answer struct {
 	code           int
 	stdout, stderr string
@@ -47,7 +47,7 @@ func runAudit(t testing.TB, args ...string) answer {
 
 func (s *store) flag() string { return "--etcd-servers=" + strings.Join(s.endpoints, ",") }
 
-// expect fails the test unless the command ended with a code.
+// expect fails the test unless the command ended with the given exit code.
 func (a answer) expect(t testing.TB, code int) answer {
 	t.Helper()
 	if a.code != code {
@@ -56,7 +56,7 @@ func (a answer) expect(t testing.TB, code int) answer {
 	return a
 }
 
-// report is what -o json prints.
+// report is the output of -o json.
 type report struct {
 	Repaired    []audit.Difference `json:"repaired"`
 	Differences []audit.Difference `json:"differences"`
@@ -206,7 +206,7 @@ func TestCommandWithoutEtcd(t *testing.T) {
 	}
 }
 
-// TestCommandWithEncryption audits a store whose objects are encrypted. The claims are not.
+// TestCommandWithEncryption audits a store with encrypted objects. Claims are never encrypted.
 func TestCommandWithEncryption(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package claims tests the auditor of the claims, and their adoption, on a real etcd: what is wrong
-// in a store is written past every server, straight into etcd.
+// Package claims tests the audit and the adoption of claims on a real etcd. The tests write differences directly to
+// etcd, without an API server.
 package claims
 
 import (
@@ -34,13 +34,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// batch is how many keys are written at a time; etcd takes no more than 128.
+// batch is the number of keys in one write. The limit of etcd is 128.
 const batch = 100
 
 var (
 	// scratch is a directory for all tests.
 	scratch string
-	// binary is the path of the program ipam-apiserver, which is built when it is needed.
+	// binary builds the program ipam-apiserver when it is first needed, and returns its path.
 	binary = sync.OnceValues(func() (string, error) {
 		return filepath.Join(scratch, "ipam-apiserver"), harness.Build(scratch, "ipam-apiserver")
 	})
@@ -53,16 +53,16 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// store is an etcd, seen from below the servers.
+// store is an etcd, with direct access to its keys.
 type store struct {
 	endpoints []string
 	client    *clientv3.Client
 }
 
-// startEtcd starts an etcd on what is in a data directory; close ends it before the test does.
+// startEtcd starts an etcd with its data in dataDir. stop ends it before the end of the test.
 func startEtcd(t testing.TB, dataDir string) (s *store, stop func()) {
 	t.Helper()
-	// Whoever starts an instance on it has to see that it is a data directory.
+	// The lock file marks the directory as a data directory, so that an instance can use it.
 	if err := os.WriteFile(filepath.Join(dataDir, "lock"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func startEtcd(t testing.TB, dataDir string) (s *store, stop func()) {
 	}
 }
 
-// newEtcd starts an etcd that has what is in a world.
+// newEtcd starts an etcd with the content of a world.
 func newEtcd(t testing.TB, w world) *store {
 	t.Helper()
 	s, _ := startEtcd(t, t.TempDir())
@@ -96,7 +96,7 @@ func connect(t testing.TB, endpoints []string) *store {
 	return &store{endpoints, client}
 }
 
-// open opens the store the way the command does.
+// open opens the store in the same way as the command.
 func (s *store) open(t testing.TB) *apiserver.Store {
 	t.Helper()
 	etcd := apiserver.NewOptions().Recommended.Etcd
@@ -109,7 +109,7 @@ func (s *store) open(t testing.TB) *apiserver.Store {
 	return opened
 }
 
-// put writes everything of a world.
+// put writes all keys of a world.
 func (s *store) put(t testing.TB, w world) {
 	t.Helper()
 	for keys := range slices.Chunk(slices.Sorted(maps.Keys(w)), batch) {
@@ -123,7 +123,7 @@ func (s *store) put(t testing.TB, w world) {
 	}
 }
 
-// replace makes a world everything that there is, writing no more than what differs.
+// replace replaces the content of the store with a world. It writes only the differences.
 func (s *store) replace(t testing.TB, w world) {
 	t.Helper()
 	changed := maps.Clone(w)
@@ -144,7 +144,7 @@ func (s *store) delete(t testing.TB, key string, options ...clientv3.OpOption) {
 	}
 }
 
-// world returns all keys of the servers.
+// world returns all keys of the API servers.
 func (s *store) world(t testing.TB) world {
 	t.Helper()
 	response, err := s.client.Get(t.Context(), etcdPrefix+"/", clientv3.WithPrefix())
@@ -158,7 +158,7 @@ func (s *store) world(t testing.TB) world {
 	return w
 }
 
-// revisions returns when each key of etcd was last changed, and the revision of etcd itself.
+// revisions returns the revision of the last change of each key, and the current revision of etcd.
 func (s *store) revisions(t testing.TB) map[string]int64 {
 	t.Helper()
 	response, err := s.client.Get(t.Context(), "\x00", clientv3.WithFromKey(), clientv3.WithKeysOnly())
@@ -172,7 +172,7 @@ func (s *store) revisions(t testing.TB) map[string]int64 {
 	return revisions
 }
 
-// countClaims returns how many claims there are.
+// countClaims returns the number of claims.
 func (s *store) countClaims(t testing.TB) int {
 	t.Helper()
 	response, err := s.client.Get(t.Context(), claimPrefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
@@ -193,13 +193,13 @@ const (
 func prefixKey(namespace, name string) string     { return prefixPrefix + namespace + "/" + name }
 func allocationKey(namespace, name string) string { return allocationPrefix + namespace + "/" + name }
 
-// claimKey says where a claim has to be, without asking the code under test.
+// claimKey returns the key of a claim. It does not use the code under test.
 func claimKey(parent types.UID, prefix string) string {
 	p := netip.MustParsePrefix(prefix).Masked()
 	return fmt.Sprintf("%s%s/%x/%03d", claimPrefix, parent, p.Addr().AsSlice(), p.Bits())
 }
 
-// world is what is in etcd, by key.
+// world is the content of etcd, by key.
 type world map[string]string
 
 // claim is the value of a claim.
@@ -227,7 +227,7 @@ func holderOf(a *v1alpha1.PrefixAllocation) holder {
 	return h
 }
 
-// must is for what cannot fail on data that the tests have made themselves.
+// must panics if there is an error. It is for data that the tests create themselves.
 func must[T any](value T, err error) T {
 	if err != nil {
 		panic(err)
@@ -235,8 +235,8 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-// decoded decodes an object or a claim. Objects are stored as protobuf, or as JSON by other servers and
-// these tests.
+// decoded decodes an object or a claim. Objects are stored as protobuf, or as JSON by other servers and by these
+// tests.
 func decoded[T any](value string) *T {
 	into := new(T)
 	var err error
@@ -316,7 +316,7 @@ func (w world) children(namespace, parent string) (all []*v1alpha1.Prefix) {
 	return all
 }
 
-// withoutClaims returns the world as a server without claims has it, that is only the objects.
+// withoutClaims returns the world with its objects only, as a server without claims stores it.
 func (w world) withoutClaims() world {
 	rest := maps.Clone(w)
 	maps.DeleteFunc(rest, func(key, _ string) bool {
@@ -325,7 +325,7 @@ func (w world) withoutClaims() world {
 	return rest
 }
 
-// addHolder adds to the holders of a claim, or makes the claim.
+// addHolder adds a holder to a claim, or creates the claim.
 func (w world) addHolder(parent types.UID, prefix string, h holder) {
 	key, c := claimKey(parent, prefix), claim{}
 	if value, ok := w[key]; ok {
@@ -340,7 +340,7 @@ var (
 	epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// metaOf returns the metadata of an object that is newer than all before it.
+// metaOf returns the metadata of an object. Each call returns a later creation time.
 func metaOf(namespace, name string) metav1.ObjectMeta {
 	n := uids.Add(1)
 	return metav1.ObjectMeta{
@@ -369,7 +369,7 @@ func (w world) addRoot(namespace, name, prefix string) *v1alpha1.Prefix {
 	return p
 }
 
-// addAllocation adds an allocation that holds a prefix, with its claim unless the parent has no uid.
+// addAllocation adds an allocation that holds a prefix. It also adds the claim, unless the parent has no uid.
 func (w world) addAllocation(parent *v1alpha1.Prefix, name, prefix string, child *v1alpha1.Prefix) *v1alpha1.PrefixAllocation {
 	a := &v1alpha1.PrefixAllocation{
 		ObjectMeta: metaOf(parent.Namespace, name),
@@ -389,7 +389,7 @@ func (w world) addAllocation(parent *v1alpha1.Prefix, name, prefix string, child
 	return a
 }
 
-// addChild adds a child that holds a prefix, with allocation and claim.
+// addChild adds a child that holds a prefix, with its allocation and its claim.
 func (w world) addChild(parent *v1alpha1.Prefix, name, prefix string) (*v1alpha1.Prefix, *v1alpha1.PrefixAllocation) {
 	p := &v1alpha1.Prefix{
 		ObjectMeta: metaOf(parent.Namespace, name),
@@ -403,7 +403,7 @@ func (w world) addChild(parent *v1alpha1.Prefix, name, prefix string) (*v1alpha1
 	return p, w.addAllocation(parent, name+"-allocation", prefix, p)
 }
 
-// nth returns the nth prefix of a length in a prefix.
+// nth returns the nth prefix with the length bits inside prefix.
 func nth(prefix string, bits, n int) string {
 	addr := netip.MustParsePrefix(prefix).Addr().AsSlice()
 	for bit := bits - 1; n > 0; bit, n = bit-1, n/2 {
@@ -415,7 +415,7 @@ func nth(prefix string, bits, n int) string {
 	return netip.PrefixFrom(first, bits).String()
 }
 
-// create creates Prefixes, some at a time.
+// create creates Prefixes, several at a time.
 func create(t testing.TB, client ipamclient.PrefixInterface, requests ...*v1alpha1.Prefix) {
 	t.Helper()
 	harness.Each(len(requests), 16, func(i int) {
@@ -448,7 +448,7 @@ func waitAllocated(t testing.TB, client ipamclient.PrefixInterface) (prefixes []
 	return prefixes
 }
 
-// finding is what a test expects of an audit.
+// finding is an expected difference.
 type finding struct {
 	kind                            audit.DifferenceKind
 	namespace, name, parent, prefix string
@@ -462,7 +462,7 @@ func findingsOf(differences []audit.Difference) []finding {
 	return found
 }
 
-// expect fails the test unless the differences are these, in any order.
+// expect fails the test unless the differences are exactly the expected ones, in any order.
 func expect(t testing.TB, differences []audit.Difference, want ...finding) {
 	t.Helper()
 	left := slices.Clone(want)
@@ -481,7 +481,7 @@ func expect(t testing.TB, differences []audit.Difference, want ...finding) {
 	}
 }
 
-// auditOf audits.
+// auditOf returns the differences that an audit reports.
 func auditOf(t testing.TB, s *apiserver.Store) []audit.Difference {
 	t.Helper()
 	differences, err := s.Audit(t.Context(), audit.FullSpeed, audit.LeftoverGrace)

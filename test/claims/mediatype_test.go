@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestStorageMediaType has one server after the other on the same store, which write in different media
-// types, and read what the others have written.
+// TestStorageMediaType runs servers one after the other on the same store. They write different media types, and
+// read each other's objects.
 func TestStorageMediaType(t *testing.T) {
 	dir := t.TempDir()
 	for n, tt := range []struct{ mediaType, begins string }{
@@ -38,7 +38,7 @@ func TestStorageMediaType(t *testing.T) {
 		if value := connect(t, instance.EtcdEndpoints).world(t)[prefixKey(here, name)]; !strings.HasPrefix(value, tt.begins) {
 			t.Errorf("as %q: %.300q", tt.mediaType, value)
 		}
-		// What another one wrote is written anew when it changes.
+		// An object that another server wrote is rewritten when it changes.
 		p, err := prefixes.Get(t.Context(), "child-0", metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)

@@ -58,7 +58,7 @@ func metricsOf(t testing.TB, instance *harness.Server) map[audit.DifferenceKind]
 	return values
 }
 
-// countsOf counts by kind; what there is none of is 0.
+// countsOf counts the findings by kind. Kinds without findings are 0.
 func countsOf(found []finding) map[audit.DifferenceKind]int {
 	counts := map[audit.DifferenceKind]int{}
 	for _, kind := range audit.DifferenceKinds {
@@ -70,9 +70,10 @@ func countsOf(found []finding) map[audit.DifferenceKind]int {
 	return counts
 }
 
-// TestMetric does not run beside other tests: the metric is of the process.
+// TestMetric is not parallel to other tests, because the metric belongs to the process.
 func TestMetric(t *testing.T) {
-	// At the start, what has no claim gets one, even if it overlaps, and what nobody can need is freed.
+	// At the start, allocations without a claim get one, even if it overlaps, and claims without an allocation are
+	// removed.
 	w, all, left := corruptAll(t)
 	left = slices.DeleteFunc(left, func(f finding) bool { return f.kind == audit.Leftover })
 	dir := t.TempDir()
@@ -83,7 +84,7 @@ func TestMetric(t *testing.T) {
 	if got := metricsOf(t, instance); !maps.Equal(got, countsOf(left)) {
 		t.Errorf("after the start: %v, not %v", got, countsOf(left))
 	}
-	// It is never audited again.
+	// No more audits run.
 	s = connect(t, instance.EtcdEndpoints)
 	s.replace(t, healthy(t))
 	time.Sleep(200 * time.Millisecond)

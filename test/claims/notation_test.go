@@ -32,7 +32,7 @@ import (
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 )
 
-// Where a child of a foreign store stands.
+// The state of a child in a store of another server.
 const (
 	unasked   = "no allocation"
 	waiting   = "allocation waits"
@@ -43,24 +43,24 @@ const (
 
 var states = []string{unasked, waiting, granted, failed, completed}
 
-// family is a parent with a child in a store that another server of the group has written: prefixes in
-// any notation that its validation lets pass, written at any moment.
+// family is a parent and its child in a store that another server of the group has written. It accepts many
+// notations, and may have stopped at any time.
 type family struct {
 	name string
-	// parent and child are the notations of their prefixes. The child asks for its own exactly, or by
-	// the length of it.
+	// parent and child are the notations of their prefixes. The child requests its prefix exactly, or by its
+	// length.
 	parent, child string
 	exact         bool
-	// byRef and bySelector tell how the child names its parent.
+	// byRef and bySelector determine how the child refers to its parent.
 	byRef, bySelector bool
 	state             string
-	// phase is that of what is not Allocated and has not failed.
+	// phase is the phase of the objects that are neither Allocated nor Failed.
 	phase string
-	// orphan leaves out the parent.
+	// orphan is true if the parent does not exist.
 	orphan bool
 }
 
-// servable tells whether the child has to be Allocated in the end.
+// servable reports whether the child must be Allocated at the end.
 func (f family) servable() bool {
 	parent, child := must(cidr.ParseStored(f.parent)), must(cidr.ParseStored(f.child))
 	switch {
@@ -71,12 +71,12 @@ func (f family) servable() bool {
 	case f.exact:
 		return cidr.StrictlyInside(child, parent)
 	}
-	// Who asks for a length of IPv4-mapped IPv6 asks for IPv6, of which there is none in an IPv4 range.
+	// A request for a length of IPv4-mapped IPv6 is a request for IPv6. An IPv4 range contains no such prefix.
 	written := netip.MustParsePrefix(f.child)
 	return cidr.FamilyOf(written) == cidr.FamilyOf(parent) && written.Bits() > parent.Bits()
 }
 
-// addTo writes the objects in the JSON form of the other server.
+// addTo adds the objects to a world, in the JSON form of the other server.
 func (f family) addTo(w world) {
 	written := netip.MustParsePrefix(f.child)
 	ipFamily := v1alpha1.IPFamily(cidr.FamilyOf(written))
@@ -135,8 +135,8 @@ func (f family) addTo(w world) {
 	}
 }
 
-// randomNotation returns a notation of a prefix, as another server of the group stores it: with host
-// bits, and IPv4 in IPv6.
+// randomNotation returns a notation of a prefix that the other server accepts: with host bits, or as IPv4-mapped
+// IPv6.
 func randomNotation(r *rand.Rand, prefix netip.Prefix) string {
 	if prefix.Addr().Is4() && r.IntN(2) == 0 {
 		prefix = cidr.Map(prefix)
@@ -172,7 +172,7 @@ func randomFamily(r *rand.Rand, n int) family {
 	f.byRef = r.IntN(2) == 0
 	f.bySelector = !f.byRef || r.IntN(3) == 0
 	if written := netip.MustParsePrefix(f.parent); !f.exact && inside == parent && written.Addr().BitLen() != netip.MustParsePrefix(f.child).Addr().BitLen() {
-		// A length is of the family in which the parent is written.
+		// A length belongs to the family of the notation of the parent.
 		f.child = cidr.Map(child).String()
 		if written.Addr().Is4() {
 			f.child = child.String()
@@ -188,7 +188,7 @@ func randomFamily(r *rand.Rand, n int) family {
 	return f
 }
 
-// namedFamilies are those that were found stuck.
+// namedFamilies are families that once remained stuck.
 var namedFamilies = []family{
 	{name: "host-bits-unasked", parent: "10.6.0.0/16", child: "10.6.0.5/24", exact: true, byRef: true, state: unasked, phase: "Pending"},
 	{name: "host-bits-waiting", parent: "10.7.0.0/16", child: "10.7.0.5/24", exact: true, byRef: true, state: waiting, phase: "Pending"},
@@ -208,16 +208,15 @@ var namedFamilies = []family{
 	{name: "unknown-phase", parent: "10.10.0.0/16", child: "10.10.0.0/24", byRef: true, state: waiting, phase: "Unknown"},
 }
 
-// longestBackoff is how long the controllers wait at most until they try a write of a test of this size again.
+// longestBackoff is the maximum delay of the controllers before they retry a write, in a test of this size.
 const longestBackoff = 10 * time.Second
 
-// maxWrites is how many writes of one object are enough: it is created and bound, or told why not, and each of
-// these may be a conflict once.
+// maxWrites is the maximum number of writes of one object: it is created, and it is bound or gets a condition. Each
+// of these may conflict once.
 const maxWrites = 4
 
-// TestForeignNotations takes over a store with every notation in every field, in the midst of everything.
-// Then all of it is Allocated or says why, the server refuses no write of the controllers, and the writes
-// come to an end.
+// TestForeignNotations takes over a store with every notation in every field, in all states. In the end each child
+// is Allocated or has a reason, the server has refused no write of the controllers, and there are no more writes.
 func TestForeignNotations(t *testing.T) {
 	t.Parallel()
 	w := world{}
@@ -240,7 +239,7 @@ func TestForeignNotations(t *testing.T) {
 	client := instance.Client
 	prefixes := client.Prefixes(here)
 
-	// An informer costs the machine less than lists again and again.
+	// An informer is cheaper than repeated lists.
 	factory := externalversions.NewSharedInformerFactoryWithOptions(versioned.NewForConfigOrDie(instance.Config), 0, externalversions.WithNamespace(here))
 	prefixInformer, allocationInformer := factory.Ipam().V1alpha1().Prefixes(), factory.Ipam().V1alpha1().PrefixAllocations()
 	seen, seenAllocations := prefixInformer.Lister().Prefixes(here), allocationInformer.Lister().PrefixAllocations(here)
@@ -257,7 +256,7 @@ func TestForeignNotations(t *testing.T) {
 		c := meta.FindStatusCondition(conditions, v1alpha1.ConditionAllocated)
 		return c != nil && c.Status == metav1.ConditionFalse && c.Message != "" && c.Reason != ""
 	}
-	// wrong tells which families are not as they have to be.
+	// wrong describes the families that are not in their expected state.
 	wrong := func() (all []string) {
 		for _, f := range families {
 			child, err := seen.Get(f.name + "-child")
@@ -308,7 +307,7 @@ func TestForeignNotations(t *testing.T) {
 		return harness.Unless(len(all) == 0, "%d are wrong:\n%s", len(all), strings.Join(all[:min(len(all), 15)], "\n"))
 	})
 
-	// Nothing is tried again and again, in vain or not: no retry waits longer than the pause that has to come.
+	// Nothing is retried, whether it succeeds or not. The pause is longer than any delay before a retry.
 	settled := len(log.writes(t))
 	harness.Eventually(t, "the writes end", func() error {
 		all := log.writes(t)
@@ -317,7 +316,7 @@ func TestForeignNotations(t *testing.T) {
 	total, late := map[string]int{}, map[string]int{}
 	for i, write := range log.writes(t) {
 		object := write.ObjectRef.Resource + " " + write.ObjectRef.Name
-		// A conflict or an object that is gone is a cache that is behind.
+		// A conflict or a missing object only means that a cache was stale.
 		if code := write.ResponseStatus.Code; code >= 400 && code != http.StatusConflict && code != http.StatusNotFound {
 			t.Errorf("%s of %s %s was refused: %d", write.Verb, object, write.ObjectRef.Subresource, code)
 		}
@@ -333,7 +332,7 @@ func TestForeignNotations(t *testing.T) {
 	}
 	expect(t, auditOf(t, connect(t, instance.EtcdEndpoints).open(t)))
 
-	// What was stored stays as it was stored, and can be updated.
+	// Stored notations remain, and the objects can be updated.
 	for _, f := range families {
 		is, err := seen.Get(f.name + "-child")
 		if err != nil {
@@ -362,7 +361,7 @@ func TestForeignNotations(t *testing.T) {
 		}
 		return err
 	})
-	// And deleted, parents first.
+	// They can be deleted, parents first.
 	each(t, names, func(ctx context.Context, name string) error {
 		return prefixes.Delete(ctx, name, metav1.DeleteOptions{})
 	})
@@ -376,7 +375,7 @@ func TestForeignNotations(t *testing.T) {
 	}
 }
 
-// each does something to many objects, some at a time.
+// each calls do for many objects, several at a time.
 func each(t *testing.T, names []string, do func(ctx context.Context, name string) error) {
 	t.Helper()
 	harness.Each(len(names), 16, func(i int) {
@@ -386,7 +385,7 @@ func each(t *testing.T, names []string, do func(ctx context.Context, name string
 	})
 }
 
-// auditLog is the log of all writes that a server was asked for.
+// auditLog is the audit log of all writes to a server.
 type auditLog struct {
 	path, policy string
 }
@@ -403,12 +402,12 @@ func newAuditLog(t *testing.T) auditLog {
 	return log
 }
 
-// enable makes a server write the log.
+// enable configures a server to write the log.
 func (l auditLog) enable(options *apiserver.Options) {
 	options.Recommended.Audit.PolicyFile, options.Recommended.Audit.LogOptions.Path = l.policy, l.path
 }
 
-// writes returns the log.
+// writes returns the events in the log.
 func (l auditLog) writes(t *testing.T) []auditv1.Event {
 	t.Helper()
 	text, err := os.ReadFile(l.path)

@@ -18,8 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestServesBesideWhatCannotBeDecoded has an object of each kind and a claim that cannot be decoded, from the start on or
-// all of a sudden: the server serves everything else, and nobody gets what they hold.
+// TestServesBesideWhatCannotBeDecoded has an object of each kind and a claim that cannot be decoded, from the start
+// or while the server runs. The server serves everything else, and the space that they hold is not allocated.
 func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 	w := world{}
 	root := w.addRoot(here, "root", "10.0.0.0/24")
@@ -61,7 +61,7 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 				return harness.Unless(got[audit.Undecodable] == len(bad), "it tells %v", got)
 			})
 
-			// Lists and watches leave out what cannot be decoded. A get tells the key.
+			// Lists and watches omit objects that cannot be decoded. The error of a get names the key.
 			names := func() (names []string) {
 				list, err := prefixes.List(t.Context(), metav1.ListOptions{})
 				if err != nil {
@@ -85,7 +85,7 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 				}
 			}
 
-			// There is room for one of these, and nobody else gets any.
+			// There is space for one of these, and the others get none.
 			create(t, prefixes, harness.Child("new", "root", harness.Length(27)))
 			for i, prefix := range []string{"10.0.0.0/26", "10.0.0.16/28", "10.0.0.128/28", "10.0.0.192/27", "10.0.0.192/28"} {
 				create(t, prefixes, harness.Child(fmt.Sprint("wants-", i), "root", harness.Exactly(prefix)))
@@ -108,7 +108,7 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 			}
 			stillWaiting()
 
-			// An audit shows them, and moves them aside. What they hold stays.
+			// An audit reports them, and a repair moves them to lost+found. Their space remains in use.
 			found := runAudit(t, s.flag(), "-o=json").expect(t, 1).report(t).Differences
 			var keys []string
 			for _, d := range found {
@@ -143,7 +143,7 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 				return harness.Unless(got[audit.Undecodable] == 0 && got[audit.ClaimWithoutAllocation] > 0, "it tells %v", got)
 			})
 
-			// When somebody has made sure that nobody needs it, it is free.
+			// When the key in lost+found is deleted, the space can be freed.
 			if err := prefixes.Delete(t.Context(), "lost", metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
 			}
@@ -161,12 +161,12 @@ func TestServesBesideWhatCannotBeDecoded(t *testing.T) {
 	}
 }
 
-// lostKey is where a key is moved.
+// lostKey returns the key in lost+found for a key.
 func lostKey(key string) string {
 	return etcdPrefix + "/lost+found" + strings.TrimPrefix(key, etcdPrefix)
 }
 
-// TestAuditWithoutKeys audits a store that is encrypted with a key that is not configured: it is not repaired.
+// TestAuditWithoutKeys audits a store that is encrypted with a key that is not configured. It is not repaired.
 func TestAuditWithoutKeys(t *testing.T) {
 	t.Parallel()
 	w := world{}

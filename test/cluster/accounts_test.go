@@ -26,8 +26,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// testAccounts lists all that the service accounts of the controllers may do, and tries what matters most: that the
-// account of the controller manager reads no Secret.
+// testAccounts lists all permissions of the service accounts of the controllers, and tests the most important one:
+// the account of the controller manager cannot read Secrets.
 func testAccounts(t *testing.T, i *installation) {
 	const manager, certificates = "ipam-controller-manager", "ipam-certificate-controller"
 	for _, account := range []struct {
@@ -58,7 +58,7 @@ func testAccounts(t *testing.T, i *installation) {
 		}},
 	} {
 		client := i.account(account.name)
-		// Everybody may ask who they are and what they may do, and read bundles of public certificates.
+		// All accounts may ask for their identity and permissions, and read bundles of public certificates.
 		if may := rulesOf(t, client, product.Namespace, "authentication.k8s.io", "authorization.k8s.io", "certificates.k8s.io"); !slices.Equal(may, account.may) {
 			t.Errorf("%s may\n%s\ninstead of\n%s", account.name, strings.Join(may, "\n"), strings.Join(account.may, "\n"))
 		}
@@ -99,7 +99,7 @@ func testAccounts(t *testing.T, i *installation) {
 	if readable := of(manager); len(readable) > 0 {
 		t.Errorf("%s reads %v", manager, readable)
 	}
-	// The test would show it.
+	// This shows that the test would detect readable Secrets.
 	if readable := of(certificates); !readable["ipam-etcd-client-tls"] || len(readable) != 5 {
 		t.Errorf("%s reads %v", certificates, readable)
 	}
@@ -107,14 +107,14 @@ func testAccounts(t *testing.T, i *installation) {
 
 func second[T any](_ T, err error) error { return err }
 
-// account returns a client that logs in as a service account of the product.
+// account returns a client with the token of a service account of the product.
 func (i *installation) account(name string) kubernetes.Interface {
 	i.Helper()
 	_, config := i.ServiceAccount(product.Namespace, name)
 	return kubernetes.NewForConfigOrDie(config)
 }
 
-// rulesOf returns all that a client may do in a namespace, but for what is in some groups.
+// rulesOf returns all permissions of a client in a namespace, except those for the given API groups.
 func rulesOf(t *testing.T, client kubernetes.Interface, namespace string, but ...string) []string {
 	t.Helper()
 	review, err := client.AuthorizationV1().SelfSubjectRulesReviews().Create(t.Context(), &authorizationv1.SelfSubjectRulesReview{
@@ -153,7 +153,7 @@ func argument(p *process.Process, flag string) string {
 	return ""
 }
 
-// testDirectToken shows who accepts tokens of the account of the controller manager, by what they are for.
+// testDirectToken shows which servers accept tokens of the account of the controller manager, by audience.
 func testDirectToken(t *testing.T, i *installation) {
 	const account = "ipam-controller-manager"
 	for _, test := range []struct {
@@ -180,8 +180,8 @@ func testDirectToken(t *testing.T, i *installation) {
 	}
 }
 
-// testAuditLog looks for what the controllers write directly, and for what a user writes through kube-apiserver, in the
-// audit log of the API servers.
+// testAuditLog checks that the audit log of the API servers has the direct writes of the controllers, and the
+// writes of users through kube-apiserver.
 func testAuditLog(t *testing.T, i *installation) {
 	u := i.newUser("team-audit", "edit")
 	if _, err := u.client.Prefixes(u.namespace).Create(t.Context(), root("root", "10.0.0.0/8"), metav1.CreateOptions{}); err != nil {
@@ -225,7 +225,7 @@ func testAuditLog(t *testing.T, i *installation) {
 			if event.User.Username != controllers {
 				continue
 			}
-			// It logs in with the token that is for the API server only.
+			// The controller authenticates with the token that is only for the API server.
 			var id string
 			for _, m := range i.Managers {
 				id += " " + tokenID(t, argument(m, "--apiservice-token-file"))
@@ -238,7 +238,7 @@ func testAuditLog(t *testing.T, i *installation) {
 	})
 }
 
-// auditEvents returns what is in the audit log of an API server, which is in its log.
+// auditEvents returns the audit events of an API server, which are a part of its log.
 func auditEvents(t *testing.T, p *process.Process) []auditv1.Event {
 	t.Helper()
 	data, err := os.ReadFile(p.LogFile)

@@ -23,7 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// TestCluster installs the product once, and uses it in all ways.
+// TestCluster installs the product once, and tests it in many ways.
 func TestCluster(t *testing.T) {
 	i := install(t, 1, 2, 2)
 	for _, test := range []struct {
@@ -46,7 +46,7 @@ func TestCluster(t *testing.T) {
 		{"audit log", testAuditLog},
 		{"flow schema", testFlowSchema},
 		{"many children", testManyChildren},
-		// These end and start programs, so they come last.
+		// These stop and start programs, so they come last.
 		{"certificates", testCertificates},
 		{"rolling restart", testRollingRestart},
 		{"killed API server", testKilledServer},
@@ -73,7 +73,7 @@ func testManifests(t *testing.T, i *installation) {
 			t.Errorf("%s: no %s in:\n%s", dir, want, out)
 		}
 	}
-	// That there are two of each, and that they give way to each other.
+	// There are at least two of each.
 	for _, name := range []string{"ipam-apiserver", "ipam-controller-manager"} {
 		d, err := i.Client.AppsV1().Deployments(product.Namespace).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
@@ -83,8 +83,8 @@ func testManifests(t *testing.T, i *installation) {
 			t.Errorf("%s has %d replicas", name, *d.Spec.Replicas)
 		}
 	}
-	// The namespace demands the restricted standard of pods, so pods of ours have to meet it: a pod
-	// that is made as the Deployment says is admitted.
+	// The namespace enforces the restricted Pod Security Standard. A pod with the template of each Deployment must
+	// be admitted.
 	for _, name := range []string{"ipam-apiserver", "ipam-controller-manager", "ipam-certificate-controller"} {
 		d, err := i.Client.AppsV1().Deployments(product.Namespace).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
@@ -106,7 +106,7 @@ func testManifests(t *testing.T, i *installation) {
 	}
 }
 
-// contains fails unless a text has all parts.
+// contains fails the test unless a text contains all parts.
 func contains(t testing.TB, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
@@ -138,7 +138,7 @@ func testKubectl(t *testing.T, i *installation) {
 	contains(t, u.in("get", "ipam"), "prefix.ipam.ironcore.dev/root", "prefixallocation.ipam.ironcore.dev/customer-subnet-1-")
 	contains(t, u.in("get", "pfx", "--field-selector", "status.phase=Pending", "-o", "name"), "too-large")
 
-	// The events come from the controllers.
+	// The controllers create the events.
 	i.Eventually("describe shows why", func() error {
 		out := u.in("describe", "prefix", "too-large")
 		for _, part := range []string{"NoSuitableParent", "small-root (192.168.0.0/24) is too small to hold a /9", "Events:", "Warning  NoSuitableParent"} {
@@ -167,7 +167,7 @@ func testKubectl(t *testing.T, i *installation) {
 	if err == nil || !strings.Contains(errOut, "spec.prefix: Invalid value") {
 		t.Errorf("a mistake: %v: %s", err, errOut)
 	}
-	// What is read can be applied as it is, and changes nothing but the notes that kubectl makes.
+	// The output of get can be applied again. That changes only the annotations of kubectl.
 	for _, name := range []string{"root", "customer-subnet-1", "too-large"} {
 		said := func() string {
 			return u.in("get", "prefix", name, "-o", "jsonpath={.metadata.generation} {.spec} {.status}")
@@ -212,7 +212,7 @@ func testDeletion(t *testing.T, i *installation) {
 			t.Fatal(err)
 		}
 		u.waitAllocated(2)
-		// The root waits for its child, and says so.
+		// The root waits for its child, and its condition says so.
 		u.in("delete", "prefix", "root", "--cascade="+cascade, "--wait=false")
 		u.in("wait", "--for=condition=Deletable=False", "prefix/root", "--timeout=60s")
 		u.in("delete", "prefix", "child", "--cascade="+cascade, "--timeout=60s")
@@ -226,8 +226,8 @@ func testDeletion(t *testing.T, i *installation) {
 	}
 }
 
-// testConformance takes the steps of the conformance test of Kubernetes that has a sample API server,
-// and watches meanwhile.
+// testConformance repeats the steps of the Kubernetes conformance test with a sample API server, and watches
+// meanwhile.
 func testConformance(t *testing.T, i *installation) {
 	service, err := i.Client.Discovery().ServerResourcesForGroupVersion("ipam.ironcore.dev/v1alpha1")
 	if err != nil || len(service.APIResources) == 0 {
@@ -330,14 +330,13 @@ func testNamespaceDeletion(t *testing.T, i *installation) {
 		return fmt.Errorf("%v, %v", ns.Status.Conditions, err)
 	})
 	t.Logf("the namespace with 23 prefixes was gone after %v", time.Since(start).Round(time.Millisecond))
-	// Nothing is made in a namespace that is not there.
+	// Nothing is created in a namespace that does not exist.
 	if _, err := i.IPAM.IpamV1alpha1().Prefixes(u.namespace).Create(t.Context(), root("late", "10.0.0.0/8"), metav1.CreateOptions{}); !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
 		t.Errorf("a Prefix in a namespace that is gone: %v", err)
 	}
 }
 
-// testOwnerReferences has a Prefix go with its owner, which the garbage collector of the cluster sees
-// to.
+// testOwnerReferences shows that the garbage collector of the cluster deletes a Prefix together with its owner.
 func testOwnerReferences(t *testing.T, i *installation) {
 	u := i.newUser("team-owner", "edit")
 	owner, err := i.Client.CoreV1().ConfigMaps(u.namespace).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "owner"}}, metav1.CreateOptions{})
@@ -423,7 +422,7 @@ func testManyChildren(t *testing.T, i *installation) {
 	start := time.Now()
 	names := make(chan string)
 	var wg sync.WaitGroup
-	// A test that has failed must have no creator left.
+	// No creator may outlive a failed test.
 	defer wg.Wait()
 	for range creators {
 		wg.Go(func() {
@@ -443,14 +442,14 @@ func testManyChildren(t *testing.T, i *installation) {
 		wg.Wait()
 		created <- time.Since(start)
 	}()
-	// To ask again and again would keep the servers busy.
+	// Polling would keep the servers busy.
 	allocated := map[string]bool{}
 	for deadline := time.After(harness.Patience); len(allocated) < 1+children; {
 		select {
 		case event := <-watcher.ResultChan():
 			p, ok := event.Object.(*v1alpha1.Prefix)
 			if !ok {
-				// A watch may end at any time. The next one begins with what there is.
+				// A watch may end at any time. The next one begins with the current state.
 				t.Logf("The watch ended after %d children and %v: %v", len(allocated), time.Since(start).Round(time.Millisecond), event)
 				watcher.Stop()
 				watcher = watchAllocated()
@@ -475,7 +474,7 @@ func testManyChildren(t *testing.T, i *installation) {
 	i.Audited()
 }
 
-// disjoint fails if two children of a parent overlap.
+// disjoint fails the test if two children of a parent overlap.
 func disjoint(t testing.TB, items []v1alpha1.Prefix) {
 	t.Helper()
 	byParent := map[string][]netip.Prefix{}

@@ -21,7 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// load creates children at a steady pace, with ordinary retries, until it is stopped.
+// load creates children at a constant rate, with normal retries, until it is stopped.
 type load struct {
 	*user
 	cancel context.CancelFunc
@@ -32,7 +32,7 @@ type load struct {
 	created      atomic.Int64
 }
 
-// newLoad makes a namespace with a root, and begins.
+// newLoad creates a namespace with a root, and starts the load.
 func (i *installation) newLoad(namespace string) *load {
 	i.Helper()
 	u := i.newUser(namespace, "edit")
@@ -51,7 +51,7 @@ func (i *installation) newLoad(namespace string) *load {
 				err := retried(ctx, func() error {
 					_, err := u.client.Prefixes(namespace).Create(ctx, child(name, "root", 28), metav1.CreateOptions{})
 					if apierrors.IsAlreadyExists(err) {
-						// It was created by a try whose answer got lost.
+						// An attempt with a lost response created it.
 						return nil
 					}
 					return err
@@ -74,7 +74,7 @@ func (i *installation) newLoad(namespace string) *load {
 	return l
 }
 
-// more waits until so many more children have been created.
+// more waits until count more children have been created.
 func (l *load) more(count int64) {
 	l.Helper()
 	until := l.created.Load() + count
@@ -86,8 +86,7 @@ func (l *load) more(count int64) {
 	})
 }
 
-// end ends the load, and checks that everything that was acknowledged is there and Allocated, and
-// nothing overlaps.
+// end stops the load. It checks that every acknowledged child exists and is Allocated, and that nothing overlaps.
 func (l *load) end() {
 	l.Helper()
 	l.cancel()
@@ -117,13 +116,12 @@ func (l *load) end() {
 	l.Logf("%d children were created", len(l.acknowledged))
 }
 
-// testRollingRestart ends one program after the other in good order, as a Deployment does that is
-// rolled out, and starts it anew.
+// testRollingRestart gracefully stops and restarts one program after another, as a rollout of a Deployment does.
 func testRollingRestart(t *testing.T, i *installation) {
 	l := i.newLoad("team-rolling")
 	l.more(20)
 	for _, s := range slices.Clone(i.Servers) {
-		// The new one is ready before the old one ends.
+		// The new one is ready before the old one is stopped.
 		i.StartServer()
 		s.Signal(syscall.SIGTERM)
 		i.Eventually("the API server has ended", func() error {
@@ -168,8 +166,7 @@ func testKilledServer(t *testing.T, i *installation) {
 	l.end()
 }
 
-// testKilledLeader kills the controller manager that leads: another one goes on when its lease has
-// run out.
+// testKilledLeader kills the leading controller manager. Another one takes over when the lease has expired.
 func testKilledLeader(t *testing.T, i *installation) {
 	l := i.newLoad("team-leader")
 	l.more(20)
@@ -181,7 +178,7 @@ func testKilledLeader(t *testing.T, i *installation) {
 		return *lease.Spec.HolderIdentity
 	}
 	before := lease()
-	// It says so in its log.
+	// Its log shows that it leads.
 	leader := slices.IndexFunc(i.Managers, func(m *process.Process) bool {
 		return strings.Contains(m.LastOfLog(1_000_000), "uccessfully acquired lease")
 	})
@@ -203,8 +200,7 @@ func testKilledLeader(t *testing.T, i *installation) {
 	i.StartManager()
 }
 
-// TestMembers has an etcd of as many members as the manifests say. It kills one after the other, and each
-// comes back.
+// TestMembers has an etcd with as many members as in the manifests. It kills one after another and restarts it.
 func TestMembers(t *testing.T) {
 	i := install(t, 3, 1, 1)
 	l := i.newLoad("team-etcd")
@@ -220,7 +216,8 @@ func TestMembers(t *testing.T) {
 	l.end()
 }
 
-// wantsCertificates fails unless a member of etcd wants a certificate of who connects to a port where it has data.
+// wantsCertificates fails the test unless an etcd member requires a client certificate on each port with access to
+// data.
 func (i *installation) wantsCertificates(member *process.Process) {
 	i.Helper()
 	own := i.certificate(argument(member, "--cert-file"), argument(member, "--key-file"))
@@ -233,8 +230,8 @@ func (i *installation) wantsCertificates(member *process.Process) {
 	}
 }
 
-// knowsMembers fails unless a member of etcd takes the certificate of its client for that of a client, and not for that of
-// another member.
+// knowsMembers fails the test unless an etcd member accepts the certificate of its client as that of a client, and
+// not as that of another member.
 func (i *installation) knowsMembers(member *process.Process) {
 	i.Helper()
 	client := i.certificate(argument(i.Servers[0].Process, "--etcd-certfile"), argument(i.Servers[0].Process, "--etcd-keyfile"))
@@ -256,9 +253,9 @@ func (i *installation) certificate(certFile, keyFile string) []tls.Certificate {
 	return []tls.Certificate{pair}
 }
 
-// connect tells why a server refuses a client with those certificates.
+// connect returns an error if a server rejects a client with those certificates.
 func connect(url string, certificates []tls.Certificate) error {
-	// With a newer version of TLS a client is told after the handshake.
+	// With TLS 1.3 a client learns of a rejection only after the handshake.
 	conn, err := tls.Dial("tcp", strings.TrimPrefix(url, "https://"), &tls.Config{
 		InsecureSkipVerify: true, Certificates: certificates, MaxVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
 	})
@@ -268,20 +265,19 @@ func connect(url string, certificates []tls.Certificate) error {
 	return err
 }
 
-// testCertificates has the certificate of the API servers replaced, and then its authority too, and
-// nobody notices.
+// testCertificates replaces the certificate of the API servers, and then also its CA. No request fails.
 func testCertificates(t *testing.T, i *installation) {
 	l := i.newLoad("team-certificates")
 	l.more(20)
 	secrets := i.Client.CoreV1().Secrets(product.Namespace)
-	// replaced deletes Secrets, and waits until the servers have what comes instead.
+	// replaced deletes Secrets, and waits until the servers have loaded the new ones.
 	replaced := func(names ...string) {
 		before := i.presented()
 		for _, name := range names {
 			if err := secrets.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			// One that is trusted, before the one that it signs.
+			// The CA must be trusted before it signs.
 			i.Eventually("there is a new "+name, func() error {
 				_, err := secrets.Get(t.Context(), name, metav1.GetOptions{})
 				return err
@@ -304,7 +300,7 @@ func testCertificates(t *testing.T, i *installation) {
 	l.end()
 }
 
-// presented returns the serial numbers of the certificates of the API servers, by their ports.
+// presented returns the serial numbers of the certificates of the API servers, by port.
 func (i *installation) presented() map[int]string {
 	i.Helper()
 	serials := map[int]string{}

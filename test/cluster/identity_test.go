@@ -27,7 +27,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// testRoles tries every verb on every resource as everybody, and compares with what they may.
+// testRoles tries every verb on every resource with every role, and compares the result with the permissions.
 func testRoles(t *testing.T, i *installation) {
 	const namespace = "team-roles"
 	type may map[string]bool
@@ -71,15 +71,15 @@ func testRoles(t *testing.T, i *installation) {
 				t.Errorf("role %q: %s: %v", who.role, what, err)
 			}
 		}
-		// Not in another namespace either.
+		// The same in another namespace is forbidden.
 		if _, err := u.client.Prefixes("default").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
 			t.Errorf("role %q: list in another namespace: %v", who.role, err)
 		}
 	}
 }
 
-// attempts are all that can be tried. What is permitted may fail for another reason than that it is
-// forbidden: there is no such object.
+// attempts returns all possible requests. A permitted request can still fail for another reason, for example
+// because there is no such object.
 func attempts(t *testing.T, u *user) map[string]func() error {
 	ctx := t.Context()
 	prefixes, allocations, policies := u.client.Prefixes(u.namespace), u.client.PrefixAllocations(u.namespace), u.client.PrefixPolicies(u.namespace)
@@ -231,7 +231,8 @@ func (u *user) request(t *testing.T, verb, resource, name, subresource string) e
 	return u.client.RESTClient().Verb(verb).Namespace(u.namespace).Resource(resource).Name(name).SubResource(subresource).Do(t.Context()).Error()
 }
 
-// testIdentity goes past kube-apiserver, or tries to: nobody is taken for somebody else.
+// testIdentity sends requests directly to the API server, without kube-apiserver. Nobody can impersonate another
+// user.
 func testIdentity(t *testing.T, i *installation) {
 	const namespace = "team-identity"
 	u := i.newUser(namespace, "edit")
@@ -249,8 +250,7 @@ func testIdentity(t *testing.T, i *installation) {
 		cert   *kube.Pair
 		token  string
 		header http.Header
-		// code is what listing the Prefixes of the namespace is answered with. 0 is that there is no
-		// connection at all.
+		// code is the status code of a list of the Prefixes of the namespace. 0 means that there is no connection.
 		code int
 	}{
 		{"nobody", nil, "", nil, http.StatusForbidden},
@@ -278,11 +278,11 @@ func testIdentity(t *testing.T, i *installation) {
 			t.Errorf("%s: %d instead of %d: %s", who.name, code, who.code, body)
 		}
 	}
-	// A token that is one works here, too.
+	// A valid token is accepted here, too.
 	if code, body := i.list(t, namespace, &tls.Config{InsecureSkipVerify: true}, tokenOf(t, accountConfig.BearerTokenFile), nil); code != http.StatusOK {
 		t.Errorf("the token of a service account: %d: %s", code, body)
 	}
-	// Through kube-apiserver headers mean nothing.
+	// Through kube-apiserver, these headers have no effect.
 	anonymous, err := versioned.NewForConfig(i.Anonymous())
 	if err != nil {
 		t.Fatal(err)
@@ -293,8 +293,7 @@ func testIdentity(t *testing.T, i *installation) {
 		t.Errorf("headers through kube-apiserver: %v", err)
 	}
 
-	// What is revoked is denied before long: at once by kube-apiserver, and when what it remembers is
-	// too old by the API server.
+	// A revoked permission is denied at once by kube-apiserver, and by the API server when its cache has expired.
 	if err := i.Client.RbacV1().RoleBindings(namespace).Delete(t.Context(), u.name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +326,7 @@ func (i *installation) newRoleBinding(namespace, role string, subject rbacv1.Sub
 	}
 }
 
-// list lists the Prefixes of a namespace past kube-apiserver.
+// list lists the Prefixes of a namespace directly, without kube-apiserver.
 func (i *installation) list(t *testing.T, namespace string, config *tls.Config, token string, header http.Header) (code int, body string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
@@ -362,8 +361,8 @@ func tokenOf(t *testing.T, file string) string {
 	return string(token)
 }
 
-// testFlowSchema asks as the controllers do, and looks by which FlowSchema the servers let that wait, if it
-// has to. Both kube-apiserver and ours tell.
+// testFlowSchema sends requests as the controllers do, and checks which FlowSchema the servers use for them. Both
+// kube-apiserver and our server report it.
 func testFlowSchema(t *testing.T, i *installation) {
 	const name = "ipam-controller-manager"
 	schema, err := i.Client.FlowcontrolV1().FlowSchemas().Get(t.Context(), name, metav1.GetOptions{})
@@ -380,7 +379,7 @@ func testFlowSchema(t *testing.T, i *installation) {
 		t.Fatal(err)
 	}
 	defer client.CloseIdleConnections()
-	// Servers learn of it by a watch.
+	// The servers learn of a FlowSchema by a watch.
 	i.Eventually("the requests of the controllers have the FlowSchema "+name, func() error {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, config.Host+"/apis/ipam.ironcore.dev/v1alpha1/prefixes?limit=1", nil)
 		if err != nil {

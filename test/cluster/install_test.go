@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster tests the product as it is installed in a cluster.
+// Package cluster tests the product, installed in a cluster.
 package cluster
 
 import (
@@ -22,7 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// programs is the directory with the programs under test.
+// programs is the directory of the programs under test.
 var programs string
 
 func TestMain(m *testing.M) {
@@ -35,13 +35,13 @@ func TestMain(m *testing.M) {
 // installation is the product in a cluster.
 type installation struct{ *product.Installation }
 
-// install installs the product with so many members of etcd, API servers and controller managers.
+// install installs the product with the given numbers of etcd members, API servers and controller managers.
 func install(t testing.TB, members, servers, managers int) *installation {
 	t.Helper()
 	return &installation{product.Install(t, product.Options{Programs: programs, Members: members, Servers: servers, Managers: managers})}
 }
 
-// user is somebody who is bound to a role in one namespace.
+// user is a user with a role in one namespace.
 type user struct {
 	*installation
 	name, namespace string
@@ -50,20 +50,20 @@ type user struct {
 	client ipamclient.IpamV1alpha1Interface
 }
 
-// newUser makes a namespace, and a user who is bound to a cluster role there.
+// newUser creates a namespace, and a user with a cluster role in it.
 func (i *installation) newUser(namespace, role string) *user {
 	i.Helper()
 	name, kubeconfig, config := i.NewUser(namespace, role)
 	return &user{i, name, namespace, i.Kubectl(kubeconfig), config, versioned.NewForConfigOrDie(config).IpamV1alpha1()}
 }
 
-// in types a kubectl command for the namespace of the user.
+// in runs kubectl in the namespace of the user.
 func (u *user) in(args ...string) string {
 	u.Helper()
 	return u.Run(append([]string{"-n", u.namespace}, args...)...)
 }
 
-// waitAllocated waits until so many Prefixes of the namespace are Allocated, and returns all.
+// waitAllocated waits until count Prefixes of the namespace are Allocated, and returns all Prefixes.
 func (u *user) waitAllocated(count int) []v1alpha1.Prefix {
 	u.Helper()
 	var items []v1alpha1.Prefix
@@ -87,8 +87,7 @@ func (u *user) waitAllocated(count int) []v1alpha1.Prefix {
 	return items
 }
 
-// retried does something again as long as the server asks for that, as a client with ordinary
-// retries does.
+// retried repeats a request as long as the server asks for that, like a client with normal retries.
 func retried(ctx context.Context, f func() error) error {
 	backoff := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 1.5, Jitter: 0.2, Steps: 30, Cap: 2 * time.Second}
 	var last error

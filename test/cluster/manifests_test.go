@@ -32,11 +32,11 @@ var overlays = []string{"config/default", "config/overlays/cert-manager", "confi
 // manifests are the objects of an overlay.
 type manifests struct {
 	objects []unstructured.Unstructured
-	// pods are the pod templates, by the name of what makes the pods.
+	// pods contains the pod templates, by the name of the workload.
 	pods map[string]corev1.PodTemplateSpec
 }
 
-// rendered are the overlays that have been rendered.
+// rendered caches the rendered overlays.
 var rendered = map[string]manifests{}
 
 // render renders an overlay as kubectl apply -k does.
@@ -79,7 +79,7 @@ func render(t *testing.T, dir string) manifests {
 	return m
 }
 
-// convert returns an object as a type.
+// convert converts an object to a type.
 func convert[T any](t *testing.T, o unstructured.Unstructured) *T {
 	t.Helper()
 	typed := new(T)
@@ -101,7 +101,8 @@ func ofKind[T any](t *testing.T, m manifests, kind string) []*T {
 	return typed
 }
 
-// TestImages has every image of the manifests, and of the Dockerfile, have a version, and all of ours the same.
+// TestImages shows that every image in the manifests and in the Dockerfile has a version, and that all our images
+// have the same.
 func TestImages(t *testing.T) {
 	ours := map[string]bool{}
 	for _, dir := range overlays {
@@ -145,7 +146,8 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// TestAuthorities has the authority of etcd sign for nobody else, since whoever has a client certificate of it writes etcd.
+// TestAuthorities shows that the CA of etcd signs only the certificates of etcd and of its client, because every
+// client certificate of it gives write access to etcd.
 func TestAuthorities(t *testing.T) {
 	issued := map[string][]string{}
 	for _, o := range render(t, "config/overlays/cert-manager").objects {
@@ -166,21 +168,22 @@ func TestAuthorities(t *testing.T) {
 	}
 }
 
-// host is something in the network: a pod, or not one if namespace is nil.
+// host is a host in the network: a pod, or another host if namespace is nil.
 type host struct {
 	name              string
 	labels, namespace labels.Set
 }
 
-// policies decide as the network of a cluster does.
+// policies evaluates NetworkPolicies as the network of a cluster does.
 type policies []*networkingv1.NetworkPolicy
 
-// allow tells whether a host may connect to a port of another one.
+// allow reports whether a host may connect to a port of another one.
 func (p policies) allow(from, to host, port int32, protocol corev1.Protocol) bool {
 	return p.direction(networkingv1.PolicyTypeEgress, from, to, port, protocol) && p.direction(networkingv1.PolicyTypeIngress, to, from, port, protocol)
 }
 
-// direction tells whether the policies of a host let it connect to the other one, or be connected to by it.
+// direction reports whether the policies of a host allow its connections to the other one (egress), or from it
+// (ingress).
 func (p policies) direction(direction networkingv1.PolicyType, of, other host, port int32, protocol corev1.Protocol) bool {
 	isolated, allowed := false, false
 	for _, policy := range p {
@@ -230,7 +233,7 @@ func among(peers []networkingv1.NetworkPolicyPeer, namespace string, other host)
 	})
 }
 
-// TestNetworkPolicies compares who can connect to whom with who has to.
+// TestNetworkPolicies compares the allowed connections with the required ones.
 func TestNetworkPolicies(t *testing.T) {
 	for _, dir := range overlays {
 		m := render(t, dir)
@@ -247,7 +250,7 @@ func TestNetworkPolicies(t *testing.T) {
 			hosts = append(hosts, host{name, pod.Labels, own})
 		}
 		const others = "outside tenant prometheus"
-		// who can connect to whom, by port and who that is.
+		// The allowed connections, by port and host.
 		can := map[string]bool{}
 		add := func(from, to string, ports ...string) {
 			for _, f := range strings.Fields(from) {
@@ -258,8 +261,7 @@ func TestNetworkPolicies(t *testing.T) {
 				}
 			}
 		}
-		// Where kube-apiserver and DNS are is not known, so their ports are open wherever they are not closed to
-		// connections from elsewhere.
+		// The addresses of kube-apiserver and DNS are not known, so their ports are open for outgoing connections.
 		add("ipam-apiserver", others, "TCP 443", "TCP 6443", "TCP 53", "UDP 53")
 		add("ipam-controller-manager", others, "TCP 443", "TCP 6443", "TCP 53", "UDP 53")
 		add(others+" ipam-apiserver ipam-controller-manager", "ipam-apiserver", "TCP 6443")
@@ -292,7 +294,7 @@ func TestNetworkPolicies(t *testing.T) {
 					what := fmt.Sprintf("%s to %s %s %d", from.name, to.name, on.protocol, on.port)
 					want := can[what]
 					if from.name == "ipam-apiserver" && (to.name == "tenant" || to.name == "prometheus") {
-						// Webhooks may be on any port.
+						// Webhooks can use any port.
 						want = true
 					}
 					if got := p.allow(from, to, on.port, on.protocol); got != want {

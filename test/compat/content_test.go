@@ -16,8 +16,8 @@ import (
 	"k8s.io/client-go/metadata"
 )
 
-// TestContentTypes has JSON, YAML and protobuf spoken in both directions, and everything else refused by
-// name.
+// TestContentTypes sends and accepts JSON, YAML and protobuf. All other content types are rejected with an error
+// that names the supported ones.
 func TestContentTypes(t *testing.T) {
 	namespace := harness.NewNamespace()
 	for _, k := range harness.Kinds {
@@ -32,7 +32,7 @@ func TestContentTypes(t *testing.T) {
 			"text/html":                           "",
 			harness.JSON + ";as=Table;v=v1;g=meta.k8s.io":                 harness.JSON,
 			harness.YAML + ";as=PartialObjectMetadata;v=v1;g=meta.k8s.io": harness.YAML,
-			// Nobody writes tables in protobuf.
+			// Tables are not available in protobuf.
 			harness.Protobuf + ";as=Table;v=v1;g=meta.k8s.io": "",
 		} {
 			for _, below := range [][]string{nil, {"a"}, {"a", "status"}} {
@@ -72,12 +72,12 @@ func TestContentTypes(t *testing.T) {
 		for _, body := range []string{"", "k8s\x00", "k8s\x00\xff\xff", `{"kind":"Prefix"}`} {
 			shared.Raw(t, http.MethodPost, harness.Path(namespace, k), harness.Protobuf, body).Refused(t, http.StatusBadRequest)
 		}
-		// A patch of a type that is none.
+		// This is not a type of patch.
 		shared.Raw(t, http.MethodPatch, harness.Path(namespace, k, "a"), harness.JSON, "{}").Refused(t, http.StatusUnsupportedMediaType)
 	}
 }
 
-// TestMetadataClient is what garbage collector and namespace controller use: it would like protobuf.
+// TestMetadataClient uses the client of the garbage collector and the namespace controller, which prefers protobuf.
 func TestMetadataClient(t *testing.T) {
 	namespace := harness.NewNamespace()
 	client, err := metadata.NewForConfig(metadata.ConfigFor(shared.Config))
@@ -118,7 +118,7 @@ func TestMetadataClient(t *testing.T) {
 	}
 }
 
-// TestFieldValidation sends a field that does not exist, and one that is there twice.
+// TestFieldValidation sends an unknown field and a duplicate field.
 func TestFieldValidation(t *testing.T) {
 	for contentType, body := range map[string]string{
 		harness.JSON: `{"metadata":{"name":"NAME"},"spec":{"prefix":"10.0.0.0/8","prefix":"10.0.0.0/8","colour":"red","parentRef":{"name":"parent"},"prefixRef":{"name":"parent"}}}`,
@@ -158,7 +158,7 @@ func TestFieldValidation(t *testing.T) {
 	}
 }
 
-// TestDryRun has every write answer as if it had been done, and store nothing.
+// TestDryRun sends every write as a dry run. The response is that of the write, and nothing is stored.
 func TestDryRun(t *testing.T) {
 	for _, subject := range subjects {
 		t.Run(subject.Name, func(t *testing.T) {
@@ -172,7 +172,7 @@ func TestDryRun(t *testing.T) {
 			for _, test := range []struct {
 				name, method, path, contentType string
 				body                            any
-				// field of the answer is not what it is in the store.
+				// field differs between the response and the stored object.
 				field string
 			}{
 				{"create", http.MethodPost, harness.Path(namespace, subject.Kind), harness.JSON, harness.Parse(t, manifestFor(subject.Kind, "other")), "metadata.name"},
@@ -201,7 +201,7 @@ func TestDryRun(t *testing.T) {
 				}
 				harness.Unwritten(t, before, &l.Items[0])
 			}
-			// What would be refused is refused.
+			// A write that would be rejected is rejected.
 			shared.Raw(t, http.MethodPatch, one+"?dryRun=All", harness.MergePatch, `{"spec":{"prefixLength":25}}`).Refused(t, http.StatusUnprocessableEntity)
 		})
 	}

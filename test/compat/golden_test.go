@@ -28,8 +28,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// The goldens are in testdata, each as JSON and as YAML. Those of IronCore's API have every field that
-// its clients know and none else; the additive ones have every field of ours.
+// The golden files are in testdata, each as JSON and as YAML. Those of IronCore's API have exactly the fields that
+// its clients know. The additive ones have all our fields.
 var (
 	ironcoreGoldens = []string{
 		"prefix-root", "prefix-root-ipv6", "prefix-child", "prefix-pending",
@@ -39,13 +39,13 @@ var (
 	goldens         = slices.Concat(ironcoreGoldens, additiveGoldens)
 )
 
-// additive are the fields that IronCore's API does not have, with what is below them.
+// additive contains the fields that IronCore's API does not have, with their subfields.
 var additive = map[string][]string{
 	"Prefix":           {"status.conditions", "status.observedGeneration", "status.usage"},
 	"PrefixAllocation": {"status.conditions"},
 }
 
-// requester is the uid, in the goldens, of the child that an allocation was made for.
+// requester is the uid of the child that an allocation in the golden files was created for.
 const requester = "11111111-2222-4333-8444-555555555555"
 
 func golden(t testing.TB, name, format string) []byte {
@@ -57,8 +57,7 @@ func golden(t testing.TB, name, format string) []byte {
 	return data
 }
 
-// The objects as a client of IronCore's API has them in its memory: prefixes are parsed, and what it
-// does not know it drops.
+// These are the types of a client of IronCore's API: it parses prefixes, and drops fields that it does not know.
 type (
 	clientPrefix struct {
 		metav1.TypeMeta   `json:",inline"`
@@ -94,7 +93,7 @@ type (
 	}
 )
 
-// asClient reads JSON or YAML as a client of IronCore's API does, and returns what is left of it.
+// asClient decodes JSON or YAML like a client of IronCore's API, and returns the result.
 func asClient(t testing.TB, data []byte, strict bool) *unstructured.Unstructured {
 	t.Helper()
 	var object any = &clientPrefix{}
@@ -115,8 +114,8 @@ func asClient(t testing.TB, data []byte, strict bool) *unstructured.Unstructured
 	return &unstructured.Unstructured{Object: harness.ParseObject(t, harness.Encode(t, object))}
 }
 
-// TestGoldensDecodeAndEncode reads each golden into our types, and into those of a client, and writes
-// it again: nothing is lost, added, or written in another way.
+// TestGoldensDecodeAndEncode decodes each golden file into our types, and into those of a client, and encodes it
+// again. Nothing is lost, added or changed.
 func TestGoldensDecodeAndEncode(t *testing.T) {
 	for _, name := range goldens {
 		for _, format := range []string{"json", "yaml"} {
@@ -134,7 +133,7 @@ func TestGoldensDecodeAndEncode(t *testing.T) {
 				}
 				got, want := string(encoded), string(data)
 				if format == "json" {
-					// Its fields are in no order, those of YAML in that of the alphabet.
+					// The order of its fields is not fixed. YAML sorts them by name.
 					got, want = harness.Encode(t, harness.Parse(t, got)), harness.Encode(t, harness.Parse(t, want))
 				}
 				if got != want {
@@ -153,8 +152,8 @@ func TestGoldensDecodeAndEncode(t *testing.T) {
 	}
 }
 
-// TestGoldensHaveEveryField walks the types: a field that is added to them and to no golden fails, and
-// so does one that is in the goldens of IronCore's API but not in that API.
+// TestGoldensHaveEveryField compares the golden files with the types. It fails for a new field that no golden file
+// has, and for a field in the golden files of IronCore's API that this API does not have.
 func TestGoldensHaveEveryField(t *testing.T) {
 	for kind, object := range map[string]any{"Prefix": v1alpha1.Prefix{}, "PrefixAllocation": v1alpha1.PrefixAllocation{}} {
 		fields := map[string]bool{}
@@ -210,7 +209,7 @@ func TestGoldensHaveEveryValue(t *testing.T) {
 	}
 }
 
-// TestPrefixTemplateSpec is the type that other API groups embed. No server serves it.
+// TestPrefixTemplateSpec tests the type that other API groups embed. The server does not serve it.
 func TestPrefixTemplateSpec(t *testing.T) {
 	data := golden(t, "prefixtemplatespec", "json")
 	template := v1alpha1.PrefixTemplateSpec{}
@@ -230,8 +229,7 @@ func TestPrefixTemplateSpec(t *testing.T) {
 	}
 }
 
-// fieldsOf collects the paths of the fields of a type that have no fields themselves, as JSON names
-// them. Metadata is upstream's.
+// fieldsOf collects the JSON paths of all leaf fields of a type. Metadata is not included.
 func fieldsOf(typ reflect.Type, path string, into map[string]bool) {
 	switch typ.Kind() {
 	case reflect.Pointer:
@@ -260,7 +258,7 @@ func fieldsOf(typ reflect.Type, path string, into map[string]bool) {
 	}
 }
 
-// fieldsIn collects the paths of a value, down to those that the type has.
+// fieldsIn collects the paths in a value, as far down as those of the type.
 func fieldsIn(value any, path string, fields, into map[string]bool) {
 	if fields[path] {
 		into[path] = true
@@ -280,8 +278,8 @@ func fieldsIn(value any, path string, fields, into map[string]bool) {
 	}
 }
 
-// TestServerSpeaksTheGoldens posts the goldens, and puts their status, and gets back what a client of
-// IronCore's API knows of them as it was.
+// TestServerSpeaksTheGoldens creates the objects in the golden files and writes their status. The fields that a
+// client of IronCore's API knows come back unchanged.
 func TestServerSpeaksTheGoldens(t *testing.T) {
 	for format, contentType := range map[string]string{"json": harness.JSON, "yaml": harness.YAML} {
 		t.Run(format, func(t *testing.T) {
@@ -310,7 +308,7 @@ func TestServerSpeaksTheGoldens(t *testing.T) {
 					t.Errorf("%s: it begins with phase %v", name, phase)
 				}
 			}
-			// A parent comes before what is allocated from it, and a child after its allocation.
+			// Create parents before what is allocated from them, and allocations before their child.
 			for _, name := range []string{"prefix-root", "prefix-root-ipv6", "prefixallocation-allocated", "prefix-child",
 				"prefix-pending", "prefixallocation-static", "prefixallocation-failed"} {
 				want := asClient(t, read(name), true)
@@ -321,7 +319,7 @@ func TestServerSpeaksTheGoldens(t *testing.T) {
 					t.Fatalf("%s: got %d: %s", name, put.Code, put.Body)
 				}
 				got := asClient(t, shared.Raw(t, http.MethodGet, pathOf(want), "", "", contentType).Body, false)
-				// The server tells the time, to the second, once the phase has moved.
+				// The server sets the time, in seconds, when the phase changes.
 				if harness.At(want, "status.lastPhaseTransitionTime") != nil {
 					moved, _ := harness.At(got, "status.lastPhaseTransitionTime").(string)
 					if _, err := time.Parse("2006-01-02T15:04:05Z", moved); err != nil {
@@ -335,7 +333,7 @@ func TestServerSpeaksTheGoldens(t *testing.T) {
 	}
 }
 
-// TestServerSpeaksTheAdditiveFields puts every field of ours, and gets it back.
+// TestServerSpeaksTheAdditiveFields writes all our fields, and reads them back.
 func TestServerSpeaksTheAdditiveFields(t *testing.T) {
 	namespace := harness.NewNamespace()
 	for _, name := range additiveGoldens {
@@ -354,7 +352,7 @@ func TestServerSpeaksTheAdditiveFields(t *testing.T) {
 	}
 }
 
-// TestUnsetFieldsMayBeNull has a client that writes null where it has nothing.
+// TestUnsetFieldsMayBeNull has a client that writes null for unset fields.
 func TestUnsetFieldsMayBeNull(t *testing.T) {
 	namespace := harness.NewNamespace()
 	for k, manifest := range map[harness.Kind]string{
@@ -373,8 +371,8 @@ func TestUnsetFieldsMayBeNull(t *testing.T) {
 	}
 }
 
-// TestDifferences has what this server does in another way than IronCore's, on purpose.
-// docs/compatibility.md says why.
+// TestDifferences contains the intentional differences from IronCore's server. docs/compatibility.md gives the
+// reasons.
 func TestDifferences(t *testing.T) {
 	namespace := harness.NewNamespace()
 	createRoot(t, shared, namespace, "root", "10.0.0.0/8")

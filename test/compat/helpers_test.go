@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package compat tests that the server speaks what clients of IronCore's IPAM, kubectl and controllers
-// that know nothing of it speak: a real server on a real etcd, and requests as they go over the wire.
+// Package compat tests compatibility with clients of IronCore's IPAM, kubectl, and controllers that do not know our
+// additions. It sends requests to a real server with a real etcd.
 package compat
 
 import (
@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// Tests share two servers and keep apart by namespace: nothing but the requests of the test writes
-// to shared, all controllers run beside live.
+// The tests share two servers, and each uses its own namespace. In shared only the requests of the test write. live
+// has all controllers.
 var shared, live *harness.Server
 
 func TestMain(m *testing.M) {

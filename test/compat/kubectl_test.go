@@ -21,16 +21,16 @@ import (
 	"k8s.io/client-go/openapi3"
 )
 
-// kubectl is what kubectl apply does in a namespace of the live server, whose controllers complete what
-// has been applied.
+// kubectl does what kubectl apply does, in a namespace of the live server. Its controllers complete the applied
+// objects.
 type kubectl struct {
 	*testing.T
 	namespace string
-	// merge has it make JSON merge patches, as kubectl apply --openapi-patch=false does.
+	// merge selects JSON merge patches, as kubectl apply --openapi-patch=false does.
 	merge bool
 }
 
-// lookup tells how lists of the kind are merged, from the OpenAPI that the server publishes.
+// lookup returns how lists of a kind are merged, from the OpenAPI document of the server.
 func (k *kubectl) lookup(kind harness.Kind) strategicpatch.LookupPatchMeta {
 	k.Helper()
 	client, err := discovery.NewDiscoveryClientForConfigAndClient(live.Config, live.HTTP)
@@ -79,8 +79,7 @@ func (k *kubectl) lastApplied(manifest *unstructured.Unstructured) []byte {
 	return []byte(harness.Encode(k, annotated.Object))
 }
 
-// apply is kubectl apply of one object. It returns the answer, if there was something to ask for, and
-// the patch.
+// apply does kubectl apply of one object. It returns the response, if there was a request, and the patch.
 func (k *kubectl) apply(manifest *unstructured.Unstructured) (harness.Answer, string) {
 	k.Helper()
 	kind, modified := harness.KindOf(k, manifest), k.lastApplied(manifest)
@@ -109,14 +108,14 @@ func (k *kubectl) apply(manifest *unstructured.Unstructured) (harness.Answer, st
 	return live.Raw(k, http.MethodPatch, p, contentType, string(patch)), string(patch)
 }
 
-// applyServerSide is kubectl apply --server-side of one object.
+// applyServerSide does kubectl apply --server-side of one object.
 func (k *kubectl) applyServerSide(manifest *unstructured.Unstructured) harness.Answer {
 	k.Helper()
 	p := harness.Path(k.namespace, harness.KindOf(k, manifest), manifest.GetName()) + "?fieldManager=kubectl&fieldValidation=Strict&force=false"
 	return live.Raw(k, http.MethodPatch, p, harness.ApplyPatch, harness.Encode(k, manifest.Object))
 }
 
-// getYAML is kubectl get -o yaml, read again.
+// getYAML returns the output of kubectl get -o yaml, parsed.
 func (k *kubectl) getYAML(kind harness.Kind, name string) *unstructured.Unstructured {
 	k.Helper()
 	var printed bytes.Buffer
@@ -127,7 +126,7 @@ func (k *kubectl) getYAML(kind harness.Kind, name string) *unstructured.Unstruct
 	return &unstructured.Unstructured{Object: harness.ParseObject(k, printed.String())}
 }
 
-// settled waits until the controllers have said, of a Prefix, all that there is to say.
+// settled waits until the controllers have written the complete status of a Prefix.
 func (k *kubectl) settled(name, phase string) *unstructured.Unstructured {
 	k.Helper()
 	var obj *unstructured.Unstructured
@@ -142,7 +141,7 @@ func (k *kubectl) settled(name, phase string) *unstructured.Unstructured {
 	return obj
 }
 
-// manifests are what is applied. The parent has the children.
+// manifests are the applied manifests. The parent has the children.
 var manifests = []struct{ name, phase, manifest string }{
 	{"parent", "Allocated", "{metadata: {name: parent, labels: {net: blue}}, spec: {prefix: 10.0.0.0/8}}"},
 	{"root", "Allocated", "{metadata: {name: root, labels: {a: b}}, spec: {prefix: 12.0.0.0/8}}"},
@@ -160,7 +159,7 @@ func manifestOf(t testing.TB, manifest string) *unstructured.Unstructured {
 	return obj
 }
 
-// settle waits for all that is in manifests, and for the parent to count its children.
+// settle waits for all Prefixes in manifests, and until the parent counts its children.
 func (k *kubectl) settle() {
 	k.Helper()
 	for _, m := range manifests {
@@ -174,11 +173,11 @@ func (k *kubectl) settle() {
 	})
 }
 
-// everything are the fields that kubectl apply of what is there already must not change.
+// everything contains the fields that kubectl apply of an existing object must not change.
 var everything = []string{"spec", "status", "metadata.labels", "metadata.finalizers", "metadata.ownerReferences", "metadata.generation", "metadata.uid", "metadata.creationTimestamp"}
 
-// TestKubectlApplyClientSide applies manifests, has the controllers allocate, applies the manifests
-// again, and then what kubectl get -o yaml prints.
+// TestKubectlApplyClientSide applies manifests, waits until the controllers have allocated the Prefixes, applies
+// the manifests again, and then the output of kubectl get -o yaml.
 func TestKubectlApplyClientSide(t *testing.T) {
 	for _, merge := range []bool{false, true} {
 		t.Run(map[bool]string{false: "strategic", true: "merge"}[merge], func(t *testing.T) {
@@ -192,12 +191,13 @@ func TestKubectlApplyClientSide(t *testing.T) {
 			}
 			k.settle()
 			for _, m := range manifests {
-				// The original again: kubectl says unchanged, though the spec has been filled in.
+				// Apply the original again. kubectl reports it as unchanged, although the server has set fields of
+				// the spec.
 				before := live.Get(t, k.namespace, harness.PrefixKind, m.name)
 				if _, patch := k.apply(manifestOf(t, m.manifest)); patch != "{}" {
 					t.Errorf("%s: applying the manifest again patches %s", m.name, patch)
 				}
-				// What was read: the annotation is another one, and nothing else is.
+				// Apply the output of get. Only the annotation changes.
 				answer, patch := k.apply(k.getYAML(harness.PrefixKind, m.name))
 				after := answer.Must(t)
 				patched := harness.ParseObject(t, patch)
@@ -206,7 +206,7 @@ func TestKubectlApplyClientSide(t *testing.T) {
 					t.Errorf("%s: applying what was read patches %s", m.name, patch)
 				}
 				harness.Same(t, before, after, everything...)
-				// A file that was read before and has no version applies whatever has become of the status.
+				// A file without resourceVersion can be applied even if the status has changed since.
 				old := k.getYAML(harness.PrefixKind, m.name)
 				unstructured.RemoveNestedField(old.Object, "metadata", "resourceVersion")
 				_ = unstructured.SetNestedField(old.Object, []any{}, "status", "conditions")
@@ -221,7 +221,7 @@ func TestKubectlApplyClientSide(t *testing.T) {
 	}
 }
 
-// TestKubectlApplyServerSide is the same with --server-side.
+// TestKubectlApplyServerSide does the same with --server-side.
 func TestKubectlApplyServerSide(t *testing.T) {
 	t.Parallel()
 	k := &kubectl{t, harness.NewNamespace(), false}
@@ -234,7 +234,7 @@ func TestKubectlApplyServerSide(t *testing.T) {
 	for _, m := range manifests {
 		before := live.Get(t, k.namespace, harness.PrefixKind, m.name)
 		harness.Unwritten(t, before, k.applyServerSide(manifestOf(t, m.manifest)).Must(t))
-		// What was read has more in it, which kubectl owns from then on, also; nothing else changes.
+		// The output of get has more fields, which kubectl then owns, too. Nothing else changes.
 		after := k.applyServerSide(k.getYAML(harness.PrefixKind, m.name)).Must(t)
 		harness.Same(t, before, after, everything...)
 		harness.Unwritten(t, after, k.applyServerSide(k.getYAML(harness.PrefixKind, m.name)).Must(t))
@@ -244,8 +244,8 @@ func TestKubectlApplyServerSide(t *testing.T) {
 	}
 }
 
-// TestKubectlApplyOfLess applies what was read, and then the manifest, which has less: kubectl asks for
-// what is missing to be taken away. What the server has filled in stays, and so does the finalizer.
+// TestKubectlApplyOfLess applies the output of get, and then the manifest, which has fewer fields. kubectl requests
+// the removal of the others. Fields that the server has set remain, and so does the finalizer.
 func TestKubectlApplyOfLess(t *testing.T) {
 	for _, serverSide := range []bool{false, true} {
 		t.Run(map[bool]string{false: "client-side", true: "server-side"}[serverSide], func(t *testing.T) {

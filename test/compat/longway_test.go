@@ -18,15 +18,15 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// controller is one that knows the API of IronCore and nothing of ours: it reads objects into the
-// types of a client, changes these, and writes them back as a merge patch or as a whole. Ours are off.
+// controller is a controller that knows only IronCore's API. It reads objects into the types of a client, changes
+// them, and writes them back as a merge patch or as a whole. Our controllers do not run.
 type controller struct {
 	*testing.T
 	namespace string
 	whole     bool
 }
 
-// write changes an object, by its name, and returns the answer. The change is to a client's type.
+// write changes an object and returns the response. change modifies the object in the type of a client.
 func (c *controller) write(k harness.Kind, name string, change func(*clientPrefix, *clientAllocation), below ...string) harness.Answer {
 	c.Helper()
 	p := harness.Path(c.namespace, k, append([]string{name}, below...)...)
@@ -50,19 +50,19 @@ func (c *controller) write(k harness.Kind, name string, change func(*clientPrefi
 	return shared.Raw(c, http.MethodPatch, p, harness.MergePatch, string(patch))
 }
 
-// prefix changes a Prefix.
+// prefix modifies a Prefix.
 func (c *controller) prefix(name string, change func(*clientPrefix), below ...string) *unstructured.Unstructured {
 	c.Helper()
 	return c.write(harness.PrefixKind, name, func(p *clientPrefix, _ *clientAllocation) { change(p) }, below...).Must(c)
 }
 
-// allocation changes a PrefixAllocation.
+// allocation modifies a PrefixAllocation.
 func (c *controller) allocation(name string, change func(*clientAllocation), below ...string) harness.Answer {
 	c.Helper()
 	return c.write(harness.AllocationKind, name, func(_ *clientPrefix, a *clientAllocation) { change(a) }, below...)
 }
 
-// allocated sets the phase of a Prefix, and the time of it, as its controller does.
+// allocated sets the phase of a Prefix and its transition time, as IronCore's controller does.
 func (c *controller) allocated(name string) *unstructured.Unstructured {
 	c.Helper()
 	return c.prefix(name, func(p *clientPrefix) {
@@ -70,7 +70,7 @@ func (c *controller) allocated(name string) *unstructured.Unstructured {
 	}, "status")
 }
 
-// has fails the test unless the object has, at the paths, the values.
+// has fails the test unless the object has the given values at the paths.
 func has(t testing.TB, obj *unstructured.Unstructured, values map[string]any) {
 	t.Helper()
 	for path, want := range values {
@@ -80,8 +80,8 @@ func has(t testing.TB, obj *unstructured.Unstructured, values map[string]any) {
 	}
 }
 
-// TestTheLongWay allocates a child, counts it and deletes it, step by step, without any of our
-// controllers and with none of our bindings. test/behaviour has such a controller beside ours.
+// TestTheLongWay allocates a child, counts it and deletes it, step by step, without our controllers and without
+// bindings. test/behaviour runs such a controller beside ours.
 func TestTheLongWay(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		t.Run(map[bool]string{false: "merge patches", true: "updates"}[whole], func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestTheLongWay(t *testing.T) {
 			prefix := netip.MustParsePrefix("10.0.4.0/24")
 
 			root := shared.Create(t, c.namespace, harness.PrefixKind, "{metadata: {name: root, labels: {net: blue}}, spec: {prefix: 10.0.0.0/16}}")
-			// A controller adds the finalizer that the server has added already.
+			// The controller adds the finalizer that the server has already added.
 			finalized := c.prefix("root", func(p *clientPrefix) { p.Finalizers = []string{"ipam.ironcore.dev/prefix"} })
 			harness.Unwritten(t, root, finalized)
 			has(t, c.allocated("root"), map[string]any{"status.phase": "Allocated", "metadata.generation": int64(1)})
@@ -109,10 +109,11 @@ func TestTheLongWay(t *testing.T) {
 				t.Errorf("by its label, the child has %q", got)
 			}
 
-			// The child says that it is Pending, which it is.
+			// The controller sets the phase Pending, which the child already has.
 			pending := c.prefix("child", func(p *clientPrefix) { p.Status.Phase = "Pending" }, "status")
 			harness.Unwritten(t, child, pending)
-			// The status of an allocation comes after its reference, and of a child after its allocation.
+			// The status of an allocation can only be written after its reference, and that of a child after its
+			// allocation.
 			refused := c.allocation(name, func(a *clientAllocation) { a.Status.Phase, a.Status.Prefix = "Allocated", &prefix }, "status")
 			refused.Refused(t, http.StatusUnprocessableEntity)
 			scheduled := c.allocation(name, func(a *clientAllocation) { a.Spec.PrefixRef = &corev1.LocalObjectReference{Name: "root"} }).Must(t)
@@ -130,18 +131,18 @@ func TestTheLongWay(t *testing.T) {
 			counted := c.prefix("root", func(p *clientPrefix) { p.Status.Used = []netip.Prefix{prefix} }, "status")
 			has(t, counted, map[string]any{"status.phase": "Allocated", "status.used": []any{"10.0.4.0/24"}})
 
-			// Of what the client does not know, the condition to wait for survives; the usage does not
-			// survive a write of the whole.
+			// Of the fields that the client does not know, the server keeps the condition. A write of the whole
+			// status removes the usage.
 			if conditions, _ := harness.StoredStatus(counted)["conditions"].([]any); len(conditions) != 1 || harness.At(counted, "status.observedGeneration") != int64(1) {
 				t.Errorf("the status is %v", harness.At(counted, "status"))
 			}
 			if kept := harness.At(counted, "status.usage") != nil; kept == whole {
 				t.Errorf("the usage is kept: %v", kept)
 			}
-			// None of it moves any more.
+			// None of this can change any more.
 			c.allocation(name, func(a *clientAllocation) { a.Status.Phase, a.Status.Prefix = "Failed", nil }, "status").Refused(t, http.StatusUnprocessableEntity)
 
-			// The end: the child goes, then its allocation, then the root.
+			// At the end, delete the child, then its allocation, then the root.
 			remove := func(k harness.Kind, name string) harness.Answer {
 				return shared.Raw(t, http.MethodDelete, harness.Path(c.namespace, k, name), harness.JSON, "")
 			}
@@ -162,7 +163,7 @@ func TestTheLongWay(t *testing.T) {
 	}
 }
 
-// TestAnUpdateOfWhatHasChangedConflicts is how controllers keep from writing over one another.
+// TestAnUpdateOfWhatHasChangedConflicts shows that controllers cannot overwrite each other's changes.
 func TestAnUpdateOfWhatHasChangedConflicts(t *testing.T) {
 	for _, subject := range subjects {
 		namespace := harness.NewNamespace()
@@ -176,8 +177,8 @@ func TestAnUpdateOfWhatHasChangedConflicts(t *testing.T) {
 	}
 }
 
-// TestAStatusThatLostOurFieldsIsMended has a client put a whole status without what it does not know:
-// it is there again, by the server or by our controllers.
+// TestAStatusThatLostOurFieldsIsMended has a client that writes a whole status without the fields that it does not
+// know. The server or our controllers restore them.
 func TestAStatusThatLostOurFieldsIsMended(t *testing.T) {
 	t.Parallel()
 	k := &kubectl{t, harness.NewNamespace(), false}

@@ -18,12 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// subject is one object of a kind that the tests of patches write to: it may still be given a parent
-// by name.
+// subject is an object of a kind for tests of patches. A named parent can still be set.
 type subject struct {
 	harness.Kind
 	manifest string
-	// ref is the reference that may be set once.
+	// ref is the reference that can be set once.
 	ref string
 }
 
@@ -34,22 +33,23 @@ var subjects = []subject{
 		"spec: {ipFamily: IPv4, prefixLength: 24, prefixSelector: {matchLabels: {net: blue}}}}", "prefixRef"},
 }
 
-// conditionOf is a condition in YAML.
+// conditionOf returns a condition in YAML.
 func conditionOf(typ, message string) string {
 	return fmt.Sprintf("{type: %s, status: 'True', reason: Because, message: %s, lastTransitionTime: '2026-01-02T03:04:05Z'}", typ, message)
 }
 
-// TestPatches has every type of patch do to labels, finalizers, spec and status what it is to do. REF
-// stands for the reference of the kind.
+// TestPatches checks the effect of every type of patch on labels, finalizers, spec and status. REF is replaced by
+// the reference field of the kind.
 func TestPatches(t *testing.T) {
 	one, two, other := conditionOf("One", "first"), conditionOf("Two", "second"), conditionOf("One", "other")
 	for _, test := range []struct {
 		name, contentType, patch string
 		below                    string
-		// code is 200 unless it is set; then nothing may change. says is in the refusal.
+		// code is the status code, 200 by default. With another one, nothing may change. says is a part of the
+		// error.
 		code int
 		says string
-		// field then is want, which is YAML.
+		// field is the path of a field, and want its value afterwards, in YAML.
 		field, want string
 	}{
 		{name: "labels", contentType: harness.MergePatch, patch: "{metadata: {labels: {a: x, c: null, e: f}}}", field: "metadata.labels", want: "{a: x, e: f}"},
@@ -111,7 +111,7 @@ func TestPatches(t *testing.T) {
 					t.Errorf("%s is %v, not %v", test.field, is, want)
 				}
 				harness.Unwritten(t, patched, shared.Get(t, namespace, subject.Kind, "new"))
-				// Whatever says the same again writes nothing.
+				// The same patch again writes nothing.
 				if test.contentType != harness.JSONPatch {
 					harness.Unwritten(t, patched, shared.Patch(t, patched, test.contentType, fill.Replace(test.patch), below...).Must(t))
 				}
@@ -120,7 +120,7 @@ func TestPatches(t *testing.T) {
 	}
 }
 
-// owned returns what a manager owns by an operation, as the paths of the leaves, sorted.
+// owned returns the paths of the fields that a manager owns by an operation, sorted.
 func owned(t testing.TB, obj *unstructured.Unstructured, manager string, operation metav1.ManagedFieldsOperationType, subresource string) []string {
 	t.Helper()
 	for _, entry := range obj.GetManagedFields() {
@@ -159,18 +159,17 @@ func owns(t testing.TB, obj *unstructured.Unstructured, manager, subresource str
 	}
 }
 
-// awaitSecond returns at the beginning of a second. Field owners are sorted by the second of their last
-// apply, and an apply that changes their order is written even if it changes nothing else.
+// awaitSecond returns at the beginning of a second. Field owners are sorted by the second of their last apply, and
+// an apply that changes their order causes a write even if it changes nothing else.
 func awaitSecond() { time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) }
 
-// TestApplyOfSpecAndOfStatusDoNotFight has one manager of the spec and one of the status, each of whom
-// applies again and again.
+// TestApplyOfSpecAndOfStatusDoNotFight has one manager of the spec and one of the status. Each applies repeatedly.
 func TestApplyOfSpecAndOfStatusDoNotFight(t *testing.T) {
 	for _, subject := range subjects {
 		t.Run(subject.Name, func(t *testing.T) {
 			namespace := harness.NewNamespace()
 			selector := strings.Replace(subject.ref, "Ref", "Selector", 1)
-			// Both say something of what is not theirs, which does not count.
+			// Both also set fields of the other, which has no effect.
 			spec := "{metadata: {labels: {a: b}}, spec: {ipFamily: IPv4, prefixLength: 24, " + selector + ": {matchLabels: {net: blue}}}, status: {phase: Allocated}}"
 			status := "{metadata: {labels: {c: d}}, spec: {prefixLength: 25}, status: {conditions: [" + conditionOf("Mine", "well") + "]}}"
 			applySpec := func() *unstructured.Unstructured {
@@ -193,7 +192,7 @@ func TestApplyOfSpecAndOfStatusDoNotFight(t *testing.T) {
 			condition := `status.conditions.k:{"type":"Mine"}.`
 			owns(t, second, "status-manager", "status", condition+"lastTransitionTime", condition+"message", condition+"reason", condition+"status", condition+"type")
 
-			// The manager of the spec gives up a label, that of the status everything.
+			// The manager of the spec gives up a label, and that of the status all its fields.
 			spec = strings.Replace(spec, "{a: b}", "{}", 1)
 			third := applySpec()
 			if third.GetLabels() != nil || harness.StoredStatus(third)["conditions"] == nil {
@@ -209,8 +208,8 @@ func TestApplyOfSpecAndOfStatusDoNotFight(t *testing.T) {
 	}
 }
 
-// TestApplyOfTwoManagersToTheStatus has two managers of conditions: of different ones they do not
-// conflict, of the same one they do, until one uses force.
+// TestApplyOfTwoManagersToTheStatus has two managers of conditions. They conflict about the same condition, unless
+// one forces it, and not about different ones.
 func TestApplyOfTwoManagersToTheStatus(t *testing.T) {
 	for _, subject := range subjects {
 		t.Run(subject.Name, func(t *testing.T) {
@@ -242,8 +241,8 @@ func TestApplyOfTwoManagersToTheStatus(t *testing.T) {
 	}
 }
 
-// TestApplyOfTwoManagersToTheSpec has a second manager agree, which makes it an owner too, and then
-// disagree: that conflicts, and with force it is immutable.
+// TestApplyOfTwoManagersToTheSpec has a second manager that first applies the same value, which makes it an owner,
+// too. Then it applies another value, which conflicts, and is rejected as immutable if it is forced.
 func TestApplyOfTwoManagersToTheSpec(t *testing.T) {
 	for _, subject := range subjects {
 		t.Run(subject.Name, func(t *testing.T) {
@@ -264,7 +263,7 @@ func TestApplyOfTwoManagersToTheSpec(t *testing.T) {
 				t.Errorf("it says %s", refused.Message)
 			}
 			harness.Unwritten(t, agreed, shared.Get(t, namespace, subject.Kind, "new"))
-			// What another one owns too stays when one gives it up.
+			// A field with another owner remains when one manager gives it up.
 			given := shared.Apply(t, namespace, subject.Kind, "second", "{metadata: {labels: {a: b}}}", "new").Must(t)
 			harness.Same(t, agreed, given, "spec")
 			owns(t, given, "second", "", "metadata.labels.a")

@@ -23,7 +23,7 @@ import (
 	"k8s.io/client-go/tools/pager"
 )
 
-// manifestFor is an object of a kind that is valid anywhere.
+// manifestFor returns a manifest of a kind that is valid in every namespace.
 func manifestFor(k harness.Kind, name string) string {
 	return fmt.Sprintf("{metadata: {name: %s}, spec: {ipFamily: IPv4, prefixLength: 24, %s: {name: parent}}}", name,
 		map[harness.Kind]string{harness.PrefixKind: "parentRef", harness.AllocationKind: "prefixRef"}[k])
@@ -38,8 +38,8 @@ func version(t testing.TB, s string) int {
 	return v
 }
 
-// TestWatchResumesFromABookmark is what an informer does: what has passed by in other namespaces moves
-// the bookmark, and a watch from there on shows what is new and nothing that is old.
+// TestWatchResumesFromABookmark does what an informer does. Changes in other namespaces advance the bookmark. A
+// watch from there delivers all new events, and no old ones.
 func TestWatchResumesFromABookmark(t *testing.T) {
 	for _, k := range harness.Kinds {
 		t.Run(k.Name, func(t *testing.T) {
@@ -47,8 +47,8 @@ func TestWatchResumesFromABookmark(t *testing.T) {
 			namespace, elsewhere := harness.NewNamespace(), harness.NewNamespace()
 			old := shared.Create(t, namespace, k, manifestFor(k, "old"))
 
-			// A bookmark comes before the watch ends, if something has happened since it began. On a busy
-			// machine that may take another watch.
+			// The server sends a bookmark before the watch ends, if there were changes since its start. On a busy
+			// machine that may need another watch.
 			bookmark, last := old.GetResourceVersion(), ""
 			for began := time.Now(); last == "" || version(t, bookmark) < version(t, last); {
 				if time.Since(began) > harness.Patience {
@@ -88,8 +88,8 @@ func TestWatchResumesFromABookmark(t *testing.T) {
 	}
 }
 
-// TestStreamingListResumes begins with sendInitialEvents, as client-go does, and goes on, in the same
-// watch and in another one from the version of its bookmark.
+// TestStreamingListResumes starts with sendInitialEvents, like client-go, and continues in the same watch, and in
+// another one from the version of its bookmark.
 func TestStreamingListResumes(t *testing.T) {
 	for _, k := range harness.Kinds {
 		namespace := harness.NewNamespace()
@@ -126,13 +126,13 @@ func TestStreamingListResumes(t *testing.T) {
 			}
 			break
 		}
-		// The match is part of the deal.
+		// resourceVersionMatch is required.
 		shared.Raw(t, http.MethodGet, harness.Path(namespace, k)+"?watch=true&sendInitialEvents=true&allowWatchBookmarks=true", "", "").
 			Refused(t, http.StatusUnprocessableEntity)
 	}
 }
 
-// TestPages reads both kinds a page at a time, as it goes over the wire and with the pager of client-go.
+// TestPages lists both kinds in pages, with raw requests and with the pager of client-go.
 func TestPages(t *testing.T) {
 	namespace := harness.NewNamespace()
 	var want []string
@@ -184,13 +184,13 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestWhatIsTooOldIsGone has a server that compacts its store all the time: a list that is continued
-// late, and a watch from a version of then, are told so in the way that makes clients begin anew.
+// TestWhatIsTooOldIsGone has a server that compacts its store all the time. A list that is continued too late, and
+// a watch from an old version, get the error that makes clients start again.
 func TestWhatIsTooOldIsGone(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Customize(func(o *apiserver.Options) {
 		o.Recommended.Etcd.StorageConfig.CompactionInterval = 200 * time.Millisecond
-		// It remembers for a while what the store does not have any more.
+		// Disable the watch cache: it keeps history that etcd has compacted.
 		o.Recommended.Etcd.EnableWatchCache = false
 	}))
 	namespace := harness.NewNamespace()
@@ -205,7 +205,7 @@ func TestWhatIsTooOldIsGone(t *testing.T) {
 		var gone metav1.Status
 		written := 0
 		harness.Eventually(t, "the token is too old", func() error {
-			// What is to be compacted has to be old.
+			// Only old revisions are compacted.
 			written++
 			s.Create(t, harness.NewNamespace(), k, manifestFor(k, fmt.Sprintf("more-%d", written)))
 			got := s.Raw(t, http.MethodGet, harness.Path(namespace, k)+"?limit=1&continue="+url.QueryEscape(next[k]), "", "")
@@ -218,7 +218,7 @@ func TestWhatIsTooOldIsGone(t *testing.T) {
 		if gone.Reason != metav1.StatusReasonExpired || gone.Continue == "" {
 			t.Errorf("%s: it is refused by %+v", k.Name, gone)
 		}
-		// The token of the refusal goes on with what there is now.
+		// The token in the error continues with the current list.
 		if l := s.Names(t, harness.Path(namespace, k)+"?continue="+url.QueryEscape(gone.Continue)); !slices.Equal(l, []string{"b", "c"}) {
 			t.Errorf("%s: it goes on with %q", k.Name, l)
 		}

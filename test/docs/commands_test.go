@@ -23,7 +23,7 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// How a page tells what is run:
+// The test runs these parts of a page:
 //
 //	```console            a line that begins with "$ " is a command, what follows is its output, in which a
 //	$ kubectl get pfx     line "..." stands for any lines
@@ -40,37 +40,37 @@ import (
 // Blocks of other languages are not run. The commands of a page run in one shell, in a directory with the files of the
 // repository. "make run" and "bin/ipam-standalone", with flags, start a server in the background.
 
-// patience is how long a command, or the start of a server, may take on a busy machine.
+// patience is the maximum time for a command, or for the start of a server, on a busy machine.
 const patience = 60 * time.Second
 
-// stepKind is what a step of a page does.
+// stepKind is the kind of a step.
 type stepKind int
 
 const (
 	// runCommand runs a command and compares its output.
 	runCommand stepKind = iota
-	// runHidden runs commands that have to succeed, whatever they print.
+	// runHidden runs commands that must succeed. Their output does not matter.
 	runHidden
 	// writeFile writes a file.
 	writeFile
 )
 
-// step is one thing that a page has its reader do.
+// step is one step of a page.
 type step struct {
 	kind stepKind
-	// line is the number of its line on the page.
+	// line is its line number on the page.
 	line int
 	// text is the command, or the content of the file.
 	text string
-	// output is what a command prints, or the name of the file.
+	// output is the output of the command, or the name of the file.
 	output string
 }
 
-// steps returns what a page has its reader do.
+// steps returns the steps of a page.
 func steps(page string) ([]step, error) {
 	var found []step
 	lines := strings.Split(page, "\n")
-	// until returns the lines from i on until one that is the end, and moves i to the end.
+	// until returns the lines from i up to the end line, and moves i to that line.
 	until := func(i *int, end string) ([]string, error) {
 		begin := *i
 		for ; *i < len(lines); *i++ {
@@ -122,13 +122,13 @@ func steps(page string) ([]step, error) {
 	return found, nil
 }
 
-// hiddenServer starts a server that the page does not show.
+// hiddenServer matches a comment that starts a server.
 var hiddenServer = regexp.MustCompile(`^<!-- serve( .*)? -->$`)
 
-// hereDocument is the beginning of one in a command.
+// hereDocument matches the beginning of a here-document in a command.
 var hereDocument = regexp.MustCompile(`<<(\w+)`)
 
-// console returns the commands in a block of code that begins at a line.
+// console returns the commands in a code block that begins at the given line.
 func console(block []string, line int) ([]step, error) {
 	var found []step
 	for i := 0; i < len(block); i++ {
@@ -141,7 +141,7 @@ func console(block []string, line int) ([]step, error) {
 			continue
 		}
 		found = append(found, step{kind: runCommand, line: line + i})
-		// through adds the lines to the command until one that is the end.
+		// through adds the lines up to the end line to the command.
 		through := func(end string) {
 			for i+1 < len(block) {
 				i++
@@ -166,20 +166,20 @@ func console(block []string, line int) ([]step, error) {
 	return found, nil
 }
 
-// server is a command that starts a server, with what it is run as.
+// servers maps the commands that start a server to the program and the flags to run instead.
 var servers = map[string]string{
 	"make run":            "bin/ipam-standalone --samples config/samples",
 	"bin/ipam-standalone": "bin/ipam-standalone",
 }
 
-// notRun are commands that have been run for the test, or take too long.
+// notRun contains commands that are not run, because the test has done the same, or because they take too long.
 var notRun = []string{"make build"}
 
-// asked are commands that may be repeated until they print what the page shows: the status of a parent, for instance,
-// follows its children.
+// asked matches commands that may be repeated until they print what the page shows, because, for example, the
+// status of a parent follows its children.
 var asked = regexp.MustCompile(`^(kubectl (get|describe)|(kubectl |bin/kubectl-)ipam (tree|who|why|free|show|map))\b`)
 
-// unstable are parts of the output that differ from run to run, and what stands for them.
+// unstable contains patterns of output that differs between runs, and their replacements.
 var unstable = []struct {
 	pattern *regexp.Regexp
 	by      string
@@ -195,7 +195,7 @@ var unstable = []struct {
 	{regexp.MustCompile(` ?\n`), "\n"},
 }
 
-// normal returns output without what differs from run to run.
+// normal replaces the parts of the output that differ between runs.
 func normal(output string) string {
 	output = strings.TrimRight(output, "\n") + "\n"
 	for _, u := range unstable {
@@ -204,7 +204,7 @@ func normal(output string) string {
 	return strings.Trim(output, "\n")
 }
 
-// matches reports whether output is what a page shows.
+// matches reports whether output is the same as the page shows.
 func matches(output, shown string) bool {
 	pattern := ""
 	for line := range strings.Lines(normal(shown) + "\n") {
@@ -222,14 +222,14 @@ type session struct {
 	t     *testing.T
 	dir   string
 	input io.Writer
-	// lines are those that the shell prints.
+	// lines receives the lines that the shell prints.
 	lines chan string
 }
 
-// mark ends the output of a command, and has its exit code.
+// mark begins the line after the output of a command. The exit code follows it.
 const mark = "--- end of the command: "
 
-// newSession starts the shell of a page, in a directory that has the programs and the files of the repository.
+// newSession starts the shell of a page, in a directory with the programs and the files of the repository.
 func newSession(t *testing.T, programs map[string]string) *session {
 	t.Helper()
 	s := &session{t: t, dir: t.TempDir(), lines: make(chan string, 1000)}
@@ -275,7 +275,7 @@ func newSession(t *testing.T, programs map[string]string) *session {
 	return s
 }
 
-// run runs a command, and returns what it prints and its exit code.
+// run runs a command and returns its output and exit code.
 func (s *session) run(command string) (output string, code int) {
 	s.t.Helper()
 	if _, err := fmt.Fprintf(s.input, "%s\nprintf '\\n%s%%d\\n' $?\n", command, mark); err != nil {
@@ -302,18 +302,18 @@ func (s *session) run(command string) (output string, code int) {
 	}
 }
 
-// asShown returns output as it is for somebody whose checkout is in their home.
+// asShown returns the output as if the checkout were in the home directory of the reader.
 func (s *session) asShown(output string) string {
 	return strings.ReplaceAll(output, s.dir, "/home/you/ipam-apiserver")
 }
 
-// ready is what the output of a server begins with.
+// ready is the beginning of the output of a server.
 const ready = "ipam-standalone is ready"
 
 // serve starts a server in the background, and waits until it has printed what the page shows.
 func (s *session) serve(program, flags, shown string) {
 	s.t.Helper()
-	// Its log is apart: on a busy machine etcd warns that it is slow.
+	// Its log goes to a file: on a busy machine etcd warns that it is slow.
 	log := filepath.Join(s.dir, "server.log")
 	s.t.Cleanup(func() {
 		if text, err := os.ReadFile(log); err == nil && s.t.Failed() {
@@ -332,7 +332,7 @@ func (s *session) serve(program, flags, shown string) {
 	}
 }
 
-// take does what a step says.
+// take executes a step.
 func (s *session) take(step step) {
 	s.t.Helper()
 	if step.kind == writeFile {
@@ -365,7 +365,7 @@ func (s *session) take(step step) {
 	}
 }
 
-// asJQ is set in the environment of the shell, in which this program is jq.
+// asJQ is set in the environment of the shell. With it, this program acts as jq.
 const asJQ = "IPAM_TEST_AS_JQ"
 
 func TestMain(m *testing.M) {
@@ -379,7 +379,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// jq is as much of jq as the pages use: jq FILTER [FILE], jq -f FILE.
+// jq implements the parts of jq that the pages use: jq FILTER [FILE], jq -f FILE.
 func jq(args []string) error {
 	filter := args[0]
 	if args = args[1:]; filter == "-f" {
@@ -421,7 +421,7 @@ func jq(args []string) error {
 	}
 }
 
-// TestCommands runs the commands of every page, and compares what they print with what the page shows.
+// TestCommands runs the commands of every page, and compares their output with the page.
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	kube.NewKubectl(t, "")

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package docs tests what the documentation says: its links, and the commands with the output that it shows.
+// Package docs tests the documentation: its links, and its commands with their output.
 package docs
 
 import (
@@ -17,15 +17,15 @@ import (
 const repository = "../.."
 
 var (
-	// fence begins and ends a block of code.
+	// fence matches the beginning and the end of a code block.
 	fence = regexp.MustCompile("^\\s*```")
-	// link is a link or an image of Markdown.
+	// link matches a link or an image in Markdown.
 	link = regexp.MustCompile(`\]\(([^()\s]+)\)`)
-	// heading is a heading of Markdown.
+	// heading matches a heading in Markdown.
 	heading = regexp.MustCompile(`^#+ (.*)$`)
-	// named is a file of the documentation that a source file names.
+	// named matches a file of the documentation in a source file.
 	named = regexp.MustCompile(`\bdocs/[\w/.-]+\.(md|jq|svg)\b`)
-	// dropped is what the anchor of a heading has not.
+	// dropped matches the characters that the anchor of a heading does not contain.
 	dropped = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
@@ -59,7 +59,7 @@ func read(t *testing.T, path string) string {
 	return string(data)
 }
 
-// prose returns the lines of a page that are not code.
+// prose returns the lines of a page that are not in code blocks.
 func prose(page string) []string {
 	var lines []string
 	code := false
@@ -73,7 +73,7 @@ func prose(page string) []string {
 	return lines
 }
 
-// anchors returns the anchors that GitHub gives to the headings of a page.
+// anchors returns the anchors that GitHub assigns to the headings of a page.
 func anchors(page string) []string {
 	var found []string
 	for _, line := range prose(page) {
@@ -84,7 +84,7 @@ func anchors(page string) []string {
 	return found
 }
 
-// brokenLink says why a link on a page leads nowhere, or nothing. Links to other servers are not followed.
+// brokenLink returns why a link on a page is broken, or an empty string. It does not follow links to other servers.
 func brokenLink(t *testing.T, page, target string) string {
 	t.Helper()
 	if strings.Contains(target, "://") {
@@ -141,7 +141,7 @@ func TestBrokenLinksAreFound(t *testing.T) {
 	}
 }
 
-// TestPagesNamedInSources finds comments and messages that name a page that has moved.
+// TestPagesNamedInSources finds comments and messages that name a page that does not exist.
 func TestPagesNamedInSources(t *testing.T) {
 	t.Parallel()
 	n := 0
@@ -158,7 +158,7 @@ func TestPagesNamedInSources(t *testing.T) {
 	}
 }
 
-// TestEveryPageIsLinked finds pages to which no other page leads.
+// TestEveryPageIsLinked finds pages without a link from another page.
 func TestEveryPageIsLinked(t *testing.T) {
 	t.Parallel()
 	linked := map[string]bool{"README.md": true}

@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package e2e tests ipam-standalone as the program that is shipped: built, and run as a process of
-// its own.
+// Package e2e tests ipam-standalone as users run it: the built program, as a process.
 package e2e
 
 import (
@@ -26,13 +25,13 @@ import (
 )
 
 const (
-	// atOnce is how long what fails, or ends, may take.
+	// atOnce is the maximum time for a start that fails, or for the end of the program.
 	atOnce = 15 * time.Second
 
 	samples = "../../config/samples"
 )
 
-// binary is the path of the program. IPAM_STANDALONE_BIN names one that is built already.
+// binary is the path of the program. IPAM_STANDALONE_BIN can name an existing one.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -49,9 +48,9 @@ func TestMain(m *testing.M) {
 type process struct {
 	t   *testing.T
 	cmd *exec.Cmd
-	// url and kubeconfig are what it said when it was ready.
+	// url and kubeconfig are from the line that it printed when it was ready.
 	url, kubeconfig string
-	// lines are those of its standard output that nobody took yet.
+	// lines contains the lines of its standard output that line has not returned yet.
 	lines  chan string
 	stderr syncBuffer
 	ended  chan struct{}
@@ -105,7 +104,7 @@ func launch(t *testing.T, args ...string) *process {
 	return p
 }
 
-// serve starts the program on a data directory and any port, and waits until it is ready.
+// serve starts the program with a data directory and a free port, and waits until it is ready.
 func serve(t *testing.T, dataDir string, args ...string) *process {
 	t.Helper()
 	p := launch(t, append([]string{"--data-dir", dataDir, "--secure-port", "0"}, args...)...)
@@ -152,8 +151,7 @@ func (p *process) wait(limit time.Duration) (int, time.Duration) {
 	return p.cmd.ProcessState.ExitCode(), time.Since(began)
 }
 
-// config is that of a client like kubectl: it knows the kubeconfig and nothing else. Its rate is not
-// limited.
+// config returns a client configuration that uses only the kubeconfig, like kubectl. It has no rate limit.
 func (p *process) config() *rest.Config {
 	p.t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", p.kubeconfig)
@@ -173,21 +171,21 @@ func (p *process) client() versioned.Interface {
 	return client
 }
 
-// in returns a namespace as the client sees it.
+// in returns a namespace with the clients of the program.
 func (p *process) in(t *testing.T, namespace string) *harness.Namespace {
 	t.Helper()
 	return harness.In(t, p.client().IpamV1alpha1(), namespace)
 }
 
-// complaints is what a program said on standard error, but for what is said of a busy machine: that etcd is slow, which it
-// says of a part of a request, of a whole one ("request stats") and of the disk, or that the start takes long.
+// complaints returns the output on stderr, except warnings that a busy machine causes: that etcd is slow, for a
+// part of a request, a whole one ("request stats") or the disk, or that the start takes long.
 func (p *process) complaints() string {
 	return slow.ReplaceAllString(p.stderr.String(), "")
 }
 
 var slow = regexp.MustCompile(`(?m)^.*\twarn\tetcd\t.*\t(.* took too long|request stats|slow fdatasync).*\n|^W.* Still starting: .*\n`)
 
-// oneLine checks that what a program said on standard error is one clear line: about these words.
+// oneLine checks that the output on stderr is one line that contains the words.
 func oneLine(t *testing.T, stderr string, words ...string) {
 	t.Helper()
 	if strings.Count(strings.TrimSpace(stderr), "\n") != 0 || strings.TrimSpace(stderr) == "" {

@@ -16,7 +16,7 @@ import (
 	apimachineryversion "k8s.io/apimachinery/pkg/version"
 )
 
-// listManifest is two kinds in one v1 List, as kubectl get -o yaml prints it.
+// listManifest has two kinds in one v1 List, as kubectl get -o yaml prints it.
 const listManifest = `apiVersion: v1
 kind: List
 items:
@@ -34,7 +34,7 @@ items:
   spec: {prefixLength: 24, prefixRef: {name: root}}
 `
 
-// TestKubectlItself types what users type, at the kubectl of test/controlplane.
+// TestKubectlItself runs commands of users with the kubectl of test/controlplane.
 func TestKubectlItself(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
@@ -52,7 +52,8 @@ func TestKubectlItself(t *testing.T) {
 		}
 	}
 	const root, a, b = "prefix.ipam.ironcore.dev/root", "prefix.ipam.ironcore.dev/a", "prefixallocation.ipam.ironcore.dev/b"
-	// settled waits until the controllers have no more to write, so that what is read can be written back.
+	// settled waits until the controllers have no more to write, so that an object can be written back as it was
+	// read.
 	settled := func(k kube.Kubectl) {
 		k.Run("wait", "--for=condition=Allocated", "--timeout=60s", root, a, b)
 		k.Run("wait", "--for=jsonpath={.status.usage.allocations}=2", "--timeout=60s", root)
@@ -113,7 +114,7 @@ func TestKubectlItself(t *testing.T) {
 		for cascade, names := range cascades {
 			k.Run(append([]string{"delete", "--cascade=" + cascade, "--timeout=30s"}, names...)...)
 		}
-		// The space of all of them is free, and their parent can go.
+		// All their space is free, and their parent can be deleted.
 		k.Run("wait", "--for=jsonpath={.status.usage.used}=0", "--timeout=60s", a)
 		k.Run("delete", root, a, b, "--timeout=60s")
 	})
@@ -134,7 +135,7 @@ func TestKubectlItself(t *testing.T) {
 
 	for _, tt := range []struct {
 		command string
-		// prints is in what it prints, fails in what it complains of.
+		// prints is a part of the output, and fails a part of the error.
 		prints, fails string
 	}{
 		{"api-resources -o name", "prefixes.ipam.ironcore.dev\n", ""},

@@ -29,7 +29,7 @@ import (
 
 const tableType = "application/json;as=Table;g=meta.k8s.io;v=v1"
 
-// TestKubectl does what kubectl does, request by request, of the commands in the README.
+// TestKubectl sends the same requests as kubectl for the commands in the README.
 func TestKubectl(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir(), "--samples", filepath.Join(samples, "ipv4.yaml"))
@@ -37,7 +37,7 @@ func TestKubectl(t *testing.T) {
 		p.line()
 	}
 	prefixes := p.client().IpamV1alpha1().Prefixes(metav1.NamespaceDefault)
-	// raw is for what has no type.
+	// raw sends requests for which there is no type.
 	httpClient, err := rest.HTTPClientFor(p.config())
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func TestKubectl(t *testing.T) {
 		if want := []string{"FAMILY", "USED", "FREE", "USE%"}; !slices.Equal(wide, want) {
 			t.Errorf("wide columns %v, want %v", wide, want)
 		}
-		// The parents count their children a moment later than these are Allocated.
+		// The status of the parents follows a moment later.
 		harness.Eventually(t, "one root is full, the other one half", func() error {
 			getInto("/apis/ipam.ironcore.dev/v1alpha1/namespaces/default/prefixes", tableType, &table)
 			if len(table.Rows) != 5 {
@@ -139,7 +139,7 @@ func TestKubectl(t *testing.T) {
 			if obj.Name == "" {
 				continue
 			}
-			// More than once is no change.
+			// Repeated requests change nothing.
 			var last *v1alpha1.Prefix
 			for range 2 {
 				applied, err := prefixes.Patch(t.Context(), obj.Name, types.ApplyPatchType, bytes.TrimSpace(document),
@@ -215,7 +215,7 @@ func TestKubectl(t *testing.T) {
 		for len(names) < 8 {
 			names[next()] = true
 		}
-		// One that waits is not shown until it is allocated.
+		// A waiting Prefix does not match until it is allocated.
 		waits := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: "waits"}, Spec: v1alpha1.PrefixSpec{
 			PrefixLength: 24, ParentRef: &v1alpha1.LocalObjectReference{Name: "late"}}}
 		if _, err := prefixes.Create(t.Context(), waits, metav1.CreateOptions{}); err != nil {

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// TestListensOnLoopbackOnly asks the system for the sockets of the process.
+// TestListensOnLoopbackOnly reads the sockets of the process from the kernel.
 func TestListensOnLoopbackOnly(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
@@ -34,7 +34,7 @@ func TestListensOnLoopbackOnly(t *testing.T) {
 	for _, table := range []string{"tcp", "tcp6", "udp", "udp6"} {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", p.cmd.Process.Pid, table))
 		if os.IsNotExist(err) {
-			// The kernel has no IPv6.
+			// The kernel does not support IPv6.
 			continue
 		}
 		if err != nil {
@@ -42,7 +42,7 @@ func TestListensOnLoopbackOnly(t *testing.T) {
 		}
 		for _, line := range strings.Split(string(data), "\n")[1:] {
 			fields := strings.Fields(line)
-			// 0A is LISTEN. A UDP socket has no such state: any would do to be reached.
+			// 0A is LISTEN. UDP sockets have no such state: each of them can receive.
 			if len(fields) < 10 || !inodes[fields[9]] || strings.HasPrefix(table, "tcp") && fields[3] != "0A" {
 				continue
 			}
@@ -54,8 +54,7 @@ func TestListensOnLoopbackOnly(t *testing.T) {
 	}
 }
 
-// address reads an address of /proc/net: words of 32 bits in the byte order of the machine, and a
-// port.
+// address parses an address of /proc/net: words of 32 bits in the byte order of the machine, and a port.
 func address(t *testing.T, s string) string {
 	t.Helper()
 	host, port, _ := strings.Cut(s, ":")

@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// finish runs the program until it ends by itself, and returns its exit code and what it printed.
+// finish runs the program until it ends, and returns its exit code and its output.
 func finish(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	p := launch(t, args...)
@@ -30,7 +30,7 @@ func finish(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, stdout, p.complaints()
 }
 
-// ballast is what fills a database.
+// ballast is the data that fills a database.
 var ballast = strings.Repeat("x", 90_000)
 
 const full = "database space exceeded"
@@ -49,7 +49,7 @@ func fill(t *testing.T, write func(i int) error) {
 	t.Fatal("the database is not full")
 }
 
-// TestFullDatabase fills the database, and takes the steps of docs/operating/capacity.md.
+// TestFullDatabase fills the database, and follows the steps of docs/operating/capacity.md.
 func TestFullDatabase(t *testing.T) {
 	t.Parallel()
 	const quota = 4 << 20
@@ -92,7 +92,7 @@ func TestFullDatabase(t *testing.T) {
 		return err
 	}
 
-	// With history, while it runs.
+	// Fill it with history, while the server runs.
 	fill(t, change)
 	for what, err := range map[string]error{
 		"create": create(child("refused")),
@@ -112,7 +112,7 @@ func TestFullDatabase(t *testing.T) {
 	}
 	consistent()
 
-	// With history, while it does not run.
+	// Fill it with history, while the server does not run.
 	fill(t, change)
 	p.signal(syscall.SIGKILL)
 	p.wait(atOnce)
@@ -126,7 +126,7 @@ func TestFullDatabase(t *testing.T) {
 	}
 	consistent()
 
-	// With objects. To reclaim the history helps less each time, until it does not help any more.
+	// Fill it with objects. Each reclaim frees less space, until it does not help any more.
 	for i := 0; code == 0; i++ {
 		if i > 20 {
 			t.Fatal("there is always room")
@@ -156,10 +156,10 @@ func TestFullDatabase(t *testing.T) {
 	}
 }
 
-// TestAuditOfADataDirectory audits a data directory on which an ipam-standalone runs, and does not run.
+// TestAuditOfADataDirectory audits a data directory with and without a running ipam-standalone.
 func TestAuditOfADataDirectory(t *testing.T) {
 	t.Parallel()
-	// A path that is too long for a socket, which is elsewhere then.
+	// The path is too long for a socket, which is then in another directory.
 	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 100))
 	p := serve(t, dir, "--samples", filepath.Join(samples, "ipv4.yaml"))
 	for range 6 {
@@ -186,7 +186,7 @@ func TestAuditOfADataDirectory(t *testing.T) {
 	p.wait(atOnce)
 	check("killed")
 
-	// What is not there is not created.
+	// A missing directory is not created.
 	missing := filepath.Join(t.TempDir(), "missing")
 	for _, command := range []string{"audit", "reclaim"} {
 		code, _, stderr := finish(t, command, "--data-dir", missing)

@@ -38,7 +38,7 @@ func TestReady(t *testing.T) {
 		}
 	}
 
-	// It is ready for whoever reads the line: no request has to be tried again.
+	// The server is ready when it prints the line: no request has to be retried.
 	prefixes := p.client().IpamV1alpha1().Prefixes("any-name-works")
 	if _, err := prefixes.Create(t.Context(), &v1alpha1.Prefix{
 		ObjectMeta: metav1.ObjectMeta{Name: "root"}, Spec: v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"}}, metav1.CreateOptions{}); err != nil {
@@ -52,7 +52,7 @@ func TestReady(t *testing.T) {
 		return err
 	})
 
-	// Nobody is let in without the certificate.
+	// Clients without the certificate are rejected.
 	anonymous := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for _, path := range []string{"/apis/ipam.ironcore.dev/v1alpha1/prefixes", "/openapi/v3", "/version", "/metrics"} {
 		response, err := anonymous.Get(p.url + path)
@@ -75,7 +75,7 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// row is a line of the table of Prefixes.
+// row returns a pattern for a line of the table of Prefixes.
 func row(cells ...string) *regexp.Regexp {
 	return regexp.MustCompile(`^` + strings.Join(cells, ` +`) + ` *$`)
 }
@@ -108,7 +108,7 @@ func TestSamples(t *testing.T) {
 
 	p := serve(t, dir, "--samples", samples)
 	printed(p)
-	// It goes on serving.
+	// It continues to serve.
 	prefixes := p.client().IpamV1alpha1().Prefixes(metav1.NamespaceDefault)
 	before, err := prefixes.List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(before.Items) != len(table)-1 {
@@ -119,7 +119,7 @@ func TestSamples(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 
-	// What exists already is left as it is, and the table is printed all the same.
+	// Existing objects do not change, and the table is printed all the same.
 	p = serve(t, dir, "--samples", filepath.Join(samples, "ipv4.yaml"))
 	printed(p)
 	after, err := p.client().IpamV1alpha1().Prefixes(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{})
@@ -136,8 +136,8 @@ func TestSamples(t *testing.T) {
 	}
 }
 
-// TestSamplesSettle has a tree whose children come first, so that each of them waits for a while: the
-// table shows what became of it, not what it said on the way. It used to, once in a while.
+// TestSamplesSettle has a tree whose children come first, so that each of them waits for a while. The table shows
+// the final state. It once showed an intermediate state now and then.
 func TestSamplesSettle(t *testing.T) {
 	t.Parallel()
 	const depth = 12
@@ -176,11 +176,11 @@ func TestDataDirInUse(t *testing.T) {
 	if line, ok := <-second.lines; ok {
 		t.Errorf("says %q", line)
 	}
-	// The first one does not mind.
+	// The first one is not affected.
 	if _, err := first.client().IpamV1alpha1().Prefixes("default").List(t.Context(), metav1.ListOptions{}); err != nil {
 		t.Error(err)
 	}
-	// And when it has ended, however that came about, the directory is free.
+	// When it has ended, even by a kill, the directory is free.
 	first.signal(syscall.SIGKILL)
 	first.wait(atOnce)
 	serve(t, dir)
@@ -242,7 +242,7 @@ func TestSignals(t *testing.T) {
 			p.signal(syscall.SIGTERM)
 			code, took := p.wait(atOnce)
 			t.Logf("%v after its start: exit code %d after %v", delay, code, took.Round(time.Millisecond))
-			// Before it listens to signals, they end it the hard way.
+			// Before it handles signals, a signal kills it.
 			if status := p.cmd.ProcessState.Sys().(syscall.WaitStatus); code != 0 && !status.Signaled() {
 				t.Errorf("%v after its start: exit code %d", delay, code)
 			}
@@ -261,8 +261,8 @@ func child(i int) *v1alpha1.Prefix {
 	}
 }
 
-// TestKill kills the program in the middle of 1,000 creates by 32 creators, starts it again, and
-// kills it again in the middle of what is left to do.
+// TestKill kills the program during 1,000 creates by 32 creators, restarts it, and kills it again while it does the
+// rest.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	const (
@@ -317,7 +317,7 @@ func TestKill(t *testing.T) {
 				continue
 			}
 			done++
-			// What was allocated once stays.
+			// Allocated Prefixes keep their range.
 			if before, ok := allocated[c.Name]; ok && before != c.Spec.Prefix {
 				t.Errorf("%s was %s and is %s", c.Name, before, c.Spec.Prefix)
 			}
@@ -351,7 +351,7 @@ func TestKill(t *testing.T) {
 	t.Logf("every child was Allocated %v after the second start", time.Since(began).Round(time.Millisecond))
 	check(p)
 
-	// It works like any other.
+	// The server works normally.
 	if _, err := p.client().IpamV1alpha1().Prefixes("default").Create(t.Context(), child(children+1), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -22,11 +22,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// TestAttacker gives some users what the role admin allows in a namespace: they write any metadata of both kinds at
-// any time, make allocations for children that are not theirs, orphan, delete what they can, and create it again
-// under the same name. Beside them, users who only ask for children get theirs and keep them. API servers and
-// controller managers are killed meanwhile. In the end nothing overlaps, nothing is left over, and whoever waits is
-// served.
+// TestAttacker has users with the role admin in a namespace. They write any metadata of both kinds at any time,
+// create allocations for the children of others, orphan and delete objects, and recreate them under the same name.
+// Other users only request children, get them, and keep them. API servers and controller managers are killed
+// meanwhile. In the end nothing overlaps, nothing is left over, and all waiting requests are served.
 func TestAttacker(t *testing.T) {
 	for seed := range times(1, 20) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
@@ -35,7 +34,7 @@ func TestAttacker(t *testing.T) {
 	}
 }
 
-// arena are the parents that everybody allocates from.
+// arena contains the parents that all users allocate from.
 var arena = []struct {
 	name, prefix string
 	bits         int32
@@ -123,7 +122,7 @@ func testAttacker(t *testing.T, seed uint64, operations int64) {
 	}
 }
 
-// manager is a controller manager that can be started anew.
+// manager is a controller manager that can be restarted.
 type manager struct {
 	server *server
 	processOfManager
@@ -139,18 +138,18 @@ func (c *cluster) startManagerOn(i int) *manager {
 
 func (m *manager) start() { m.processOfManager = m.server.startManager() }
 
-// battle is what attackers and others share.
+// battle is the state that attackers and other users share.
 type battle struct {
 	*cluster
 	operations                         int64
 	done, succeeded, givenUp, children atomic.Int64
-	// kept is what the others hold until the end, by the uid of the child.
+	// kept contains the prefixes that the other users hold until the end, by the uid of the child.
 	kept sync.Map
 }
 
 func (b *battle) over() bool { return b.done.Load() >= b.operations || b.Failed() }
 
-// honest is a user who asks for children, and deletes them now and then.
+// honest is a user who creates children, and deletes some of them later.
 type honest struct {
 	*battle
 	id, n  int
@@ -179,8 +178,8 @@ func (h *honest) run() {
 	}
 }
 
-// create makes a child and waits for it, unless that takes so long that there is no room. It checks that those that
-// it holds are still its own.
+// create creates a child and waits for it. If that takes long, it assumes that there is no space. It checks that
+// the user still has the earlier children.
 func (h *honest) create() {
 	parent := arena[h.random.IntN(len(arena))]
 	h.n++
@@ -195,7 +194,7 @@ func (h *honest) create() {
 	}
 	created, err := h.server().prefixes().Create(h.Context(), p, metav1.CreateOptions{})
 	if err != nil {
-		// The server may have been killed, and the child be there all the same.
+		// The server may have been killed, so the child may exist.
 		h.delete(&v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: name}})
 		return
 	}
@@ -221,11 +220,11 @@ func (h *honest) create() {
 	}
 }
 
-// delete deletes a child, and waits neither for its end nor for an answer that is lost.
+// delete deletes a child. It does not wait for the end, nor for a lost response.
 func (h *honest) delete(p *v1alpha1.Prefix) {
 	tried := false
 	for end := time.Now().Add(harness.Patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		// Once it was tried, it may be gone although the answer was lost.
+		// After the first attempt it may be gone although the response was lost.
 		if p.UID != "" && !tried {
 			got, err := h.server().prefixes().Get(h.Context(), p.Name, metav1.GetOptions{})
 			if err == nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated && (got.UID != p.UID || got.Spec.Prefix != p.Spec.Prefix) {
@@ -247,7 +246,8 @@ func (h *honest) delete(p *v1alpha1.Prefix) {
 	}
 }
 
-// attacker is a user with the role admin. It does whatever that allows, but delete the Prefixes of others.
+// attacker is a user with the role admin. It does everything that the role allows, except to delete the Prefixes of
+// others.
 type attacker struct {
 	*battle
 	id, n  int
@@ -272,7 +272,7 @@ func (a *attacker) run() {
 
 func pick[T any](random *rand.Rand, from []T) T { return from[random.IntN(len(from))] }
 
-// step does one thing to some object. That it is refused is fine.
+// step makes one random change. It may be refused.
 func (a *attacker) step() error {
 	ctx, prefixes, allocations := a.Context(), a.server.prefixes(), a.server.allocations()
 	p := pick(a.random, a.all.prefixes)
@@ -318,7 +318,7 @@ func (a *attacker) step() error {
 		}
 		return patch(p.Name, metadata("labels", map[string]any{"arena": pick(a.random, []any{nil, arena[0].name, arena[1].name})}))
 	case 9, 10:
-		// An allocation for some child, or for nobody, of what may be in use.
+		// An allocation for a child or without one, for a prefix that may be in use.
 		request := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("attacker-%d-%d", a.id, a.n)}}
 		parent := pick(a.random, arena)
 		request.Spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: parent.name}
@@ -337,7 +337,7 @@ func (a *attacker) step() error {
 		if allocation.Name == "" || allocation.Spec.PrefixRef == nil {
 			return nil
 		}
-		// Deleted and created again under the same name.
+		// Delete it and recreate it under the same name.
 		_ = allocations.Delete(ctx, allocation.Name, metav1.DeleteOptions{PropagationPolicy: &policy})
 		again := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: allocation.Name, Labels: allocation.Labels, OwnerReferences: allocation.OwnerReferences}, Spec: allocation.Spec}
 		_, err := allocations.Create(ctx, again, metav1.CreateOptions{})
@@ -346,7 +346,7 @@ func (a *attacker) step() error {
 		parent := pick(a.random, arena)
 		q := harness.Child(fmt.Sprintf("attacker-%d-%d", a.id, a.n%20), parent.name, harness.Length(parent.bits))
 		if a.random.IntN(2) == 0 && p.Spec.Prefix != "" {
-			// Below the child of somebody.
+			// Allocate from the child of another user.
 			q.Spec.ParentRef.Name = p.Name
 			if prefix, err := netip.ParsePrefix(p.Spec.Prefix); err == nil {
 				q.Spec.PrefixLength = int32(min(prefix.Bits()+1, prefix.Addr().BitLen()))
@@ -372,7 +372,7 @@ func (a *attacker) step() error {
 	}
 }
 
-// reference returns a reference to a Prefix that is right, or almost.
+// reference returns a reference to a Prefix that is correct, or almost.
 func (a *attacker) reference() metav1.OwnerReference {
 	p := pick(a.random, a.all.prefixes)
 	ref := metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: p.Name, UID: p.UID, Controller: new(true)}
@@ -391,7 +391,7 @@ func (a *attacker) reference() metav1.OwnerReference {
 	return ref
 }
 
-// cleanUp takes off the finalizers of the attackers, and deletes what they made.
+// cleanUp removes the finalizers of the attackers, and deletes their objects.
 func (b *battle) cleanUp() {
 	b.Helper()
 	s := b.servers[0]
@@ -422,7 +422,7 @@ func (b *battle) cleanUp() {
 				_, _ = s.allocations().Update(b.Context(), &a, metav1.UpdateOptions{})
 			}
 			if strings.HasPrefix(a.Name, "attacker-") || metav1.GetControllerOf(&a) == nil {
-				// A live child may stand on one that was made for it.
+				// A live child may use an allocation that was created for it.
 				if err := s.allocations().Delete(b.Context(), a.Name, metav1.DeleteOptions{}); err == nil {
 					left++
 				}

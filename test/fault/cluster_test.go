@@ -30,11 +30,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// namespace is where the tests work. There is no API for namespaces.
+// namespace is the namespace of the tests. The server has no API for namespaces.
 const namespace = "default"
 
-// cluster is an etcd in the test process with API servers and controller managers that are
-// processes of their own.
+// cluster is an etcd in the test process, with API servers and controller managers as processes.
 type cluster struct {
 	testing.TB
 	dir     string
@@ -45,7 +44,7 @@ type cluster struct {
 	servers []*server
 }
 
-// server is an API server, which can be started anew.
+// server is an API server that can be restarted.
 type server struct {
 	cluster    *cluster
 	port       int
@@ -55,10 +54,10 @@ type server struct {
 	*process.Process
 }
 
-// newCluster starts an etcd and API servers. They reach it through a proxy if it is to be proxied.
+// newCluster starts an etcd and API servers. If proxied is set, they connect to etcd through a proxy.
 func newCluster(t testing.TB, servers int, proxied bool) *cluster {
 	t.Helper()
-	// The directory of a test would make for paths that are too long for a socket.
+	// Paths below t.TempDir are too long for a socket.
 	dir, err := os.MkdirTemp(programs, "cluster")
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +122,7 @@ func (c *cluster) writeKubeconfig(url string) string {
 	return file.Name()
 }
 
-// start starts the process, on the port that it always has.
+// start starts the process. It always uses the same port.
 func (s *server) start(etcdEndpoint string) {
 	s.cluster.Helper()
 	s.Process = process.Start(s.cluster, s.cluster.dir, filepath.Join(programs, "ipam-apiserver"),
@@ -136,14 +135,14 @@ func (s *server) start(etcdEndpoint string) {
 		"--etcd-servers", etcdEndpoint)
 }
 
-// restart starts the process anew after it was killed, and returns when it is ready.
+// restart starts the process again after it was killed, and returns when it is ready.
 func (s *server) restart() {
 	s.cluster.Helper()
 	s.start(s.cluster.proxy.endpoint)
 	s.waitReady()
 }
 
-// waitReady waits until the server says that it is ready.
+// waitReady waits until the server is ready.
 func (s *server) waitReady() {
 	s.cluster.Helper()
 	harness.Eventually(s.cluster, "server ready", func() error {
@@ -167,14 +166,14 @@ func (s *server) allocations() ipamclient.PrefixAllocationInterface {
 	return s.client.IpamV1alpha1().PrefixAllocations(namespace)
 }
 
-// startManager starts a controller manager that works without being asked whether it leads.
+// startManager starts a controller manager without leader election.
 func (s *server) startManager() *process.Process {
 	s.cluster.Helper()
 	return process.Start(s.cluster, s.cluster.dir, filepath.Join(programs, "ipam-controller-manager"),
 		"--kubeconfig", s.kubeconfig, "--leader-elect=false", "--bind-address", "0")
 }
 
-// create creates Prefixes, and fails if it cannot.
+// create creates Prefixes.
 func (s *server) create(prefixes ...*v1alpha1.Prefix) {
 	s.cluster.Helper()
 	for _, p := range prefixes {
@@ -184,13 +183,13 @@ func (s *server) create(prefixes ...*v1alpha1.Prefix) {
 	}
 }
 
-// everything is what the API shows.
+// everything contains all objects.
 type everything struct {
 	prefixes    []v1alpha1.Prefix
 	allocations []v1alpha1.PrefixAllocation
 }
 
-// list returns all objects, the allocations at a later time.
+// list returns all objects. The list of allocations is newer than that of Prefixes.
 func (s *server) list() (everything, error) {
 	prefixes, err := s.prefixes().List(s.cluster.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -203,7 +202,7 @@ func (s *server) list() (everything, error) {
 	return everything{prefixes.Items, allocations.Items}, nil
 }
 
-// settled waits until every Prefix is Allocated, except what may stay as it is, and returns all.
+// settled waits until every Prefix is Allocated, except the given ones, and returns all objects.
 func (s *server) settled(except ...string) everything {
 	s.cluster.Helper()
 	var all everything
@@ -224,14 +223,14 @@ func (s *server) settled(except ...string) everything {
 	return all
 }
 
-// check says what is wrong with what the API shows, seen by itself.
+// check returns an error if the objects contradict each other.
 func (e everything) check() error { return harness.CheckAllocations(e.prefixes, e.allocations) }
 
 func strictlyInside(part, whole netip.Prefix) bool {
 	return part.Bits() > whole.Bits() && whole.Contains(part.Addr())
 }
 
-// audited fails if objects and claims do not agree.
+// audited fails the test if an audit finds differences between objects and claims.
 func (c *cluster) audited() {
 	c.Helper()
 	differences, err := c.store.Audit(context.Background(), audit.FullSpeed, audit.LeftoverGrace)
@@ -247,7 +246,7 @@ func (c *cluster) audited() {
 	}
 }
 
-// count returns how many keys there are in etcd with a prefix.
+// count returns the number of keys in etcd with a prefix.
 func (c *cluster) count(prefix string) int {
 	c.Helper()
 	response, err := c.etcd.Get(context.Background(), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())

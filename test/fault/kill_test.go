@@ -21,21 +21,23 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// An API server that is killed before or after any of its writes, and started anew, leaves nothing
-// behind that the controllers do not bring to a good end, and takes back nothing that it has said.
+// TestKilledServer kills an API server before or after each of its writes, and restarts it. The controllers then
+// complete all unfinished work, and nothing that the server has acknowledged is taken back.
 func TestKilledServer(t *testing.T) {
 	for _, scenario := range []struct {
 		name string
-		// prepare makes what there has to be before, and act does what the server is killed in.
+		// prepare creates the initial state. act is the action during which the server is killed.
 		prepare, act func(*killing)
-		// atLeast is how many writes there are at least.
+		// atLeast is the minimum number of writes.
 		atLeast int
 	}{
-		// Create the child, create the allocation, bind it, count it, complete the child.
+		// The writes: create the child, create the allocation, bind it, update the status of the parent, complete
+		// the child.
 		{"bind", func(*killing) {}, (*killing).createChild, 5},
-		// Mark the child, remove it, release the allocation, count it.
+		// The writes: mark the child as deleted, remove it, release the allocation, update the status of the
+		// parent.
 		{"release", (*killing).createChild, (*killing).deleteChild, 4},
-		// Mark the parent, tell that it has children, release the child as above, remove the parent.
+		// The writes: mark the parent as deleted, set its condition, release the child as above, remove the parent.
 		{"parent deletion", func(k *killing) {
 			k.createParent()
 			k.createChild()
@@ -69,7 +71,7 @@ func TestKilledServer(t *testing.T) {
 			}
 			t.Logf("%d kills one at a time", kills)
 
-			// Several at a time, with writes of all of them in between each other.
+			// Several children concurrently, so that their writes are interleaved.
 			random := newRand(1)
 			for kills < times(0, 70) {
 				k.begin()
@@ -93,14 +95,14 @@ type killing struct {
 	manager *process.Process
 	random  *rand.Rand
 
-	// round is how many rounds there were, and parallel how many children it is about.
+	// round is the number of rounds so far. parallel is the number of children in a round.
 	round, parallel int
 	// parent is the one that children are allocated from.
 	parent string
 
 	mu sync.Mutex
-	// acknowledged are the names of the Prefixes that the server said were created, and deleted those
-	// that are to be deleted.
+	// acknowledged contains the Prefixes whose creation the server has acknowledged. deleted contains those that
+	// are to be deleted.
 	acknowledged map[string]types.UID
 	deleted      map[string]bool
 }
@@ -117,7 +119,7 @@ func newKilling(t testing.TB) *killing {
 	return k
 }
 
-// begin begins a round.
+// begin starts a round.
 func (k *killing) begin() {
 	k.round++
 	k.parallel, k.parent = 1, "parent"
@@ -125,7 +127,7 @@ func (k *killing) begin() {
 
 func (k *killing) childName(i int) string { return fmt.Sprintf("child-%d-%d", k.round, i) }
 
-// each calls a function for every child of the round, at the same time.
+// each calls a function concurrently for every child of the round.
 func (k *killing) each(f func(name string)) {
 	var wg sync.WaitGroup
 	for i := range k.parallel {
@@ -144,7 +146,7 @@ func (k *killing) createChild() {
 	k.each(func(name string) {
 		p := harness.Child(name, parent, harness.Length(28))
 		if k.round%3 == 0 {
-			// Every bind takes its claim, whichever way it was chosen.
+			// Every bind makes a claim, however the parent was chosen.
 			p.Spec.IPFamily, p.Spec.ParentRef, p.Spec.ParentSelector = v1alpha1.IPv4, nil, &metav1.LabelSelector{MatchLabels: map[string]string{"name": parent}}
 		}
 		k.createPrefix(p)
@@ -154,13 +156,13 @@ func (k *killing) createChild() {
 func (k *killing) deleteChild()  { k.each(k.deletePrefix) }
 func (k *killing) deleteParent() { k.deletePrefix(k.parent) }
 
-// createPrefix creates a Prefix, as often as it takes.
+// createPrefix creates a Prefix, with as many attempts as necessary.
 func (k *killing) createPrefix(p *v1alpha1.Prefix) {
 	p.Labels = map[string]string{"name": p.Name}
 	k.persist(func(ctx context.Context) error {
 		created, err := k.servers[0].prefixes().Create(ctx, p, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) {
-			// It was created before, but the answer got lost.
+			// An earlier attempt created it, and the response was lost.
 			return nil
 		}
 		if err == nil {
@@ -172,7 +174,7 @@ func (k *killing) createPrefix(p *v1alpha1.Prefix) {
 	})
 }
 
-// deletePrefix deletes a Prefix, as often as it takes.
+// deletePrefix deletes a Prefix, with as many attempts as necessary.
 func (k *killing) deletePrefix(name string) {
 	k.mu.Lock()
 	k.deleted[name] = true
@@ -186,7 +188,7 @@ func (k *killing) deletePrefix(name string) {
 	})
 }
 
-// persist tries until it succeeds.
+// persist calls f until it succeeds.
 func (k *killing) persist(f func(ctx context.Context) error) {
 	for end := time.Now().Add(harness.Patience); ; time.Sleep(10 * time.Millisecond) {
 		err := f(context.Background())
@@ -200,14 +202,14 @@ func (k *killing) persist(f func(ctx context.Context) error) {
 	}
 }
 
-// do does something, and returns when it has come to its end.
+// do runs an action and waits until everything is complete.
 func (k *killing) do(act func(*killing)) {
 	act(k)
 	harness.Eventually(k, "everything in order", k.inOrder)
 }
 
-// doAndKill does something, kills the server before or after one of the writes for it, starts it
-// anew, and returns when it has come to its end. It reports whether there were so many writes.
+// doAndKill runs an action, kills the server before or after the write number step, restarts it, and waits until
+// everything is complete. It reports whether there were that many writes.
 func (k *killing) doAndKill(act func(*killing), step int, after bool) bool {
 	k.Helper()
 	s := k.servers[0]
@@ -253,7 +255,7 @@ func (k *killing) doAndKill(act func(*killing), step int, after bool) bool {
 		wasKilled = true
 		k.proxy.intercept(nil)
 		if k.round%2 == 0 {
-			// The controllers die with it, half of the times.
+			// Half of the time, kill the controllers, too.
 			k.manager.Kill()
 		}
 		s.restart()
@@ -273,8 +275,8 @@ func (k *killing) doAndKill(act func(*killing), step int, after bool) bool {
 	return wasKilled
 }
 
-// inOrder tells what is not as it should be in the end: everything is Allocated, or gone if it was
-// deleted, everything that was acknowledged is there, and parents count what is allocated from them.
+// inOrder returns an error if the final state is wrong. Every Prefix must be Allocated, or gone if it was deleted,
+// every acknowledged Prefix must exist, and parents must count their children.
 func (k *killing) inOrder() error {
 	all, err := k.servers[0].list()
 	if err != nil {

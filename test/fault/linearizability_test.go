@@ -24,9 +24,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Many clients of several API servers, with two controller managers at work that both think they
-// are alone, see of every parent what they would see if it were one set of prefixes that only one
-// of them changes at a time.
+// TestLinearizability runs many clients of several API servers, and two active controller managers. Their view of
+// each parent must be linearizable: it is the same as if the parent were one set of prefixes that only one client
+// changes at a time.
 func TestLinearizability(t *testing.T) {
 	for seed := range times(2, 20) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
@@ -36,11 +36,11 @@ func TestLinearizability(t *testing.T) {
 	}
 }
 
-// pools are the parents of the test: small, so that they are fought for.
+// pools are the parents of the test. They are small, so that clients compete.
 var pools = []struct {
 	name, prefix string
 	family       v1alpha1.IPFamily
-	// longest is the length of the smallest children, shortest that of the largest.
+	// longest is the length of the smallest children, and shortest that of the largest ones.
 	shortest, longest int
 }{
 	{"v4-a", "10.0.0.0/26", v1alpha1.IPv4, 28, 31},
@@ -82,7 +82,7 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 	wg.Wait()
 	took := time.Since(begun)
 
-	// Everything that is left is Allocated: what was not, was given up.
+	// All remaining objects are Allocated. The others were given up.
 	all := c.servers[0].settled()
 	if err := all.check(); err != nil {
 		t.Error(err)
@@ -113,8 +113,8 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 	}
 }
 
-// input is what a client asks for: to allocate, or release, a prefix of a parent, to bind it and be
-// refused, or to read what is allocated.
+// input is the operation of a client: allocate or release a prefix of a parent, a refused bind, or a read of all
+// allocations.
 type input struct {
 	action, parent string
 	prefix         netip.Prefix
@@ -127,7 +127,7 @@ const (
 	read     = "read"
 )
 
-// setModel is that of a parent: a set of prefixes that do not overlap.
+// setModel is the model of a parent: a set of prefixes that do not overlap.
 var setModel = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byParent := map[string][]porcupine.Operation{}
@@ -142,7 +142,7 @@ var setModel = porcupine.Model{
 		return parts
 	},
 	Init: func() any { return []netip.Prefix(nil) },
-	// The state is sorted, and never changed.
+	// The state is sorted and immutable.
 	Step: func(state, in, out any) (bool, any) {
 		held, op := state.([]netip.Prefix), in.(input)
 		at, found := slices.BinarySearchFunc(held, op.prefix, netip.Prefix.Compare)
@@ -158,7 +158,7 @@ var setModel = porcupine.Model{
 			}
 			return true, slices.Delete(slices.Clone(held), at, at+1)
 		case refused:
-			// The refusal names who is in the way.
+			// The error names the holder.
 			holder := out.(netip.Prefix)
 			return holder.Overlaps(op.prefix) && slices.Contains(held, holder), held
 		default:
@@ -175,7 +175,7 @@ var setModel = porcupine.Model{
 	},
 }
 
-// workload is what the clients do.
+// workload is the work of the clients.
 type workload struct {
 	*cluster
 	epoch               time.Time
@@ -184,20 +184,19 @@ type workload struct {
 	names               atomic.Int64
 
 	mu sync.Mutex
-	// calls are by the uid of the child, or of the allocation if it has none.
+	// calls is indexed by the uid of the child, or of the allocation if it has no child.
 	calls map[types.UID]*calls
-	// others are the operations that are neither an allocation nor a release.
+	// others contains the operations that are neither an allocation nor a release.
 	others []porcupine.Operation
 }
 
-// calls is when a client has asked for something to be allocated and to be released again, and which
-// client.
+// calls contains the times at which a client requested an allocation and its release, and the client.
 type calls struct {
 	client               int
 	allocated, releasing time.Duration
 }
 
-// client is one of those that work at the same time.
+// client is one of the concurrent clients.
 type client struct {
 	*workload
 	id       int
@@ -207,7 +206,7 @@ type client struct {
 	holds    []held
 }
 
-// held is what a client holds: a child, or an allocation that is not of a child.
+// held is an object that a client holds: a child, or an allocation without a child.
 type held struct {
 	uid   types.UID
 	name  string
@@ -216,7 +215,7 @@ type held struct {
 
 func (c *client) now() time.Duration { return time.Since(c.epoch) }
 
-// step does something or other.
+// step does one random operation.
 func (c *client) step() {
 	switch n := c.random.IntN(100); {
 	case n < 4:
@@ -233,7 +232,8 @@ func (c *client) step() {
 	}
 }
 
-// createChild leaves it to the controllers to allocate: any prefix or one, of any parent or one.
+// createChild creates a child for the controllers to allocate, by length or exactly, from a selected or a named
+// parent.
 func (c *client) createChild() {
 	pool := pools[c.random.IntN(len(pools))]
 	name := fmt.Sprintf("child-%d", c.names.Add(1))
@@ -258,8 +258,8 @@ func (c *client) createChild() {
 	c.await(called, held{created.UID, name, true})
 }
 
-// createAllocation creates an allocation and binds it itself to a prefix that may be in use, without
-// minding that the scheduler does the same.
+// createAllocation creates an allocation and binds it to a prefix that may be in use. The scheduler may bind it at
+// the same time.
 func (c *client) createAllocation() {
 	pool := pools[c.random.IntN(len(pools))]
 	name := fmt.Sprintf("allocation-%d", c.names.Add(1))
@@ -296,7 +296,7 @@ func (c *client) createAllocation() {
 	c.await(called, held{created.UID, name, false})
 }
 
-// holderIn returns who an error says is in the way.
+// holderIn returns the holder in an error.
 func holderIn(err error) (netip.Prefix, bool) {
 	var status apierrors.APIStatus
 	if !apierrors.IsConflict(err) || !errors.As(err, &status) || status.Status().Details == nil {
@@ -311,7 +311,7 @@ func holderIn(err error) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// await waits until something is Allocated, and gives it up if that takes long: there may be no room.
+// await waits until an object is Allocated. It gives up if that takes long, because there may be no space.
 func (c *client) await(called time.Duration, h held) {
 	c.operations.Add(1)
 	c.mu.Lock()
@@ -325,7 +325,7 @@ func (c *client) await(called time.Duration, h held) {
 	c.release(h)
 }
 
-// release deletes something, and waits until it is gone.
+// release deletes an object, and waits until it is gone.
 func (c *client) release(h held) {
 	c.operations.Add(1)
 	c.mu.Lock()
@@ -344,7 +344,7 @@ func (c *client) release(h held) {
 	}
 }
 
-// read reads everything that is allocated.
+// read reads all allocations.
 func (c *client) read() {
 	c.operations.Add(1)
 	called := c.now()
@@ -379,7 +379,7 @@ func (w *workload) add(op porcupine.Operation) {
 	w.others = append(w.others, op)
 }
 
-// anyOf returns any part of a prefix, of any length of those.
+// anyOf returns a random prefix inside whole, with a length in the given range.
 func (c *client) anyOf(whole string, shortest, longest int) netip.Prefix {
 	prefix := netip.MustParsePrefix(whole)
 	bits := shortest + c.random.IntN(longest-shortest+1)
@@ -393,7 +393,7 @@ func (c *client) anyOf(whole string, shortest, longest int) netip.Prefix {
 	return netip.PrefixFrom(addr, bits)
 }
 
-// agrees reports whether what was observed is what there is.
+// agrees reports whether the observer has the same state as all.
 func (o *observer) agrees(all everything) bool {
 	there := map[types.UID]bool{}
 	for _, p := range all.prefixes {
@@ -415,8 +415,8 @@ func (o *observer) agrees(all everything) bool {
 	return true
 }
 
-// merge makes the history. An allocation lasts from the call of the client that wants it until it
-// is first seen, by anybody, and a release from its call until it is first seen to be gone.
+// merge builds the history. An allocation lasts from the request of the client until any client first sees it. A
+// release lasts from its request until it is first seen to be complete.
 func (w *workload) merge() []porcupine.Operation {
 	seen := w.observers[0].snapshot()
 	for _, o := range w.observers[1:] {
@@ -470,7 +470,7 @@ func (w *workload) merge() []porcupine.Operation {
 	return history
 }
 
-// earlier returns the first of two times, of which 0 is never.
+// earlier returns the earlier of two times. 0 means never.
 func earlier(a, b time.Duration) time.Duration {
 	if a == 0 || b == 0 {
 		return a + b

@@ -15,8 +15,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// A bind that has gone through is not known to have if its answer gets lost. Whoever asked for it
-// asks again, and must not get a second one.
+// TestLostAnswerOfBindMakesNoSecondAllocation loses the response of binds that have committed. The client does not
+// know that, and binds again. It must not get a second prefix.
 func TestLostAnswerOfBindMakesNoSecondAllocation(t *testing.T) {
 	t.Parallel()
 	n := times(50, 1000)
@@ -26,8 +26,7 @@ func TestLostAnswerOfBindMakesNoSecondAllocation(t *testing.T) {
 	s.create(harness.Root("v4", "10.0.0.0/16"), harness.Root("v6", "2001:db8::/32"), harness.Root("named", "10.1.0.0/16"))
 	s.settled()
 
-	// The first bind that commits of each allocation, and the first completion of each child, loses
-	// its answer.
+	// The first committed bind of each allocation, and the first completion of each child, loses its response.
 	var mu sync.Mutex
 	lost := map[string]bool{}
 	c.proxy.intercept(func(txn *pb.TxnRequest, commit func() (*pb.TxnResponse, error)) (*pb.TxnResponse, error) {
@@ -83,8 +82,8 @@ func TestLostAnswerOfBindMakesNoSecondAllocation(t *testing.T) {
 	c.audited()
 }
 
-// bound returns the key of the object that a transaction makes Allocated, or nothing. Of all writes
-// only these go with a claim: an allocation puts it, and a child that is completed compares it.
+// bound returns the key of the object that a transaction makes Allocated, or an empty string. Only these
+// transactions involve a claim: the one for an allocation puts it, and the one for a child compares it.
 func bound(txn *pb.TxnRequest) string {
 	isClaim := func(key string) bool { return strings.HasPrefix(key, claimsPrefix) }
 	isPut := func(op *pb.RequestOp) bool { return op.GetRequestPut() != nil }

@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fault tests that no address is handed out twice and none is taken away, whatever fails:
-// API servers and controller managers run as processes of their own, are killed and stopped at bad
-// moments, and lose answers, and clients that know nothing of each other write at the same time.
+// Package fault tests that no address is allocated twice and none is taken away, whatever fails. API servers and
+// controller managers run as processes, are killed and stopped at critical moments, and lose responses. Independent
+// clients write at the same time.
 //
-// The tests are short. With IPAM_TEST_LONG=1 they do many times as much.
+// The tests are short. With IPAM_TEST_LONG=1 they are many times longer.
 package fault
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
-// programs is the directory with the programs under test.
+// programs is the directory of the programs under test.
 var programs string
 
-// long is set if the tests may take long.
+// long is set if the tests may take a long time.
 var long = os.Getenv("IPAM_TEST_LONG") != ""
 
 func TestMain(m *testing.M) {
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// times returns how much of something a test does.
+// times returns inShort, or inLong if the tests may take a long time.
 func times(inShort, inLong int) int {
 	if long {
 		return inLong
@@ -37,5 +37,5 @@ func times(inShort, inLong int) int {
 	return inShort
 }
 
-// newRand returns a random source that is the same in every run.
+// newRand returns a random source that is deterministic for a seed.
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }

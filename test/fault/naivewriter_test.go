@@ -19,8 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// A writer that allocates the long way, by a patch of spec.prefixRef and one of the status, and goes
-// by a view of the parents that is out of date, does no harm to what the controllers do.
+// TestNaiveWriterIsRefused has a client that allocates with patches of spec.prefixRef and of the status, based on
+// an outdated view of the parents. It does not harm the allocations of the controllers.
 func TestNaiveWriterIsRefused(t *testing.T) {
 	t.Parallel()
 	n := times(150, 3000)
@@ -31,7 +31,7 @@ func TestNaiveWriterIsRefused(t *testing.T) {
 	labelled := harness.Root("shared", "10.0.0.0/16")
 	labelled.Labels = map[string]string{"shared": "yes"}
 	s.create(labelled)
-	// The view of the writer is from now: nothing is allocated.
+	// In the view of the writer, nothing is allocated.
 	const taken = 16
 	for i := range taken {
 		s.create(harness.Child(fmt.Sprintf("taken-%d", i), "shared", harness.Length(28)))
@@ -46,14 +46,14 @@ func TestNaiveWriterIsRefused(t *testing.T) {
 		selector := &metav1.LabelSelector{MatchLabels: labelled.Labels}
 		switch i % 3 {
 		case 0:
-			// One of its own, which the scheduler knows no parent for. As soon as the writer has named
-			// one, the scheduler is faster or the writer is.
+			// An allocation of its own. The scheduler finds no parent for it. As soon as the writer has set one,
+			// the scheduler and the writer compete.
 			name := fmt.Sprintf("own-%d", i)
 			nothing := &metav1.LabelSelector{MatchLabels: map[string]string{"shared": "no"}}
 			w.create(name, v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 28, PrefixSelector: nothing})
 			w.allocate(name, w.choose())
 		case 1:
-			// One that is in use, for certain: the scheduler knows, and the writer does not.
+			// A prefix that is certainly in use. The scheduler knows that, and the writer does not.
 			name := fmt.Sprintf("used-%d", i)
 			prefix := before.prefixes[1+i%taken].Spec.Prefix
 			w.create(name, v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, Prefix: prefix, PrefixSelector: selector})
@@ -65,7 +65,7 @@ func TestNaiveWriterIsRefused(t *testing.T) {
 				t.Error(err)
 			}
 		default:
-			// One that the controllers make for a child.
+			// An allocation that the controllers create for a child.
 			p := harness.Child(fmt.Sprintf("child-%d", i), "", harness.Length(28))
 			p.Spec.IPFamily, p.Spec.ParentRef, p.Spec.ParentSelector = v1alpha1.IPv4, nil, selector
 			created, err := s.prefixes().Create(t.Context(), p, metav1.CreateOptions{})
@@ -108,13 +108,13 @@ func TestNaiveWriterIsRefused(t *testing.T) {
 	observed(t, o)
 }
 
-// naiveWriter allocates without looking.
+// naiveWriter allocates without checking what is free.
 type naiveWriter struct {
 	server *server
 
 	mu     sync.Mutex
 	random *rand.Rand
-	// written is what it was told that it has allocated, by name.
+	// written contains the allocations that the server has acknowledged, by name.
 	written        map[string]string
 	inUse, refused atomic.Int64
 }
@@ -128,7 +128,7 @@ func (w *naiveWriter) create(name string, spec v1alpha1.PrefixAllocationSpec) {
 	}
 }
 
-// choose takes any prefix at the beginning of the parent: all of it is free in the view of the writer.
+// choose returns a prefix at the beginning of the parent, which is free in the view of the writer.
 func (w *naiveWriter) choose() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -136,7 +136,7 @@ func (w *naiveWriter) choose() string {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(n / 16), byte(n % 16 * 16)}), 28).String()
 }
 
-// allocate writes the reference, then the status, and returns why that was refused.
+// allocate writes the reference and then the status. It returns the error of the latter.
 func (w *naiveWriter) allocate(name, prefix string) error {
 	c := w.server.cluster
 	refused := func(err error) error {
@@ -162,7 +162,7 @@ func (w *naiveWriter) allocate(name, prefix string) error {
 	return nil
 }
 
-// each calls a function for 0 to n-1, so many at a time.
+// each calls a function for 0 to n-1, parallel at a time.
 func each(n, parallel int, f func(int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup

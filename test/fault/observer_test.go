@@ -22,35 +22,34 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// life is what has been seen of an object, until now.
+// life is the observed history of an object.
 type life struct {
 	kind, name string
 	owner      types.UID
-	// parent and prefix are what it got, once it is Allocated.
+	// parent and prefix are set once the object is Allocated.
 	parent, prefix string
-	// allocated and gone are when that was seen first; 0 is never.
+	// allocated and gone are the times at which that was first observed. 0 means never.
 	allocated, gone time.Duration
 }
 
-// observer watches everything through a server, checks every state that it sees, and remembers what
-// it has seen. What has been seen must not be taken back: an API server that shows something has
-// acknowledged it.
+// observer watches all objects through a server, checks every state, and records it. An observed state must not be
+// taken back, because the API server has acknowledged it.
 type observer struct {
 	server *server
 	epoch  time.Time
 
 	mu    sync.Mutex
 	lives map[types.UID]*life
-	// byOwner is which allocations there were of a child.
+	// byOwner contains the allocations that a child has had.
 	byOwner map[types.UID][]types.UID
-	// held is what allocations, and children, hold by their kind and the name of the parent.
+	// held contains the prefixes that allocations and children hold, by their kind and the name of the parent.
 	held map[string]map[types.UID]netip.Prefix
 	errs []error
-	// changed is closed, and made anew, whenever something was seen.
+	// changed is closed and replaced with each change.
 	changed chan struct{}
 }
 
-// observe starts an observer, which observes until the test ends. Times count from the epoch.
+// observe starts an observer, which runs until the test ends. Its times are relative to epoch.
 func (s *server) observe(epoch time.Time) *observer {
 	o := &observer{
 		server: s, epoch: epoch,
@@ -96,8 +95,8 @@ func (o *observer) run(ctx context.Context, kind string,
 	}
 }
 
-// follow takes in events until there are no more, and returns the version of the last one, or
-// nothing if the watch has failed.
+// follow processes events until there are no more. It returns the version of the last one, or an empty string if
+// the watch has failed.
 func (o *observer) follow(w watch.Interface, version string) string {
 	defer w.Stop()
 	for event := range w.ResultChan() {
@@ -113,7 +112,7 @@ func (o *observer) follow(w watch.Interface, version string) string {
 	return version
 }
 
-// replace takes in a list of all objects of a kind.
+// replace processes a list of all objects of a kind.
 func (o *observer) replace(kind string, list runtime.Object) (version string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -136,7 +135,7 @@ func (o *observer) replace(kind string, list runtime.Object) (version string) {
 	return list.(metav1.ListInterface).GetResourceVersion()
 }
 
-// see takes in an object as it is, or as it was when it was deleted.
+// see processes an object, or the last state of a deleted object.
 func (o *observer) see(obj runtime.Object, deleted bool) {
 	defer func() {
 		close(o.changed)
@@ -191,7 +190,7 @@ func (o *observer) seeGone(uid types.UID, l *life) {
 	delete(o.held[l.kind+" of "+l.parent], uid)
 }
 
-// hold checks that what an allocation, or a child, got was free.
+// hold checks that the prefix of an allocation or a child was free.
 func (o *observer) hold(uid types.UID, l *life) {
 	prefix, err := netip.ParsePrefix(l.prefix)
 	if err != nil {
@@ -210,7 +209,7 @@ func (o *observer) hold(uid types.UID, l *life) {
 	o.held[key][uid] = prefix
 }
 
-// snapshot returns what has been seen.
+// snapshot returns all observed histories.
 func (o *observer) snapshot() map[types.UID]life {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -221,8 +220,7 @@ func (o *observer) snapshot() map[types.UID]life {
 	return lives
 }
 
-// wait waits until something was seen that the function is about, and reports whether it was in
-// time. The function is called with the lock held.
+// wait waits until f returns true, and reports whether it did in time. It calls f with the lock held.
 func (o *observer) wait(limit time.Duration, f func() bool) bool {
 	timeout := time.After(limit)
 	for {
@@ -248,7 +246,7 @@ func (o *observer) waitAllocated(uid types.UID, limit time.Duration) bool {
 	})
 }
 
-// waitGone waits until an object, which has been there, is gone, and the allocations that it owns.
+// waitGone waits until an object, which has existed, and its allocations are gone.
 func (o *observer) waitGone(uid types.UID) bool {
 	return o.wait(harness.Patience, func() bool {
 		for _, uid := range append([]types.UID{uid}, o.byOwner[uid]...) {
@@ -260,15 +258,15 @@ func (o *observer) waitGone(uid types.UID) bool {
 	})
 }
 
-// err returns what was wrong with what was seen.
+// err returns the violations that were observed.
 func (o *observer) err() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return errors.Join(o.errs...)
 }
 
-// checkKept tells what was seen Allocated, and not seen gone, and is not there any more as it was,
-// unless it was to be deleted.
+// checkKept returns an error if an object that was observed as Allocated, and not as gone, has changed or does not
+// exist, unless it was to be deleted.
 func (o *observer) checkKept(all everything, deleted map[string]bool) error {
 	lives := o.snapshot()
 	maps.DeleteFunc(lives, func(_ types.UID, l life) bool {
@@ -286,7 +284,7 @@ func (o *observer) checkKept(all everything, deleted map[string]bool) error {
 	return errors.Join(errs...)
 }
 
-// observed fails if an observer has seen what must not be.
+// observed fails the test if an observer has found a violation.
 func observed(t testing.TB, o *observer) {
 	t.Helper()
 	if err := o.err(); err != nil {

@@ -26,15 +26,15 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// interceptor is called for a transaction that writes. It answers it, and calls commit, at most
-// once, to have etcd do it.
+// interceptor is called for a writing transaction and returns the response. It may call commit, at most once, to
+// forward the transaction to etcd.
 type interceptor func(txn *pb.TxnRequest, commit func() (*pb.TxnResponse, error)) (*pb.TxnResponse, error)
 
-// errLost is what a client of etcd sees of an answer that got lost.
+// errLost is the error that a client of etcd gets for a lost response.
 var errLost = status.Error(codes.Unavailable, "the connection broke")
 
-// proxy stands between an API server and etcd. It passes on everything, and hands the transactions
-// that write objects of ours to an interceptor.
+// proxy is a proxy between an API server and etcd. It forwards everything, and passes the transactions that write
+// our objects to an interceptor.
 type proxy struct {
 	endpoint    string
 	conn        *grpc.ClientConn
@@ -69,7 +69,7 @@ func startProxy(t testing.TB, dir, etcdEndpoint string) *proxy {
 	return p
 }
 
-// intercept hands every transaction that writes to the interceptor from now on; nil is to nobody.
+// intercept sets the interceptor for all writing transactions from now on, or none if it is nil.
 func (p *proxy) intercept(i interceptor) {
 	if i == nil {
 		p.interceptor.Store(nil)
@@ -122,7 +122,7 @@ func (p *proxy) handleTxn(client grpc.ServerStream) error {
 	}
 	commit := func() (*pb.TxnResponse, error) {
 		response := &pb.TxnResponse{}
-		// A client that goes away does not take back what it has sent.
+		// A client that disconnects does not cancel its requests.
 		return response, p.conn.Invoke(context.WithoutCancel(passMetadata(client.Context())), pb.KV_Txn_FullMethodName, txn, response)
 	}
 	var response *pb.TxnResponse
@@ -143,13 +143,13 @@ func passMetadata(ctx context.Context) context.Context {
 	return metadata.NewOutgoingContext(ctx, md)
 }
 
-// etcdPrefix is what the keys of all objects and claims begin with.
+// etcdPrefix is the prefix of the keys of all objects and claims.
 const etcdPrefix = "/registry/ipam.ironcore.dev/"
 
-// claimsPrefix is what the keys of claims begin with.
+// claimsPrefix is the prefix of the keys of claims.
 const claimsPrefix = etcdPrefix + "claims/"
 
-// written returns the keys that the transaction writes, or deletes, of objects and claims.
+// written returns the keys of objects and claims that the transaction puts or deletes.
 func written(txn *pb.TxnRequest) []string {
 	var keys []string
 	for _, op := range txn.Success {
@@ -166,10 +166,10 @@ func written(txn *pb.TxnRequest) []string {
 	return keys
 }
 
-// message is a message that is passed on as it is.
+// message is a message that is forwarded unchanged.
 type message struct{ data []byte }
 
-// passingCodec leaves messages as they are, and encodes everything else as gRPC does.
+// passingCodec does not decode a message, and encodes all other values like gRPC.
 type passingCodec struct{}
 
 var _ encoding.CodecV2 = passingCodec{}

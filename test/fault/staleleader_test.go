@@ -37,21 +37,21 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// A controller manager that leads and is stopped past its lease, while another one takes over and
-// fills the parent, gets nothing through any more when it wakes up: neither what it sent before it
-// was stopped and that arrives late, nor what it sends now.
+// TestStaleLeaderIsRefused suspends the leading controller manager until its lease has expired. Another one takes
+// over and fills the parent. When the first one resumes, all its writes are refused: those that it sent before and
+// that arrive late, and new ones.
 func TestStaleLeaderIsRefused(t *testing.T) {
 	for round := range times(1, 10) {
 		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) { testStaleLeader(t, newRand(uint64(round))) })
 	}
 }
 
-// workers is how many binds a manager has under way at most.
+// workers is the maximum number of concurrent binds of a manager.
 const workers = 32
 
 func testStaleLeader(t *testing.T, random *rand.Rand) {
 	t.Parallel()
-	// There are as many /28 in the parent as room, and more who want one.
+	// room is the number of /28 in the parent. More children than that request one.
 	const room, n = 128, 256
 	c := newCluster(t, 1, false)
 	s := c.servers[0]
@@ -63,8 +63,8 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 	s.create(harness.Root("parent", "10.0.0.0/21"))
 	s.settled()
 
-	// The binds of the first manager are under way when it is stopped. The names are in no order, so
-	// that the second manager takes other prefixes for the same children, or none.
+	// The binds of the first manager are in flight when it is suspended. The names are in random order, so that the
+	// second manager allocates other prefixes to the same children, or none.
 	fronts[0].hold()
 	for range n {
 		s.create(harness.Child(fmt.Sprintf("child-%016x", random.Uint64()), "parent", harness.Length(28)))
@@ -98,7 +98,7 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 		prefixOf[a.Name] = a.Status.Prefix
 	}
 
-	// Some arrive before it wakes up, some after.
+	// Some arrive before it resumes, and some after.
 	late := fronts[0].release(workers / 2)
 	first.Signal(syscall.SIGCONT)
 	late = append(late, fronts[0].release(workers)...)
@@ -121,7 +121,7 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 		case b.code == http.StatusConflict:
 			refused++
 			if prefixOf[b.allocation] == "" {
-				// It could have had it, but for somebody who holds it.
+				// The bind was refused only because of another holder.
 				inUse++
 			}
 		case b.code != http.StatusCreated || prefixOf[b.allocation] != b.prefix:
@@ -151,7 +151,7 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 	observed(t, o)
 }
 
-// allocated returns how many Prefixes are Allocated.
+// allocated returns the number of Prefixes that are Allocated.
 func (e everything) allocated() int {
 	n := 0
 	for _, p := range e.prefixes {
@@ -162,8 +162,8 @@ func (e everything) allocated() int {
 	return n
 }
 
-// front is what a manager takes for the API server. It has an API for Leases besides, and can hold
-// up binds of allocations.
+// front is a proxy between a manager and the API server. It also has an API for Leases, and can delay binds of
+// allocations.
 type front struct {
 	server     *server
 	kubeconfig string
@@ -173,15 +173,15 @@ type front struct {
 	mu      sync.Mutex
 	holding bool
 	waiting []chan struct{}
-	// sent is how many binds there were since then.
+	// sent is the number of binds since then.
 	sent int
-	// done are the binds that were passed on after some were held up.
+	// done contains the binds that were forwarded after some were delayed.
 	done []passedBind
-	// taken is how many of those release has returned.
+	// taken is the number of those that release has returned.
 	taken int
 }
 
-// passedBind is a bind, and how the server answered.
+// passedBind is a bind and the response of the server.
 type passedBind struct {
 	allocation, prefix string
 	code               int
@@ -223,7 +223,7 @@ func (s *server) newFront(leases http.Handler) *front {
 	return f
 }
 
-// startManager starts a controller manager behind the front, which has to lead to work.
+// startManager starts a controller manager that uses the front. It must be the leader to work.
 func (f *front) startManager() *process.Process {
 	return process.Start(f.server.cluster, f.server.cluster.dir, filepath.Join(programs, "ipam-controller-manager"),
 		"--kubeconfig", f.kubeconfig, "--bind-address", "0", "--workers", strconv.Itoa(workers),
@@ -263,7 +263,7 @@ func (f *front) serveBind(w http.ResponseWriter, r *http.Request, allocation str
 	} else {
 		f.mu.Unlock()
 	}
-	// What is on its way arrives, also if the sender is no more.
+	// A request in flight arrives even if the client is gone.
 	r = r.WithContext(context.WithoutCancel(r.Context()))
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	recorder := &codeRecorder{ResponseWriter: w, code: http.StatusOK}
@@ -285,22 +285,21 @@ func (r *codeRecorder) WriteHeader(code int) {
 	r.ResponseWriter.WriteHeader(code)
 }
 
-// hold holds up binds from now on.
+// hold delays all binds from now on.
 func (f *front) hold() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.holding, f.waiting, f.sent = true, []chan struct{}{}, 0
 }
 
-// held returns how many binds are held up.
+// held returns the number of delayed binds.
 func (f *front) held() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.waiting)
 }
 
-// release lets so many binds go on, and returns them when they have been answered. If there are no
-// more, none is held up any more.
+// release forwards n delayed binds, and returns them with their responses. If no more are delayed, hold ends.
 func (f *front) release(n int) []passedBind {
 	f.mu.Lock()
 	all := n < 0 || n >= len(f.waiting)
@@ -329,7 +328,7 @@ func (f *front) release(n int) []passedBind {
 	return nil
 }
 
-// answered tells whether there are binds since hold that are not answered.
+// answered returns an error while binds since hold have no response.
 func (f *front) answered() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -339,14 +338,14 @@ func (f *front) answered() error {
 	return nil
 }
 
-// later returns the binds that were not held up, or not released, but came after.
+// later returns the binds since hold that were not delayed or not released.
 func (f *front) later() []passedBind {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.done[f.taken:])
 }
 
-// leaseHandler serves Leases, as far as a leader election needs them.
+// leaseHandler serves Leases, as far as leader election needs them.
 type leaseHandler struct {
 	mu       sync.Mutex
 	leases   map[string]*coordinationv1.Lease
@@ -355,7 +354,7 @@ type leaseHandler struct {
 
 // ServeHTTP implements http.Handler.
 func (h *leaseHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The client may have stopped in the middle of the body.
+	// The client may have been suspended in the middle of the body.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -376,8 +375,7 @@ func (h *leaseHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(lease)
 }
 
-// serve does what is asked for. It is like an API server in that an update of anything but the
-// latest version is a conflict.
+// serve handles a request. As in an API server, an update of an old version is a conflict.
 func (h *leaseHandler) serve(r *http.Request, body []byte) (*coordinationv1.Lease, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,9 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kube starts a Kubernetes control plane for tests: etcd, kube-apiserver with the aggregation
-// layer and RBAC, and kube-controller-manager, each a process of its own on loopback. There are no
-// nodes, so that nothing that is applied runs.
+// Package kube starts a Kubernetes control plane for tests: etcd, kube-apiserver with the aggregation layer and
+// RBAC, and kube-controller-manager, as processes on loopback addresses. There are no nodes, so no pods run.
 package kube
 
 import (
@@ -29,22 +28,22 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// Cluster is a control plane that runs.
+// Cluster is a running control plane.
 type Cluster struct {
 	testing.TB
-	// Dir is where its files are.
+	// Dir is the directory of its files.
 	Dir string
 	// Host is the URL of kube-apiserver.
 	Host string
-	// CA signs the certificates of users and servers, FrontProxyCA those that kube-apiserver presents
-	// to aggregated API servers.
+	// CA signs the certificates of users and servers. FrontProxyCA signs those that kube-apiserver presents to
+	// aggregated API servers.
 	CA, FrontProxyCA *CA
 	// FrontProxy is the certificate that kube-apiserver presents to aggregated API servers.
 	FrontProxy Pair
-	// Admin is a client config of the group system:masters, and AdminKubeconfig the file.
+	// Admin is a client configuration of the group system:masters, and AdminKubeconfig its file.
 	Admin           *rest.Config
 	AdminKubeconfig string
-	// Client is a client of the administrator.
+	// Client is a client with the rights of an administrator.
 	Client kubernetes.Interface
 	// APIServer is the process of kube-apiserver.
 	APIServer *process.Process
@@ -56,7 +55,7 @@ func Root() string {
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
 
-// build builds the programs of the control plane, unless they are there.
+// build builds the programs of the control plane, unless they exist.
 var build = sync.OnceValue(func() error { return buildPrograms() })
 
 func buildPrograms(programs ...string) error {
@@ -68,7 +67,7 @@ func buildPrograms(programs ...string) error {
 // Program returns the path of a program of the control plane.
 func Program(name string) string { return filepath.Join(Root(), "bin", "controlplane", name) }
 
-// Start starts a control plane, which ends with the test.
+// Start starts a control plane. It stops at the end of the test.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
 	if err := build(); err != nil {
@@ -108,7 +107,7 @@ func Start(t testing.TB) *Cluster {
 		"--service-account-signing-key-file", serviceAccountKey,
 		"--service-cluster-ip-range", "10.96.0.0/16",
 		"--authorization-mode", "Node,RBAC",
-		// It would announce loopback, which no Endpoints may.
+		// The reconciler would write a loopback address to Endpoints, which is not allowed.
 		"--endpoint-reconciler-type", "none",
 	)
 	c.AdminKubeconfig, c.Admin = c.User("admin", "system:masters")
@@ -142,7 +141,7 @@ func ready(client kubernetes.Interface) error {
 	return err
 }
 
-// startEtcd starts the etcd of Kubernetes, and returns its endpoint.
+// startEtcd starts the etcd of the control plane, and returns its endpoint.
 func (c *Cluster) startEtcd() string {
 	c.Helper()
 	endpoint := fmt.Sprintf("http://127.0.0.1:%d", process.ReservePort(c))
@@ -154,21 +153,20 @@ func (c *Cluster) startEtcd() string {
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
 		"--initial-cluster", "kubernetes="+peer,
 		"--log-level", "error",
-		// Nothing has to outlive the machine.
+		// The data does not have to survive a crash of the machine.
 		"--unsafe-no-fsync",
 	)
 	return endpoint
 }
 
-// User returns a kubeconfig and a client config of a user, who logs in with a certificate.
+// User returns a kubeconfig and a client configuration of a user with a client certificate.
 func (c *Cluster) User(name string, groups ...string) (kubeconfig string, config *rest.Config) {
 	c.Helper()
 	pair := c.CA.Client(name, groups...)
 	return c.kubeconfig(name, clientcmdapi.AuthInfo{ClientCertificateData: pair.CertPEM, ClientKeyData: pair.KeyPEM})
 }
 
-// ServiceAccount returns a kubeconfig and a client config of a service account, which logs in with a
-// token as it would in a pod.
+// ServiceAccount returns a kubeconfig and a client configuration of a service account with a token, as in a pod.
 func (c *Cluster) ServiceAccount(namespace, name string) (kubeconfig string, config *rest.Config) {
 	c.Helper()
 	file := filepath.Join(c.Dir, namespace+"-"+name+".token")
@@ -176,7 +174,7 @@ func (c *Cluster) ServiceAccount(namespace, name string) (kubeconfig string, con
 	return c.kubeconfig(namespace+"-"+name, clientcmdapi.AuthInfo{TokenFile: file})
 }
 
-// Token returns a token of a service account for audiences; without any, for kube-apiserver.
+// Token returns a token of a service account for the given audiences, or for kube-apiserver if there are none.
 func (c *Cluster) Token(namespace, name string, audiences ...string) string {
 	c.Helper()
 	token, err := c.Client.CoreV1().ServiceAccounts(namespace).CreateToken(c.Context(), name,
@@ -187,7 +185,7 @@ func (c *Cluster) Token(namespace, name string, audiences ...string) string {
 	return token.Status.Token
 }
 
-// Anonymous returns a client config of nobody.
+// Anonymous returns a client configuration without credentials.
 func (c *Cluster) Anonymous() *rest.Config {
 	c.Helper()
 	_, config := c.kubeconfig("anonymous", clientcmdapi.AuthInfo{})
@@ -213,7 +211,7 @@ func (c *Cluster) kubeconfig(name string, user clientcmdapi.AuthInfo) (string, *
 	return file, restConfig
 }
 
-// Eventually waits until the check returns nil, as harness.Eventually does.
+// Eventually waits until the check returns nil. See harness.Eventually.
 func (c *Cluster) Eventually(what string, check func() error) {
 	c.Helper()
 	harness.Eventually(c, what, check)

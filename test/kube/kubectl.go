@@ -13,17 +13,17 @@ import (
 	"testing"
 )
 
-// Kubectl is kubectl as a user types it.
+// Kubectl runs kubectl.
 type Kubectl struct {
 	t testing.TB
-	// dir is where it keeps its cache.
+	// dir is the directory of its cache.
 	dir, kubeconfig string
 }
 
-// buildKubectl builds kubectl alone, unless it is there.
+// buildKubectl builds only kubectl, unless it exists.
 var buildKubectl = sync.OnceValue(func() error { return buildPrograms("kubectl") })
 
-// NewKubectl returns kubectl with a kubeconfig, for a server that is no cluster.
+// NewKubectl returns kubectl with a kubeconfig, for a server that is not a cluster.
 func NewKubectl(t testing.TB, kubeconfig string) Kubectl {
 	t.Helper()
 	if err := buildKubectl(); err != nil {
@@ -41,8 +41,8 @@ func (k Kubectl) In(t testing.TB) Kubectl {
 	return k
 }
 
-// Try runs kubectl with what is read from its standard input, and returns what it prints, both what
-// is meant for programs and what is not. The error is that of its exit code.
+// Try runs kubectl with the given standard input. It returns stdout and stderr, and an error if the exit code is
+// not 0.
 func (k Kubectl) Try(stdin string, args ...string) (stdout, stderr string, err error) {
 	cmd := exec.Command(Program("kubectl"), args...)
 	cmd.Dir = Root()
@@ -54,13 +54,13 @@ func (k Kubectl) Try(stdin string, args ...string) (stdout, stderr string, err e
 	return out.String(), errOut.String(), err
 }
 
-// Run runs kubectl, which has to succeed, and returns what it prints for programs.
+// Run runs kubectl and returns stdout. The test fails if the exit code is not 0.
 func (k Kubectl) Run(args ...string) string {
 	k.t.Helper()
 	return k.Apply("", args...)
 }
 
-// Apply runs kubectl with what is read from its standard input.
+// Apply is like Run with the given standard input.
 func (k Kubectl) Apply(stdin string, args ...string) string {
 	k.t.Helper()
 	out, errOut, err := k.Try(stdin, args...)

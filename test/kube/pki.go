@@ -17,12 +17,12 @@ import (
 
 const lifetime = 24 * time.Hour
 
-// CA is a certificate authority, with its files.
+// CA is a certificate authority and its files.
 type CA struct {
 	*pki.Pair
 	t   testing.TB
 	dir string
-	// CertFile has the certificate.
+	// CertFile is the path of the certificate.
 	CertFile string
 }
 
@@ -32,7 +32,7 @@ type Pair struct {
 	CertFile, KeyFile string
 }
 
-// NewCA makes a certificate authority in a directory.
+// NewCA creates a CA in a directory.
 func NewCA(t testing.TB, dir, name string) *CA {
 	t.Helper()
 	pair, err := pki.NewCA(name, time.Now(), lifetime)
@@ -44,7 +44,7 @@ func NewCA(t testing.TB, dir, name string) *CA {
 	return ca
 }
 
-// Serving makes a certificate for a server on loopback and under those names.
+// Serving issues a certificate for a server with these names and loopback addresses.
 func (ca *CA) Serving(name string, dnsNames ...string) Pair {
 	ca.t.Helper()
 	return ca.sign(name, &x509.Certificate{
@@ -55,7 +55,7 @@ func (ca *CA) Serving(name string, dnsNames ...string) Pair {
 	})
 }
 
-// Client makes a certificate for a user in groups.
+// Client issues a certificate for a user in groups.
 func (ca *CA) Client(user string, groups ...string) Pair {
 	ca.t.Helper()
 	return ca.sign(user, &x509.Certificate{

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package leak shows that an instance that is closed leaves nothing in its process. It has a process of its own, in which
-// nothing else runs.
+// Package leak shows that a closed instance leaves nothing behind in its process. The package has its own process,
+// in which nothing else runs.
 package leak
 
 import (
@@ -13,9 +13,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestCloseLeavesNothing closes instances that have work under way: no goroutine of theirs is left.
+// TestCloseLeavesNothing closes instances while they are working. None of their goroutines remains.
 func TestCloseLeavesNothing(t *testing.T) {
-	// The first instance starts what a process has once.
+	// The first instance starts goroutines that a process has only once.
 	work(t)
 	before := goleak.IgnoreCurrent()
 	for range 2 {
@@ -24,7 +24,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	harness.Eventually(t, "the goroutines of the instances end", func() error { return goleak.Find(before) })
 }
 
-// work starts an instance, and closes it twice in the middle of its work.
+// work starts an instance, and closes it twice while it is working.
 func work(t *testing.T) {
 	t.Helper()
 	instance := harness.Start(t, harness.Controllers("*"))

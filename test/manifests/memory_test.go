@@ -43,7 +43,7 @@ func workloads(t *testing.T) map[string][]workload {
 			if err := decoder.Decode(&w); errors.Is(err, io.EOF) {
 				return nil
 			} else if err != nil {
-				// Not every file is a list of objects: a kustomization may hold patches.
+				// Not every file is a list of objects. A kustomization may contain patches.
 				return nil
 			}
 			if w.Kind == "Deployment" || w.Kind == "StatefulSet" {
@@ -57,8 +57,9 @@ func workloads(t *testing.T) map[string][]workload {
 	return found
 }
 
-// TestMemoryLimits requires that each program is told a limit somewhat below that of its container. At the limit of the
-// container the kernel kills it, and the Go runtime does not count all memory that the kernel counts.
+// TestMemoryLimits requires that each program has a memory limit somewhat below that of its container. The kernel
+// kills a program at the limit of the container, and the Go runtime does not count all memory that the kernel
+// counts.
 func TestMemoryLimits(t *testing.T) {
 	checked := 0
 	for path, all := range workloads(t) {

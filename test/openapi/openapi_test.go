@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package openapi tests what the published API description says.
+// Package openapi tests the published OpenAPI document.
 package openapi
 
 import (
@@ -20,8 +20,8 @@ import (
 
 const modelPrefix = "dev.ironcore.ipam.v1alpha1."
 
-// TestDescriptions wants every model and every field of the version to be described: it is what
-// kubectl explain shows.
+// TestDescriptions requires a description of every model and every field of the version, which kubectl explain
+// shows.
 func TestDescriptions(t *testing.T) {
 	described := map[string][]string{}
 	for name, definition := range openapi.GetOpenAPIDefinitions(reference) {
@@ -64,7 +64,7 @@ func TestDescriptions(t *testing.T) {
 
 func reference(path string) spec.Ref { return spec.MustCreateRef("#/definitions/" + path) }
 
-// collect adds a struct type of our version, and all that it is made of.
+// collect adds a struct type of our version, and all types that it contains.
 func collect(typ reflect.Type, types map[string]reflect.Type) {
 	switch typ.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Map:
@@ -83,7 +83,7 @@ func collect(typ reflect.Type, types map[string]reflect.Type) {
 	}
 }
 
-// jsonFields names the fields of an object. Those of TypeMeta are its own.
+// jsonFields returns the JSON names of the fields of an object. Those of TypeMeta count as its own.
 func jsonFields(typ reflect.Type) []string {
 	var fields []string
 	for i := range typ.NumField() {

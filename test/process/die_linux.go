@@ -5,5 +5,5 @@ package process
 
 import "syscall"
 
-// dieWithParent has a process killed when the test run dies before it could do that itself.
+// dieWithParent makes the kernel kill the process if the test process ends before it.
 func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

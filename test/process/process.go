@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package process starts programs for tests, and ends them.
+// Package process starts and stops programs for tests.
 package process
 
 import (
@@ -14,26 +14,26 @@ import (
 	"testing"
 )
 
-// Process is a program that runs, or has run.
+// Process is a program that a test has started.
 type Process struct {
 	Cmd *exec.Cmd
-	// LogFile is where its output goes.
+	// LogFile is the path of the file with its output.
 	LogFile string
 	// Ended is closed when the process has ended.
 	Ended chan struct{}
 }
 
-// logs numbers the logs of a test run.
+// logs is the number of log files in this test run.
 var logs atomic.Int64
 
-// Start starts a program, whose log goes to a file in the directory. It is killed at the end of the
-// test at the latest. The end of its log is shown if the test fails.
+// Start starts a program. Its output goes to a file in dir. The program is killed at the end of the test at the
+// latest. If the test fails, it prints the end of the output.
 func Start(t testing.TB, dir, program string, args ...string) *Process {
 	t.Helper()
 	return StartWith(t, nil, dir, program, args...)
 }
 
-// StartWith is Start with variables of the environment, NAME=value, besides those of the test.
+// StartWith is like Start, with additional environment variables in the form NAME=value.
 func StartWith(t testing.TB, environment []string, dir, program string, args ...string) *Process {
 	t.Helper()
 	logFile, err := os.CreateTemp(dir, filepath.Base(program)+"-*.log")
@@ -62,7 +62,7 @@ func StartWith(t testing.TB, environment []string, dir, program string, args ...
 	return p
 }
 
-// Kill ends the process as kill -9 does, and returns when it has ended.
+// Kill kills the process, and returns when it has ended.
 func (p *Process) Kill() {
 	p.Signal(syscall.SIGKILL)
 	<-p.Ended
@@ -90,8 +90,8 @@ func (p *Process) LastOfLog(limit int) string {
 	return string(data[max(0, len(data)-limit):])
 }
 
-// ReservePort returns a port of 127.0.0.1 that nobody else gets until the test ends, but a server
-// that asks for this very port: a socket that is bound to it and does not listen keeps it.
+// ReservePort returns a port of 127.0.0.1 that is reserved until the test ends. A socket that is bound to it and
+// does not listen reserves it: only a server that requests this very port gets it.
 func ReservePort(t testing.TB) int {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)

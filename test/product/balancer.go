@@ -14,10 +14,9 @@ import (
 	"time"
 )
 
-// Balancer does what a Service does: it hands connections to one after the other of the servers that
-// say that they are ready.
+// Balancer does the work of a Service: it distributes connections among the servers that are ready.
 type Balancer struct {
-	// Address is where it listens, host:port.
+	// Address is the address that it listens on, host:port.
 	Address string
 
 	mu    sync.Mutex
@@ -48,7 +47,7 @@ func newBalancer(t testing.TB) *Balancer {
 		}
 	}()
 	go func() {
-		// A probe, as that of a kubelet.
+		// A readiness probe like that of a kubelet.
 		probe := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
 		}}
@@ -75,7 +74,7 @@ func newBalancer(t testing.TB) *Balancer {
 	return b
 }
 
-// add adds a server on a port of loopback.
+// add adds a server on a loopback port.
 func (b *Balancer) add(port int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

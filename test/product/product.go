@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package product installs the product in a cluster for tests: behind the aggregation layer of a real
-// kube-apiserver, with the manifests of config/, and the programs as processes that log in as their
-// service accounts, with the roles that they are given there.
+// kube-apiserver, with the manifests in config/. The programs run as processes, and authenticate as their service
+// accounts with the roles in the manifests.
 package product
 
 import (
@@ -32,29 +32,28 @@ import (
 )
 
 const (
-	// Loopback is the spec of the Service of the API servers here. There are neither nodes nor a network of Services: the
-	// programs are processes on loopback.
+	// Loopback is the spec of the Service of the API servers in tests. There are no nodes and no Service network: the
+	// programs are processes on loopback addresses.
 	Loopback = `{"type": "ExternalName", "externalName": "localhost"}`
-	// Namespace is where the manifests put the product.
+	// Namespace is the namespace of the product.
 	Namespace = "ipam-system"
-	// APIService is the name of what registers it.
+	// APIService is the name of the APIService of the product.
 	APIService = "v1alpha1.ipam.ironcore.dev"
 )
 
-// Options are what can be said about an installation.
+// Options are the options of an installation.
 type Options struct {
-	// Programs is the directory with the programs.
+	// Programs is the directory of the programs.
 	Programs string
-	// Tree is the root directory of the checkout whose config/ is installed. It is this one if empty.
+	// Tree is the root directory of the checkout whose config/ is installed. If empty, it is this checkout.
 	Tree string
-	// Members, Servers and Managers are how many members of etcd, API servers and controller managers
-	// there are.
+	// Members, Servers and Managers are the numbers of etcd members, API servers and controller managers.
 	Members, Servers, Managers int
 	// Apply applies the manifests, with port as that of the APIService and the Service turned into Loopback. If it is nil,
 	// kubectl applies config/default.
 	Apply func(c *kube.Cluster, port int)
-	// Durable has etcd wait for the disk, as it does for users. Nothing that tests write has to
-	// outlive the machine.
+	// Durable makes etcd wait for fsync, as for users. Otherwise it does not, because the data of tests does not
+	// have to survive a crash of the machine.
 	Durable bool
 }
 
@@ -62,34 +61,34 @@ type Options struct {
 type Installation struct {
 	*kube.Cluster
 	options Options
-	// life is the test that the programs live as long as.
+	// life is the test that limits the lifetime of the programs.
 	life testing.TB
-	// Etcd are the members of its etcd, and endpoints their URLs.
+	// Etcd contains the etcd members, and endpoints their URLs.
 	Etcd      []*process.Process
 	endpoints []string
-	// StartMember starts a member again.
+	// StartMember restarts an etcd member.
 	StartMember func(n int) *process.Process
-	// volumes is where the content of volumes is.
+	// volumes is the directory for the contents of volumes.
 	volumes string
-	// Service is what stands in for the Service of the API servers.
+	// Service replaces the Service of the API servers.
 	Service *Balancer
-	// Servers are the API servers, and Managers the controller managers.
+	// Servers contains the API servers, and Managers the controller managers.
 	Servers  []*Server
 	Managers []*process.Process
 	// Certificates is the certificate controller.
 	Certificates *process.Process
-	// IPAM is a client of the administrator.
+	// IPAM is a client with the rights of an administrator.
 	IPAM versioned.Interface
 }
 
 // Server is an API server of the product.
 type Server struct {
 	*process.Process
-	// Port is that of loopback.
+	// Port is its loopback port.
 	Port int
 }
 
-// Install installs the product in a cluster of its own, and returns when it is available.
+// Install creates a cluster, installs the product in it, and returns when the product is available.
 func Install(t testing.TB, options Options) *Installation {
 	t.Helper()
 	c := kube.Start(t)
@@ -112,7 +111,8 @@ func Install(t testing.TB, options Options) *Installation {
 		admin.Run("patch", "apiservice", APIService, "--type=merge", "-p", fmt.Sprintf(`{"spec":{"service":{"port":%s}}}`, port))
 	}
 
-	// It makes the certificates that the others wait for. In earlier versions the controller manager does.
+	// It issues the certificates that the other programs wait for. In earlier versions the controller manager does
+	// this.
 	const certificates = "ipam-certificate-controller"
 	if _, err := c.Client.AppsV1().Deployments(Namespace).Get(c.Context(), certificates, metav1.GetOptions{}); err == nil {
 		i.Certificates = i.startController(certificates, nil)
@@ -146,14 +146,15 @@ func Install(t testing.TB, options Options) *Installation {
 	return i
 }
 
-// mount writes the volumes of a pod to files, as a kubelet does, and returns where the paths in the pod are here.
+// mount writes the volumes of a pod to files, as a kubelet does. It returns the local path for each path in the
+// pod.
 func (i *Installation) mount(name string, pod *corev1.PodSpec) map[string]string {
 	i.Helper()
 	paths := map[string]string{}
 	for _, mount := range pod.Containers[0].VolumeMounts {
 		volume := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name })
 		if volume < 0 {
-			// It is a claim of a StatefulSet.
+			// This is a PersistentVolumeClaim of a StatefulSet.
 			paths[mount.MountPath] = filepath.Join(i.Dir, name, mount.Name)
 			continue
 		}
@@ -183,7 +184,7 @@ func (i *Installation) mount(name string, pod *corev1.PodSpec) map[string]string
 	return paths
 }
 
-// Refresh writes a Secret to files again, as a kubelet does when it changes.
+// Refresh writes a Secret to its files again, as a kubelet does when the Secret changes.
 func (i *Installation) Refresh(name string) {
 	i.Helper()
 	secret, err := i.Client.CoreV1().Secrets(Namespace).Get(i.Context(), name, metav1.GetOptions{})
@@ -212,7 +213,7 @@ func (i *Installation) write(name string, files map[string][]byte) string {
 	return dir
 }
 
-// run starts the program of a Deployment as a process, as start does.
+// run starts the program of a Deployment as a process. See start.
 func (i *Installation) run(deployment string, instead map[string]string) *process.Process {
 	i.Helper()
 	d, err := i.Client.AppsV1().Deployments(Namespace).Get(i.Context(), deployment, metav1.GetOptions{})
@@ -223,8 +224,8 @@ func (i *Installation) run(deployment string, instead map[string]string) *proces
 	return i.start(deployment, pod, filepath.Join(i.options.Programs, filepath.Base(pod.Containers[0].Command[0])), instead)
 }
 
-// start starts a pod of that name as a process: with the environment and the arguments that it has there, but for arguments
-// that are given here.
+// start starts a pod as a process with the environment and the arguments of the pod. Arguments in instead replace
+// those of the pod.
 func (i *Installation) start(name string, pod *corev1.PodSpec, program string, instead map[string]string) *process.Process {
 	i.Helper()
 	paths := i.mount(name, pod)
@@ -247,7 +248,7 @@ func (i *Installation) start(name string, pod *corev1.PodSpec, program string, i
 	return process.StartWith(i.life, i.environment(name, &pod.Containers[0]), i.Dir, program, args...)
 }
 
-// environment is what the environment of a container has in a pod of that name.
+// environment returns the environment of a container in a pod with the given name.
 func (i *Installation) environment(name string, container *corev1.Container) []string {
 	i.Helper()
 	var variables []string
@@ -258,7 +259,7 @@ func (i *Installation) environment(name string, container *corev1.Container) []s
 			case from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.name":
 				value = name
 			case from.ResourceFieldRef != nil && from.ResourceFieldRef.Resource == "limits.memory":
-				// Earlier versions set GOMEMLIMIT to it.
+				// Earlier versions set GOMEMLIMIT to the memory limit.
 				value = strconv.FormatInt(container.Resources.Limits.Memory().Value(), 10)
 			default:
 				i.Fatalf("%s has %s from what is not known here: %v", name, variable.Name, from)
@@ -269,7 +270,7 @@ func (i *Installation) environment(name string, container *corev1.Container) []s
 	return variables
 }
 
-// startEtcd starts the members of etcd, and returns when they have found each other.
+// startEtcd starts the etcd members, and returns when the cluster is complete.
 func (i *Installation) startEtcd(members int) {
 	i.Helper()
 	set, err := i.Client.AppsV1().StatefulSets(Namespace).Get(i.Context(), "ipam-etcd", metav1.GetOptions{})
@@ -320,7 +321,7 @@ func (i *Installation) startEtcd(members int) {
 	}
 }
 
-// StartServer starts an API server, and returns when the Service knows that it is ready.
+// StartServer starts an API server, and returns when the Service has found it ready.
 func (i *Installation) StartServer() *Server {
 	i.Helper()
 	kubeconfig, _ := i.ServiceAccount(Namespace, "ipam-apiserver")
@@ -353,7 +354,8 @@ func (i *Installation) StartManager() *process.Process {
 	return p
 }
 
-// startController starts the controllers of a Deployment, which log in as the service account of that name.
+// startController starts the controllers of a Deployment. They authenticate as the service account with the same
+// name.
 func (i *Installation) startController(deployment string, instead map[string]string) *process.Process {
 	i.Helper()
 	kubeconfig, _ := i.ServiceAccount(Namespace, deployment)
@@ -362,7 +364,7 @@ func (i *Installation) startController(deployment string, instead map[string]str
 	return i.run(deployment, all)
 }
 
-// Audited fails if objects and claims do not agree.
+// Audited fails the test if an audit finds differences between objects and claims.
 func (i *Installation) Audited() {
 	i.Helper()
 	options := apiserver.NewOptions().Recommended.Etcd
@@ -384,8 +386,8 @@ func (i *Installation) Audited() {
 	}
 }
 
-// NewUser makes a namespace, unless it is there, and a user who is bound to a cluster role in it, and
-// returns when that is in force.
+// NewUser creates a namespace, if it does not exist, and a user with a cluster role in it. It returns when the user
+// has these permissions.
 func (i *Installation) NewUser(namespace, role string) (name, kubeconfig string, config *rest.Config) {
 	i.Helper()
 	ctx := i.Context()
@@ -405,7 +407,7 @@ func (i *Installation) NewUser(namespace, role string) (name, kubeconfig string,
 	kubeconfig, config = i.User(name)
 	client := versioned.NewForConfigOrDie(config).IpamV1alpha1()
 	i.Eventually("the role is in force", func() error {
-		// The roles are aggregated by a controller.
+		// A controller aggregates the roles, so the permissions may take effect later.
 		_, err := client.Prefixes(namespace).List(ctx, metav1.ListOptions{Limit: 1})
 		return err
 	})

@@ -16,8 +16,7 @@ import (
 	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
-// TestApplyingAgainChangesNothing applies manifests twice, with whatever happens to a fixture of the
-// same spec in between.
+// TestApplyingAgainChangesNothing applies manifests twice, and changes an object with the same spec in between.
 func TestApplyingAgainChangesNothing(t *testing.T) {
 	const (
 		child   = "spec: {ipFamily: IPv4, prefixLength: 24, " + bySelector + "}"
@@ -27,7 +26,8 @@ func TestApplyingAgainChangesNothing(t *testing.T) {
 		name     string
 		kind     harness.Kind
 		manifest string
-		// hold is a prefix to allocate before; between are patches of spec and status, binding is bound.
+		// hold is a prefix to allocate first. spec and status are patches between the two applies, binding is a
+		// binding there.
 		hold, spec, status, binding string
 	}{
 		{name: "a root", kind: harness.PrefixKind, manifest: "spec: {prefix: 10.9.0.0/16}"},
@@ -98,7 +98,7 @@ func TestApplyOfTwoManagersConflicts(t *testing.T) {
 	}
 }
 
-// TestApplyThatGivesUpAFieldUnsetsNothingImmutable has an owner leave out what it applied before.
+// TestApplyThatGivesUpAFieldUnsetsNothingImmutable has a manager that omits a field that it applied before.
 func TestApplyThatGivesUpAFieldUnsetsNothingImmutable(t *testing.T) {
 	namespace, _ := shared.setUp(t)
 	obj := shared.Apply(t, namespace, harness.PrefixKind, "me", "{spec: {ipFamily: IPv4, prefixLength: 24, "+bySelector+"}}", "new").Must(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
-// badAddresses are strings that are no canonical prefix, with what the refusal has to name.
+// badAddresses are not canonical prefixes. message is a part of the error.
 var badAddresses = []struct{ prefix, message string }{
 	{"nonsense", "CIDR notation"},
 	{"10.0.0.0", "CIDR notation with a length"},
@@ -38,25 +38,25 @@ var badAddresses = []struct{ prefix, message string }{
 	{"2001:db8:0:0::/64", "2001:db8::/64"},
 }
 
-// badRow is one request that has to be refused.
+// badRow is a request that must be rejected.
 type badRow struct {
 	name string
-	// of is the fixture that is written to; without one, an object of the kind is created.
+	// of is the fixture to write to. If it is empty, an object of the kind is created.
 	of   string
 	kind harness.Kind
-	// below is "", "status" or "binding".
+	// below is the subresource: "", "status" or "binding".
 	below string
-	// body is the object to create, the changes to make, or the binding.
+	// body is the object to create, the changes, or the binding.
 	body string
-	// fields are those that the refusal is about, message is in it. Code is 422 if unset.
+	// fields are the fields in the causes of the error. message is a part of it. code is 422 if unset.
 	fields  []string
 	message string
 	code    int
-	// way is the only one to try, if not all.
+	// way limits the row to one kind of request. If empty, all are tried.
 	way string
 }
 
-// ways are the requests by which a row is tried: all that can carry it.
+// ways returns the kinds of requests for a row: all that can send it.
 func (r badRow) ways() []string {
 	switch {
 	case r.way != "":
@@ -72,7 +72,7 @@ func (r badRow) ways() []string {
 	}
 }
 
-// send sends the row one way.
+// send sends the row with one kind of request.
 func (r badRow) send(t *testing.T, namespace, way string) harness.Answer {
 	t.Helper()
 	if r.of == "" {
@@ -93,8 +93,8 @@ func (r badRow) send(t *testing.T, namespace, way string) harness.Answer {
 	return shared.write(t, shared.Get(t, namespace, fixtures[r.of].kind, r.of), way, r.body, below...)
 }
 
-// TestBadInputIsRefusedAndChangesNothing sends every mistake through the server, in every kind of
-// request that can make it.
+// TestBadInputIsRefusedAndChangesNothing sends every mistake to the server, with every kind of request that can
+// contain it.
 func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 	for _, row := range badRows() {
 		t.Run(row.name, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 
 func badRows() []badRow {
 	rows := []badRow{
-		// A root.
+		// Roots.
 		{name: "root without prefix", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPv4}}", fields: []string{"spec.prefix"}},
 		{name: "root without anything", kind: harness.PrefixKind, body: "{spec: {}}", fields: []string{"spec.prefix"}},
 		{name: "root with prefixLength", kind: harness.PrefixKind, body: "{spec: {prefix: 10.0.0.0/8, prefixLength: 8}}", fields: []string{"spec.prefixLength"}},
@@ -139,7 +139,7 @@ func badRows() []badRow {
 		{name: "root of an unknown family", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPX, prefix: 10.0.0.0/8}}", fields: []string{"spec.ipFamily"}, message: `"IPv4", "IPv6"`},
 		{name: "root of a family in lower case", kind: harness.PrefixKind, body: "{spec: {ipFamily: ipv4, prefix: 10.0.0.0/8}}", fields: []string{"spec.ipFamily"}},
 
-		// A child.
+		// Children.
 		{name: "child of neither prefix nor length", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPv4, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
 		{name: "child by selector of neither prefix nor length", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPv4, " + bySelector + "}}", fields: []string{"spec.prefixLength"}},
 		{name: "child of unset length 0", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPv4, prefixLength: 0, parentRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
@@ -149,7 +149,7 @@ func badRows() []badRow {
 		{name: "child of several mistakes, each reported once", kind: harness.PrefixKind, body: "{spec: {ipFamily: IPX, prefixLength: 200, parentRef: {name: A}, parentSelector: {matchLabels: {'-': x}}}}",
 			fields: []string{"spec.ipFamily", "spec.parentRef.name", "spec.parentSelector.matchLabels", "spec.prefixLength"}},
 
-		// A request.
+		// PrefixAllocations.
 		{name: "request of both prefix and length", kind: harness.AllocationKind, body: "{spec: {prefix: 10.0.3.0/24, prefixLength: 24, prefixRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
 		{name: "request of neither prefix nor length", kind: harness.AllocationKind, body: "{spec: {ipFamily: IPv4, prefixRef: {name: parent}}}", fields: []string{"spec.prefixLength"}},
 		{name: "request from nowhere", kind: harness.AllocationKind, body: "{spec: {ipFamily: IPv4, prefixLength: 24}}", fields: []string{"spec.prefixRef"}},
@@ -190,14 +190,14 @@ func badRows() []badRow {
 		{name: "allocated prefix changes", of: "request-allocated", below: "status", body: "{status: {prefix: 10.0.3.0/24}}", fields: []string{"status.prefix"}, message: "10.0.2.0/24"},
 		{name: "allocated prefix is unset", of: "request-allocated", below: "status", body: "{status: {prefix: null}}", fields: []string{"status.prefix"}},
 
-		// Set once: a root.
+		// Immutable fields of a root.
 		{name: "prefix of a root changes", of: "root", body: "{spec: {prefix: 10.8.0.0/16}}", fields: []string{"spec.prefix"}, message: "10.9.0.0/16"},
 		{name: "prefix of an allocated root changes", of: "parent", body: "{spec: {prefix: 10.0.0.0/8}}", fields: []string{"spec.prefix"}},
 		{name: "family of a root changes", of: "root", body: "{spec: {ipFamily: IPv6}}", fields: []string{"spec.ipFamily"}},
 		{name: "root gets a length", of: "root", body: "{spec: {prefixLength: 16}}", fields: []string{"spec.prefixLength"}},
 		{name: "root gets a parent", of: "root", body: "{spec: {parentRef: {name: parent}}}", fields: []string{"spec.parentRef"}},
 		{name: "root gets a selector", of: "root", body: "{spec: {" + bySelector + "}}", fields: []string{"spec.parentSelector"}},
-		// Set once: a child.
+		// Immutable fields of a child.
 		{name: "family of a child changes", of: "child", body: "{spec: {ipFamily: IPv6}}", fields: []string{"spec.ipFamily"}},
 		{name: "length of a child changes", of: "child", body: "{spec: {prefixLength: 25}}", fields: []string{"spec.prefixLength"}},
 		{name: "selector of a child changes", of: "child", body: "{spec: {parentSelector: {matchLabels: {net: red}}}}", fields: []string{"spec.parentSelector"}},
@@ -210,14 +210,14 @@ func badRows() []badRow {
 		{name: "everything of an allocated child changes", of: "child-allocated",
 			body:   "{spec: {ipFamily: IPv6, prefix: '2001:db8::/64', prefixLength: 64, parentRef: {name: other}, parentSelector: {matchLabels: {net: red}}}}",
 			fields: []string{"spec.ipFamily", "spec.parentRef", "spec.parentSelector", "spec.prefix", "spec.prefixLength"}},
-		// What is set later is checked as on create.
+		// A field that is set later is validated like a field of a new object.
 		{name: "prefix that is set disagrees with the length", of: "child", body: "{spec: {prefix: 10.0.3.0/25}}", fields: []string{"spec.prefixLength"}},
 		{name: "prefix that is set is of the wrong family", of: "child", body: "{spec: {prefix: '2001:d00::/24'}}", fields: []string{"spec.prefix"}, message: "IPv4"},
 		{name: "prefix that is set has host bits", of: "child", body: "{spec: {prefix: 10.0.3.1/24}}", fields: []string{"spec.prefix"}, message: "10.0.3.0/24"},
 		{name: "length that is set disagrees with the prefix", of: "child-static", body: "{spec: {prefixLength: 25}}", fields: []string{"spec.prefixLength"}},
 		{name: "parent that is set is itself", of: "child", body: "{spec: {parentRef: {name: child}}}", fields: []string{"spec.parentRef.name"}},
 		{name: "parent that is set has no name", of: "child", body: "{spec: {parentRef: {name: ''}}}", fields: []string{"spec.parentRef.name"}},
-		// Set once: a request.
+		// Immutable fields of a PrefixAllocation.
 		{name: "family of a request changes", of: "request", body: "{spec: {ipFamily: IPv6}}", fields: []string{"spec.ipFamily"}},
 		{name: "length of a request changes", of: "request", body: "{spec: {prefixLength: 25}}", fields: []string{"spec.prefixLength"}},
 		{name: "length of a request becomes a prefix", of: "request", body: "{spec: {prefix: 10.0.3.0/24, prefixLength: null}}", fields: []string{"spec.prefix", "spec.prefixLength"}},
@@ -230,7 +230,7 @@ func badRows() []badRow {
 		{name: "parent of a request changes", of: "request-by-ref", body: "{spec: {prefixRef: {name: other}}}", fields: []string{"spec.prefixRef"}},
 		{name: "parent of an allocated request changes", of: "request-allocated", body: "{spec: {prefixRef: {name: other}}}", fields: []string{"spec.prefixRef"}},
 
-		// Bindings. What contradicts the state of the object is in the tests of bindings.
+		// Bindings. The tests of bindings have those that contradict the state of the object.
 		{name: "binding without anything", of: "child", below: "binding", body: "{}", fields: []string{"parentRef.name", "prefix"}},
 		{name: "binding to itself", of: "child", below: "binding", body: "{prefix: 10.0.3.0/24, parentRef: {name: child}}", fields: []string{"parentRef.name"}},
 		{name: "binding to no name", of: "child", below: "binding", body: "{prefix: 10.0.3.0/24, parentRef: {name: ''}}", fields: []string{"parentRef.name"}},
@@ -239,7 +239,7 @@ func badRows() []badRow {
 		{name: "binding of a request to a name that is none", of: "request", below: "binding", body: "{prefix: 10.0.3.0/24, prefixRef: {name: A_b}}", fields: []string{"prefixRef.name"}},
 	}
 
-	// Addresses, everywhere that there are any.
+	// Addresses, in every field that has one.
 	for _, bad := range badAddresses {
 		places := []badRow{
 			{name: "root", kind: harness.PrefixKind, body: "{spec: {prefix: %q}}", fields: []string{"spec.prefix"}},
@@ -258,7 +258,7 @@ func badRows() []badRow {
 		}
 	}
 
-	// What both kinds have in common, in fields of other names.
+	// Fields that both kinds have under different names.
 	for _, k := range []struct {
 		harness.Kind
 		ref, selector, child, none string
@@ -299,7 +299,8 @@ func badRows() []badRow {
 		add("of a bad label", fmt.Sprintf("{metadata: {labels: {a: b c}}, %s}", spec), 0, "metadata.labels")
 		add("of a bad finalizer", fmt.Sprintf("{metadata: {finalizers: [a b]}, %s}", spec), 0, "metadata.finalizers")
 
-		// Decoding. Apply has its own words for these, and says 500 for some: it is upstream's.
+		// Decoding. Server-side apply has other messages for these, and responds with 500 to some of them. That is
+		// upstream's behaviour.
 		for name, body := range map[string]string{
 			"a prefix that is a number":       "{metadata: {}, spec: {prefix: 10}}",
 			"a length that is a string":       "{metadata: {}, spec: {prefixLength: '24'}}",
@@ -323,7 +324,7 @@ func badRows() []badRow {
 			badRow{name: k.Name + " patched with another uid", of: k.child, way: harness.MergePatch, body: "{metadata: {uid: 7d4cdfb4-0000-0000-0000-000000000000, labels: {a: b}}}", fields: []string{"metadata.uid"}},
 			badRow{name: k.Name + " put with a wrong type", of: k.child, way: harness.JSON, body: "{spec: {prefixLength: '24'}}", code: http.StatusBadRequest},
 			badRow{name: k.Name + " patched with a wrong type", of: k.child, way: harness.MergePatch, body: "{spec: {prefixLength: '24'}}", fields: []string{"patch"}, message: "spec.prefixLength"},
-			// The generic server has no better code for an apply that does not fit the schema.
+			// The generic server responds with this code to an apply that does not match the schema.
 			badRow{name: k.Name + " applied with a wrong type", of: k.child, way: harness.ApplyPatch, body: "{spec: {prefixLength: '24'}}", message: ".spec.prefixLength", code: http.StatusInternalServerError},
 			badRow{name: k.Name + " put with a status of a wrong type", of: k.child, below: "status", way: harness.JSON, body: "{status: {phase: 1}}", code: http.StatusBadRequest},
 			badRow{name: k.Name + " of an old resourceVersion", of: k.child, body: "{metadata: {resourceVersion: '1', labels: {a: b}}}", code: http.StatusConflict},
@@ -335,9 +336,8 @@ func badRows() []badRow {
 	return rows
 }
 
-// TestUnknownFieldsAreRefusedWhenStrictAndWarnedOfOtherwise covers fieldValidation, in every kind of
-// request, for fields that do not exist and fields that are there twice. The codes are those of the
-// generic server, which apply to every resource.
+// TestUnknownFieldsAreRefusedWhenStrictAndWarnedOfOtherwise tests fieldValidation in every kind of request, for
+// unknown and for duplicate fields. The status codes are those of the generic server for all resources.
 func TestUnknownFieldsAreRefusedWhenStrictAndWarnedOfOtherwise(t *testing.T) {
 	for _, test := range []struct {
 		name, method, contentType, body string
@@ -373,7 +373,7 @@ func TestUnknownFieldsAreRefusedWhenStrictAndWarnedOfOtherwise(t *testing.T) {
 				t.Errorf("it was refused, but the namespace changed\nfrom %v\nto   %v", before, after)
 			}
 			if test.contentType == harness.ApplyPatch {
-				// Apply knows nothing but strict.
+				// Server-side apply supports only Strict.
 				return
 			}
 			warned := send("Warn")

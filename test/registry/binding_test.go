@@ -23,7 +23,7 @@ const (
 	bindRequest = "{prefix: 10.0.4.0/24, prefixRef: {name: parent}}"
 )
 
-// bindable sets a fixture up so that 10.0.4.0/24 of the parent can be bound to it.
+// bindable prepares a fixture so that 10.0.4.0/24 of the parent can be bound to it.
 func (s server) bindable(t *testing.T, fixture string) (namespace string, obj *unstructured.Unstructured) {
 	t.Helper()
 	namespace, obj = s.setUp(t, fixture)
@@ -63,7 +63,7 @@ func TestBindingWritesEverythingAtOnce(t *testing.T) {
 			}
 			harness.Same(t, before, bound, "metadata.name", "metadata.finalizers", "metadata.creationTimestamp")
 
-			// No reader has seen half of it.
+			// No reader has seen an intermediate state.
 			for event := range watcher {
 				if event.Object.GetName() != test.fixture {
 					continue
@@ -77,13 +77,13 @@ func TestBindingWritesEverythingAtOnce(t *testing.T) {
 				t.Errorf("a watch saw %q", events)
 			}
 
-			// An answer that got lost can be asked for again, also by who knows the uid.
+			// After a lost response the binding can be repeated, also with the uid.
 			for _, again := range []string{test.binding, fmt.Sprintf("{metadata: {name: %s, uid: %s}, %s", test.fixture, bound.GetUID(), test.binding[1:])} {
 				if repeated := shared.bind(t, namespace, k, test.fixture, again).Must(t); !reflect.DeepEqual(repeated.Object, bound.Object) {
 					t.Errorf("bound again it is\n%v\nnot\n%v", repeated, bound)
 				}
 			}
-			// Also when it is being deleted by now.
+			// This also works while the object is being deleted.
 			shared.write(t, bound, harness.MergePatch, "{metadata: {finalizers: [example.com/test]}}").Must(t)
 			deleting := shared.Do(t, http.MethodDelete, harness.Path(namespace, k, test.fixture), harness.JSON, "").Must(t)
 			if repeated := shared.bind(t, namespace, k, test.fixture, test.binding).Must(t); repeated.GetResourceVersion() != deleting.GetResourceVersion() {
@@ -191,7 +191,7 @@ func TestBindingTakesNothingButPost(t *testing.T) {
 	}
 }
 
-// TestDryRunWritesNothing tries every kind of write.
+// TestDryRunWritesNothing sends every kind of write as a dry run.
 func TestDryRunWritesNothing(t *testing.T) {
 	for fixture, binding := range map[string]string{"child": bindChild, "request": bindRequest} {
 		k := fixtures[fixture].kind
@@ -222,7 +222,7 @@ func TestDryRunWritesNothing(t *testing.T) {
 	}
 }
 
-// TestOneOfManyBindingsWins races for one object.
+// TestOneOfManyBindingsWins sends many bindings of one object concurrently.
 func TestOneOfManyBindingsWins(t *testing.T) {
 	namespace, _ := shared.setUp(t, "request")
 	codes := make([]int, 16)
@@ -272,8 +272,7 @@ func TestTypedBind(t *testing.T) {
 	}
 }
 
-// TestDryRunOfABindingIsRefusedLikeTheBinding tries to bind what cannot be bound, first without and
-// then with writing it.
+// TestDryRunOfABindingIsRefusedLikeTheBinding sends invalid bindings, first as a dry run.
 func TestDryRunOfABindingIsRefusedLikeTheBinding(t *testing.T) {
 	for _, test := range []struct {
 		fixture, binding string
@@ -299,13 +298,13 @@ func TestDryRunOfABindingIsRefusedLikeTheBinding(t *testing.T) {
 			}
 		}
 	}
-	// What is bound already may be bound again, as a dry run too.
+	// An existing binding can be repeated, also as a dry run.
 	namespace, _ := shared.setUp(t, "request-allocated")
 	shared.Do(t, http.MethodPost, harness.Path(namespace, harness.AllocationKind, "request-allocated", "binding")+"?dryRun=All", harness.JSON, fixtures["request-allocated"].binding).Must(t)
 }
 
-// TestARefusalRepeatsOnlyWhatCanBeAName has the Prefix that holds what somebody else asks for refer to a controller. The
-// answer names that controller, unless no object can have such a name.
+// TestARefusalRepeatsOnlyWhatCanBeAName requests a prefix that is held by a Prefix with a controller reference. The
+// error names that controller, unless it is not a valid name.
 func TestARefusalRepeatsOnlyWhatCanBeAName(t *testing.T) {
 	t.Parallel()
 	for owner, want := range map[string]string{
@@ -320,7 +319,7 @@ func TestARefusalRepeatsOnlyWhatCanBeAName(t *testing.T) {
 		}
 		child = shared.write(t, child, harness.MergePatch, fmt.Sprintf(
 			"{metadata: {ownerReferences: [{apiVersion: example.com/v1, kind: Machine, name: %q, uid: u, controller: true}]}}", owner)).Must(t)
-		// The answer is from the watch cache, which has to know of it.
+		// The error is based on the watch cache, which must have the object.
 		shared.Do(t, http.MethodGet, harness.Path(namespace, harness.PrefixKind, child.GetName())+"?resourceVersion="+child.GetResourceVersion(), harness.JSON, "").Must(t)
 		shared.Create(t, namespace, harness.AllocationKind, fmt.Sprintf("{metadata: {name: other}, spec: {prefix: %q, prefixRef: {name: parent}}}", held))
 		status := shared.bind(t, namespace, harness.AllocationKind, "other", fmt.Sprintf("{prefix: %q, prefixRef: {name: parent}}", held)).Refused(t, http.StatusConflict)

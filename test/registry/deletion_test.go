@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// drop takes all finalizers off.
+// drop removes all finalizers.
 const drop = "{metadata: {finalizers: null}}"
 
 func (s server) delete(t *testing.T, obj *unstructured.Unstructured, options string) harness.Answer {
@@ -79,7 +79,7 @@ func TestDeletionWaitsForTheFinalizer(t *testing.T) {
 			t.Errorf("it is still there after %s of its finalizers", last)
 		}
 	}
-	// It can be allocated while it is being deleted, and go then.
+	// The Prefix can be allocated while it is being deleted, and removed after that.
 	namespace, root := shared.setUp(t, "root")
 	shared.delete(t, root, "").Must(t)
 	shared.write(t, root, harness.MergePatch, "{status: {phase: Allocated}}", "status").Must(t)
@@ -137,8 +137,8 @@ func TestDeleteCollection(t *testing.T) {
 	}
 }
 
-// TestNothingWaitsForAGarbageCollector deletes, with every propagation policy, objects with the finalizers of the
-// garbage collector, which this server does not have. Only the other finalizers are left.
+// TestNothingWaitsForAGarbageCollector deletes objects that have the finalizers of the garbage collector, with
+// every propagation policy. This server has no garbage collector. Only the other finalizers remain.
 func TestNothingWaitsForAGarbageCollector(t *testing.T) {
 	finalizers := []string{"[]", "[orphan]", "[foregroundDeletion]", "[example.com/wait, orphan]"}
 	policies := []string{"", "{propagationPolicy: Orphan}", "{propagationPolicy: Foreground}", "{propagationPolicy: Background}", "{orphanDependents: true}", "{orphanDependents: false}"}
@@ -175,8 +175,9 @@ func TestNothingWaitsForAGarbageCollector(t *testing.T) {
 	}
 }
 
-// TestWhatWaitedForAGarbageCollectorGoes writes objects into etcd as a cluster leaves them when its garbage collector
-// is at work. Whoever takes the last other finalizer off, or deletes such an object once more, lets it go.
+// TestWhatWaitedForAGarbageCollectorGoes writes objects to etcd in the state in which a cluster leaves them while
+// its garbage collector is working. An object is removed when its last other finalizer is removed, or when it is
+// deleted again.
 func TestWhatWaitedForAGarbageCollectorGoes(t *testing.T) {
 	for _, finalizer := range []string{metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents} {
 		for _, fixture := range []string{"root", "request-allocated"} {
@@ -193,11 +194,11 @@ func TestWhatWaitedForAGarbageCollectorGoes(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// The watch cache may be behind.
+				// The watch cache may be stale.
 				shared.Do(t, http.MethodGet, harness.Path(namespace, k)+fmt.Sprintf("?resourceVersion=%d", written.Header.Revision), harness.JSON, "").Must(t)
 				last := "{metadata: {finalizers: [" + finalizer + "]}}"
 				if again {
-					// Only the finalizer of the garbage collector is left.
+					// Only the finalizer of the garbage collector remains.
 					obj.SetFinalizers([]string{finalizer})
 					if _, err := shared.Etcd.Put(t.Context(), key, harness.Encode(t, obj.Object)); err != nil {
 						t.Fatal(err)
@@ -214,8 +215,8 @@ func TestWhatWaitedForAGarbageCollectorGoes(t *testing.T) {
 	}
 }
 
-// TestAnAllocationThatAPrefixStandsOnIsNotDeleted follows an allocation through the life of the child
-// that it was made for.
+// TestAnAllocationThatAPrefixStandsOnIsNotDeleted tries to delete an allocation in each state of the child that it
+// was created for.
 func TestAnAllocationThatAPrefixStandsOnIsNotDeleted(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -255,7 +256,7 @@ func TestAnAllocationThatAPrefixStandsOnIsNotDeleted(t *testing.T) {
 					}
 					return
 				}
-				// The refusal names who stands on it, also of a forced deletion.
+				// The error names the Prefix, also for a deletion without a grace period.
 				status := remove().Refused(t, http.StatusConflict)
 				if want := "child-allocated"; status.Details == nil || status.Details.Name != want || !strings.Contains(status.Message, "Prefix "+want) || !strings.Contains(status.Message, "10.0.1.0/24") {
 					t.Errorf("refused with %+v", status)
@@ -279,13 +280,14 @@ func TestAnAllocationThatNothingStandsOnIsDeleted(t *testing.T) {
 			t.Errorf("%s is still there", fixture)
 		}
 	}
-	// Held for a child that is still pending.
+	// The allocation is for a child that is still Pending.
 	namespace, child := shared.setUp(t, "child")
 	shared.delete(t, shared.hold(t, child, "parent", "10.0.4.0/24"), "").Must(t)
 	if shared.exists(t, namespace, harness.AllocationKind, "child") {
 		t.Error("what a pending child would stand on is still there")
 	}
-	// And one that names an allocated child as its owner. It is not bound for that child, which has what it asked for.
+	// This one has an owner reference to an allocated child. It is not bound for that child, which has its own
+	// range.
 	namespace, child = shared.setUp(t, "child-allocated")
 	other := shared.Create(t, namespace, harness.AllocationKind, fmt.Sprintf("{metadata: {name: other, ownerReferences: [{apiVersion: %s, kind: Prefix, name: child-allocated, uid: %s, controller: true}]}, "+
 		"spec: {prefix: 10.0.8.0/24, prefixRef: {name: parent}}}", harness.GroupVersion, child.GetUID()))

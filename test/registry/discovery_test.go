@@ -56,8 +56,8 @@ func TestDiscovery(t *testing.T) {
 		t.Errorf("%s is not served", name)
 	}
 
-	// The aggregated document is what kubectl reads first. It says the same, as do the documents of a client that does
-	// not know it. The core group is there with nothing in it, for the kind List.
+	// kubectl reads the aggregated document first. It has the same content as the legacy documents. The core group
+	// is present without resources, for the kind List.
 	for _, legacy := range []bool{false, true} {
 		client.UseLegacyDiscovery = legacy
 		groups, resources, err := client.ServerGroupsAndResources()
@@ -68,7 +68,7 @@ func TestDiscovery(t *testing.T) {
 			groups[1].Name != "ipam.ironcore.dev" || groups[1].PreferredVersion.GroupVersion != harness.GroupVersion || len(groups[1].Versions) != 1 {
 			t.Errorf("legacy %v: got groups %+v", legacy, groups)
 		}
-		// They come from a map.
+		// Their order is random, because they come from a map.
 		slices.SortFunc(resources, func(a, b *metav1.APIResourceList) int { return -strings.Compare(a.GroupVersion, b.GroupVersion) })
 		if len(resources) != 2 || resources[0].GroupVersion != "v1" || len(resources[0].APIResources) != 0 || len(resources[1].APIResources) != len(list.APIResources) {
 			t.Errorf("legacy %v: got resources %+v", legacy, resources)
@@ -132,7 +132,7 @@ func TestNobodyIsServedWithoutACertificate(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// Who claims to be somebody is still nobody.
+				// A header with a user name has no effect.
 				request.Header.Set("X-Remote-User", "admin")
 				request.Header.Set("X-Remote-Group", "system:masters")
 				response, err := client.Do(request)
@@ -157,7 +157,7 @@ func TestAnyNamespaceWorks(t *testing.T) {
 		name := strings.ReplaceAll(harness.NewNamespace(), "namespace", "object")
 		got := shared.Do(t, http.MethodPost, harness.Path(namespace, harness.PrefixKind), harness.JSON, "{metadata: {name: "+name+"}, spec: {prefix: 10.0.0.0/8}}")
 		if namespace == "a.b" {
-			// But it is a label, as in every cluster.
+			// As a label it must be valid, as in every cluster.
 			if causes := harness.Causes(got.Refused(t, http.StatusUnprocessableEntity)); !slices.Equal(causes, []string{"metadata.namespace"}) {
 				t.Errorf("%s: refused for %q", namespace, causes)
 			}
@@ -169,7 +169,7 @@ func TestAnyNamespaceWorks(t *testing.T) {
 	}
 }
 
-// openAPI is what the tests read of either version.
+// openAPI has the parts of both versions of the document that the tests read.
 type openAPI struct {
 	Paths       map[string]map[string]any `json:"paths"`
 	Definitions map[string]schema         `json:"definitions"`
@@ -187,8 +187,8 @@ type schema struct {
 	GVK         []map[string]string `json:"x-kubernetes-group-version-kind"`
 }
 
-// find follows a path of fields, as kubectl explain does, and returns the model at its end with the
-// description that is nearest to it.
+// find follows a path of fields, as kubectl explain does. It returns the model at the end, with the nearest
+// description on the path.
 func find(t *testing.T, models map[string]schema, model schema, fields ...string) schema {
 	t.Helper()
 	for {
@@ -221,8 +221,8 @@ func find(t *testing.T, models map[string]schema, model schema, fields ...string
 	}
 }
 
-// TestOpenAPIDescribesEveryField walks the documents of both versions from both kinds to the leaves,
-// next to the Go types.
+// TestOpenAPIDescribesEveryField compares the documents of both versions with the Go types, for all fields of both
+// kinds.
 func TestOpenAPIDescribesEveryField(t *testing.T) {
 	for _, p := range []string{"/openapi/v2", "/openapi/v3/apis/" + harness.GroupVersion} {
 		t.Run(p, func(t *testing.T) {
@@ -272,7 +272,7 @@ func TestOpenAPIDescribesEveryField(t *testing.T) {
 					if below == "/{name}/binding" {
 						continue
 					}
-					// By this kubectl explain and kubectl apply find the model of a kind.
+					// kubectl explain and kubectl apply use this to find the model of a kind.
 					operation, _ := operations["get"].(map[string]any)
 					if gvk, _ := operation["x-kubernetes-group-version-kind"].(map[string]any); gvk["kind"] != k.Name {
 						t.Errorf("%s%s is of %v", k.Resource, below, gvk)
@@ -310,7 +310,7 @@ func TestOpenAPIDescribesEveryField(t *testing.T) {
 	}
 }
 
-// described fails the test for every field of the type that the model does not have, or not describe.
+// described fails the test for every field of the type that the model does not contain or not describe.
 func described(t *testing.T, models map[string]schema, model schema, typ reflect.Type, path string) {
 	t.Helper()
 	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
@@ -334,7 +334,7 @@ func described(t *testing.T, models map[string]schema, model schema, typ reflect
 		field := typ.Field(i)
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if options == "inline" {
-			// kind and apiVersion
+			// The model also has kind and apiVersion.
 			fields += 2
 			continue
 		}

@@ -48,7 +48,7 @@ func TestTheFamilyIsInferred(t *testing.T) {
 	}
 }
 
-// TestTheFamilyOfAParentOfAnotherNamespaceDoesNotCount has the name only elsewhere.
+// TestTheFamilyOfAParentOfAnotherNamespaceDoesNotCount names a parent that exists only in another namespace.
 func TestTheFamilyOfAParentOfAnotherNamespaceDoesNotCount(t *testing.T) {
 	shared.setUp(t)
 	for k, ref := range map[harness.Kind]string{harness.PrefixKind: "parentRef", harness.AllocationKind: "prefixRef"} {
@@ -59,7 +59,7 @@ func TestTheFamilyOfAParentOfAnotherNamespaceDoesNotCount(t *testing.T) {
 	}
 }
 
-// TestAnOpenFamilyIsSetByTheBinding has the parent come after the child.
+// TestAnOpenFamilyIsSetByTheBinding creates the parent after the child.
 func TestAnOpenFamilyIsSetByTheBinding(t *testing.T) {
 	for family, prefixes := range map[string][2]string{"IPv4": {"10.0.0.0/16", "10.0.4.0/24"}, "IPv6": {"2001::/16", "2001:d00::/24"}} {
 		namespace, child := shared.setUp(t, "child-open")
@@ -70,7 +70,7 @@ func TestAnOpenFamilyIsSetByTheBinding(t *testing.T) {
 		later := shared.Create(t, namespace, harness.PrefixKind, fmt.Sprintf("{metadata: {name: later}, spec: {prefix: %q}}", prefixes[0]))
 		shared.write(t, later, harness.MergePatch, "{status: {phase: Allocated}}", "status").Must(t)
 
-		// A length that the family does not have is noticed now at the latest.
+		// A length that is too large for the family is an error at this point.
 		wide := shared.Create(t, namespace, harness.AllocationKind, "{metadata: {name: wide}, spec: {prefixLength: 64, prefixRef: {name: even-later}}}")
 		if family == "IPv4" {
 			status := shared.bind(t, namespace, harness.AllocationKind, wide.GetName(), fmt.Sprintf("{prefix: %q, prefixRef: {name: even-later}}", prefixes[1])).Refused(t, http.StatusUnprocessableEntity)
@@ -92,7 +92,7 @@ func TestAnOpenFamilyIsSetByTheBinding(t *testing.T) {
 	}
 }
 
-// TestAnOpenFamilyIsSetWithThePrefix is the long way of the same.
+// TestAnOpenFamilyIsSetWithThePrefix does the same with patches instead of a binding.
 func TestAnOpenFamilyIsSetWithThePrefix(t *testing.T) {
 	for _, way := range []string{harness.MergePatch, harness.JSON, harness.Strategic, harness.ApplyPatch} {
 		_, child := shared.setUp(t, "child-open")

@@ -13,11 +13,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// fixture is an object in a state that tests begin with.
+// fixture is an object in a certain state.
 type fixture struct {
 	kind     harness.Kind
 	manifest string
-	// status is a merge patch for the status, binding is bound; either may be empty.
+	// status is a merge patch for the status, and binding a binding. Both can be empty.
 	status, binding string
 }
 
@@ -26,8 +26,8 @@ const (
 	fromAny    = "prefixSelector: {matchLabels: {net: blue}}"
 )
 
-// fixtures are by name, which also is the name of the object. What is not a root itself lives off
-// the allocated root "parent", which is in every namespace of setUp.
+// fixtures contains the fixtures by name, which is also the name of the object. Fixtures that are not roots belong
+// to the allocated root "parent", which setUp creates in every namespace.
 var fixtures = map[string]fixture{
 	"parent":          {harness.PrefixKind, "{metadata: {name: parent, labels: {net: blue}}, spec: {prefix: 10.0.0.0/16}}", "{status: {phase: Allocated}}", ""},
 	"root":            {harness.PrefixKind, "{metadata: {name: root}, spec: {prefix: 10.9.0.0/16}}", "", ""},
@@ -45,7 +45,7 @@ var fixtures = map[string]fixture{
 	"request-failed":    {harness.AllocationKind, "{metadata: {name: request-failed}, spec: {ipFamily: IPv4, prefixLength: 24, " + fromAny + "}}", "{status: {phase: Failed}}", ""},
 }
 
-// setUp makes a namespace with the parent and the fixtures of the names, and returns the last.
+// setUp creates a namespace with the parent and the named fixtures. It returns the last one.
 func (s server) setUp(t *testing.T, names ...string) (namespace string, last *unstructured.Unstructured) {
 	t.Helper()
 	namespace = harness.NewNamespace()
@@ -68,8 +68,8 @@ func (s server) setUp(t *testing.T, names ...string) (namespace string, last *un
 	return namespace, last
 }
 
-// hold allocates a prefix of a parent for a child, which is what the child needs before it can be
-// allocated itself. The PrefixAllocation has the name of the child.
+// hold allocates a prefix of a parent for a child. The child can then be bound. The PrefixAllocation has the name
+// of the child.
 func (s server) hold(t *testing.T, child *unstructured.Unstructured, parent, prefix string) *unstructured.Unstructured {
 	t.Helper()
 	manifest := fmt.Sprintf("{metadata: {name: %[1]s, labels: {%[2]s: %[3]s}, "+

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registry tests the API as it is served: a real server on a real etcd, with no controllers,
-// so that nothing but the request under test writes.
+// Package registry tests the served API: a real server with a real etcd. There are no controllers, so only the
+// tested requests write.
 package registry
 
 import (
@@ -16,10 +16,10 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// server is an instance with no controllers.
+// server is an instance without controllers.
 type server struct{ *harness.Server }
 
-// shared is the server of all tests that need no options of their own. They keep apart by namespace.
+// shared is the server of all tests that need no special options. Each test uses its own namespace.
 var shared server
 
 func TestMain(m *testing.M) {
@@ -33,20 +33,20 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// start starts a server with other options, for one test.
+// start starts a server with other options for one test.
 func start(t *testing.T, options ...harness.Option) server {
 	t.Helper()
 	return server{harness.Start(t, options...)}
 }
 
-// write updates the object with the changes, a merge patch, by PUT or as a patch of the given type.
+// write applies changes, a merge patch, to the object: with PUT, or with a patch of the given type.
 func (s server) write(t *testing.T, obj *unstructured.Unstructured, contentType, changes string, below ...string) harness.Answer {
 	t.Helper()
 	switch contentType {
 	case harness.JSON:
 		whole := obj.DeepCopy()
 		harness.Merge(whole.Object, harness.ParseObject(t, changes))
-		// The change may be of the name, too.
+		// The changes may include the name.
 		return s.Raw(t, http.MethodPut, harness.PathOf(t, obj, below...), harness.JSON, harness.Encode(t, whole.Object))
 	case harness.ApplyPatch:
 		return s.Apply(t, obj.GetNamespace(), harness.KindOf(t, obj), "applier", changes, obj.GetName(), below...)
@@ -55,7 +55,7 @@ func (s server) write(t *testing.T, obj *unstructured.Unstructured, contentType,
 	}
 }
 
-// snapshot returns everything that etcd has of a namespace, by key.
+// snapshot returns all keys of a namespace in etcd, with their values.
 func (s server) snapshot(t *testing.T, namespace string) map[string]string {
 	t.Helper()
 	stored := map[string]string{}

@@ -31,8 +31,8 @@ func many(n int, format string) string {
 	return strings.Join(items, ", ")
 }
 
-// TestLimits creates and updates objects at each limit and one above it. What is stored above a limit
-// stays valid as long as it does not grow.
+// TestLimits creates and updates objects at each limit and one above it. A stored object above a limit remains
+// valid as long as it does not grow.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	owner := "{apiVersion: v1, kind: ConfigMap, name: a, uid: u-%d}"
@@ -42,7 +42,7 @@ func TestLimits(t *testing.T) {
 	for _, limit := range []struct {
 		name  string
 		field string
-		// of returns what has n of it, and least is the number at the limit.
+		// of returns an object with n of the limited elements. least is the number at the limit.
 		of    func(n int) string
 		least int
 	}{
@@ -73,7 +73,7 @@ func TestLimits(t *testing.T) {
 					refused(shared.write(t, obj, contentType, fmt.Sprintf("{metadata: %s}", limit.of(limit.least+1))))
 				}
 
-				// Another server has no such limit.
+				// Another server without this limit stored the object.
 				stored := harness.ParseObject(t, fmt.Sprintf("{metadata: %s, spec: %s, status: {phase: Pending}}", limit.of(limit.least+2), spec))
 				harness.Merge(stored, map[string]any{"apiVersion": harness.GroupVersion, "kind": k.Name, "metadata": map[string]any{"name": "stored", "namespace": namespace, "uid": "uid-" + namespace}})
 				key := apiserver.DefaultEtcdPrefix + "/ipam.ironcore.dev/" + k.Resource + "/" + namespace + "/stored"
@@ -123,7 +123,7 @@ func TestLimitsOfSelectors(t *testing.T) {
 	}
 }
 
-// TestLimitOfManagers applies as one field manager after another.
+// TestLimitOfManagers applies an object with one field manager after another.
 func TestLimitOfManagers(t *testing.T) {
 	t.Parallel()
 	namespace := harness.NewNamespace()
@@ -133,12 +133,12 @@ func TestLimitOfManagers(t *testing.T) {
 	if status := shared.Apply(t, namespace, harness.PrefixKind, "one-more", "{metadata: {labels: {a: b}}}", "root").Refused(t, http.StatusUnprocessableEntity); !slices.Equal(harness.Causes(status), []string{"metadata.managedFields"}) {
 		t.Errorf("refused for %q: %s", harness.Causes(status), status.Message)
 	}
-	// Who is a manager already goes on.
+	// An existing manager can still apply.
 	shared.Apply(t, namespace, harness.PrefixKind, "manager-1", "{metadata: {labels: {a: b, c: d}}, spec: {prefix: 10.0.0.0/8}}", "root").Must(t)
 }
 
-// TestTimesOfManagersCanBeReadAsJSON sends times in protobuf that JSON has no notation for. With one of them in the store,
-// whoever lists JSON would get an error instead of all objects.
+// TestTimesOfManagersCanBeReadAsJSON sends times in protobuf that cannot be encoded as JSON. If one of them were
+// stored, every list in JSON would fail.
 func TestTimesOfManagersCanBeReadAsJSON(t *testing.T) {
 	t.Parallel()
 	config := rest.CopyConfig(shared.AdminConfig)

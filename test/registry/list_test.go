@@ -15,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// population is a namespace with something in it for every selector.
+// population creates a namespace with objects for every selector.
 func (s server) population(t *testing.T) string {
 	t.Helper()
 	namespace, _ := s.setUp(t, "root", "child", "child-by-ref", "child-allocated", "request", "request-by-ref", "request-allocated", "request-failed")
@@ -70,7 +70,7 @@ func TestFieldAndLabelSelectors(t *testing.T) {
 		if got := strings.Join(shared.Names(t, harness.Path(namespace, test.kind)+query), " "); got != test.want {
 			t.Errorf("%s %q %q: got %q, not %q", test.kind.Name, test.fields, test.label, got, test.want)
 		}
-		// From the cache it is the same.
+		// The result from the watch cache is the same.
 		if got := strings.Join(shared.Names(t, harness.Path(namespace, test.kind)+query+"&resourceVersion=0"), " "); got != test.want {
 			t.Errorf("%s %q %q: the cache got %q, not %q", test.kind.Name, test.fields, test.label, got, test.want)
 		}
@@ -93,7 +93,7 @@ func TestUnknownFieldsAndBadSelectorsAreRefused(t *testing.T) {
 	}
 }
 
-// TestWatchOfAPhaseShowsEnteringAndLeaving watches a side of a selector, as kubectl get -w does.
+// TestWatchOfAPhaseShowsEnteringAndLeaving watches objects with a selector for the phase, as kubectl get -w does.
 func TestWatchOfAPhaseShowsEnteringAndLeaving(t *testing.T) {
 	for _, test := range []struct{ fixture, status, other string }{
 		{"root", "{status: {phase: Allocated}}", "Allocated"},
@@ -120,7 +120,8 @@ func TestWatchOfAPhaseShowsEnteringAndLeaving(t *testing.T) {
 			}[k]) {
 				t.Errorf("who watches %s sees %q", test.other, got)
 			}
-			// What has left is shown as it was last seen, with the version that it left at.
+			// An object that stops matching is delivered in its last matching state, with the version of the
+			// change.
 			if got := take(leaving, 3); !slices.Equal(got, []string{"ADDED Pending", "MODIFIED Pending", "DELETED Pending"}) {
 				t.Errorf("who watches Pending sees %q", got)
 			}
@@ -128,7 +129,7 @@ func TestWatchOfAPhaseShowsEnteringAndLeaving(t *testing.T) {
 	}
 }
 
-// take returns type and phase of the next events.
+// take returns the type and the phase of the next events.
 func take(events func(func(harness.Event) bool), n int) (got []string) {
 	for event := range events {
 		got = append(got, event.Type+" "+fmt.Sprint(harness.At(event.Object, "status.phase")))
@@ -162,7 +163,7 @@ func TestLimitAndContinue(t *testing.T) {
 			}
 			if revision == "" {
 				revision = list.ResourceVersion
-				// What comes later is not in the list.
+				// Objects that are created later are not in the list.
 				shared.Create(t, namespace, harness.PrefixKind, "{metadata: {generateName: z-}, spec: {prefix: 10.10.0.0/16}}")
 			}
 			if list.ResourceVersion != revision {
@@ -213,7 +214,7 @@ func TestResourceVersionMatch(t *testing.T) {
 	}
 }
 
-// TestWatchListSendsInitialEventsAndABookmark is what informers begin with.
+// TestWatchListSendsInitialEventsAndABookmark does what informers do at their start.
 func TestWatchListSendsInitialEventsAndABookmark(t *testing.T) {
 	namespace := shared.population(t)
 	for _, k := range harness.Kinds {

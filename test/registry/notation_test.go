@@ -32,7 +32,7 @@ func randomPrefix(r *rand.Rand) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(bytes), 8+r.IntN(121)).Masked()
 }
 
-// notationOf returns a random notation of a prefix, of those that another server of the group accepts.
+// notationOf returns a random notation of a prefix that another server of the group accepts.
 func notationOf(r *rand.Rand, prefix netip.Prefix) string {
 	if prefix.Addr().Is4() && r.IntN(3) == 0 {
 		prefix = cidr.Map(prefix)
@@ -58,10 +58,10 @@ func notationOf(r *rand.Rand, prefix netip.Prefix) string {
 	return fmt.Sprintf("%s/%d", text, prefix.Bits())
 }
 
-// familyOf returns the family in which a prefix is written.
+// familyOf returns the family of a notation.
 func familyOf(notation string) string { return cidr.FamilyOf(netip.MustParsePrefix(notation)) }
 
-// store writes an object past the server, as another server of the group stores it.
+// store writes an object directly to etcd, as another server of the group stores it.
 func (s server) store(t *testing.T, namespace string, k harness.Kind, name, spec, status string) *unstructured.Unstructured {
 	t.Helper()
 	obj := harness.ParseObject(t, fmt.Sprintf("{metadata: {creationTimestamp: '2024-05-01T10:00:00Z', finalizers: [example.org/keep]}, spec: %s, status: %s}", spec, status))
@@ -74,9 +74,8 @@ func (s server) store(t *testing.T, namespace string, k harness.Kind, name, spec
 	return s.Get(t, namespace, k, name)
 }
 
-// TestOtherNotationsAreNoChange stores every field that has a prefix in random notations, and writes the
-// same range in others, in every way that clients have. What is stored stays as it is, and may be written
-// for another reason.
+// TestOtherNotationsAreNoChange stores random notations in every field with a prefix, and writes other notations of
+// the same range with every kind of request. The stored notation remains, and other fields can be changed.
 func TestOtherNotationsAreNoChange(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(22, 16))
@@ -102,7 +101,7 @@ func TestOtherNotationsAreNoChange(t *testing.T) {
 			for n, contentType := range []string{harness.JSON, harness.MergePatch, harness.ApplyPatch, harness.JSON} {
 				other := notationOf(r, prefix)
 				if n == 3 {
-					// As long as nothing is to be allocated any more, canonical notation least of all is a change.
+					// While nothing is to be allocated, the canonical notation is not a change, either.
 					other = prefix.String()
 				}
 				changes, below := fmt.Sprintf("{metadata: {labels: {written: '%d'}}, spec: {prefix: '%s'}}", n, other), []string(nil)
@@ -133,7 +132,7 @@ func TestOtherNotationsAreNoChange(t *testing.T) {
 				elsewhere, below = "{status: {prefix: 172.16.0.0/12, phase: Allocated}}", []string{"status"}
 			}
 			shared.write(t, obj, harness.MergePatch, elsewhere, below...).Refused(t, http.StatusUnprocessableEntity)
-			// A status write of somebody else is none of its business.
+			// Another client's write of the status does not change it.
 			condition := "{status: {conditions: [{type: Theirs, status: 'True', reason: R, message: m, lastTransitionTime: '2024-05-01T10:00:00Z'}]}}"
 			if !strings.Contains(name, "waiting") {
 				shared.write(t, obj, harness.MergePatch, condition, "status").Must(t)
@@ -142,7 +141,7 @@ func TestOtherNotationsAreNoChange(t *testing.T) {
 	}
 }
 
-// writeForced is write, with server-side apply taking over what others own.
+// writeForced is like write, but server-side apply forces conflicts.
 func (s server) writeForced(t *testing.T, obj *unstructured.Unstructured, contentType, changes string, below ...string) harness.Answer {
 	t.Helper()
 	if contentType != harness.ApplyPatch {
@@ -154,11 +153,11 @@ func (s server) writeForced(t *testing.T, obj *unstructured.Unstructured, conten
 	return s.Do(t, http.MethodPatch, harness.Path(obj.GetNamespace(), k, append([]string{obj.GetName()}, below...)...)+"?force=true&fieldManager=applier", harness.ApplyPatch, harness.Encode(t, whole))
 }
 
-// goName finds what only a Go program calls so: fields in JSON, types, pointers.
+// goName matches names in a message that only exist in the Go code: fields in JSON, types, pointers.
 var goName = regexp.MustCompile(`[{,]"[A-Z][A-Za-z]*":|[a-z0-9]+\.[A-Z][A-Za-z]*\{|0x[0-9a-f]{6,}`)
 
-// TestTheFirstManifestOfAnAllocatedObject puts the manifest that an object was created from, once the
-// server has filled in the rest.
+// TestTheFirstManifestOfAnAllocatedObject replaces an object with its original manifest, after the server has set
+// the other fields.
 func TestTheFirstManifestOfAnAllocatedObject(t *testing.T) {
 	t.Parallel()
 	namespace := harness.NewNamespace()
@@ -199,7 +198,8 @@ func TestTheFirstManifestOfAnAllocatedObject(t *testing.T) {
 				before := shared.Get(t, namespace, k, name)
 				p := harness.Path(namespace, k, name)
 				shared.Do(t, http.MethodPut, p, harness.JSON, harness.Encode(t, first.Object)).Must(t)
-				// Server-side apply, first with everything and then with the manifest, takes away what is missing in it.
+				// Server-side apply of all fields, and then of the manifest, removes the fields that the manifest
+				// does not have.
 				whole := map[string]any{"apiVersion": harness.GroupVersion, "kind": k.Name, "metadata": map[string]any{"name": name}, "spec": harness.At(before, "spec")}
 				shared.Do(t, http.MethodPatch, p+"?fieldManager=gitops&force=true", harness.ApplyPatch, harness.Encode(t, whole)).Must(t)
 				shared.Do(t, http.MethodPatch, p+"?fieldManager=gitops&force=true", harness.ApplyPatch, harness.Encode(t, first.Object)).Must(t)
@@ -212,7 +212,7 @@ func TestTheFirstManifestOfAnAllocatedObject(t *testing.T) {
 						t.Errorf("%s of the %s was %s, is %s", field, k.Name, was, is)
 					}
 				}
-				// Other values are refused still.
+				// Other values are still rejected.
 				reference := map[harness.Kind]string{harness.PrefixKind: "{parentRef: {name: other}}", harness.AllocationKind: "{prefixRef: {name: other}}"}[k]
 				for _, changed := range []string{"{prefixLength: 25}", "{prefix: 10.200.0.0/24}", reference, "{ipFamily: IPv6}"} {
 					status := shared.Do(t, http.MethodPatch, p, harness.MergePatch, fmt.Sprintf("{spec: %s}", changed)).Refused(t, http.StatusUnprocessableEntity)
@@ -252,7 +252,7 @@ func TestTerminatingObjectsSaySo(t *testing.T) {
 				}
 				obj = shared.Get(t, namespace, tt.kind, "ending")
 			}
-			// Whoever completes the deletion or reports on it need not be told.
+			// Updates that complete the deletion or report on it get no warning.
 			for _, quiet := range []harness.Answer{
 				shared.write(t, obj, harness.MergePatch, "{status: {conditions: []}}", "status"),
 				shared.write(t, obj, harness.MergePatch, "{metadata: {finalizers: null}}"),
@@ -266,8 +266,8 @@ func TestTerminatingObjectsSaySo(t *testing.T) {
 	}
 }
 
-// TestTemplatesOfNetworking creates Prefixes as the controllers of IronCore's networking group do, from
-// templates that may have any notation.
+// TestTemplatesOfNetworking creates Prefixes like the controllers of IronCore's networking group, from templates
+// with any notation.
 func TestTemplatesOfNetworking(t *testing.T) {
 	t.Parallel()
 	namespace := harness.NewNamespace()

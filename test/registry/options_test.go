@@ -21,7 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// live takes both kinds through their lives: create, read, list, watch, update, bind, delete.
+// live sends all kinds of requests for both kinds: create, read, list, watch, update, bind, delete.
 func (s server) live(t *testing.T) (namespace string) {
 	t.Helper()
 	namespace, parent := s.setUp(t)
@@ -61,7 +61,7 @@ func writeFile(t *testing.T, name, content string) string {
 	return file
 }
 
-// TestEncryptionAtRest reads etcd next to the server, and then has the server read it anew.
+// TestEncryptionAtRest reads the values in etcd, and then starts another server that reads them.
 func TestEncryptionAtRest(t *testing.T) {
 	key := base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
 	for _, provider := range []string{"aescbc", "secretbox"} {
@@ -101,7 +101,7 @@ resources:
 			}
 			s.Close()
 
-			// Nothing of it was in the memory of the first one.
+			// The second server has nothing in its caches.
 			s = start(t, dir, encrypted)
 			if got := harness.At(s.Get(t, namespace, harness.AllocationKind, "request-static"), "status.prefix"); got != "10.0.3.0/24" {
 				t.Errorf("after a restart it has %v", got)
@@ -114,7 +114,7 @@ resources:
 	}
 }
 
-// TestAudit has every write in a log, with who did it and what.
+// TestAudit checks that the audit log has every write, with its user.
 func TestAudit(t *testing.T) {
 	policy := writeFile(t, "policy.yaml", `
 apiVersion: audit.k8s.io/v1
@@ -162,7 +162,7 @@ rules:
 	}
 }
 
-// TestAWatchDoesNotHoldUpTheEnd is kubectl get -w in one terminal and Ctrl-C in another.
+// TestAWatchDoesNotHoldUpTheEnd stops the server while a client watches, like kubectl get -w.
 func TestAWatchDoesNotHoldUpTheEnd(t *testing.T) {
 	s := start(t)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+harness.Path("any", harness.PrefixKind)+"?watch=true", nil)
@@ -179,7 +179,7 @@ func TestAWatchDoesNotHoldUpTheEnd(t *testing.T) {
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	// The watch ends in order, so that the client begins another one.
+	// The watch ends without an error, so the client starts another one.
 	if rest, err := io.ReadAll(response.Body); err != nil || len(rest) > 0 {
 		t.Errorf("the watch ended with %q, %v", rest, err)
 	}

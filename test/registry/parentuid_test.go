@@ -10,7 +10,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 )
 
-// TestARepeatedBindingOfAnotherParentUIDIsRefused repeats bindings, which succeeds, but with the uid of
+// TestARepeatedBindingOfAnotherParentUIDIsRefused repeats a binding, which succeeds, and then with the uid of
 // another parent.
 func TestARepeatedBindingOfAnotherParentUIDIsRefused(t *testing.T) {
 	const other = "uid: 7d4cdfb4-0000-0000-0000-000000000000"

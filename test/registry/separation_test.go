@@ -16,13 +16,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// separation is what the tests of one kind need: an allocated object, and writes to both sides.
+// separation has, for each kind, an allocated object, and writes to its spec and its status.
 var separation = []struct {
 	harness.Kind
 	allocated, pending string
-	// create is a spec to create, status a status that is different in everything.
+	// create is a spec to create. status is a status that differs in all fields.
 	create, status string
-	// statusPatch and specPatch are JSON patches of the same kind.
+	// statusPatch and specPatch are JSON patches that do the same.
 	statusPatch, specPatch string
 }{
 	{
@@ -117,8 +117,8 @@ func TestWritesToTheStatusLeaveEverythingElseAlone(t *testing.T) {
 	}
 }
 
-// TestGenerationMovesWithTheSpecOnly follows both kinds through the long way, which other
-// controllers go, and through the binding.
+// TestGenerationMovesWithTheSpecOnly checks the generation of both kinds, when they are allocated with patches, as
+// by other controllers, and with a binding.
 func TestGenerationMovesWithTheSpecOnly(t *testing.T) {
 	for _, s := range []struct{ fixture, ref, status, binding string }{
 		{"child", "{spec: {prefix: 10.0.4.0/24, parentRef: {name: parent}}}", "{status: {phase: Allocated}}", "{prefix: 10.0.4.0/24, parentRef: {name: parent}}"},
@@ -187,8 +187,8 @@ func TestLastPhaseTransitionTimeMovesWithThePhaseOnly(t *testing.T) {
 	}
 }
 
-// TestTheLongWayEndsLikeTheBinding patches spec and then status, as controllers do that know no
-// binding. Whoever waits for the condition sees it, and a Prefix has its usage from the start.
+// TestTheLongWayEndsLikeTheBinding patches the spec and then the status, as controllers without bindings do. The
+// condition is set, and a Prefix has its usage.
 func TestTheLongWayEndsLikeTheBinding(t *testing.T) {
 	for _, test := range []struct {
 		fixture, spec, status, reason string
@@ -230,7 +230,7 @@ func TestTheLongWayEndsLikeTheBinding(t *testing.T) {
 	}
 }
 
-// TestAConditionOfTheWriterIsKept has a controller write the condition along with the phase.
+// TestAConditionOfTheWriterIsKept has a controller that writes the condition together with the phase.
 func TestAConditionOfTheWriterIsKept(t *testing.T) {
 	const condition = "conditions: [{type: Allocated, status: '%s', reason: Mine, message: mine, lastTransitionTime: '2026-01-01T00:00:00Z'}]"
 	for fixture, status := range map[string]string{"root": "phase: Allocated", "request-by-ref": "phase: Allocated, prefix: 10.0.4.0/24"} {
@@ -254,8 +254,7 @@ func usageOf(total, largestFree string) map[string]any {
 	return map[string]any{"total": total, "used": "0", "free": total, "percent": 0, "allocations": 0, "largestFree": largestFree}
 }
 
-// ownsOnly fails the test if a manager owns something else, of main resource or subresource, than
-// the fields.
+// ownsOnly fails the test if a manager owns other fields of the main resource or a subresource.
 func ownsOnly(t *testing.T, obj *unstructured.Unstructured, allowed map[string][]string) {
 	t.Helper()
 	if len(obj.GetManagedFields()) == 0 {
@@ -270,7 +269,7 @@ func ownsOnly(t *testing.T, obj *unstructured.Unstructured, allowed map[string][
 	}
 }
 
-// TestTheStatusOfNothingIsNotFound has the status subresource create nothing.
+// TestTheStatusOfNothingIsNotFound shows that the status subresource does not create objects.
 func TestTheStatusOfNothingIsNotFound(t *testing.T) {
 	for _, k := range harness.Kinds {
 		namespace, _ := shared.setUp(t)

@@ -23,8 +23,9 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// TestStalledWatches has clients of both versions of HTTP that read nothing of a watch while there is more to read than the
-// connections hold. The server ends them after a while. A client that only is slow gets every event.
+// TestStalledWatches has clients with HTTP/1.1 and HTTP/2 that stop reading a watch, while there are more events
+// than the buffers of the connection hold. The server closes these watches. A client that is only slow gets every
+// event.
 func TestStalledWatches(t *testing.T) {
 	t.Parallel()
 	const (
@@ -90,7 +91,7 @@ func TestStalledWatches(t *testing.T) {
 			group.Wait()
 
 			time.Sleep(2 * patience)
-			// What is left is what was on the way when the watch ended.
+			// The rest is the data that was in the buffers when the watch was closed.
 			for _, response := range unread {
 				events := 0
 				ended := make(chan error, 1)
@@ -117,7 +118,7 @@ func TestStalledWatches(t *testing.T) {
 	}
 }
 
-// TestStalledWebSocket has a client read nothing of a watch over a WebSocket. The server ends that, too.
+// TestStalledWebSocket has a client that stops reading a watch over a WebSocket. The server closes that one, too.
 func TestStalledWebSocket(t *testing.T) {
 	t.Parallel()
 	const (
@@ -169,7 +170,7 @@ func TestStalledWebSocket(t *testing.T) {
 		s.Create(t, namespace, harness.PrefixKind, fmt.Sprintf(
 			"{metadata: {name: p-%d, annotations: {large: %s}}, spec: {ipFamily: IPv4, prefixLength: 24, parentRef: {name: nobody}}}", n, large))
 		if n == 0 {
-			// Events come.
+			// Events arrive.
 			if _, err := reader.Discard(len(large)); err != nil {
 				t.Fatal(err)
 			}
@@ -187,7 +188,7 @@ func TestStalledWebSocket(t *testing.T) {
 	}
 }
 
-// clientOf returns a client of a server that speaks one version of HTTP.
+// clientOf returns a client with HTTP/1.1 or, if second is set, HTTP/2.
 func clientOf(t *testing.T, s server, second bool) *http.Client {
 	t.Helper()
 	tlsConfig, err := rest.TLSConfigFor(s.AdminConfig)

@@ -29,13 +29,13 @@ func (s server) table(t *testing.T, path string) metav1.Table {
 	return table
 }
 
-// TestTablesAreWhatKubectlGetPrints checks columns, their priorities and the rows, of a list, of one
-// object and of its status.
+// TestTablesAreWhatKubectlGetPrints checks the columns, their priorities and the rows: of a list, of one object and
+// of its status.
 func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
 	namespace := shared.population(t)
 	parent := shared.Get(t, namespace, harness.PrefixKind, "parent")
 	shared.write(t, parent, harness.MergePatch, "{status: {used: [10.0.1.0/24], usage: {total: '65536', used: '512', free: '65024', percent: 0, allocations: 2}}}", "status").Must(t)
-	// As another server leaves it, without usage.
+	// This is the state that another server stores, without usage.
 	shared.write(t, shared.Get(t, namespace, harness.PrefixKind, "child-allocated"), harness.MergePatch, "{status: {usage: null}}", "status").Must(t)
 	for _, test := range []struct {
 		kind    harness.Kind
@@ -128,8 +128,8 @@ func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
 	}
 }
 
-// TestTheTableSaysWhatIsBeingDeleted checks that the column PHASE says Terminating for an object that is being
-// deleted, in whatever phase it is. The phase of the object itself stays.
+// TestTheTableSaysWhatIsBeingDeleted checks that the column PHASE shows Terminating for an object that is being
+// deleted, in every phase. The phase of the object itself does not change.
 func TestTheTableSaysWhatIsBeingDeleted(t *testing.T) {
 	for _, fixture := range []string{"root", "child", "child-allocated", "request", "request-allocated", "request-failed"} {
 		namespace, obj := shared.setUp(t, fixture)
@@ -152,11 +152,11 @@ func TestTheTableSaysWhatIsBeingDeleted(t *testing.T) {
 	}
 }
 
-// TestTheTableOfAWatchHasItsColumnsOnce is kubectl get -w.
+// TestTheTableOfAWatchHasItsColumnsOnce watches a table, as kubectl get -w does.
 func TestTheTableOfAWatchHasItsColumnsOnce(t *testing.T) {
 	namespace, _ := shared.setUp(t, "root")
 	n := 0
-	// The first events are those of what is there: the parent and the root.
+	// The first events are the existing objects: the parent and the root.
 	for event := range shared.Watch(t, harness.Path(namespace, harness.PrefixKind)+"?resourceVersion=0", tableType) {
 		columns, _ := harness.At(event.Object, "columnDefinitions").([]any)
 		rows, _ := harness.At(event.Object, "rows").([]any)

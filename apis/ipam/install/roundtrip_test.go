@@ -20,25 +20,25 @@ import (
 	"sigs.k8s.io/randfill"
 )
 
-// TestMain has every kind filled more often than upstream's 20 times: half of all fields are left
-// empty each time.
+// TestMain fills every kind more often than the default of 20 times, because half of all fields are left empty each
+// time.
 func TestMain(m *testing.M) {
 	*roundtrip.FuzzIters = 500
 	m.Run()
 }
 
-// TestRoundTrip takes hub objects to every version, to JSON, and back through the defaults.
+// TestRoundTrip converts hub objects to every version, to JSON, and back through defaulting.
 func TestRoundTrip(t *testing.T) {
 	roundtrip.RoundTripTestForAPIGroup(t, Install, fuzzer.Funcs)
 }
 
-// TestRoundTripExternal takes wire objects to JSON and protobuf and back.
+// TestRoundTripExternal encodes objects of the served versions as JSON and protobuf, and decodes them.
 func TestRoundTripExternal(t *testing.T) {
 	scheme, codecs, filler := newFiller(t)
 	roundtrip.RoundTripExternalTypes(t, scheme, codecs, filler, nil)
 }
 
-// TestRoundTripTemplate is for the type that no kind of this group contains.
+// TestRoundTripTemplate tests the type that no kind of this group contains.
 func TestRoundTripTemplate(t *testing.T) {
 	scheme, _, filler := newFiller(t)
 	for range *roundtrip.FuzzIters {

@@ -28,7 +28,7 @@ func TestFieldLabels(t *testing.T) {
 			})
 		}
 
-		// What the other kind has is as unknown as what nobody has.
+		// Fields of the other kind are unknown, too.
 		refused := slices.Clone(unknown)
 		for _, others := range known {
 			for _, label := range others {

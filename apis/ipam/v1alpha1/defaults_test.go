@@ -23,7 +23,8 @@ func TestDefaultFamily(t *testing.T) {
 		{"v6", "", "2001:db8::/32", IPv6},
 		{"everything, v4", "", "0.0.0.0/0", IPv4},
 		{"everything, v6", "", "::/0", IPv6},
-		// Validation says what is wrong with these. That the family is missing is not.
+		// The family is set even if the prefix is invalid in another way, so that validation does not also report a
+		// missing family.
 		{"host bits", "", "10.0.0.1/8", IPv4},
 		{"not canonical", "", "2001:DB8::/32", IPv6},
 		{"4in6", "", "::ffff:10.0.0.0/104", IPv4},
@@ -44,7 +45,7 @@ func TestDefaultFamily(t *testing.T) {
 			wantPrefix, wantAllocation := prefix.DeepCopy(), allocation.DeepCopy()
 			wantPrefix.Spec.IPFamily, wantAllocation.Spec.IPFamily = tt.want, tt.want
 
-			// Lists are defaulted too, and nothing but the family changes, also the second time.
+			// Lists are defaulted, too. Only the family changes, and a second time nothing does.
 			prefixes := PrefixList{Items: []Prefix{prefix, prefix}}
 			allocations := PrefixAllocationList{Items: []PrefixAllocation{allocation, allocation}}
 			for range 2 {
@@ -57,7 +58,7 @@ func TestDefaultFamily(t *testing.T) {
 	}
 }
 
-// TestDefaultStatus is about the status having no defaults: it is the server's to fill in.
+// TestDefaultStatus shows that the status has no defaults: the server sets it.
 func TestDefaultStatus(t *testing.T) {
 	scheme := newScheme(t)
 	expectDefault(t, scheme, &Prefix{}, &Prefix{})

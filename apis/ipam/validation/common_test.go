@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// mistake is what a test wants to be reported. The detail may be a part of the message, or empty.
+// mistake is an expected error. detail is a part of its message, or empty.
 type mistake struct {
 	errorType field.ErrorType
 	path      string
@@ -43,7 +43,7 @@ func notSupported(path string, detail ...string) mistake {
 	return mistakeOf(field.ErrorTypeNotSupported, path, detail)
 }
 
-// check wants exactly these mistakes, each of them once, in any order.
+// check fails the test unless got contains exactly the expected errors, each once, in any order.
 func check(t *testing.T, got field.ErrorList, want ...mistake) {
 	t.Helper()
 	extra := slices.Clone(got)
@@ -64,8 +64,8 @@ func check(t *testing.T, got field.ErrorList, want ...mistake) {
 
 const notCIDR = "must be a prefix in CIDR notation"
 
-// badPrefixes are refused wherever a prefix is expected, with this message. Package cidr has all that
-// can be wrong.
+// badPrefixes are invalid wherever a prefix is expected, with this message. The tests of package cidr have all
+// cases.
 var badPrefixes = []struct{ name, prefix, detail string }{
 	{"word", "default", notCIDR},
 	{"address", "10.0.0.0", " with a length"},
@@ -81,7 +81,7 @@ var badPrefixes = []struct{ name, prefix, detail string }{
 	{"uppercase", "2001:DB8::/32", "must be in canonical form, 2001:db8::/32"},
 }
 
-// badNames are refused as names of objects and in references.
+// badNames are invalid as names of objects and in references.
 var badNames = []struct{ name, value, detail string }{
 	{"uppercase", "Parent", "RFC 1123 subdomain"},
 	{"underscore", "a_b", "RFC 1123 subdomain"},
@@ -92,7 +92,7 @@ var badNames = []struct{ name, value, detail string }{
 	{"too long", strings.Repeat("a", 254), "must be no more than 253"},
 }
 
-// badSelectors are refused wherever a selector is expected, with a mistake below its path.
+// badSelectors are invalid wherever a selector is expected. The error has a path below that of the selector.
 var badSelectors = []struct {
 	name     string
 	selector metav1.LabelSelector
@@ -120,7 +120,7 @@ var goodCondition = metav1.Condition{
 	Message: "No room", ObservedGeneration: 1, LastTransitionTime: metav1.Unix(1700000000, 0),
 }
 
-// badConditions are refused in any status, with mistakes below status.conditions.
+// badConditions are invalid in every status. The errors have paths below status.conditions.
 var badConditions = []struct {
 	name   string
 	mutate func(c *metav1.Condition)
@@ -137,7 +137,7 @@ var badConditions = []struct {
 	{"negative generation", func(c *metav1.Condition) { c.ObservedGeneration = -1 }, invalid("status.conditions[0].observedGeneration")},
 }
 
-// checkConditions runs all that can be wrong about conditions against a way to validate them.
+// checkConditions calls validate with all badConditions.
 func checkConditions(t *testing.T, validate func(conditions ...metav1.Condition) field.ErrorList) {
 	t.Run("good condition", func(t *testing.T) { check(t, validate(goodCondition)) })
 	t.Run("condition twice", func(t *testing.T) {

@@ -117,7 +117,7 @@ func TestValidatePrefix(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			prefix := newPrefix(tt.spec, ipam.PrefixStatus{})
 			check(t, ValidatePrefix(prefix), tt.want...)
-			// An update that leaves the spec alone passes, so that a wrong one can still be deleted.
+			// An update that does not change the spec is valid, so that an invalid object can still be deleted.
 			check(t, ValidatePrefixUpdate(prefix, prefix.DeepCopy()))
 		})
 	}
@@ -146,8 +146,8 @@ func TestValidatePrefix(t *testing.T) {
 	})
 }
 
-// TestValidatePrefixSpecPath is for types that embed a request: paths follow the field it is in,
-// and without a name nothing is the Prefix itself.
+// TestValidatePrefixSpecPath tests types that embed a request. Paths begin with that of the field, and without a
+// name no reference is to the Prefix itself.
 func TestValidatePrefixSpecPath(t *testing.T) {
 	spec := ipam.PrefixSpec{PrefixLength: 9, ParentRef: ref("self"), ParentSelector: &badSelectors[0].selector}
 	check(t, ValidatePrefixSpec(&spec, "", field.NewPath("spec", "template").Index(2)),
@@ -234,7 +234,7 @@ func TestValidatePrefixUpdate(t *testing.T) {
 	})
 }
 
-// checkMetadata runs some of what can be wrong about metadata against a way to validate an update.
+// checkMetadata calls validate, which validates an update, with some invalid metadata.
 func checkMetadata(t *testing.T, validate func(mutate func(*metav1.ObjectMeta)) field.ErrorList) {
 	for _, tt := range []struct {
 		name   string
@@ -292,7 +292,7 @@ func TestValidatePrefixStatusUpdate(t *testing.T) {
 		{"used, v6", root6, allocated, allocatedWith("2001:db8::/33", "2001:db8:8000::/48"), nil},
 		{"used in any order", root, allocated, allocatedWith("10.255.0.0/16", "10.0.0.0/24", "10.1.0.0/16"), nil},
 		{"used less than before", root, allocated, allocatedWith(), nil},
-		// Many prefixes are listed as the fewest CIDRs, which can be all of the parent.
+		// Many prefixes are listed as the fewest CIDRs. The fewest can be the parent itself.
 		{"used is the parent itself", root, allocated, allocatedWith("10.0.0.0/8"), nil},
 		{"used while Pending", child, pending, ipam.PrefixStatus{Phase: pending, Used: []string{"10.0.0.0/10"}}, []mistake{forbidden("status.used", "Pending")}},
 		{"used outside", root, allocated, allocatedWith("11.0.0.0/9"), []mistake{invalid(used0, "must be inside 10.0.0.0/8")}},
@@ -348,8 +348,8 @@ func manyPrefixes(n int) []string {
 	return prefixes
 }
 
-// TestUsedAgainstPairs compares with looking at every pair. It exists because comparing
-// neighbours only misses a prefix that lies in one further ahead.
+// TestUsedAgainstPairs compares validateUsed with a comparison of all pairs. Comparing only neighbours would miss a
+// prefix that contains another one further ahead.
 func TestUsedAgainstPairs(t *testing.T) {
 	random := rand.New(rand.NewSource(1))
 	for range 2000 {

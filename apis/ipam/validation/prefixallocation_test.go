@@ -32,7 +32,7 @@ func TestValidatePrefixAllocation(t *testing.T) {
 		{"by selector and prefix", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, Prefix: "10.0.0.0/9", PrefixSelector: selector("public")}, nil},
 		{"by reference and selector", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixLength: 9, PrefixRef: ref("parent"), PrefixSelector: selector("public")}, nil},
 		{"from any prefix", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixLength: 9, PrefixSelector: &metav1.LabelSelector{}}, nil},
-		// It is not a Prefix, so that one of the same name is not itself.
+		// A PrefixAllocation is not a Prefix, so a Prefix of the same name is another object.
 		{"reference to a prefix of its own name", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixLength: 9, PrefixRef: ref("self")}, nil},
 		{"neither prefix nor length", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, PrefixRef: ref("parent")}, []mistake{required("spec.prefixLength", "prefix or prefixLength must be set")}},
 		{"prefix and length", ipam.PrefixAllocationSpec{IPFamily: ipam.IPv4, Prefix: "10.0.0.0/9", PrefixLength: 9, PrefixRef: ref("parent")},
@@ -75,7 +75,7 @@ func TestValidatePrefixAllocation(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			allocation := newAllocation(tt.spec, ipam.PrefixAllocationStatus{})
 			check(t, ValidatePrefixAllocation(allocation), tt.want...)
-			// An update that leaves the spec alone passes, so that a wrong one can still be deleted.
+			// An update that does not change the spec is valid, so that an invalid object can still be deleted.
 			check(t, ValidatePrefixAllocationUpdate(allocation, allocation.DeepCopy()))
 		})
 	}

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// TestOptions has the commands accept what the manifests say and refuse mistakes.
+// TestOptions shows that the commands accept the flags of the manifests, and reject invalid ones.
 func TestOptions(t *testing.T) {
 	for _, test := range []struct {
 		args []string
-		// refused is in the error, if there is one.
+		// refused is a part of the error, or empty if there is none.
 		refused string
 	}{
 		{[]string{"--kubeconfig=/does/not/exist", "--apiservice-address=ipam-apiserver:443", "--apiservice-token-file=/token"}, "/does/not/exist"},

@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// scene is an allocation and who may stand on it.
+// scene is an allocation, and the Prefixes that may use it.
 type scene struct {
 	parent, child *ipam.Prefix
 	allocation    *ipam.PrefixAllocation
@@ -98,7 +98,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestParents deletes Prefixes with and without children.
+// TestParents tests the deletion of Prefixes with and without children.
 func TestParents(t *testing.T) {
 	held := func(n int) map[string]map[string]string {
 		children := map[string]string{}
@@ -156,7 +156,8 @@ func TestParents(t *testing.T) {
 	}
 }
 
-// TestTheDeletionOfANamespaceIsNotDenied, or it would never end if a parent came before its children.
+// TestTheDeletionOfANamespaceIsNotDenied shows that parents in a namespace that is being deleted can be deleted
+// before their children. Otherwise the deletion of the namespace could block.
 func TestTheDeletionOfANamespaceIsNotDenied(t *testing.T) {
 	for name, test := range map[string]struct {
 		namespace *corev1.Namespace

@@ -107,7 +107,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestRootsAndChildrenAreToldApart denies one, and allows the other.
+// TestRootsAndChildrenAreToldApart denies one of the two, and allows the other.
 func TestRootsAndChildrenAreToldApart(t *testing.T) {
 	reader := &admissiontest.Reader{Live: []*ipam.Prefix{admissiontest.Root("root", "10.0.0.0/8", "10.0.0.0/24")},
 		Held: map[string]map[string]string{"root": {"10.0.0.0/24": "Prefix a"}}}
@@ -137,7 +137,7 @@ func TestRootsAndChildrenAreToldApart(t *testing.T) {
 	}
 }
 
-// TestNobodyIsRefusedInDoubt asks a reader that does not know.
+// TestNobodyIsRefusedInDoubt uses a reader that returns errors.
 func TestNobodyIsRefusedInDoubt(t *testing.T) {
 	used, free := []*ipam.Prefix{admissiontest.Root("root", "10.0.0.0/8", "10.0.0.0/24")}, []*ipam.Prefix{admissiontest.Root("root", "11.0.0.0/8")}
 	held := map[string]map[string]string{"root": {"10.0.0.0/24": "Prefix a"}}
@@ -164,7 +164,7 @@ func TestNobodyIsRefusedInDoubt(t *testing.T) {
 	}
 }
 
-// TestOfManyRootsAFewAreNamed keeps the warnings short.
+// TestOfManyRootsAFewAreNamed shows that warnings name only a few of many overlapping roots.
 func TestOfManyRootsAFewAreNamed(t *testing.T) {
 	reader := &admissiontest.Reader{}
 	for i := range 20 {

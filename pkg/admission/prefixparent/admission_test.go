@@ -34,7 +34,7 @@ func TestValidate(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		obj  runtime.Object
-		// want is the warning, and with Deny what is in the refusal.
+		// want is the warning. With Deny, the error contains it.
 		want string
 	}{
 		{"a root", root, ""},
@@ -92,7 +92,7 @@ func TestValidate(t *testing.T) {
 						t.Errorf("%s: warned of %q, %v", fields, warnings, err)
 					}
 				}
-				// What is there already is not looked at again, nor are subresources.
+				// Existing objects and subresources are not checked.
 				for _, a := range []admission.Attributes{
 					admissiontest.Attributes(admission.Update, test.obj, ""),
 					admissiontest.Attributes(admission.Update, test.obj, "status"),
@@ -108,7 +108,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestNobodyIsRefusedInDoubt asks a reader that does not know.
+// TestNobodyIsRefusedInDoubt uses a reader that returns errors.
 func TestNobodyIsRefusedInDoubt(t *testing.T) {
 	small, large := []*ipam.Prefix{admissiontest.Root("parent", "10.0.0.0/24")}, []*ipam.Prefix{admissiontest.Root("parent", "10.0.0.0/8")}
 	for name, test := range map[string]struct {
@@ -145,7 +145,7 @@ func TestItWantsAReader(t *testing.T) {
 	if err := p.ValidateInitialization(); err != nil {
 		t.Error(err)
 	}
-	// It is ready when it is set.
+	// A Deferred is ready as soon as it is set.
 	deferred.Set(&admissiontest.Reader{Live: []*ipam.Prefix{admissiontest.Root("parent", "10.0.0.0/24")}})
 	warnings, err := admissiontest.Validate(t.Context(), p, admissiontest.Attributes(admission.Create, admissiontest.Child("parent", "/24"), ""))
 	if len(warnings) != 1 || err != nil {
@@ -153,7 +153,7 @@ func TestItWantsAReader(t *testing.T) {
 	}
 }
 
-// TestAPrefixThatSelectsItself is warned of, unless there is another one that it selects.
+// TestAPrefixThatSelectsItself expects a warning, unless the selector matches another Prefix, too.
 func TestAPrefixThatSelectsItself(t *testing.T) {
 	const warning = "spec.parentSelector: matches this Prefix itself, which cannot be its own parent, and no other Prefix"
 	pool, other, elsewhere := admissiontest.Root("pool", "10.0.0.0/8"), admissiontest.Root("other", "10.0.0.0/8"), admissiontest.Root("elsewhere", "10.0.0.0/8")

@@ -13,8 +13,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 )
 
-// TestTheSchedulerSaysTheSame compares Misfit with what the scheduler will find later: whoever is
-// warned has to find the same words in the condition.
+// TestTheSchedulerSaysTheSame compares the message of Misfit with that of the scheduler. A user who was warned
+// finds the same words in the condition.
 func TestTheSchedulerSaysTheSame(t *testing.T) {
 	parents := []string{"0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.0/32", "::/0", "2001:db8::/32", "2001:db8::1/128"}
 	families := []string{"", cidr.IPv4, cidr.IPv6}

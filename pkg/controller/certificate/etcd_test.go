@@ -20,14 +20,14 @@ import (
 
 var etcdSecrets = []string{"ipam-etcd-ca", "ipam-etcd-tls", "ipam-etcd-client-tls"}
 
-// newEtcdCluster returns a cluster with an etcd whose certificates are kept.
+// newEtcdCluster returns a cluster with an etcd whose certificates the controller maintains.
 func newEtcdCluster(t testing.TB) *cluster {
 	c := newCluster(t)
 	c.config.EtcdService = "ipam-etcd"
 	return c
 }
 
-// etcdState is the data of the Secrets of etcd, by their names.
+// etcdState is the data of the Secrets of etcd, by name.
 type etcdState map[string]map[string][]byte
 
 func (c *cluster) etcdState() etcdState {
@@ -46,7 +46,7 @@ func (c *cluster) etcdState() etcdState {
 	return s
 }
 
-// changed tells what is not the same.
+// changed describes the differences between two states.
 func (s etcdState) changed(after etcdState) string {
 	var parts []string
 	for _, part := range []struct{ name, secret, key string }{
@@ -61,7 +61,7 @@ func (s etcdState) changed(after etcdState) string {
 	return strings.Join(parts, ", ")
 }
 
-// trusts tells why somebody who trusts one bundle does not trust those who present the certificates.
+// trusts returns an error if a process that trusts the bundle of s does not trust the presented certificates.
 func (s etcdState) trusts(t testing.TB, presented etcdState, now time.Time) error {
 	t.Helper()
 	var errs []error
@@ -85,8 +85,7 @@ func (s etcdState) trusts(t testing.TB, presented etcdState, now time.Time) erro
 	return errors.Join(errs...)
 }
 
-// TestEtcdStates begins with everything in order, changes something, and looks at what is done about
-// it at once.
+// TestEtcdStates changes a correct state and checks the immediate reaction of the controller.
 func TestEtcdStates(t *testing.T) {
 	remove := func(names ...string) func(*cluster) {
 		return func(c *cluster) {
@@ -149,8 +148,8 @@ func TestEtcdStates(t *testing.T) {
 	}
 }
 
-// TestEtcdOverlap goes through the change of an authority that is read at restarts only: whoever read
-// the bundle up to 60 days ago trusts everybody.
+// TestEtcdOverlap replaces a CA whose bundle processes read only when they start. A process that has read the
+// bundle in the last 60 days must trust all current certificates.
 func TestEtcdOverlap(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restart=%t", restart), func(t *testing.T) {
@@ -173,7 +172,7 @@ func TestEtcdOverlap(t *testing.T) {
 					states = append(states, seen{now, s})
 				}
 				for i, old := range states {
-					// It has been what is to be read until the next one was.
+					// This bundle was the current one until the next state.
 					if i+1 == len(states) || now.Sub(states[i+1].at) < 60*day-time.Second {
 						if err := old.s.trusts(t, s, now); err != nil {
 							t.Errorf("after %s, who started after %s: %v", now.Sub(began), old.at.Sub(began), err)
@@ -188,7 +187,7 @@ func TestEtcdOverlap(t *testing.T) {
 			}
 			minutes := "0m0s"
 			if restart {
-				// A new one waits again before it has the new authority sign.
+				// A new controller waits again before the new CA signs certificates.
 				minutes = "10m0s"
 			}
 			want := []string{
@@ -209,7 +208,7 @@ func TestEtcdOverlap(t *testing.T) {
 	}
 }
 
-// TestEtcdOfOthers has nothing of etcd touched if nobody says so.
+// TestEtcdOfOthers shows that the Secrets of etcd are not touched unless that is configured.
 func TestEtcdOfOthers(t *testing.T) {
 	c := newCluster(t)
 	if _, err := c.kube.CoreV1().Secrets(c.config.Namespace).Create(t.Context(), &corev1.Secret{
@@ -224,8 +223,7 @@ func TestEtcdOfOthers(t *testing.T) {
 	}
 }
 
-// TestOneChainFails has the API server's objects refused, which does not hold up those of etcd, and the
-// other way round.
+// TestOneChainFails refuses the objects of the API server. That does not block those of etcd, and vice versa.
 func TestOneChainFails(t *testing.T) {
 	failure := errors.New("refused")
 	for _, name := range []string{"ipam-apiserver-ca", "ipam-etcd-ca"} {

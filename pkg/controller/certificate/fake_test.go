@@ -24,7 +24,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
-// cluster is a fake of what the controller needs of Kubernetes, resource versions included.
+// cluster is a fake of the parts of Kubernetes that the controller needs, with resource versions.
 type cluster struct {
 	testing.TB
 	config     Config
@@ -34,7 +34,7 @@ type cluster struct {
 
 	mu      sync.Mutex
 	version int
-	// refuse, if set, is asked before each write.
+	// refuse is called before each write if it is set. The write fails with its error.
 	refuse func(verb, name string) error
 }
 
@@ -59,10 +59,10 @@ func newCluster(t testing.TB) *cluster {
 	return c
 }
 
-// react gives each object a new resource version on each write, and refuses a write of an older one.
+// react sets a new resource version in each write, and rejects a write with an old one.
 func (c *cluster) react(tracker clienttesting.ObjectTracker) clienttesting.ReactionFunc {
 	next := clienttesting.ObjectReaction(tracker)
-	// check tells whether a write is of the present version.
+	// check returns an error if a write does not have the current resource version.
 	check := func(action clienttesting.Action, name, version string) error {
 		found, err := tracker.Get(action.GetResource(), action.GetNamespace(), name)
 		if err != nil {
@@ -122,14 +122,14 @@ func (c *cluster) react(tracker clienttesting.ObjectTracker) clienttesting.React
 	}
 }
 
-// controller returns a new controller of the cluster, which remembers nothing.
+// controller returns a new controller of the cluster, without any state.
 func (c *cluster) controller() *Controller {
 	controller := New(c.config, c.kube, c.aggregator)
 	controller.clock = c.clock
 	return controller
 }
 
-// askedClock does something whenever it is asked for the time.
+// askedClock calls a function whenever the time is read.
 type askedClock struct {
 	clock.WithTicker
 	asked func()
@@ -140,13 +140,13 @@ func (c askedClock) Now() time.Time {
 	return c.WithTicker.Now()
 }
 
-// state is what there is in a cluster.
+// state is the state of a cluster.
 type state struct {
 	secret, caSecret *corev1.Secret
 	service          *apiregistrationv1.APIService
 }
 
-// state returns what there is, nil for what is missing.
+// state returns the current state. Missing objects are nil.
 func (c *cluster) state() state {
 	c.Helper()
 	var s state
@@ -167,7 +167,7 @@ func (c *cluster) state() state {
 	return s
 }
 
-// changeSecret changes a Secret.
+// changeSecret modifies a Secret.
 func (c *cluster) changeSecret(name string, change func(*corev1.Secret)) {
 	c.Helper()
 	secrets := c.kube.CoreV1().Secrets(c.config.Namespace)
@@ -190,7 +190,7 @@ func (c *cluster) deleteSecret(name string) {
 	}
 }
 
-// changeService changes the APIService.
+// changeService modifies the APIService.
 func (c *cluster) changeService(change func(*apiregistrationv1.APIService)) {
 	c.Helper()
 	services := c.aggregator.ApiregistrationV1().APIServices()

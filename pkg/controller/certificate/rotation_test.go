@@ -30,8 +30,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// run runs controllers of a cluster by the clock on the wall, and returns a function that ends them and
-// waits for their end.
+// run runs controllers of a cluster with the real clock. The returned function stops them and waits for their end.
 func (c *cluster) run(controllers int) (stop func()) {
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
 	var group sync.WaitGroup
@@ -66,7 +65,7 @@ func (c *cluster) eventually(what string, f func() error) {
 	}
 }
 
-// TestRunLeavesNothing runs the controller, and looks for what is left of it.
+// TestRunLeavesNothing checks that the controller leaves no goroutine.
 func TestRunLeavesNothing(t *testing.T) {
 	c := newCluster(t)
 	before := runtime.NumGoroutine()
@@ -89,8 +88,8 @@ func TestRunLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestPrivileges has the controller do all it does, and looks at what it asks for: docs/operating/certificates.md
-// says what it has to be allowed to.
+// TestPrivileges makes the controller do everything that it can do, and compares its requests with the permissions
+// in docs/operating/certificates.md.
 func TestPrivileges(t *testing.T) {
 	t.Parallel()
 	c := newEtcdCluster(t)
@@ -98,7 +97,7 @@ func TestPrivileges(t *testing.T) {
 	stop := c.run(1)
 	secrets := corev1.SchemeGroupVersion.WithResource("secrets")
 	all := append([]string{"ipam-apiserver-tls", "ipam-apiserver-ca"}, etcdSecrets...)
-	// keys fails unless all are there. Neither it nor breakKeys asks as the controller does.
+	// keys returns an error unless all Secrets exist. keys and breakKeys do not use the client of the controller.
 	keys := func() error {
 		for _, name := range all {
 			object, err := c.kube.Tracker().Get(secrets, c.config.Namespace, name)
@@ -149,7 +148,7 @@ func TestPrivileges(t *testing.T) {
 		case clienttesting.UpdateActionImpl:
 			name = a.Object.(metav1.Object).GetName()
 		case clienttesting.CreateActionImpl:
-			// By name it cannot be allowed.
+			// A permission for a create cannot be restricted to a name.
 		}
 		got[fmt.Sprintf("%s %s %s/%s", action.GetVerb(), action.GetResource().Resource, action.GetNamespace(), name)] = true
 	}
@@ -167,7 +166,7 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
-// TestRunWakes has somebody change what the controller keeps, which then does not wait to look.
+// TestRunWakes changes objects that the controller maintains. The controller reacts at once.
 func TestRunWakes(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -188,14 +187,14 @@ func TestRunWakes(t *testing.T) {
 	c.eventually("authority restored", good)
 }
 
-// TestRotation rotates certificates that are good for seconds, with two controllers at work, a server
-// that takes up what is in the Secret late, and clients that trust what is published, or was a moment
-// ago. They never see a handshake fail.
+// TestRotation rotates certificates with a lifetime of seconds. It runs two controllers, a server that loads the
+// Secret with a delay, and clients that trust the published bundle, one of them with a delay. No handshake may
+// fail.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	// A certificate is replaced after six seconds, which leaves three to take up the new one, and
-	// the authority after 18.
+	// A certificate is replaced after six seconds. The server then has three seconds to load the new one. A CA is
+	// replaced after 18 seconds.
 	c.config.Lifetime, c.config.CALifetime = 9*time.Second, 27*time.Second
 	const delay = time.Second
 	lag := c.config.settleTime() / 3
@@ -248,7 +247,7 @@ func TestRotation(t *testing.T) {
 			})
 		}
 	})
-	// What brings the Secret to it, as the kubelet does.
+	// This updates the Secret of the server as the kubelet does.
 	group.Go(func() {
 		for ctx.Err() == nil {
 			pair, err := read()
@@ -262,7 +261,7 @@ func TestRotation(t *testing.T) {
 	})
 	authorities, servings := map[string]bool{}, map[string]bool{}
 	var handshakes atomic.Int64
-	// Clients, one of whom learns late of what is published.
+	// The clients. One of them gets the published bundle with a delay.
 	for _, lag := range []time.Duration{0, lag} {
 		group.Go(func() {
 			for ctx.Err() == nil {
@@ -284,7 +283,7 @@ func TestRotation(t *testing.T) {
 					servings[peer.SerialNumber.String()] = true
 					authorities[string(peer.AuthorityKeyId)] = true
 					if len(authorities) > 2 && len(certs(t, bundle)) == 1 {
-						// Two authorities have come and gone.
+						// The CA has been replaced twice.
 						cancel()
 					}
 				}

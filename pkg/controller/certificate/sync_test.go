@@ -23,7 +23,7 @@ import (
 
 const day = 24 * time.Hour
 
-// sync has a controller look once, and returns when it wants to look again.
+// sync runs one check of a controller and returns the time of the next one.
 func (c *cluster) sync(controller *Controller) time.Time {
 	c.Helper()
 	next, err := controller.sync(c.Context())
@@ -36,8 +36,8 @@ func (c *cluster) sync(controller *Controller) time.Time {
 	return next
 }
 
-// differences tells what is not the same in two states: the authority, the old ones, the bundle that
-// is published, the serving certificate, the bundle beside it.
+// differences describes the differences between two states: the CA, the old CAs, the published bundle, the serving
+// certificate, and the bundle in its Secret.
 func differences(before, after state) string {
 	data := func(s *corev1.Secret, key string) []byte {
 		if s == nil {
@@ -69,7 +69,7 @@ func differences(before, after state) string {
 	return strings.Join(changed, " ")
 }
 
-// certs parses certificates, of which there may be none.
+// certs parses certificates. There may be none.
 func certs(t testing.TB, pem []byte) []*x509.Certificate {
 	t.Helper()
 	if len(pem) == 0 {
@@ -82,7 +82,7 @@ func certs(t testing.TB, pem []byte) []*x509.Certificate {
 	return certs
 }
 
-// trusted tells why a client that trusts the bundle does not trust the server.
+// trusted returns an error if a client that trusts the bundle does not trust the serving certificate.
 func trusted(t testing.TB, serving, bundle []byte, now time.Time) error {
 	t.Helper()
 	roots := x509.NewCertPool()
@@ -91,7 +91,7 @@ func trusted(t testing.TB, serving, bundle []byte, now time.Time) error {
 	return err
 }
 
-// checkGood fails if something is wrong after a look.
+// checkGood fails the test if the state after a check is not correct.
 func (c *cluster) checkGood(s state) {
 	c.Helper()
 	if s.secret == nil || s.caSecret == nil {
@@ -114,8 +114,7 @@ func (c *cluster) checkGood(s state) {
 	}
 }
 
-// TestStates begins with everything in order, changes something, and looks at what is done about it
-// at once.
+// TestStates changes a correct state and checks the immediate reaction of the controller.
 func TestStates(t *testing.T) {
 	config := NewConfig()
 	const all = "ca published serving bundle"
@@ -125,7 +124,7 @@ func TestStates(t *testing.T) {
 			c.changeSecret(secret, func(s *corev1.Secret) { s.Data[key] = []byte(value) })
 		}
 	}
-	// put replaces a pair.
+	// put replaces the certificate and the key in a Secret.
 	put := func(secret string, pair *pki.Pair, err error) func(*cluster) {
 		return func(c *cluster) {
 			if err != nil {
@@ -139,7 +138,7 @@ func TestStates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// issue replaces the serving certificate by another one of the same authority.
+	// issue replaces the serving certificate by another one that the same CA has signed.
 	issue := func(change func(*x509.Certificate)) func(*cluster) {
 		return func(c *cluster) {
 			ca, err := parsePair(c.state().caSecret)
@@ -234,7 +233,7 @@ func TestStates(t *testing.T) {
 			tt.change(c)
 			before := c.state()
 			c.clock.SetTime(c.clock.Now().Add(tt.after))
-			// The one that looks now knows of nothing before.
+			// The next check is by a controller without any state.
 			controller := c.controller()
 			c.sync(controller)
 			after := c.state()
@@ -243,7 +242,7 @@ func TestStates(t *testing.T) {
 				t.Errorf("changed %q, want %q", got, tt.want)
 			}
 			c.checkGood(after)
-			// Nothing else about the APIService is touched.
+			// No other part of the APIService is changed.
 			if before.service != nil {
 				before, now := before.service.Spec.DeepCopy(), after.service.Spec.DeepCopy()
 				before.CABundle, now.CABundle = nil, nil
@@ -259,8 +258,8 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// TestOverlap goes through the change of an authority, looking only when the controller wants to, and
-// has a new controller look each time or not.
+// TestOverlap replaces a CA. Checks happen only when the controller wants them, each by the same controller or by a
+// new one.
 func TestOverlap(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restart=%t", restart), func(t *testing.T) {
@@ -270,7 +269,7 @@ func TestOverlap(t *testing.T) {
 			controller := c.controller()
 			c.sync(controller)
 			c.clock.Step(30 * day)
-			// So that the certificate is in the middle of its time when the authority is due.
+			// Make the CA due in the middle of the lifetime of the certificate.
 			c.deleteSecret(c.config.Secret)
 
 			var got []string
@@ -280,7 +279,7 @@ func TestOverlap(t *testing.T) {
 				after := c.state()
 				c.checkGood(after)
 				if before.secret != nil {
-					// Who trusts what was published before the look has to trust what is in use after it.
+					// A client with the bundle from before the check must trust the certificate from after it.
 					if err := trusted(t, after.secret.Data["tls.crt"], before.service.Spec.CABundle, c.clock.Now()); err != nil {
 						t.Errorf("after %s: %v", c.clock.Since(began), err)
 					}
@@ -314,8 +313,8 @@ func TestOverlap(t *testing.T) {
 	}
 }
 
-// TestSettle takes the new authority out of the bundle before it signs: it has to be in place for the
-// whole time again.
+// TestSettle removes the new CA from the bundle before it signs. It must then be published for the full settle time
+// again.
 func TestSettle(t *testing.T) {
 	c := newCluster(t)
 	controller := c.controller()
@@ -348,8 +347,8 @@ func pemOf(t *testing.T, cert *x509.Certificate) []byte {
 	return pem
 }
 
-// TestStops has every write fail in turn, at the first issue and in the midst of changes: whatever was
-// written before it is of use to those who trust what is published, and the next look completes it.
+// TestStops makes each write fail in turn, during the first issue and during changes. Clients with the published
+// bundle must still trust the server, and the next check completes the change.
 func TestStops(t *testing.T) {
 	failure := errors.New("the server is gone")
 	for _, start := range []struct {
@@ -395,8 +394,8 @@ func TestStops(t *testing.T) {
 	}
 }
 
-// TestTwoWriters has somebody else change an object right before the controller writes it: it is not
-// overwritten.
+// TestTwoWriters changes an object just before the controller writes it. The controller must not overwrite the
+// change.
 func TestTwoWriters(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -425,7 +424,7 @@ func TestTwoWriters(t *testing.T) {
 			c := newCluster(t)
 			c.sync(c.controller())
 			tt.change(c)
-			// Between reading and writing is when the time is asked for.
+			// The controller reads the clock between its reads and its writes.
 			controller := c.controller()
 			var before state
 			controller.clock = askedClock{controller.clock, func() { tt.touch(c); before = c.state() }}
@@ -442,7 +441,7 @@ func TestTwoWriters(t *testing.T) {
 	}
 }
 
-// TestKeepsTheRest has labels and other data in a Secret, which stay.
+// TestKeepsTheRest shows that labels and other data of a Secret remain.
 func TestKeepsTheRest(t *testing.T) {
 	c := newCluster(t)
 	controller := c.controller()

@@ -32,7 +32,7 @@ const (
 	serverName  = "api.system.svc"
 )
 
-// services are all there is: one APIService.
+// services is a client of APIServices. There is one APIService, or none.
 type services struct {
 	aggregator.APIServiceInterface
 	mu      sync.Mutex
@@ -49,7 +49,7 @@ func (s *services) Get(_ context.Context, name string, _ metav1.GetOptions) (*ap
 	return s.service.DeepCopy(), nil
 }
 
-// change changes the spec.
+// change modifies the spec of the APIService.
 func (s *services) change(change func(*apiregistrationv1.APIServiceSpec)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +62,7 @@ type environment struct {
 	services *services
 	server   *httptest.Server
 	ca       *pki.Pair
-	// seen is the last request.
+	// seen is the last request that the server received.
 	seen *http.Request
 }
 
@@ -75,7 +75,7 @@ func newCA(t *testing.T) *pki.Pair {
 	return ca
 }
 
-// issue returns a certificate of the authority.
+// issue returns a certificate that the CA has signed.
 func issue(t *testing.T, ca *pki.Pair, template *x509.Certificate) *pki.Pair {
 	t.Helper()
 	template.NotAfter = time.Now().Add(time.Hour)
@@ -100,7 +100,7 @@ func newEnvironment(t *testing.T) *environment {
 	}
 	e.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert}
 	e.server.EnableHTTP2 = true
-	// It complains of clients that do not trust it.
+	// The server logs an error for each client that does not trust it.
 	e.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	e.server.StartTLS()
 	t.Cleanup(e.server.Close)
@@ -111,7 +111,7 @@ func newEnvironment(t *testing.T) *environment {
 	return e
 }
 
-// client returns a client that logs in as it would at a cluster.
+// client returns a client with the credentials that it would use for the cluster.
 func (e *environment) client(login *rest.Config) *http.Client {
 	e.Helper()
 	login.Host = "https://cluster.example.com:6443"
@@ -130,7 +130,7 @@ func (e *environment) client(login *rest.Config) *http.Client {
 	return client
 }
 
-// get gets what the server says.
+// get sends a request to the server.
 func (e *environment) get(client *http.Client) error {
 	e.Helper()
 	response, err := client.Get(e.server.URL + "/apis")
@@ -151,7 +151,7 @@ func TestToken(t *testing.T) {
 	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// What the cluster is trusted by does not matter.
+	// The CA of the cluster has no effect.
 	client := e.client(&rest.Config{BearerTokenFile: file, TLSClientConfig: rest.TLSClientConfig{CAData: newCA(t).CertPEM}})
 	if err := e.get(client); err != nil {
 		t.Fatal(err)
@@ -161,8 +161,8 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// TestWithToken has the server see the token of the file, also after it was replaced, and nothing else of what logs in at
-// the cluster.
+// TestWithToken shows that the server receives the token in the file, also after it was replaced, and no other
+// credentials of the cluster.
 func TestWithToken(t *testing.T) {
 	e := newEnvironment(t)
 	dir := t.TempDir()
@@ -223,14 +223,14 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
-// TestTrust has the server be trusted by what the APIService says, at each connection.
+// TestTrust shows that each connection is verified by the current APIService.
 func TestTrust(t *testing.T) {
 	e := newEnvironment(t)
 	other := newCA(t)
 	for _, test := range []struct {
 		name   string
 		change func(*apiregistrationv1.APIServiceSpec)
-		// refused is in the error, if there is one.
+		// refused is a part of the error. It is empty if the connection succeeds.
 		refused string
 	}{
 		{"its CA", func(*apiregistrationv1.APIServiceSpec) {}, ""},
@@ -260,7 +260,7 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// TestReplaced has one client go on with a new CA, when its connection has ended.
+// TestReplaced shows that a client accepts a new CA when its connection has ended.
 func TestReplaced(t *testing.T) {
 	e := newEnvironment(t)
 	client := e.client(&rest.Config{})

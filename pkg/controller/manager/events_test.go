@@ -17,7 +17,7 @@ import (
 func TestLimitEvents(t *testing.T) {
 	const burst, many = 20, 100
 	recorded := events.NewFakeRecorder(2 * many)
-	// There is next to none after the burst.
+	// After the burst, almost no events are allowed.
 	limited := LimitEvents(recorded, 1e-6, burst)
 	before := map[string]float64{}
 	kinds := []string{corev1.EventTypeNormal, corev1.EventTypeWarning}
@@ -28,10 +28,10 @@ func TestLimitEvents(t *testing.T) {
 		}
 		return value
 	}
-	// What is normal takes no room from what is not.
+	// Normal events do not reduce the limit of other events.
 	for _, kind := range kinds {
 		before[kind] = counted(kind)
-		// One namespace leaves room for others.
+		// One namespace does not use up the limit of other namespaces.
 		for i := range many {
 			namespace := "busy"
 			if i >= many/2 {
@@ -62,7 +62,7 @@ func TestLimitEvents(t *testing.T) {
 	}
 }
 
-// TestLongEvents has events whose notes the API server would refuse.
+// TestLongEvents records events with notes that the API server would reject as too long.
 func TestLongEvents(t *testing.T) {
 	recorded := events.NewFakeRecorder(1)
 	limited := LimitEvents(recorded, 1, 1)

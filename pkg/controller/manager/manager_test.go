@@ -29,7 +29,7 @@ func TestValidate(t *testing.T) {
 		{"by name", func(c *Config) { c.Controllers = Names() }, ""},
 		{"spread", func(c *Config) { c.Strategy = "Spread" }, ""},
 		{"unknown controller", func(c *Config) { c.Controllers = []string{"prefix", "network"} }, `unknown controller "network"`},
-		// It has a command of its own.
+		// The certificate controller has its own command.
 		{"certificate", func(c *Config) { c.Controllers = []string{"*", "certificate"} }, `unknown controller "certificate"`},
 		{"unknown strategy", func(c *Config) { c.Strategy = "Random" }, `unknown strategy "Random"`},
 		{"no workers", func(c *Config) { c.Workers = 0 }, "number of workers must be positive"},
@@ -53,7 +53,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// mustEnd fails unless Run, whose error comes by the channel, ends without one.
+// mustEnd fails the test unless Run ends without an error. The channel returns the error of Run.
 func mustEnd(t *testing.T, ended <-chan error) {
 	t.Helper()
 	select {
@@ -66,8 +66,8 @@ func mustEnd(t *testing.T, ended <-chan error) {
 	}
 }
 
-// TestRunEndsWithTheContext has controllers, or none of them, run until the context ends and not
-// less. Without controllers Run used to end at once, and the program with it.
+// TestRunEndsWithTheContext shows that Run runs until the context ends, with and without controllers. Without
+// controllers it once ended at once, and so did the program.
 func TestRunEndsWithTheContext(t *testing.T) {
 	for _, controllers := range [][]string{nil, {"prefix"}, {"scheduler"}, {"*"}} {
 		t.Run(strings.Join(controllers, ","), func(t *testing.T) {
@@ -89,7 +89,8 @@ func TestRunEndsWithTheContext(t *testing.T) {
 	}
 }
 
-// TestRunEndsWhileTheServerIsBusy has a server ask for patience, as one does that is about to end.
+// TestRunEndsWhileTheServerIsBusy uses a server that responds with Retry-After, as a server that is shutting down
+// does.
 func TestRunEndsWhileTheServerIsBusy(t *testing.T) {
 	asked := make(chan struct{}, 100)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

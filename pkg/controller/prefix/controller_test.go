@@ -47,7 +47,7 @@ func TestAllocationsOf(t *testing.T) {
 		a.OwnerReferences[0].UID, a.OwnerReferences[0].Name = "another", "other"
 	})
 	expect(0)
-	// The one that has lost it is looked at.
+	// The Prefix that has lost the allocation is queued.
 	if n := c.children.Len(); n != 1 {
 		t.Errorf("%d children are looked at instead of one", n)
 	}
@@ -56,7 +56,7 @@ func TestAllocationsOf(t *testing.T) {
 	seen(func(a *v1alpha1.PrefixAllocation) { a.OwnerReferences = []metav1.OwnerReference{owner} })
 	expect(1)
 
-	// The same name and owner in another namespace is nothing to this one.
+	// An allocation in another namespace with the same name and owner has no effect.
 	other := before.DeepCopy()
 	other.Namespace = "other"
 	if err := indexer.Add(other); err != nil {
@@ -70,8 +70,8 @@ func TestAllocationsOf(t *testing.T) {
 	expect(0)
 }
 
-// TestSettled has only those Prefixes looked at for which there is something to do, in whatever order they and their
-// allocations are seen.
+// TestSettled shows that only Prefixes that need work are queued, in whatever order they and their allocations are
+// seen.
 func TestSettled(t *testing.T) {
 	pending := child(v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")})
 	allocated := pending.DeepCopy()

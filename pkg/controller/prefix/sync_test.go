@@ -99,7 +99,7 @@ func TestMatches(t *testing.T) {
 		{"another prefix", exactly, v1alpha1.PrefixAllocationSpec{Prefix: "10.0.1.0/24", PrefixRef: ref("root")}, pending, false},
 		{"length instead of prefix", exactly, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, pending, false},
 
-		// What is allocated is gone by what it holds.
+		// An Allocated allocation matches by the prefix that it holds.
 		{"allocated", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, allocated("10.0.0.0/24"), true},
 		{"allocated by selector", bySelector, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixSelector: selector("a"), PrefixRef: ref("root")}, allocated("10.0.0.0/24"), true},
 		{"allocated to who asked otherwise", bySelector, v1alpha1.PrefixAllocationSpec{Prefix: "10.0.0.0/24", PrefixRef: ref("root")}, allocated("10.0.0.0/24"), true},
@@ -117,7 +117,7 @@ func TestMatches(t *testing.T) {
 	}
 }
 
-// TestNewAllocationMatches has the allocation that is made for a child match it.
+// TestNewAllocationMatches shows that the allocation that is created for a child matches the child.
 func TestNewAllocationMatches(t *testing.T) {
 	for _, spec := range []v1alpha1.PrefixSpec{
 		{PrefixLength: 24, ParentRef: ref("root")},
@@ -143,7 +143,7 @@ func TestNewAllocationMatches(t *testing.T) {
 		if a.Labels[v1alpha1.RequesterUIDLabel] != string(p.UID) {
 			t.Errorf("labels: %v", a.Labels)
 		}
-		// It shares nothing with the child, which is in a cache.
+		// It shares no memory with the child, which belongs to a cache.
 		if spec.ParentRef != nil && a.Spec.PrefixRef == spec.ParentRef || spec.ParentSelector != nil && a.Spec.PrefixSelector == spec.ParentSelector {
 			t.Error("shares its reference or selector with the child")
 		}
@@ -172,7 +172,7 @@ func TestSortOut(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		entries []entry
-		// stands is what the child is Allocated with, if it is.
+		// stands is the prefix of the child if the child is Allocated.
 		stands              string
 		active              string
 		outdated, leftovers []string
@@ -225,7 +225,7 @@ func TestSortOut(t *testing.T) {
 				}
 				return names
 			}
-			// The order in which they come is any.
+			// The order of the allocations does not matter.
 			for range 5 {
 				got := sortOut(p, slices.Clone(objs))
 				active := ""
@@ -292,8 +292,8 @@ func TestMayFitNow(t *testing.T) {
 	}
 }
 
-// TestOutdatedAsSeen has an allocation that does not match change before it is deleted: it may match now, and a second
-// one must not be made.
+// TestOutdatedAsSeen changes an outdated allocation before it is deleted. It may match now, so no second allocation
+// may be created.
 func TestOutdatedAsSeen(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -341,7 +341,7 @@ func TestOutdatedAsSeen(t *testing.T) {
 	}
 }
 
-// TestGivesUpLessAndLess has another scheduler that lets every allocation of a child fail.
+// TestGivesUpLessAndLess runs another scheduler that fails every allocation of a child.
 func TestGivesUpLessAndLess(t *testing.T) {
 	for name, fail := range map[string]func(*v1alpha1.PrefixAllocation){
 		"failed": func(a *v1alpha1.PrefixAllocation) { a.Status.Phase = v1alpha1.PrefixAllocationPhaseFailed },
@@ -399,7 +399,7 @@ func TestGivesUpLessAndLess(t *testing.T) {
 				if !slices.Equal(made, want) {
 					t.Errorf("made after %v, want %v", made, want)
 				}
-				// Another one of that name is not to wait for what this one did.
+				// A new Prefix of that name must not wait because of this one.
 				c.prefixGone(p)
 				if kept := c.retries.replaced.Get(observe.NameOf(p).String()); kept != 0 {
 					t.Errorf("%v is remembered", kept)
@@ -409,8 +409,8 @@ func TestGivesUpLessAndLess(t *testing.T) {
 	}
 }
 
-// TestAllocatedNeedsOneAllocation has a child that is Allocated, and an allocation of it that waits: that is
-// deleted, and the condition of the child does not follow what it waits for.
+// TestAllocatedNeedsOneAllocation has an Allocated child with another, Pending allocation. That one is deleted, and
+// its condition is not copied to the child.
 func TestAllocatedNeedsOneAllocation(t *testing.T) {
 	c, factory := newTestController(t)
 	p := child(v1alpha1.PrefixSpec{IPFamily: v1alpha1.IPv4, Prefix: "10.0.0.0/24", ParentRef: ref("root")})
@@ -430,8 +430,8 @@ func TestAllocatedNeedsOneAllocation(t *testing.T) {
 	}
 }
 
-// turns returns a lock that the test holds except while it waits, so that it and its server take turns. It is
-// for a test in a bubble of synctest.
+// turns returns a lock that the test holds except while it waits. So the test and its server run alternately. It
+// can only be used in a synctest bubble.
 func turns() (mu *sync.Mutex, wait func(time.Duration)) {
 	mu = &sync.Mutex{}
 	mu.Lock()
@@ -443,8 +443,8 @@ func turns() (mu *sync.Mutex, wait func(time.Duration)) {
 	}
 }
 
-// TestRefused has the server refuse allocations of a child: the condition says so, and the request is made
-// again soon, but not more often for many children.
+// TestRefused has a server that refuses the allocations of a child. The condition says so, and the request is
+// retried soon, but not more often in total for many children.
 func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, factory := newTestController(t)
@@ -515,7 +515,8 @@ func TestRefused(t *testing.T) {
 	})
 }
 
-// TestBindingRefused has the server refuse to complete a child: the condition says so, and it is tried again.
+// TestBindingRefused has a server that refuses to complete a child. The condition says so, and the binding is
+// retried.
 func TestBindingRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, factory := newTestController(t)
@@ -568,8 +569,8 @@ func TestBindingRefused(t *testing.T) {
 	})
 }
 
-// TestNotAllocatedFor has the server say that an allocation, whatever it refers to, holds its space for somebody
-// else: the child gets another one.
+// TestNotAllocatedFor has a server that responds that an allocation holds its space for another Prefix, whatever it
+// refers to. The child gets another allocation.
 func TestNotAllocatedFor(t *testing.T) {
 	c, factory := newTestController(t)
 	client := c.client.(*fake.Clientset)
@@ -637,7 +638,7 @@ func TestHeld(t *testing.T) {
 	}
 }
 
-// TestWhyFailed has allocations that another scheduler let fail without a condition.
+// TestWhyFailed uses allocations that another scheduler failed without a condition.
 func TestWhyFailed(t *testing.T) {
 	parent := func(prefix string, phase v1alpha1.PrefixPhase) *v1alpha1.Prefix {
 		return &v1alpha1.Prefix{

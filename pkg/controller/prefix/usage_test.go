@@ -63,7 +63,7 @@ func TestReport(t *testing.T) {
 		name: "a single address", prefix: "192.0.2.1/32",
 		usage: v1alpha1.PrefixUsage{Total: "1", Used: "0", Free: "1"},
 	}, {
-		// Nobody can have written it, but it is not made worse: it is counted where it is.
+		// The API rejects such allocations. If they exist, they are counted, but not listed.
 		name: "what overlaps, and what lies outside, is counted but not listed", prefix: "10.0.0.0/24",
 		held:  []string{"10.0.0.0/25", "11.0.0.0/25"},
 		used:  []string{"10.0.0.0/25"},
@@ -107,9 +107,9 @@ func TestReportInvalidPrefix(t *testing.T) {
 	}
 }
 
-// TestReportOfMany has more than the status may list one by one.
+// TestReportOfMany has more allocations than the status may list individually.
 func TestReportOfMany(t *testing.T) {
-	// addr is the n-th address of 10.0.0.0/16.
+	// addr returns the n-th address of 10.0.0.0/16.
 	addr := func(n int) netip.Prefix {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 32)
 	}
@@ -140,7 +140,7 @@ func TestReportOfMany(t *testing.T) {
 			if r.usage.Allocations != int64(tt.n) || r.usage.Used != fmt.Sprint(tt.n) {
 				t.Errorf("usage: %+v", r.usage)
 			}
-			// Of what is not truncated, not an address more or less.
+			// If the list is not truncated, it must cover exactly the allocated addresses.
 			covered := 0
 			for _, s := range r.used {
 				covered += 1 << (32 - netip.MustParsePrefix(s).Bits())
@@ -148,7 +148,7 @@ func TestReportOfMany(t *testing.T) {
 			if !tt.truncated && covered != tt.n {
 				t.Errorf("%d addresses are covered", covered)
 			}
-			// Back to what can be listed.
+			// Release allocations until the status can list the rest individually.
 			for i := range tt.n - 10 {
 				l.release(root, types.UID(fmt.Sprint(i)))
 			}
@@ -196,7 +196,7 @@ func TestLedgersForget(t *testing.T) {
 	}
 }
 
-// TestParentWithAnotherPrefix has the parent recreated under the same name, with another prefix.
+// TestParentWithAnotherPrefix recreates the parent under the same name with another prefix.
 func TestParentWithAnotherPrefix(t *testing.T) {
 	l := newLedgers()
 	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/24"))
@@ -206,8 +206,8 @@ func TestParentWithAnotherPrefix(t *testing.T) {
 	}
 }
 
-// TestReportWhileAllocationsChange has allocations change at any time while the ledger of a parent is made, and the
-// last one go and come.
+// TestReportWhileAllocationsChange changes allocations while the ledger of a parent is built. The last one is
+// removed and added again.
 func TestReportWhileAllocationsChange(t *testing.T) {
 	l := newLedgers()
 	const many = 2000
@@ -233,7 +233,7 @@ func TestReportWhileAllocationsChange(t *testing.T) {
 			}
 		}
 	})
-	// Each of the others is gone in the end, and all of them in between.
+	// All allocations are removed repeatedly, and every second one at the end.
 	for range 5 {
 		for i := range many {
 			l.release(root, uid(i))

@@ -19,8 +19,8 @@ func nameOf(namespace string, n int) types.NamespacedName {
 	return types.NamespacedName{Namespace: namespace, Name: strconv.Itoa(n)}
 }
 
-// TestNamespacesTakeTurns adds very many names of one namespace, and then one of another. With a queue that
-// is first in, first out the one would come last.
+// TestNamespacesTakeTurns adds very many names of one namespace, and then one of another. In a FIFO queue that one
+// would be last.
 func TestNamespacesTakeTurns(t *testing.T) {
 	q := New("")
 	defer q.ShutDown()
@@ -44,20 +44,20 @@ func TestNamespacesTakeTurns(t *testing.T) {
 	t.Error("a namespace with one name waits for one with very many")
 }
 
-// TestTurnsAgainstModel adds and takes names at random. The next name is the first one of the namespace
-// whose turn was longest ago.
+// TestTurnsAgainstModel adds and gets names in random order. The next name is the first one of the namespace whose
+// last turn is the longest ago.
 func TestTurnsAgainstModel(t *testing.T) {
 	for seed := range uint64(50) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		queue := newTurns()
-		// all are the names in the order in which they came, and turn is the last turn of each namespace.
+		// all contains the names in the order in which they were added. turn is the last turn of each namespace.
 		var all []types.NamespacedName
 		turn := map[string]int{}
 		for step := range 1000 {
 			if random.IntN(2) == 0 || len(all) == 0 {
 				name := nameOf(fmt.Sprint(random.IntN(5)), step)
 				if !slices.ContainsFunc(all, func(n types.NamespacedName) bool { return n.Namespace == name.Namespace }) {
-					// One that had nothing to do goes behind those that have.
+					// A namespace without names is queued behind those that have some.
 					turn[name.Namespace] = step
 				}
 				all = append(all, name)
@@ -90,7 +90,7 @@ func TestTurnsAgainstModel(t *testing.T) {
 	}
 }
 
-// TestRetriesDoNotWaitForEachOther has very many names fail once.
+// TestRetriesDoNotWaitForEachOther makes very many names fail once.
 func TestRetriesDoNotWaitForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New("")
@@ -107,7 +107,7 @@ func TestRetriesDoNotWaitForEachOther(t *testing.T) {
 	})
 }
 
-// TestBackoff has one name fail time and again.
+// TestBackoff makes one name fail repeatedly.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New("")
@@ -139,8 +139,8 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// TestBackoffOfMany has very many names of a namespace fail for good. They are tried again less often, and
-// those of another namespace as often as before.
+// TestBackoffOfMany makes very many names of a namespace fail permanently. They are retried less often. The names
+// of another namespace are retried as often as before.
 func TestBackoffOfMany(t *testing.T) {
 	b := newBackoff()
 	const many = 10_000

@@ -83,8 +83,8 @@ func TestIsLost(t *testing.T) {
 	}
 }
 
-// TestName checks that names are valid, that each request and attempt has its own, and that no other
-// name is taken for one of them.
+// TestName checks that names are valid, that each request and attempt has its own name, and that no other name is
+// recognized as one of them.
 func TestName(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	seen := map[string]string{}

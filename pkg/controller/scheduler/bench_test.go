@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// BenchmarkReserve finds a place for a request, by name and by a selector that matches many parents, and frees it
-// again. The parents have some children each.
+// BenchmarkReserve reserves a place for a request, by name and by a selector that matches many parents, and
+// releases it. The parents have a few children each.
 func BenchmarkReserve(b *testing.B) {
 	for _, strategy := range []string{"Pack", "Spread"} {
 		for _, parents := range []int{1, 100, 1000, 10000} {
@@ -38,7 +38,7 @@ func BenchmarkReserve(b *testing.B) {
 	}
 }
 
-// BenchmarkRelease frees a place that nobody of very many that wait can use.
+// BenchmarkRelease releases a place while very many requests wait. None of them can use the place.
 func BenchmarkRelease(b *testing.B) {
 	for _, waiting := range []int{0, 100, 10000} {
 		b.Run(fmt.Sprint(waiting), func(b *testing.B) {

@@ -51,8 +51,8 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// TestInboxOrder puts events while the first one of a namespace is being handled. Those of an object are one, in the
-// place of the first of them; another uid is another object, and another namespace does not wait.
+// TestInboxOrder adds events while the first event of a namespace is being handled. The events of one object are
+// merged into the first of them. An object with another uid is another object. Another namespace does not wait.
 func TestInboxOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox()
@@ -76,7 +76,7 @@ func TestInboxOrder(t *testing.T) {
 			}
 			got = nil
 		}
-		// Nothing is put off before the start.
+		// Before the start, events are handled at once.
 		put("one", "a", "1", "a is there")
 		if len(got) != 1 {
 			t.Error("was put off before the start")
@@ -101,7 +101,7 @@ func TestInboxOrder(t *testing.T) {
 	})
 }
 
-// TestInboxStops stops an inbox that has events. One that is being handled is waited for, the others are dropped.
+// TestInboxStops stops an inbox that has events. It waits for an event that is being handled, and drops the others.
 func TestInboxStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox()
@@ -131,10 +131,11 @@ func TestInboxStops(t *testing.T) {
 	})
 }
 
-// delivery is what happens to the objects of one kind, in order.
+// delivery is the sequence of events for the objects of one kind.
 type delivery []func(h cache.ResourceEventHandler)
 
-// add appends that an object became another one: it is created if there was none, and deleted if there is none now.
+// add appends the event for a change of an object: a creation if it did not exist before, and a deletion if it does
+// not exist now.
 func add[T comparable](d *delivery, before, now, none T) {
 	*d = append(*d, func(h cache.ResourceEventHandler) {
 		switch {
@@ -149,8 +150,8 @@ func add[T comparable](d *delivery, before, now, none T) {
 	})
 }
 
-// history returns what random writers do to Prefixes and PrefixAllocations of some namespaces, and what is Pending in
-// the end.
+// history returns the changes that random writers make to Prefixes and PrefixAllocations in some namespaces, and
+// the names of the allocations that are Pending at the end.
 func history(t *testing.T, random *rand.Rand, namespaces []string) (prefixes, allocations delivery, pending []types.NamespacedName) {
 	pick := func(s ...string) string { return s[random.IntN(len(s))] }
 	prefixesNow, allocationsNow := map[types.NamespacedName]*v1alpha1.Prefix{}, map[types.NamespacedName]*v1alpha1.PrefixAllocation{}
@@ -195,7 +196,7 @@ func history(t *testing.T, random *rand.Rand, namespaces []string) (prefixes, al
 		case random.IntN(4) == 0:
 			now.Status.Phase = v1alpha1.PrefixAllocationPhaseFailed
 		default:
-			// Some overlap: the index takes in facts that contradict each other, too.
+			// Some of them overlap, because the index must accept contradictory facts.
 			now.Status.Phase = v1alpha1.PrefixAllocationPhaseAllocated
 			now.Status.Prefix = fmt.Sprintf("10.0.0.%d/30", 4*random.IntN(16))
 			now.Spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: pick("p0", "p1", "p2", "p3")}
@@ -214,7 +215,7 @@ func history(t *testing.T, random *rand.Rand, namespaces []string) (prefixes, al
 	return prefixes, allocations, pending
 }
 
-// facts returns all that an index knows, in words.
+// facts describes the whole content of an index.
 func facts(x *index) []string {
 	var all []string
 	x.mu.Lock()
@@ -244,8 +245,8 @@ func facts(x *index) []string {
 	return all
 }
 
-// TestEventsInAnyInterleaving has both informers deliver their events at the same time, while namespaces are busy for
-// some of the time. In the end, the index is the one that takes in each event at once.
+// TestEventsInAnyInterleaving delivers the events of both informers concurrently, while namespaces are busy some of
+// the time. The final index must equal one that handles each event at once.
 func TestEventsInAnyInterleaving(t *testing.T) {
 	namespaces := []string{"one", "two", "three"}
 	for seed := range uint64(60) {
@@ -262,7 +263,7 @@ func TestEventsInAnyInterleaving(t *testing.T) {
 		want := facts(naive.index)
 
 		d := newDesk(t)
-		// Some events are there before the start.
+		// Some events arrive before the start.
 		early := random.IntN(len(prefixes) / 2)
 		for _, event := range prefixes[:early] {
 			event(d.prefixHandler())
@@ -273,7 +274,7 @@ func TestEventsInAnyInterleaving(t *testing.T) {
 		for i, name := range namespaces {
 			random := rand.New(rand.NewPCG(seed, uint64(10+i)))
 			busy.Go(func() {
-				// One is busy all the time, so that all that can be one event is.
+				// The first namespace is busy all the time, so all events that can be merged are merged.
 				for i == 0 {
 					ns := d.index.lock(name)
 					<-delivered
@@ -329,9 +330,9 @@ func TestEventsInAnyInterleaving(t *testing.T) {
 	}
 }
 
-// TestNamespacesDoNotWaitForEachOther has an event of one namespace take as long as the test wants. The events that
-// follow wait, also those that would occupy the only worker. A request of another namespace is served meanwhile, and
-// when the scheduler has ended, no goroutine is left.
+// TestNamespacesDoNotWaitForEachOther blocks the handling of an event of one namespace. The following events of
+// that namespace wait and occupy no worker. A request of another namespace is scheduled meanwhile. When the
+// scheduler has ended, no goroutine remains.
 func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 	client := fake.NewClientset()
 	bound := make(chan string, 10)
@@ -396,7 +397,7 @@ func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 	}
 }
 
-// counting counts how often a selector is asked.
+// counting counts the evaluations of a selector.
 type counting struct {
 	labels.Selector
 	count *int
@@ -407,15 +408,15 @@ func (c counting) Matches(l labels.Labels) bool {
 	return c.Selector.Matches(l)
 }
 
-// TestWorkForALabel takes a label off a Prefix with very many children, while there are requests with very many
-// selectors. The work is in proportion to the children for the selectors that the label concerns, and in proportion
-// to the selectors for the Prefix itself, but not to the product of both.
+// TestWorkForALabel removes a label from a Prefix with very many children, while there are requests with very many
+// selectors. The work must be proportional to the number of children for the affected selectors, and to the number
+// of selectors for the Prefix itself, but not to the product of both.
 func TestWorkForALabel(t *testing.T) {
 	const many = 500
 	f, asked := newFixture(Pack), 0
 	f.set(prefix("root", "10.0.0.0/8", labelled("pool", "a")))
 	for i := range many {
-		// They can hold what is waited for, but are full.
+		// The children are large enough for the requests, but full.
 		name := fmt.Sprintf("child-%d", i)
 		f.set(prefix(name, fmt.Sprintf("10.%d.%d.0/31", i/256, i%256), labelled("pool", "a"), below("root")))
 		f.holds("left-of-"+name, name, fmt.Sprintf("10.%d.%d.0/32", i/256, i%256))
@@ -438,7 +439,7 @@ func TestWorkForALabel(t *testing.T) {
 			t.Errorf("%d selectors were asked, want %d at most", asked, most)
 		}
 	}
-	// What the label concerned is served.
+	// The affected requests are scheduled.
 	f.takeWoken()
 	f.gone("left-of-child-7")
 	if woken := f.takeWoken(); !slices.Equal(woken, []string{"concerned"}) {
@@ -446,8 +447,8 @@ func TestWorkForALabel(t *testing.T) {
 	}
 }
 
-// TestRevealedIsServed takes a label off a Prefix that hides its descendants from a selector. The outermost of those
-// serve who waits, and nobody's message is made anew who is served.
+// TestRevealedIsServed removes a label from a Prefix that hides its descendants from a selector. The outermost
+// descendants then serve the waiting requests. The message of a request that is scheduled is not refreshed.
 func TestRevealedIsServed(t *testing.T) {
 	f := newFixture(Pack)
 	f.set(prefix("root", "10.0.0.0/28", labelled("pool", "a")),

@@ -21,7 +21,7 @@ import (
 
 const ns = "default"
 
-// fixture is an index, what it woke, and whose message it wants to have made anew.
+// fixture is an index, with the requests that it woke and those whose message it wants to refresh.
 type fixture struct {
 	*index
 	woken, refreshed []string
@@ -34,7 +34,7 @@ func newFixture(score Strategy) *fixture {
 	return f
 }
 
-// takeWoken returns what was woken since it was called before, sorted.
+// takeWoken returns the requests that were woken since the last call, sorted.
 func (f *fixture) takeWoken() []string {
 	woken := f.woken
 	f.woken = nil
@@ -42,7 +42,7 @@ func (f *fixture) takeWoken() []string {
 	return woken
 }
 
-// takeRefreshed returns whose message was to be made anew since it was called before, sorted.
+// takeRefreshed returns the requests whose message was to be refreshed since the last call, sorted.
 func (f *fixture) takeRefreshed() []string {
 	refreshed := f.refreshed
 	f.refreshed = nil
@@ -50,10 +50,10 @@ func (f *fixture) takeRefreshed() []string {
 	return refreshed
 }
 
-// stopWaiting is what the scheduler does when an allocation is gone from the cache of the informer.
+// stopWaiting does what the scheduler does when the informer no longer has an allocation.
 func (f *fixture) stopWaiting(name types.NamespacedName) { f.settle(name, true) }
 
-// parentOption says something about a Prefix.
+// parentOption modifies a Prefix.
 type parentOption func(*v1alpha1.Prefix)
 
 func isPending(p *v1alpha1.Prefix)  { p.Status.Phase = v1alpha1.PrefixPhasePending }
@@ -63,14 +63,14 @@ func labelled(key, value string) parentOption {
 	return func(p *v1alpha1.Prefix) { p.Labels = map[string]string{key: value} }
 }
 
-// below has a Prefix be a child of another one.
+// below makes a Prefix a child of another one.
 func below(parent string) parentOption {
 	return func(p *v1alpha1.Prefix) { p.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: parent} }
 }
 
 func uid(uid types.UID) parentOption { return func(p *v1alpha1.Prefix) { p.UID = uid } }
 
-// prefix returns a Prefix that is Allocated, unless told otherwise; its uid is made of its name.
+// prefix returns a Prefix, Allocated by default. Its uid is derived from its name.
 func prefix(name, cidr string, options ...parentOption) *v1alpha1.Prefix {
 	p := &v1alpha1.Prefix{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, UID: types.UID("uid-of-" + name)},
@@ -91,8 +91,8 @@ func (f *fixture) set(prefixes ...*v1alpha1.Prefix) {
 
 func key(name string) types.NamespacedName { return types.NamespacedName{Namespace: ns, Name: name} }
 
-// want returns a candidate. what is a prefix, or a length like "/24" with an optional family in
-// front; from is the name of a parent, or a selector like "net=a".
+// want returns a candidate. what is a prefix, or a length such as "/24" with an optional family before it. from is
+// the name of a parent, or a selector such as "net=a".
 func want(t testing.TB, name, what, from string) candidate {
 	t.Helper()
 	spec := v1alpha1.PrefixAllocationSpec{}
@@ -118,7 +118,7 @@ func want(t testing.TB, name, what, from string) candidate {
 	return c
 }
 
-// hold has an allocation hold a prefix of a parent.
+// holds records that an allocation holds a prefix of a parent.
 func (f *fixture) holds(name, parent, cidr string) {
 	f.hold(key(name), types.UID("uid-of-"+name), parent, netip.MustParsePrefix(cidr))
 }
@@ -127,7 +127,7 @@ func (f *fixture) gone(name string) {
 	f.forget(key(name), types.UID("uid-of-"+name))
 }
 
-// mustReserve reserves, and returns "prefix from parent".
+// mustReserve reserves a place for a candidate and returns it as "prefix from parent".
 func (f *fixture) mustReserve(t testing.TB, c candidate) string {
 	t.Helper()
 	place, why := f.reserve(c)
@@ -147,7 +147,7 @@ func TestReserve(t *testing.T) {
 		name  string
 		given func(f *fixture)
 		want  func(t *testing.T) candidate
-		// place is what is reserved; without it there is a verdict.
+		// place is the expected reservation. If it is empty, a verdict is expected.
 		place   string
 		reason  string
 		message string
@@ -279,7 +279,7 @@ func TestReserve(t *testing.T) {
 		reason:  v1alpha1.ReasonParentNotReady,
 		message: "root (10.0.0.0/8) is being deleted",
 	}, {
-		// It may be recreated wider.
+		// It may be recreated with a larger range.
 		name:    "parent is too small and being deleted",
 		given:   func(f *fixture) { f.set(prefix("root", "10.0.0.0/24", isDeleting)) },
 		want:    func(t *testing.T) candidate { return want(t, "c", "/24", "root") },
@@ -344,7 +344,7 @@ func TestReserve(t *testing.T) {
 			if why.reason != tt.reason || why.message() != tt.message || why.final != tt.final {
 				t.Errorf("got  %s, %s, %t\nwant %s, %s, %t", why.reason, why.message(), why.final, tt.reason, tt.message, tt.final)
 			}
-			// What has failed for good does not wait.
+			// A request that failed permanently does not wait.
 			if waits := slices.Contains(f.waitingIn(ns), c.name.Name); waits == tt.final {
 				t.Errorf("waits: %v, final: %v", waits, tt.final)
 			}
@@ -352,7 +352,7 @@ func TestReserve(t *testing.T) {
 	}
 }
 
-// TestWake has a candidate that waits, and an event: it is woken by those that may help it.
+// TestWake checks which events wake a waiting candidate: those that can help it.
 func TestWake(t *testing.T) {
 	full := func(f *fixture) {
 		f.set(prefix("root", "10.0.0.0/31", labelled("net", "a")))
@@ -366,8 +366,8 @@ func TestWake(t *testing.T) {
 		given      func(f *fixture)
 		what, from string
 		event      func(f *fixture)
-		// does is what the event does to the candidate: wakes it, since there is a place for it, or refreshes its
-		// message.
+		// does is the effect of the event on the candidate: it wakes it if there is a place for it now, or
+		// refreshes its message.
 		does string
 	}{
 		{"named parent appears", none, "/24", "root", func(f *fixture) { f.set(prefix("root", "10.0.0.0/8")) }, wakes},
@@ -445,7 +445,7 @@ func TestWake(t *testing.T) {
 			if does != tt.does {
 				t.Errorf("%q, want %q", does, tt.does)
 			}
-			// It is in the queue, or it waits, but not neither.
+			// It is either in the queue or waiting.
 			if waits := slices.Contains(f.waitingIn(ns), "c"); waits == woken {
 				t.Errorf("woken: %v, and waits: %v", woken, waits)
 			}
@@ -475,7 +475,7 @@ func TestAssumptions(t *testing.T) {
 	t.Run("asked again", func(t *testing.T) {
 		f := given(t)
 		f.mustReserve(t, want(t, "b", "/31", "root"))
-		// Nothing else is free, and nothing else would be right: the bind may have gone through.
+		// No other place is free, and no other place would be correct: the bind may have succeeded.
 		if got := f.mustReserve(t, want(t, "a", "/31", "root")); got != "10.0.0.0/31 from root" {
 			t.Errorf("got %s", got)
 		}
@@ -483,7 +483,7 @@ func TestAssumptions(t *testing.T) {
 	t.Run("comes true", func(t *testing.T) {
 		f := given(t)
 		f.holds("a", "root", "10.0.0.0/31")
-		// It is not an assumption any more, so it is not given up as one.
+		// It is confirmed, so forgetAssumed does not release it.
 		f.forgetAssumed(key("a"))
 		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
 			t.Errorf("got %s", got)
@@ -551,7 +551,7 @@ func TestAssumptions(t *testing.T) {
 		f := given(t)
 		f.forgetAssumed(key("a"))
 		f.set(prefix("root", "192.168.0.0/30", uid("newer")))
-		// That the old one is gone is no news any more.
+		// The deletion of the old one has no further effect.
 		f.deletePrefix(key("root"), "uid-of-root")
 		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "192.168.0.0/31 from root" {
 			t.Errorf("got %s", got)
@@ -567,7 +567,7 @@ func TestAssumptions(t *testing.T) {
 	})
 }
 
-// TestAllocationsBeforeTheirParent has the informers bring allocations first.
+// TestAllocationsBeforeTheirParent delivers allocations before their parents.
 func TestAllocationsBeforeTheirParent(t *testing.T) {
 	f := newFixture(Pack)
 	f.holds("a", "root", "10.0.0.0/31")
@@ -581,7 +581,7 @@ func TestAllocationsBeforeTheirParent(t *testing.T) {
 	}
 }
 
-// TestIndexForgets has nothing left in memory of what is gone.
+// TestIndexForgets shows that the index keeps no memory for deleted objects.
 func TestIndexForgets(t *testing.T) {
 	f := newFixture(Pack)
 	f.set(prefix("root", "10.0.0.0/8", labelled("net", "a")))
@@ -656,7 +656,8 @@ func TestCandidateOf(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		spec v1alpha1.PrefixAllocationSpec
-		// byName and byLabel are whether it may come from the Prefix root, and one with the label.
+		// byName and byLabel tell whether the request can be allocated from the Prefix root, and from one with the
+		// label.
 		byName, byLabel, invalid bool
 	}{
 		{"by name", v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref}, true, false, false},
@@ -690,7 +691,7 @@ func TestCandidateOf(t *testing.T) {
 	}
 }
 
-// TestManySelectors has more selectors than are remembered, in turns, while what they select changes.
+// TestManySelectors uses more selectors than the index caches, in turn, while the selected Prefixes change.
 func TestManySelectors(t *testing.T) {
 	f := newFixture(Pack)
 	const many = maxSelections + 10
@@ -711,7 +712,7 @@ func TestManySelectors(t *testing.T) {
 	if got := len(f.namespaces[ns].selections); got > maxSelections {
 		t.Errorf("%d selections are remembered", got)
 	}
-	// What was given back is found, also by a selector that was forgotten meanwhile.
+	// Released space is found, also by a selector that was evicted meanwhile.
 	f.takeWoken()
 	f.gone("c-0-0")
 	if got := f.takeWoken(); !slices.Equal(got, []string{"c-2-0"}) {
@@ -722,8 +723,8 @@ func TestManySelectors(t *testing.T) {
 	}
 }
 
-// TestRequesterChangesWhileWaiting takes the controller reference off an allocation that waits for the Prefix that it
-// was made for, or has it refer to another one.
+// TestRequesterChangesWhileWaiting removes the controller reference of an allocation that waits for its Prefix, or
+// changes it to another Prefix.
 func TestRequesterChangesWhileWaiting(t *testing.T) {
 	for _, to := range []*requesterRef{nil, {"other", "uid-of-other"}, {"missing", "another uid"}} {
 		for again, f := range map[string]func(*fixture, candidate){
@@ -748,7 +749,7 @@ func TestRequesterChangesWhileWaiting(t *testing.T) {
 	}
 }
 
-// countingSelector counts how often it is asked.
+// countingSelector counts its evaluations.
 type countingSelector struct {
 	labels.Selector
 	asked *int
@@ -759,9 +760,9 @@ func (s countingSelector) Matches(l labels.Labels) bool {
 	return s.Selector.Matches(l)
 }
 
-// TestWhatIsBelowIsServedOnce takes the label off a Prefix that has many children with the same label, while as many
-// allocations wait, each with a selector of its own. Each pair of child and selector is looked at a few times, whatever
-// it is that they wait for.
+// TestWhatIsBelowIsServedOnce removes a label from a Prefix that has many children with the same label, while as
+// many allocations wait, each with its own selector. Each pair of child and selector is evaluated a few times only,
+// whatever the allocations wait for.
 func TestWhatIsBelowIsServedOnce(t *testing.T) {
 	for _, tt := range []struct{ name, wants string }{
 		{"a prefix that is nowhere", "11.0.0.0/16"},

@@ -19,18 +19,19 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// model is the index written down as naively as possible: facts, and searches through all of them.
+// model is a naive implementation of the index: lists of facts, and searches through all of them.
 type model struct {
 	parents map[string]modelParent
-	// held is what is held by whom, assumed or not.
+	// held contains the allocated and the assumed prefixes, by uid of the allocation.
 	held    map[types.UID]modelHeld
 	assumed map[types.UID]bool
-	// refused is what the server refused, by allocation.
+	// refused contains the places that the server refused, by uid of the allocation.
 	refused map[types.UID][]modelHeld
-	// waiting are those that wait, and the reason that they have. lost wait for the Prefix that they are for.
+	// waiting contains the waiting allocations and their reasons. lost contains those that wait for the Prefix that
+	// they are for.
 	waiting map[string]string
 	lost    map[string]bool
-	// number is the order of those that are pending.
+	// number is the order of the pending allocations.
 	number  map[types.UID]int
 	numbers int
 }
@@ -47,8 +48,8 @@ type modelHeld struct {
 	prefix netip.Prefix
 }
 
-// free returns the largest blocks of the prefix that are free, in the order of their addresses, without those that
-// overlap others.
+// free returns the largest free blocks of the prefix, sorted by address, without those that overlap the prefixes in
+// except.
 func (m *model) free(parent string, prefix netip.Prefix, except []netip.Prefix) []netip.Prefix {
 	overlaps := false
 	for _, held := range m.held {
@@ -78,7 +79,7 @@ func (m *model) free(parent string, prefix netip.Prefix, except []netip.Prefix) 
 	return append(m.free(parent, lower, except), m.free(parent, netip.PrefixFrom(addr, prefix.Bits()+1), except)...)
 }
 
-// suits reports whether a parent could hold a candidate if all of it were free.
+// suits reports whether an empty parent could hold the candidate.
 func (p modelParent) suits(c candidate) bool {
 	fam := cidr.IPv4
 	if p.prefix.Addr().Is6() {
@@ -92,8 +93,8 @@ func (m *model) isFor(c candidate, name string) bool {
 	return c.requester != nil && c.requester.name == name && m.parents[name].uid == c.requester.uid
 }
 
-// fit returns the block of a parent that a candidate should be cut from, and the length of the free
-// block around it. It is not ok if the parent cannot hold the candidate now.
+// fit returns the block of a parent that is best for a candidate, and the length of the free block around it. ok is
+// false if the parent cannot hold the candidate now.
 func (m *model) fit(name string, c candidate) (prefix netip.Prefix, bits int, ok bool) {
 	p := m.parents[name]
 	if !p.ready || p.isDeleting || !p.suits(c) || m.isFor(c, name) {
@@ -131,8 +132,8 @@ func (m *model) matches(name string, c candidate) bool {
 	return exists && c.selector.Matches(set)
 }
 
-// eligible returns the names of the parents that may be asked for the candidate: the one that it names, or the
-// outermost ones that it selects.
+// eligible returns the names of the possible parents of a candidate: the one that it names, or the outermost ones
+// that it selects.
 func (m *model) eligible(c candidate) []string {
 	if c.ref != "" {
 		if _, exists := m.parents[c.ref]; exists {
@@ -163,14 +164,14 @@ func (m *model) feasible(c candidate) []string {
 	})
 }
 
-// best returns where a candidate should go: where the server refused it least often, and then the best fit, and
-// of equals the first by name.
+// best returns the place for a candidate: the one that the server refused least often, then the best fit, then the
+// first by name.
 func (m *model) best(c candidate) (place modelHeld, ok bool) {
 	bits, refused := -1, 0
 	for _, name := range m.feasible(c) {
 		prefix, around, _ := m.fit(name, c)
 		if c.request.Prefix.IsValid() || len(m.refused[c.uid]) > 0 {
-			// By what a request of the length would be cut from.
+			// Compare by the block that a request of this length would be cut from.
 			around = 0
 			for _, block := range m.free(name, m.parents[name].prefix, nil) {
 				if block.Bits() <= c.request.Bits {
@@ -191,7 +192,7 @@ func (m *model) best(c candidate) (place modelHeld, ok bool) {
 	return place, ok
 }
 
-// reason returns why nobody can hold a candidate.
+// reason returns why no parent can hold a candidate.
 func (m *model) reason(c candidate) string {
 	names := m.eligible(c)
 	if c.ref != "" && len(names) == 0 {
@@ -238,7 +239,7 @@ func (m *model) reason(c candidate) string {
 	return reason
 }
 
-// holdsBy reports whether anything is held by the name of a parent.
+// holdsBy reports whether any prefix is held from a parent with that name.
 func (m *model) holdsBy(name string) bool {
 	for _, held := range m.held {
 		if held.parent == name {
@@ -248,7 +249,7 @@ func (m *model) holdsBy(name string) bool {
 	return false
 }
 
-// drop forgets an allocation that wants nothing any more.
+// drop removes an allocation that requests nothing any more.
 func (m *model) drop(c candidate) {
 	delete(m.number, c.uid)
 	delete(m.refused, c.uid)
@@ -257,9 +258,9 @@ func (m *model) drop(c candidate) {
 	delete(m.lost, c.name.Name)
 }
 
-// TestIndexAgainstModel lets random events happen in any order, and compares what the index says
-// with the model. Above all: nothing that is reserved overlaps what is held, nothing waits for
-// what is there, only whom an event helps is woken, and the oldest one first.
+// TestIndexAgainstModel applies random events in random order, and compares the index with the model. Above all: no
+// reservation overlaps a held prefix, no request waits although there is a place for it, only requests that an
+// event helps are woken, and the oldest one is woken first.
 func TestIndexAgainstModel(t *testing.T) {
 	runs := 400
 	if testing.Short() {
@@ -282,7 +283,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 	pick := func(s []string) string { return s[random.IntN(len(s))] }
 
 	parentNames := []string{"p0", "p1", "p2", "p3", "p4"}
-	// Small and overlapping, so that events matter to each other.
+	// The ranges are small and overlap, so that most events affect others.
 	parentPrefixes := []string{"10.0.0.0/28", "10.0.0.0/29", "10.0.0.8/29", "10.0.1.0/27", "2001:db8::/124", "2001:db8::/126"}
 	parentLabels := []string{"", "a", "b", "c"}
 	candidates := map[string]candidate{}
@@ -297,7 +298,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 		c := want(t, name, what, from)
 		c.created = time.Unix(int64(random.IntN(3)), 0)
 		if random.IntN(4) == 0 {
-			// The Prefixes are numbered in the order in which they appear.
+			// The uids of Prefixes are numbers in the order of creation.
 			c.requester = &requesterRef{pick(parentNames), types.UID(fmt.Sprint(1 + random.IntN(12)))}
 		}
 		names = append(names, name)
@@ -317,15 +318,15 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 
 	for step := 0; step < steps && ok; step++ {
 		c := candidates[pick(names)]
-		// single is whether no more than one parent can have room now that had none before.
+		// single is true if at most one parent can have become able to hold more.
 		single := true
 		switch random.IntN(11) {
-		case 0, 1: // A Prefix appears or changes.
+		case 0, 1: // A Prefix is created or changes.
 			name := pick(parentNames)
 			p, exists := m.parents[name]
 			if !exists {
 				if m.holdsBy(name) {
-					// The API lets no parent go that something is held of.
+					// The API does not remove a parent from which prefixes are held.
 					break
 				}
 				uids++
@@ -363,7 +364,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			}
 			f.set(obj)
 
-		case 2: // A Prefix is gone.
+		case 2: // A Prefix is deleted.
 			name := pick(parentNames)
 			if p, exists := m.parents[name]; exists && !m.holdsBy(name) {
 				delete(m.parents, name)
@@ -371,19 +372,19 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 				f.deletePrefix(key(name), p.uid)
 			}
 
-		case 3: // An allocation is gone.
+		case 3: // An allocation is deleted.
 			delete(m.held, c.uid)
 			m.drop(c)
 			f.gone(c.name.Name)
 
-		case 4: // The server refused a bind, because of something that is over.
+		case 4: // The server refuses a bind for a temporary reason.
 			if m.assumed[c.uid] {
 				delete(m.held, c.uid)
 				delete(m.assumed, c.uid)
 			}
 			f.forgetAssumed(c.name)
 
-		case 5: // The server refused a place for good.
+		case 5: // The server refuses a place permanently.
 			if !m.assumed[c.uid] {
 				break
 			}
@@ -406,7 +407,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 				f.hold(c.name, c.uid, held.parent, held.prefix)
 			}
 
-		case 7: // The informer shows a bind of somebody else, perhaps instead of what was assumed.
+		case 7: // The informer delivers a bind by another scheduler, perhaps of an assumed allocation.
 			if _, held := m.held[c.uid]; held && !m.assumed[c.uid] {
 				break
 			}
@@ -420,7 +421,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 				break
 			}
 			name := pick(feasible)
-			// Another scheduler may choose differently: the last block that is free.
+			// Another scheduler may choose another place: the last free block.
 			blocks := slices.DeleteFunc(m.free(name, m.parents[name].prefix, nil), func(p netip.Prefix) bool { return p.Bits() > c.request.Bits })
 			place := c.request.Prefix
 			if !place.IsValid() {
@@ -428,13 +429,13 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			}
 			m.held[c.uid] = modelHeld{name, place}
 			m.drop(c)
-			// What was assumed is released before the index knows what came instead.
+			// The assumed place is released before the index learns of the other one.
 			single = false
 			f.hold(c.name, c.uid, name, place)
 
-		default: // A worker takes it on.
+		default: // A worker schedules a request.
 			if random.IntN(4) == 0 {
-				// Its controller reference is not what it was when the index saw it last.
+				// Its controller reference has changed since the index saw it last.
 				c.requester = nil
 				if random.IntN(3) > 0 {
 					c.requester = &requesterRef{pick(parentNames), types.UID(fmt.Sprint(1 + random.IntN(12)))}
@@ -492,7 +493,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			}
 		}
 
-		// Those that can be served now have been, the oldest first, and nobody else was woken.
+		// All requests that can be scheduled now have been, the oldest first, and no others were woken.
 		woken := f.woken
 		f.woken = nil
 		for _, name := range f.takeRefreshed() {
@@ -532,8 +533,8 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			if feasible := m.feasible(c); len(feasible) > 0 {
 				fail(step, "%s waits, but %v can hold it", name, feasible)
 			}
-			// What the server refused is tried again after a while in any case. What is below the Prefix that asks
-			// is excluded by rules that are looked at only when it is scheduled.
+			// A refused place is retried after some time in any case. Rules exclude the places below the requesting
+			// Prefix, but only when the request is scheduled.
 			if c.requester != nil {
 				continue
 			}
@@ -556,7 +557,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			fail(step, "%v wait for a Prefix that they are not for", wrong)
 		}
 	}
-	// Nothing is left of it.
+	// Nothing of it remains.
 	for name, p := range m.parents {
 		f.deletePrefix(key(name), p.uid)
 	}
@@ -571,7 +572,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 	return ok
 }
 
-// strayRequesters returns those that the index has waiting for a Prefix that they are not for.
+// strayRequesters returns the requests that the index lists as waiting for a Prefix that they are not for.
 func (f *fixture) strayRequesters() []string {
 	ns := f.lock(ns)
 	defer f.unlock(ns)
@@ -586,7 +587,7 @@ func (f *fixture) strayRequesters() []string {
 	return stray
 }
 
-// reservedFor returns what is reserved for an allocation.
+// reservedFor returns the place that is reserved for an allocation.
 func (f *fixture) reservedFor(name string) (parent string, prefix netip.Prefix) {
 	ns := f.lock(ns)
 	defer f.unlock(ns)

@@ -17,9 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// TestNoLostWakeUps has many workers schedule, and a server that refuses some of it, while parents come, go and
-// change their labels and allocations are deleted and made anew, in two namespaces. The events go
-// through an inbox. In the end nothing waits that there is a place for, and nothing overlaps.
+// TestNoLostWakeUps runs many workers and a server that refuses some binds, while parents are created, deleted and
+// relabelled, and allocations are deleted and recreated, in two namespaces. The events go through an inbox. In the
+// end no request waits for a place that exists, and no allocations overlap.
 func TestNoLostWakeUps(t *testing.T) {
 	for seed := range uint64(5) {
 		noLostWakeUps(t, seed)
@@ -39,8 +39,8 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 	namespaces := []string{"one", "two"}
 	const count = 60
 	var mu sync.Mutex
-	// uids are the allocations that exist, by name. bound are those that the server has accepted: it does not refuse them
-	// when they are bound again.
+	// uids contains the existing allocations by name. bound contains those that the server has accepted. It does
+	// not refuse to bind them again.
 	uids, bound := map[types.NamespacedName]types.UID{}, map[types.UID]bool{}
 	candidateFor := func(name types.NamespacedName) (candidate, bool) {
 		mu.Lock()
@@ -89,7 +89,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 						x.retry(c)
 						q.Add(name)
 					case 2:
-						// The answer is lost. An allocation that is bound is Allocated soon, as the informer tells.
+						// The response is lost. The informer soon delivers the bound allocation as Allocated.
 						mu.Lock()
 						if !bound[c.uid] {
 							q.Add(name)
@@ -151,7 +151,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 			setPrefix(p)
 		}
 	}
-	// Work that passes from one to the other between two looks is seen by the next one.
+	// A single check can miss work that moves between the two. The next check sees it.
 	for calm, deadline := 0, time.Now().Add(time.Minute); calm < 3; time.Sleep(5 * time.Millisecond) {
 		if calm++; busy.Load() > 0 || q.Len() > 0 || !in.isIdle() {
 			calm = 0

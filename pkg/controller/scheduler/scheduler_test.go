@@ -30,16 +30,16 @@ import (
 	"k8s.io/client-go/tools/events"
 )
 
-// desk is a scheduler whose informers are fed by hand, and whose binds are answered by hand.
+// desk is a scheduler with informers that the test fills, and a server whose responses the test sets.
 type desk struct {
 	*Scheduler
 	t      *testing.T
 	stored cache.Indexer
 	client *fake.Clientset
-	// answer is what the server says to a bind, unless answers is set.
+	// answer is the response of the server to a bind, unless answers is set.
 	answer  error
 	answers func(place string) error
-	// bound are the binds that were asked for, "prefix from parent".
+	// bound contains the requested binds as "prefix from parent".
 	bound []string
 }
 
@@ -82,7 +82,7 @@ func allocated(a *v1alpha1.PrefixAllocation, prefix string) *v1alpha1.PrefixAllo
 	return a
 }
 
-// stores has the informer store an allocation. What handles its events may be late.
+// stores adds an allocation to the store of the informer. Its event may be handled later.
 func (d *desk) stores(a *v1alpha1.PrefixAllocation) {
 	d.t.Helper()
 	if err := d.stored.Add(a); err != nil {
@@ -93,7 +93,7 @@ func (d *desk) stores(a *v1alpha1.PrefixAllocation) {
 	}
 }
 
-// next returns what the next candidate for a length would get.
+// nextPlace returns the place that the next candidate for a length would get.
 func (d *desk) nextPlace(length string) string {
 	d.t.Helper()
 	c := want(d.t, "next", length, "root")
@@ -129,7 +129,7 @@ func TestSchedule(t *testing.T) {
 		if len(d.bound) != 1 || d.bound[0] != "10.0.0.0/25 from root" {
 			t.Errorf("bound: %v", d.bound)
 		}
-		// Others do not get it, even before the informer confirms it.
+		// No other request gets the place, even before the informer confirms it.
 		if got := d.nextPlace("/25"); got != "10.0.0.128/25" {
 			t.Errorf("next: %s", got)
 		}
@@ -146,7 +146,7 @@ func TestSchedule(t *testing.T) {
 		}
 	})
 
-	// The informers may be behind, so that conflicts are normal. They are not if they do not end.
+	// The informers may be stale, so conflicts are normal, unless they do not end.
 	t.Run("conflict again and again", func(t *testing.T) {
 		d := given(t)
 		d.answer = refused
@@ -172,13 +172,13 @@ func TestSchedule(t *testing.T) {
 		name   string
 		answer error
 		words  string
-		// bound are the places that are tried at first.
+		// bound contains the places that are tried first.
 		bound []string
 	}{
-		// What is wrong with a place need not be wrong with the next one.
+		// An error about one place does not imply an error for the next one.
 		{"invalid", invalid, "for a reason", []string{"10.0.0.0/25 from root", "10.0.0.128/25 from root"}},
 		{"bad request", apierrors.NewBadRequest("no such thing"), "no such thing", []string{"10.0.0.0/25 from root", "10.0.0.128/25 from root"}},
-		// Who has no right to one has none to the next.
+		// A requester without permission for one place has none for the next one.
 		{"forbidden", forbidden, "exceeded quota: few", []string{"10.0.0.0/25 from root"}},
 	} {
 		t.Run("refused: "+tt.name, func(t *testing.T) {
@@ -192,11 +192,11 @@ func TestSchedule(t *testing.T) {
 			if !strings.Contains(message, tt.words) || len(message) > maxMessage || !strings.HasPrefix(message, "root (10.0.0.0/24) has room, but the API server refused: ") {
 				t.Errorf("says %s", message)
 			}
-			// It keeps nothing from others.
+			// It keeps no place from other requests.
 			if got := d.nextPlace("/25"); got != "10.0.0.0/25" {
 				t.Errorf("next: %s", got)
 			}
-			// It is tried again later, and said once only.
+			// It is retried later, and reported only once.
 			d.client.ClearActions()
 			d.bound = nil
 			d.schedules("a", true)
@@ -214,7 +214,7 @@ func TestSchedule(t *testing.T) {
 					}
 				}
 			}
-			// The obstacle is gone.
+			// The server accepts the request now.
 			d.answer = nil
 			d.schedules("a", false)
 			if got := d.bound[len(d.bound)-1]; got != "10.0.0.0/25 from root" {
@@ -244,7 +244,8 @@ func TestSchedule(t *testing.T) {
 		}
 	})
 
-	// Of very many places all but the last one are refused. None is tried twice until all were.
+	// The server refuses all of very many places except the last one. No place is tried twice before all were
+	// tried.
 	t.Run("refused all but one", func(t *testing.T) {
 		d := newDesk(t)
 		d.index.setPrefix(prefix("root", "10.0.0.0/26"))
@@ -336,15 +337,15 @@ func TestSchedule(t *testing.T) {
 		if err := d.stored.Update(a); err != nil {
 			t.Fatal(err)
 		}
-		// The server lets nobody bind it any more.
+		// The server does not allow anybody to bind it any more.
 		d.schedules("a", false)
 		if got := d.nextPlace("/25"); got != "10.0.0.0/25" {
 			t.Errorf("next: %s", got)
 		}
 	})
 
-	// The store of an informer is ahead of what handles its events. That something is allocated, and
-	// is being deleted on top, frees nothing.
+	// The store of an informer is ahead of its event handlers. An allocation that was allocated and is now being
+	// deleted still holds its space.
 	t.Run("allocated and being deleted meanwhile", func(t *testing.T) {
 		d := given(t)
 		d.answer = unknown
@@ -382,7 +383,7 @@ func TestSchedule(t *testing.T) {
 		d.index.hold(key("c"), "uid-of-c", "root", netip.MustParsePrefix("10.0.0.128/26"))
 		d.schedules("a", false)
 		d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonParentExhausted)
-		// Space appears.
+		// Space becomes free.
 		d.index.forget(key("b"), "uid-of-b")
 		if d.queue.Len() != 1 {
 			t.Errorf("not woken")
@@ -438,7 +439,7 @@ func (d *desk) isReported(name string, phase v1alpha1.PrefixAllocationPhase, rea
 	return condition.Message
 }
 
-// TestMessages has the message of a request that waits with more parents than it names.
+// TestMessages checks the message of a waiting request that has more parents than the message names.
 func TestMessages(t *testing.T) {
 	d := newDesk(t)
 	long := strings.Repeat("n", 240)
@@ -466,7 +467,7 @@ func TestMessages(t *testing.T) {
 	}
 	refresh()
 
-	// The one that is merely full is what to say, and none of those that could never hold it.
+	// The message names the parent that is full, and no parent that can never hold the request.
 	d.index.hold(key("b"), "uid-of-b", "z-full", netip.MustParsePrefix("10.0.0.0/26"))
 	d.index.hold(key("c"), "uid-of-c", "z-full", netip.MustParsePrefix("10.0.0.128/26"))
 	d.index.setPrefix(prefix("z-full", "10.0.0.0/24", labelled("net", "a")))
@@ -477,7 +478,7 @@ func TestMessages(t *testing.T) {
 	}
 	refresh()
 
-	// Nothing that changes for others is written, whoever comes and goes.
+	// The message does not change when other parents are created or deleted.
 	d.index.setPrefix(prefix("a-small", "10.0.0.0/25", labelled("net", "a")))
 	d.index.deletePrefix(key("small-0-"+long), types.UID("uid-of-small-0-"+long))
 	d.index.hold(key("e"), "uid-of-e", "z-full", netip.MustParsePrefix("10.0.0.64/30"))
@@ -492,8 +493,8 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// TestHolders has messages tell who holds what is in use, from what the index knows. The informer is asked for that one
-// allocation only, never for all of them.
+// TestHolders checks that messages name the holder of a prefix in use. The holder comes from the index. Only that
+// one allocation is read from the informer.
 func TestHolders(t *testing.T) {
 	d := newDesk(t)
 	d.allocations = getOnly{d.allocations, nil}
@@ -511,7 +512,7 @@ func TestHolders(t *testing.T) {
 	held("made", "10.0.0.16/28", &metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: "child", UID: "x", Controller: new(true)})
 	d.stores(allocation("reserved", 28))
 	d.schedules("reserved", false)
-	// Learned from a refusal, and not known to the informer; and of another uid than the one that is known.
+	// These holders are known from refusals. One is not in the informer, the other has another uid there.
 	d.index.hold(key("unseen"), "uid-of-unseen", "root", netip.MustParsePrefix("10.0.0.64/28"))
 	d.index.hold(key("bare"), "older", "root", netip.MustParsePrefix("10.0.0.80/28"))
 
@@ -532,7 +533,7 @@ func TestHolders(t *testing.T) {
 	}
 }
 
-// getOnly lists nothing.
+// getOnly is a lister that does not list.
 type getOnly struct {
 	listers.PrefixAllocationLister
 	listers.PrefixAllocationNamespaceLister
@@ -550,8 +551,8 @@ func (l getOnly) PrefixAllocations(namespace string) listers.PrefixAllocationNam
 	return getOnly{nil, l.PrefixAllocationLister.PrefixAllocations(namespace)}
 }
 
-// TestRefreshesAreLimited has very many requests wait, and a label put on and off a Prefix that can hold none of
-// them. Nobody is woken, and few messages are made anew.
+// TestRefreshesAreLimited adds and removes a label of a Prefix that can hold none of very many waiting requests. No
+// request is woken, and few messages are refreshed.
 func TestRefreshesAreLimited(t *testing.T) {
 	f := newFixture(Pack)
 	var soon int
@@ -571,7 +572,7 @@ func TestRefreshesAreLimited(t *testing.T) {
 	if len(f.woken) > 0 || soon > refreshBurst+refreshRate {
 		t.Errorf("%d woken, %d messages made anew in a second", len(f.woken), soon)
 	}
-	// One that can hold three of them is there for three.
+	// A Prefix that can hold three of them wakes three.
 	f.set(prefix("pool", "10.0.0.0/26", labelled("net", "a")))
 	f.holds("x", "pool", "10.0.0.0/28")
 	if len(f.woken) != 4 {
@@ -579,7 +580,7 @@ func TestRefreshesAreLimited(t *testing.T) {
 	}
 }
 
-// TestSelectionsAreBounded has very many Prefixes, and selectors that all of them match.
+// TestSelectionsAreBounded uses very many Prefixes, and selectors that match all of them.
 func TestSelectionsAreBounded(t *testing.T) {
 	f := newFixture(Pack)
 	const many = 3000

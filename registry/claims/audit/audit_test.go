@@ -32,7 +32,7 @@ import (
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 )
 
-// randomPrefix returns a prefix in a space that is so small that prefixes meet often.
+// randomPrefix returns a prefix in a space that is so small that prefixes often overlap.
 func randomPrefix(random *rand.Rand) netip.Prefix {
 	addr, most := netip.MustParseAddr("10.0.0.0").AsSlice(), 4
 	if random.IntN(3) == 0 {
@@ -88,8 +88,8 @@ func TestOverlapsAgainstModel(t *testing.T) {
 	}
 }
 
-// inTheRight tells whether p overlaps q and has the better right: it is larger, or as large and
-// older. Of two of the same age, somebody has to have it.
+// inTheRight reports whether p overlaps q and has priority: it is larger, or as large and older. A fixed order
+// decides between two of the same age.
 func inTheRight(p, q *allocationInfo) bool {
 	contains := p.prefix.Contains(q.prefix.Addr())
 	switch {
@@ -103,18 +103,18 @@ func inTheRight(p, q *allocationInfo) bool {
 	return p.UID < q.UID
 }
 
-// snapshot is everything there is.
+// snapshot is the content of a store.
 type snapshot struct {
 	prefixes    []ipam.Prefix
 	allocations []ipam.PrefixAllocation
 	claims      []storedEntry
-	// garbage are the keys that cannot be decoded, whatever else is said of them.
+	// garbage contains the keys whose values cannot be decoded, whatever the other fields contain.
 	garbage map[string]bool
-	// lost is what is in lost+found, without that.
+	// lost contains the keys in lost+found, without that prefix.
 	lost map[string]bool
 }
 
-// storedEntry is a claim with its key.
+// storedEntry is a claim and its key.
 type storedEntry struct {
 	claims.Claim
 	key    string
@@ -122,12 +122,12 @@ type storedEntry struct {
 	prefix netip.Prefix
 }
 
-// infoOf returns what has to be known of an allocation that holds something.
+// infoOf returns the information about an allocation that holds a prefix.
 func infoOf(a *ipam.PrefixAllocation) *allocationInfo {
 	return &allocationInfo{Holder: claims.HolderOf(a), prefix: netip.MustParsePrefix(a.Status.Prefix).Masked(), created: a.CreationTimestamp.Unix()}
 }
 
-// ground is a store that snapshots can be put into.
+// ground is a store whose content can be replaced by a snapshot.
 type ground struct {
 	*Auditor
 	codec runtime.Codec
@@ -151,7 +151,7 @@ func (g *ground) allocationKey(a *ipam.PrefixAllocation) string {
 	return g.Allocations.Key(a.Namespace, a.Name)
 }
 
-// put replaces everything there is.
+// put replaces the content of the store.
 func (g *ground) put(t *testing.T, s *snapshot) {
 	t.Helper()
 	ops := []clientv3.Op{}
@@ -191,7 +191,7 @@ func (g *ground) put(t *testing.T, s *snapshot) {
 	}
 }
 
-// stored returns everything there is, but for what cannot be decoded, by key.
+// stored returns the decodable content of the store, by key.
 func (g *ground) stored(t *testing.T) map[string]string {
 	t.Helper()
 	response, err := g.KV.Get(t.Context(), "/registry/test/", clientv3.WithPrefix())
@@ -205,7 +205,7 @@ func (g *ground) stored(t *testing.T) map[string]string {
 	return all
 }
 
-// after returns what a snapshot has become, with the claims that there are in etcd now.
+// after returns the snapshot with the claims that are in etcd now.
 func (g *ground) after(t *testing.T, s *snapshot) *snapshot {
 	t.Helper()
 	stored := g.stored(t)
@@ -243,14 +243,14 @@ func (g *ground) entryOf(t *testing.T, key, value string) storedEntry {
 	return storedEntry{Claim: c, key: key, parent: parent, prefix: prefix}
 }
 
-// controlledBy is a controller reference to a Prefix.
+// controlledBy returns owner references with a reference to a Prefix.
 func controlledBy(child *ipam.Prefix, isController bool) []metav1.OwnerReference {
 	return []metav1.OwnerReference{{
 		APIVersion: v1alpha1.GroupVersion.String(), Kind: ipam.PrefixKind, Name: child.Name, UID: child.UID, Controller: &isController,
 	}}
 }
 
-// randomSnapshot returns a store in which most is right and every mistake happens.
+// randomSnapshot returns a snapshot that is mostly correct, and contains every kind of mistake.
 func (g *ground) randomSnapshot(random *rand.Rand) *snapshot {
 	keys := g.Keys
 	s := &snapshot{garbage: map[string]bool{}, lost: map[string]bool{}}
@@ -292,7 +292,7 @@ func (g *ground) randomSnapshot(random *rand.Rand) *snapshot {
 			Status: ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhaseAllocated, Prefix: randomPrefix(random).String()},
 		}
 		if n := len(s.prefixes); n > 0 && !chance(4) {
-			// It is of a child, and mostly what that stands on.
+			// It is for a child, and mostly the child uses it.
 			child := s.prefixes[pick(n)]
 			a.OwnerReferences = controlledBy(&child, !chance(8))
 			if child.Spec.ParentRef != nil && !chance(4) && child.Spec.Prefix != "" {
@@ -330,7 +330,7 @@ func (g *ground) randomSnapshot(random *rand.Rand) *snapshot {
 			h.UID = "ghost"
 		}
 		if n := len(s.prefixes); n > 0 && chance(8) {
-			// The object says something else.
+			// The owner reference of the object differs from the claim.
 			child := s.prefixes[pick(n)]
 			h.Owner = &claims.Owner{Name: child.Name, UID: child.UID}
 		}
@@ -360,7 +360,7 @@ func (g *ground) randomSnapshot(random *rand.Rand) *snapshot {
 	return s
 }
 
-// differ is how the tests write a difference.
+// differ formats a difference.
 func differ(kind DifferenceKind, namespace, name string, uid types.UID, parent, prefix string) string {
 	return fmt.Sprintf("%s %s/%s (%s): %s of %s", kind, namespace, name, uid, prefix, parent)
 }
@@ -377,13 +377,13 @@ func differs(differences []Difference) (all []string) {
 	return all
 }
 
-// model looks at all other things for each thing, without any index.
+// model compares all objects and claims with each other, without any index.
 type model struct {
 	*ground
 	*snapshot
 }
 
-// prefixAt returns a Prefix, and whether that is known.
+// prefixAt returns a Prefix, and whether it is known if the Prefix exists.
 func (m model) prefixAt(namespace, name string) (p *ipam.Prefix, known bool) {
 	for i := range m.snapshot.prefixes {
 		if p := &m.snapshot.prefixes[i]; p.Namespace == namespace && p.Name == name {
@@ -402,7 +402,7 @@ func (m model) claimAt(key string) (c *storedEntry, known bool) {
 	return nil, true
 }
 
-// holding are the allocations that hold something.
+// holding returns the allocations that hold a prefix.
 func (m model) holding() (all []*ipam.PrefixAllocation) {
 	for i := range m.snapshot.allocations {
 		a := &m.snapshot.allocations[i]
@@ -413,7 +413,7 @@ func (m model) holding() (all []*ipam.PrefixAllocation) {
 	return all
 }
 
-// holderIn returns how an allocation is in its claim.
+// holderIn returns the holder of the claim that is for an allocation.
 func (m model) holderIn(a *ipam.PrefixAllocation) (parent *ipam.Prefix, h *claims.Holder, known bool) {
 	parent, known = m.prefixAt(a.Namespace, a.Spec.PrefixRef.Name)
 	if parent == nil || !known {
@@ -431,7 +431,7 @@ func (m model) holderIn(a *ipam.PrefixAllocation) (parent *ipam.Prefix, h *claim
 	return parent, nil, true
 }
 
-// holds tells whether a holder of a claim holds it, or may do so.
+// holds reports whether a holder of a claim holds the prefix, or may hold it.
 func (m model) holds(h claims.Holder, c storedEntry) bool {
 	for i := range m.snapshot.allocations {
 		if a := &m.snapshot.allocations[i]; a.Namespace == h.Namespace && a.Name == h.Name && m.garbage[m.allocationKey(a)] {
@@ -543,7 +543,7 @@ func (m model) differences() (found []string) {
 	return found
 }
 
-// family is a store with a parent and an allocated child.
+// family returns a snapshot with a parent and an allocated child.
 func (g *ground) family() *snapshot {
 	root := ipam.Prefix{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "root", UID: "uid-root"},
@@ -563,12 +563,12 @@ func (g *ground) family() *snapshot {
 	return &snapshot{prefixes: []ipam.Prefix{root, child}, allocations: []ipam.PrefixAllocation{a}, claims: []storedEntry{c}}
 }
 
-// broken are stores that are like one but for one thing.
+// broken returns snapshots that each differ from s in one thing.
 func (g *ground) broken(s *snapshot) map[string]*snapshot {
 	if len(s.claims) == 0 {
 		return nil
 	}
-	// One that a child may stand on has most to lose.
+	// Prefer one that a child may use.
 	n := max(0, slices.IndexFunc(s.claims, func(c storedEntry) bool { return c.Holders[0].Owner != nil }))
 	c, rest := s.claims[n], slices.Delete(slices.Clone(s.claims), n, n+1)
 	at := slices.IndexFunc(s.allocations, func(a ipam.PrefixAllocation) bool { return a.UID == c.Holders[0].UID })
@@ -604,8 +604,8 @@ func (g *ground) broken(s *snapshot) map[string]*snapshot {
 	return broken
 }
 
-// eachKindOfStore calls a function with stores that have every set of kinds of differences, and with those
-// that are like one without any but for one thing.
+// eachKindOfStore calls check with snapshots that have every combination of kinds of differences, and with
+// snapshots that have only one difference.
 func (g *ground) eachKindOfStore(t *testing.T, enough int, check func(*snapshot, []string)) {
 	classes, wrongs := map[string]int{}, map[string]int{}
 	checkBroken := func(s *snapshot) {
@@ -642,7 +642,7 @@ func (g *ground) eachKindOfStore(t *testing.T, enough int, check func(*snapshot,
 	}
 }
 
-// TestAuditAgainstModel compares what an audit finds with what a model does that looks at everything naively.
+// TestAuditAgainstModel compares the findings of an audit with those of a naive model.
 func TestAuditAgainstModel(t *testing.T) {
 	g := newGround(t)
 	seen := map[DifferenceKind]int{}
@@ -681,8 +681,8 @@ func TestAuditAgainstModel(t *testing.T) {
 	t.Logf("found %v in %d stores", seen, stores)
 }
 
-// TestRepairAgainstModel repairs and adopts stores: what an allocation or a child may need stays, what
-// is left is what the model finds afterwards, and nothing is left that can be repaired.
+// TestRepairAgainstModel repairs and adopts stores. Everything that an allocation or a child may need remains, the
+// remaining differences are those of the model, and none of them can be repaired.
 func TestRepairAgainstModel(t *testing.T) {
 	g := newGround(t)
 	changed := map[string]int{}
@@ -739,8 +739,8 @@ func TestRepairAgainstModel(t *testing.T) {
 	t.Logf("changed %v", changed)
 }
 
-// checkNobodyUnderChild checks that no child has what is claimed for nobody, which could be freed under it. Where the child's
-// own allocation has no claim, a human decides.
+// checkNobodyUnderChild checks that no child uses a prefix that is claimed without a child: it could be released
+// under the child. If the allocation of the child has no claim, an administrator must decide.
 func (g *ground) checkNobodyUnderChild(t *testing.T, is *snapshot) {
 	t.Helper()
 	m := model{g, is}
@@ -763,7 +763,7 @@ func (g *ground) checkNobodyUnderChild(t *testing.T, is *snapshot) {
 	}
 }
 
-// checkNothingLost checks that everything that somebody may need is still claimed for him.
+// checkNothingLost checks that every prefix that may be needed is still claimed for the same holder.
 func (g *ground) checkNothingLost(t *testing.T, was, is *snapshot) {
 	t.Helper()
 	before, after := model{g, was}, model{g, is}
@@ -797,7 +797,7 @@ func (g *ground) checkNothingLost(t *testing.T, was, is *snapshot) {
 	}
 }
 
-// TestAuditTellsWhatItCannotRead has what is no object and what is no claim.
+// TestAuditTellsWhatItCannotRead has values that are not objects or claims.
 func TestAuditTellsWhatItCannotRead(t *testing.T) {
 	g := newGround(t)
 	for _, key := range []string{
@@ -811,7 +811,7 @@ func TestAuditTellsWhatItCannotRead(t *testing.T) {
 		repaired, left, err := g.Repair(t.Context())
 		want, wantLeft := map[string]string{g.Lost(key): "nonsense"}, 0
 		if _, _, err := g.Keys.Parse(key); err == nil {
-			// Nobody knows whether somebody needs it.
+			// It is not known whether this claim is needed.
 			want[key], wantLeft = `{"holders":null}`, 1
 		}
 		if err != nil || len(repaired) != 1 || len(left) != wantLeft {
@@ -823,7 +823,8 @@ func TestAuditTellsWhatItCannotRead(t *testing.T) {
 	}
 }
 
-// TestRepairKeepsWhatMayBeRead has objects that another configuration or version can read, and a place that is taken.
+// TestRepairKeepsWhatMayBeRead has objects that another configuration or version can decode, and a key in
+// lost+found that exists already.
 func TestRepairKeepsWhatMayBeRead(t *testing.T) {
 	g := newGround(t)
 	for name, value := range map[string]string{
@@ -852,7 +853,7 @@ func TestRepairKeepsWhatMayBeRead(t *testing.T) {
 	}
 }
 
-// TestLeftoversGetTime deletes what looks like a Leftover while an audit waits for that, or does not.
+// TestLeftoversGetTime deletes an apparent Leftover while an audit waits for that, or does not delete it.
 func TestLeftoversGetTime(t *testing.T) {
 	g := newGround(t)
 	s := g.family()
@@ -898,12 +899,12 @@ func TestRate(t *testing.T) {
 			}
 		}
 		run(t.Context(), 10, nil, (10+9*9)*time.Second)
-		// What fails is tried again, three times in a row.
+		// A failed step is retried up to three times.
 		failing = map[int]bool{2: true, 3: true, 4: true, 6: true}
 		run(t.Context(), 10, nil, (10+9*9)*time.Second+(1+2+4+1)*time.Minute)
 		failing = map[int]bool{2: true, 3: true, 4: true, 5: true}
 		run(t.Context(), 5, away, (5+4*9)*time.Second+(1+2+4)*time.Minute)
-		// It ends at once if it has to.
+		// It ends at once when the context ends.
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
 		run(ctx, 1, context.DeadlineExceeded, 1500*time.Millisecond)

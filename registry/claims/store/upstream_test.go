@@ -33,9 +33,9 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// fixedPlanner plans the same for everything: the objects of the upstream tests are none of ours.
+// fixedPlanner returns the same plan for all objects, because those of the upstream tests are not ours.
 type fixedPlanner struct {
-	// guarded has every write go through a transaction of the transactor.
+	// guarded makes every write a transaction of the transactor.
 	guarded bool
 	// stale makes the first plan of each write stale.
 	stale bool
@@ -65,7 +65,7 @@ func (p *fixedPlanner) PlanDelete(_ context.Context, live bool, _ runtime.Object
 
 const upstreamPrefix = "test!"
 
-// upstream is what the upstream tests need of a store.
+// upstream is the store that the upstream tests need.
 type upstream struct {
 	*Store
 	etcd        *kubernetes.Client
@@ -73,7 +73,7 @@ type upstream struct {
 	transformer *switchTransformer
 }
 
-// switchTransformer can be exchanged.
+// switchTransformer is a transformer that can be replaced.
 type switchTransformer struct {
 	original *storagetesting.PrefixTransformer
 	current  atomic.Pointer[value.Transformer]
@@ -112,7 +112,7 @@ func (u *upstream) UpdateTransformer(modify storagetesting.TransformerModifier) 
 // newUpstream returns an empty store.
 func newUpstream(t *testing.T, etcd *kubernetes.Client, planner planner) *upstream {
 	t.Helper()
-	// Every key there is: the tests write outside of any prefix, and what is compacted is kept in one.
+	// Delete all keys: the tests write outside of any prefix, and one key stores the compacted revision.
 	if _, err := etcd.KV.Delete(t.Context(), "\x00", clientv3.WithFromKey()); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func newUpstream(t *testing.T, etcd *kubernetes.Client, planner planner) *upstre
 	return u
 }
 
-// checkStored checks what is in etcd.
+// checkStored checks the value in etcd.
 func (u *upstream) checkStored(ctx context.Context, t *testing.T, key string) {
 	t.Helper()
 	response, err := u.etcd.KV.Get(ctx, key)
@@ -167,13 +167,13 @@ func (u *upstream) checkStored(ctx context.Context, t *testing.T, key string) {
 	}
 }
 
-// checkCalls checks how often etcd is asked for a list.
+// checkCalls checks the number of requests to etcd for a list.
 func (u *upstream) checkCalls(t *testing.T, pageSize, processed uint64) {
 	t.Helper()
 	if reads := u.transformer.original.GetReadsAndReset(); reads != processed {
 		t.Errorf("%d objects were read, want %d", reads, processed)
 	}
-	// Pages grow to twice the size, up to this.
+	// The size of pages doubles, up to this limit.
 	const maxLimit = 10000
 	calls := uint64(1)
 	if limit := pageSize; limit != 0 {
@@ -203,7 +203,7 @@ func (u *upstream) compact(ctx context.Context, t *testing.T, resourceVersion st
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The first try finds out about the one before.
+	// The first attempt only learns of the previous one.
 	version, _, _, err := etcd3.Compact(ctx, u.etcd.Client, 0, int64(revision))
 	if err != nil {
 		_, _, _, err = etcd3.Compact(ctx, u.etcd.Client, version, int64(revision))
@@ -233,26 +233,26 @@ func (u *upstream) keys(ctx context.Context) ([]string, error) {
 	return keys, nil
 }
 
-// kind is what there is to know about an upstream test.
+// kind describes an upstream test.
 type kind int
 
 const (
-	// reads is about reads.
+	// reads tests read.
 	reads kind = iota
-	// early is about reads, and wants nobody to have written before.
+	// early tests read, and must run before others have written.
 	early
-	// writes is about writes.
+	// writes tests write.
 	writes
-	// expires is about writes, and waits for something to expire.
+	// expires tests write, and wait until something expires.
 	expires
-	// counts is about writes, and counts how often they are tried.
+	// counts tests write, and count attempts.
 	counts
-	// slow is about reads, and waits for seconds on end.
+	// slow tests read, and wait for seconds.
 	slow
 )
 
-// upstreamTests are those of the etcd store, all but the ones of AllowUnsafeMalformedObjectDeletion,
-// which a Store refuses.
+// upstreamTests contains the tests of the etcd store, except those of AllowUnsafeMalformedObjectDeletion, which a
+// Store rejects.
 var upstreamTests = []struct {
 	name string
 	kind
@@ -418,9 +418,8 @@ var upstreamTests = []struct {
 	}},
 }
 
-// TestUpstream runs the API server's own tests of its etcd store on a Store. All of them hold where
-// every write is a transaction of ours; those of writes, also where there is nothing to plan, and
-// where every first plan is stale.
+// TestUpstream runs the tests of k8s.io/apiserver for its etcd store on a Store. All tests run with every write as
+// a transaction of the transactor. The tests that write also run without any plan, and with a stale first plan.
 func TestUpstream(t *testing.T) {
 	start := func(t *testing.T) *kubernetes.Client {
 		return claimstest.RunEtcd(t, func(config *embed.Config) { config.WatchProgressNotifyInterval = time.Second })

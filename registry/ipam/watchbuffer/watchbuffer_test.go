@@ -23,7 +23,7 @@ func event(n int) watch.Event {
 	}}}
 }
 
-// begin returns a watch with the events of another one.
+// begin returns a watch that buffers another one.
 func begin(t *testing.T, from watch.Interface) watch.Interface {
 	t.Helper()
 	w, err := New(t.Context(), nil, func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error) {
@@ -35,7 +35,7 @@ func begin(t *testing.T, from watch.Interface) watch.Interface {
 	return w
 }
 
-// expect fails unless the next events are those, in this order.
+// expect fails the test unless the next events are those, in that order.
 func expect(t *testing.T, w watch.Interface, from, to int) {
 	t.Helper()
 	for n := from; n < to; n++ {
@@ -50,7 +50,7 @@ func expect(t *testing.T, w watch.Interface, from, to int) {
 	}
 }
 
-// expectEnd fails unless the watch has ended.
+// expectEnd fails the test unless the watch has ended.
 func expectEnd(t *testing.T, w watch.Interface) {
 	t.Helper()
 	select {
@@ -63,7 +63,7 @@ func expectEnd(t *testing.T, w watch.Interface) {
 	}
 }
 
-// send fails unless the event is taken at once.
+// send sends an event. The test fails if the watch does not accept it at once.
 func send(t *testing.T, from *watch.FakeWatcher, n int) {
 	t.Helper()
 	sent := make(chan struct{})
@@ -78,7 +78,7 @@ func send(t *testing.T, from *watch.FakeWatcher, n int) {
 	}
 }
 
-// TestSlowClient has a client that takes nothing for a while, which the other watch does not feel.
+// TestSlowClient has a client that pauses. The source watch is not blocked.
 func TestSlowClient(t *testing.T) {
 	from := watch.NewFake()
 	w := begin(t, from)
@@ -93,13 +93,13 @@ func TestSlowClient(t *testing.T) {
 	expect(t, w, group, 3*group)
 }
 
-// TestFull has more events than may wait: the other watch has to wait then.
+// TestFull sends more events than fit into the buffer. The source watch must then wait.
 func TestFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := watch.NewFake()
 		w := begin(t, from)
 		defer w.Stop()
-		// A group waits, and a group has been delivered.
+		// One group is waiting, and one has been delivered.
 		const room = 2 * group
 		for n := range room {
 			send(t, from, n)
@@ -121,7 +121,7 @@ func TestFull(t *testing.T) {
 	})
 }
 
-// TestGroups has events come one after another, and looks at when they are delivered.
+// TestGroups sends events at various intervals, and checks when they are delivered.
 func TestGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := watch.NewFake()
@@ -139,7 +139,7 @@ func TestGroups(t *testing.T) {
 				t.Errorf("%d comes after %v instead of %v", to-1, got, at)
 			}
 		}
-		// One comes at once, those after it come together.
+		// The first event is delivered at once, and those soon after it together.
 		sendAfter(0, 0)
 		expectAt(0, 1, 0)
 		sendAfter(1, time.Millisecond)
@@ -149,12 +149,12 @@ func TestGroups(t *testing.T) {
 		sendAfter(4, 0)
 		sendAfter(5, 2*time.Millisecond)
 		expectAt(4, 6, 2*gap)
-		// One that comes late enough does not wait.
+		// An event after a long enough pause is delivered at once.
 		sendAfter(6, gap)
 		expectAt(6, 7, 3*gap)
 		sendAfter(7, time.Minute)
 		expectAt(7, 8, 3*gap+time.Minute)
-		// The end does not lose what waits.
+		// Events in the buffer are delivered before the end.
 		sendAfter(8, 0)
 		from.Stop()
 		expectAt(8, 9, 4*gap+time.Minute)
@@ -162,7 +162,7 @@ func TestGroups(t *testing.T) {
 	})
 }
 
-// TestEnd has the other watch end: what waits is delivered, and then this one ends.
+// TestEnd ends the source watch. The buffered events are delivered, and then this watch ends.
 func TestEnd(t *testing.T) {
 	from := watch.NewFake()
 	w := begin(t, from)
@@ -174,7 +174,7 @@ func TestEnd(t *testing.T) {
 	expectEnd(t, w)
 }
 
-// TestStop ends the watch while events wait, more than once.
+// TestStop stops the watch twice while events are in the buffer.
 func TestStop(t *testing.T) {
 	from := watch.NewFake()
 	w := begin(t, from)
@@ -196,16 +196,16 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestResume has the other watches end one after another, each after some events.
+// TestResume ends one source watch after another, each after some events.
 func TestResume(t *testing.T) {
 	yes, no := true, false
 	for _, tt := range []struct {
 		name    string
 		options metainternalversion.ListOptions
-		// watches are the numbers of the events of each of the other watches; a negative one is the
-		// bookmark at the end of the initial events.
+		// watches contains the numbers of the events of each source watch. A negative number is the bookmark at the
+		// end of the initial events.
 		watches [][]int
-		// want are the resource versions that each is to begin with.
+		// want contains the resource versions with which each watch must start.
 		want []string
 	}{
 		{"after the last event", metainternalversion.ListOptions{ResourceVersion: "5"}, [][]int{{6, 7}, {8}, {9}}, []string{"5", "7", "8"}},
@@ -258,7 +258,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestFruitless has the other watch end again and again, without an event.
+// TestFruitless repeatedly ends the source watch without an event.
 func TestFruitless(t *testing.T) {
 	begun := 0
 	w, err := New(t.Context(), &metainternalversion.ListOptions{ResourceVersion: "5"}, func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error) {
@@ -276,7 +276,7 @@ func TestFruitless(t *testing.T) {
 	}
 }
 
-// TestErrorEvent has the other watch tell that its client has to begin anew.
+// TestErrorEvent sends an error event, which means that the client must start again.
 func TestErrorEvent(t *testing.T) {
 	begun := 0
 	w, err := New(t.Context(), &metainternalversion.ListOptions{ResourceVersion: "5"}, func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error) {
@@ -298,7 +298,7 @@ func TestErrorEvent(t *testing.T) {
 	}
 }
 
-// TestCannotBegin has the other watch not begin.
+// TestCannotBegin has a source watch that cannot be started.
 func TestCannotBegin(t *testing.T) {
 	want := errors.New("no")
 	if _, err := New(t.Context(), nil, func(context.Context, *metainternalversion.ListOptions) (watch.Interface, error) { return nil, want }); err != want {
