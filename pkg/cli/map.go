@@ -87,7 +87,7 @@ func (s *session) drawMap(ctx context.Context, name string) error {
 	}
 	prefix, ok := heldBy(p)
 	if !ok {
-		return exitf(ExitConflict, "%s is not allocated itself yet", name)
+		return exitf(ExitConflict, "%s is not allocated yet", name)
 	}
 	pool, _, err := s.poolOf(ctx, p, prefix)
 	if err != nil {

@@ -114,11 +114,7 @@ func TestBehaviour2Child(t *testing.T) {
 		created := make(chan struct{})
 		go func() {
 			defer close(created)
-			harness.Each(children, 4, func(i int) {
-				if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(fmt.Sprintf("child-%d", i), harness.Length(24), harness.From("root")), metav1.CreateOptions{}); err != nil {
-					t.Error(err)
-				}
-			})
+			e.createChildren(children, 4, harness.Length(24), harness.From("root"))
 		}()
 		for done := false; !done; {
 			// Stop the instance in the middle of its work, and start it again.
@@ -130,9 +126,7 @@ func TestBehaviour2Child(t *testing.T) {
 			default:
 			}
 		}
-		for i := range children {
-			e.allocated(fmt.Sprintf("child-%d", i))
-		}
+		e.childrenAllocated(children)
 		e.AtRest()
 		if n := len(e.ListAllocations()); n != children {
 			t.Errorf("%d allocations for %d children", n, children)
@@ -413,11 +407,7 @@ func TestBehaviour4Completion(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			harness.Each(children, 16, func(i int) {
-				if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(fmt.Sprintf("child-%d", i), harness.Length(28), harness.From("root")), metav1.CreateOptions{}); err != nil {
-					t.Error(err)
-				}
-			})
+			e.createChildren(children, 16, harness.Length(28), harness.From("root"))
 		}()
 		writes := 0
 		e.follow(root.ResourceVersion, "metadata.name=root", func(p *v1alpha1.Prefix) bool {
@@ -429,9 +419,7 @@ func TestBehaviour4Completion(t *testing.T) {
 		if writes > children/2 {
 			t.Errorf("%d writes count %d children", writes, children)
 		}
-		for i := range children {
-			e.allocated(fmt.Sprintf("child-%d", i))
-		}
+		e.childrenAllocated(children)
 		e.AtRest()
 	})
 

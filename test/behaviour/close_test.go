@@ -30,9 +30,7 @@ func TestControllersEndAtOnce(t *testing.T) {
 		}
 	}
 	run(t, instance, "Pack", "*")
-	for i := range 50 {
-		e.allocated(fmt.Sprintf("child-%d", i))
-	}
+	e.childrenAllocated(50)
 	e.AtRest()
 }
 

@@ -32,6 +32,20 @@ func TestForeignController(t *testing.T) {
 		e.patchAllocation(allocation, fmt.Sprintf(`{"spec":{"prefixRef":{"name":%q}}}`, parent))
 		e.patchAllocation(allocation, fmt.Sprintf(`{"status":{"phase":"Allocated","prefix":%q}}`, prefix), "status")
 	}
+	// replaced waits until the child has another allocation than old, and allocates that one.
+	replaced := func(e *env, old *v1alpha1.PrefixAllocation) {
+		e.Helper()
+		var next *v1alpha1.PrefixAllocation
+		e.Eventually("another allocation", func() error {
+			if next = e.allocationOf("child"); next.UID == old.UID {
+				return errors.New(harness.DescribeAllocation(next))
+			}
+			return nil
+		})
+		allocate(e, next.Name, "root", "10.0.9.0/24")
+		e.allocated("child")
+		e.AtRest()
+	}
 
 	t.Run("schedules", func(t *testing.T) {
 		t.Parallel()
@@ -79,16 +93,7 @@ func TestForeignController(t *testing.T) {
 		a := e.allocationOf("child")
 		e.patchAllocation(a.Name, `{"status":{"phase":"Failed"}}`, "status")
 		// Failed is final for an allocation, but not for the child.
-		var next *v1alpha1.PrefixAllocation
-		e.Eventually("another allocation", func() error {
-			if next = e.allocationOf("child"); next.UID == a.UID {
-				return errors.New(harness.DescribeAllocation(next))
-			}
-			return nil
-		})
-		allocate(e, next.Name, "root", "10.0.9.0/24")
-		e.allocated("child")
-		e.AtRest()
+		replaced(e, a)
 	})
 
 	t.Run("chooses a parent that does not work out", func(t *testing.T) {
@@ -99,16 +104,7 @@ func TestForeignController(t *testing.T) {
 		a := e.allocationOf("child")
 		e.patchAllocation(a.Name, `{"spec":{"prefixRef":{"name":"elsewhere"}}}`)
 		e.patchAllocation(a.Name, `{"status":{"conditions":[{"type":"Allocated","status":"False","reason":"ParentNotFound","message":"no","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`, "status")
-		var next *v1alpha1.PrefixAllocation
-		e.Eventually("another allocation", func() error {
-			if next = e.allocationOf("child"); next.UID == a.UID {
-				return errors.New(harness.DescribeAllocation(next))
-			}
-			return nil
-		})
-		allocate(e, next.Name, "root", "10.0.9.0/24")
-		e.allocated("child")
-		e.AtRest()
+		replaced(e, a)
 	})
 }
 
@@ -201,14 +197,8 @@ func TestForeignSchedulerAtTheSameTime(t *testing.T) {
 		}
 	})
 
-	harness.Each(children, 4, func(i int) {
-		if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(fmt.Sprintf("child-%d", i), harness.Length(30), harness.From("root")), metav1.CreateOptions{}); err != nil {
-			t.Error(err)
-		}
-	})
-	for i := range children {
-		e.allocated(fmt.Sprintf("child-%d", i))
-	}
+	e.createChildren(children, 4, harness.Length(30), harness.From("root"))
+	e.childrenAllocated(children)
 	watcher.Stop()
 	foreign.Wait()
 	cancel()

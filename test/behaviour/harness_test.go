@@ -104,6 +104,30 @@ func (e *env) create(name string, options ...harness.PrefixOption) *v1alpha1.Pre
 	return e.Create(harness.NewPrefix(name, options...))
 }
 
+// createAll creates Prefixes, parallel at a time.
+func (e *env) createAll(count, parallel int, of func(int) *v1alpha1.Prefix) {
+	e.Helper()
+	harness.Each(count, parallel, func(i int) {
+		if _, err := e.Prefixes.Create(e.Context(), of(i), metav1.CreateOptions{}); err != nil {
+			e.Error(err)
+		}
+	})
+}
+
+// createChildren creates Prefixes with the same options and the names child-0, child-1 and so on, parallel at a time.
+func (e *env) createChildren(count, parallel int, options ...harness.PrefixOption) {
+	e.Helper()
+	e.createAll(count, parallel, func(i int) *v1alpha1.Prefix { return harness.NewPrefix(fmt.Sprintf("child-%d", i), options...) })
+}
+
+// childrenAllocated waits until the Prefixes child-0, child-1 and so on are Allocated.
+func (e *env) childrenAllocated(count int) {
+	e.Helper()
+	for i := range count {
+		e.allocated(fmt.Sprintf("child-%d", i))
+	}
+}
+
 // root creates a root and waits until it is allocated.
 func (e *env) root(name, prefix string, options ...harness.PrefixOption) *v1alpha1.Prefix {
 	e.Helper()

@@ -166,14 +166,8 @@ func TestTwoManagers(t *testing.T) {
 	run(t, instance, "Pack", "*")
 	e.root("root", "10.0.0.0/24")
 	const children = 128
-	harness.Each(children, 8, func(i int) {
-		if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(fmt.Sprintf("child-%d", i), harness.Length(31), harness.From("root")), metav1.CreateOptions{}); err != nil {
-			t.Error(err)
-		}
-	})
-	for i := range children {
-		e.allocated(fmt.Sprintf("child-%d", i))
-	}
+	e.createChildren(children, 8, harness.Length(31), harness.From("root"))
+	e.childrenAllocated(children)
 	e.AtRest()
 	if p := e.Get("root"); p.Status.Usage.Percent != 100 {
 		t.Errorf("not full: %s", harness.Describe(p))

@@ -152,7 +152,7 @@ func TestDeletionWritesLittle(t *testing.T) {
 	e := in(t)
 	const waiting = 100
 	e.root("root", "10.0.0.0/29", harness.Labelled("pool", "b"))
-	e.createAll(8+waiting, func(i int) *v1alpha1.Prefix {
+	e.createAll(8+waiting, 8, func(i int) *v1alpha1.Prefix {
 		return harness.NewPrefix(fmt.Sprintf("c-%03d", i), harness.Length(32), harness.Selecting("pool", "b"), harness.Labelled("pool", "b"))
 	})
 	var allocated []string
@@ -199,16 +199,6 @@ func TestDeletionWritesLittle(t *testing.T) {
 	if changed > 3+10 {
 		t.Errorf("%d objects were written because of one deletion", changed)
 	}
-}
-
-// createAll creates Prefixes, several at a time.
-func (e *env) createAll(count int, of func(int) *v1alpha1.Prefix) {
-	e.Helper()
-	harness.Each(count, 8, func(i int) {
-		if _, err := e.Prefixes.Create(e.Context(), of(i), metav1.CreateOptions{}); err != nil {
-			e.Error(err)
-		}
-	})
 }
 
 // versions returns the resource versions of all objects.

@@ -157,21 +157,17 @@ func TestWakeUps(t *testing.T) {
 func TestWakeUpOfAll(t *testing.T) {
 	e := inInstance(t, shared)
 	const children = 64
-	harness.Each(children, 8, func(i int) {
+	e.createAll(children, 8, func(i int) *v1alpha1.Prefix {
 		how := harness.From("root")
 		if i%2 == 0 {
 			how = harness.Selecting("net", "a")
 		}
-		if _, err := e.Prefixes.Create(t.Context(), harness.NewPrefix(fmt.Sprintf("child-%d", i), harness.Length(32), how), metav1.CreateOptions{}); err != nil {
-			t.Error(err)
-		}
+		return harness.NewPrefix(fmt.Sprintf("child-%d", i), harness.Length(32), how)
 	})
 	began := time.Now()
 	// This is exactly enough space for all of them.
 	e.create("root", harness.Exactly("10.0.0.0/26"), harness.Labelled("net", "a"))
-	for i := range children {
-		e.allocated(fmt.Sprintf("child-%d", i))
-	}
+	e.childrenAllocated(children)
 	t.Logf("%d children were Allocated %v after their parent was created", children, time.Since(began).Round(time.Millisecond))
 	e.AtRest()
 	if p := e.Get("root"); p.Status.Usage.Percent != 100 || p.Status.Usage.LargestFree != "" {

@@ -215,15 +215,21 @@ func holdersOf(w world, parent, prefix string) (names []string) {
 	return names
 }
 
-func TestAdoptOverlaps(t *testing.T) {
-	t.Parallel()
-	w, told := overlapped()
+// startOverlapped starts an instance with all controllers on the store of overlapped.
+func startOverlapped(t *testing.T) (instance *harness.Server, w world, told []finding) {
+	t.Helper()
+	w, told = overlapped()
 	dir := t.TempDir()
 	s, stop := startEtcd(t, dir)
 	s.put(t, w)
 	stop()
-	instance := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"))
-	s = connect(t, instance.EtcdEndpoints)
+	return harness.Start(t, harness.DataDir(dir), harness.Controllers("*")), w, told
+}
+
+func TestAdoptOverlaps(t *testing.T) {
+	t.Parallel()
+	instance, w, told := startOverlapped(t)
+	s := connect(t, instance.EtcdEndpoints)
 	opened := s.open(t)
 	expectClaims(t, s.world(t))
 	expect(t, auditOf(t, opened), told...)
@@ -298,12 +304,7 @@ func TestAdoptOverlaps(t *testing.T) {
 // TestAdoptedOverlapsHoldUpNobody fills the free space beside overlapping allocations.
 func TestAdoptedOverlapsHoldUpNobody(t *testing.T) {
 	t.Parallel()
-	w, told := overlapped()
-	dir := t.TempDir()
-	s, stop := startEtcd(t, dir)
-	s.put(t, w)
-	stop()
-	instance := harness.Start(t, harness.DataDir(dir), harness.Controllers("*"))
+	instance, _, told := startOverlapped(t)
 	prefixes := instance.Client.Prefixes(here)
 	var requests []*v1alpha1.Prefix
 	for i := range 11 {
@@ -311,7 +312,7 @@ func TestAdoptedOverlapsHoldUpNobody(t *testing.T) {
 	}
 	create(t, prefixes, requests...)
 	waitAllocated(t, prefixes)
-	s = connect(t, instance.EtcdEndpoints)
+	s := connect(t, instance.EtcdEndpoints)
 	expect(t, auditOf(t, s.open(t)), told...)
 	expectClaims(t, s.world(t))
 }

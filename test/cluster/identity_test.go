@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -17,13 +18,17 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 )
 
@@ -81,87 +86,60 @@ func testRoles(t *testing.T, i *installation) {
 // attempts returns all possible requests. A permitted request can still fail for another reason, for example
 // because there is no such object.
 func attempts(t *testing.T, u *user) map[string]func() error {
-	ctx := t.Context()
-	prefixes, allocations, policies := u.client.Prefixes(u.namespace), u.client.PrefixAllocations(u.namespace), u.client.PrefixPolicies(u.namespace)
+	ctx, client := t.Context(), dynamic.NewForConfigOrDie(u.config)
 	const name = "nothing"
 	patch := []byte(`{"metadata":{"labels":{"a":"b"}}}`)
-	prefix, allocation := root(name, "10.0.0.0/8"), &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	policy := &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	return map[string]func() error{
-		"get prefixes":    func() error { _, err := prefixes.Get(ctx, name, metav1.GetOptions{}); return err },
-		"list prefixes":   func() error { _, err := prefixes.List(ctx, metav1.ListOptions{}); return err },
-		"watch prefixes":  func() error { return watched(prefixes.Watch(ctx, metav1.ListOptions{})) },
-		"create prefixes": func() error { _, err := prefixes.Create(ctx, &v1alpha1.Prefix{}, metav1.CreateOptions{}); return err },
-		"update prefixes": func() error { _, err := prefixes.Update(ctx, prefix, metav1.UpdateOptions{}); return err },
-		"patch prefixes": func() error {
-			_, err := prefixes.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
-			return err
-		},
-		"delete prefixes": func() error { return prefixes.Delete(ctx, name, metav1.DeleteOptions{}) },
-		"deletecollection prefixes": func() error {
-			return prefixes.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "no=thing"})
-		},
-		"get prefixes/status":    func() error { return u.request(t, http.MethodGet, "prefixes", name, "status") },
-		"update prefixes/status": func() error { _, err := prefixes.UpdateStatus(ctx, prefix, metav1.UpdateOptions{}); return err },
-		"patch prefixes/status": func() error {
-			_, err := prefixes.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
-			return err
-		},
-		"create prefixes/binding": func() error {
-			_, err := prefixes.Bind(ctx, name, &v1alpha1.PrefixBinding{}, metav1.CreateOptions{})
-			return err
-		},
-
-		"get prefixallocations":   func() error { _, err := allocations.Get(ctx, name, metav1.GetOptions{}); return err },
-		"list prefixallocations":  func() error { _, err := allocations.List(ctx, metav1.ListOptions{}); return err },
-		"watch prefixallocations": func() error { return watched(allocations.Watch(ctx, metav1.ListOptions{})) },
-		"create prefixallocations": func() error {
-			_, err := allocations.Create(ctx, &v1alpha1.PrefixAllocation{}, metav1.CreateOptions{})
-			return err
-		},
-		"update prefixallocations": func() error { _, err := allocations.Update(ctx, allocation, metav1.UpdateOptions{}); return err },
-		"patch prefixallocations": func() error {
-			_, err := allocations.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
-			return err
-		},
-		"delete prefixallocations": func() error { return allocations.Delete(ctx, name, metav1.DeleteOptions{}) },
-		"deletecollection prefixallocations": func() error {
-			return allocations.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "no=thing"})
-		},
-		"get prefixallocations/status":    func() error { return u.request(t, http.MethodGet, "prefixallocations", name, "status") },
-		"update prefixallocations/status": func() error { _, err := allocations.UpdateStatus(ctx, allocation, metav1.UpdateOptions{}); return err },
-		"patch prefixallocations/status": func() error {
-			_, err := allocations.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
-			return err
-		},
-		"create prefixallocations/binding": func() error {
-			_, err := allocations.Bind(ctx, name, &v1alpha1.PrefixAllocationBinding{}, metav1.CreateOptions{})
-			return err
-		},
-
-		"get prefixpolicies":   func() error { _, err := policies.Get(ctx, name, metav1.GetOptions{}); return err },
-		"list prefixpolicies":  func() error { _, err := policies.List(ctx, metav1.ListOptions{}); return err },
-		"watch prefixpolicies": func() error { return watched(policies.Watch(ctx, metav1.ListOptions{})) },
-		"create prefixpolicies": func() error {
-			_, err := policies.Create(ctx, &v1alpha1.PrefixPolicy{}, metav1.CreateOptions{})
-			return err
-		},
-		"update prefixpolicies": func() error { _, err := policies.Update(ctx, policy, metav1.UpdateOptions{}); return err },
-		"patch prefixpolicies": func() error {
-			_, err := policies.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
-			return err
-		},
-		"delete prefixpolicies": func() error { return policies.Delete(ctx, name, metav1.DeleteOptions{}) },
-		"deletecollection prefixpolicies": func() error {
-			return policies.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "no=thing"})
-		},
-		"get prefixpolicies/status":    func() error { return u.request(t, http.MethodGet, "prefixpolicies", name, "status") },
-		"update prefixpolicies/status": func() error { _, err := policies.UpdateStatus(ctx, policy, metav1.UpdateOptions{}); return err },
-		"patch prefixpolicies/status": func() error {
-			_, err := policies.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
-			return err
-		},
+	all := map[string]func() error{}
+	for _, kind := range append(slices.Clone(harness.Kinds), harness.PolicyKind) {
+		objects := client.Resource(schema.GroupVersion(v1alpha1.GroupVersion).WithResource(kind.Resource)).Namespace(u.namespace)
+		named := func(kind string) *unstructured.Unstructured {
+			object := &unstructured.Unstructured{}
+			object.SetAPIVersion(harness.GroupVersion)
+			object.SetKind(kind)
+			object.SetName(name)
+			return object
+		}
+		maps.Copy(all, map[string]func() error{
+			"list " + kind.Resource: func() error { _, err := objects.List(ctx, metav1.ListOptions{}); return err },
+			"watch " + kind.Resource: func() error {
+				w, err := objects.Watch(ctx, metav1.ListOptions{})
+				if err == nil {
+					w.Stop()
+				}
+				return err
+			},
+			"create " + kind.Resource: func() error {
+				// Without a name, the object is never created.
+				unnamed := named(kind.Name)
+				unnamed.SetName("")
+				_, err := objects.Create(ctx, unnamed, metav1.CreateOptions{})
+				return err
+			},
+			"delete " + kind.Resource: func() error { return objects.Delete(ctx, name, metav1.DeleteOptions{}) },
+			"deletecollection " + kind.Resource: func() error {
+				return objects.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "no=thing"})
+			},
+			"create " + kind.Resource + "/binding": func() error {
+				_, err := objects.Create(ctx, named(kind.Name+"Binding"), metav1.CreateOptions{}, "binding")
+				return err
+			},
+		})
+		for _, subresources := range [][]string{nil, {"status"}} {
+			resource := strings.Join(append([]string{kind.Resource}, subresources...), "/")
+			maps.Copy(all, map[string]func() error{
+				"get " + resource: func() error { _, err := objects.Get(ctx, name, metav1.GetOptions{}, subresources...); return err },
+				"update " + resource: func() error {
+					_, err := objects.Update(ctx, named(kind.Name), metav1.UpdateOptions{}, subresources...)
+					return err
+				},
+				"patch " + resource: func() error {
+					_, err := objects.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, subresources...)
+					return err
+				},
+			})
+		}
 	}
+	return all
 }
 
 // testPolicies has the owner of a pool set rules for it, and a tenant, who may only read them, live by them.
@@ -218,17 +196,6 @@ func testPolicies(t *testing.T, i *installation) {
 		})
 	}
 	contains(t, tenant.in("explain", "prefixpolicy.spec"), "childLengths", "reserved", "strategy")
-}
-
-func watched(w interface{ Stop() }, err error) error {
-	if err == nil {
-		w.Stop()
-	}
-	return err
-}
-
-func (u *user) request(t *testing.T, verb, resource, name, subresource string) error {
-	return u.client.RESTClient().Verb(verb).Namespace(u.namespace).Resource(resource).Name(name).SubResource(subresource).Do(t.Context()).Error()
 }
 
 // testIdentity sends requests directly to the API server, without kube-apiserver. Nobody can impersonate another

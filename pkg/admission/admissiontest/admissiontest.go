@@ -198,3 +198,19 @@ func Validate(ctx context.Context, plugin admission.ValidationInterface, a admis
 	err := plugin.Validate(ctx, a, nil)
 	return warnings, err
 }
+
+// ChecksOnlyCreate fails the test if the plugin warns about or denies any other request than the creation of obj: its
+// update, its deletion, or a request for a subresource.
+func ChecksOnlyCreate(t *testing.T, plugin admission.ValidationInterface, obj runtime.Object) {
+	t.Helper()
+	for _, a := range []admission.Attributes{
+		Attributes(admission.Update, obj, ""),
+		Attributes(admission.Update, obj, "status"),
+		Attributes(admission.Create, obj, "binding"),
+		Attributes(admission.Delete, obj, ""),
+	} {
+		if warnings, err := Validate(t.Context(), plugin, a); len(warnings) > 0 || err != nil {
+			t.Errorf("%s of %q: %q, %v", a.GetOperation(), a.GetSubresource(), warnings, err)
+		}
+	}
+}

@@ -92,16 +92,7 @@ func TestValidate(t *testing.T) {
 						t.Errorf("%s: warned of %q, %v", fields, warnings, err)
 					}
 				}
-				for _, a := range []admission.Attributes{
-					admissiontest.Attributes(admission.Update, test.obj, ""),
-					admissiontest.Attributes(admission.Update, test.obj, "status"),
-					admissiontest.Attributes(admission.Create, test.obj, "binding"),
-					admissiontest.Attributes(admission.Delete, test.obj, ""),
-				} {
-					if warnings, err := admissiontest.Validate(t.Context(), p, a); len(warnings) > 0 || err != nil {
-						t.Errorf("%s: %s of %q: %q, %v", fields, a.GetOperation(), a.GetSubresource(), warnings, err)
-					}
-				}
+				admissiontest.ChecksOnlyCreate(t, p, test.obj)
 			}
 		})
 	}

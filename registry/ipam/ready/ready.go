@@ -202,7 +202,7 @@ func (s state) unexplained() (reason, message string) {
 	case s.allocated:
 		return v1alpha1.ReasonAllocated, "Holds " + s.holds
 	case s.failed:
-		return v1alpha1.ReasonNoSuitableParent, "A scheduler has failed the request and has no condition that says why"
+		return v1alpha1.ReasonNoSuitableParent, "A scheduler has failed the request without a condition that says why"
 	}
 	return v1alpha1.ReasonPending, "Waits for the controllers"
 }
