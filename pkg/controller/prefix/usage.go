@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 )
 
 // maxUsed is the maximum number of entries in status.used.
@@ -33,14 +34,46 @@ type ledgers struct {
 
 // account is what is allocated from one parent.
 type account struct {
-	// count is the number of allocations.
-	count int
+	// holders are the allocations that hold something now.
+	holders sets.Set[types.UID]
 	// changes holds the allocations that changed since the last report. The prefix of those that hold nothing any more is
 	// not valid.
 	changes map[types.UID]netip.Prefix
 	// ledger is the state of the last report. Only reports use it, so that events do not wait for them: with hundreds of
 	// thousands of allocations a report can take a second, if it is the first one or if reserved space changes.
 	ledger allocator.Ledger[types.UID]
+}
+
+func newLedgers() *ledgers { return &ledgers{byParent: map[types.NamespacedName]*account{}} }
+
+// hold records that an allocation holds a prefix of a parent, instead of any other one of this parent.
+func (l *ledgers) hold(parent types.NamespacedName, uid types.UID, prefix netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	acc := l.byParent[parent]
+	if acc == nil {
+		acc = &account{holders: sets.Set[types.UID]{}}
+		l.byParent[parent] = acc
+	}
+	acc.holders.Insert(uid)
+	acc.change(uid, prefix)
+}
+
+// release records that an allocation holds nothing of a parent any more, if it did. It returns the number of allocations
+// that are left.
+func (l *ledgers) release(parent types.NamespacedName, uid types.UID) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	acc := l.byParent[parent]
+	if acc == nil {
+		return 0
+	}
+	acc.holders.Delete(uid)
+	acc.change(uid, netip.Prefix{})
+	if acc.holders.Len() == 0 {
+		delete(l.byParent, parent)
+	}
+	return acc.holders.Len()
 }
 
 func (a *account) change(uid types.UID, prefix netip.Prefix) {
@@ -50,41 +83,12 @@ func (a *account) change(uid types.UID, prefix netip.Prefix) {
 	a.changes[uid] = prefix
 }
 
-func newLedgers() *ledgers { return &ledgers{byParent: map[types.NamespacedName]*account{}} }
-
-// hold records that an allocation holds a prefix of a parent. It must not hold another one of the parent.
-func (l *ledgers) hold(parent types.NamespacedName, uid types.UID, prefix netip.Prefix) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	acc := l.byParent[parent]
-	if acc == nil {
-		acc = &account{}
-		l.byParent[parent] = acc
-	}
-	acc.count++
-	acc.change(uid, prefix)
-}
-
-// release records that an allocation holds nothing of a parent any more. It returns the number of allocations that are
-// left.
-func (l *ledgers) release(parent types.NamespacedName, uid types.UID) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	acc := l.byParent[parent]
-	acc.count--
-	acc.change(uid, netip.Prefix{})
-	if acc.count == 0 {
-		delete(l.byParent, parent)
-	}
-	return acc.count
-}
-
 // count returns the number of allocations from the parent.
 func (l *ledgers) count(parent types.NamespacedName) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if acc := l.byParent[parent]; acc != nil {
-		return acc.count
+		return acc.holders.Len()
 	}
 	return 0
 }

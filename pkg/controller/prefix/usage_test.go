@@ -170,6 +170,10 @@ func TestCount(t *testing.T) {
 	if n := l.count(root); n != 7 {
 		t.Errorf("%d of 7", n)
 	}
+	l.hold(root, "0", netip.MustParsePrefix("10.0.0.0/24"))
+	if n := l.release(root, "unknown"); n != 7 {
+		t.Errorf("%d of 7", n)
+	}
 	for left := 6; left >= 0; left-- {
 		if n := l.release(root, types.UID(fmt.Sprint(left))); n != left || l.count(root) != left {
 			t.Errorf("%d, %d of %d", n, l.count(root), left)
@@ -183,6 +187,7 @@ func TestLedgersForget(t *testing.T) {
 	l := newLedgers()
 	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/24"))
 	l.release(root, "a")
+	l.release(name("other"), "never")
 	l.count(name("other"))
 	if n := len(l.byParent); n != 0 {
 		t.Errorf("%d left over", n)
