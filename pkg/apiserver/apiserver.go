@@ -108,6 +108,7 @@ func (c completedConfig) New() (*Server, error) {
 	if err := generic.InstallAPIGroup(&registry.Group); err != nil {
 		return nil, err
 	}
+	generic.RegisterDestroyFunc(registry.Destroy)
 	if c.config.WithoutCluster {
 		installCore(generic, c.genericConfig.DiscoveryAddresses)
 	}

@@ -47,7 +47,7 @@ type Objects struct {
 // its storage.
 func NewObjects(config *storagebackend.ConfigForResource, resourcePrefix string) Objects {
 	o := Objects{
-		resourcePrefix: resourcePrefix, etcdPrefix: path.Join("/", config.Prefix),
+		resourcePrefix: path.Join("/", resourcePrefix), etcdPrefix: path.Join("/", config.Prefix),
 		transformer: config.Transformer, decoder: etcd3.NewDefaultDecoder(config.Codec, storage.APIObjectVersioner{}),
 	}
 	if o.transformer == nil {

@@ -124,8 +124,12 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 	for _, c := range configure {
 		c(&storeConfig)
 	}
-	getter := store.NewRESTOptionsGetter(restOptions{config}, storeConfig)
-	s.claims, s.auditor = getter.Claims(), audit.New(getter.Etcd())
+	getter, err := store.New(restOptions{config}, storeConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(getter.Close)
+	s.claims, s.auditor = getter.Claims, audit.New(getter.Etcd)
 	getter.BeforeUpdate = s.auditor.ClaimOrphans
 
 	policies, rules, err := prefixpolicy.NewStorage(scheme, getter, s.claims)

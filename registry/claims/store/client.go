@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -19,7 +18,6 @@ import (
 	"google.golang.org/grpc/connectivity"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/server/egressselector"
-	"k8s.io/apiserver/pkg/storage/etcd3"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"k8s.io/component-base/tracing"
 )
@@ -30,44 +28,6 @@ const (
 	keepaliveTimeout = 10 * time.Second
 	dialTimeout      = 20 * time.Second
 )
-
-// sharedCompactor compacts etcd while at least one resource uses it.
-type sharedCompactor struct {
-	mu        sync.Mutex
-	compactor etcd3.Compactor
-	stop      func()
-	users     int
-}
-
-// use starts the compactor unless it is running. The returned function ends the use, and the last one stops the
-// compactor. If compaction is disabled, the compactor is nil.
-func (s *sharedCompactor) use(config *storagebackend.ConfigForResource) (etcd3.Compactor, func(), error) {
-	if config.CompactionInterval == 0 {
-		return nil, func() {}, nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.users == 0 {
-		client, err := newClient(config.Transport)
-		if err != nil {
-			return nil, nil, err
-		}
-		compactor := etcd3.StartCompactorPerEndpoint(client.Client, config.CompactionInterval)
-		s.compactor = compactor
-		s.stop = func() {
-			compactor.Stop()
-			_ = client.Close()
-		}
-	}
-	s.users++
-	return s.compactor, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.users--; s.users == 0 {
-			s.stop()
-		}
-	}, nil
-}
 
 // newClient returns an etcd client that is configured like those of k8s.io/apiserver, which exports no function for
 // it. It waits at most dialTimeout for the connection.

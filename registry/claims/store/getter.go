@@ -6,13 +6,14 @@ package store
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"reflect"
+	"errors"
+	"slices"
 	"sync"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/kubernetes"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/features"
@@ -39,35 +40,82 @@ type Config struct {
 	AdaptClient func(*clientv3.Client)
 }
 
-// RESTOptionsGetter wraps another getter. The storage that it returns checks and writes the claims with each object.
+// RESTOptionsGetter wraps another getter. The storage that it returns checks and writes the claims with each object. New
+// connects to etcd; then each kind creates its storage; then its REST objects use that. Nothing may be written before the
+// storage of Prefixes exists.
 type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
+	// Etcd reads the objects and claims of all kinds directly from etcd.
+	Etcd *claims.Etcd
+	// Claims plans the writes of all storages. It is usable once the storage of Prefixes exists.
+	Claims *claims.Claims
 	// BeforeUpdate, if set, is called before each update of an object from old to obj. What it does stays even if the
 	// update fails. Set it before the storages are created.
 	BeforeUpdate func(ctx context.Context, old, obj runtime.Object) error
 
 	config Config
-	etcd   *claims.Etcd
-	claims *claims.Claims
-
-	mu        sync.Mutex
-	transport *storagebackend.TransportConfig
-	compactor sharedCompactor
+	// compactor is nil if compaction is disabled.
+	compactor etcd3.Compactor
+	close     func()
 }
 
 var _ generic.RESTOptionsGetter = &RESTOptionsGetter{}
 
-// NewRESTOptionsGetter returns a RESTOptionsGetter that takes everything but the storage from getter.
-func NewRESTOptionsGetter(getter generic.RESTOptionsGetter, config Config) *RESTOptionsGetter {
-	etcd := &claims.Etcd{}
-	return &RESTOptionsGetter{RESTOptionsGetter: getter, config: config, etcd: etcd, claims: claims.New(etcd, config.DisjointRoots)}
+// New returns a RESTOptionsGetter that takes everything but the storage from getter. The caller must close it. Both kinds
+// must be in the same etcd, because one transaction writes an allocation and checks its parent.
+func New(getter generic.RESTOptionsGetter, config Config) (*RESTOptionsGetter, error) {
+	prefixes, err := getter.GetRESTOptions(ipam.Resource("prefixes"), &ipam.Prefix{})
+	if err != nil {
+		return nil, err
+	}
+	allocations, err := getter.GetRESTOptions(ipam.Resource("prefixallocations"), &ipam.PrefixAllocation{})
+	if err != nil {
+		return nil, err
+	}
+	etcd := prefixes.StorageConfig
+	if other := allocations.StorageConfig; !slices.Equal(etcd.Transport.ServerList, other.Transport.ServerList) || etcd.Prefix != other.Prefix {
+		return nil, errors.New("prefixallocations must be in the same etcd as prefixes: one transaction writes both")
+	}
+	g := &RESTOptionsGetter{RESTOptionsGetter: getter, config: config}
+	client, err := g.connect(etcd.Transport)
+	if err != nil {
+		return nil, err
+	}
+	stop := func() {}
+	if etcd.CompactionInterval > 0 {
+		compactor := etcd3.StartCompactorPerEndpoint(client.Client, etcd.CompactionInterval)
+		g.compactor, stop = compactor, compactor.Stop
+	}
+	g.close = sync.OnceFunc(func() {
+		stop()
+		_ = client.Close()
+	})
+	g.Etcd = &claims.Etcd{
+		KV: client.KV, Keys: claims.NewKeyspace(etcd.Prefix),
+		Prefixes:    claims.NewObjects(etcd, prefixes.ResourcePrefix),
+		Allocations: claims.NewObjects(allocations.StorageConfig, allocations.ResourcePrefix),
+	}
+	g.Claims = claims.New(g.Etcd, config.DisjointRoots)
+	return g, nil
 }
 
-// Etcd returns what reads objects and claims directly from etcd. It is usable once the storages exist.
-func (g *RESTOptionsGetter) Etcd() *claims.Etcd { return g.etcd }
+// Close stops the compaction and closes the connection to etcd. The storages have connections of their own, and must be
+// destroyed before.
+func (g *RESTOptionsGetter) Close() { g.close() }
 
-// Claims returns the Claims that the storages of all kinds share. It is usable once the storages exist.
-func (g *RESTOptionsGetter) Claims() *claims.Claims { return g.claims }
+// connect returns an etcd client whose writes are performed together with their plans.
+func (g *RESTOptionsGetter) connect(config storagebackend.TransportConfig) (*kubernetes.Client, error) {
+	client, err := newClient(config)
+	if err != nil {
+		return nil, err
+	}
+	if g.config.AdaptClient != nil {
+		g.config.AdaptClient(client.Client)
+	}
+	client.KV = etcd3.NewETCDLatencyTracker(client.KV)
+	client.Kubernetes = claims.NewTransactor(client)
+	return client, nil
+}
 
 // GetRESTOptions implements generic.RESTOptionsGetter.
 func (g *RESTOptionsGetter) GetRESTOptions(resource schema.GroupResource, example runtime.Object) (generic.RESTOptions, error) {
@@ -75,76 +123,14 @@ func (g *RESTOptionsGetter) GetRESTOptions(resource schema.GroupResource, exampl
 	if err != nil {
 		return options, err
 	}
+	// Kubernetes prescribes the parameters. All but the first are what the watch cache has to know of a kind.
 	options.Decorator = func(
 		config *storagebackend.ConfigForResource, resourcePrefix string,
 		keyFunc func(obj runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object,
 		getAttrs storage.AttrFunc, triggers storage.IndexerFuncs, indexers *cache.Indexers,
 	) (storage.Interface, factory.DestroyFunc, error) {
-		return g.newStorage(config, resourcePrefix, keyFunc, newFunc, newListFunc, getAttrs, triggers, indexers)
-	}
-	return options, nil
-}
-
-// newStorage returns the storage of one kind. From top to bottom it is a watch cache, a Store, and the etcd store.
-// All kinds must be in the same etcd, because one transaction writes an allocation and checks its parent.
-func (g *RESTOptionsGetter) newStorage(
-	config *storagebackend.ConfigForResource, resourcePrefix string,
-	keyFunc func(obj runtime.Object) (string, error), newFunc, newListFunc func() runtime.Object,
-	getAttrs storage.AttrFunc, triggers storage.IndexerFuncs, indexers *cache.Indexers,
-) (storage.Interface, factory.DestroyFunc, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.transport != nil && !reflect.DeepEqual(g.transport.ServerList, config.Transport.ServerList) {
-		return nil, nil, fmt.Errorf("%s must be in the same etcd as the other resources: one transaction writes both", config.GroupResource)
-	}
-	g.transport = &config.Transport
-
-	client, err := newClient(config.Transport)
-	if err != nil {
-		return nil, nil, err
-	}
-	compactor, stopCompactor, err := g.compactor.use(config)
-	if err != nil {
-		_ = client.Close()
-		return nil, nil, err
-	}
-	if g.config.AdaptClient != nil {
-		g.config.AdaptClient(client.Client)
-	}
-	client.KV = etcd3.NewETCDLatencyTracker(client.KV)
-	client.Kubernetes = claims.NewTransactor(client)
-
-	transformer := config.Transformer
-	if transformer == nil {
-		transformer = identity.NewEncryptCheckTransformer()
-	}
-	versioner := storage.APIObjectVersioner{}
-	decoder := etcd3.NewDefaultDecoder(config.Codec, versioner)
-	raw, err := etcd3.New(client, compactor, tolerantCodec{config.Codec, newFunc}, newFunc, newListFunc, config.Prefix, resourcePrefix,
-		config.GroupResource, tolerantTransformer{transformer}, config.LeaseManagerConfig, tolerantDecoder{decoder}, versioner)
-	if err != nil {
-		stopCompactor()
-		_ = client.Close()
-		return nil, nil, err
-	}
-	if g.etcd.KV == nil {
-		g.etcd.KV, g.etcd.Keys = client.KV, claims.NewKeyspace(config.Prefix)
-	}
-	store := &Store{Interface: tolerantStore{raw, config.GroupResource}, planner: g.claims, beforeUpdate: g.BeforeUpdate}
-	var result storage.Interface = store
-	var once sync.Once
-	destroy := func() {
-		once.Do(func() {
-			stopCompactor()
-			raw.Close()
-			_ = client.Close()
-		})
-	}
-
-	if g.config.WatchCache {
-		c, err := cacher.NewCacherFromConfig(cacher.Config{
-			Storage:             unpaged{store},
-			Versioner:           versioner,
+		return g.newStorage(config, cacher.Config{
+			Versioner:           storage.APIObjectVersioner{},
 			GroupResource:       config.GroupResource,
 			EventsHistoryWindow: config.EventsHistoryWindow,
 			ResourcePrefix:      resourcePrefix,
@@ -156,39 +142,66 @@ func (g *RESTOptionsGetter) newStorage(
 			Indexers:            indexers,
 			Codec:               config.Codec,
 		})
-		if err != nil {
-			destroy()
+	}
+	return options, nil
+}
+
+// newStorage returns the storage of a kind, and a function that closes it.
+func (g *RESTOptionsGetter) newStorage(config *storagebackend.ConfigForResource, kind cacher.Config) (storage.Interface, factory.DestroyFunc, error) {
+	client, err := g.connect(config.Transport)
+	if err != nil {
+		return nil, nil, err
+	}
+	transformer := config.Transformer
+	if transformer == nil {
+		transformer = identity.NewEncryptCheckTransformer()
+	}
+	raw, err := etcd3.New(client, g.compactor, tolerantCodec{config.Codec, kind.NewFunc}, kind.NewFunc, kind.NewListFunc,
+		config.Prefix, kind.ResourcePrefix, config.GroupResource, tolerantTransformer{transformer}, config.LeaseManagerConfig,
+		tolerantDecoder{etcd3.NewDefaultDecoder(config.Codec, kind.Versioner)}, kind.Versioner)
+	if err != nil {
+		_ = client.Close()
+		return nil, nil, err
+	}
+	store := &Store{Interface: tolerantStore{raw, config.GroupResource}, planner: g.Claims, beforeUpdate: g.BeforeUpdate}
+	var result storage.Interface = store
+	destroy := sync.OnceFunc(func() {
+		raw.Close()
+		_ = client.Close()
+	})
+	if g.config.WatchCache {
+		if result, destroy, err = g.withCache(store, kind, destroy); err != nil {
 			return nil, nil, err
 		}
-		delegator := cacher.NewCacheDelegator(c, store)
-		result = &cachedLists{Interface: delegator, cache: c, resourcePrefix: resourcePrefix, keyOf: keyFunc, readAhead: cmp.Or(g.config.ReadAhead, readAhead)}
-		if !utilfeature.DefaultFeatureGate.Enabled(features.SizeBasedListCostEstimate) {
-			store.count = func(ctx context.Context) (int64, error) {
-				return countCached(ctx, result, resourcePrefix, newListFunc())
-			}
-		}
-		destroyStore := destroy
-		var once sync.Once
-		destroy = func() {
-			once.Do(func() {
-				delegator.Stop()
-				c.Stop()
-				destroyStore()
-			})
-		}
 	}
-
-	switch objects := claims.NewObjects(config, resourcePrefix); config.GroupResource {
-	case ipam.Resource("prefixes"):
-		g.etcd.Prefixes = objects
-		g.claims.ReadPrefixesFrom(result, getAttrs)
-	case ipam.Resource("prefixallocations"):
-		g.etcd.Allocations = objects
-	case ipam.Resource("prefixpolicies"):
-		// Policies hold no space.
-	default:
-		destroy()
-		return nil, nil, fmt.Errorf("%s has no claims", config.GroupResource)
+	if config.GroupResource == ipam.Resource("prefixes") {
+		g.Claims.ReadPrefixesFrom(result, kind.GetAttrsFunc)
 	}
 	return result, destroy, nil
+}
+
+// withCache returns a storage with a watch cache above a Store, and a function that closes both. If it fails, it calls
+// destroyStore.
+func (g *RESTOptionsGetter) withCache(store *Store, kind cacher.Config, destroyStore func()) (storage.Interface, func(), error) {
+	kind.Storage = unpaged{store}
+	c, err := cacher.NewCacherFromConfig(kind)
+	if err != nil {
+		destroyStore()
+		return nil, nil, err
+	}
+	delegator := cacher.NewCacheDelegator(c, store)
+	lists := &cachedLists{
+		Interface: delegator, cache: c, resourcePrefix: kind.ResourcePrefix, keyOf: kind.KeyFunc,
+		readAhead: cmp.Or(g.config.ReadAhead, readAhead),
+	}
+	if !utilfeature.DefaultFeatureGate.Enabled(features.SizeBasedListCostEstimate) {
+		store.count = func(ctx context.Context) (int64, error) {
+			return countCached(ctx, lists, kind.ResourcePrefix, kind.NewListFunc())
+		}
+	}
+	return lists, sync.OnceFunc(func() {
+		delegator.Stop()
+		c.Stop()
+		destroyStore()
+	}), nil
 }

@@ -29,23 +29,29 @@ type Registry struct {
 	Claims *claims.Claims
 	// Auditor compares the objects with the claims.
 	Auditor *audit.Auditor
+
+	stores *store.RESTOptionsGetter
 }
 
-// New returns the storage of the API group, in the etcd that getter has. It fails if a storage cannot be created.
+// New returns the storage of the API group, in the etcd that getter has. It fails if a storage cannot be created. The
+// caller must destroy it.
 func New(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter generic.RESTOptionsGetter, config store.Config) (*Registry, error) {
-	stores := store.NewRESTOptionsGetter(getter, config)
-	claims, auditor := stores.Claims(), audit.New(stores.Etcd())
+	stores, err := store.New(getter, config)
+	if err != nil {
+		return nil, err
+	}
+	auditor := audit.New(stores.Etcd)
 	stores.BeforeUpdate = auditor.ClaimOrphans
 
-	policies, rules, err := prefixpolicy.NewStorage(scheme, stores, claims)
+	policies, rules, err := prefixpolicy.NewStorage(scheme, stores, stores.Claims)
 	if err != nil {
 		return nil, err
 	}
-	prefixes, parents, err := prefix.NewStorage(scheme, stores, claims, rules)
+	prefixes, parents, err := prefix.NewStorage(scheme, stores, stores.Claims, rules)
 	if err != nil {
 		return nil, err
 	}
-	allocations, err := prefixallocation.NewStorage(scheme, stores, claims, parents)
+	allocations, err := prefixallocation.NewStorage(scheme, stores, stores.Claims, parents)
 	if err != nil {
 		return nil, err
 	}
@@ -61,14 +67,15 @@ func New(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter generic.
 		"prefixpolicies":            policies.Main,
 		"prefixpolicies/status":     policies.Status,
 	}
-	return &Registry{Group: group, Claims: claims, Auditor: auditor}, nil
+	return &Registry{Group: group, Claims: stores.Claims, Auditor: auditor, stores: stores}, nil
 }
 
-// Destroy closes the storages.
+// Destroy closes the storages and the connections to etcd. It may be called more than once.
 func (r *Registry) Destroy() {
 	for _, resources := range r.Group.VersionedResourcesStorageMap {
 		for _, storage := range resources {
 			storage.Destroy()
 		}
 	}
+	r.stores.Close()
 }
