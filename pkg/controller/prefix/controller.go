@@ -5,6 +5,9 @@
 // PrefixAllocation for each child and binds the child when the PrefixAllocation is Allocated. It maintains the
 // usage in the status of parents, and it removes the finalizer of a deleted Prefix when nothing is allocated from
 // it.
+//
+// Event handlers put names into queues (controller.go). Workers compare the objects with those names, in the caches of
+// the informers, with what should be, and write the difference to the API (sync.go, usage.go).
 package prefix
 
 import (
