@@ -145,11 +145,12 @@ func (h *helm) uninstall() {
 	}
 }
 
-// previous returns a directory with the tree of the previous commit.
+// previous returns a directory with the tree of the previous commit. A shallow clone does not have it; then it is the tree
+// of this commit.
 func previous(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command("sh", "-c", `git archive HEAD^ | tar -x -C "$0"`, dir)
+	cmd := exec.Command("sh", "-c", `git archive "$(git rev-parse --verify --quiet HEAD^ || echo HEAD)" | tar -x -C "$0"`, dir)
 	cmd.Dir = kube.Root()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -44,10 +44,12 @@ func measureCluster(b *bench) {
 // in this process.
 type separate struct {
 	*site
-	config   *rest.Config
-	etcd     *embedded.Etcd
-	server   *process.Process
-	managers []*process.Process
+	config *rest.Config
+	// kubeconfig is the path of the file that config was read from.
+	kubeconfig string
+	etcd       *embedded.Etcd
+	server     *process.Process
+	managers   []*process.Process
 }
 
 // startSeparate starts an API server, and controller managers without leader election, on a data directory of
@@ -77,11 +79,11 @@ func startSeparate(b *bench, data string, managers int, before ...func(etcd stri
 		b.Fatal(err)
 	}
 	port, dir := process.ReservePort(b), b.TempDir()
-	kubeconfig := filepath.Join(dir, "kubeconfig")
-	if err := embedded.WriteKubeconfig(kubeconfig, fmt.Sprintf("https://127.0.0.1:%d", port), pki); err != nil {
+	s.kubeconfig = filepath.Join(dir, "kubeconfig")
+	if err := embedded.WriteKubeconfig(s.kubeconfig, fmt.Sprintf("https://127.0.0.1:%d", port), pki); err != nil {
 		b.Fatal(err)
 	}
-	if s.config, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
+	if s.config, err = clientcmd.BuildConfigFromFlags("", s.kubeconfig); err != nil {
 		b.Fatal(err)
 	}
 	s.server = process.Start(b, dir, server,
@@ -101,7 +103,7 @@ func startSeparate(b *bench, data string, managers int, before ...func(etcd stri
 		return err
 	})
 	for range managers {
-		s.managers = append(s.managers, process.Start(b, dir, manager, "--kubeconfig", kubeconfig, "--leader-elect=false", "--bind-address", "0"))
+		s.managers = append(s.managers, process.Start(b, dir, manager, "--kubeconfig", s.kubeconfig, "--leader-elect=false", "--bind-address", "0"))
 	}
 	return s
 }

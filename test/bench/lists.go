@@ -4,20 +4,27 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
+	"github.com/ironcore-dev/ipam-apiserver/test/process"
+	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 const (
@@ -69,11 +76,11 @@ func startLoaded(b *bench, count int) *separate {
 	return s
 }
 
-// list lists all Prefixes, in pages unless the limit is 0, and returns their number.
-func (s *site) list(ctx context.Context, limit int64) (int, error) {
+// listAll lists all Prefixes as a user, in pages unless the limit is 0, and returns their number.
+func listAll(ctx context.Context, user ipamclient.PrefixInterface, limit int64) (int, error) {
 	count := 0
 	for options := (metav1.ListOptions{Limit: limit}); ; {
-		list, err := s.user.List(ctx, options)
+		list, err := user.List(ctx, options)
 		if err != nil {
 			return count, err
 		}
@@ -88,11 +95,60 @@ func (s *site) list(ctx context.Context, limit int64) (int, error) {
 func (s *separate) timed(limit int64, expected int) float64 {
 	s.Helper()
 	start := time.Now()
-	count, err := s.list(s.ctx, limit)
+	count, err := listAll(s.ctx, s.user, limit)
 	if err != nil || count < expected {
 		s.Fatalf("listed %d of %d: %v", count, expected, err)
 	}
 	return time.Since(start).Seconds()
+}
+
+// listCommandName is the command of this program that runs as a process of its own for each user who lists.
+const listCommandName = "list-forever"
+
+// tables is the media type that kubectl accepts.
+const tables = "application/json;as=Table;v=v1;g=meta.k8s.io"
+
+// nextPage returns the continue token of a table in JSON. It reads no row.
+func nextPage(page []byte) (string, error) {
+	decoder := json.NewDecoder(bytes.NewReader(page))
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return "", err
+		}
+		if token == "metadata" {
+			var list metav1.ListMeta
+			err := decoder.Decode(&list)
+			return list.Continue, err
+		}
+	}
+}
+
+// newListCommand returns the command of a user who lists all Prefixes in pages, as kubectl does, again and again.
+func newListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    listCommandName + " KUBECONFIG",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			config, err := clientcmd.BuildConfigFromFlags("", args[0])
+			if err != nil {
+				return err
+			}
+			user := versioned.NewForConfigOrDie(config).IpamV1alpha1().RESTClient()
+			for next := ""; ; {
+				// kubectl asks for tables. What it does with them is left out, since its machine is another one.
+				page, err := user.Get().Namespace(namespace).Resource("prefixes").SetHeader("Accept", tables).
+					VersionedParams(&metav1.ListOptions{Limit: pageSize, Continue: next}, metav1.ParameterCodec).DoRaw(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if next, err = nextPage(page); err != nil {
+					return err
+				}
+			}
+		},
+	}
 }
 
 // measureLists compares lists in pages with complete lists, for two sizes.
@@ -116,6 +172,10 @@ func measureLists(b *bench) {
 
 // measureWriterBesideLists measures writes with and without users that list in a loop.
 func measureWriterBesideLists(b *bench) {
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
 	size, writes := b.count(100_000), b.count(500)
 	s := startLoaded(b, size)
 	batch := 0
@@ -135,21 +195,19 @@ func measureWriterBesideLists(b *bench) {
 		return took[len(took)*99/100]
 	}
 	times := turns(rounds, func(int) float64 { return write() }, func(int) float64 {
-		ctx, cancel := context.WithCancel(s.ctx)
-		var group sync.WaitGroup
+		// etcd and the writer are in this process. Users who list have machines of their own.
+		var users []*process.Process
 		for range listers {
-			other := b.newSite(s.config, namespace)
-			group.Go(func() {
-				for ctx.Err() == nil {
-					if _, err := other.list(ctx, pageSize); err != nil && ctx.Err() == nil {
-						b.Error(err)
-						return
-					}
-				}
-			})
+			users = append(users, process.Start(b, b.TempDir(), "nice", "-n", "19", self, listCommandName, s.kubeconfig))
 		}
-		defer group.Wait()
-		defer cancel()
+		defer func() {
+			for _, user := range users {
+				if user.HasEnded() {
+					b.Errorf("a user who lists ended: %s", user.LastOfLog(2000))
+				}
+				user.Kill()
+			}
+		}()
 		return write()
 	})
 	b.median("write beside lists", ratios(times[1], times[0]))

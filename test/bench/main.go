@@ -93,6 +93,7 @@ func newCommand() *cobra.Command {
 			return run(cmd.Context(), o, selected, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+	cmd.AddCommand(newListCommand())
 	fs := cmd.Flags()
 	fs.StringSliceVar(&o.rows, "rows", o.rows, "Rows to measure, as E1, or as E for all that begin so. All if empty.")
 	fs.BoolVar(&o.list, "list", o.list, "List the rows and how each is measured, and measure nothing.")

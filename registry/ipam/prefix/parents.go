@@ -64,9 +64,9 @@ func (p parents) Refuses(ctx context.Context, name string, bits int) error {
 	}
 	switch rules := prefixpolicy.RulesOf(policies, prefix.Labels); {
 	case rules.Closed:
-		return fmt.Errorf("Prefix %s is closed: its PrefixPolicy allows nothing new", name)
+		return fmt.Errorf("the Prefix %s is closed: its PrefixPolicy allows nothing new", name)
 	case !rules.Lengths.Allow(bits):
-		return fmt.Errorf("Prefix %s is no parent for a /%d: its PrefixPolicy allows %s", name, bits, rules.Lengths)
+		return fmt.Errorf("the Prefix %s is no parent for a /%d: its PrefixPolicy allows %s", name, bits, rules.Lengths)
 	}
 	return nil
 }
