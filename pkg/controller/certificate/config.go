@@ -65,7 +65,7 @@ func (c Config) Validate() error {
 	for _, chain := range c.chains() {
 		for _, secret := range chain.secrets() {
 			if seen[secret] {
-				errs = append(errs, fmt.Errorf("Secret %q cannot hold two certificates or CAs", secret))
+				errs = append(errs, fmt.Errorf("the Secret %q cannot hold two certificates or CAs", secret))
 			}
 			seen[secret] = true
 		}

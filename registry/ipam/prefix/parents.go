@@ -53,22 +53,22 @@ func familyOf(spec *ipam.PrefixSpec) ipam.IPFamily {
 }
 
 // Refuses implements resource.Parents.
-func (p parents) Refuses(ctx context.Context, name string, bits int) error {
+func (p parents) Refuses(ctx context.Context, name string, bits int) (why string, err error) {
 	policies, err := p.policies.Policies(ctx)
 	if err != nil || len(policies) == 0 {
-		return err
+		return "", err
 	}
 	prefix := p.get(ctx, name)
 	if prefix == nil {
-		return nil
+		return "", nil
 	}
 	switch rules := prefixpolicy.RulesOf(policies, prefix.Labels); {
 	case rules.Closed:
-		return fmt.Errorf("the Prefix %s is closed: its PrefixPolicy allows nothing new", name)
+		return fmt.Sprintf("Prefix %s is closed: its PrefixPolicy allows nothing new", name), nil
 	case !rules.Lengths.Allow(bits):
-		return fmt.Errorf("the Prefix %s is no parent for a /%d: its PrefixPolicy allows %s", name, bits, rules.Lengths)
+		return fmt.Sprintf("Prefix %s is no parent for a /%d: its PrefixPolicy allows %s", name, bits, rules.Lengths), nil
 	}
-	return nil
+	return "", nil
 }
 
 // defaultLength returns the length of a child that requests none: the default of the parent that it names, or the one

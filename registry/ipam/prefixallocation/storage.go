@@ -33,7 +33,7 @@ func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims
 			TableConvertor:            tableConvertor,
 		},
 		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs},
-		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
+		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}, Allow: strategy.allow},
 		binder, "pfxa")
 }
 

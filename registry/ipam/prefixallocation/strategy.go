@@ -14,6 +14,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -111,17 +112,15 @@ func (StatusStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Objec
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
-func (s StatusStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
-	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
-	if errs := validation.ValidatePrefixAllocationStatusUpdate(newAllocation, oldAllocation); len(errs) > 0 {
-		return errs
-	}
-	return s.validateAllowed(ctx, newAllocation, oldAllocation)
+func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
+	return validation.ValidatePrefixAllocationStatusUpdate(obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation))
 }
 
-// validateAllowed checks that the policies of the parent allow an allocation that becomes Allocated. Whoever writes it, and
-// in one write or in two, the rules hold.
-func (s Strategy) validateAllowed(ctx context.Context, newAllocation, oldAllocation *ipam.PrefixAllocation) field.ErrorList {
+// allow returns an error if the policies of the parent do not allow an allocation that becomes Allocated. So the rules hold
+// for every writer, whether he needs one write or two. The error is another one if the policies are not known, as while
+// their watch cache is filled.
+func (s Strategy) allow(ctx context.Context, obj, old runtime.Object) error {
+	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
 	const is = ipam.PrefixAllocationPhaseAllocated
 	ref := newAllocation.Spec.PrefixRef
 	if newAllocation.Status.Phase != is || oldAllocation.Status.Phase == is || ref == nil {
@@ -132,10 +131,12 @@ func (s Strategy) validateAllowed(ctx context.Context, newAllocation, oldAllocat
 		// The storage refuses it.
 		return nil
 	}
-	if err := s.parents.Refuses(ctx, ref.Name, prefix.Bits()); err != nil {
-		return field.ErrorList{field.Forbidden(field.NewPath("status", "prefix"), err.Error())}
+	why, err := s.parents.Refuses(ctx, ref.Name, prefix.Bits())
+	if err != nil || why == "" {
+		return err
 	}
-	return nil
+	return apierrors.NewInvalid(ipam.Kind(ipam.PrefixAllocationKind), newAllocation.Name,
+		field.ErrorList{field.Forbidden(field.NewPath("status", "prefix"), why)})
 }
 
 // BindingStrategy is the strategy of bindings, which write spec and status at once.
@@ -153,15 +154,12 @@ func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Obje
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
-func (s BindingStrategy) ValidateUpdate(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+func (BindingStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
 	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
 	if errs := validation.ValidatePrefixAllocationUpdate(newAllocation, oldAllocation); len(errs) > 0 {
 		return errs
 	}
-	if errs := validation.ValidatePrefixAllocationStatusUpdate(newAllocation, oldAllocation); len(errs) > 0 {
-		return errs
-	}
-	return s.validateAllowed(ctx, newAllocation, oldAllocation)
+	return validation.ValidatePrefixAllocationStatusUpdate(newAllocation, oldAllocation)
 }
 
 func bumpGeneration(newAllocation, oldAllocation *ipam.PrefixAllocation) {

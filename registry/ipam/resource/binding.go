@@ -49,6 +49,8 @@ type BindingREST[B, T runtime.Object] struct {
 	binder Binder[B, T]
 	store  *genericregistry.Store
 	claims *claims.Claims
+	// allow is Strategies.Allow.
+	allow rest.ValidateObjectUpdateFunc
 }
 
 // New implements rest.Storage.
@@ -90,7 +92,7 @@ func (r *BindingREST[B, T]) Create(ctx context.Context, name string, obj runtime
 		return object, nil
 	}
 	result, _, err := r.store.Update(claims.WithParentUID(ctx, parentUID), name, rest.DefaultUpdatedObjectInfo(nil, bind),
-		rest.ValidateAllObjectFunc, r.claims.OnDryRun(options.DryRun, rest.ValidateAllObjectUpdateFunc), false,
+		rest.ValidateAllObjectFunc, r.claims.OnDryRun(options.DryRun, and(rest.ValidateAllObjectUpdateFunc, r.allow)), false,
 		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
 	return result, err
 }

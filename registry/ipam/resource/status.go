@@ -23,6 +23,8 @@ var (
 type StatusREST struct {
 	store  *genericregistry.Store
 	claims *claims.Claims
+	// allow is Strategies.Allow.
+	allow rest.ValidateObjectUpdateFunc
 }
 
 // New implements rest.Storage.
@@ -38,7 +40,7 @@ func (r *StatusREST) Get(ctx context.Context, name string, options *metav1.GetOp
 
 // Update implements rest.Updater. It never creates an object.
 func (r *StatusREST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	updateValidation = r.claims.OnDryRun(options.DryRun, updateValidation)
+	updateValidation = r.claims.OnDryRun(options.DryRun, and(updateValidation, r.allow))
 	return r.store.Update(ctx, name, objInfo, createValidation, updateValidation, false, options)
 }
 

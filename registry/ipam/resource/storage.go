@@ -6,6 +6,7 @@
 package resource
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
@@ -25,6 +26,22 @@ type Strategies struct {
 	}
 	Status  rest.UpdateResetFieldsStrategy
 	Binding rest.RESTUpdateStrategy
+	// Allow may refuse an update of the status or a binding for what other objects say. It runs after the validation. It may
+	// be nil.
+	Allow rest.ValidateObjectUpdateFunc
+}
+
+// and returns a function that calls both in turn until one fails. The second may be nil.
+func and(first, second rest.ValidateObjectUpdateFunc) rest.ValidateObjectUpdateFunc {
+	if second == nil {
+		return first
+	}
+	return func(ctx context.Context, obj, old runtime.Object) error {
+		if err := first(ctx, obj, old); err != nil {
+			return err
+		}
+		return second(ctx, obj, old)
+	}
 }
 
 // Storage holds the storage of a kind: its main resource, its status subresource and, if it has bindings, its binding
@@ -49,7 +66,7 @@ func NewBoundStorage[B, T runtime.Object](
 	}
 	binding := *store
 	binding.UpdateStrategy = strategies.Binding
-	storage.Binding = &BindingREST[B, T]{binder, &binding, claims}
+	storage.Binding = &BindingREST[B, T]{binder, &binding, claims, strategies.Allow}
 	return storage, nil
 }
 
@@ -71,6 +88,6 @@ func NewStorage(
 	status.UpdateStrategy, status.ResetFieldsStrategy = strategies.Status, strategies.Status
 	return &Storage{
 		Main:   &MainREST{Store: store, claims: claims, shortNames: shortNames},
-		Status: &StatusREST{&status, claims},
+		Status: &StatusREST{&status, claims, strategies.Allow},
 	}, nil
 }

@@ -24,8 +24,8 @@ type Parents interface {
 	// Family returns the IP family of a Prefix, or "" if it is not known.
 	Family(ctx context.Context, name string) ipam.IPFamily
 	// Refuses returns why the PrefixPolicies of a Prefix do not allow that a prefix of a length is allocated from it. It
-	// returns nil if they do.
-	Refuses(ctx context.Context, name string, bits int) error
+	// returns "" if they do. It fails if the policies are not known.
+	Refuses(ctx context.Context, name string, bits int) (why string, err error)
 }
 
 // Strategy implements the methods of a strategy that are the same for all kinds.
