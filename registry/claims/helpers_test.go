@@ -147,7 +147,7 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 	}
 	t.Cleanup(s.allocations.Main.Destroy)
 	// A server is ready when its watch caches are ready.
-	for _, store := range []storage.Interface{s.rawPrefixes(), s.rawAllocations()} {
+	for _, store := range []storage.Interface{s.rawPrefixes(), s.rawAllocations(), policies.Main.Storage.Storage} {
 		for err := store.ReadinessCheck(); err != nil; err = store.ReadinessCheck() {
 			if t.Context().Err() != nil {
 				t.Fatal(err)
