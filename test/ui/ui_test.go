@@ -4,6 +4,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -606,18 +608,19 @@ func (p *tab) cell(name string) (x, y float64) {
 	return at[0], at[1]
 }
 
-// press clicks on the element with a text.
+// press clicks on the element with a text, once it does not move.
 func (p *tab) press(selector, text string) {
 	p.t.Helper()
-	var at []float64
+	var at, before []float64
 	harness.Eventually(p.t, fmt.Sprintf("there is %s %q", selector, text), func() error {
+		before = at
 		at = eval[[]float64](p, fmt.Sprintf(`(() => {
 			const e = [...document.querySelectorAll(%q)].find((e) => e.innerText === %q);
 			e?.scrollIntoView({block: "nearest"});
 			const r = e?.getBoundingClientRect();
 			return r ? [r.left + r.width / 2, r.top + r.height / 2] : [];
 		})()`, selector, text))
-		return harness.Unless(len(at) == 2, "there is none")
+		return cmp.Or(harness.Unless(len(at) == 2, "there is none"), harness.Unless(slices.Equal(at, before), "it moves"))
 	})
 	p.run(chromedp.MouseClickXY(at[0], at[1]))
 }

@@ -37,9 +37,9 @@ import (
 
 // The names of the indexes that the controller adds to the informers.
 const (
-	// waitingFor is an index of the Prefixes that are not Allocated yet. The key is the namespace/name of the parent
-	// in the spec.
-	waitingFor = "waitingFor"
+	// pendingByRef is an index of the Prefixes that name their parent and are not Allocated yet. The key is the
+	// namespace/name of the parent. Prefixes that only select parents are not in it: what they wait for, the scheduler knows.
+	pendingByRef = "pendingByRef"
 	// byChild is an index of the allocations. The key is the namespace/UID of the Prefix in the controller reference.
 	byChild = "byChild"
 	// byParent is an index of the allocations that hold space. The key is the namespace/name of the parent.
@@ -87,7 +87,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		orphans:         queue.New("prefix_orphans"),
 	}
 
-	if err := c.prefixIndex.AddIndexers(cache.Indexers{waitingFor: func(obj any) ([]string, error) {
+	if err := c.prefixIndex.AddIndexers(cache.Indexers{pendingByRef: func(obj any) ([]string, error) {
 		prefix := obj.(*v1alpha1.Prefix)
 		if ref := prefix.Spec.ParentRef; ref != nil && prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 			return []string{prefix.Namespace + "/" + ref.Name}, nil
@@ -147,7 +147,7 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	}
 	// Children that wait for this parent, or whose requests failed for an earlier parent of this name, may succeed
 	// now.
-	for _, child := range objects[*v1alpha1.Prefix](c.prefixIndex, waitingFor, name.String()) {
+	for _, child := range objects[*v1alpha1.Prefix](c.prefixIndex, pendingByRef, name.String()) {
 		c.children.Add(observe.NameOf(child))
 	}
 }

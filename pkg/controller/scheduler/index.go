@@ -248,7 +248,7 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 		// The ledger builds a new pool from the prefixes that are held under this name.
 		p.dropPool()
 	}
-	p.reserve()
+	p.applyReserved()
 	ns.changed(p, &before, beforeUp)
 
 	for w := range ns.requesters[p.name] {

@@ -153,13 +153,13 @@ func (p *parent) pool() *allocator.Pool {
 			// The API server rejects such prefixes. Nothing can be allocated from an empty pool.
 			return &allocator.Pool{}
 		}
-		p.reserve()
+		p.applyReserved()
 	}
 	return p.ledger.Pool()
 }
 
-// reserve updates the reserved space of the pool, if there is a pool.
-func (p *parent) reserve() {
+// applyReserved tells the pool, if there is one, which space policies reserve.
+func (p *parent) applyReserved() {
 	if p.ledger.Pool() == nil {
 		return
 	}

@@ -72,7 +72,8 @@ func (p parents) Refuses(ctx context.Context, name string, bits int) (why string
 }
 
 // defaultLength returns the length of a child that requests none: the default of the parent that it names, or the one
-// default that the Prefixes have which it selects. It returns 0 if there is none, or several.
+// default that the Prefixes have which it selects. It returns 0 if there is none, or several. It asks all selected
+// Prefixes, not only the outermost ones that the scheduler chooses from: it would have to know the tree of the namespace.
 func (p parents) defaultLength(ctx context.Context, spec *ipam.PrefixSpec) (length int32) {
 	policies, err := p.policies.Policies(ctx)
 	if err != nil || len(policies) == 0 {

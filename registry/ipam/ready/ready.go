@@ -54,9 +54,9 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	return conversions.AddToScheme(scheme)
 }
 
-// convert returns a function that adds a conversion to a scheme. The conversion calls generated and then adapt. The output of generated shares slices with its
-// input, which may be in a watch cache. So adapt must replace slices and not write to them. The items of a list are an
-// exception: a list is made for one request, so its items belong to this request.
+// convert returns a function that adds a conversion to a scheme: the conversion that was generated, and then adapt. Its
+// output shares slices with its input, which may be in a watch cache. So adapt must replace slices and not write to them.
+// The items of a list are an exception: a list is made for one request, so its items belong to this request.
 func convert[In, Out any](generated func(*In, *Out, conversion.Scope) error, adapt func(*Out)) func(*runtime.Scheme) error {
 	return func(scheme *runtime.Scheme) error {
 		return scheme.AddConversionFunc((*In)(nil), (*Out)(nil), func(in, out any, scope conversion.Scope) error {

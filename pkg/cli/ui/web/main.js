@@ -348,18 +348,19 @@ function head(answer) {
     byId("map").setAttribute("aria-label", "Address maps of all roots");
     document.title = "Address space";
   }
-  crumbs.replaceChildren(
-    ...steps.map(([name, to], i) => {
-      const last = i === steps.length - 1;
-      const link = h("a", { href: hashOf(to, filter), "aria-current": last ? "page" : null }, name);
-      link.addEventListener("click", (e) => {
-        if (e.ctrlKey || e.metaKey || e.shiftKey) return;
-        e.preventDefault();
-        go(to);
-      });
-      return h("li", {}, link);
-    }),
-  );
+  const items = steps.map(([name, to], i) => {
+    const last = i === steps.length - 1;
+    const link = h("a", { href: hashOf(to, filter), "aria-current": last ? "page" : null }, name);
+    link.addEventListener("click", (e) => {
+      if (e.ctrlKey || e.metaKey || e.shiftKey) return;
+      e.preventDefault();
+      go(to);
+    });
+    return h("li", {}, link);
+  });
+  // A link that is replaced loses the focus, and a click that has begun on it.
+  const same = items.length === crumbs.children.length && items.every((item, i) => item.isEqualNode(crumbs.children[i]));
+  if (!same) crumbs.replaceChildren(...items);
 }
 
 const refreshDetails = oneAtATime(async () => {
