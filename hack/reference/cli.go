@@ -7,8 +7,6 @@ import (
 	"bytes"
 	"fmt"
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -72,21 +70,10 @@ context and the rights of the user, and needs nothing in the cluster but the API
 }
 
 // exitCodes returns what the exit codes mean, from the comments on their constants, which are counted from 0.
-func exitCodes(path string) ([]string, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
-	if err != nil {
-		return nil, err
-	}
-	var meanings []string
-	for _, declaration := range file.Decls {
-		block, ok := declaration.(*ast.GenDecl)
-		if !ok || block.Tok != token.CONST {
-			continue
-		}
-		for _, spec := range block.Specs {
-			value := spec.(*ast.ValueSpec)
-			meanings = append(meanings, about(value.Names[0].Name, value.Doc.Text()))
-		}
-	}
-	return meanings, nil
+func exitCodes(path string) (meanings []string, err error) {
+	err = eachConstant(path, func(value *ast.ValueSpec) error {
+		meanings = append(meanings, about(value.Names[0].Name, value.Doc.Text()))
+		return nil
+	})
+	return meanings, err
 }

@@ -19,28 +19,37 @@ import (
 // constant is a string constant with its comment.
 type constant struct{ name, value, comment string }
 
-// constants returns the string constants of a file, as they come.
-func constants(path string) ([]constant, error) {
+// eachConstant calls f for the constants of a file, as they come.
+func eachConstant(path string, f func(*ast.ValueSpec) error) error {
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var found []constant
 	for _, declaration := range file.Decls {
 		block, ok := declaration.(*ast.GenDecl)
 		if !ok || block.Tok != token.CONST {
 			continue
 		}
 		for _, spec := range block.Specs {
-			value := spec.(*ast.ValueSpec)
-			text, ok := stringOf(value.Values[0])
-			if !ok {
-				return nil, fmt.Errorf("%s: %s is no string", path, value.Names[0].Name)
+			if err := f(spec.(*ast.ValueSpec)); err != nil {
+				return err
 			}
-			found = append(found, constant{value.Names[0].Name, text, value.Doc.Text()})
 		}
 	}
-	return found, nil
+	return nil
+}
+
+// constants returns the string constants of a file, as they come.
+func constants(path string) (found []constant, err error) {
+	err = eachConstant(path, func(value *ast.ValueSpec) error {
+		text, ok := stringOf(value.Values[0])
+		if !ok {
+			return fmt.Errorf("%s: %s is no string", path, value.Names[0].Name)
+		}
+		found = append(found, constant{value.Names[0].Name, text, value.Doc.Text()})
+		return nil
+	})
+	return found, err
 }
 
 func stringOf(expression ast.Expr) (string, bool) {
