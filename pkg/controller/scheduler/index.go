@@ -5,7 +5,6 @@ package scheduler
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
-	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -54,22 +52,16 @@ type namespace struct {
 	excess excess
 	// holders maps the allocations that hold space to their parents.
 	holders map[types.UID]holder
-	// pending holds the allocations that are not allocated yet according to the API, by name.
-	pending map[string]*pending
+	// pending holds the allocations that are not allocated yet according to the API.
+	pending map[types.NamespacedName]*pending
 	// numbers is the last number given to a pending allocation.
 	numbers uint64
-	// waiting holds the pending allocations that could not be scheduled, oldest first. groups, shapes and exact
-	// summarize them. exact holds the prefixes of the requests for one specific prefix, sorted. The other requests
-	// are counted in shapes.
-	waiting []*pending
-	groups  map[string]*group
-	shapes  map[shapeKey]*shape
-	exact   []netip.Prefix
-	// round numbers the calls of serve that found a request that might fit.
-	round uint64
+	// tenants holds the namespaces of the pending allocations.
+	tenants map[string]*tenant
+	// round numbers the calls of serve. turns numbers the reservations of serve.
+	round, turns uint64
 	// requesters holds the allocations that wait for the Prefix they were created for, by the name of that Prefix.
 	requesters map[string]map[*pending]struct{}
-	refreshes  *rate.Limiter
 	// selections caches the parents that each selector selects, by selector. uses counts the lookups and orders the
 	// selections by last use.
 	selections map[string]*selection
@@ -105,9 +97,8 @@ func (x *index) lock(name string) *namespace {
 		if ns == nil {
 			ns = &namespace{
 				name: name, top: &parent{},
-				parents: map[string]*parent{}, holders: map[types.UID]holder{}, pending: map[string]*pending{},
-				groups: map[string]*group{}, shapes: map[shapeKey]*shape{}, requesters: map[string]map[*pending]struct{}{},
-				selections: map[string]*selection{},
+				parents: map[string]*parent{}, holders: map[types.UID]holder{}, pending: map[types.NamespacedName]*pending{},
+				tenants: map[string]*tenant{}, requesters: map[string]map[*pending]struct{}{}, selections: map[string]*selection{},
 			}
 			x.namespaces[name] = ns
 		}
@@ -257,7 +248,7 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 			x.wake(w.name)
 		}
 	}
-	x.serve(ns, p, netip.Prefix{}, maps.Values(ns.groups))
+	x.serve(ns, p, netip.Prefix{}, nil)
 	if below.groups = x.refreshWords(ns, p, &before, beforeUp); len(below.groups) > 0 {
 		below.children = p.children(nil)
 	}
@@ -282,7 +273,7 @@ func (x *index) serveBelow(namespace string, below revealed) {
 		known[name] = true
 		ns := x.lock(namespace)
 		if p := ns.parents[name]; p != nil {
-			x.serve(ns, p, netip.Prefix{}, maps.Keys(below.groups))
+			x.serve(ns, p, netip.Prefix{}, below.groups)
 			for g := range below.groups {
 				if !p.matches(g.selector) {
 					// A match hides its descendants. Descend if at least one selector does not match this Prefix.
@@ -295,9 +286,9 @@ func (x *index) serveBelow(namespace string, below revealed) {
 	}
 	ns := x.lock(namespace)
 	defer x.unlock(ns)
-	for _, w := range ns.waiting {
+	for w := range ns.waiting() {
 		if below.groups[w.group] {
-			x.refreshLater(ns, w, wordsDelay)
+			x.refreshLater(w, wordsDelay)
 		}
 	}
 }
@@ -313,7 +304,7 @@ func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string
 			x.release(ns, uid)
 		}
 	}
-	ns.drop(name.Name, uid)
+	ns.drop(name, uid)
 	p := ns.parent(parentName)
 	ns.holders[uid] = holder{p, name.Name}
 	if !p.ledger.Hold(uid, prefix) {
@@ -324,10 +315,10 @@ func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string
 }
 
 // drop removes an allocation from the pending ones.
-func (ns *namespace) drop(name string, uid types.UID) {
+func (ns *namespace) drop(name types.NamespacedName, uid types.UID) {
 	if w := ns.pending[name]; w != nil && w.uid == uid {
 		ns.stopWaiting(w)
-		delete(ns.pending, name)
+		ns.removePending(w)
 	}
 }
 
@@ -335,7 +326,7 @@ func (ns *namespace) drop(name string, uid types.UID) {
 func (x *index) forget(name types.NamespacedName, uid types.UID) {
 	ns := x.lock(name.Namespace)
 	defer x.unlock(ns)
-	ns.drop(name.Name, uid)
+	ns.drop(name, uid)
 	x.release(ns, uid)
 }
 
@@ -344,7 +335,7 @@ func (x *index) forget(name types.NamespacedName, uid types.UID) {
 func (x *index) settle(name types.NamespacedName, givesUp bool) {
 	ns := x.lock(name.Namespace)
 	defer x.unlock(ns)
-	w := ns.pending[name.Name]
+	w := ns.pending[name]
 	if w == nil {
 		return
 	}
@@ -352,7 +343,7 @@ func (x *index) settle(name types.NamespacedName, givesUp bool) {
 	if w.reserved != nil && !givesUp {
 		return
 	}
-	delete(ns.pending, name.Name)
+	ns.removePending(w)
 	if w.reserved != nil {
 		x.release(ns, w.uid)
 	}
@@ -362,7 +353,7 @@ func (x *index) settle(name types.NamespacedName, givesUp bool) {
 func (x *index) forgetAssumed(name types.NamespacedName) {
 	ns := x.lock(name.Namespace)
 	defer x.unlock(ns)
-	if w := ns.pending[name.Name]; w != nil && w.reserved != nil {
+	if w := ns.pending[name]; w != nil && w.reserved != nil {
 		w.reserved = nil
 		x.release(ns, w.uid)
 	}
@@ -373,7 +364,7 @@ func (x *index) forgetAssumed(name types.NamespacedName) {
 func (x *index) refuse(name types.NamespacedName, place assumption, whole bool, words string) {
 	ns := x.lock(name.Namespace)
 	defer x.unlock(ns)
-	w := ns.pending[name.Name]
+	w := ns.pending[name]
 	if w == nil || w.reserved == nil {
 		return
 	}
@@ -393,7 +384,7 @@ func (x *index) refuse(name types.NamespacedName, place assumption, whole bool, 
 func (x *index) retry(c candidate) {
 	ns := x.lock(c.name.Namespace)
 	defer x.unlock(ns)
-	w := ns.pending[c.name.Name]
+	w := ns.pending[c.name]
 	if w == nil || w.uid != c.uid || len(w.refusals) == 0 || w.reserved != nil {
 		return
 	}
@@ -441,7 +432,7 @@ func (x *index) release(ns *namespace, uid types.UID) {
 	if !p.ledger.Release(uid) {
 		return
 	}
-	x.serve(ns, p, freed, maps.Values(ns.groups))
+	x.serve(ns, p, freed, nil)
 	// If a waiting allocation took exactly the freed space, the counts in the messages are still correct. Freed space that
 	// is reserved does not change the counts, but may change the reason.
 	if hi, lo := p.pool().FreeAddresses128(); hi != freeHi || lo != freeLo || p.pool().Reserved() != nil {
@@ -574,7 +565,7 @@ func (x *index) waitingIn(nsName string) []string {
 	ns := x.lock(nsName)
 	defer x.unlock(ns)
 	var names []string
-	for _, w := range ns.waiting {
+	for w := range ns.waiting() {
 		names = append(names, w.name.Name)
 	}
 	for _, waiting := range ns.requesters {

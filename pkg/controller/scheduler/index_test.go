@@ -602,8 +602,8 @@ func TestIndexForgets(t *testing.T) {
 		f.gone(name)
 	}
 	for name, left := range f.namespaces {
-		t.Errorf("left over of namespace %s: %d parents, %d holders, %d pending, %d waiting",
-			name, len(left.parents), len(left.holders), len(left.pending), len(left.waiting))
+		t.Errorf("left over of namespace %s: %d parents, %d holders, %d pending, %d tenants",
+			name, len(left.parents), len(left.holders), len(left.pending), len(left.tenants))
 	}
 }
 

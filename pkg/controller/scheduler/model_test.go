@@ -579,7 +579,7 @@ func (f *fixture) strayRequesters() []string {
 	var stray []string
 	for name, waiting := range ns.requesters {
 		for w := range waiting {
-			if w.requester == nil || w.requester.name != name || ns.pending[w.name.Name] != w {
+			if w.requester == nil || w.requester.name != name || ns.pending[w.name] != w {
 				stray = append(stray, w.name.Name)
 			}
 		}
@@ -591,7 +591,7 @@ func (f *fixture) strayRequesters() []string {
 func (f *fixture) reservedFor(name string) (parent string, prefix netip.Prefix) {
 	ns := f.lock(ns)
 	defer f.unlock(ns)
-	w := ns.pending[name]
+	w := ns.pending[key(name)]
 	if w == nil || w.reserved == nil {
 		return "", netip.Prefix{}
 	}

@@ -166,7 +166,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 	waiting := 0
 	for _, namespace := range namespaces {
 		ns := x.lock(namespace)
-		for _, w := range ns.waiting {
+		for w := range ns.waiting() {
 			waiting++
 			if p, prefix, ok := x.choose(ns, w); ok {
 				t.Errorf("seed %d: %s waits, but there is %s of %s", seed, w.name, prefix, p.name)
@@ -186,7 +186,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 		mu.Lock()
 		for name, uid := range uids {
 			if _, holds := ns.holders[uid]; name.Namespace == namespace && !holds {
-				if w := ns.pending[name.Name]; w == nil || w.group == nil {
+				if w := ns.pending[name]; w == nil || w.group == nil {
 					t.Errorf("seed %d: %s neither holds anything nor waits", seed, name)
 				}
 			}

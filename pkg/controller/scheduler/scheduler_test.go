@@ -485,7 +485,7 @@ func TestMessages(t *testing.T) {
 	if d.queue.Len() != 0 {
 		t.Errorf("is looked at again at once")
 	}
-	d.index.lock(ns).pending["a"].stale = false
+	d.index.lock(ns).pending[types.NamespacedName{Namespace: ns, Name: "a"}].stale = false
 	d.index.unlock(d.index.namespaces[ns])
 	d.schedules("a", false)
 	if actions := d.client.Actions(); len(actions) != 0 {

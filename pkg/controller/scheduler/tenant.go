@@ -1,0 +1,300 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package scheduler
+
+import (
+	"cmp"
+	"iter"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"golang.org/x/time/rate"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// tenant holds the waiting allocations of one namespace. A tenant with very many of them does not delay those of
+// another: each has its own queue, summaries, and limit for the update of messages.
+type tenant struct {
+	name string
+	// pending is the number of its pending allocations. A tenant without any is removed.
+	pending int
+	// waiting holds the pending allocations that could not be scheduled, oldest first. groups, shapes and exact
+	// summarize them. exact holds the prefixes of the requests for one specific prefix, sorted. The other requests
+	// are counted in shapes.
+	waiting []*pending
+	groups  map[string]*group
+	shapes  map[shapeKey]*shape
+	exact   []netip.Prefix
+	// served is the value of namespace.turns at the last reservation for a waiting allocation.
+	served    uint64
+	refreshes *rate.Limiter
+}
+
+// tenant returns the tenant with a name. It creates the tenant if there is none.
+func (ns *namespace) tenant(name string) *tenant {
+	t := ns.tenants[name]
+	if t == nil {
+		t = &tenant{
+			name: name, groups: map[string]*group{}, shapes: map[shapeKey]*shape{},
+			refreshes: rate.NewLimiter(refreshRate, refreshBurst),
+		}
+		ns.tenants[name] = t
+	}
+	return t
+}
+
+// waiting yields the waiting allocations of all tenants.
+func (ns *namespace) waiting() iter.Seq[*pending] {
+	return func(yield func(*pending) bool) {
+		for _, t := range ns.tenants {
+			for _, w := range t.waiting {
+				if !yield(w) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// groups yields the groups of all tenants.
+func (ns *namespace) groups() iter.Seq[*group] {
+	return func(yield func(*group) bool) {
+		for _, t := range ns.tenants {
+			for _, g := range t.groups {
+				if !yield(g) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// group stands for the waiting allocations that name the same parent or have the same selector.
+type group struct {
+	key      string
+	ref      string
+	selector labels.Selector
+	count    int
+	// round is the last round of serve in which the parent concerned the group.
+	round uint64
+	// concerned and upset are used only within refreshWords. concerned is set if the changed parent may make messages
+	// of the group stale, and upset if it makes all of them stale.
+	concerned, upset bool
+}
+
+// shapeKey identifies requests for any prefix of a length: the same family and number of bits.
+type shapeKey struct {
+	family string
+	bits   int
+}
+
+// shape counts the waiting allocations with the same shapeKey.
+type shape struct {
+	shapeKey
+	count int
+	// unfit is used only within serve. It is set if the parent has no space for the request.
+	unfit bool
+}
+
+// waitsWithin reports whether a waiting allocation requests a specific prefix that lies within the given one.
+func (t *tenant) waitsWithin(prefix netip.Prefix) bool {
+	// In this order, the prefixes within a prefix follow it directly. Shorter ones with the same address precede it.
+	i, _ := slices.BinarySearchFunc(t.exact, prefix, netip.Prefix.Compare)
+	return i < len(t.exact) && prefix.Contains(t.exact[i].Addr())
+}
+
+// serve reserves free space of a parent for the waiting allocations. The tenants take turns, and of each tenant the
+// oldest comes first. This maintains the invariant of the index: no allocation waits while there is space for it. freed
+// is the prefix that became free. If it is not valid, any space of the parent may have become free. If groups is not nil,
+// only allocations of these groups are served.
+func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, groups map[*group]bool) {
+	if !p.usable() || p.rules.Closed() {
+		return
+	}
+	ns.round++
+	var turns []*turn
+	for _, t := range ns.tenants {
+		if t.mayFit(p, ns.round, groups) {
+			turns = append(turns, &turn{tenant: t, rest: t.waiting})
+		}
+	}
+	slices.SortFunc(turns, func(a, b *turn) int { 
+		return cmp.Or(cmp.Compare(a.tenant.served, b.tenant.served), before(a.rest[0], b.rest[0]))
+	})
+	var served []*pending
+	for len(turns) > 0 {
+		turns = slices.DeleteFunc(turns, func(t *turn) bool {
+			w := x.serveNext(ns, p, freed, t)
+			if w != nil {
+				ns.turns++
+				t.tenant.served = ns.turns
+				served = append(served, w)
+			}
+			return w == nil
+		})
+	}
+	for _, w := range served {
+		ns.stopWaiting(w)
+		x.wake(w.name)
+	}
+}
+
+// turn holds the allocations of a tenant that serve has not visited yet.
+type turn struct {
+	tenant *tenant
+	rest   []*pending
+}
+
+// mayFit reports whether the parent may have space for a waiting allocation of the tenant. It marks the groups that the
+// parent concerns with the round, and the shapes that do not fit. If only is not nil, the other groups are not concerned.
+func (t *tenant) mayFit(p *parent, round uint64, only map[*group]bool) bool {
+	if len(t.waiting) == 0 {
+		return false
+	}
+	// Usually nothing fits. The summaries show this without the waiting allocations and without a pool.
+	exact := t.waitsWithin(p.prefix)
+	some := exact
+	for _, s := range t.shapes {
+		s.unfit = !cidr.Request{Family: s.family, Bits: s.bits}.Fits(p.prefix) || !p.rules.Allow(s.bits)
+		some = some || !s.unfit
+	}
+	if !some {
+		return false
+	}
+	some = false
+	for _, g := range t.groups {
+		if (only == nil || only[g]) && g.concerns(p) {
+			g.round, some = round, true
+		}
+	}
+	if !some {
+		return false
+	}
+	some = exact
+	for _, s := range t.shapes {
+		s.unfit = s.unfit || !fits(p, s.bits)
+		some = some || !s.unfit
+	}
+	return some
+}
+
+// serveNext reserves space of a parent for the first allocation of a turn that fits, and returns that. It returns nil if
+// none fits.
+func (x *index) serveNext(ns *namespace, p *parent, freed netip.Prefix, t *turn) *pending {
+	for len(t.rest) > 0 {
+		w := t.rest[0]
+		t.rest = t.rest[1:]
+		switch {
+		case w.group.round != ns.round, w.shape != nil && w.shape.unfit:
+			continue
+		case w.request.Prefix.IsValid() && freed.IsValid() && !freed.Overlaps(w.request.Prefix):
+			continue
+		}
+		prefix, ok := x.place(p, w)
+		if ok {
+			ns.reserve(w, p, prefix)
+		}
+		if w.shape != nil {
+			w.shape.unfit = !fits(p, w.shape.bits)
+		}
+		if ok {
+			return w
+		}
+	}
+	return nil
+}
+
+func fits(p *parent, bits int) bool {
+	_, ok := p.pool().FitBits(bits)
+	return ok
+}
+
+// Stale messages are rebuilt at a limited rate for each tenant. Otherwise an event that concerns ten thousand
+// requests, but gives space to none, would cause ten thousand writes. refreshRate is in messages per second.
+// Counts of free addresses change with every allocation, so they are updated after the longer countsDelay. Other changes
+// are written after wordsDelay.
+const (
+	refreshRate  = 5
+	refreshBurst = 10
+	wordsDelay   = 100 * time.Millisecond
+	countsDelay  = 2 * time.Second
+)
+
+// refreshLater marks the message of a waiting allocation as stale and schedules its update, after delay at the earliest.
+func (x *index) refreshLater(w *pending, delay time.Duration) {
+	if w.stale {
+		return
+	}
+	w.stale = true
+	for _, p := range w.named {
+		p.current--
+	}
+	x.refresh(w.name, max(delay, w.tenant.refreshes.Reserve().Delay()))
+}
+
+// refreshCounts updates the messages that report how much of a parent is free.
+func (x *index) refreshCounts(ns *namespace, p *parent) {
+	x.refreshNaming(ns, p, countsDelay, func(w *pending) bool {
+		return w.reason == v1alpha1.ReasonParentExhausted || w.reason == v1alpha1.ReasonReserved
+	})
+}
+
+// refreshHolders updates the messages that name the previous holder of the freed prefix.
+func (x *index) refreshHolders(ns *namespace, p *parent, freed netip.Prefix) {
+	x.refreshNaming(ns, p, wordsDelay, func(w *pending) bool {
+		return w.reason == v1alpha1.ReasonPrefixInUse && freed.Overlaps(w.request.Prefix)
+	})
+}
+
+// refreshNaming updates the messages that name the parent and for which stale returns true.
+func (x *index) refreshNaming(ns *namespace, p *parent, delay time.Duration, stale func(*pending) bool) {
+	if p.current == 0 {
+		return
+	}
+	for w := range ns.waiting() {
+		if !w.stale && stale(w) && slices.Contains(w.named, p) {
+			x.refreshLater(w, delay)
+		}
+	}
+}
+
+// refreshWords updates the messages that a change of a parent made wrong: those that name the parent, those that say
+// that there is no parent, and those for which this parent now gives a more hopeful reason (see refusalKind).
+// It returns the groups whose selectors may now select descendants of the parent. The caller updates the messages
+// of these groups after it has served those descendants.
+func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, beforeUp *parent) (revealed map[*group]bool) {
+	for g := range ns.groups() {
+		if g.selector == nil {
+			g.concerned, g.upset = g.ref == p.name, g.ref == p.name
+			continue
+		}
+		shift := shiftOf(g.selector, p, before, beforeUp)
+		g.concerned, g.upset = shift.was || shift.is || shift.below, shift.below
+		if shift.below && shift.came {
+			g.concerned = false
+			if revealed == nil {
+				revealed = map[*group]bool{}
+			}
+			revealed[g] = true
+		}
+	}
+	for w := range ns.waiting() {
+		if !w.group.concerned || w.stale {
+			continue
+		}
+		hope := hopeOf(w.reason)
+		stale := hope == 0 || w.group.upset || slices.Contains(w.named, p)
+		if !stale && p.uid != "" {
+			kind, _ := x.refuses(p, w)
+			stale = kind.hope() > hope
+		}
+		if stale {
+			x.refreshLater(w, wordsDelay)
+		}
+	}
+	return revealed
+}
