@@ -14,10 +14,13 @@ import (
 
 // Reserved is a set of addresses that a pool does not choose by itself. It is immutable, and pools may share it.
 type Reserved struct {
-	// cidrs are the fewest prefixes that cover the set, sorted by address.
+	// cidrs are the fewest prefixes that cover the set without its parts, sorted by address.
 	cidrs []netip.Prefix
 	// edges is set if the set also has the edges of each pool.
 	edges bool
+	// parts are the sets that a union consists of. They have no parts themselves. A union has nothing but its parts and
+	// edges, so many unions of the same large sets take little memory.
+	parts []*Reserved
 }
 
 // NewReserved returns the set of all addresses in the prefixes, which may overlap. Host bits are ignored. If edges is set,
@@ -30,18 +33,31 @@ func NewReserved(prefixes []netip.Prefix, edges bool) *Reserved {
 	return &Reserved{cidrs: fewest(prefixes), edges: edges}
 }
 
-// Union returns the set of all addresses in any of the sets. It returns nil if that is empty.
+// Union returns the set of all addresses in any of the sets. It returns nil if that is empty. It shares memory with the
+// sets.
 func Union(sets []*Reserved) *Reserved {
-	sets = slices.DeleteFunc(slices.Clone(sets), func(set *Reserved) bool { return set == nil })
-	if len(sets) == 1 {
-		return sets[0]
-	}
-	var prefixes []netip.Prefix
-	edges := false
+	var parts []*Reserved
 	for _, set := range sets {
-		prefixes, edges = append(prefixes, set.cidrs...), edges || set.edges
+		switch {
+		case set == nil:
+		case set.parts != nil:
+			parts = append(parts, set.parts...)
+		default:
+			parts = append(parts, set)
+		}
 	}
-	return NewReserved(prefixes, edges)
+	switch len(parts) {
+	case 0:
+		return nil
+	case 1:
+		return parts[0]
+	}
+	return &Reserved{parts: parts, edges: slices.ContainsFunc(parts, func(part *Reserved) bool { return part.edges })}
+}
+
+// same reports whether two sets are the same object or unions of the same objects.
+func (r *Reserved) same(other *Reserved) bool {
+	return r == other || r != nil && other != nil && r.parts != nil && slices.Equal(r.parts, other.parts)
 }
 
 // fewest returns the fewest prefixes that cover exactly the addresses in the given ones, sorted by address.
@@ -78,10 +94,14 @@ func (r *Reserved) In(prefix netip.Prefix) []netip.Prefix {
 	}
 	inside := r.inside(prefix)
 	edges := r.edgesOf(prefix)
-	if len(edges) == 0 {
+	if len(edges) == 0 && r.parts == nil {
 		return inside
 	}
-	return fewest(slices.Concat(inside, edges))
+	all := slices.Concat(inside, edges)
+	for _, part := range r.parts {
+		all = append(all, part.inside(prefix)...)
+	}
+	return fewest(all)
 }
 
 // inside returns the part of cidrs that lies in a prefix. If one of cidrs contains the prefix, it is the prefix. The caller
@@ -109,7 +129,8 @@ func (r *Reserved) edgesOf(prefix netip.Prefix) []netip.Prefix {
 
 // Overlaps reports whether a prefix inside a pool overlaps the set. of is the prefix of the pool.
 func (r *Reserved) Overlaps(prefix, of netip.Prefix) bool {
-	return r != nil && (len(r.inside(prefix)) > 0 || slices.ContainsFunc(r.edgesOf(of), prefix.Overlaps))
+	return r != nil && (len(r.inside(prefix)) > 0 || slices.ContainsFunc(r.edgesOf(of), prefix.Overlaps) ||
+		slices.ContainsFunc(r.parts, func(part *Reserved) bool { return len(part.inside(prefix)) > 0 }))
 }
 
 // open is what a pool with reserved space chooses from.
@@ -129,7 +150,7 @@ type open struct {
 // The time depends on the number of reserved prefixes that change and of the prefixes in use inside them. If nothing was
 // reserved before, it depends on the number of all prefixes in use.
 func (p *Pool) Reserve(reserved *Reserved) {
-	if p.Reserved() == reserved || !p.prefix.IsValid() {
+	if p.Reserved().same(reserved) || !p.prefix.IsValid() {
 		return
 	}
 	cidrs := reserved.In(p.prefix)
@@ -196,13 +217,13 @@ func (p *Pool) ReservedAddresses() *big.Int {
 	return n.Sub(n, p.choice().freeAddresses())
 }
 
-// ReservedExcess returns how many reserved prefixes the pool has beyond the number of prefixes in use. It is a measure of
-// the memory that reservations cost and that no objects account for.
+// ReservedExcess returns how many reserved prefixes the pool has beyond the number of prefixes in use, and of how many sets
+// the reserved one consists. It is a measure of the memory that reservations cost and that no objects account for.
 func (p *Pool) ReservedExcess() int {
 	if p.open == nil {
 		return 0
 	}
-	return max(0, len(p.open.cidrs)-p.len)
+	return max(0, len(p.open.cidrs)-p.len) + len(p.open.reserved.parts)
 }
 
 // FitsReserved reports whether Find would succeed if nothing were reserved.

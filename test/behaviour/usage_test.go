@@ -14,6 +14,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // usageIs waits until a Prefix has the given usage.
@@ -155,4 +157,27 @@ func TestUsedOfManyWriters(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestUsedByOthers overwrites what the controller wrote to the status of a parent. The controller puts it right.
+func TestUsedByOthers(t *testing.T) {
+	e := in(t)
+	e.root("root", "10.0.0.0/24")
+	e.create("a", harness.Length(26), harness.From("root"))
+	a := e.allocated("a")
+	e.usageIs("root", v1alpha1.PrefixUsage{Total: "256", Used: "64", Free: "192", Percent: 25, Allocations: 1, LargestFree: "/25"})
+	for _, patch := range []string{
+		`{"status": {"used": ["10.0.0.128/25"]}}`, `{"status": {"used": null}}`, `{"status": {"usage": null}}`, `{"status": {"usage": {"free": "7"}}}`,
+	} {
+		if _, err := e.Prefixes.Patch(e.Context(), "root", types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {
+			t.Fatal(err)
+		}
+		e.Eventually("status after "+patch, func() error {
+			if p := e.Get("root"); !slices.Equal(p.Status.Used, []string{a.Spec.Prefix}) {
+				return errors.New(harness.Describe(p))
+			}
+			return nil
+		})
+		e.usageIs("root", v1alpha1.PrefixUsage{Total: "256", Used: "64", Free: "192", Percent: 25, Allocations: 1, LargestFree: "/25"})
+	}
 }

@@ -4,6 +4,7 @@
 package registry
 
 import (
+	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
@@ -12,9 +13,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	ipamapply "github.com/ironcore-dev/ipam-apiserver/generated/applyconfiguration/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
+	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixpolicy"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/rest"
 )
@@ -260,4 +264,52 @@ func TestDefaultLength(t *testing.T) {
 	if again := shared.Apply(t, n.NS, harness.PrefixKind, "me", manifest, "kept").Must(t); harness.At(again, "spec.prefixLength") != int64(24) {
 		t.Errorf("%v", again)
 	}
+}
+
+// TestPoliciesAreLimited fills a namespace with policies. One more is refused, by whatever verb, until another one is gone.
+func TestPoliciesAreLimited(t *testing.T) {
+	t.Parallel()
+	n := harness.In(t, versioned.NewForConfigOrDie(shared.AdminConfig).IpamV1alpha1(), harness.NewNamespace())
+	var group errgroup.Group
+	group.SetLimit(16)
+	for i := range prefixpolicy.MaxPolicies {
+		group.Go(func() error {
+			_, err := n.Policies.Create(t.Context(), harness.Policy(fmt.Sprint("p", i), nil), metav1.CreateOptions{})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	create := func() error {
+		_, err := n.Policies.Create(t.Context(), harness.Policy("more", nil), metav1.CreateOptions{})
+		return err
+	}
+	for verb, write := range map[string]func() error{"create": create, "apply": func() error {
+		spec := ipamapply.PrefixPolicySpec().WithPrefixSelector(metaapply.LabelSelector())
+		_, err := n.Policies.Apply(t.Context(), ipamapply.PrefixPolicy("applied", n.NS).WithSpec(spec), metav1.ApplyOptions{FieldManager: "test"})
+		return err
+	}} {
+		n.Eventually(verb+" is refused", func() error {
+			// The limit is checked against the watch cache.
+			if err := write(); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "at most 1000 PrefixPolicies") {
+				return fmt.Errorf("not refused: %w", err)
+			}
+			return nil
+		})
+	}
+	if _, err := n.Policies.Patch(t.Context(), "p0", types.MergePatchType, []byte(`{"spec": {"closed": true}}`), metav1.PatchOptions{}); err != nil {
+		t.Errorf("a policy that there is cannot be changed: %v", err)
+	}
+	for _, name := range []string{"p1", "p2", "p3", "p4"} {
+		if err := n.Policies.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.Eventually("there is room again", func() error {
+		if err := create(); err != nil && !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		return nil
+	})
 }

@@ -25,15 +25,21 @@ import (
 // Rules are what all policies that select a Prefix say together. They are immutable. Prefixes that the same policies
 // select share one Rules until one of these policies changes, so pointers can be compared. A nil Rules has no rules.
 type Rules struct {
-	reserved *allocator.Reserved
-	lengths  cidr.Lengths
-	closed   bool
+	// reserved is the reserved space of the one policy that the rules come from. Those of several policies are in
+	// Policies.Reserved, because they could take much memory: there may be as many combinations of policies as Prefixes.
+	reserved    *allocator.Reserved
+	hasReserved bool
+	// combination tells which policies the rules come from, if there are several.
+	combination combination
+	lengths     cidr.Lengths
+	closed      bool
 	// strategy is empty if no policy has one.
 	strategy v1alpha1.PrefixStrategy
 	// by is the policy that has the strategy.
 	by origin
-	// conflict says which policies have different strategies. It is empty if they agree.
-	conflict string
+	// differing is the oldest policy that has another strategy, which is other. It has no name if all agree.
+	differing origin
+	other     v1alpha1.PrefixStrategy
 }
 
 // origin is the name of a policy and when it was created.
@@ -70,10 +76,11 @@ func (r *Rules) Strategy() v1alpha1.PrefixStrategy {
 
 // Conflict says which policies have different strategies. It returns "" if they agree.
 func (r *Rules) Conflict() string {
-	if r == nil {
+	if r == nil || r.differing.name == "" {
 		return ""
 	}
-	return r.conflict
+	return fmt.Sprintf("PrefixPolicy %s has strategy %s, but PrefixPolicy %s has %s. The oldest counts, %s",
+		r.by.name, r.strategy, r.differing.name, r.other, r.by.name)
 }
 
 // Older returns the rules whose strategy comes from the older policy. Rules without a strategy are never older.
@@ -84,13 +91,8 @@ func Older(a, b *Rules) *Rules {
 	return b
 }
 
-// Reserved returns the space that is not chosen automatically, or nil if there is none.
-func (r *Rules) Reserved() *allocator.Reserved {
-	if r == nil {
-		return nil
-	}
-	return r.reserved
-}
+// HasReserved reports whether there is space that is not chosen automatically.
+func (r *Rules) HasReserved() bool { return r != nil && r.hasReserved }
 
 // RulesOf returns the rules of one policy. It ignores what the API server would refuse.
 func RulesOf(policy *v1alpha1.PrefixPolicy) *Rules {
@@ -109,8 +111,9 @@ func RulesOf(policy *v1alpha1.PrefixPolicy) *Rules {
 		}
 		edges = edges || reservation.Edges
 	}
+	reserved := allocator.NewReserved(prefixes, edges)
 	rules := &Rules{
-		reserved: allocator.NewReserved(prefixes, edges), closed: spec.Closed,
+		reserved: reserved, hasReserved: reserved != nil, closed: spec.Closed,
 		strategy: spec.Strategy, by: origin{policy.CreationTimestamp.Time, policy.Name},
 	}
 	if lengths := spec.ChildLengths; lengths != nil {
@@ -120,25 +123,42 @@ func RulesOf(policy *v1alpha1.PrefixPolicy) *Rules {
 }
 
 // together returns the rules of several policies, oldest first.
-func together(all []*Rules) *Rules {
-	var reserved []*allocator.Reserved
-	result := &Rules{}
-	for _, rules := range all {
-		reserved = append(reserved, rules.reserved)
+func together(all []*policy) *Rules {
+	result := &Rules{combination: combinationOf(all)}
+	for _, one := range all {
+		rules := one.rules
+		result.hasReserved = result.hasReserved || rules.hasReserved
 		result.lengths = result.lengths.And(rules.lengths)
 		result.closed = result.closed || rules.closed
 		switch {
 		case rules.strategy == "":
 		case result.strategy == "":
 			result.strategy, result.by = rules.strategy, rules.by
-		case result.strategy != rules.strategy && result.conflict == "":
-			result.conflict = fmt.Sprintf("PrefixPolicy %s has strategy %s, but PrefixPolicy %s has %s. The oldest counts, %s",
-				result.by.name, result.strategy, rules.by.name, rules.strategy, result.by.name)
+		case result.strategy != rules.strategy && result.differing.name == "":
+			result.differing, result.other = rules.by, rules.strategy
 		}
 	}
-	result.reserved = allocator.Union(reserved)
 	return result
 }
+
+// combination is a set of policies of one namespace: a string of bits, one for each slot. It takes an eighth of a byte for
+// each policy that there is.
+type combination string
+
+func combinationOf(policies []*policy) combination {
+	highest := 0
+	for _, one := range policies {
+		highest = max(highest, one.slot)
+	}
+	bits := make([]byte, highest/8+1)
+	for _, one := range policies {
+		bits[one.slot/8] |= 1 << (one.slot % 8)
+	}
+	return combination(bits)
+}
+
+// has reports whether the policy with the given slot is in the combination.
+func (c combination) has(slot int) bool { return slot/8 < len(c) && c[slot/8]&(1<<(slot%8)) != 0 }
 
 // Policies holds the policies of one namespace. The zero value has none. It is not safe for concurrent use.
 type Policies struct {
@@ -147,14 +167,18 @@ type Policies struct {
 	// policies. So For does not try the policies for other labels.
 	byLabel map[label]map[string]*policy
 	others  map[string]*policy
-	// combined caches the rules of several policies, by their UIDs.
-	combined map[string]*Rules
+	// slots numbers the policies. A slot that is nil is free.
+	slots []*policy
+	// combined caches the rules of several policies.
+	combined map[combination]*Rules
 }
 
 type label struct{ key, value string }
 
 type policy struct {
 	origin
+	// slot is the index of the policy in Policies.slots.
+	slot       int
 	uid        types.UID
 	generation int64
 	selector   labels.Selector
@@ -211,6 +235,10 @@ func (p *Policies) add(one *policy) {
 		p.byName, p.byLabel, p.others = map[string]*policy{}, map[label]map[string]*policy{}, map[string]*policy{}
 	}
 	p.byName[one.name] = one
+	if one.slot = slices.Index(p.slots, nil); one.slot < 0 {
+		one.slot, p.slots = len(p.slots), append(p.slots, nil)
+	}
+	p.slots[one.slot] = one
 	if one.required == nil {
 		p.others[one.name] = one
 		return
@@ -223,7 +251,8 @@ func (p *Policies) add(one *policy) {
 
 func (p *Policies) remove(one *policy) {
 	delete(p.byName, one.name)
-	maps.DeleteFunc(p.combined, func(key string, _ *Rules) bool { return strings.Contains(key, string(one.uid)) })
+	p.slots[one.slot] = nil
+	maps.DeleteFunc(p.combined, func(policies combination, _ *Rules) bool { return policies.has(one.slot) })
 	if one.required == nil {
 		delete(p.others, one.name)
 		return
@@ -261,79 +290,121 @@ func (p *Policies) For(set labels.Set) *Rules {
 	case 1:
 		return selecting[0].rules
 	}
-	slices.SortFunc(selecting, func(a, b *policy) int { return a.compare(b.origin) })
-	var key strings.Builder
-	for _, one := range selecting {
-		key.WriteString(string(one.uid))
-		key.WriteByte(' ')
-	}
-	if rules := p.combined[key.String()]; rules != nil {
+	policies := combinationOf(selecting)
+	if rules := p.combined[policies]; rules != nil {
 		return rules
 	}
-	var all []*Rules
-	for _, one := range selecting {
-		all = append(all, one.rules)
-	}
-	rules := together(all)
+	slices.SortFunc(selecting, func(a, b *policy) int { return a.compare(b.origin) })
+	rules := together(selecting)
 	if p.combined == nil {
-		p.combined = map[string]*Rules{}
+		p.combined = map[combination]*Rules{}
 	}
-	p.combined[key.String()] = rules
+	p.combined[policies] = rules
 	return rules
 }
 
-// Index holds the policies of all namespaces. The zero value has none. It is safe for concurrent use.
+// Reserved returns the space that is not chosen automatically, according to rules that For returned. It returns nil if
+// there is none. Policies that were deleted since then reserve nothing.
+func (p *Policies) Reserved(rules *Rules) *allocator.Reserved {
+	switch {
+	case rules == nil:
+		return nil
+	case rules.combination == "":
+		return rules.reserved
+	}
+	var all []*allocator.Reserved
+	for _, one := range p.slots {
+		if one != nil && rules.combination.has(one.slot) {
+			all = append(all, one.rules.reserved)
+		}
+	}
+	return allocator.Union(all)
+}
+
+// Index holds the policies of all namespaces. The zero value has none. It is safe for concurrent use. Each namespace has
+// a lock of its own, so one with very many policies does not delay the others.
 type Index struct {
 	mu         sync.Mutex
-	namespaces map[string]*Policies
+	namespaces map[string]*locked
+}
+
+// locked is the policies of one namespace. When the last policy is deleted, it is removed from the index, and gone is set.
+type locked struct {
+	mu sync.Mutex
+	Policies
+	gone bool
+}
+
+// with calls f with the policies of a namespace. If there are none, it calls f only if create is set.
+func (x *Index) with(namespace string, create bool, f func(*Policies)) {
+	for {
+		x.mu.Lock()
+		policies := x.namespaces[namespace]
+		if policies == nil {
+			if !create {
+				x.mu.Unlock()
+				return
+			}
+			if x.namespaces == nil {
+				x.namespaces = map[string]*locked{}
+			}
+			policies = &locked{}
+			x.namespaces[namespace] = policies
+		}
+		x.mu.Unlock()
+		if x.try(namespace, policies, f) {
+			return
+		}
+	}
+}
+
+// try calls f unless the policies were removed from the index meanwhile.
+func (x *Index) try(namespace string, policies *locked, f func(*Policies)) bool {
+	policies.mu.Lock()
+	defer policies.mu.Unlock()
+	if policies.gone {
+		return false
+	}
+	f(&policies.Policies)
+	if policies.Len() == 0 {
+		policies.gone = true
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		delete(x.namespaces, namespace)
+	}
+	return true
 }
 
 // Set is like Policies.Set.
 func (x *Index) Set(obj *v1alpha1.PrefixPolicy) (affected []labels.Selector) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.namespaces == nil {
-		x.namespaces = map[string]*Policies{}
-	}
-	if x.namespaces[obj.Namespace] == nil {
-		x.namespaces[obj.Namespace] = &Policies{}
-	}
-	return x.namespaces[obj.Namespace].Set(obj)
+	x.with(obj.Namespace, true, func(p *Policies) { affected = p.Set(obj) })
+	return affected
 }
 
 // Delete is like Policies.Delete.
 func (x *Index) Delete(obj *v1alpha1.PrefixPolicy) (affected []labels.Selector) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	policies := x.namespaces[obj.Namespace]
-	if policies == nil {
-		return nil
-	}
-	if affected = policies.Delete(obj.Name, obj.UID); policies.Len() == 0 {
-		delete(x.namespaces, obj.Namespace)
-	}
+	x.with(obj.Namespace, false, func(p *Policies) { affected = p.Delete(obj.Name, obj.UID) })
 	return affected
 }
 
 // For is like Policies.For.
-func (x *Index) For(prefix *v1alpha1.Prefix) *Rules {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	policies := x.namespaces[prefix.Namespace]
-	if policies == nil {
-		return nil
-	}
-	return policies.For(prefix.Labels)
+func (x *Index) For(prefix *v1alpha1.Prefix) (rules *Rules) {
+	x.with(prefix.Namespace, false, func(p *Policies) { rules = p.For(prefix.Labels) })
+	return rules
 }
 
-// Selecting calls f for each policy that selects a Prefix of the namespace with the given labels, with the rules of that
-// policy alone.
-func (x *Index) Selecting(namespace string, set labels.Set, f func(policy types.NamespacedName, rules *Rules)) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if policies := x.namespaces[namespace]; policies != nil {
-		for _, one := range policies.selecting(set) {
-			f(types.NamespacedName{Namespace: namespace, Name: one.name}, one.rules)
+// Reserved returns the space of a Prefix that is not chosen automatically, or nil if there is none.
+func (x *Index) Reserved(prefix *v1alpha1.Prefix) (reserved *allocator.Reserved) {
+	x.with(prefix.Namespace, false, func(p *Policies) { reserved = p.Reserved(p.For(prefix.Labels)) })
+	return reserved
+}
+
+// Selecting calls f for each policy that selects a Prefix of the namespace with the given labels, with the space that this
+// policy alone reserves. f must not use the index.
+func (x *Index) Selecting(namespace string, set labels.Set, f func(policy string, reserved *allocator.Reserved)) {
+	x.with(namespace, false, func(p *Policies) {
+		for _, one := range p.selecting(set) {
+			f(one.name, one.rules.reserved)
 		}
-	}
+	})
 }

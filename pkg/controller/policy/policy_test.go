@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -92,6 +94,9 @@ func TestModel(t *testing.T) {
 					}
 				}
 				rules := policies.For(set)
+				if (rules.HasReserved()) != (len(want) > 0) {
+					t.Fatalf("seed %d, step %d: %v has reserved space: %v", seed, step, set, rules.HasReserved())
+				}
 				if (rules != nil) != selected || rules != policies.For(set) {
 					t.Fatalf("seed %d, step %d: %v is selected: %v", seed, step, set, rules != nil)
 				}
@@ -112,7 +117,7 @@ func TestModel(t *testing.T) {
 				}
 				for i := range 8 {
 					prefix := netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", i))
-					if rules.Reserved().Overlaps(prefix, everywhere) != want[prefix] {
+					if policies.Reserved(rules).Overlaps(prefix, everywhere) != want[prefix] {
 						t.Fatalf("seed %d, step %d: %v: %s is reserved: %v", seed, step, set, prefix, !want[prefix])
 					}
 				}
@@ -145,20 +150,61 @@ func TestIndex(t *testing.T) {
 	prefixIn := func(namespace string) *v1alpha1.Prefix {
 		return &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: namespace}}
 	}
-	if index.For(prefixIn("one")).Reserved() == nil || index.For(prefixIn("two")) != nil {
+	if index.Reserved(prefixIn("one")) == nil || index.For(prefixIn("two")) != nil || index.Reserved(prefixIn("two")) != nil {
 		t.Error("the rules are not those of the namespace")
 	}
 	var selecting []string
-	index.Selecting("one", nil, func(name types.NamespacedName, rules *Rules) {
-		if rules.Reserved() != nil {
-			selecting = append(selecting, name.String())
+	index.Selecting("one", nil, func(name string, reserved *allocator.Reserved) {
+		if reserved != nil {
+			selecting = append(selecting, name)
 		}
 	})
-	index.Selecting("two", nil, func(name types.NamespacedName, _ *Rules) { selecting = append(selecting, name.String()) })
-	if !slices.Equal(selecting, []string{"one/p"}) {
+	index.Selecting("two", nil, func(name string, _ *allocator.Reserved) { selecting = append(selecting, name) })
+	if !slices.Equal(selecting, []string{"p"}) {
 		t.Errorf("%s select it", selecting)
 	}
 	if index.Delete(policy); len(index.namespaces) > 0 {
 		t.Error("the namespace is kept")
 	}
+}
+
+// TestCombinationsAreSmall makes very many combinations of policies with much reserved space, as a tenant may do with
+// labels. Each must take little memory of its own.
+func TestCombinationsAreSmall(t *testing.T) {
+	const labelKeys, perKey, combinations = 12, 40, 1 << 12
+	var policies Policies
+	for i := range labelKeys * perKey {
+		policy := &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("p%d", i), UID: types.UID(fmt.Sprint(i)), Generation: 1}}
+		policy.Spec.PrefixSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+			{Key: fmt.Sprintf("l%d", i%labelKeys), Operator: metav1.LabelSelectorOpExists}}}
+		for j := range 100 {
+			policy.Spec.Reserved = append(policy.Spec.Reserved, v1alpha1.PrefixReservation{CIDR: fmt.Sprintf("10.%d.%d.0/32", i%256, j)})
+		}
+		policies.Set(policy)
+	}
+	inUse := func() uint64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	before := inUse()
+	all := make([]*Rules, combinations)
+	for i := range combinations {
+		set := labels.Set{}
+		for key := range labelKeys {
+			if i&(1<<key) != 0 {
+				set[fmt.Sprintf("l%d", key)] = ""
+			}
+		}
+		all[i] = policies.For(set)
+		if len(set) > 0 && policies.Reserved(all[i]) == nil {
+			t.Fatalf("%v reserve nothing", set)
+		}
+	}
+	if grown := int64(inUse()-before) / combinations; grown < 0 || grown > 1024 {
+		t.Errorf("a combination takes %d bytes", grown)
+	}
+	runtime.KeepAlive(all)
+	runtime.KeepAlive(&policies)
 }

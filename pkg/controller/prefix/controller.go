@@ -12,7 +12,6 @@ package prefix
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -21,13 +20,12 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/tools/cache"
@@ -42,8 +40,6 @@ const (
 	pendingByRef = "pendingByRef"
 	// byChild is an index of the allocations. The key is the namespace/UID of the Prefix in the controller reference.
 	byChild = "byChild"
-	// byParent is an index of the allocations that hold space. The key is the namespace/name of the parent.
-	byParent = "byParent"
 )
 
 // Controller is the controller of Prefixes. Create it with New.
@@ -59,9 +55,11 @@ type Controller struct {
 	// ledgers is what the usage in the status of parents is computed from.
 	ledgers  *ledgers
 	policies policy.Index
+	// affected tells which Prefixes have to be counted because of changed policies.
+	affected affected
 	// children is the queue of Prefixes to reconcile. parents is the queue of Prefixes whose usage changed.
-	// orphans is the queue of PrefixAllocations whose Prefix may be gone.
-	children, parents, orphans queue.Queue
+	// orphans is the queue of PrefixAllocations whose Prefix may be gone. rules is the queue of namespaces in affected.
+	children, parents, orphans, rules queue.Queue
 	// notOurs holds the UIDs of allocations that refer to a child, but whose claim belongs to somebody else
 	// according to the server. Objects do not show this, since whoever writes an allocation can write its references.
 	notOurs sync.Map
@@ -85,6 +83,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		children:        queue.New("prefix"),
 		parents:         queue.New("prefix_usage"),
 		orphans:         queue.New("prefix_orphans"),
+		rules:           queue.New("prefix_rules"),
 	}
 
 	if err := c.prefixIndex.AddIndexers(cache.Indexers{pendingByRef: func(obj any) ([]string, error) {
@@ -104,13 +103,10 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 			}
 			return nil, nil
 		},
-		byParent: func(obj any) ([]string, error) {
-			if parent, _, ok := held(obj.(*v1alpha1.PrefixAllocation)); ok {
-				return []string{parent.String()}, nil
-			}
-			return nil, nil
-		},
 	}); err != nil {
+		return nil, err
+	}
+	if err := holding.AddIndex(c.allocationIndex); err != nil {
 		return nil, err
 	}
 
@@ -123,9 +119,9 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		return nil, err
 	}
 	policyEvents, err := policies.Informer().AddEventHandler(observe.Handler(func(_, policy *v1alpha1.PrefixPolicy) {
-		c.countSelected(policy.Namespace, c.policies.Set(policy))
+		c.rulesChanged(policy.Namespace, c.policies.Set(policy))
 	}, func(policy *v1alpha1.PrefixPolicy) {
-		c.countSelected(policy.Namespace, c.policies.Delete(policy))
+		c.rulesChanged(policy.Namespace, c.policies.Delete(policy))
 	}))
 	if err != nil {
 		return nil, err
@@ -139,7 +135,8 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	if !c.isSettled(prefix) {
 		c.children.Add(name)
 	}
-	if !c.isCounted(prefix) || before != nil && !equality.Semantic.DeepEqual(before.Status.Usage, prefix.Status.Usage) {
+	if !c.isCounted(prefix) || before != nil && (!equality.Semantic.DeepEqual(before.Status.Usage, prefix.Status.Usage) ||
+		!slices.Equal(before.Status.Used, prefix.Status.Used)) {
 		c.count(name)
 	}
 	if before != nil && before.Spec.Prefix == prefix.Spec.Prefix {
@@ -181,7 +178,7 @@ func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 		return true
 	}
-	if c.policies.For(prefix).Reserved() != nil || prefix.Status.Usage != nil && prefix.Status.Usage.Reserved != "" {
+	if c.policies.For(prefix).HasReserved() || prefix.Status.Usage != nil && prefix.Status.Usage.Reserved != "" {
 		return false
 	}
 	count := c.ledgers.count(observe.NameOf(prefix))
@@ -201,17 +198,6 @@ const deletableDelay = time.Second
 
 // count queues a parent to update the usage in its status.
 func (c *Controller) count(parent types.NamespacedName) { c.parents.AddAfter(parent, usageDelay) }
-
-// countSelected queues the Prefixes that any of the selectors selects, because their rules may have changed.
-func (c *Controller) countSelected(namespace string, selectors []labels.Selector) {
-	for _, selector := range selectors {
-		// The error is always nil: the lister reads from a cache.
-		selected, _ := c.prefixes.Prefixes(namespace).List(selector)
-		for _, prefix := range selected {
-			c.count(observe.NameOf(prefix))
-		}
-	}
-}
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
 	c.retries.forget(observe.NameOf(prefix))
@@ -240,8 +226,8 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 	if requester.IsLost(allocation) && allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
 		c.orphans.Add(observe.NameOf(allocation))
 	}
-	oldParent, oldPrefix, didHold := held(before)
-	parent, prefix, holds := held(allocation)
+	oldParent, oldPrefix, didHold := holding.Of(before)
+	parent, prefix, holds := holding.Of(allocation)
 	if didHold == holds && oldParent == parent && oldPrefix == prefix {
 		return
 	}
@@ -261,7 +247,7 @@ func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
 	if ref := requester.Of(allocation); ref != nil {
 		c.children.Add(types.NamespacedName{Namespace: allocation.Namespace, Name: ref.Name})
 	}
-	if parent, _, ok := held(allocation); ok {
+	if parent, _, ok := holding.Of(allocation); ok {
 		c.released(parent, allocation.UID)
 	}
 }
@@ -288,18 +274,6 @@ func (c *Controller) allocationsOf(prefix *v1alpha1.Prefix) []*v1alpha1.PrefixAl
 // only within one.
 func childKey(namespace string, uid types.UID) string { return namespace + "/" + string(uid) }
 
-// held returns the prefix that an allocation holds and its parent. ok is false if it holds none, or is nil.
-func held(allocation *v1alpha1.PrefixAllocation) (parent types.NamespacedName, prefix netip.Prefix, ok bool) {
-	if allocation == nil || allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
-		return types.NamespacedName{}, netip.Prefix{}, false
-	}
-	prefix, err := cidr.ParseStored(allocation.Status.Prefix)
-	if err != nil {
-		return types.NamespacedName{}, netip.Prefix{}, false
-	}
-	return types.NamespacedName{Namespace: allocation.Namespace, Name: allocation.Spec.PrefixRef.Name}, prefix, true
-}
-
 // parentWorkers is the maximum number of parents whose status is written at the same time.
 const parentWorkers = 2
 
@@ -310,6 +284,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer c.children.ShutDown()
 	defer c.parents.ShutDown()
 	defer c.orphans.ShutDown()
+	defer c.rules.ShutDown()
 	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) {
 		return nil
 	}
@@ -319,6 +294,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	wg.Go(func() { queue.Run(ctx, c.children, c.workers, c.syncPrefix) })
 	wg.Go(func() { queue.Run(ctx, c.parents, min(c.workers, parentWorkers), c.syncUsage) })
 	wg.Go(func() { queue.Run(ctx, c.orphans, c.workers, c.syncOrphan) })
+	wg.Go(func() { queue.Run(ctx, c.rules, 1, c.syncRules) })
 	wg.Wait()
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
@@ -315,7 +316,7 @@ func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocat
 // complete binds a child to its allocation, which makes the child Allocated. The status of the parent is updated
 // separately.
 func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
-	parent, prefixHeld, ok := held(allocation)
+	parent, prefixHeld, ok := holding.Of(allocation)
 	if !ok {
 		return fmt.Errorf("PrefixAllocation %s is Allocated, but has no prefixRef or no valid prefix", allocation.Name)
 	}
@@ -444,7 +445,7 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 		return c.setCondition(ctx, prefix, metav1.ConditionTrue, v1alpha1.ConditionDeletable, v1alpha1.ReasonNoChildren,
 			"Nothing is allocated from this Prefix; it waits for its other finalizers")
 	}
-	holders := objects[*v1alpha1.PrefixAllocation](c.allocationIndex, byParent, observe.NameOf(prefix).String())
+	holders := holding.From(c.allocationIndex, observe.NameOf(prefix))
 	if len(holders) > 0 {
 		var names []string
 		for _, allocation := range firstByName(holders, maxChildrenNamed) {

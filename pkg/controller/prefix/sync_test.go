@@ -19,6 +19,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/fake"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
@@ -621,7 +622,7 @@ func TestHeld(t *testing.T) {
 		Spec:       v1alpha1.PrefixAllocationSpec{PrefixRef: ref("root")},
 		Status:     v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.0/24"},
 	}
-	if parent, prefix, ok := held(a); !ok || parent != (types.NamespacedName{Namespace: "default", Name: "root"}) || prefix.String() != "10.0.0.0/24" {
+	if parent, prefix, ok := holding.Of(a); !ok || parent != (types.NamespacedName{Namespace: "default", Name: "root"}) || prefix.String() != "10.0.0.0/24" {
 		t.Errorf("got %v, %v, %v", parent, prefix, ok)
 	}
 	for name, change := range map[string]func(*v1alpha1.PrefixAllocation){
@@ -632,7 +633,7 @@ func TestHeld(t *testing.T) {
 	} {
 		b := a.DeepCopy()
 		change(b)
-		if _, _, ok := held(b); ok {
+		if _, _, ok := holding.Of(b); ok {
 			t.Errorf("%s: held", name)
 		}
 	}

@@ -181,7 +181,7 @@ func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) e
 	if err != nil {
 		return err
 	}
-	r, err := c.ledgers.report(name, prefix, c.policies.For(parent).Reserved())
+	r, err := c.ledgers.report(name, prefix, c.policies.Reserved(parent))
 	if err != nil {
 		return err
 	}

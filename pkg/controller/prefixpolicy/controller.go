@@ -8,11 +8,13 @@ package prefixpolicy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -21,6 +23,7 @@ import (
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
@@ -39,11 +42,14 @@ type Controller struct {
 	client      versioned.Interface
 	policies    listers.PrefixPolicyLister
 	prefixes    listers.PrefixLister
-	allocations listers.PrefixAllocationLister
+	allocations cache.Indexer
 
-	// index is for events. It tells which policies an object concerns.
-	index  policy.Index
-	queue  queue.Queue
+	// index tells which policies select a Prefix.
+	index policy.Index
+	// queue holds namespaces. The status of all policies of a namespace is computed in one pass over its Prefixes.
+	queue queue.Queue
+	// pauses holds, by namespace, how long to wait from a change to the next pass.
+	pauses sync.Map
 	synced []cache.InformerSynced
 }
 
@@ -54,28 +60,29 @@ func New(client versioned.Interface, policies informers.PrefixPolicyInformer, pr
 		client:      client,
 		policies:    policies.Lister(),
 		prefixes:    prefixes.Lister(),
-		allocations: allocations.Lister(),
+		allocations: allocations.Informer().GetIndexer(),
 		queue:       queue.New("prefixpolicy"),
+	}
+	if err := holding.AddIndex(c.allocations); err != nil {
+		return nil, err
 	}
 	for _, handled := range []struct {
 		informer cache.SharedIndexInformer
 		handler  cache.ResourceEventHandler
 	}{
 		{policies.Informer(), observe.Handler(func(_, policy *v1alpha1.PrefixPolicy) {
-			if len(c.index.Set(policy)) > 0 {
-				c.queueOthers(policy)
-			}
-			c.queue.Add(observe.NameOf(policy))
+			c.index.Set(policy)
+			c.changed(policy.Namespace, policyDelay)
 		}, func(policy *v1alpha1.PrefixPolicy) {
 			c.index.Delete(policy)
-			c.queueOthers(policy)
+			c.changed(policy.Namespace, policyDelay)
 		})},
 		{prefixes.Informer(), observe.Handler(c.prefixSeen, func(prefix *v1alpha1.Prefix) {
-			c.queueSelecting(prefix.Namespace, prefix.Labels)
+			c.labelsChanged(prefix.Namespace, prefix.Labels)
 		})},
 		{allocations.Informer(), observe.Handler(func(_, allocation *v1alpha1.PrefixAllocation) {
-			c.queueReserving(allocation)
-		}, c.queueReserving)},
+			c.allocationChanged(allocation)
+		}, c.allocationChanged)},
 	} {
 		events, err := handled.informer.AddEventHandler(handled.handler)
 		if err != nil {
@@ -86,69 +93,70 @@ func New(client versioned.Interface, policies informers.PrefixPolicyInformer, pr
 	return c, nil
 }
 
+const (
+	// policyDelay and statusDelay are how long changes of policies, and changes of what they select, are collected before
+	// the status is written.
+	policyDelay = 50 * time.Millisecond
+	statusDelay = time.Second
+	// restFactor limits the work for a namespace with very many objects: after a pass that took a time t, the next one
+	// starts at least restFactor times t after a change.
+	restFactor = 10
+)
+
+// changed queues a namespace.
+func (c *Controller) changed(namespace string, delay time.Duration) {
+	if pause, ok := c.pauses.Load(namespace); ok {
+		delay = max(delay, pause.(time.Duration))
+	}
+	c.queue.AddAfter(types.NamespacedName{Namespace: namespace}, delay)
+}
+
 func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	if before == nil {
-		c.queueSelecting(prefix.Namespace, prefix.Labels)
+		c.labelsChanged(prefix.Namespace, prefix.Labels)
 		return
 	}
 	if labels.Equals(before.Labels, prefix.Labels) && before.Spec.Prefix == prefix.Spec.Prefix {
 		return
 	}
-	c.queueSelecting(prefix.Namespace, before.Labels)
-	c.queueSelecting(prefix.Namespace, prefix.Labels)
+	c.labelsChanged(prefix.Namespace, before.Labels)
+	c.labelsChanged(prefix.Namespace, prefix.Labels)
 }
 
-// statusDelay is how long changes of what a policy selects are collected before they are written to its status in one
-// request.
-const statusDelay = time.Second
-
-// queueOthers queues the other policies of the namespace that have a strategy. That of the given one may have come into
-// conflict with theirs, or no longer be.
-func (c *Controller) queueOthers(than *v1alpha1.PrefixPolicy) {
-	// The error is always nil: the lister reads from a cache.
-	policies, _ := c.policies.PrefixPolicies(than.Namespace).List(labels.Everything())
-	for _, policy := range policies {
-		if policy.Spec.Strategy != "" && policy.Name != than.Name {
-			c.queue.AddAfter(observe.NameOf(policy), statusDelay)
-		}
+// labelsChanged queues a namespace if any of its policies selects a Prefix with the given labels.
+func (c *Controller) labelsChanged(namespace string, set labels.Set) {
+	selected := false
+	c.index.Selecting(namespace, set, func(string, *allocator.Reserved) { selected = true })
+	if selected {
+		c.changed(namespace, statusDelay)
 	}
 }
 
-// queueSelecting queues the policies that select a Prefix with the given labels.
-func (c *Controller) queueSelecting(namespace string, set labels.Set) {
-	c.index.Selecting(namespace, set, func(name types.NamespacedName, _ *policy.Rules) {
-		c.queue.AddAfter(name, statusDelay)
-	})
-}
-
-// queueReserving queues the policies that reserve space which an allocation holds. There are few such allocations: the
-// scheduler does not choose reserved space.
-func (c *Controller) queueReserving(allocation *v1alpha1.PrefixAllocation) {
-	held, ok := heldBy(allocation)
+// allocationChanged queues the namespace of the parent if a policy reserves space that the allocation holds. There are few
+// such allocations: the scheduler does not choose reserved space.
+func (c *Controller) allocationChanged(allocation *v1alpha1.PrefixAllocation) {
+	name, held, ok := holding.Of(allocation)
 	if !ok {
 		return
 	}
-	parent, err := c.prefixes.Prefixes(allocation.Namespace).Get(allocation.Spec.PrefixRef.Name)
+	parent, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
 	if err != nil {
 		return
 	}
-	c.index.Selecting(parent.Namespace, parent.Labels, func(name types.NamespacedName, rules *policy.Rules) {
-		if of, err := cidr.ParseStored(parent.Spec.Prefix); err == nil && rules.Reserved().Overlaps(held, of) {
-			c.queue.AddAfter(name, statusDelay)
-		}
-	})
-}
-
-// heldBy returns the prefix that an allocation holds.
-func heldBy(allocation *v1alpha1.PrefixAllocation) (netip.Prefix, bool) {
-	if allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || allocation.Spec.PrefixRef == nil {
-		return netip.Prefix{}, false
+	of, err := cidr.ParseStored(parent.Spec.Prefix)
+	if err != nil {
+		return
 	}
-	held, err := cidr.ParseStored(allocation.Status.Prefix)
-	return held, err == nil
+	inUse := false
+	c.index.Selecting(parent.Namespace, parent.Labels, func(_ string, reserved *allocator.Reserved) {
+		inUse = inUse || reserved.Overlaps(held, of)
+	})
+	if inUse {
+		c.changed(parent.Namespace, statusDelay)
+	}
 }
 
-// workers is the number of policies whose status is computed at the same time.
+// workers is the number of namespaces whose policies are processed at the same time.
 const workers = 2
 
 // Run runs the controller until the context ends. The caller must start the informers.
@@ -165,119 +173,140 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-// sync writes the status of a policy. After an error it has to be retried.
+// sync writes the status of the policies of a namespace. After an error it has to be retried.
 func (c *Controller) sync(ctx context.Context, name types.NamespacedName) error {
-	policy, err := c.policies.PrefixPolicies(name.Namespace).Get(name.Name)
-	if apierrors.IsNotFound(err) {
-		return nil
+	policies, err := c.policies.PrefixPolicies(name.Namespace).List(labels.Everything())
+	if err != nil || len(policies) == 0 {
+		c.pauses.Delete(name.Namespace)
+		return err
 	}
+	start := time.Now()
+	defer func() { c.pauses.Store(name.Namespace, restFactor*time.Since(start)) }()
+	found, err := c.find(name.Namespace)
 	if err != nil {
 		return err
 	}
-	updated := policy.DeepCopy()
-	if updated.Status, err = c.statusOf(policy); err != nil {
-		return err
+	var errs []error
+	for _, policy := range policies {
+		updated := policy.DeepCopy()
+		updated.Status = statusOf(policy, found[policy.Name])
+		if reflect.DeepEqual(policy.Status, updated.Status) {
+			continue
+		}
+		_, err := c.client.IpamV1alpha1().PrefixPolicies(name.Namespace).UpdateStatus(ctx, updated, metav1.UpdateOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			errs = append(errs, err)
+		}
 	}
-	if reflect.DeepEqual(policy.Status, updated.Status) {
-		return nil
-	}
-	_, err = c.client.IpamV1alpha1().PrefixPolicies(name.Namespace).UpdateStatus(ctx, updated, metav1.UpdateOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
+	return errors.Join(errs...)
 }
 
-// statusOf returns the current status of a policy.
-func (c *Controller) statusOf(of *v1alpha1.PrefixPolicy) (v1alpha1.PrefixPolicyStatus, error) {
+// selection is what a policy selects.
+type selection struct {
+	prefixes int64
+	// inUse are the first allocations that hold space which the policy reserves, by parent and prefix: as many as a
+	// message names, and one more.
+	inUse []held
+	// conflict says which policies of the selected Prefixes have different strategies.
+	conflict string
+}
+
+// held is an allocation that holds reserved space.
+type held struct {
+	parent     string
+	prefix     netip.Prefix
+	allocation *v1alpha1.PrefixAllocation
+}
+
+func (h held) compare(other held) int {
+	return cmp.Or(strings.Compare(h.parent, other.parent), h.prefix.Compare(other.prefix))
+}
+
+// maxNamed is the maximum number of allocations that a message names.
+const maxNamed = 5
+
+// find returns what the policies of a namespace select, by the name of the policy.
+func (c *Controller) find(namespace string) (map[string]*selection, error) {
+	prefixes, err := c.prefixes.Prefixes(namespace).List(labels.Everything())
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]*selection{}
+	for _, prefix := range prefixes {
+		var selecting []*selection
+		reserving := map[*selection]*allocator.Reserved{}
+		c.index.Selecting(namespace, prefix.Labels, func(name string, reserved *allocator.Reserved) {
+			if found[name] == nil {
+				found[name] = &selection{}
+			}
+			selecting = append(selecting, found[name])
+			if reserved != nil {
+				reserving[found[name]] = reserved
+			}
+		})
+		if len(selecting) == 0 {
+			continue
+		}
+		conflict := c.index.For(prefix).Conflict()
+		for _, by := range selecting {
+			by.prefixes++
+			if conflict != "" && (by.conflict == "" || conflict < by.conflict) {
+				by.conflict = conflict
+			}
+		}
+		of, err := cidr.ParseStored(prefix.Spec.Prefix)
+		if err != nil || len(reserving) == 0 {
+			continue
+		}
+		for _, allocation := range holding.From(c.allocations, observe.NameOf(prefix)) {
+			_, space, ok := holding.Of(allocation)
+			for by, reserved := range reserving {
+				if ok && reserved.Overlaps(space, of) {
+					by.insert(held{prefix.Name, space, allocation})
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// insert adds an allocation to inUse if it is one of the first.
+func (s *selection) insert(h held) {
+	if i, _ := slices.BinarySearchFunc(s.inUse, h, held.compare); i <= maxNamed {
+		s.inUse = slices.Insert(s.inUse[:min(len(s.inUse), maxNamed)], i, h)
+	}
+}
+
+// statusOf returns the current status of a policy. found is nil if it selects nothing.
+func statusOf(of *v1alpha1.PrefixPolicy, found *selection) v1alpha1.PrefixPolicyStatus {
 	status := *of.Status.DeepCopy()
-	selector, err := metav1.LabelSelectorAsSelector(of.Spec.PrefixSelector)
-	if err != nil {
-		return status, err
-	}
-	selected, err := c.prefixes.Prefixes(of.Namespace).List(selector)
-	if err != nil {
-		return status, err
-	}
 	condition := metav1.Condition{
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonApplied, ObservedGeneration: of.Generation,
 		Message: "The rules apply to the Prefixes that prefixSelector selects",
 	}
-	if of.Spec.Strategy != "" {
-		if conflict := c.conflict(selected); conflict != "" {
-			condition.Reason, condition.Message = v1alpha1.ReasonStrategyConflict, conflict
+	status.ObservedGeneration, status.Prefixes = of.Generation, 0
+	if found != nil {
+		status.Prefixes = found.prefixes
+		if of.Spec.Strategy != "" && found.conflict != "" {
+			condition.Reason, condition.Message = v1alpha1.ReasonStrategyConflict, found.conflict
 		}
-	}
-	if reserved := policy.RulesOf(of).Reserved(); reserved != nil {
-		inUse, err := c.inUse(of.Namespace, selected, reserved)
-		if err != nil {
-			return status, err
-		}
-		if len(inUse) > 0 {
-			words := message(inUse)
+		if len(found.inUse) > 0 {
+			words := message(found.inUse)
 			if condition.Reason == v1alpha1.ReasonStrategyConflict {
 				words += ". " + condition.Message
 			}
 			condition.Reason, condition.Message = v1alpha1.ReasonReservedInUse, words
 		}
 	}
-	status.ObservedGeneration, status.Prefixes = of.Generation, int64(len(selected))
 	meta.SetStatusCondition(&status.Conditions, condition)
-	return status, nil
+	return status
 }
-
-// conflict says which policies of the selected Prefixes have different strategies. It returns "" if they all agree.
-func (c *Controller) conflict(selected []*v1alpha1.Prefix) (first string) {
-	for _, prefix := range selected {
-		if conflict := c.index.For(prefix).Conflict(); conflict != "" && (first == "" || conflict < first) {
-			first = conflict
-		}
-	}
-	return first
-}
-
-// holding is an allocation that holds reserved space.
-type holding struct {
-	parent     string
-	prefix     netip.Prefix
-	allocation *v1alpha1.PrefixAllocation
-}
-
-// inUse returns the allocations from the selected Prefixes that hold reserved space.
-func (c *Controller) inUse(namespace string, selected []*v1alpha1.Prefix, reserved *allocator.Reserved) ([]holding, error) {
-	parents := make(map[string]netip.Prefix, len(selected))
-	for _, prefix := range selected {
-		if parsed, err := cidr.ParseStored(prefix.Spec.Prefix); err == nil {
-			parents[prefix.Name] = parsed
-		}
-	}
-	allocations, err := c.allocations.PrefixAllocations(namespace).List(labels.Everything())
-	if err != nil {
-		return nil, err
-	}
-	var inUse []holding
-	for _, allocation := range allocations {
-		held, ok := heldBy(allocation)
-		if !ok {
-			continue
-		}
-		parent := allocation.Spec.PrefixRef.Name
-		if of, ok := parents[parent]; ok && reserved.Overlaps(held, of) {
-			inUse = append(inUse, holding{parent, held, allocation})
-		}
-	}
-	slices.SortFunc(inUse, func(a, b holding) int { return cmp.Or(strings.Compare(a.parent, b.parent), a.prefix.Compare(b.prefix)) })
-	return inUse, nil
-}
-
-// maxNamed is the maximum number of allocations that a message names.
-const maxNamed = 5
 
 // message returns the message of the condition of a policy whose reserved space is in use.
-func message(inUse []holding) string {
+func message(inUse []held) string {
 	var words []string
-	for _, held := range inUse[:min(len(inUse), maxNamed)] {
-		words = append(words, fmt.Sprintf("%s of %s by %s", held.prefix, held.parent, requester.Describe(held.allocation)))
+	for _, h := range inUse[:min(len(inUse), maxNamed)] {
+		words = append(words, fmt.Sprintf("%s of %s by %s", h.prefix, h.parent, requester.Describe(h.allocation)))
 	}
 	if len(inUse) > maxNamed {
 		words = append(words, "and others")

@@ -126,7 +126,7 @@ func (x *index) unlock(ns *namespace) {
 func (ns *namespace) parent(name string) *parent {
 	p := ns.parents[name]
 	if p == nil {
-		p = &parent{name: name, excess: &ns.excess}
+		p = &parent{name: name, excess: &ns.excess, policies: &ns.policies}
 		p.moveBelow(ns.top)
 		ns.parents[name] = p
 	}

@@ -21,6 +21,8 @@ type parent struct {
 	ledger allocator.Ledger[types.UID]
 	// excess limits the memory of the pools of the namespace.
 	excess *excess
+	// policies are those of the namespace.
+	policies *policy.Policies
 	// named is the number of waiting allocations whose messages name this parent. current is the number of those
 	// messages that are not stale.
 	named, current int
@@ -163,6 +165,6 @@ func (p *parent) applyReserved() {
 	if p.ledger.Pool() == nil {
 		return
 	}
-	p.ledger.Reserve(p.rules.Reserved())
+	p.ledger.Reserve(p.policies.Reserved(p.rules))
 	p.excess.set(p, p.ledger.Pool().ReservedExcess())
 }

@@ -62,7 +62,7 @@ func (p parents) Refuses(ctx context.Context, name string, bits int) (why string
 	if prefix == nil {
 		return "", nil
 	}
-	switch rules := prefixpolicy.RulesOf(policies, prefix.Labels); {
+	switch rules := policies.RulesOf(prefix.Labels); {
 	case rules.Closed:
 		return fmt.Sprintf("Prefix %s is closed: its PrefixPolicy allows nothing new", name), nil
 	case !rules.Lengths.Allow(bits):
@@ -81,7 +81,7 @@ func (p parents) defaultLength(ctx context.Context, spec *ipam.PrefixSpec) (leng
 	}
 	if spec.ParentRef != nil {
 		if parent := p.get(ctx, spec.ParentRef.Name); parent != nil {
-			length = prefixpolicy.RulesOf(policies, parent.Labels).Default
+			length = policies.RulesOf(parent.Labels).Default
 		}
 		return length
 	}
@@ -98,7 +98,7 @@ func (p parents) defaultLength(ctx context.Context, spec *ipam.PrefixSpec) (leng
 		if spec.IPFamily != "" && familyOf(&parent.Spec) != spec.IPFamily {
 			continue
 		}
-		switch of := prefixpolicy.RulesOf(policies, parent.Labels).Default; {
+		switch of := policies.RulesOf(parent.Labels).Default; {
 		case of == 0 || of == length:
 		case length == 0:
 			length = of

@@ -31,30 +31,44 @@ type Rules struct {
 // milliseconds after it has changed.
 type Finder struct{ policies rest.Lister }
 
-// Policies returns the policies of the namespace, oldest first.
-func (f Finder) Policies(ctx context.Context) ([]ipam.PrefixPolicy, error) {
+// Policies are the policies of a namespace, oldest first, with their selectors, so that each is parsed only once for a
+// request.
+type Policies []selecting
+
+type selecting struct {
+	spec     *ipam.PrefixPolicySpec
+	selector labels.Selector
+}
+
+// Policies returns the policies of the namespace.
+func (f Finder) Policies(ctx context.Context) (Policies, error) {
 	list, err := f.policies.List(ctx, &metainternalversion.ListOptions{ResourceVersion: "0"})
 	if err != nil {
 		return nil, err
 	}
 	// The list may share its items with the watch cache.
-	policies := slices.Clone(list.(*ipam.PrefixPolicyList).Items)
-	slices.SortFunc(policies, func(a, b ipam.PrefixPolicy) int {
+	items := slices.Clone(list.(*ipam.PrefixPolicyList).Items)
+	slices.SortFunc(items, func(a, b ipam.PrefixPolicy) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
 	})
+	policies := make(Policies, 0, len(items))
+	for i := range items {
+		// The server refuses a selector that cannot be parsed.
+		if selector, err := metav1.LabelSelectorAsSelector(items[i].Spec.PrefixSelector); err == nil {
+			policies = append(policies, selecting{&items[i].Spec, selector})
+		}
+	}
 	return policies, nil
 }
 
-// RulesOf returns the rules that some policies, oldest first, have for a parent with the given labels.
-func RulesOf(policies []ipam.PrefixPolicy, set labels.Set) (rules Rules) {
-	for i := range policies {
-		spec := &policies[i].Spec
-		selector, err := metav1.LabelSelectorAsSelector(spec.PrefixSelector)
-		if err != nil || !selector.Matches(set) {
+// RulesOf returns the rules that the policies have for a parent with the given labels.
+func (p Policies) RulesOf(set labels.Set) (rules Rules) {
+	for _, policy := range p {
+		if !policy.selector.Matches(set) {
 			continue
 		}
-		rules.Closed = rules.Closed || spec.Closed
-		if lengths := spec.ChildLengths; lengths != nil {
+		rules.Closed = rules.Closed || policy.spec.Closed
+		if lengths := policy.spec.ChildLengths; lengths != nil {
 			rules.Lengths = rules.Lengths.And(cidr.Lengths{Min: int(lengths.Min), Max: int(lengths.Max)})
 			if rules.Default == 0 {
 				rules.Default = lengths.Default
