@@ -5,13 +5,16 @@
 # elsewhere: .allocated is what held addresses, .waiting is what waited for some, after the policies.
 # docs/operating/backup.md tells how to use it.
 
-def holds: (.kind == "Prefix" and .spec.prefix != null) or .status.phase == "Allocated";
+def isRoot: .kind == "Prefix" and .spec.parentRef == null and .spec.parentSelector == null;
+
+# A child that asks for one prefix and waits for it holds nothing.
+def holds: isRoot or .status.phase == "Allocated";
 
 # The controllers make the allocations of children again.
 def ofChild: any(.metadata.ownerReferences[]?; .controller == true and .kind == "Prefix");
 
 # Roots come first, then the larger prefixes.
-def rank: if .kind != "Prefix" then 1000 elif .spec.parentRef == null and .spec.parentSelector == null then 0
+def rank: if .kind != "Prefix" then 1000 elif isRoot then 0
   else (.spec.prefix // "/999" | split("/")[1] | tonumber) end;
 
 def stripped:

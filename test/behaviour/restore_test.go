@@ -237,6 +237,9 @@ func TestRestoreAsDocumented(t *testing.T) {
 	}
 	before.create("a-waits", harness.Length(32), harness.From("root"))
 	before.pending("a-waits", v1alpha1.ReasonParentExhausted)
+	// It asks for what another child has, and comes before that by name.
+	before.create("a-exact", harness.Exactly(before.Get("z-2").Spec.Prefix), harness.From("root"))
+	before.pending("a-exact", v1alpha1.ReasonPrefixInUse)
 	before.root("more", "10.1.0.0/24")
 	before.request("mine", "more", 28, nil)
 	before.bound("mine")
@@ -295,6 +298,7 @@ func TestRestoreAsDocumented(t *testing.T) {
 	}
 	apply("waiting")
 	e.pending("a-waits", v1alpha1.ReasonParentExhausted)
+	e.pending("a-exact", v1alpha1.ReasonPrefixInUse)
 	if a := e.bound("mine"); a.Status.Prefix != d.held["PrefixAllocation mine"] {
 		t.Errorf("%s had %s", harness.DescribeAllocation(a), d.held["PrefixAllocation mine"])
 	}
