@@ -7,8 +7,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -65,8 +67,11 @@ func writeChart(root string) error {
 }
 
 // describeValues returns the JSON schema of a map of values, and writes a row for each value. path is the path of the map.
+//
+// Helm leaves out a value that is set to null. The templates need all but those that are maps or lists of anything.
 func describeValues(values *yaml.Node, path string, page *bytes.Buffer) (map[string]any, error) {
 	properties := map[string]any{}
+	required := []string{}
 	for i := 0; i < len(values.Content); i += 2 {
 		key, value := values.Content[i], values.Content[i+1]
 		name := path + key.Value
@@ -101,8 +106,11 @@ func describeValues(values *yaml.Node, path string, page *bytes.Buffer) (map[str
 			schema[keyword] = restriction
 		}
 		properties[key.Value] = schema
+		if value.Kind == yaml.ScalarNode || schema["properties"] != nil {
+			required = append(required, key.Value)
+		}
 	}
-	return map[string]any{"type": "object", "properties": properties, "additionalProperties": false}, nil
+	return map[string]any{"type": "object", "properties": properties, "additionalProperties": false, "required": required}, nil
 }
 
 // isDescribed reports whether the values of a map have descriptions. If not, users can set it to anything.
@@ -143,7 +151,7 @@ func schemaOf(value *yaml.Node) (map[string]any, error) {
 		properties[value.Content[i].Value] = inner
 	}
 	if len(properties) > 0 {
-		schema["properties"] = properties
+		schema["properties"], schema["required"] = properties, slices.Sorted(maps.Keys(properties))
 	}
 	return schema, nil
 }

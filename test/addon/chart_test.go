@@ -38,9 +38,16 @@ func loadChart(t testing.TB, tree string) *chart.Chart {
 // template renders the chart as helm template does. values is YAML.
 func template(t testing.TB, namespace, values string) (*release.Release, error) {
 	t.Helper()
+	return templateFor(t, "1.37", namespace, values)
+}
+
+// templateFor is like template for a cluster of the given minor version of Kubernetes.
+func templateFor(t testing.TB, version, namespace, values string) (*release.Release, error) {
+	t.Helper()
 	install := action.NewInstall(helmFor(t, "", namespace))
 	install.ReleaseName, install.Namespace, install.DryRunStrategy = "ipam", namespace, action.DryRunClient
-	install.KubeVersion = &common.KubeVersion{Version: "v1.37.1", Major: "1", Minor: "37"}
+	major, minor, _ := strings.Cut(version, ".")
+	install.KubeVersion = &common.KubeVersion{Version: "v" + version + ".1", Major: major, Minor: minor}
 	var parsed map[string]any
 	if values != "" {
 		parsed = harness.ParseObject(t, values)
@@ -165,6 +172,7 @@ func TestChartValues(t *testing.T) {
 		"etcd":          {"{etcd: " + everywhere + "}", everywhereLines, nil},
 		"replicas":      {"{apiserver: {replicas: 7}, controllerManager: {replicas: 8}}", []string{"replicas: 7", "replicas: 8"}, []string{"replicas: 2"}},
 		"external etcd": {"{etcd: {enabled: false}, externalEtcd: {endpoints: ['https://a:1']}}", []string{"- --etcd-servers=https://a:1", "name: ipam-apiserver-etcd"}, []string{"kind: StatefulSet", "- --certificate-etcd-service=ipam-etcd"}},
+		"no affinity":   {"{etcd: {affinity: null}}", nil, []string{"podAntiAffinity:"}},
 		"cert-manager":  {"{certificates: {manager: cert-manager}}", []string{"kind: Certificate", "cert-manager.io/inject-ca-from: ipam-system/ipam-apiserver-tls"}, []string{"- certificates"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -232,6 +240,17 @@ func TestChartRefuses(t *testing.T) {
 		"{certificates: {manager: somebody}}":                         "manager",
 		"{etcd: {enabled: false}}":                                    "externalEtcd.endpoints must be set",
 		"{externalEtcd: {endpoints: ['http://plain.example.org:1']}}": "endpoints",
+		// Helm leaves out what is set to null.
+		"{image: null}":                                 "image",
+		"{image: {registry: null}}":                     "registry",
+		"{apiserver: {replicas: null}}":                 "replicas",
+		"{apiserver: {resources: null}}":                "resources",
+		"{apiserver: {resources: {limits: null}}}":      "limits",
+		"{etcd: {resources: {limits: {memory: null}}}}": "memory",
+		"{apiserver: {auditPolicy: null}}":              "apiserver.auditPolicy must be set",
+		"{certificates: null}":                          "certificates",
+		"{etcd: {storage: {size: null}}}":               "size",
+		"{podDisruptionBudgets: {enabled: null}}":       "enabled",
 	} {
 		if _, err := template(t, "ipam-system", values); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v", values, err)
@@ -254,5 +273,23 @@ func TestChartInAnotherNamespace(t *testing.T) {
 		if values == "" && !strings.Contains(rel.Manifest, "--certificate-namespace=other") {
 			t.Error("the certificate controller does not know the namespace")
 		}
+	}
+}
+
+// TestChartForOldClusters renders the chart for clusters that do not serve what an admission plugin watches, and for one
+// that is too old.
+func TestChartForOldClusters(t *testing.T) {
+	const without = "- --disable-admission-plugins=MutatingAdmissionPolicy"
+	for version, want := range map[string]bool{"1.30": true, "1.35": true, "1.36": false, "1.37": false} {
+		rel, err := templateFor(t, version, "ipam-system", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := linesOf(rel.Manifest)[without]; got != want {
+			t.Errorf("Kubernetes %s: %q is there: %v", version, without, got)
+		}
+	}
+	if _, err := templateFor(t, "1.29", "ipam-system", ""); err == nil || !strings.Contains(err.Error(), "kubeVersion") {
+		t.Errorf("Kubernetes 1.29: %v", err)
 	}
 }

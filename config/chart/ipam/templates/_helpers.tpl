@@ -45,7 +45,8 @@ tolerations:
 
 {{- /* The ConfigMap of the audit policy. Its name changes with its content, so that a change restarts the servers. */ -}}
 {{- define "ipam.auditName" -}}
-{{- printf "ipam-apiserver-audit-%s" (toYaml .Values.apiserver.auditPolicy | sha256sum | trunc 10) -}}
+{{- $policy := required "apiserver.auditPolicy must be set" .Values.apiserver.auditPolicy -}}
+{{- printf "ipam-apiserver-audit-%s" (toYaml $policy | sha256sum | trunc 10) -}}
 {{- end }}
 
 {{- /* The endpoints of etcd, for its clients. */ -}}
