@@ -12,11 +12,12 @@ RACE := ./pkg/allocator/... ./pkg/cidr ./pkg/controller/... ./pkg/standalone
 
 .PHONY: help
 help: ## Show what there is to make.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z.-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the programs into bin/.
 	go build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+	go build -C clusterapi -ldflags '$(LDFLAGS)' -o $(CURDIR)/$(BIN)/ ./cmd/...
 	cp cmd/kubectl-ipam/kubectl_complete-ipam $(BIN)/
 
 .PHONY: run
@@ -44,10 +45,12 @@ e2e: ## Run the tests on a real Kubernetes control plane, which takes minutes to
 	hack/controlplane.sh
 	go test -timeout 20m ./test/cluster
 	go test -C test/addon -timeout 20m ./...
+	go test -C clusterapi -timeout 20m ./...
 
 .PHONY: test-long
 test-long: ## Run the fault and race tests at full length; it takes hours.
 	IPAM_TEST_LONG=1 go test -timeout 12h -count=1 ./registry/claims/... ./test/claims ./test/fault
+	IPAM_TEST_LONG=1 go test -C clusterapi -timeout 12h -count=1 ./...
 
 .PHONY: bench
 bench: ## Run the benchmarks; ARGS=--help tells what can be said, for instance ARGS='--rows E1,A' or ARGS='--against main --rows E2'.
@@ -57,6 +60,11 @@ bench: ## Run the benchmarks; ARGS=--help tells what can be said, for instance A
 .PHONY: install.yaml
 install.yaml: ## Write all that is to be applied to a cluster into bin/install.yaml.
 	VERSION=$(VERSION) hack/install-yaml.sh
+
+.PHONY: ipam-components.yaml
+ipam-components.yaml: ## Write the provider of Cluster API for clusterctl into bin/ipam-components.yaml.
+	VERSION=$(VERSION) hack/install-yaml.sh config/clusterapi ipam-components.yaml
+	cp config/clusterapi/metadata.yaml $(BIN)/
 
 .PHONY: image
 image: ## Build the container image.

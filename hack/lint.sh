@@ -14,7 +14,7 @@ complain() {
     failed=1
 }
 
-unformatted=$(gofmt -l apis registry pkg cmd hack test)
+unformatted=$(gofmt -l apis registry pkg cmd hack test clusterapi)
 [[ -z "${unformatted}" ]] || complain "Run 'gofmt -w' on: ${unformatted}"
 
 headless=$(git ls-files --cached --others --exclude-standard '*.go' '*.sh' Makefile | xargs grep -L 'SPDX-License-Identifier: Apache-2.0' || true)
@@ -47,14 +47,22 @@ wall ./pkg/standalone/... "${module}/(registry|cmd)" "pkg/standalone puts pkg/ap
 wall ./generated/... "${module}/(registry|pkg|cmd)" "generated imports apis only"
 wall ./... "sigs.k8s.io/controller-runtime" "there is no controller-runtime in the product"
 
+# The provider of Cluster API is a client of the product: it knows the API, and otherwise only how to write prefixes.
+breaches=$(go list -C clusterapi -f '{{$p := .ImportPath}}{{range .Imports}}{{$p}} imports {{.}}{{"\n"}}{{end}}' ./... |
+    grep " imports ${module}/" | grep -vE " imports ${module}/(clusterapi/|apis/ipam/v1alpha1$|pkg/(cidr|version)$)" || true)
+[[ -z "${breaches}" ]] || complain "clusterapi imports apis/ipam/v1alpha1, pkg/cidr and pkg/version only:
+${breaches}"
+
 go vet ./...
 go vet -C test/bench ./...
 go vet -C test/addon ./...
+go vet -C clusterapi ./...
 
 mkdir -p bin/tools
 (cd hack/tools && GOBIN="${root}/bin/tools" go install honnef.co/go/tools/cmd/staticcheck)
 bin/tools/staticcheck $(go list ./... | grep -v /generated/) || complain "staticcheck found the above"
 (cd test/bench && "${root}/bin/tools/staticcheck" ./...) || complain "staticcheck found the above in test/bench"
 (cd test/addon && "${root}/bin/tools/staticcheck" ./...) || complain "staticcheck found the above in test/addon"
+(cd clusterapi && "${root}/bin/tools/staticcheck" ./...) || complain "staticcheck found the above in clusterapi"
 
 exit "${failed}"

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 # SPDX-License-Identifier: Apache-2.0
 
-# Regenerates everything under generated/, every zz_generated file under apis/, and docs/reference.
+# Regenerates everything under generated/, every zz_generated file, the definition of PrefixPool, and docs/reference.
 # hack/verify.sh checks that this changes nothing.
 
 set -o errexit -o nounset -o pipefail
@@ -81,6 +81,10 @@ go run ./hack/openapi-schema >"${root}/bin/openapi-schema.json"
     --versioned-clientset-package "${module}/generated/clientset/versioned" \
     --listers-package "${module}/generated/listers" \
     --output-dir generated/informers --output-pkg "${module}/generated/informers" "${api}"
+
+echo "Generating PrefixPool"
+rm -f clusterapi/api/v1alpha1/zz_generated.* config/clusterapi/crd/*.yaml
+(cd clusterapi && go tool controller-gen "object:headerFile=${boilerplate}" crd paths=./api/... output:crd:artifacts:config=../config/clusterapi/crd)
 
 echo "Generating docs/reference"
 mkdir -p docs/reference

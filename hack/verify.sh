@@ -43,9 +43,10 @@ go mod tidy
 (cd test/controlplane && go mod tidy)
 (cd test/bench && go mod tidy)
 (cd test/addon && go mod tidy)
+(cd clusterapi && go mod tidy)
 if [[ -n "$(git status --porcelain)" ]]; then
     git --no-pager diff
-    echo "go.mod is not tidy: run 'go mod tidy' (also in hack/tools, test/controlplane, test/bench and test/addon) and commit the result." >&2
+    echo "go.mod is not tidy: run 'go mod tidy' (also in hack/tools, test/controlplane, test/bench, test/addon and clusterapi) and commit the result." >&2
     exit 1
 fi
 echo "Generated code and go.mod are up to date."
