@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -172,6 +173,16 @@ func metricsOf(path string) ([]metric, error) {
 		if !ok || of.Name != "metrics" || !isNew {
 			return true
 		}
+		if kind == "Desc" {
+			m, problem := metricOfDesc(call)
+			if err = problem; err == nil {
+				found = append(found, m)
+			}
+			return true
+		}
+		if kind == "LazyConstMetric" {
+			return true
+		}
 		m := metric{kind: strings.ToLower(strings.TrimSuffix(kind, "Vec"))}
 		parts := map[string]string{}
 		ast.Inspect(call.Args[0], func(node ast.Node) bool {
@@ -183,7 +194,7 @@ func metricsOf(path string) ([]metric, error) {
 			return true
 		})
 		if parts["Name"] == "" || parts["Help"] == "" {
-			err = fmt.Errorf("%s: a metric without a literal name or help", path)
+			err = errors.New("a metric without a literal name or help")
 		}
 		m.help = parts["Help"]
 		for _, part := range []string{"Namespace", "Subsystem", "Name"} {
@@ -193,19 +204,38 @@ func metricsOf(path string) ([]metric, error) {
 		}
 		m.name = strings.TrimPrefix(m.name, "_")
 		if len(call.Args) > 1 {
-			var labels []string
-			ast.Inspect(call.Args[1], func(node ast.Node) bool {
-				if expression, ok := node.(ast.Expr); ok {
-					if label, ok := stringOf(expression); ok {
-						labels = append(labels, "`"+label+"`")
-					}
-				}
-				return true
-			})
-			m.labels = strings.Join(labels, ", ")
+			m.labels = labelsOf(call.Args[1])
 		}
 		found = append(found, m)
 		return true
 	})
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
 	return found, err
+}
+
+// metricOfDesc returns the metric that a collector describes: metrics.NewDesc(name, help, labels, ...). All of them are
+// gauges.
+func metricOfDesc(call *ast.CallExpr) (metric, error) {
+	name, isName := stringOf(call.Args[0])
+	help, isHelp := stringOf(call.Args[1])
+	if !isName || !isHelp {
+		return metric{}, errors.New("a metric without a literal name or help")
+	}
+	return metric{name: name, kind: "gauge", labels: labelsOf(call.Args[2]), help: help}, nil
+}
+
+// labelsOf returns the labels in a literal slice of strings.
+func labelsOf(slice ast.Expr) string {
+	var labels []string
+	ast.Inspect(slice, func(node ast.Node) bool {
+		if expression, ok := node.(ast.Expr); ok {
+			if label, ok := stringOf(expression); ok {
+				labels = append(labels, "`"+label+"`")
+			}
+		}
+		return true
+	})
+	return strings.Join(labels, ", ")
 }

@@ -37,6 +37,15 @@ var comparedGauge = registered(metrics.NewGauge(&metrics.GaugeOpts{
 	StabilityLevel: metrics.ALPHA,
 }))
 
+// intervalGauge is the interval between two comparisons.
+var intervalGauge = registered(metrics.NewGauge(&metrics.GaugeOpts{
+	Namespace:      "ipam",
+	Subsystem:      "claims",
+	Name:           "audit_interval_seconds",
+	Help:           "Interval between two audits of objects and claims (--claims-audit-interval), in seconds. It is 0 if there is only the audit at start.",
+	StabilityLevel: metrics.ALPHA,
+}))
+
 func registered[G metrics.Registerable](gauge G) G {
 	legacyregistry.MustRegister(gauge)
 	return gauge
@@ -66,6 +75,7 @@ func report(ctx context.Context, differences []audit.Difference) {
 // auditPeriodically compares objects with claims until ctx ends. It waits for one interval before the first comparison,
 // because adopt reports the differences at the start.
 func (s *Server) auditPeriodically(ctx context.Context, interval time.Duration) {
+	intervalGauge.Set(interval.Seconds())
 	select {
 	case <-time.After(wait.Jitter(interval, 0.1)):
 	case <-ctx.Done():

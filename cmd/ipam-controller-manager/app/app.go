@@ -20,6 +20,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/component-base/featuregate"
+	metricsfeatures "k8s.io/component-base/metrics/features"
 	"k8s.io/klog/v2"
 	aggregator "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 
@@ -55,6 +57,9 @@ func NewCommand(ctx context.Context) *cobra.Command {
 }
 
 func run(ctx context.Context, options *Options) error {
+	if err := enableNativeHistograms(); err != nil {
+		return err
+	}
 	restConfig, err := options.clientConfig(component)
 	if err != nil {
 		return err
@@ -91,6 +96,17 @@ func run(ctx context.Context, options *Options) error {
 		}
 		return config.Run(ctx)
 	})
+}
+
+// enableNativeHistograms makes histograms that are registered from now on native ones, too. Those of the libraries are
+// registered already. The gate of component-base decides, which is on by default.
+func enableNativeHistograms() error {
+	gate := featuregate.NewFeatureGate()
+	if err := metricsfeatures.AddFeatureGates(gate); err != nil {
+		return err
+	}
+	metricsfeatures.ApplyFeatureGates(gate)
+	return nil
 }
 
 // servesEvents reports whether the server has the API group of events. If discovery fails for any other reason than

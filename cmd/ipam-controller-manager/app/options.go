@@ -9,6 +9,7 @@ import (
 	"net"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/pools"
 	"github.com/spf13/pflag"
 )
 
@@ -31,6 +32,8 @@ type Options struct {
 	// apply separately to the event types Normal and Warning.
 	EventQPS   float32
 	EventBurst int
+	// PoolMetricsLimit is the maximum number of pools that have metrics of their own.
+	PoolMetricsLimit int
 }
 
 // NewOptions returns the default options.
@@ -42,6 +45,8 @@ func NewOptions() *Options {
 		Workers:        64,
 		EventQPS:       20,
 		EventBurst:     100,
+
+		PoolMetricsLimit: pools.DefaultLimit,
 	}
 }
 
@@ -58,6 +63,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Strategy, "strategy", o.Strategy, "Strategy to choose a parent: Pack prefers the one with the smallest free block that fits, Spread the one with the most free addresses.")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "Number of objects that each controller processes concurrently.")
 	fs.Float32Var(&o.EventQPS, "event-qps", o.EventQPS, "Maximum number of events per second, for each of the types Normal and Warning. Each namespace can use a quarter of it. Excess events are dropped.")
+	fs.IntVar(&o.PoolMetricsLimit, "pool-metrics-limit", o.PoolMetricsLimit, "Maximum number of pools that have metrics of their own. Each namespace gets an equal share.")
 	fs.IntVar(&o.EventBurst, "event-burst", o.EventBurst, "Maximum burst of events of each type. Each namespace can use a quarter of it.")
 }
 
@@ -76,9 +82,12 @@ func (o *Options) Validate() error {
 	if o.EventQPS <= 0 || o.EventBurst < 1 {
 		return fmt.Errorf("--event-qps and --event-burst must be positive, not %v and %d", o.EventQPS, o.EventBurst)
 	}
+	if o.PoolMetricsLimit < 1 {
+		return fmt.Errorf("--pool-metrics-limit must be positive, not %d", o.PoolMetricsLimit)
+	}
 	return o.config().Validate()
 }
 
 func (o *Options) config() manager.Config {
-	return manager.Config{Controllers: o.Controllers, Strategy: o.Strategy, Workers: o.Workers}
+	return manager.Config{Controllers: o.Controllers, Strategy: o.Strategy, Workers: o.Workers, PoolMetricsLimit: o.PoolMetricsLimit}
 }

@@ -5,6 +5,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/pools"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/prefix"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/prefixpolicy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
@@ -38,6 +40,9 @@ type Config struct {
 	Strategy string
 	// Workers is the number of objects that a controller processes concurrently.
 	Workers int
+	// PoolMetricsLimit is the maximum number of pools that have metrics of their own. The process of the controller
+	// "prefix" serves them. 0 means pools.DefaultLimit.
+	PoolMetricsLimit int
 }
 
 // controller is the interface of all controllers. Run returns when the context ends.
@@ -103,6 +108,9 @@ func (c Config) Validate() error {
 			return fmt.Errorf("unknown controller %q, must be one of %q or *", name, all)
 		}
 	}
+	if c.PoolMetricsLimit < 0 {
+		return fmt.Errorf("the limit of pools with metrics must not be negative, but is %d", c.PoolMetricsLimit)
+	}
 	if c.Workers < 1 {
 		return fmt.Errorf("the number of workers must be positive, not %d", c.Workers)
 	}
@@ -121,6 +129,7 @@ func (c Config) Run(ctx context.Context) error {
 	}
 	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(dropUnread))
 	var running []controller
+	poolMetrics := pools.Config{Limit: cmp.Or(c.PoolMetricsLimit, pools.DefaultLimit)}
 	for _, entry := range controllers {
 		if !c.runs(entry.name) {
 			continue
@@ -130,6 +139,18 @@ func (c Config) Run(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", entry.name, err)
 		}
 		running = append(running, controller)
+		if waits, ok := controller.(interface {
+			Waiting(namespace string) map[string]map[string]int
+		}); ok {
+			poolMetrics.Waiting = waits.Waiting
+		}
+	}
+	if c.runs("prefix") {
+		collector, err := pools.New(informers.Ipam().V1alpha1().Prefixes(), poolMetrics)
+		if err != nil {
+			return fmt.Errorf("metrics of pools: %w", err)
+		}
+		running = append(running, collector)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	// If no controller is enabled, Run still waits for the context.

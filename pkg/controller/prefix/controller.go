@@ -64,12 +64,15 @@ type Controller struct {
 	// according to the server. Objects do not show this, since whoever writes an allocation can write its references.
 	notOurs sync.Map
 	retries *retries
-	synced  []cache.InformerSynced
+	// arrivals measures how long children take.
+	arrivals *arrivals
+	synced   []cache.InformerSynced
 }
 
 // New returns a controller that reconciles up to workers Prefixes at a time.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
 	policies informers.PrefixPolicyInformer, recorder events.EventRecorder, workers int) (*Controller, error) {
+	registerMetrics()
 	c := &Controller{
 		client:          client,
 		prefixes:        prefixes.Lister(),
@@ -80,6 +83,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		workers:         workers,
 		ledgers:         newLedgers(),
 		retries:         newRetries(),
+		arrivals:        newArrivals(),
 		children:        queue.New("prefix"),
 		parents:         queue.New("prefix_usage"),
 		orphans:         queue.New("prefix_orphans"),
@@ -132,6 +136,9 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 
 func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	name := observe.NameOf(prefix)
+	if before == nil && !prefix.Spec.IsRoot() && prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+		c.arrivals.saw(prefix)
+	}
 	if !c.isSettled(prefix) {
 		c.children.Add(name)
 	}

@@ -336,6 +336,7 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 		Prefix:    prefixHeld.String(),
 		ParentRef: v1alpha1.BindingReference{Name: parent.Name, UID: parentObj.UID},
 	}, metav1.CreateOptions{})
+	queue.CountRefusedBinding("prefixes", err)
 	if apierrors.HasStatusCause(err, v1alpha1.CauseTypeNotAllocatedFor) {
 		// The claim belongs to somebody else, whatever the allocation refers to. The child needs another
 		// allocation.
@@ -348,6 +349,7 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 		return fmt.Errorf("completing with %s from %s: %w", allocation.Status.Prefix, parent.Name, err)
 	}
 	c.retries.accepted(child)
+	allocationDuration.Observe(c.arrivals.took(prefix).Seconds())
 	c.recorder.Eventf(prefix, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", "Allocated %s from %s", allocation.Status.Prefix, parent.Name)
 	return nil
 }

@@ -152,6 +152,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if err := s.addByAge(); err != nil {
 		return err
 	}
+	s.index.expose(ctx)
 	logger.Info("Started", "workers", s.workers)
 
 	queue.Run(ctx, s.queue, s.workers, s.schedule)
@@ -268,6 +269,7 @@ func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocat
 		Prefix:    place.prefix.String(),
 		PrefixRef: v1alpha1.BindingReference{Name: place.parent, UID: place.parentUID},
 	}, metav1.CreateOptions{})
+	queue.CountRefusedBinding("prefixallocations", err)
 	name := observe.NameOf(allocation)
 	wrapped := fmt.Errorf("binding to %s from %s: %w", place.prefix, place.parent, err)
 	switch {
