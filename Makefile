@@ -10,6 +10,9 @@ TOOLS := $(BIN)/tools
 # What starts servers has the machine for itself, a package at a time.
 RACE := ./pkg/allocator/... ./pkg/cidr ./pkg/controller/... ./pkg/standalone
 
+# The programs are static, so that they run in an image with nothing else. Only the race detector needs cgo.
+export CGO_ENABLED := 0
+
 .PHONY: help
 help: ## Show what there is to make.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z.-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,10 +36,11 @@ ui: ## Show the address space of "make run" in the browser; Ctrl-C ends it.
 
 .PHONY: test
 test: ## Run all tests.
-	go test -race -short $(RACE)
+	CGO_ENABLED=1 go test -race -short $(RACE)
 	go test $$(go list ./... | grep -v -e /generated/ -e /pkg/allocator -e /registry/ -e /test/)
 	hack/chromium.sh
 	hack/web.sh install
+	go test -C hack/image .
 	go test -p 1 -timeout 20m ./registry/... $$(go list ./test/... | grep -v -e /test/cluster)
 	$(MAKE) e2e
 
@@ -67,8 +71,8 @@ ipam-components.yaml: ## Write the provider of Cluster API for clusterctl into b
 	cp config/clusterapi/metadata.yaml $(BIN)/
 
 .PHONY: image
-image: ## Build the container image.
-	docker build --build-arg VERSION=$(VERSION) -t ghcr.io/ironcore-dev/ipam-apiserver:$(VERSION) .
+image: ## Write the container image as an OCI archive, bin/image.tar.
+	VERSION=$(VERSION) hack/image.sh
 
 .PHONY: generate
 generate: ## Regenerate code.

@@ -53,16 +53,19 @@ breaches=$(go list -C clusterapi -f '{{$p := .ImportPath}}{{range .Imports}}{{$p
 [[ -z "${breaches}" ]] || complain "clusterapi imports apis/ipam/v1alpha1, pkg/cidr and pkg/version only:
 ${breaches}"
 
+# The modules of their own that have Go files. The others are lists of tools.
+modules=(clusterapi hack/image test/addon test/bench)
+
 go vet ./...
-go vet -C test/bench ./...
-go vet -C test/addon ./...
-go vet -C clusterapi ./...
+for each in "${modules[@]}"; do
+    go vet -C "${each}" ./...
+done
 
 mkdir -p bin/tools
 (cd hack/tools && GOBIN="${root}/bin/tools" go install honnef.co/go/tools/cmd/staticcheck)
 bin/tools/staticcheck $(go list ./... | grep -v /generated/) || complain "staticcheck found the above"
-(cd test/bench && "${root}/bin/tools/staticcheck" ./...) || complain "staticcheck found the above in test/bench"
-(cd test/addon && "${root}/bin/tools/staticcheck" ./...) || complain "staticcheck found the above in test/addon"
-(cd clusterapi && "${root}/bin/tools/staticcheck" ./...) || complain "staticcheck found the above in clusterapi"
+for each in "${modules[@]}"; do
+    (cd "${each}" && "${root}/bin/tools/staticcheck" ./...) || complain "staticcheck found the above in ${each}"
+done
 
 exit "${failed}"

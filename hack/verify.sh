@@ -38,15 +38,12 @@ if [[ -n "$(git status --porcelain)" ]]; then
     exit 1
 fi
 
-go mod tidy
-(cd hack/tools && go mod tidy)
-(cd test/controlplane && go mod tidy)
-(cd test/bench && go mod tidy)
-(cd test/addon && go mod tidy)
-(cd clusterapi && go mod tidy)
+for each in $(git ls-files go.mod '*/go.mod'); do
+    (cd "$(dirname "${each}")" && go mod tidy)
+done
 if [[ -n "$(git status --porcelain)" ]]; then
     git --no-pager diff
-    echo "go.mod is not tidy: run 'go mod tidy' (also in hack/tools, test/controlplane, test/bench, test/addon and clusterapi) and commit the result." >&2
+    echo "go.mod is not tidy: run 'go mod tidy' in the directories above and commit the result." >&2
     exit 1
 fi
 echo "Generated code and go.mod are up to date."

@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"github.com/ironcore-dev/ipam-apiserver/cmd/ipam-apiserver/app"
+	// The image has no authorities, which webhooks outside of the cluster need. Those of the system come first.
+	_ "golang.org/x/crypto/x509roots/fallback"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 )

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -101,8 +99,7 @@ func ofKind[T any](t *testing.T, m manifests, kind string) []*T {
 	return typed
 }
 
-// TestImages shows that every image in the manifests and in the Dockerfile has a version, and that all our images
-// have the same.
+// TestImages shows that every image in the manifests has a version, and that all our images have the same.
 func TestImages(t *testing.T) {
 	ours := map[string]bool{}
 	for _, dir := range overlays {
@@ -120,29 +117,6 @@ func TestImages(t *testing.T) {
 	}
 	if len(ours) != 1 {
 		t.Errorf("our images are %v", ours)
-	}
-
-	read := func(name string) string {
-		data, err := os.ReadFile(filepath.Join(kube.Root(), name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(data)
-	}
-	var version string
-	for _, line := range strings.Split(read("go.mod"), "\n") {
-		if after, ok := strings.CutPrefix(line, "go "); ok {
-			version = after
-		}
-	}
-	var bases []string
-	for _, line := range strings.Split(read("Dockerfile"), "\n") {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "FROM" {
-			bases = append(bases, fields[1])
-		}
-	}
-	if want := []string{"golang:" + version, "scratch"}; !slices.Equal(bases, want) {
-		t.Errorf("the Dockerfile begins with %q, want %q", bases, want)
 	}
 }
 
