@@ -156,7 +156,10 @@ func (p *Pool) Reserve(reserved *Reserved) {
 	cidrs := reserved.In(p.prefix)
 	if len(cidrs) == 1 && cidrs[0] == p.prefix {
 		// Only smaller prefixes than that of the pool can be taken from it.
-		cidrs = halves(p.prefix)
+		if cidrs = nil; !p.prefix.IsSingleIP() {
+			lower, upper := cidr.Halves(p.prefix)
+			cidrs = []netip.Prefix{lower, upper}
+		}
 	}
 	o := p.open
 	if len(cidrs) == 0 {
@@ -247,9 +250,9 @@ func (p *Pool) vacant(prefix netip.Prefix, f func(netip.Prefix)) {
 	case !inUse:
 		f(prefix)
 	case holder.Bits() > prefix.Bits():
-		for _, half := range halves(prefix) {
-			p.vacant(half, f)
-		}
+		lower, upper := cidr.Halves(prefix)
+		p.vacant(lower, f)
+		p.vacant(upper, f)
 	}
 }
 
@@ -321,18 +324,9 @@ func outer(prefix netip.Prefix) netip.Prefix {
 
 // sibling returns the other half of outer(prefix).
 func sibling(prefix netip.Prefix) netip.Prefix {
-	both := halves(outer(prefix))
-	if both[0] == prefix {
-		return both[1]
+	lower, upper := cidr.Halves(outer(prefix))
+	if lower == prefix {
+		return upper
 	}
-	return both[0]
-}
-
-// halves returns both halves of a prefix, or nothing if it is a single address.
-func halves(prefix netip.Prefix) []netip.Prefix {
-	if prefix.IsSingleIP() {
-		return nil
-	}
-	lower := netip.PrefixFrom(prefix.Addr(), prefix.Bits()+1)
-	return []netip.Prefix{lower, netip.PrefixFrom(cidr.Last(lower).Next(), prefix.Bits()+1)}
+	return lower
 }

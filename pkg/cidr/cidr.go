@@ -151,6 +151,31 @@ func ParseAddr(s string) (netip.Addr, error) {
 	return addr, nil
 }
 
+// ParseRange parses the first and the last address of a range, and returns the fewest prefixes that cover it, in order. Like
+// ParseAddr, it accepts only the canonical notation.
+func ParseRange(from, to string) ([]netip.Prefix, error) {
+	first, err := ParseAddr(from)
+	if err != nil {
+		return nil, fmt.Errorf("%q %w", from, err)
+	}
+	last, err := ParseAddr(to)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%q %w", to, err)
+	case first.BitLen() != last.BitLen():
+		return nil, fmt.Errorf("%s and %s must be of the same IP family", first, last)
+	case last.Less(first):
+		return nil, fmt.Errorf("%s must not be before %s", last, first)
+	}
+	return slices.Collect(Cover(first, last)), nil
+}
+
+// Halves returns the two halves of a prefix of more than one address.
+func Halves(prefix netip.Prefix) (low, high netip.Prefix) {
+	low = netip.PrefixFrom(prefix.Addr(), prefix.Bits()+1)
+	return low, netip.PrefixFrom(Last(low).Next(), prefix.Bits()+1)
+}
+
 // Cover yields the fewest prefixes that cover exactly the addresses from first to last, in order. Both addresses must be
 // of the same family, and last must not be before first.
 func Cover(first, last netip.Addr) iter.Seq[netip.Prefix] {

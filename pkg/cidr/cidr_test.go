@@ -417,6 +417,40 @@ func TestParseAddr(t *testing.T) {
 	}
 }
 
+func TestParseRange(t *testing.T) {
+	for _, tt := range []struct{ from, to, want string }{
+		{"10.0.0.1", "10.0.0.1", "[10.0.0.1/32]"},
+		{"10.0.0.1", "10.0.0.4", "[10.0.0.1/32 10.0.0.2/31 10.0.0.4/32]"},
+		{"::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "[::/0]"},
+		{"10.0.0.4", "10.0.0.1", "10.0.0.1 must not be before 10.0.0.4"},
+		{"10.0.0.1", "2001:db8::", "10.0.0.1 and 2001:db8:: must be of the same IP family"},
+		{"", "10.0.0.1", `"" must be an IP address`},
+		{"10.0.0.1", "10.0.0.01", `"10.0.0.01" must be an IP address`},
+	} {
+		prefixes, err := ParseRange(tt.from, tt.to)
+		got := fmt.Sprint(prefixes)
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.HasPrefix(got, tt.want) || (err != nil) != (prefixes == nil) {
+			t.Errorf("%s-%s: %s, not %s", tt.from, tt.to, got, tt.want)
+		}
+	}
+}
+
+// TestHalves shows that the halves of a prefix are a bit longer, and begin where it begins and in its middle.
+func TestHalves(t *testing.T) {
+	for prefix, want := range map[string]string{
+		"0.0.0.0/0": "0.0.0.0/1 128.0.0.0/1", "10.0.0.0/24": "10.0.0.0/25 10.0.0.128/25", "255.255.255.254/31": "255.255.255.254/32 255.255.255.255/32",
+		"::/0": "::/1 8000::/1", "2001:db8::/32": "2001:db8::/33 2001:db8:8000::/33", "2001:db8::2/127": "2001:db8::2/128 2001:db8::3/128",
+	} {
+		low, high := Halves(netip.MustParsePrefix(prefix))
+		if got := low.String() + " " + high.String(); got != want {
+			t.Errorf("%s: %s, not %s", prefix, got, want)
+		}
+	}
+}
+
 // TestLengths compares And with what both allow, for each two ranges of lengths.
 func TestLengths(t *testing.T) {
 	var all []Lengths

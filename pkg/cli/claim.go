@@ -11,6 +11,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -267,9 +268,9 @@ func (s *session) giveUp(ctx context.Context, o *claimOptions, created *v1alpha1
 func (s *session) printClaim(p *v1alpha1.Prefix) error {
 	if s.quiet {
 		if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
-			fmt.Fprintln(s.Out, safe(p.Spec.Prefix))
+			fmt.Fprintln(s.Out, plaintext.Escape(p.Spec.Prefix))
 		} else {
-			fmt.Fprintln(s.Out, safe(p.Name))
+			fmt.Fprintln(s.Out, plaintext.Escape(p.Name))
 		}
 		return nil
 	}

@@ -49,16 +49,15 @@ func (s *session) connect() (*clients, error) {
 	}
 	config, err := s.config.ToRESTConfig()
 	if err != nil {
-		return nil, exitError{ExitUsage, err}
+		return nil, exitf(ExitUsage, "%w", err)
 	}
 	config = rest.CopyConfig(config)
 	config.QPS = -1
 	config.AcceptContentTypes, config.ContentType = mediaTypes, runtime.ContentTypeJSON
 	config.UserAgent = "kubectl-ipam/" + version.Get()
-	config.WarningHandler = rest.NewWarningWriter(&safeWriter{s.ErrOut}, rest.WarningWriterOptions{Deduplicate: true})
 	c := &clients{rest: config}
 	if c.namespace, c.named, err = s.config.ToRawKubeConfigLoader().Namespace(); err != nil {
-		return nil, exitError{ExitUsage, err}
+		return nil, exitf(ExitUsage, "%w", err)
 	}
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {

@@ -61,7 +61,7 @@ func readCSV(in io.Reader) ([]*record, error) {
 		return nil, exitf(ExitInvalid, "the file is empty")
 	}
 	if err != nil {
-		return nil, exitError{ExitInvalid, err}
+		return nil, exitf(ExitInvalid, "%w", err)
 	}
 	for i := range header {
 		header[i] = strings.ToLower(strings.TrimSpace(header[i]))
@@ -84,7 +84,7 @@ func readCSV(in io.Reader) ([]*record, error) {
 			return records, nil
 		}
 		if err != nil {
-			return nil, exitError{ExitInvalid, err}
+			return nil, exitf(ExitInvalid, "%w", err)
 		}
 		line, _ := reader.FieldPos(0)
 		if len(records) == maxRecords {

@@ -10,7 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
+	"slices"
+	"strings"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/clientcmd"
@@ -45,14 +49,48 @@ const (
 type exitError struct {
 	code ExitCode
 	error
+	// text is the message, ready to be printed: what came from elsewhere in it is escaped, its own line breaks are not.
+	text string
 }
+
+// Error implements error.
+func (e exitError) Error() string { return e.text }
 
 // Unwrap returns the error without the code.
 func (e exitError) Unwrap() error { return e.error }
 
 // exitf returns an error with an exit code and a formatted message.
 func exitf(code ExitCode, format string, args ...any) error {
-	return exitError{code, fmt.Errorf(format, args...)}
+	return exitError{code, fmt.Errorf(format, args...), fmt.Sprintf(strings.ReplaceAll(format, "%w", "%v"), escaped(args)...)}
+}
+
+// escaped returns the arguments of a format, with texts and errors escaped.
+func escaped(args []any) []any {
+	safe := slices.Clone(args)
+	for i, arg := range safe {
+		if err, ok := arg.(error); ok {
+			safe[i] = messageOf(err)
+		} else if text := reflect.ValueOf(arg); text.Kind() == reflect.String {
+			safe[i] = plaintext.Escape(text.String())
+		}
+	}
+	return safe
+}
+
+// messageOf returns the message of an error, ready to be printed. Line breaks that came from elsewhere are escaped: whoever
+// can put one into a message could write a line that looks like one of this program.
+func messageOf(err error) string {
+	if coded, ok := err.(exitError); ok {
+		return coded.text
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 {
+		var lines []string
+		for _, err := range joined.Unwrap() {
+			lines = append(lines, messageOf(err))
+		}
+		return strings.Join(lines, "\n")
+	}
+	return plaintext.Escape(err.Error())
 }
 
 // codeOf returns the exit code for an error.

@@ -168,19 +168,9 @@ func eachFree(prefix netip.Prefix, held []netip.Prefix, yield func(netip.Prefix)
 	if held[0].Bits() <= prefix.Bits() {
 		return true
 	}
-	low, high := halves(prefix)
+	low, high := cidr.Halves(prefix)
 	split := sort.Search(len(held), func(i int) bool { return held[i].Addr().Compare(high.Addr()) >= 0 })
 	return eachFree(low, held[:split], yield) && eachFree(high, held[split:], yield)
-}
-
-// halves returns the halves of a prefix that is not a single address.
-func halves(prefix netip.Prefix) (low, high netip.Prefix) {
-	bits := prefix.Bits()
-	address := prefix.Addr().AsSlice()
-	low = netip.PrefixFrom(prefix.Addr(), bits+1)
-	address[bits/8] |= 0x80 >> (bits % 8)
-	middle, _ := netip.AddrFromSlice(address)
-	return low, netip.PrefixFrom(middle, bits+1)
 }
 
 // sizeOf returns the number of addresses of a prefix.

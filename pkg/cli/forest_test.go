@@ -19,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
 
 // model is a naive model of a parent of at most 2^8 addresses: what is held, address by address.
@@ -149,7 +150,7 @@ func TestForest(t *testing.T) {
 			if parent.prefix.IsSingleIP() {
 				continue
 			}
-			low, high := halves(parent.prefix)
+			low, high := cidr.Halves(parent.prefix)
 			prefix := []netip.Prefix{low, high}[random.Intn(2)]
 			if slices.ContainsFunc(nodes, func(n *node) bool { return n.parent == parent.Name && n.prefix == prefix }) {
 				continue
@@ -246,27 +247,31 @@ func TestInWords(t *testing.T) {
 	}
 }
 
-func TestSafe(t *testing.T) {
+// TestMessages shows that a message has the line breaks of this program and no others: those of names and of what the
+// server says are escaped.
+func TestMessages(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]string{
-		"plain, ünïcode 漢字": "plain, ünïcode 漢字",
-		"\x1b[31mred":       `\x1b[31mred`,
-		"\x1b]0;title\x07":  `\x1b]0;title\a`,
-		"a\nb\tc\rd":        `a\nb\tc\rd`,
-		"\u009b31m":         `\u009b31m`,
-		"\u202egnp.exe":     `\u202egnp.exe`,
-		"\u2066x\u2069":     `\u2066x\u2069`,
-		"del\x7f":           `del\x7f`,
-		"bad\xff":           `bad\ufffd`,
+	evil := errors.New("no\nerror: \x1b[31mfake")
+	const escaped = `no\nerror: \u001b[31mfake`
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{evil, escaped},
+		{fmt.Errorf("read: %w", evil), "read: " + escaped},
+		{exitf(ExitUsage, "%w\nSee %s", evil, "a\nb"), escaped + "\nSee a\\nb"},
+		{exitf(ExitUsage, "outer: %w", exitf(ExitInvalid, "one\n%w", evil)), "outer: one\n" + escaped},
+		{errors.Join(exitf(ExitUsage, "a\nb"), evil), "a\nb\n" + escaped},
+		{exitf(ExitConflict, "%d of %s", 3, types.UID("\x07")), `3 of \u0007`},
 	} {
-		if got := safe(text); got != want {
-			t.Errorf("%q: %q instead of %q", text, got, want)
-		}
 		var b strings.Builder
-		want = strings.NewReplacer(`\n`, "\n", `\t`, "\t").Replace(want)
-		if n, err := (&safeWriter{&b}).Write([]byte(text)); n != len(text) || err != nil || b.String() != want {
-			t.Errorf("%q is written as %q instead of %q, %d bytes, %v", text, b.String(), want, n, err)
+		s := newSession(Options{IOStreams: genericiooptions.IOStreams{ErrOut: &b}})
+		if s.say("error: %v", tt.err); b.String() != "error: "+tt.want+"\n" {
+			t.Errorf("%q instead of %q", b.String(), tt.want)
 		}
+	}
+	if err := exitf(ExitUsage, "%w", evil); !errors.Is(err, evil) {
+		t.Error("the cause is lost")
 	}
 }
 

@@ -154,7 +154,7 @@ func (s *session) readFile(name string) ([]*record, error) {
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
-			return nil, exitError{ExitUsage, err}
+			return nil, exitf(ExitUsage, "%w", err)
 		}
 		defer file.Close()
 		in = file
@@ -198,7 +198,7 @@ func readYAML(data []byte) ([]*record, error) {
 			return records, nil
 		}
 		if err != nil {
-			return nil, exitError{ExitInvalid, err}
+			return nil, exitf(ExitInvalid, "%w", err)
 		}
 		converted, err := yaml.ToJSON(document)
 		if err != nil {

@@ -10,10 +10,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -187,7 +186,7 @@ func (s *session) printPrefixObject(p *v1alpha1.Prefix) error {
 // machineOut returns standard output for formats that programs read. They are not changed, unless they go to a terminal.
 func (s *session) machineOut() io.Writer {
 	if s.IsTerminal(s.Out) {
-		return &safeWriter{s.Out}
+		return plaintext.NewWriter(s.Out)
 	}
 	return s.Out
 }
@@ -195,7 +194,7 @@ func (s *session) machineOut() io.Writer {
 // printLines prints lines for a person.
 func (s *session) printLines(lines []string) {
 	for _, line := range lines {
-		fmt.Fprintln(s.Out, safe(line))
+		fmt.Fprintln(s.Out, plaintext.Escape(line))
 	}
 }
 
@@ -220,7 +219,7 @@ func (s *session) printTable(r result) error {
 			if !shown(i) {
 				continue
 			}
-			cell = safe(cell)
+			cell = plaintext.Escape(cell)
 			if colors && i == len(row.cells)-1 {
 				cell = row.color.paint(cell)
 			}
@@ -280,7 +279,7 @@ func printColumns(out io.Writer, spec string, document map[string]any) error {
 			var values []string
 			for _, result := range found {
 				for _, value := range result {
-					values = append(values, safe(fmt.Sprint(value.Interface())))
+					values = append(values, plaintext.Escape(fmt.Sprint(value.Interface())))
 				}
 			}
 			if line[i] = strings.Join(values, ","); line[i] == "" {
@@ -290,53 +289,4 @@ func printColumns(out io.Writer, spec string, document map[string]any) error {
 		fmt.Fprintln(w, strings.Join(line, "\t"))
 	}
 	return w.Flush()
-}
-
-// isUnsafe reports whether a terminal may interpret a character, or show the text around it in another order.
-func isUnsafe(r rune) bool {
-	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' || r == utf8.RuneError
-}
-
-// escapeRune returns a character as it is written in the source of a program.
-func escapeRune(r rune) string {
-	if r == utf8.RuneError {
-		return `\ufffd`
-	}
-	quoted := fmt.Sprintf("%+q", r)
-	return quoted[1 : len(quoted)-1]
-}
-
-// safe returns a text from the server without characters that control a terminal.
-func safe(text string) string {
-	if !strings.ContainsFunc(text, isUnsafe) {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if isUnsafe(r) {
-			b.WriteString(escapeRune(r))
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// safeWriter writes text without characters that control a terminal, except for line breaks and tabs.
-type safeWriter struct{ out io.Writer }
-
-// Write implements io.Writer. It expects whole characters.
-func (w *safeWriter) Write(p []byte) (int, error) {
-	var b strings.Builder
-	for _, r := range string(p) {
-		if isUnsafe(r) && r != '\n' && r != '\t' {
-			b.WriteString(escapeRune(r))
-			continue
-		}
-		b.WriteRune(r)
-	}
-	if _, err := io.WriteString(w.out, b.String()); err != nil {
-		return 0, err
-	}
-	return len(p), nil
 }

@@ -78,18 +78,7 @@ func rangeOf(r v1alpha1.PrefixReservation) ([]netip.Prefix, error) {
 		prefix, err := cidr.Parse(r.CIDR)
 		return []netip.Prefix{prefix}, err
 	case r.From != "" || r.To != "":
-		from, err := cidr.ParseAddr(r.From)
-		if err != nil {
-			return nil, err
-		}
-		to, err := cidr.ParseAddr(r.To)
-		if err != nil {
-			return nil, err
-		}
-		if from.BitLen() != to.BitLen() || to.Less(from) {
-			return nil, exitf(ExitUsage, "%s-%s is not a range", from, to)
-		}
-		return slices.Collect(cidr.Cover(from, to)), nil
+		return cidr.ParseRange(r.From, r.To)
 	}
 	return nil, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -105,7 +106,7 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 		case err != nil:
 			return err
 		default:
-			fmt.Fprintf(s.Out, "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, safe(p.Name))
+			fmt.Fprintf(s.Out, "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, plaintext.Escape(p.Name))
 		}
 	}
 	return errors.Join(errs...)
@@ -147,7 +148,7 @@ func (s *session) confirm(question string) (ok, asked bool) {
 	if s.yes || !s.IsTerminal(s.In) {
 		return false, false
 	}
-	fmt.Fprint(&safeWriter{s.ErrOut}, question+" [y/N] ")
+	fmt.Fprint(plaintext.NewWriter(s.ErrOut), question+" [y/N] ")
 	line, _ := bufio.NewReader(s.In).ReadString('\n')
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return answer == "y" || answer == "yes", true

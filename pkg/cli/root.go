@@ -11,8 +11,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -63,12 +65,19 @@ func newSession(o Options) *session {
 		// It knows NO_COLOR.
 		o.AllowsColor = printers.AllowsColorOutput
 	}
-	config := genericclioptions.NewConfigFlags(true).WithWarningPrinter(
-		genericiooptions.IOStreams{In: o.In, Out: o.Out, ErrOut: &safeWriter{o.ErrOut}})
-	if o.WrapConfig != nil {
-		config = config.WithWrapConfigFn(o.WrapConfig)
-	}
-	return &session{Options: o, config: config}
+	errOut := plaintext.NewWriter(o.ErrOut)
+	config := genericclioptions.NewConfigFlags(true).WithWarningPrinter(genericiooptions.IOStreams{In: o.In, Out: o.Out, ErrOut: errOut})
+	s := &session{Options: o, config: config}
+	handler := &warnings{session: s, seen: map[string]bool{}}
+	config.WithWrapConfigFn(func(c *rest.Config) *rest.Config {
+		// All clients print the warnings of the server in this way, also those for discovery and those of "ui".
+		c.WarningHandler = handler
+		if o.WrapConfig != nil {
+			c = o.WrapConfig(c)
+		}
+		return c
+	})
+	return s
 }
 
 // NewCommand returns the command with all its subcommands.
@@ -113,7 +122,7 @@ func (s *session) newCommand() *cobra.Command {
 	}
 	cmd.SetIn(s.In)
 	cmd.SetOut(s.Out)
-	cmd.SetErr(&safeWriter{s.ErrOut})
+	cmd.SetErr(plaintext.NewWriter(s.ErrOut))
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return exitf(ExitUsage, "%w\nSee '%s --help'", err, cmd.CommandPath())
 	})
@@ -164,9 +173,30 @@ func (s *session) addQuietFlag(cmd *cobra.Command, what string) {
 	cmd.Flags().BoolVarP(&s.quiet, "quiet", "q", false, "Print only "+what+".")
 }
 
-// say prints a line for a person to standard error. Control characters in the arguments are escaped.
+// say prints a line for a person to standard error. Control characters and line breaks in the arguments are escaped, those
+// in the format are not.
 func (s *session) say(format string, args ...any) {
-	fmt.Fprintln(&safeWriter{s.ErrOut}, fmt.Sprintf(format, args...))
+	fmt.Fprintln(plaintext.NewWriter(s.ErrOut), fmt.Sprintf(format, escaped(args)...))
+}
+
+// warnings prints each warning of the server once.
+type warnings struct {
+	*session
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// maxWarnings is the number of different warnings that are printed.
+const maxWarnings = 1000
+
+// HandleWarningHeader implements rest.WarningHandler. Warnings have the code 299.
+func (w *warnings) HandleWarningHeader(code int, _ string, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if code == 299 && text != "" && !w.seen[text] && len(w.seen) < maxWarnings {
+		w.seen[text] = true
+		w.say("Warning: %s", text)
+	}
 }
 
 // note is like say, unless the flag --quiet is set.

@@ -206,7 +206,7 @@ func (s *session) parentsOf(ctx context.Context, p *v1alpha1.Prefix) ([]*v1alpha
 	}
 	selector, err := metav1.LabelSelectorAsSelector(p.Spec.ParentSelector)
 	if err != nil {
-		return nil, nil, exitError{ExitInvalid, err}
+		return nil, nil, exitf(ExitInvalid, "%w", err)
 	}
 	matches := map[string]*v1alpha1.Prefix{}
 	err = s.clients.eachPrefixIn(ctx, p.Namespace, metav1.ListOptions{LabelSelector: selector.String()}, func(match *v1alpha1.Prefix) error {

@@ -6,8 +6,10 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cli"
@@ -162,6 +164,48 @@ func TestEscapes(t *testing.T) {
 	if err := json.Unmarshal([]byte(u.must("tree", "-o", "json")), &document); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestWarnings shows that each warning of the server is printed once, in one line, and without escape sequences, whichever
+// client gets it. The library that reads the header drops one with control characters, but not with others that hide text.
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	p := harness.Root("root", "10.0.0.0/8")
+	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: "app", UID: "1"}}
+	u.Create(p)
+	u.Allocated("root")
+	u.warning = "old \u202egnp.exe\u2028error: fake"
+	const want = `Warning: old \u202egnp.exe\u2028error: fake` + "\n"
+	for _, args := range [][]string{{"tree"}, {"who", "10.0.0.0"}, {"release", "root", "-q"}} {
+		if got := u.run(args...); got.err != want {
+			t.Errorf("%s: %q", args, got.err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	errOut := &until{part: "Warning", then: cancel}
+	if code := u.options(io.Discard, errOut).Run(ctx, u.args("ui", "--open=false")); code != cli.ExitDone || !strings.HasSuffix(errOut.text, want) {
+		t.Errorf("ui: exit code %d, %q", code, errOut.text)
+	}
+}
+
+// until keeps what is written to it, and calls a function once that has a part.
+type until struct {
+	part string
+	then func()
+
+	mu   sync.Mutex
+	text string
+}
+
+func (w *until) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.text += string(p); strings.Contains(w.text, w.part) {
+		w.then()
+	}
+	return len(p), nil
 }
 
 // TestCompletion shows that a shell gets names from the server, and nothing if it may not have them.

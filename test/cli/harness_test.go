@@ -45,6 +45,8 @@ type user struct {
 	colors bool
 	// forbids reports whether the user may not make a request.
 	forbids func(*http.Request) bool
+	// warning is what the server warns of with each answer.
+	warning string
 	// namespaces are those that the cluster has. The server alone has no API for them.
 	namespaces []string
 	// server is the server of the user.
@@ -69,21 +71,30 @@ const later = 10*24*time.Hour + 12*time.Hour
 func (u *user) run(args ...string) outcome {
 	u.Helper()
 	var out, errOut bytes.Buffer
-	o := cli.Options{
-		IOStreams:   genericiooptions.IOStreams{In: strings.NewReader(u.stdin), Out: &out, ErrOut: &errOut},
+	code := u.options(&out, &errOut).Run(u.Context(), u.args(args...))
+	return outcome{out.String(), errOut.String(), code}
+}
+
+// args returns the command line with the flags for the server of the user.
+func (u *user) args(args ...string) []string {
+	return append([]string{"--kubeconfig", u.server.Kubeconfig, "--cache-dir", u.TempDir(), "-n", u.NS}, args...)
+}
+
+// options returns the options for a run of the plugin.
+func (u *user) options(out, errOut io.Writer) cli.Options {
+	return cli.Options{
+		IOStreams:   genericiooptions.IOStreams{In: strings.NewReader(u.stdin), Out: out, ErrOut: errOut},
 		Now:         func() time.Time { return time.Now().Add(later) },
 		IsTerminal:  func(any) bool { return u.terminal },
 		AllowsColor: func(io.Writer) bool { return u.colors },
 		WrapConfig: func(config *rest.Config) *rest.Config {
-			if u.forbids != nil {
+			if u.forbids != nil || u.warning != "" {
 				config = rest.CopyConfig(config)
 				config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &gate{u, next} })
 			}
 			return config
 		},
 	}
-	code := o.Run(u.Context(), append([]string{"--kubeconfig", u.server.Kubeconfig, "--cache-dir", u.TempDir(), "-n", u.NS}, args...))
-	return outcome{out.String(), errOut.String(), code}
 }
 
 // must runs the plugin, which has to succeed, and returns what it prints.
@@ -125,13 +136,17 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 			list.Items = append(list.Items, corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 		}
 		return answer(http.StatusOK, list)
-	case g.forbids(r):
+	case g.forbids != nil && g.forbids(r):
 		return answer(http.StatusForbidden, metav1.Status{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonForbidden,
 			Code: http.StatusForbidden, Message: r.URL.Path + " is forbidden: User \"somebody\" cannot do that",
 		})
 	}
-	return g.next.RoundTrip(r)
+	response, err := g.next.RoundTrip(r)
+	if err == nil && g.warning != "" {
+		response.Header.Set("Warning", `299 - "`+g.warning+`"`)
+	}
+	return response, err
 }
 
 // unstable are the parts of the output that differ from run to run, and what stands for them.

@@ -76,7 +76,7 @@ func TestReserve(t *testing.T) {
 	u.fails(cli.ExitUsage, "does not select", "reserve", "office", "10.0.0.0/28", "--policy", "more", "--selector", "pool=lab")
 	u.fails(cli.ExitUsage, "neither a CIDR", "reserve", "office", "router")
 	u.fails(cli.ExitUsage, "host bits", "reserve", "office", "10.0.0.1/24")
-	u.fails(cli.ExitUsage, "is not a range", "reserve", "office", "10.0.0.9-10.0.0.1")
+	u.fails(cli.ExitUsage, "10.0.0.1 must not be before 10.0.0.9", "reserve", "office", "10.0.0.9-10.0.0.1")
 	u.fails(cli.ExitNotFound, "reserves 10.0.0.0/28", "unreserve", "office", "10.0.0.0/28")
 	u.fails(cli.ExitNotFound, "not found", "reserve", "nothing", "edges")
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 )
 
 // Limits of what one answer holds.
@@ -78,7 +79,7 @@ type event struct {
 func (a *api) current() event {
 	a.model.mu.Lock()
 	e := event{Revision: a.model.revision, Prefixes: a.model.prefixes, Allocations: a.model.allocations,
-		Waiting: a.model.waiting, Cluster: plain(a.cluster), Scope: plain(a.scope)}
+		Waiting: a.model.waiting, Cluster: plaintext.Escape(a.cluster), Scope: plaintext.Escape(a.scope)}
 	a.model.mu.Unlock()
 	// What the Prefixes say comes first. That PrefixAllocations cannot be read only makes the picture less complete.
 	order := []string{phaseLive, phaseReading, phaseLost, phaseForbidden}
@@ -168,13 +169,13 @@ func stateOf(n *node) string {
 }
 
 func (a *api) line(r row, f *filter) line {
-	l := line{ID: r.id(), Namespace: plain(r.namespace), Level: r.level, Position: r.position, Size: r.size, Open: r.open}
+	l := line{ID: r.id(), Namespace: plaintext.Escape(r.namespace), Level: r.level, Position: r.position, Size: r.size, Open: r.open}
 	n := r.node
 	if n == nil {
 		l.Children = 1
 		return l
 	}
-	l.Namespace, l.Name, l.Asks, l.State = plain(n.key.namespace), plain(n.key.name), n.asks, stateOf(n)
+	l.Namespace, l.Name, l.Asks, l.State = plaintext.Escape(n.key.namespace), plaintext.Escape(n.key.name), n.asks, stateOf(n)
 	l.Children, l.Used, l.Match = len(n.children), n.used(), f.all() || n.match
 	l.Alone = n.key.kind == allocationKind
 	if n.prefix.IsValid() {
@@ -228,7 +229,7 @@ type reference struct {
 }
 
 func refer(n *node) reference {
-	r := reference{ID: n.id, Namespace: plain(n.key.namespace), Name: plain(n.key.name)}
+	r := reference{ID: n.id, Namespace: plaintext.Escape(n.key.namespace), Name: plaintext.Escape(n.key.name)}
 	if n.prefix.IsValid() {
 		r.CIDR = n.prefix.String()
 	}
@@ -277,12 +278,12 @@ func (a *api) mapOf(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if !n.prefix.IsValid() {
-		return nil, fmt.Errorf("%s has no range yet", plain(n.key.name))
+		return nil, fmt.Errorf("%s has no range yet", plaintext.Escape(n.key.name))
 	}
 	block := n.prefix
 	if notation := q.Get("block"); notation != "" {
 		if block, err = cidr.ParseStored(notation); err != nil {
-			return nil, fmt.Errorf("%q is no range", plain(notation))
+			return nil, fmt.Errorf("%q is no range", plaintext.Escape(notation))
 		}
 		// A block around the node is one of an ancestor.
 		path := n.path()
@@ -306,7 +307,7 @@ func (a *api) mapOf(r *http.Request) (any, error) {
 		Cells: mapper{a.model, f}.block(n, block, bits), Waiting: []exact{}}
 	for _, c := range n.children[n.held:] {
 		if len(answer.Waiting) < maxExact && c.exact.IsValid() && block.Overlaps(c.exact) && c.exact.Bits() >= block.Bits() {
-			answer.Waiting = append(answer.Waiting, exact{c.id, plain(c.key.name), c.exact.String()})
+			answer.Waiting = append(answer.Waiting, exact{c.id, plaintext.Escape(c.key.name), c.exact.String()})
 		}
 	}
 	return answer, nil
@@ -346,7 +347,7 @@ func (a *api) find(r *http.Request) (*node, error) {
 	if id := q.Get("id"); id != "" {
 		number, err := strconv.Atoi(id)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no id", plain(id))
+			return nil, fmt.Errorf("%q is no id", plaintext.Escape(id))
 		}
 		if n := a.model.node(number); n != nil {
 			return n, nil
@@ -360,14 +361,14 @@ func (a *api) find(r *http.Request) (*node, error) {
 		}
 	}
 	// The page knows names as they are shown.
-	if in, name := q.Get("in"), q.Get("name"); strings.Contains(in+name, `\u`) {
+	if in, name := q.Get("in"), q.Get("name"); strings.Contains(in+name, `\`) {
 		for _, n := range a.model.byID {
-			if n != nil && n.known && plain(n.key.name) == name && plain(n.key.namespace) == in {
+			if n != nil && n.known && plaintext.Escape(n.key.name) == name && plaintext.Escape(n.key.namespace) == in {
 				return n, nil
 			}
 		}
 	}
-	return nil, fmt.Errorf("there is no Prefix %s in the namespace %s", plain(q.Get("name")), plain(q.Get("in")))
+	return nil, fmt.Errorf("there is no Prefix %s in the namespace %s", plaintext.Escape(q.Get("name")), plaintext.Escape(q.Get("in")))
 }
 
 // point is a sample for the page: a time in milliseconds, and a value.
@@ -427,7 +428,7 @@ func (a *api) nodeOf(r *http.Request) (any, error) {
 		}
 	}
 	for k, v := range n.labels {
-		d.Labels = append(d.Labels, plain(k+"="+v))
+		d.Labels = append(d.Labels, plaintext.Escape(k+"="+v))
 	}
 	slices.Sort(d.Labels)
 	return d, nil

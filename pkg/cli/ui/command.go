@@ -23,6 +23,7 @@ import (
 
 	ipamclientset "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -119,7 +120,7 @@ func (o *options) run(ctx context.Context) error {
 	if o.open {
 		remove, err := o.show(page)
 		if err != nil {
-			_, _ = fmt.Fprintln(o.streams.ErrOut, "Open the URL in your browser:", plain(err.Error()))
+			_, _ = fmt.Fprintln(o.streams.ErrOut, "Open the URL in your browser:", plaintext.Escape(err.Error()))
 		}
 		defer remove()
 	}
@@ -161,7 +162,7 @@ func (o *options) connect(ctx context.Context) (ipamclient.IpamV1alpha1Interface
 	if _, err := client.Prefixes(namespace).List(ctx, metav1.ListOptions{Limit: 1}); err != nil {
 		return nil, "", err
 	}
-	_, _ = fmt.Fprintf(o.streams.ErrOut, "You may not read all namespaces, so the page shows only %s. -n names another one.\n", plain(namespace))
+	_, _ = fmt.Fprintf(o.streams.ErrOut, "You may not read all namespaces, so the page shows only %s. -n names another one.\n", plaintext.Escape(namespace))
 	return client, namespace, nil
 }
 
@@ -185,7 +186,7 @@ func fragmentOf(place string) (string, error) {
 		u.Fragment = fragment
 	}
 	if !ok || !strings.HasPrefix(u.Fragment, "/") {
-		return "", fmt.Errorf("%q names no place: it is the part of the URL from # on", plain(place))
+		return "", fmt.Errorf("%q names no place: it is the part of the URL from # on", plaintext.Escape(place))
 	}
 	return u.String(), nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -100,7 +101,7 @@ func (f *feed) set(phase string, err error) {
 	}
 	f.phase, f.problem = phase, ""
 	if err != nil {
-		f.problem = fmt.Sprintf("%s: %s", f.name, plain(err.Error()))
+		f.problem = fmt.Sprintf("%s: %s", f.name, plaintext.Escape(err.Error()))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 )
 
 // maxMapBits bounds how far a map divides a block: into 2^15 cells.
@@ -77,7 +78,7 @@ func (d mapper) divide(n *node, block netip.Prefix, kept []netip.Prefix, from, t
 	if bits <= 0 {
 		return d.sum(n, block, from, to)
 	}
-	low, high := halves(block)
+	low, high := cidr.Halves(block)
 	middle := from
 	for lower, upper := from, to; ; {
 		if lower >= upper {
@@ -105,7 +106,7 @@ func (d mapper) rest(block netip.Prefix, kept []netip.Prefix, bits int) cell {
 	case bits <= 0:
 		return free
 	}
-	low, high := halves(block)
+	low, high := cidr.Halves(block)
 	halves := [2]cell{d.rest(low, kept, bits-1), d.rest(high, kept, bits-1)}
 	if halves == [2]cell{reserved, reserved} || halves == [2]cell{free, free} {
 		return halves[0]
@@ -118,7 +119,7 @@ func (d mapper) held(c *node, bits int) cell {
 	c.sort()
 	h := &held{ID: c.id, Deleting: c.deleting, Parent: c.held > 0, Skipped: !d.filter.all() && !c.match && !c.below}
 	if bits >= 2 {
-		h.Name = plain(c.key.name)
+		h.Name = plaintext.Escape(c.key.name)
 	}
 	if h.Parent {
 		h.Used = c.used()
@@ -134,19 +135,12 @@ func (d mapper) sum(n *node, block netip.Prefix, from, to int) cell {
 	s := &summary{Count: to - from, Used: min((n.sums[to]-n.sums[from])*part(n.prefix, block), 1)}
 	if s.Count == 1 {
 		c := n.children[from]
-		s.ID, s.Name, s.CIDR = &c.id, plain(c.key.name), c.prefix.String()
+		s.ID, s.Name, s.CIDR = &c.id, plaintext.Escape(c.key.name), c.prefix.String()
 	}
 	if !d.filter.all() {
 		s.Skipped = !slices.ContainsFunc(n.children[from:to], func(c *node) bool { return c.match || c.below })
 	}
 	return s
-}
-
-// halves returns the two halves of a block of more than one address.
-func halves(block netip.Prefix) (low, high netip.Prefix) {
-	bits := block.Bits() + 1
-	low = netip.PrefixFrom(block.Addr(), bits)
-	return low, netip.PrefixFrom(cidr.Last(block), bits).Masked()
 }
 
 // surroundings is by how many bits the surroundings of a node are larger than the node.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 )
@@ -341,9 +342,9 @@ func (m *model) put(n *node, meta *metav1.ObjectMeta, conditions []metav1.Condit
 	n.created = meta.CreationTimestamp.Time
 	n.owner = ""
 	if c := metav1.GetControllerOf(meta); c != nil {
-		n.owner = m.share(plain(c.Kind + "/" + c.Name))
+		n.owner = m.share(plaintext.Escape(c.Kind + "/" + c.Name))
 	} else if len(meta.OwnerReferences) > 0 {
-		n.owner = m.share(plain(meta.OwnerReferences[0].Kind + "/" + meta.OwnerReferences[0].Name))
+		n.owner = m.share(plaintext.Escape(meta.OwnerReferences[0].Kind + "/" + meta.OwnerReferences[0].Name))
 	}
 	n.labels = nil
 	for k, v := range meta.Labels {
@@ -364,7 +365,7 @@ func (m *model) put(n *node, meta *metav1.ObjectMeta, conditions []metav1.Condit
 		}
 		for _, c := range conditions {
 			if c.Type == v1alpha1.ConditionAllocated {
-				n.reason, n.message = m.share(plain(c.Reason)), plain(c.Message)
+				n.reason, n.message = m.share(plaintext.Escape(c.Reason)), plaintext.Escape(c.Message)
 			}
 		}
 	}

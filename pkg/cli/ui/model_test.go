@@ -232,7 +232,7 @@ func TestMap(t *testing.T) {
 					t.Fatalf("%v is shown as %v in %v, but %v hold it, and %d blocks are reserved", block, c, chain, found, n)
 				}
 			case [2]cell:
-				low, high := halves(block)
+				low, high := cidr.Halves(block)
 				check(c[0], low, chain, bits-1)
 				check(c[1], high, chain, bits-1)
 			case *held:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 )
@@ -52,14 +53,12 @@ func (m *model) putPolicy(obj *v1alpha1.PrefixPolicy) {
 	}
 	p := &policy{selector: selector}
 	for _, r := range obj.Spec.Reserved {
-		is := reservation{edges: r.Edges, reason: plain(r.Reason)}
+		is := reservation{edges: r.Edges, reason: plaintext.Escape(r.Reason)}
 		if prefix, err := cidr.ParseStored(r.CIDR); err == nil {
 			is.prefixes = append(is.prefixes, prefix)
 		}
-		first, err := cidr.ParseAddr(r.From)
-		last, err2 := cidr.ParseAddr(r.To)
-		if err == nil && err2 == nil && first.BitLen() == last.BitLen() && !last.Less(first) {
-			is.prefixes = slices.AppendSeq(is.prefixes, cidr.Cover(first, last))
+		if prefixes, err := cidr.ParseRange(r.From, r.To); err == nil {
+			is.prefixes = append(is.prefixes, prefixes...)
 		}
 		p.reservations = append(p.reservations, is)
 	}
@@ -124,7 +123,7 @@ func (m *model) reservers(n *node, block netip.Prefix) []reserver {
 		for i := range policies[name].reservations {
 			r := &policies[name].reservations[i]
 			if slices.ContainsFunc(r.of(n.prefix), block.Overlaps) {
-				found = append(found, reserver{plain(name), r.reason})
+				found = append(found, reserver{plaintext.Escape(name), r.reason})
 			}
 		}
 	}

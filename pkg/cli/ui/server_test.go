@@ -168,24 +168,3 @@ func TestFragment(t *testing.T) {
 		}
 	}
 }
-
-func TestPlain(t *testing.T) {
-	for in, want := range map[string]string{
-		"":                           "",
-		"root-1 10.0.0.0/8":          "root-1 10.0.0.0/8",
-		"Größe ✓":                    "Größe ✓",
-		"<img src=x onerror=1>":      "<img src=x onerror=1>",
-		"\x1b[31mred\x1b[0m":         `\u001b[31mred\u001b[0m`,
-		"a\x00b\nc\td":               `a\u0000b\u000ac\u0009d`,
-		"\u202egnp.exe":              `\u202egnp.exe`,
-		"zero\u200bwidth\u2066":      `zero\u200bwidth\u2066`,
-		"\u2028line":                 `\u2028line`,
-		"no \xff UTF-8":              `no \ufffd UTF-8`,
-		"\u009b1A C1 control":        `\u009b1A C1 control`,
-		"\x1b]8;;http://x\x07link\a": `\u001b]8;;http://x\u0007link\u0007`,
-	} {
-		if got := plain(in); got != want {
-			t.Errorf("plain(%q) = %q, want %q", in, got, want)
-		}
-	}
-}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	"k8s.io/apimachinery/pkg/labels"
 )
 
@@ -43,7 +44,7 @@ func newFilter(text, namespace, state, selector string) (*filter, error) {
 	switch state {
 	case "", stateUsed, stateWaiting, stateDeleting:
 	default:
-		return nil, fmt.Errorf("there is no state %q", plain(state))
+		return nil, fmt.Errorf("there is no state %q", plaintext.Escape(state))
 	}
 	if address, err := netip.ParseAddr(f.text); err == nil {
 		f.address = netip.PrefixFrom(address, address.BitLen())
@@ -53,7 +54,7 @@ func newFilter(text, namespace, state, selector string) (*filter, error) {
 	if selector = strings.TrimSpace(selector); selector != "" {
 		parsed, err := labels.Parse(selector)
 		if err != nil {
-			return nil, fmt.Errorf("labels: %s", plain(err.Error()))
+			return nil, fmt.Errorf("labels: %s", plaintext.Escape(err.Error()))
 		}
 		f.selector = parsed
 	}

@@ -104,10 +104,8 @@ func RulesOf(policy *v1alpha1.PrefixPolicy) *Rules {
 		if prefix, err := cidr.ParseStored(reservation.CIDR); err == nil {
 			prefixes = append(prefixes, prefix)
 		}
-		first, errFirst := cidr.ParseAddr(reservation.From)
-		last, errLast := cidr.ParseAddr(reservation.To)
-		if errFirst == nil && errLast == nil && first.BitLen() == last.BitLen() && !last.Less(first) {
-			prefixes = slices.AppendSeq(prefixes, cidr.Cover(first, last))
+		if covered, err := cidr.ParseRange(reservation.From, reservation.To); err == nil {
+			prefixes = append(prefixes, covered...)
 		}
 		edges = edges || reservation.Edges
 	}
