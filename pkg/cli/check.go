@@ -142,10 +142,23 @@ func (s *session) repair(ctx context.Context, found []difference) (left []differ
 			continue
 		}
 		err := s.clients.ipam.PrefixAllocations(d.Namespace).Delete(ctx, d.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &d.uid}})
-		if err != nil && !apierrors.IsNotFound(err) {
+		if apierrors.IsNotFound(err) {
+			s.note("PrefixAllocation %s/%s was deleted meanwhile.", d.Namespace, d.Name)
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
-		s.note("PrefixAllocation %s/%s is deleted.", d.Namespace, d.Name)
+		now, err := s.clients.ipam.PrefixAllocations(d.Namespace).Get(ctx, d.Name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err) || err == nil && now.UID != d.uid:
+			s.note("PrefixAllocation %s/%s is deleted.", d.Namespace, d.Name)
+		case err != nil:
+			return nil, err
+		default:
+			s.say("PrefixAllocation %s/%s is being deleted, but stays until its finalizers are removed: %s", d.Namespace, d.Name, strings.Join(now.Finalizers, ", "))
+			left = append(left, d)
+		}
 	}
 	return left, nil
 }
@@ -183,6 +196,9 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 			c := &checked{uid: p.UID, parent: parentOf(p)}
 			if prefix, ok := heldBy(p); ok {
 				c.prefix, c.isChild = prefix, c.parent != ""
+			} else if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+				found = append(found, difference{Type: allocationMissing, Namespace: p.Namespace, Name: p.Name, Parent: c.parent, Prefix: p.Spec.Prefix,
+					Message: "the Prefix is Allocated, but spec.prefix is no prefix"})
 			}
 			prefixes[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}] = c
 			counts.prefixes++
@@ -217,13 +233,18 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 
 // checkAllocation returns the differences of an allocation, and adds what it holds.
 func checkAllocation(a *v1alpha1.PrefixAllocation, prefixes map[types.NamespacedName]*checked, held map[types.NamespacedName][]holding) (found []difference) {
-	if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || a.Spec.PrefixRef == nil {
+	if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
 		return nil
 	}
-	parent := types.NamespacedName{Namespace: a.Namespace, Name: a.Spec.PrefixRef.Name}
+	parent := types.NamespacedName{Namespace: a.Namespace}
 	differs := func(kind, format string, args ...any) {
 		found = append(found, difference{Type: kind, Namespace: a.Namespace, Name: a.Name, Parent: parent.Name, Prefix: a.Status.Prefix, Message: fmt.Sprintf(format, args...), uid: a.UID})
 	}
+	if a.Spec.PrefixRef == nil {
+		differs(parentMissing, "it names no parent")
+		return found
+	}
+	parent.Name = a.Spec.PrefixRef.Name
 	prefix, err := cidr.ParseStored(a.Status.Prefix)
 	if err != nil {
 		differs(outsideParent, "status.prefix %v", err)

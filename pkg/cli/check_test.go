@@ -63,12 +63,15 @@ func TestCheckAllocation(t *testing.T) {
 		{"not a prefix", "root", "10.0.0.0", "", "", outsideParent},
 		{"of a parent that has nothing", "pending", "10.2.0.0/16", "", "", outsideParent},
 		{"of no parent", "missing", "10.2.0.0/16", "", "", parentMissing},
+		{"without a parent", "", "10.2.0.0/16", "", "", parentMissing},
 		{"of a child that is gone", "root", "10.2.0.0/16", "gone", "9", leftover},
 		{"of a child that was made again", "root", "10.1.0.0/16", "child", "9", leftover},
 		{"of a child that has something else", "root", "10.2.0.0/16", "child", "2", leftover},
 	} {
 		a := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "x"}}
-		a.Spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: tt.parent}
+		if tt.parent != "" {
+			a.Spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: tt.parent}
+		}
 		a.Status.Phase, a.Status.Prefix = v1alpha1.PrefixAllocationPhaseAllocated, tt.prefix
 		if tt.owner != "" {
 			yes := true

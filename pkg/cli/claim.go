@@ -4,9 +4,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -41,9 +44,9 @@ func (s *session) newClaimCommand() *cobra.Command {
 		Use:   "claim (--from NAME|--selector SELECTOR) [--length N|--prefix CIDR]",
 		Short: "Request a prefix, and print it when it is allocated",
 		Long: "Create a Prefix, wait until it is allocated, and print it.\n\n" +
-			"With --name, a second run with the same request prints the same prefix. If the Prefix is not allocated within --timeout, " +
+			"With --name, a second run with the same request prints the same prefix. If a Prefix of that name asks for something else, the exit code is 5. If the Prefix is not allocated within --timeout, " +
 			"or can never be, claim prints why. The Prefix then stays, and is allocated when there is room, unless --delete-on-timeout is set. The exit " +
-			"code is 7 if no parent has room, 5 if the prefix is in use, and 8 if it is another reason.",
+			"code is then 7 if no parent has room, 5 if the prefix is in use, and 8 if it is another reason.",
 		Example: "  kubectl ipam claim --from root --length 24\n" +
 			"  kubectl ipam claim --selector subnet-type=public --family IPv4 --length 24 --name lab -q\n" +
 			"  kubectl ipam claim --from root --prefix 10.1.0.0/24 --name dmz",
@@ -70,7 +73,7 @@ func (s *session) newClaimCommand() *cobra.Command {
 	fs.DurationVar(&o.timeout, "timeout", 30*time.Second, "How long to wait for the allocation; 0 does not wait.")
 	fs.BoolVar(&o.deleteOnTimeout, "delete-on-timeout", false, "Delete the Prefix if it is not allocated in time, or never can be, and this command created it.")
 	fs.StringVar(&o.dryRun, "dry-run", "none", "none, server (send the request, but store nothing), or client (only print the object; with -o yaml, for instance).")
-	s.addQuietFlag(cmd, "the prefix")
+	s.addQuietFlag(cmd, "the prefix, or the name if there is none yet")
 	s.addOutputFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("from", s.completePrefixes(0))
 	_ = cmd.RegisterFlagCompletionFunc("family", cobra.FixedCompletions([]string{"IPv4", "IPv6"}, cobra.ShellCompDirectiveNoFileComp))
@@ -132,7 +135,7 @@ func (s *session) claim(ctx context.Context, o *claimOptions, p *v1alpha1.Prefix
 	if o.dryRun == "client" {
 		return s.printClaim(p)
 	}
-	opts := metav1.CreateOptions{FieldManager: "kubectl-ipam"}
+	opts := metav1.CreateOptions{FieldManager: fieldManager}
 	if o.dryRun == "server" {
 		opts.DryRun = []string{metav1.DryRunAll}
 	}
@@ -142,7 +145,7 @@ func (s *session) claim(ctx context.Context, o *claimOptions, p *v1alpha1.Prefix
 		if created, err = c.ipam.Prefixes(c.namespace).Get(ctx, o.name, metav1.GetOptions{}); err != nil {
 			return err
 		}
-		if difference := differs(&p.Spec, created); difference != "" {
+		if difference := differs(p, created); difference != "" {
 			return exitf(ExitConflict, "Prefix %q exists, and %s", o.name, difference)
 		}
 	}
@@ -164,27 +167,50 @@ func (s *session) claim(ctx context.Context, o *claimOptions, p *v1alpha1.Prefix
 	if !wait.Interrupted(err) && !errors.Is(err, errStalled) && ctx.Err() == nil {
 		return err
 	}
-	return s.giveUp(context.WithoutCancel(ctx), o, created, isNew)
+	allocated, err = s.giveUp(context.WithoutCancel(ctx), o, created, isNew)
+	if err != nil {
+		return err
+	}
+	return s.printClaim(allocated)
 }
 
-// differs returns how the request of an existing Prefix differs from the wanted one, or "" if it does not.
-func differs(want *v1alpha1.PrefixSpec, existing *v1alpha1.Prefix) string {
-	has := &existing.Spec
-	switch {
-	case existing.DeletionTimestamp != nil:
+// differs returns how the request of an existing Prefix differs from that of a wanted one, or "" if it does not. The
+// existing one may have more labels. What the wanted one leaves open, the existing one may have got.
+func differs(wanted, existing *v1alpha1.Prefix) string {
+	if existing.DeletionTimestamp != nil {
 		return "is being deleted"
+	}
+	for _, key := range slices.Sorted(maps.Keys(wanted.Labels)) {
+		if value, ok := existing.Labels[key]; !ok || value != wanted.Labels[key] {
+			return fmt.Sprintf("does not have the label %s=%s", key, wanted.Labels[key])
+		}
+	}
+	return differsIn(&wanted.Spec, &existing.Spec)
+}
+
+// differsIn is like differs, for the parts that say what is requested.
+func differsIn(want, has *v1alpha1.PrefixSpec) string {
+	switch {
 	case want.ParentRef != nil && (has.ParentSelector != nil || has.ParentRef == nil || has.ParentRef.Name != want.ParentRef.Name):
 		return "is not allocated from " + want.ParentRef.Name
 	case want.ParentSelector != nil && !equality.Semantic.DeepEqual(want.ParentSelector, has.ParentSelector):
 		return "has another selector"
 	case want.Prefix != "" && !cidr.Equal(want.Prefix, has.Prefix):
-		return fmt.Sprintf("asks for %s", orNone(has.Prefix))
+		return "asks for " + cmp.Or(has.Prefix, requestIn(has))
 	case want.PrefixLength != 0 && want.PrefixLength != has.PrefixLength && !cidr.HasLength(has.Prefix, int(want.PrefixLength)):
-		return fmt.Sprintf("asks for a /%d", has.PrefixLength)
+		return "asks for " + requestIn(has)
 	case want.IPFamily != "" && want.IPFamily != has.IPFamily:
 		return "is " + string(has.IPFamily)
 	}
 	return ""
+}
+
+// requestIn returns what a Prefix asks for, in words.
+func requestIn(spec *v1alpha1.PrefixSpec) string {
+	if spec.PrefixLength != 0 {
+		return fmt.Sprintf("a /%d", spec.PrefixLength)
+	}
+	return orNone(spec.Prefix)
 }
 
 // errStalled is the error of a wait for a Prefix that can never be allocated.
@@ -233,18 +259,24 @@ func (s *session) watchPrefix(ctx context.Context, p *v1alpha1.Prefix, done func
 	return p, err
 }
 
-// giveUp says why a Prefix was not allocated in time, and deletes it if it shall not wait.
-func (s *session) giveUp(ctx context.Context, o *claimOptions, created *v1alpha1.Prefix, isNew bool) error {
+// giveUp says why a Prefix was not allocated in time, and deletes it if it shall not wait. It returns the Prefix if it is
+// allocated after all.
+func (s *session) giveUp(ctx context.Context, o *claimOptions, created *v1alpha1.Prefix, isNew bool) (*v1alpha1.Prefix, error) {
 	prefixes := s.clients.ipam.Prefixes(created.Namespace)
 	p, err := prefixes.Get(ctx, created.Name, metav1.GetOptions{})
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return nil, err
+	case p.UID != created.UID:
+		return nil, exitf(ExitConflict, "Prefix %q was deleted meanwhile", created.Name)
+	case p.Status.Phase == v1alpha1.PrefixPhaseAllocated && p.DeletionTimestamp == nil:
+		return p, nil
 	}
 	code, why := ExitUnavailable, "the controllers have not said why"
 	if condition := reported(p); condition != nil {
 		why = condition.Reason + ": " + condition.Message
 		switch condition.Reason {
-		case v1alpha1.ReasonParentExhausted, v1alpha1.ReasonNoSuitableParent:
+		case v1alpha1.ReasonParentExhausted, v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonReserved:
 			code = ExitNoRoom
 		case v1alpha1.ReasonPrefixInUse:
 			code = ExitConflict
@@ -256,12 +288,17 @@ func (s *session) giveUp(ctx context.Context, o *claimOptions, created *v1alpha1
 	}
 	what := fmt.Sprintf("it stays and waits; 'kubectl ipam why %s -n %s' shows what would help", p.Name, p.Namespace)
 	if o.deleteOnTimeout && isNew {
-		if err := prefixes.Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &created.UID}}); err != nil && !apierrors.IsNotFound(err) {
-			return err
+		// What changes at this moment may be that it is allocated.
+		err := prefixes.Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID, ResourceVersion: &p.ResourceVersion}})
+		if apierrors.IsConflict(err) {
+			return s.giveUp(ctx, o, created, isNew)
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, err
 		}
 		what = "it is deleted"
 	}
-	return exitf(code, "Prefix %s %s: %s\n%s", p.Name, after, why, what)
+	return nil, exitf(code, "Prefix %s %s: %s\n%s", p.Name, after, why, what)
 }
 
 // printClaim prints a Prefix: with --quiet only what it has.
@@ -275,7 +312,7 @@ func (s *session) printClaim(p *v1alpha1.Prefix) error {
 		return nil
 	}
 	if !s.isTable() {
-		return s.printPrefixObject(p)
+		return s.printObject(p.DeepCopy(), v1alpha1.PrefixKind)
 	}
 	name := p.Name
 	if name == "" {

@@ -32,6 +32,9 @@ const (
 	mediaTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 )
 
+// fieldManager is the name under which the commands write.
+const fieldManager = "kubectl-ipam"
+
 // clients is the connection to a cluster.
 type clients struct {
 	ipam ipamclient.IpamV1alpha1Interface
@@ -54,7 +57,7 @@ func (s *session) connect() (*clients, error) {
 	config = rest.CopyConfig(config)
 	config.QPS = -1
 	config.AcceptContentTypes, config.ContentType = mediaTypes, runtime.ContentTypeJSON
-	config.UserAgent = "kubectl-ipam/" + version.Get()
+	config.UserAgent = fieldManager + "/" + version.Get()
 	c := &clients{rest: config}
 	if c.namespace, c.named, err = s.config.ToRawKubeConfigLoader().Namespace(); err != nil {
 		return nil, exitf(ExitUsage, "%w", err)
@@ -71,6 +74,16 @@ func (s *session) connect() (*clients, error) {
 	}
 	s.clients = c
 	return c, nil
+}
+
+// get returns the connection, and a Prefix of the current namespace.
+func (s *session) get(ctx context.Context, name string) (*clients, *v1alpha1.Prefix, error) {
+	c, err := s.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
+	return c, p, err
 }
 
 // errStop ends a list early.
@@ -119,6 +132,11 @@ func (c *clients) eachAllocationIn(ctx context.Context, namespace string, opts m
 // without a parent.
 func childrenOf(parent string) metav1.ListOptions {
 	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.parentRef.name", parent).String()}
+}
+
+// allocatedFrom returns the options for a list of the PrefixAllocations whose parent has a name.
+func allocatedFrom(parent string) metav1.ListOptions {
+	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.prefixRef.name", parent).String()}
 }
 
 // scope calls list for the namespaces that the command is about: the current one, or all. Who may not read all

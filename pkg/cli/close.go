@@ -22,7 +22,11 @@ func (s *session) newCloseCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.changePolicy(cmd.Context(), o, dryRun, args[0], func(spec *v1alpha1.PrefixPolicySpec) { spec.Closed = true })
+			_, p, err := s.get(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return s.changePolicy(cmd.Context(), o, dryRun, p, func(spec *v1alpha1.PrefixPolicySpec) { spec.Closed = true })
 		},
 		ValidArgsFunction: s.completePrefixes(1),
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/printers"
 )
@@ -20,7 +21,9 @@ func (s *session) newExportCommand() *cobra.Command {
 		Use:   "export",
 		Short: "Write the Prefixes as CSV or YAML that import reads",
 		Long: "Write the Prefixes of a namespace as CSV or YAML that import reads. A child that was allocated by its length has the prefix " +
-			"that it got, so an import creates the same address space again.",
+			"that it got, so an import creates the same Prefixes again.\n\n" +
+			"Prefixes that are being deleted, PrefixAllocations that were made without a Prefix, and PrefixPolicies are left out. CSV has " +
+			"the columns that import names, so of the annotations it has only the description.",
 		Example: "  kubectl ipam export > plan.csv\n  kubectl ipam export -A -o yaml > plan.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -75,5 +78,31 @@ func (s *session) export(ctx context.Context, asCSV bool) error {
 	if left > 0 {
 		s.say("%d Prefixes that are being deleted are left out.", left)
 	}
-	return nil
+	return s.sayAlone(ctx)
+}
+
+// sayAlone says how many PrefixAllocations hold space and were made without a Prefix.
+func (s *session) sayAlone(ctx context.Context) error {
+	if s.selector != "" {
+		return nil
+	}
+	alone := 0
+	opts := metav1.ListOptions{LabelSelector: "!" + v1alpha1.RequesterUIDLabel}
+	err := s.scope(ctx, s.allNamespaces, func(namespace string) error {
+		return s.clients.eachAllocationIn(ctx, namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
+			if a.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated {
+				alone++
+			}
+			return nil
+		})
+	})
+	if apierrors.IsForbidden(err) {
+		s.denied = true
+		s.say("You may not read prefixallocations, so whether some hold space without a Prefix is not known.")
+		return nil
+	}
+	if alone > 0 {
+		s.say("%d PrefixAllocations that were made without a Prefix are left out.", alone)
+	}
+	return err
 }

@@ -13,8 +13,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 )
 
 func (s *session) newFreeCommand() *cobra.Command {
@@ -22,8 +20,8 @@ func (s *session) newFreeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "free NAME",
 		Short: "Show the next prefixes that would be given from a Prefix",
-		Long: "Show the next prefixes of a length that would be given from a Prefix, and what is free after each of them. Without " +
-			"--length, show the free blocks. Reserved space is not free.",
+		Long: "Show the next prefixes of a length that would be given from a Prefix, as it is now, and what is free after each of " +
+			"them. Without --length, show the free blocks, by address. Reserved space is not free.",
 		Example: "  kubectl ipam free root\n  kubectl ipam free root --length 24 --count 3",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -54,11 +52,7 @@ type freeItem struct {
 
 // free shows free prefixes.
 func (s *session) free(ctx context.Context, name string, length, count int) error {
-	c, err := s.connect()
-	if err != nil {
-		return err
-	}
-	p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
+	_, p, err := s.get(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -66,9 +60,14 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 	if !ok {
 		return exitf(ExitConflict, "%s is not allocated yet", name)
 	}
-	pool, strategy, err := s.poolOf(ctx, p, prefix)
+	pool, policies, err := s.poolOf(ctx, p, prefix)
 	if err != nil {
 		return err
+	}
+	if reason, why := forbids(policies, p.Labels, length); reason == v1alpha1.ReasonLengthNotAllowed {
+		return exitf(ExitInvalid, "%s %s", name, why)
+	} else if reason != "" {
+		s.note("%s %s: nothing would be given from it now.", name, why)
 	}
 	r := result{kind: "FreePrefixes", fields: map[string]any{"namespace": p.Namespace, "name": p.Name, "prefix": prefix.String(), "free": pool.FreeAddresses().String()}}
 	if length == 0 {
@@ -79,7 +78,7 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 	}
 	r.columns = []column{{name: "PREFIX"}, {name: "ADDRESSES", wide: true}, {name: "FREE AFTER"}, {name: "LARGEST AFTER"}}
 	find := pool.Find
-	switch strategy {
+	switch strategyFor(policies, p.Labels) {
 	case v1alpha1.PrefixStrategySpread:
 		find = pool.FindSpread
 	case v1alpha1.PrefixStrategyRandom:
@@ -103,19 +102,18 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 	return s.print(r)
 }
 
-// poolOf returns the free space of a Prefix, and how a part of it is chosen.
-func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) (*allocator.Pool, v1alpha1.PrefixStrategy, error) {
+// poolOf returns the free space of a Prefix, and the policies of its namespace.
+func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) (*allocator.Pool, []policy, error) {
 	pool, err := allocator.New(prefix)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	policies, err := s.policiesIn(ctx, p.Namespace)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	pool.Reserve(reservedBy(rulesFor(policies, p.Labels)))
-	opts := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.prefixRef.name", p.Name).String()}
-	return pool, strategyFor(policies, p.Labels), s.clients.eachAllocationIn(ctx, p.Namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
+	return pool, policies, s.clients.eachAllocationIn(ctx, p.Namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
 		if held, err := cidr.ParseStored(a.Status.Prefix); err == nil {
 			// What lies outside, or overlaps another one, is reported by the command check.
 			_ = pool.Take(held)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -47,10 +48,10 @@ func (s *session) newImportCommand() *cobra.Command {
 			"labels are key=value pairs, separated by semicolons. A prefix export of NetBox has the columns prefix, description, " +
 			strings.Join(netboxLabels, ", ") + ", of which the last ones become labels; other columns are ignored. Without a column parent, the " +
 			"parent is the smallest Prefix of the same namespace and VRF that contains the prefix, in the file or in the cluster.\n\n" +
-			"import first checks the whole file and prints for each line what it does: create, exists, or error with the reason. If there is " +
+			"import first checks the whole file and prints for each line what it does, or what it did: create, created, exists, or error with the reason. If there is " +
 			"an error, nothing is created, and the exit code is 6. What exists is left as it is, so a second run goes on where the first one " +
-			"ended. At last it waits until what it created is allocated.",
-		Example: "  kubectl ipam import plan.csv --dry-run\n  kubectl ipam export -A | kubectl --context new ipam import -",
+			"ended; something else under the name of a line is an error. At last it waits until all Prefixes of the file are allocated.",
+		Example: "  kubectl ipam import plan.csv --dry-run\n  kubectl ipam export -A | kubectl ipam import - --context new",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := s.checkOutput(); err != nil {
@@ -60,7 +61,7 @@ func (s *session) newImportCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "Only print what would be done.")
-	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "How long to wait until what is created is allocated; 0 does not wait.")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "How long to wait until the Prefixes are allocated; 0 does not wait.")
 	s.addQuietFlag(cmd, "the lines with errors")
 	s.addYesFlag(cmd)
 	s.addOutputFlag(cmd)
@@ -69,9 +70,10 @@ func (s *session) newImportCommand() *cobra.Command {
 
 // The actions for a line.
 const (
-	actionCreate = "create"
-	actionExists = "exists"
-	actionError  = "error"
+	actionCreate  = "create"
+	actionCreated = "created"
+	actionExists  = "exists"
+	actionError   = "error"
 )
 
 // importItem is a line in JSON and YAML.
@@ -114,7 +116,7 @@ func (s *session) importFile(ctx context.Context, o *importOptions, file string)
 		}
 	}
 	if wrong > 0 || o.dryRun {
-		if err := s.printImport(records, exists); err != nil {
+		if err := s.printImport(records, exists, false); err != nil {
 			return err
 		}
 		s.note("%d to create, %d exist, %d errors.", len(todo), len(records)-len(todo)-wrong, wrong)
@@ -128,11 +130,11 @@ func (s *session) importFile(ctx context.Context, o *importOptions, file string)
 			return exitf(ExitConflict, "nothing is created")
 		}
 	}
-	failed := s.create(ctx, todo)
-	if err := s.printImport(records, exists); err != nil {
+	failed := s.create(ctx, todo, exists)
+	if err := s.printImport(records, exists, true); err != nil {
 		return err
 	}
-	s.note("%d created, %d exist, %d failed.", len(todo)-failed, len(records)-len(todo), failed)
+	s.note("%d created, %d exist, %d failed.", len(records)-len(exists)-failed, len(exists), failed)
 	if failed > 0 {
 		errs := make([]error, 0, failed)
 		for _, r := range todo {
@@ -145,7 +147,7 @@ func (s *session) importFile(ctx context.Context, o *importOptions, file string)
 	if o.timeout == 0 {
 		return nil
 	}
-	return s.waitImported(ctx, todo, o.timeout)
+	return s.waitImported(ctx, records, o.timeout)
 }
 
 // readFile reads the records of a file.
@@ -236,9 +238,17 @@ func (s *session) plan(ctx context.Context, records []*record) (exists map[*reco
 	for namespace, records := range byNamespace {
 		there := map[types.NamespacedName]*node{}
 		byVRF := map[string][]*node{}
+		byName := map[string][]*record{}
+		for _, r := range records {
+			byName[r.object.Name] = append(byName[r.object.Name], r)
+		}
 		err := s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
 			n := newNode(p, everything)
 			there[n.NamespacedName] = n
+			for _, r := range byName[p.Name] {
+				exists[r] = true
+				r.err = r.compare(p)
+			}
 			byVRF[p.Labels["vrf"]] = append(byVRF[p.Labels["vrf"]], n)
 			return nil
 		})
@@ -252,18 +262,27 @@ func (s *session) plan(ctx context.Context, records []*record) (exists map[*reco
 		for vrf, records := range ofVRF {
 			findParents(records, byVRF[vrf])
 		}
-		for _, r := range records {
-			if n := there[types.NamespacedName{Namespace: namespace, Name: r.object.Name}]; n != nil {
-				exists[r] = true
-				if r.prefix.IsValid() && n.prefix.IsValid() && n.prefix != r.prefix {
-					r.err = fmt.Errorf("it exists, with the prefix %s", n.prefix)
-				}
-			}
-		}
 		findOverlaps(records, there)
 		findTwice(records)
 	}
 	return exists, nil
+}
+
+// compare returns an error if an existing Prefix of the name of a record is not what the record asks for. Where the record
+// does not say what the parent is, the Prefix has the one that it got.
+func (r *record) compare(p *v1alpha1.Prefix) error {
+	want := r.object.Spec.DeepCopy()
+	if p.DeletionTimestamp != nil {
+		return errors.New("it exists, and is being deleted")
+	}
+	difference := differsIn(want, &p.Spec)
+	if difference == "" && r.hasParent && want.IsRoot() && !p.Spec.IsRoot() {
+		difference = "is allocated from " + cmp.Or(parentOf(p), "a parent that its selector matches")
+	}
+	if difference != "" {
+		return fmt.Errorf("it exists, and %s", difference)
+	}
+	return nil
 }
 
 // findTwice sets the error of records with the name of an earlier one.
@@ -328,8 +347,8 @@ func findOverlaps(records []*record, there map[types.NamespacedName]*node) {
 const createWorkers = 8
 
 // create creates the objects of records, those with the shortest prefixes first. It sets the error of those that fail,
-// and returns how many these are.
-func (s *session) create(ctx context.Context, records []*record) (failed int) {
+// and returns how many these are. Those that somebody else has created meanwhile it adds to exists.
+func (s *session) create(ctx context.Context, records []*record, exists map[*record]bool) (failed int) {
 	sorted := slices.Clone(records)
 	slices.SortStableFunc(sorted, func(a, b *record) int { return cmp.Compare(bitsOf(a), bitsOf(b)) })
 	creating := s.newProgress("Creating", len(sorted))
@@ -339,13 +358,23 @@ func (s *session) create(ctx context.Context, records []*record) (failed int) {
 	group.SetLimit(createWorkers)
 	for _, r := range sorted {
 		group.Go(func() error {
-			_, err := s.clients.ipam.Prefixes(r.object.Namespace).Create(ctx, r.object, metav1.CreateOptions{FieldManager: "kubectl-ipam"})
+			prefixes := s.clients.ipam.Prefixes(r.object.Namespace)
+			_, err := prefixes.Create(ctx, r.object, metav1.CreateOptions{FieldManager: fieldManager})
+			found := apierrors.IsAlreadyExists(err)
+			if found {
+				var p *v1alpha1.Prefix
+				if p, err = prefixes.Get(ctx, r.object.Name, metav1.GetOptions{}); err == nil {
+					err = r.compare(p)
+				}
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			creating.step()
-			if err != nil && !apierrors.IsAlreadyExists(err) {
+			if err != nil {
 				r.err = err
 				failed++
+			} else if found {
+				exists[r] = true
 			}
 			return nil
 		})
@@ -399,6 +428,9 @@ func (s *session) waitImported(ctx context.Context, records []*record, timeout t
 		}
 		return len(pending) == 0, nil
 	})
+	if err == nil {
+		return s.confirmImported(ctx, names, namespaces)
+	}
 	if !wait.Interrupted(err) && !errors.Is(err, errStalled) || ctx.Err() != nil {
 		return err
 	}
@@ -406,11 +438,35 @@ func (s *session) waitImported(ctx context.Context, records []*record, timeout t
 	for _, line := range pending[:min(len(pending), maxStanding)] {
 		s.say("%s", line)
 	}
-	return exitf(ExitUnavailable, "%d Prefixes are created, but not allocated", len(pending))
+	return exitf(ExitUnavailable, "%d Prefixes exist, but are not allocated", len(pending))
 }
 
-// printImport prints what is done with each record.
-func (s *session) printImport(records []*record, exists map[*record]bool) error {
+// confirmImported fails unless all Prefixes are allocated. What is not pending may have been deleted meanwhile.
+func (s *session) confirmImported(ctx context.Context, names map[types.NamespacedName]bool, namespaces map[string]bool) error {
+	left := maps.Clone(names)
+	for namespace := range namespaces {
+		err := s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
+			if p.DeletionTimestamp == nil && p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+				delete(left, types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	missing := slices.SortedFunc(maps.Keys(left), func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
+	for _, name := range missing[:min(len(missing), maxStanding)] {
+		s.say("%s was deleted meanwhile.", name)
+	}
+	if len(missing) > 0 {
+		return exitf(ExitConflict, "%d Prefixes were deleted meanwhile", len(missing))
+	}
+	return nil
+}
+
+// printImport prints what would be done with each record or, if created is set, what has been done.
+func (s *session) printImport(records []*record, exists map[*record]bool, created bool) error {
 	r := result{kind: "ImportPlan", columns: []column{{name: "LINE"}, {name: "NAMESPACE", wide: true}, {name: "NAME"}, {name: "PREFIX"}, {name: "PARENT"}, {name: "ACTION"}}}
 	for _, record := range records {
 		item := importItem{Line: record.line, Action: actionCreate}
@@ -428,6 +484,8 @@ func (s *session) printImport(records []*record, exists map[*record]bool) error 
 			continue
 		case exists[record]:
 			item.Action, paint = actionExists, plain
+		case created:
+			item.Action = actionCreated
 		}
 		action := item.Action
 		if item.Message != "" {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 const (
@@ -77,11 +76,7 @@ type mapItem struct {
 
 // drawMap draws a Prefix.
 func (s *session) drawMap(ctx context.Context, name string) error {
-	c, err := s.connect()
-	if err != nil {
-		return err
-	}
-	p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
+	_, p, err := s.get(ctx, name)
 	if err != nil {
 		return err
 	}

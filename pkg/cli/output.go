@@ -13,6 +13,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -167,18 +168,28 @@ func kindOf(kind string) schema.GroupVersionKind {
 	return schema.GroupVersionKind{Group: v1alpha1.GroupVersion.Group, Version: v1alpha1.GroupVersion.Version, Kind: kind}
 }
 
-// printPrefixObject prints a Prefix as kubectl get does.
-func (s *session) printPrefixObject(p *v1alpha1.Prefix) error {
+// object is what printObject prints.
+type object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// printObject prints an object as kubectl get does. It changes the object. Of one that the server has not seen, it prints
+// what would be sent.
+func (s *session) printObject(obj object, kind string) error {
 	if s.output == "name" {
-		fmt.Fprintf(s.machineOut(), "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, p.Name)
+		fmt.Fprintf(s.machineOut(), "%s.%s/%s\n", strings.ToLower(kind), v1alpha1.GroupVersion.Group, obj.GetName())
 		return nil
 	}
-	p = p.DeepCopy()
-	p.ManagedFields = nil
-	p.GetObjectKind().SetGroupVersionKind(kindOf(v1alpha1.PrefixKind))
-	document, err := runtime.DefaultUnstructuredConverter.ToUnstructured(p)
+	obj.SetManagedFields(nil)
+	obj.GetObjectKind().SetGroupVersionKind(kindOf(kind))
+	document, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
 	if err != nil {
 		return err
+	}
+	if obj.GetUID() == "" {
+		delete(document, "status")
+		unstructured.RemoveNestedField(document, "metadata", "creationTimestamp")
 	}
 	return s.printDocument(document)
 }

@@ -5,6 +5,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,12 +23,10 @@ import (
 type policy struct {
 	name     string
 	selector labels.Selector
-	rules    []rule
-	closed   bool
-	// lengths is nil if all lengths are allowed.
-	lengths  *v1alpha1.PrefixChildLengths
-	strategy v1alpha1.PrefixStrategy
-	created  metav1.Time
+	// rules are the reservations.
+	rules   []rule
+	spec    *v1alpha1.PrefixPolicySpec
+	created metav1.Time
 }
 
 // rule is a reservation of a policy.
@@ -50,8 +49,7 @@ func (s *session) policiesIn(ctx context.Context, namespace string) ([]policy, e
 			// The server does not accept it either, so no such rule is in force.
 			return nil
 		}
-		of := policy{name: p.Name, selector: selector, closed: p.Spec.Closed, lengths: p.Spec.ChildLengths.DeepCopy(),
-			strategy: p.Spec.Strategy, created: p.CreationTimestamp}
+		of := policy{name: p.Name, selector: selector, spec: p.Spec.DeepCopy(), created: p.CreationTimestamp}
 		for _, r := range p.Spec.Reserved {
 			if prefixes, err := rangeOf(r); err == nil {
 				of.rules = append(of.rules, rule{p.Name, r.Reason, textOf(r), allocator.NewReserved(prefixes, r.Edges)})
@@ -110,14 +108,61 @@ func strategyFor(policies []policy, set map[string]string) v1alpha1.PrefixStrate
 	var oldest *policy
 	for i := range policies {
 		p := &policies[i]
-		if p.strategy != "" && p.selector.Matches(labels.Set(set)) && (oldest == nil || p.created.Before(&oldest.created)) {
+		if p.spec.Strategy != "" && p.selector.Matches(labels.Set(set)) && (oldest == nil || p.created.Before(&oldest.created)) {
 			oldest = p
 		}
 	}
 	if oldest == nil {
 		return v1alpha1.PrefixStrategyPack
 	}
-	return oldest.strategy
+	return oldest.spec.Strategy
+}
+
+// forbids returns why policies do not let a request be allocated from a Prefix with these labels: a reason of the condition
+// Allocated, and the end of a sentence whose subject is the Prefix. The reason is empty if they do. bits is 0 if any length
+// will do.
+func forbids(policies []policy, set map[string]string, bits int) (reason, why string) {
+	for _, p := range policies {
+		if !p.selector.Matches(labels.Set(set)) {
+			continue
+		}
+		if p.spec.Closed {
+			return v1alpha1.ReasonParentClosed, fmt.Sprintf("is closed by the PrefixPolicy %s", p.name)
+		}
+		if l := p.spec.ChildLengths; l != nil && bits != 0 && !(cidr.Lengths{Min: int(l.Min), Max: int(l.Max)}).Allow(bits) {
+			return v1alpha1.ReasonLengthNotAllowed, fmt.Sprintf("does not allow a /%d by the PrefixPolicy %s", bits, p.name)
+		}
+	}
+	return "", ""
+}
+
+// described is a rule of a policy for a person.
+type described struct{ rule, reason string }
+
+// describe returns the rules of a policy, in the order of its fields.
+func describe(spec *v1alpha1.PrefixPolicySpec) []described {
+	var rules []described
+	add := func(format string, args ...any) {
+		rules = append(rules, described{rule: fmt.Sprintf(format, args...)})
+	}
+	for _, r := range spec.Reserved {
+		rules = append(rules, described{"reserved " + textOf(r), r.Reason})
+	}
+	if l := spec.ChildLengths; l != nil {
+		if l.Min != 0 || l.Max != 0 {
+			add("%s", cidr.Lengths{Min: int(l.Min), Max: int(l.Max)})
+		}
+		if l.Default != 0 {
+			add("default length /%d", l.Default)
+		}
+	}
+	if spec.Closed {
+		add("closed")
+	}
+	if spec.Strategy != "" {
+		add("strategy %s", spec.Strategy)
+	}
+	return rules
 }
 
 // reservedBy returns all that rules reserve.

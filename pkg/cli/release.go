@@ -41,7 +41,7 @@ func (s *session) newReleaseCommand() *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "How long to wait until they are gone; 0 does not wait.")
 	s.addYesFlag(cmd)
-	s.addQuietFlag(cmd, "the names of what is gone")
+	s.addQuietFlag(cmd, "the names of what is deleted")
 	return cmd
 }
 
@@ -97,37 +97,54 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 	defer cancel()
 	var errs []error
 	for _, p := range prefixes {
-		if timeout > 0 {
-			err = s.waitGone(timed, p)
-		}
-		switch {
-		case err != nil && wait.Interrupted(err) && ctx.Err() == nil:
+		if timeout == 0 {
+			s.note("%s is being deleted.", p.Name)
+		} else if err := s.waitGone(timed, p); err != nil {
+			if !wait.Interrupted(err) || ctx.Err() != nil {
+				return err
+			}
 			errs = append(errs, exitf(ExitUnavailable, "%s is being deleted, but not gone after %v: 'kubectl ipam why %s -n %s' shows why", p.Name, timeout, p.Name, p.Namespace))
-		case err != nil:
-			return err
-		default:
-			fmt.Fprintf(s.Out, "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, plaintext.Escape(p.Name))
+			continue
 		}
+		fmt.Fprintf(s.Out, "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, plaintext.Escape(p.Name))
 	}
 	return errors.Join(errs...)
 }
 
 // standingOn returns what is allocated from a Prefix, in words, and how much that is. What is released, too, is left out.
-func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, released []string) (children []string, count int, err error) {
+func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, released []string) (standing []string, count int, err error) {
+	add := func(format string, args ...any) {
+		if count++; len(standing) < maxStanding {
+			standing = append(standing, fmt.Sprintf(format, args...))
+		}
+	}
 	err = s.clients.eachPrefixIn(ctx, p.Namespace, childrenOf(p.Name), func(child *v1alpha1.Prefix) error {
 		if _, ok := heldBy(child); !ok || slices.Contains(released, child.Name) {
 			return nil
 		}
-		if count++; len(children) < maxStanding {
-			line := fmt.Sprintf("%s %s", child.Name, child.Spec.Prefix)
-			if owner := ownerOf(child); owner != nil {
-				line += fmt.Sprintf(" of %s %s", owner.Kind, owner.Name)
-			}
-			children = append(children, line)
+		of := ""
+		if owner := ownerOf(child); owner != nil {
+			of = fmt.Sprintf(" of %s %s", owner.Kind, owner.Name)
+		}
+		add("%s %s%s", child.Name, child.Spec.Prefix, of)
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	opts := metav1.ListOptions{LabelSelector: "!" + v1alpha1.RequesterUIDLabel, FieldSelector: allocatedFrom(p.Name).FieldSelector}
+	err = s.clients.eachAllocationIn(ctx, p.Namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
+		if a.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated {
+			add("PrefixAllocation %s %s", a.Name, a.Status.Prefix)
 		}
 		return nil
 	})
-	return children, count, err
+	if apierrors.IsForbidden(err) {
+		s.denied = true
+		s.say("You may not read prefixallocations in namespace %q, so what holds space without a Prefix is missing.", p.Namespace)
+		err = nil
+	}
+	return standing, count, err
 }
 
 // waitGone waits until a Prefix is gone.

@@ -4,8 +4,8 @@
 package cli
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/util/retry"
 )
 
@@ -55,8 +56,8 @@ func (s *session) newUnreserveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unreserve NAME RANGE...",
 		Short: "Take back reservations of a Prefix",
-		Long: "Take back reservations of a Prefix, in the PrefixPolicies that select it. " + reservations + " It must be written as in the " +
-			"PrefixPolicy. A PrefixPolicy that has no rules any more is deleted.",
+		Long: "Take back reservations of a Prefix, in the PrefixPolicies that select it. " + reservations + " A " +
+			"PrefixPolicy that has no rules any more is deleted.",
 		Example: "  kubectl ipam unreserve office 10.20.0.1-10.20.0.9",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -119,10 +120,11 @@ func parseReservation(arg, reason string) (v1alpha1.PrefixReservation, error) {
 	return r, nil
 }
 
-// sameRange reports whether two reservations have the same range.
+// sameRange reports whether two reservations mean the same addresses.
 func sameRange(a, b v1alpha1.PrefixReservation) bool {
-	a.Reason, b.Reason = "", ""
-	return a == b
+	rangeA, errA := rangeOf(a)
+	rangeB, errB := rangeOf(b)
+	return errA == nil && errB == nil && a.Edges == b.Edges && slices.Equal(rangeA, rangeB)
 }
 
 // reserve adds reservations to a policy.
@@ -139,7 +141,18 @@ func (s *session) reserve(ctx context.Context, o *reserveOptions, name string, a
 		}
 		wanted = append(wanted, r)
 	}
-	return s.changePolicy(ctx, o, dryRun, name, func(spec *v1alpha1.PrefixPolicySpec) {
+	_, p, err := s.get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if prefix, ok := heldBy(p); ok {
+		for i, r := range wanted {
+			if inside, err := rangeOf(r); err == nil && !r.Edges && !slices.ContainsFunc(inside, prefix.Overlaps) {
+				return exitf(ExitConflict, "%s is not in %s (%s), so to reserve it would change nothing", args[i], name, prefix)
+			}
+		}
+	}
+	return s.changePolicy(ctx, o, dryRun, p, func(spec *v1alpha1.PrefixPolicySpec) {
 		for _, r := range wanted {
 			if i := slices.IndexFunc(spec.Reserved, func(has v1alpha1.PrefixReservation) bool { return sameRange(has, r) }); i < 0 {
 				spec.Reserved = append(spec.Reserved, r)
@@ -151,43 +164,44 @@ func (s *session) reserve(ctx context.Context, o *reserveOptions, name string, a
 }
 
 // changePolicy changes the policy for a Prefix, which it creates if there is none, and prints it.
-func (s *session) changePolicy(ctx context.Context, o *reserveOptions, dryRun []string, name string, change func(*v1alpha1.PrefixPolicySpec)) error {
-	c, err := s.connect()
-	if err != nil {
+func (s *session) changePolicy(ctx context.Context, o *reserveOptions, dryRun []string, p *v1alpha1.Prefix, change func(*v1alpha1.PrefixPolicySpec)) error {
+	policies := s.clients.ipam.PrefixPolicies(p.Namespace)
+	wanted, err := newPolicy(p, cmp.Or(o.policy, p.Name), o.selector)
+	if err != nil && o.selector != "" {
 		return err
 	}
-	p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	policies := c.ipam.PrefixPolicies(c.namespace)
+	noSelector := err
 	var written *v1alpha1.PrefixPolicy
 	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		existing, err := policies.Get(ctx, orElse(o.policy, name), metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			created, err := newPolicy(p, orElse(o.policy, name), o.selector)
-			if err != nil {
+		existing, err := policies.Get(ctx, cmp.Or(o.policy, p.Name), metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err) && noSelector != nil:
+			return noSelector
+		case apierrors.IsNotFound(err):
+			written = wanted.DeepCopy()
+			if change(&written.Spec); o.dryRun != "client" {
+				written, err = policies.Create(ctx, written, metav1.CreateOptions{DryRun: dryRun, FieldManager: fieldManager})
 				return err
 			}
-			change(&created.Spec)
-			if written = created; o.dryRun == "client" {
-				return nil
-			}
-			written, err = policies.Create(ctx, created, metav1.CreateOptions{DryRun: dryRun, FieldManager: "kubectl-ipam"})
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		if selector, err := metav1.LabelSelectorAsSelector(existing.Spec.PrefixSelector); err != nil || !selector.Matches(labels.Set(p.Labels)) {
-			return exitf(ExitConflict, "PrefixPolicy %q exists, and does not select %s: use --policy with another name", existing.Name, name)
-		}
-		change(&existing.Spec)
-		if written = existing; o.dryRun == "client" {
 			return nil
+		case err != nil:
+			return err
 		}
-		written, err = policies.Update(ctx, existing, metav1.UpdateOptions{DryRun: dryRun, FieldManager: "kubectl-ipam"})
-		return err
+		selector, err := metav1.LabelSelectorAsSelector(existing.Spec.PrefixSelector)
+		switch {
+		case existing.DeletionTimestamp != nil:
+			return exitf(ExitConflict, "PrefixPolicy %s is being deleted: use --policy with another name, or try again", existing.Name)
+		case err != nil || !selector.Matches(labels.Set(p.Labels)):
+			return exitf(ExitConflict, "PrefixPolicy %s exists, and does not select %s: use --policy with another name", existing.Name, p.Name)
+		case o.selector != "" && !equality.Semantic.DeepEqual(existing.Spec.PrefixSelector, wanted.Spec.PrefixSelector):
+			return exitf(ExitConflict, "PrefixPolicy %s exists, and selects by %s: leave out --selector, or use --policy with another name", existing.Name, selector)
+		}
+		written = existing
+		if change(&written.Spec); o.dryRun != "client" {
+			written, err = policies.Update(ctx, written, metav1.UpdateOptions{DryRun: dryRun, FieldManager: fieldManager})
+			return err
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -247,89 +261,92 @@ func (s *session) unreserve(ctx context.Context, o *reserveOptions, name string,
 }
 
 // changePolicies changes the policies that select a Prefix, and prints those that change reports to have changed. It
-// deletes those that have no rules any more. Before anything is written, it calls check. Both may be called again, after a
-// conflict.
+// deletes those that have no rules any more. Before anything is written, change has been called for each of them, and then
+// check is. After a conflict, change is called again for what the policy has become.
 func (s *session) changePolicies(ctx context.Context, o *reserveOptions, dryRun []string, name string, change func(*v1alpha1.PrefixPolicySpec) bool, check func() error) error {
-	c, err := s.connect()
+	c, p, err := s.get(ctx, name)
 	if err != nil {
 		return err
 	}
-	p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		list, err := c.ipam.PrefixPolicies(c.namespace).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return err
-		}
-		var changed []*v1alpha1.PrefixPolicy
-		for i := range list.Items {
-			policy := &list.Items[i]
-			selector, err := metav1.LabelSelectorAsSelector(policy.Spec.PrefixSelector)
-			if err == nil && selector.Matches(labels.Set(p.Labels)) && change(&policy.Spec) {
+	policies := c.ipam.PrefixPolicies(p.Namespace)
+	var changed []*v1alpha1.PrefixPolicy
+	err = eachPage(ctx, metav1.ListOptions{}, func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+		return policies.List(ctx, opts)
+	}, func(obj runtime.Object) error {
+		policy := obj.(*v1alpha1.PrefixPolicy)
+		selector, err := metav1.LabelSelectorAsSelector(policy.Spec.PrefixSelector)
+		if err == nil && selector.Matches(labels.Set(p.Labels)) {
+			if policy = policy.DeepCopy(); change(&policy.Spec) {
 				changed = append(changed, policy)
-			}
-		}
-		if err := check(); err != nil {
-			return err
-		}
-		for _, policy := range changed {
-			if err := s.writeOrDelete(ctx, o, dryRun, policy); err != nil {
-				return err
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	for _, policy := range changed {
+		read := true
+		err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			if !read {
+				if policy, err = policies.Get(ctx, policy.Name, metav1.GetOptions{}); err != nil {
+					return err
+				}
+				if !change(&policy.Spec) {
+					return nil
+				}
+			}
+			read = false
+			return s.writeOrDelete(ctx, o, dryRun, policy)
+		})
+		// Whoever deleted it, or changed it in the same way, did what was asked for.
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
 }
 
-// writeOrDelete writes a policy, or deletes it if it has no rules, and prints it.
+// writeOrDelete writes a policy and prints it, or deletes it if it has no rules.
 func (s *session) writeOrDelete(ctx context.Context, o *reserveOptions, dryRun []string, policy *v1alpha1.PrefixPolicy) (err error) {
 	policies := s.clients.ipam.PrefixPolicies(policy.Namespace)
 	rules := policy.Spec.DeepCopy()
 	rules.PrefixSelector = nil
-	switch {
-	case o.dryRun == "client":
-	case equality.Semantic.DeepEqual(*rules, v1alpha1.PrefixPolicySpec{}):
+	if equality.Semantic.DeepEqual(*rules, v1alpha1.PrefixPolicySpec{}) {
+		if o.dryRun != "none" {
+			s.note("PrefixPolicy %s would have no rules any more, and would be deleted.", policy.Name)
+		}
+		if o.dryRun == "client" {
+			return nil
+		}
 		preconditions := &metav1.Preconditions{UID: &policy.UID, ResourceVersion: &policy.ResourceVersion}
-		if err = policies.Delete(ctx, policy.Name, metav1.DeleteOptions{DryRun: dryRun, Preconditions: preconditions}); err == nil {
+		if err := policies.Delete(ctx, policy.Name, metav1.DeleteOptions{DryRun: dryRun, Preconditions: preconditions}); err != nil {
+			return err
+		}
+		if o.dryRun == "none" {
 			s.note("PrefixPolicy %s has no rules any more, and is deleted.", policy.Name)
 		}
-	default:
-		policy, err = policies.Update(ctx, policy, metav1.UpdateOptions{DryRun: dryRun, FieldManager: "kubectl-ipam"})
+		return nil
 	}
-	if err != nil {
-		return err
+	if o.dryRun != "client" {
+		if policy, err = policies.Update(ctx, policy, metav1.UpdateOptions{DryRun: dryRun, FieldManager: fieldManager}); err != nil {
+			return err
+		}
 	}
 	return s.printPolicy(policy)
 }
 
-// orElse returns the first text that is not empty.
-func orElse(text, other string) string {
-	if text == "" {
-		return other
-	}
-	return text
-}
-
 // printPolicy prints a policy.
 func (s *session) printPolicy(p *v1alpha1.PrefixPolicy) error {
-	if s.output == "name" {
-		fmt.Fprintf(s.machineOut(), "prefixpolicy.%s/%s\n", v1alpha1.GroupVersion.Group, p.Name)
-		return nil
-	}
-	p = p.DeepCopy()
-	p.ManagedFields = nil
-	p.GetObjectKind().SetGroupVersionKind(kindOf("PrefixPolicy"))
 	if !s.isTable() {
-		return s.printDocument(p)
+		return s.printObject(p.DeepCopy(), "PrefixPolicy")
 	}
 	r := result{columns: []column{{name: "POLICY"}, {name: "RULE"}, {name: "REASON"}}}
-	if p.Spec.Closed {
-		r.rows = append(r.rows, row{cells: []string{p.Name, "closed", none}})
-	}
-	for _, reserved := range p.Spec.Reserved {
-		r.rows = append(r.rows, row{cells: []string{p.Name, "reserved " + textOf(reserved), orNone(reserved.Reason)}})
+	for _, d := range describe(&p.Spec) {
+		r.rows = append(r.rows, row{cells: []string{p.Name, d.rule, orNone(d.reason)}})
 	}
 	return s.printTable(r)
 }

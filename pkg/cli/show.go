@@ -72,11 +72,7 @@ const (
 
 // show shows a Prefix.
 func (s *session) show(ctx context.Context, name string) error {
-	c, err := s.connect()
-	if err != nil {
-		return err
-	}
-	p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
+	_, p, err := s.get(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -103,7 +99,6 @@ func (s *session) show(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	rules := rulesFor(policies, p.Labels)
 
 	r := result{kind: "PrefixDescription", columns: []column{{name: "CHILD"}, {name: "PREFIX"}, {name: "STATE"}}}
 	r.fields = map[string]any{"namespace": p.Namespace, "name": p.Name, "state": stateOf(p), "labels": p.Labels, "ancestors": ancestors, "owners": owners,
@@ -137,16 +132,21 @@ func (s *session) show(ctx context.Context, name string) error {
 		line("Used", "%s of %s addresses, %d%%, by %d prefixes", u.Used, u.Total, u.Percent, u.Allocations)
 		line("Free", "%s addresses, largest block %s", u.Free, orNone(u.LargestFree))
 	}
-	reservations := []string{}
-	for _, r := range rules {
-		text := fmt.Sprintf("%s reserves %s", r.policy, r.text)
-		if r.reason != "" {
-			text += ": " + r.reason
+	applied := []string{}
+	for _, policy := range policies {
+		if !policy.selector.Matches(labels.Set(p.Labels)) {
+			continue
 		}
-		line("Policy", "%s", text)
-		reservations = append(reservations, text)
+		for _, d := range describe(policy.spec) {
+			text := policy.name + ": " + d.rule
+			if d.reason != "" {
+				text += " (" + d.reason + ")"
+			}
+			line("Policy", "%s", text)
+			applied = append(applied, text)
+		}
 	}
-	r.fields["policies"] = reservations
+	r.fields["policies"] = applied
 	for _, condition := range p.Status.Conditions {
 		line("Condition", "%s=%s %s: %s", condition.Type, condition.Status, condition.Reason, condition.Message)
 	}

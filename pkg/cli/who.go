@@ -304,8 +304,7 @@ func (w *whoWalk) rest(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Pre
 // none.
 func (w *whoWalk) allocations(ctx context.Context, p *v1alpha1.Prefix, depth int) (free bool, err error) {
 	free = true
-	opts := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.prefixRef.name", p.Name).String()}
-	err = w.clients.eachAllocationIn(ctx, p.Namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
+	err = w.clients.eachAllocationIn(ctx, p.Namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
 		held, err := cidr.ParseStored(a.Status.Prefix)
 		if err != nil || !held.Overlaps(w.target) {
 			return nil

@@ -60,11 +60,7 @@ const maxParents = 50
 
 // why explains the state of a Prefix.
 func (s *session) why(ctx context.Context, name string) error {
-	c, err := s.connect()
-	if err != nil {
-		return err
-	}
-	p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
+	_, p, err := s.get(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -259,22 +255,6 @@ func (s *session) parentsOf(ctx context.Context, p *v1alpha1.Prefix) ([]*v1alpha
 	return parents, selector, nil
 }
 
-// forbids returns why policies do not allow a request from a parent, as a reason and in words, or "" if they do.
-func forbids(policies []policy, parent *v1alpha1.Prefix, request cidr.Request) (reason, why string) {
-	for _, p := range policies {
-		if !p.selector.Matches(labels.Set(parent.Labels)) {
-			continue
-		}
-		if p.closed {
-			return v1alpha1.ReasonParentClosed, fmt.Sprintf("is closed by the PrefixPolicy %s", p.name)
-		}
-		if l := p.lengths; l != nil && (l.Min > 0 && request.Bits < int(l.Min) || l.Max > 0 && request.Bits > int(l.Max)) {
-			return v1alpha1.ReasonLengthNotAllowed, fmt.Sprintf("does not allow %s by the PrefixPolicy %s", request, p.name)
-		}
-	}
-	return "", ""
-}
-
 // judge returns why a request cannot be allocated from a parent now, according to the status of the parent.
 func judge(p, parent *v1alpha1.Prefix, request cidr.Request, policies []policy) whyItem {
 	item := whyItem{Parent: parent.Name, Prefix: parent.Spec.Prefix}
@@ -298,7 +278,7 @@ func judge(p, parent *v1alpha1.Prefix, request cidr.Request, policies []policy) 
 	if why := request.Misfit(prefix); why != "" {
 		return refuse(v1alpha1.ReasonNoSuitableParent, "%s", why)
 	}
-	if reason, why := forbids(policies, parent, request); reason != "" {
+	if reason, why := forbids(policies, parent.Labels, request.Bits); reason != "" {
 		return refuse(reason, "%s", why)
 	}
 	usage := parent.Status.Usage

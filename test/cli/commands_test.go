@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -100,6 +101,17 @@ func TestRelease(t *testing.T) {
 	u.terminal, u.stdin = true, "YES\n"
 	u.must("release", "child")
 	u.Empty()
+
+	// A PrefixAllocation without a Prefix stands on it, too.
+	u.Create(harness.Root("root", "10.0.0.0/8"))
+	u.CreateAllocation(harness.Allocation("alone", "root", "10.2.0.0/16"))
+	u.AtRest()
+	u.terminal = false
+	u.fails(cli.ExitConflict, "PrefixAllocation alone 10.2.0.0/16", "release", "root")
+	// It is not said to be gone while it is not.
+	if got := u.run("release", "root", "--yes", "--timeout", "0"); got.code != cli.ExitDone || !strings.Contains(got.err, "root is being deleted.") {
+		t.Errorf("release --timeout 0: %+v", got)
+	}
 }
 
 // TestClaimTimeout shows that a Prefix that is not allocated in time is deleted if that is wanted.
@@ -122,6 +134,52 @@ func TestClaimTimeout(t *testing.T) {
 	if code := (cli.Options{IOStreams: streams}).Run(ctx, []string{"--kubeconfig", live.Kubeconfig, "-n", u.NS, "tree"}); code != cli.ExitUnavailable {
 		t.Errorf("a command that is interrupted ends with %d", code)
 	}
+}
+
+// TestClaimAtTheLastMoment shows that a Prefix that is allocated after the timeout, but before it is deleted, is printed and
+// stays.
+func TestClaimAtTheLastMoment(t *testing.T) {
+	t.Parallel()
+	for _, last := range []string{http.MethodGet, http.MethodDelete} {
+		u := newUser(t)
+		u.forbids = func(r *http.Request) bool {
+			if r.Method == last && strings.HasSuffix(r.URL.Path, "/prefixes/late") {
+				u.forbids = nil
+				u.Create(harness.Root("root", "10.0.0.0/8"))
+				u.Allocated("late")
+			}
+			return false
+		}
+		got := u.run("claim", "--from", "root", "--length", "24", "--name", "late", "--timeout", "50ms", "--delete-on-timeout", "-q")
+		if got != (outcome{out: "10.0.0.0/24\n"}) || u.Get("late").DeletionTimestamp != nil {
+			t.Errorf("before %s: %+v", last, got)
+		}
+	}
+}
+
+// TestClaimAgain shows that a claim by name succeeds only if what exists is what is asked for.
+func TestClaimAgain(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.Create(harness.Root("root", "10.0.0.0/8"))
+	u.Allocated("root")
+	claim := []string{"claim", "--from", "root", "--name", "net", "-q"}
+	with := func(args ...string) []string { return append(slices.Clone(claim), args...) }
+	for range 2 {
+		if got := u.must(with("--length", "24", "--labels", "team=a,site=b")...); got != "10.0.0.0/24\n" {
+			t.Errorf("claim: %s", got)
+		}
+	}
+	u.must(with("--prefix", "10.0.0.0/24")...)
+	u.must(with("--length", "24", "--labels", "site=b")...)
+	u.fails(cli.ExitConflict, "does not have the label team=c", with("--length", "24", "--labels", "team=c")...)
+	u.fails(cli.ExitConflict, "asks for a /24", with("--length", "25")...)
+	u.fails(cli.ExitConflict, "asks for 10.0.0.0/24", with("--prefix", "10.0.1.0/24")...)
+	u.fails(cli.ExitConflict, "is IPv4", with("--length", "24", "--family", "IPv6")...)
+	u.Create(harness.Child("host", "net", harness.Length(32)))
+	u.Allocated("host")
+	u.Delete("net")
+	u.fails(cli.ExitConflict, "is being deleted", with("--length", "24")...)
 }
 
 // TestEscapes shows that escape sequences in what others write do not reach a terminal.

@@ -4,9 +4,11 @@
 package cli
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cli"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,7 +25,7 @@ func TestReserve(t *testing.T) {
 	// Nothing is written by a trial.
 	got := u.must("reserve", "office", "10.0.0.128/25", "--dry-run=client", "-o", "yaml")
 	want := "apiVersion: ipam.ironcore.dev/v1alpha1\nkind: PrefixPolicy\nmetadata:\n  name: office\n  namespace: " + u.NS + "\nspec:\n  prefixSelector:\n    matchLabels:\n      pool: office\n  reserved:\n  - cidr: 10.0.0.128/25\n"
-	if !strings.HasPrefix(got, want) {
+	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	u.must("reserve", "office", "10.0.0.128/25", "--dry-run=server")
@@ -50,7 +52,7 @@ func TestReserve(t *testing.T) {
 		{"who 10.0.0.70", []string{"10.0.0.64/26   <none>   Free"}},
 		{"who 10.0.0.200 -o json", []string{`"type": "Reserved"`, `"policies": "office: VPN"`}},
 		{"tree office --free", []string{"├─ router   10.0.0.1/32", "├─ -        10.0.0.2/31", "Reserved by office: routers", "10.0.0.64/26                                           Free", "└─ -        10.0.0.128/25                                          Reserved by office: VPN"}},
-		{"show office", []string{"Policy: office reserves edges: VPN", "Policy: office reserves 10.0.0.1-10.0.0.9: routers"}},
+		{"show office", []string{"Policy: office: reserved edges (VPN)", "Policy: office: reserved 10.0.0.1-10.0.0.9 (routers)"}},
 		{"map office", []string{"10.0.0.0    r#rrrrrrrr......", "10.0.0.128  rrrr", "r reserved"}},
 	} {
 		got := u.must(strings.Fields(tt.args)...)
@@ -79,11 +81,25 @@ func TestReserve(t *testing.T) {
 	u.fails(cli.ExitUsage, "10.0.0.1 must not be before 10.0.0.9", "reserve", "office", "10.0.0.9-10.0.0.1")
 	u.fails(cli.ExitNotFound, "reserves 10.0.0.0/28", "unreserve", "office", "10.0.0.0/28")
 	u.fails(cli.ExitNotFound, "not found", "reserve", "nothing", "edges")
+	// What would change nothing, or something else than was asked for, is said.
+	u.fails(cli.ExitConflict, "10.9.0.0/24 is not in office (10.0.0.0/24)", "reserve", "office", "10.9.0.0/24")
+	u.fails(cli.ExitConflict, "PrefixPolicy office exists, and selects by pool=office", "reserve", "office", "10.0.0.64/28", "--selector", "pool in (office,lab)")
+	u.must("reserve", "office", "10.0.0.64/28", "--selector", "pool=office")
+	// It may be written in another way.
+	u.must("unreserve", "office", "10.0.0.64-10.0.0.79")
 
 	if got := u.must("unreserve", "office", "10.0.0.128/25"); strings.Count(got, "\n") != 3 || strings.Contains(got, "10.0.0.128") {
 		t.Errorf("unreserve: %s", got)
 	}
-	u.must("unreserve", "office", "edges", "10.0.0.1-10.0.0.9")
+	for _, dryRun := range []string{"client", "server"} {
+		got := u.run("unreserve", "office", "edges", "10.0.0.1-10.0.0.9", "--dry-run="+dryRun, "-o", "yaml")
+		if got != (outcome{err: "PrefixPolicy office would have no rules any more, and would be deleted.\n"}) {
+			t.Errorf("unreserve --dry-run=%s: %+v", dryRun, got)
+		}
+	}
+	if got := u.run("unreserve", "office", "edges", "10.0.0.1-10.0.0.9", "-o", "name"); got != (outcome{err: "PrefixPolicy office has no rules any more, and is deleted.\n"}) {
+		t.Errorf("unreserve: %+v", got)
+	}
 	u.Allocated("large")
 	if list, err := policies.List(t.Context(), metav1.ListOptions{}); err != nil || len(list.Items) > 0 {
 		t.Errorf("%v %v", list, err)
@@ -104,6 +120,9 @@ func TestClose(t *testing.T) {
 		got := u.must("why", "child")
 		return harness.Unless(strings.Contains(got, "office   10.0.0.0/24   /25            ParentClosed") && strings.Contains(got, "kubectl ipam open office"), "%s", got)
 	})
+	if got := u.run("free", "office"); got.code != cli.ExitDone || !strings.Contains(got.err, "office is closed by the PrefixPolicy office: nothing would be given from it now.") {
+		t.Errorf("free: %+v", got)
+	}
 	u.must("reserve", "office", "edges")
 	u.must("open", "office")
 	u.Allocated("child")
@@ -111,5 +130,59 @@ func TestClose(t *testing.T) {
 	u.must("unreserve", "office", "edges", "--dry-run=server")
 	if _, err := live.Client.PrefixPolicies(u.NS).Get(t.Context(), "office", metav1.GetOptions{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestConflicts shows that what others write at the same time is neither lost nor reported as done.
+func TestConflicts(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.Create(harness.Root("office", "10.0.0.0/24", harness.Labelled("pool", "office")))
+	u.Allocated("office")
+	policies := live.Client.PrefixPolicies(u.NS)
+	before := func(method string, do func(*v1alpha1.PrefixPolicy)) {
+		once := true
+		u.forbids = func(r *http.Request) bool {
+			if r.Method == method && once {
+				once = false
+				p, err := policies.Get(t.Context(), "office", metav1.GetOptions{})
+				if err != nil {
+					t.Error(err)
+				}
+				if do(p); p.Spec.Reserved == nil {
+					err = policies.Delete(t.Context(), "office", metav1.DeleteOptions{})
+				} else {
+					_, err = policies.Update(t.Context(), p, metav1.UpdateOptions{})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			return false
+		}
+	}
+	add := func(cidr string) func(*v1alpha1.PrefixPolicy) {
+		return func(p *v1alpha1.PrefixPolicy) {
+			p.Spec.Reserved = append(p.Spec.Reserved, v1alpha1.PrefixReservation{CIDR: cidr})
+		}
+	}
+	u.must("reserve", "office", "10.0.0.0/28")
+	before(http.MethodPut, add("10.0.0.16/28"))
+	if got := u.must("reserve", "office", "10.0.0.32/28"); strings.Count(got, "reserved") != 3 {
+		t.Errorf("reserve: %s", got)
+	}
+	before(http.MethodPut, add("10.0.0.48/28"))
+	if got := u.must("unreserve", "office", "10.0.0.0/28"); strings.Count(got, "reserved") != 3 || strings.Contains(got, "10.0.0.0/28") {
+		t.Errorf("unreserve: %s", got)
+	}
+	// The policy would be deleted, but somebody adds a rule.
+	before(http.MethodDelete, add("10.0.0.64/28"))
+	if got := u.run("unreserve", "office", "10.0.0.16/28", "10.0.0.32/28", "10.0.0.48/28"); got.code != cli.ExitDone || !strings.Contains(got.out, "10.0.0.64/28") || strings.Contains(got.err, "is deleted") {
+		t.Errorf("unreserve: %+v", got)
+	}
+	// Somebody else deletes it first.
+	before(http.MethodDelete, func(p *v1alpha1.PrefixPolicy) { p.Spec.Reserved = nil })
+	if got := u.run("unreserve", "office", "10.0.0.64/28"); got != (outcome{}) {
+		t.Errorf("unreserve: %+v", got)
 	}
 }
