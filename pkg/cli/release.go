@@ -26,7 +26,7 @@ func (s *session) newReleaseCommand() *cobra.Command {
 		Use:   "release NAME...",
 		Short: "Delete Prefixes, and show first what stands on them",
 		Long: "Delete Prefixes, so that their space is free again, and wait until they are gone. A Prefix with children stays until " +
-			"the last of them is gone, and cannot be used any more meanwhile.\n\n" +
+			"the last of them is gone, and nothing new is allocated from it meanwhile.\n\n" +
 			"On a terminal, release shows what it deletes and asks. Otherwise it refuses to delete a Prefix that has children. " +
 			"--yes does it in either case.",
 		Example: "  kubectl ipam release lab\n  kubectl ipam release lab dmz --yes",

@@ -23,8 +23,9 @@ func (s *session) newShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show a Prefix and what is around it",
-		Long: "Show a Prefix: where it came from up to the root, what is allocated from it, what waits for it, the policies that " +
-			"apply, its owners, its conditions and its last events.",
+		Long: "Show a Prefix: where it came from up to the root, the first " +
+			fmt.Sprintf("%d Prefixes that are allocated from it and that wait for it, the policies that apply, its owners, its conditions and its "+
+				"last %d events.", maxChildren, maxEvents),
 		Example: "  kubectl ipam show office",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

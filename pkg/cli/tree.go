@@ -37,8 +37,9 @@ func (s *session) newTreeCommand() *cobra.Command {
 		Short: "Show the Prefixes as a tree",
 		Long: "Show the Prefixes as a tree, sorted by address. Without NAME, all trees of the namespace are shown. With -l, the " +
 			"trees begin at the outermost Prefixes that the selector matches.\n\n" +
-			fmt.Sprintf("If a Prefix has more than %d children, those without children of their own are summed up in one row, unless "+
-				"--all is set.", maxSiblings),
+			fmt.Sprintf("Of more than %d children of a Prefix, or Prefixes at the top, at most %d are shown: those that have children, or are not "+
+				"allocated. The others are summed up in one row, and so are free and reserved blocks if there are more of them. --all shows all.",
+				maxSiblings, maxSiblings),
 		Example: "  kubectl ipam tree\n  kubectl ipam tree office --free\n  kubectl ipam tree -A --depth 1",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -26,8 +26,8 @@ func (s *session) newWhoCommand() *cobra.Command {
 		Use:   "who ADDRESS|CIDR",
 		Short: "Show who holds an address or a range",
 		Long: "Show the Prefixes that contain an address or a range, from the root to the smallest one, and the objects that own " +
-			"the smallest one. The last row says whether the address is free or reserved in it. Without -n, all namespaces that you may read " +
-			"are searched.",
+			"the smallest one. If that does not hold it itself, the last row says whether the address is free or reserved in it. Of a range, " +
+			"Prefixes inside it are shown, too. Without -n, all namespaces that you may read are searched.",
 		Example: "  kubectl ipam who 10.0.0.1\n  kubectl ipam who 2001:db8::/64 -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

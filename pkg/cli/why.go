@@ -25,8 +25,9 @@ func (s *session) newWhyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "why NAME",
 		Short: "Show why a Prefix is Pending, and what would help",
-		Long: "Show why a Prefix is Pending: each parent that it could be allocated from, with the reason why it was not, and what " +
-			"would help.",
+		Long: "Show why a Prefix is Pending: each parent that it names or that its selector matches, with the reason why it was not " +
+			fmt.Sprintf("allocated from it, the most promising first and at most %d, and what would help. The reasons follow from what the "+
+				"Prefixes and PrefixPolicies are now.", maxParents),
 		Example: "  kubectl ipam why too-large",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

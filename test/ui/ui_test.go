@@ -413,6 +413,73 @@ func TestReconnect(t *testing.T) {
 	p.wait("what is deleted goes", `!document.querySelector("#tree").innerText.includes("meanwhile")`)
 }
 
+// TestRefresh expects that a refresh leaves alone what did not change, and keeps the place of what did: the focus stays, and
+// a click that began before it does what was meant.
+func TestRefresh(t *testing.T) {
+	c := newCluster(t)
+	c.add(network()...)
+	p := open(t, serve(t, c.URL)+"#/network/private", width, height)
+	p.text("#title", "private")
+	p.text("#waiting", "partner-vpn")
+	p.text("#tree", "europe")
+	p.still()
+	private := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: "private"}}
+	// change makes a request that is older than all others and a child whose address is before those of the others, so that
+	// each row that is there moves, and waits until they are shown.
+	changes := 0
+	change := func() {
+		t.Helper()
+		changes++
+		plan := &plan{now: time.Now().AddDate(-changes, 0, 0)}
+		waits := plan.add("network", fmt.Sprintf("request-%d", changes), "/9", private)
+		plan.waits(waits, v1alpha1.ReasonParentExhausted, "private has no room")
+		child := plan.add("network", fmt.Sprintf("child-%d", changes), fmt.Sprintf("10.224.%d.0/24", 9-changes), private)
+		c.send("ADDED", waits)
+		c.send("ADDED", child)
+		p.text("#waiting", waits.Name)
+		p.text("#tree", child.Name)
+	}
+	eval[bool](p, `window.kept = {
+		row: document.querySelector(".row[aria-selected=true]"), link: document.querySelector("#crumbs a"), crumb: document.querySelector("#crumbs a[aria-current]"),
+		wait: [...document.querySelectorAll("#waiting [data-wait]")].find((e) => e.innerText === "partner-vpn"), copy: document.querySelector("#details .copy"),
+		path: document.querySelector("#waiting table"),
+	}; kept.wait.focus(); true`)
+	change()
+	if lost := eval[[]string](p, `Object.entries(kept).filter(([, e]) => !e.isConnected).map(([name]) => name)`); len(lost) > 0 {
+		t.Errorf("replaced: %s", lost)
+	}
+	// Each row of the tree is in its place.
+	if tops := eval[[]float64](p, `[...document.querySelectorAll(".row")].map((e) => e.getBoundingClientRect().top)`); !slices.IsSorted(tops) || len(slices.Compact(slices.Clone(tops))) != len(tops) {
+		t.Errorf("the rows of the tree are at %v", tops)
+	}
+	if !eval[bool](p, `document.activeElement === kept.wait`) {
+		t.Error("the focus is lost")
+	}
+	for _, tc := range []struct{ what, element, does, text string }{
+		{"a request", `kept.wait`, "#details", "kubectl ipam why partner-vpn -n edge"},
+		{"a row of the tree", `[...document.querySelectorAll(".row")].find((e) => e.innerText.startsWith("transit"))`, "#title", "transit"},
+		{"a link", `document.querySelector("#crumbs a")`, "#title", "Address space"},
+	} {
+		// Until the release, nothing but the element itself can take the click.
+		at := eval[[]float64](p, fmt.Sprintf(`(() => { window.pressed = %s; pressed.scrollIntoView({block: "nearest"}); const r = pressed.getBoundingClientRect(); return [r.left + 9, r.top + r.height / 2] })()`, tc.element))
+		p.mouse(input.DispatchMouseEventTypeMousePressed, at)
+		change()
+		at = eval[[]float64](p, `(() => { const r = pressed.getBoundingClientRect(); return [r.left + 9, r.top + r.height / 2] })()`)
+		p.mouse(input.DispatchMouseEventTypeMouseReleased, at)
+		p.text(tc.does, tc.text)
+		p.still()
+	}
+}
+
+// mouse presses or releases the left button at a point.
+func (p *tab) mouse(kind input.DispatchMouseEventType, at []float64) {
+	p.t.Helper()
+	p.run(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: kind, X: at[0], Y: at[1], Button: input.MouseButtonLeft, ClickCount: 1})
+		return err
+	}))
+}
+
 // TestOneNamespace expects that a user who may read one namespace sees that one.
 func TestOneNamespace(t *testing.T) {
 	c := newCluster(t)

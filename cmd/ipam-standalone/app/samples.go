@@ -41,6 +41,9 @@ func applySamples(ctx context.Context, client versioned.Interface, path string, 
 	if err != nil {
 		return err
 	}
+	if err := applyPolicies(ctx, client, objs); err != nil {
+		return err
+	}
 	for _, obj := range objs {
 		switch obj := obj.(type) {
 		case *v1alpha1.Prefix:
@@ -56,6 +59,44 @@ func applySamples(ctx context.Context, client versioned.Interface, path string, 
 		return err
 	}
 	return printPrefixes(ctx, client, out)
+}
+
+// policyTimeout is how long the controllers may take to see the PrefixPolicies. Without controllers they never do.
+const policyTimeout = 5 * time.Second
+
+// applyPolicies creates the PrefixPolicies, and waits until the controllers know them, so that their rules hold for the
+// Prefixes that come next.
+func applyPolicies(ctx context.Context, client versioned.Interface, objs []runtime.Object) error {
+	var policies []*v1alpha1.PrefixPolicy
+	for _, obj := range objs {
+		policy, ok := obj.(*v1alpha1.PrefixPolicy)
+		if !ok {
+			continue
+		}
+		created, err := client.IpamV1alpha1().PrefixPolicies(policy.Namespace).Create(ctx, policy, metav1.CreateOptions{})
+		switch {
+		case err == nil:
+			policies = append(policies, created)
+		case !apierrors.IsAlreadyExists(err):
+			return fmt.Errorf("sample: %w", err)
+		}
+	}
+	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, policyTimeout, true, func(ctx context.Context) (bool, error) {
+		for _, policy := range policies {
+			now, err := client.IpamV1alpha1().PrefixPolicies(policy.Namespace).Get(ctx, policy.Name, metav1.GetOptions{})
+			if err != nil {
+				return false, err
+			}
+			if meta.FindStatusCondition(now.Status.Conditions, v1alpha1.ConditionReady) == nil {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	if wait.Interrupted(err) && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 // readManifests reads the objects in a file, or in all .yaml, .yml and .json files of a directory except

@@ -362,8 +362,8 @@ func (a *api) find(r *http.Request) (*node, error) {
 	}
 	// The page knows names as they are shown.
 	if in, name := q.Get("in"), q.Get("name"); strings.Contains(in+name, `\`) {
-		for _, n := range a.model.byID {
-			if n != nil && n.known && plaintext.Escape(n.key.name) == name && plaintext.Escape(n.key.namespace) == in {
+		for n := range a.model.each {
+			if n.known && plaintext.Escape(n.key.name) == name && plaintext.Escape(n.key.namespace) == in {
 				return n, nil
 			}
 		}

@@ -124,19 +124,18 @@ func (f *feed) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil {
-			// The server has forgotten the version. What is shown holds until the objects have been read again.
-			continue
-		}
-		phase := phaseLost
 		switch {
+		case err == nil:
+			// The server has forgotten the version. What is shown holds until the objects have been read again, which
+			// waits like any other try, since a server may always say so.
 		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-			phase = phaseForbidden
+			f.set(phaseForbidden, err)
 		case apierrors.IsNotFound(err) && f.kind == policyKind:
 			// A server of an older version has no policies.
-			phase, err = phaseForbidden, nil
+			f.set(phaseForbidden, nil)
+		default:
+			f.set(phaseLost, err)
 		}
-		f.set(phase, err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause/2)):

@@ -62,6 +62,8 @@ type node struct {
 	usage *v1alpha1.PrefixUsage
 
 	parent *node
+	// offspring is the number of nodes whose parent this is.
+	offspring int
 	// children are the objects that are allocated from this one, or name it as their parent: those that hold a part of
 	// its range by address, then the others by age. What follows holds after sort.
 	children []*node
@@ -159,12 +161,22 @@ func (n *node) used() float64 {
 	return min(n.sums[n.held], 1)
 }
 
+// slot is a place in the list of nodes. The node is nil after it has been removed.
+type slot struct {
+	id   int
+	node *node
+}
+
 // model is what has been read of the cluster. begin, putPrefix, putAllocation, drop and end take the lock; the other
 // methods need it.
 type model struct {
 	mu    sync.Mutex
 	nodes map[key]*node
-	byID  []*node
+	// byID has the nodes in the order of their ids. gone is the number of slots whose node has been removed, and ids the number
+	// of ids that have been given. An id is never given again: the page may still ask for what it meant.
+	byID []slot
+	gone int
+	ids  int
 	// revision counts the changes.
 	revision uint64
 	// prefixes, allocations and waiting are the numbers of objects.
@@ -175,9 +187,11 @@ type model struct {
 	counts history
 	// policies has the PrefixPolicies by namespace and name.
 	policies map[string]map[string]*policy
-	// shared holds one copy of each string that many objects have.
+	// shared holds one copy of each string that many objects have. sweep removes those that no object has any more.
 	shared map[string]string
-	now    func() time.Time
+	// sharedMost is the number of shared strings at which they are swept.
+	sharedMost int
+	now        func() time.Time
 
 	// What follows was derived at a revision, and is derived again after a change.
 	tops    []*node
@@ -191,7 +205,8 @@ type model struct {
 }
 
 func newModel() *model {
-	return &model{nodes: map[key]*node{}, usage: map[*node]*history{}, policies: map[string]map[string]*policy{}, shared: map[string]string{}, now: time.Now}
+	return &model{nodes: map[key]*node{}, usage: map[*node]*history{}, policies: map[string]map[string]*policy{}, shared: map[string]string{},
+		sharedMost: leastSwept, now: time.Now}
 }
 
 // share returns a copy of a string that all who ask for it share.
@@ -209,19 +224,93 @@ func (m *model) at(k key) *node {
 	n := m.nodes[k]
 	if n == nil {
 		k.namespace, k.name = m.share(k.namespace), strings.Clone(k.name)
-		n = &node{id: len(m.byID), key: k, sums: []float64{0}}
+		n = &node{id: m.ids, key: k, sums: []float64{0}}
+		m.ids++
 		m.nodes[k] = n
-		m.byID = append(m.byID, n)
+		m.byID = append(m.byID, slot{n.id, n})
 	}
 	return n
 }
 
 // node returns the node with an id, or nil if there is none.
 func (m *model) node(id int) *node {
-	if id < 0 || id >= len(m.byID) || m.byID[id] == nil || !m.byID[id].known {
-		return nil
+	if i, ok := m.slot(id); ok && m.byID[i].node != nil && m.byID[i].node.known {
+		return m.byID[i].node
 	}
-	return m.byID[id]
+	return nil
+}
+
+// slot returns the index of the slot of an id.
+func (m *model) slot(id int) (int, bool) {
+	return slices.BinarySearchFunc(m.byID, id, func(s slot, id int) int { return cmp.Compare(s.id, id) })
+}
+
+// each yields the nodes in the order of their ids.
+func (m *model) each(yield func(*node) bool) {
+	for _, s := range m.byID {
+		if s.node != nil && !yield(s.node) {
+			return
+		}
+	}
+}
+
+// leastSwept is the number of removed nodes, shared strings or children that are not looked at, so that small models are
+// not swept all the time.
+const leastSwept = 256
+
+// remove removes a node. It sweeps the slots when more than half of them are empty, so that each removal costs little.
+func (m *model) remove(n *node) {
+	delete(m.nodes, n.key)
+	if i, ok := m.slot(n.id); ok && m.byID[i].node == n {
+		m.byID[i].node = nil
+		m.gone++
+	}
+	if m.gone > leastSwept && m.gone > len(m.byID)/2 {
+		m.byID = slices.Clip(slices.DeleteFunc(slices.Clone(m.byID), func(s slot) bool { return s.node == nil }))
+		m.gone = 0
+	}
+}
+
+// sweep removes the shared strings that no node has any more, once there are twice as many as after the last time.
+func (m *model) sweep() {
+	if len(m.shared) <= m.sharedMost {
+		return
+	}
+	used := map[string]string{}
+	for n := range m.each {
+		used[n.key.namespace], used[n.owner], used[n.reason] = n.key.namespace, n.owner, n.reason
+		for k, v := range n.labels {
+			used[k], used[v] = k, v
+		}
+	}
+	m.shared, m.sharedMost = used, max(2*len(used), leastSwept)
+}
+
+// adopt makes a node the child of another one, which may be nil, in place of the one that it was.
+func (m *model) adopt(n, parent *node) {
+	old := n.parent
+	if old == parent {
+		if parent != nil {
+			parent.unsorted = true
+		}
+		return
+	}
+	if n.parent = parent; parent != nil {
+		parent.unsorted = true
+		parent.offspring++
+		parent.children = append(parent.children, n)
+	}
+	if old == nil {
+		return
+	}
+	old.unsorted = true
+	switch old.offspring--; {
+	case old.offspring == 0 && !old.known:
+		m.remove(old)
+	case len(old.children) > 2*old.offspring+leastSwept:
+		// Nobody has looked at them since they went.
+		old.sort()
+	}
 }
 
 // begin starts a round of reading all objects. What is not put before end is called has gone.
@@ -241,8 +330,11 @@ func (m *model) end(of kind, round uint64) {
 			m.forget(n)
 		}
 	}
-	for _, policies := range m.policies {
+	for namespace, policies := range m.policies {
 		maps.DeleteFunc(policies, func(_ string, p *policy) bool { return of == policyKind && p.round < round })
+		if len(policies) == 0 {
+			delete(m.policies, namespace)
+		}
 	}
 	m.revision++
 }
@@ -255,7 +347,9 @@ func (m *model) drop(of kind, namespace, name string) {
 		m.forget(n)
 	}
 	if of == policyKind {
-		delete(m.policies[namespace], name)
+		if delete(m.policies[namespace], name); len(m.policies[namespace]) == 0 {
+			delete(m.policies, namespace)
+		}
 	}
 	m.revision++
 }
@@ -263,17 +357,11 @@ func (m *model) drop(of kind, namespace, name string) {
 // forget removes a node, or what is known of it if others name it as their parent.
 func (m *model) forget(n *node) {
 	m.count(n, -1)
-	n.known, n.waiting, n.prefix = false, false, netip.Prefix{}
+	*n = node{id: n.id, key: n.key, parent: n.parent, offspring: n.offspring, children: n.children, unsorted: true, sums: []float64{0}}
 	delete(m.usage, n)
-	if n.parent != nil {
-		n.parent.unsorted = true
-	}
-	if n.unsorted, n.held = true, 0; len(n.children) > 0 {
-		n.sort()
-	}
-	if len(n.children) == 0 {
-		delete(m.nodes, n.key)
-		m.byID[n.id] = nil
+	m.adopt(n, nil)
+	if n.offspring == 0 {
+		m.remove(n)
 	}
 }
 
@@ -305,7 +393,7 @@ func (m *model) putPrefix(p *v1alpha1.Prefix) {
 	}
 	used := fraction(p.Status.Usage)
 	if used > 0 || p.Status.Usage.Reserved != "" {
-		n.usage = p.Status.Usage.DeepCopy()
+		n.usage = usageOf(p.Status.Usage)
 	}
 	h := m.usage[n]
 	if h == nil {
@@ -336,7 +424,6 @@ func (m *model) putAllocation(a *v1alpha1.PrefixAllocation) {
 func (m *model) put(n *node, meta *metav1.ObjectMeta, conditions []metav1.Condition, parent *v1alpha1.LocalObjectReference,
 	prefix netip.Prefix, length int32, waiting bool) {
 	m.count(n, -1)
-	listed := n.known
 	n.known, n.round = true, m.round
 	n.deleting = meta.DeletionTimestamp != nil
 	n.created = meta.CreationTimestamp.Time
@@ -373,29 +460,42 @@ func (m *model) put(n *node, meta *metav1.ObjectMeta, conditions []metav1.Condit
 	if parent != nil && parent.Name != "" {
 		of = m.at(key{prefixKind, n.key.namespace, parent.Name})
 	}
-	if n.parent != nil {
-		n.parent.unsorted = true
-	}
-	if of != nil {
-		of.unsorted = true
-		if !listed || n.parent != of {
-			of.children = append(of.children, n)
-		}
-	}
-	n.parent, n.unsorted = of, true
+	m.adopt(n, of)
+	n.unsorted = true
 	m.count(n, 1)
 	m.revision++
+	m.sweep()
 }
 
-// fraction returns the used part, 0 to 1.
+// fraction returns the used part, 0 to 1. What is not a number of addresses, from another server, is 0.
 func fraction(u *v1alpha1.PrefixUsage) float64 {
-	total, ok := new(big.Float).SetString(u.Total)
-	used, ok2 := new(big.Float).SetString(u.Used)
+	total, ok := addresses(u.Total)
+	used, ok2 := addresses(u.Used)
 	if !ok || !ok2 || total.Sign() <= 0 {
 		return 0
 	}
-	f, _ := new(big.Float).Quo(used, total).Float64()
+	f, _ := new(big.Rat).SetFrac(used, total).Float64()
 	return min(max(f, 0), 1)
+}
+
+// mostDigits is the number of digits of 2^128.
+const mostDigits = 39
+
+// addresses parses a number of addresses.
+func addresses(digits string) (*big.Int, bool) {
+	if len(digits) > mostDigits {
+		return nil, false
+	}
+	return new(big.Int).SetString(digits, 10)
+}
+
+// usageOf returns a copy of a usage that can be shown.
+func usageOf(u *v1alpha1.PrefixUsage) *v1alpha1.PrefixUsage {
+	u = u.DeepCopy()
+	for _, text := range []*string{&u.Total, &u.Used, &u.Free, &u.Reserved, &u.LargestFree} {
+		*text = plaintext.Escape(*text)
+	}
+	return u
 }
 
 // history is how a value changed. It keeps at most maxSamples values, and halves its resolution when it is full.

@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"slices"
@@ -42,10 +43,8 @@ func all(m *model, f *filter) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	open := map[string]bool{}
-	for _, n := range m.byID {
-		if n != nil {
-			open[row{node: n}.id()], open["ns:"+n.key.namespace] = true, true
-		}
+	for n := range m.each {
+		open[row{node: n}.id()], open["ns:"+n.key.namespace] = true, true
 	}
 	var lines []string
 	for _, r := range m.list(f, open) {
@@ -236,7 +235,7 @@ func TestMap(t *testing.T) {
 				check(c[0], low, chain, bits-1)
 				check(c[1], high, chain, bits-1)
 			case *held:
-				name := m.byID[c.ID].key.name
+				name := m.node(c.ID).key.name
 				if len(found) != 1 || found[0] != name || used != size {
 					t.Fatalf("%v is shown as held by %s in %v, but %v hold %d of %d", block, name, chain, found, used, size)
 				}
@@ -250,7 +249,7 @@ func TestMap(t *testing.T) {
 				if c.Count != len(found) || math.Abs(c.Used-float64(used)/float64(size)) > 1e-9 {
 					t.Fatalf("%v is shown as %d objects and %v used in %v, but %v hold %d of %d", block, c.Count, c.Used, chain, found, used, size)
 				}
-				if (c.ID != nil) != (c.Count == 1) || c.ID != nil && m.byID[*c.ID].key.name != found[0] {
+				if (c.ID != nil) != (c.Count == 1) || c.ID != nil && m.node(*c.ID).key.name != found[0] {
 					t.Fatalf("%v is shown as held by %v, but %v hold it", block, c.ID, found)
 				}
 			default:
@@ -314,7 +313,7 @@ func TestLocate(t *testing.T) {
 		n := m.nodes[key{prefixKind, "default", tc.name}]
 		block := netip.MustParsePrefix(tc.block)
 		got, at, leaf := locate(n, block.Masked(), block != n.prefix)
-		if got.key.name != tc.node || at.String() != tc.want || (leaf == nil) != (tc.leaf == "") || leaf != nil && m.byID[*leaf].key.name != tc.leaf {
+		if got.key.name != tc.node || at.String() != tc.want || (leaf == nil) != (tc.leaf == "") || leaf != nil && m.node(*leaf).key.name != tc.leaf {
 			t.Errorf("%s in %s is %s in %s, %v; want %s in %s, %s", tc.block, tc.name, at, got.key.name, leaf, tc.want, tc.node, tc.leaf)
 		}
 	}
@@ -353,7 +352,7 @@ func TestFilter(t *testing.T) {
 			t.Fatal(err)
 		}
 		var found []string
-		for _, n := range m.byID {
+		for n := range m.each {
 			if n.known && f.matches(n) {
 				found = append(found, n.key.name)
 			}
@@ -428,4 +427,83 @@ func TestUsage(t *testing.T) {
 	if want := []float64{0.25, 0.5, 1, 0}; !slices.Equal(values, want) {
 		t.Errorf("the history is %v, want %v", values, want)
 	}
+}
+
+// TestModelShrinks shows that a model does not grow with the objects that were there and have gone, also while nobody looks
+// at it: children of a parent that stays, of one that goes before or after them, of one that was never there, and of
+// themselves; and policies.
+func TestModelShrinks(t *testing.T) {
+	m := newModel()
+	m.putPrefix(newPrefix("default", "root", "10.0.0.0/8", ""))
+	turn := func(i int) {
+		name := func(of string) string { return fmt.Sprintf("%s-%d", of, i) }
+		child := newPrefix("default", name("child"), "10.0.0.0/16", "root")
+		child.Labels = map[string]string{name("key"): name("value")}
+		child.OwnerReferences = []metav1.OwnerReference{{Kind: "App", Name: name("app")}}
+		child.Status.Usage = &v1alpha1.PrefixUsage{Total: "65536", Used: "256"}
+		m.putPrefix(child)
+		m.putPrefix(newPrefix("default", name("grandchild"), "10.0.0.0/24", name("child")))
+		m.putPrefix(newPrefix(name("namespace"), name("orphan"), "10.0.1.0/24", name("missing")))
+		m.putPrefix(newPrefix("default", name("own"), "10.0.2.0/24", name("own")))
+		waits := newPrefix("default", name("waits"), "", "root")
+		waits.Status.Phase, waits.Status.Conditions = v1alpha1.PrefixPhasePending, []metav1.Condition{{Type: v1alpha1.ConditionAllocated, Reason: name("Reason")}}
+		m.putPrefix(waits)
+		m.putPolicy(&v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: name("namespace"), Name: "policy"}})
+		if i%2 == 0 {
+			m.drop(prefixKind, "default", name("child"))
+			m.drop(prefixKind, "default", name("grandchild"))
+		} else {
+			m.drop(prefixKind, "default", name("grandchild"))
+			m.drop(prefixKind, "default", name("child"))
+		}
+		for _, of := range []string{"own", "waits"} {
+			m.drop(prefixKind, "default", name(of))
+		}
+		m.drop(prefixKind, name("namespace"), name("orphan"))
+		m.drop(policyKind, name("namespace"), "policy")
+	}
+	for i := range 20_000 {
+		turn(i)
+	}
+	root := m.nodes[key{prefixKind, "default", "root"}]
+	for what, n := range map[string]int{"nodes": len(m.nodes), "slots": len(m.byID), "shared strings": len(m.shared), "children": len(root.children),
+		"histories": len(m.usage), "namespaces with policies": len(m.policies)} {
+		if limit := 4 * leastSwept; n > limit || (what == "nodes" || what == "histories" || what == "namespaces with policies") && n > 1 {
+			t.Errorf("the model has %d %s", n, what)
+		}
+	}
+	if m.prefixes != 1 || m.waiting != 0 || root.offspring != 0 {
+		t.Errorf("%d Prefixes, %d wait, %d children", m.prefixes, m.waiting, root.offspring)
+	}
+	// An id is not given twice, so that what the page still asks for is not something else.
+	if m.node(root.id) != root || m.node(1) != nil || m.node(m.ids-1) != nil || m.node(m.ids) != nil || m.node(-1) != nil {
+		t.Error("ids are mixed up")
+	}
+}
+
+// FuzzUsage shows that whatever another server writes into the status of a Prefix can be shown.
+func FuzzUsage(f *testing.F) {
+	for _, seed := range [][2]string{{"256", "1"}, {"Inf", "Inf"}, {"-Inf", "+Inf"}, {"NaN", "0"}, {"0", "0"}, {"1e999999999", "1"}, {"0x1p-9999999", "1"}, {"1", strings.Repeat("9", 100)},
+		{"-1", "1"}, {"", " 1"}, {"1/3", "\x1b[31m"}, {"340282366920938463463374607431768211456", "340282366920938463463374607431768211456"}} {
+		f.Add(seed[0], seed[1], int64(1), int32(200), "/x")
+	}
+	f.Fuzz(func(t *testing.T, total, used string, allocations int64, percent int32, largest string) {
+		m := newModel()
+		root := newPrefix("default", "root", "10.0.0.0/24", "")
+		root.Status.Usage = &v1alpha1.PrefixUsage{Total: total, Used: used, Free: total, Reserved: used, Allocations: allocations, Percent: percent, LargestFree: largest}
+		for range 3 {
+			m.putPrefix(root)
+		}
+		if got := fraction(root.Status.Usage); !(got >= 0 && got <= 1) {
+			t.Errorf("%q of %q is %v", used, total, got)
+		}
+		a := &api{model: m}
+		for _, path := range []string{"tree?count=9", "map?bits=3&in=default&name=root", "map?bits=3", "node?in=default&name=root"} {
+			w := httptest.NewRecorder()
+			a.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/"+path, nil))
+			if w.Code != http.StatusOK || !json.Valid(w.Body.Bytes()) {
+				t.Errorf("%s: %d %s", path, w.Code, w.Body)
+			}
+		}
+	})
 }

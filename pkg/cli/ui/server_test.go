@@ -168,3 +168,10 @@ func TestFragment(t *testing.T) {
 		}
 	}
 }
+
+// TestLimits shows that connections that do nothing are closed.
+func TestLimits(t *testing.T) {
+	if s := newServer(nil); s.ReadHeaderTimeout <= 0 || s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 {
+		t.Errorf("%+v", s)
+	}
+}

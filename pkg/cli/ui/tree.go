@@ -94,13 +94,11 @@ func (m *model) mark(f *filter) {
 		m.matches = m.prefixes + m.allocations
 		return
 	}
-	for _, n := range m.byID {
-		if n != nil {
-			n.match, n.below = n.known && f.matches(n), false
-		}
+	for n := range m.each {
+		n.match, n.below = n.known && f.matches(n), false
 	}
-	for _, n := range m.byID {
-		if n == nil || !n.match {
+	for n := range m.each {
+		if !n.match {
 			continue
 		}
 		m.matches++
@@ -117,8 +115,8 @@ func (m *model) roots() []*node {
 		return m.tops
 	}
 	m.topsAt, m.tops = m.revision, m.tops[:0]
-	for _, n := range m.byID {
-		if n != nil && n.known && n.top() {
+	for n := range m.each {
+		if n.known && n.top() {
 			m.tops = append(m.tops, n)
 		}
 	}
@@ -219,8 +217,8 @@ func byNamespace(nodes []*node) [][]*node {
 func (m *model) namespaces() []string {
 	seen := map[string]bool{}
 	last := ""
-	for _, n := range m.byID {
-		if n != nil && n.known && n.key.namespace != last {
+	for n := range m.each {
+		if n.known && n.key.namespace != last {
 			last = n.key.namespace
 			seen[last] = true
 		}
@@ -235,8 +233,8 @@ func (m *model) waitingNodes(f *filter) []*node {
 	if m.waiting == 0 {
 		return nil
 	}
-	for _, n := range m.byID {
-		if n != nil && n.known && n.waiting && (f.all() || n.match) {
+	for n := range m.each {
+		if n.known && n.waiting && (f.all() || n.match) {
 			found = append(found, n)
 		}
 	}

@@ -57,6 +57,86 @@ function append(element, children) {
 }
 
 /**
+ * Shows children in an element, in place of what it has. A node stays if it is the same thing: one with the same data-key,
+ * or one in the same place with the same attributes. It then gets the attributes and the children of the new one. So the
+ * focus, the selection, and a click that has begun are not lost at a refresh. Listeners stay, too, so that what they do
+ * must not depend on anything but the key and the attributes.
+ * @param {Element} element
+ * @param {...Child} children
+ */
+export function replace(element, ...children) {
+  /** @type {Node[]} */
+  const nodes = [];
+  for (const child of children) {
+    if (child === null || child === undefined || child === false || child === "") continue;
+    nodes.push(child instanceof Node ? child : document.createTextNode(String(child)));
+  }
+  put(element, nodes);
+}
+
+/**
+ * @param {Element} element
+ * @param {Node[]} nodes
+ */
+function put(element, nodes) {
+  /** @type {Map<string, ChildNode>} */
+  const keyed = new Map();
+  /** @type {ChildNode[]} */
+  const others = [];
+  for (const old of element.childNodes) {
+    const key = keyOf(old);
+    if (key === undefined) others.push(old);
+    else keyed.set(key, old);
+  }
+  const kept = nodes.map((node) => {
+    const key = keyOf(node);
+    const old = key === undefined ? others.shift() : keyed.get(key);
+    if (key !== undefined) keyed.delete(key);
+    return old !== undefined && update(old, node) ? old : node;
+  });
+  const keep = new Set(kept);
+  for (const old of [...element.childNodes]) if (!keep.has(old)) old.remove();
+  // Those that stay are in their order, unless that changed. A node that is moved would lose what it should keep.
+  kept.forEach((node, i) => {
+    if (element.childNodes[i] !== node) element.insertBefore(node, element.childNodes[i] ?? null);
+  });
+}
+
+/** @param {Node} node */
+function keyOf(node) {
+  return node instanceof HTMLElement ? node.dataset.key : undefined;
+}
+
+/**
+ * Makes a node what a new one is, and returns whether that can be.
+ * @param {Node} old
+ * @param {Node} node
+ */
+function update(old, node) {
+  if (old.isEqualNode(node)) return true;
+  if (old instanceof Text && node instanceof Text) {
+    old.data = node.data;
+    return true;
+  }
+  if (!(old instanceof Element && node instanceof Element) || old.tagName !== node.tagName) return false;
+  if (keyOf(old) === undefined && !sameAttributes(old, node)) return false;
+  for (const { name } of [...old.attributes]) if (name !== "style" && !node.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of node.attributes) if (name !== "style" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  // The policy of the server forbids the attribute "style", but not this.
+  if (old instanceof HTMLElement && node instanceof HTMLElement && old.style.cssText !== node.style.cssText) old.style.cssText = node.style.cssText;
+  put(old, [...node.childNodes]);
+  return true;
+}
+
+/**
+ * @param {Element} a
+ * @param {Element} b
+ */
+function sameAttributes(a, b) {
+  return a.attributes.length === b.attributes.length && [...a.attributes].every(({ name, value }) => b.getAttribute(name) === value);
+}
+
+/**
  * Returns the element with an id.
  * @template {Element} [T=HTMLElement]
  * @param {string} id
@@ -137,15 +217,28 @@ export function quote(word) {
  * @param {string} what it does, for those who hear the page
  */
 export function command(text, what) {
-  const button = h("button", { type: "button", class: "copy", "aria-label": "Copy the command: " + what, title: "Copy" }, "Copy");
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-    say("Copied: " + text);
-    setTimeout(() => (button.textContent = "Copy"), 1500);
-  });
-  return h("div", { class: "command" }, h("code", {}, text), button);
+  return h("div", { class: "command" }, h("code", {}, text), copyButton(text, "Copy", "Copy the command: " + what));
 }
+
+/**
+ * Returns a button that copies a text.
+ * @param {string} text
+ * @param {string} title
+ * @param {string} label
+ */
+export function copyButton(text, title, label) {
+  return h("button", { type: "button", class: "copy", "data-copy": text, title, "aria-label": label }, "Copy");
+}
+
+document.addEventListener("click", async (e) => {
+  const button = e.target instanceof Element ? e.target.closest("[data-copy]") : null;
+  if (!(button instanceof HTMLElement)) return;
+  const text = button.dataset.copy ?? "";
+  await navigator.clipboard.writeText(text);
+  button.textContent = "Copied";
+  say("Copied: " + text);
+  setTimeout(() => (button.textContent = "Copy"), 1500);
+});
 
 /**
  * Says something to those who hear the page.

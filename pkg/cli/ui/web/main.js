@@ -6,7 +6,7 @@
 
 import { ask, follow, oneAtATime } from "./api.js";
 import * as cidr from "./cidr.js";
-import { age, byId, count, h, percent, plural, quote, say } from "./dom.js";
+import { age, byId, count, h, percent, plural, quote, replace, say } from "./dom.js";
 import { AddressMap, fonts, words } from "./map.js";
 import { showDetails, showFree, showHistory, showNumbers, showWaiting } from "./panels.js";
 import { Tree } from "./tree.js";
@@ -328,7 +328,7 @@ function head(answer) {
   /** @type {[string, Place][]} */
   const steps = [["All", { in: "", name: "", block: "" }]];
   byId("out").hidden = answer === undefined || "tiles" in answer;
-  if (answer === undefined || "tiles" in answer) byId("numbers").replaceChildren();
+  if (answer === undefined || "tiles" in answer) replace(byId("numbers"));
   if (answer === undefined) {
     steps.push([place.name, place]);
     byId("title").textContent = place.name;
@@ -358,9 +358,7 @@ function head(answer) {
     });
     return h("li", {}, link);
   });
-  // A link that is replaced loses the focus, and a click that has begun on it.
-  const same = items.length === crumbs.children.length && items.every((item, i) => item.isEqualNode(crumbs.children[i]));
-  if (!same) crumbs.replaceChildren(...items);
+  replace(crumbs, ...items);
 }
 
 const refreshDetails = oneAtATime(async () => {
@@ -377,13 +375,13 @@ const refreshDetails = oneAtATime(async () => {
     } else if (of) {
       showDetails(element, of);
     } else {
-      element.replaceChildren(h("p", { class: "empty" }, "Choose a Prefix in the tree or on the map."));
+      replace(element, h("p", { class: "empty" }, "Choose a Prefix in the tree or on the map."));
     }
     const history = of ? of.history : (await ask("node")).history;
     if (of) showHistory(byId("usage"), history, percent, of.name + ":");
     else showHistory(byId("usage"), history, (n) => plural(Math.round(n), "Prefix", "Prefixes"), "All:");
   } catch (e) {
-    element.replaceChildren(h("p", { class: "empty" }, e instanceof Error ? e.message : String(e)));
+    replace(element, h("p", { class: "empty" }, e instanceof Error ? e.message : String(e)));
   }
 });
 
@@ -439,7 +437,7 @@ async function refresh() {
 
 function legend() {
   const entries = [["used", "used"], ["some", "partly used"], ["free", "free"], ["reserved", "reserved"], ["waiting", "waiting"], ["deleting", "being deleted"]];
-  byId("legend").replaceChildren(...entries.map(([kind, name]) => h("li", {}, h("span", { class: "swatch " + kind }), name)));
+  replace(byId("legend"), ...entries.map(([kind, name]) => h("li", {}, h("span", { class: "swatch " + kind }), name)));
 }
 
 /** @param {State|null} now */

@@ -3,7 +3,7 @@
 
 // What is beside and below the map: the details of one Prefix, what waits and why, and the usage over this session.
 
-import { age, command, count, decimal, h, percent, plural, quote, s } from "./dom.js";
+import { age, command, copyButton, count, decimal, h, percent, plural, quote, replace, s } from "./dom.js";
 import * as cidr from "./cidr.js";
 
 /** @typedef {import("./api.js").Details} Details */
@@ -52,7 +52,8 @@ export function showDetails(element, d) {
       commands.push(command(`kubectl ipam claim --from ${name} --length ${length.slice(1)} ${where}`, "claim a part of it"));
     }
   }
-  element.replaceChildren(
+  replace(
+    element,
     h("h3", { title: d.name }, d.name, badge),
     terms([
       ["Range", d.cidr ? h("span", { class: "mono" }, d.cidr) : d.asks ? h("span", {}, "asks for ", h("span", { class: "mono" }, d.asks)) : ""],
@@ -82,7 +83,8 @@ export function showDetails(element, d) {
 export function showFree(element, block, parent, reservers) {
   const of = parent?.cidr ? cidr.parse(parent.cidr) : undefined;
   const length = of && of.bits === block.bits ? Math.min(block.bits + 1, block.width) : block.bits;
-  element.replaceChildren(
+  replace(
+    element,
     h("h3", {}, reservers.length > 0 ? "Reserved" : "Free"),
     terms([
       ["Range", h("span", { class: "mono" }, cidr.format(block))],
@@ -104,7 +106,8 @@ export function showFree(element, block, parent, reservers) {
  */
 export function showNumbers(element, d, block) {
   const figure = (/** @type {string} */ value, /** @type {string} */ what, /** @type {string} */ kind = "") => h("div", { class: "figure " + kind }, h("strong", {}, value), " ", h("span", {}, what));
-  element.replaceChildren(
+  replace(
+    element,
     figure(percent(d.used), "used"),
     figure(count(d.children - d.waiting), d.children - d.waiting === 1 ? "child" : "children"),
     d.usage?.largestFree ? figure(d.usage.largestFree, "largest free") : d.children === 0 ? figure("/" + block.bits, cidr.size(block)) : "",
@@ -122,12 +125,12 @@ export function showNumbers(element, d, block) {
  */
 export function showWaiting(element, w, filtered, choose, more) {
   if (w.total === 0) {
-    element.replaceChildren(h("p", { class: "empty" }, filtered ? "Nothing that the filter selects waits." : "Nothing waits. Every request has what it asked for."));
+    replace(element, h("p", { class: "empty" }, filtered ? "Nothing that the filter selects waits." : "Nothing waits. Every request has what it asked for."));
     return;
   }
   const reasons = Object.entries(w.reasons).sort((a, b) => b[1] - a[1]);
-  const focus = document.activeElement instanceof HTMLElement && element.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
-  element.replaceChildren(
+  replace(
+    element,
     h("p", { class: "reasons" }, ...reasons.map(([reason, n]) => h("span", { class: "label" }, `${reason || "not looked at yet"} `, h("b", {}, count(n))))),
     h(
       "table",
@@ -139,35 +142,29 @@ export function showWaiting(element, w, filtered, choose, more) {
         ...w.rows.map((row) =>
           h(
             "tr",
-            {},
-            h("th", { scope: "row" }, h("button", { type: "button", class: "link", "data-focus": "w" + row.id, onclick: () => choose(row) }, row.name), h("span", { class: "in" }, row.namespace)),
+            { "data-key": row.id },
+            h("th", { scope: "row" }, h("button", { type: "button", class: "link", "data-wait": row.id }, row.name), h("span", { class: "in" }, row.namespace)),
             h("td", {}, h("span", { class: "mono" }, row.asks), row.parent ? h("span", { class: "in" }, "of " + row.parent.name) : ""),
             h("td", { class: "why" }, row.message || row.reason || "The controllers have not looked at it yet."),
             h("td", {}, since(row.created)),
-            h("td", {}, row.kind === "Prefix" ? copyButton(`kubectl ipam why ${quote(row.name)} -n ${quote(row.namespace)}`, row) : ""),
+            h("td", {}, row.kind === "Prefix" ? whyButton(`kubectl ipam why ${quote(row.name)} -n ${quote(row.namespace)}`) : ""),
           ),
         ),
       ),
     ),
-    w.rows.length < w.total ? h("button", { type: "button", class: "more", "data-focus": "more", onclick: more }, `Show more of ${plural(w.total, "request", "requests")}`) : "",
+    w.rows.length < w.total ? h("button", { type: "button", class: "more" }, `Show more of ${plural(w.total, "request", "requests")}`) : "",
   );
-  if (focus !== undefined) {
-    const again = [...element.querySelectorAll("[data-focus]")].find((e) => e instanceof HTMLElement && e.dataset.focus === focus);
-    if (again instanceof HTMLElement) again.focus();
-  }
+  element.onclick = (e) => {
+    const button = e.target instanceof Element ? e.target.closest("button") : null;
+    const wait = w.rows.find((row) => String(row.id) === button?.dataset.wait);
+    if (wait !== undefined) choose(wait);
+    else if (button?.classList.contains("more")) more();
+  };
 }
 
-/**
- * @param {string} text
- * @param {Wait} row
- */
-function copyButton(text, row) {
-  const button = h("button", { type: "button", class: "copy", "data-focus": "c" + row.id, title: text, "aria-label": "Copy the command: " + text }, "Copy");
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  });
-  return button;
+/** @param {string} text */
+function whyButton(text) {
+  return copyButton(text, text, "Copy the command: " + text);
 }
 
 /**
@@ -179,7 +176,7 @@ function copyButton(text, row) {
  */
 export function showHistory(element, history, words, what) {
   if (history.length === 0) {
-    element.replaceChildren(h("p", { class: "empty" }, "Nothing of it has been used in this session."));
+    replace(element, h("p", { class: "empty" }, "Nothing of it has been used in this session."));
     return;
   }
   const now = Date.now();
@@ -197,7 +194,8 @@ export function showHistory(element, history, words, what) {
   for (const [at, value] of points.slice(1)) line += `H${x(at).toFixed(1)}V${y(value).toFixed(1)}`;
   const change = last - first;
   const text = `${what} ${words(last)} now, ${words(first)} ${age(start)} ago`;
-  element.replaceChildren(
+  replace(
+    element,
     h(
       "div",
       { class: "change" },

@@ -3,7 +3,7 @@
 
 // The tree of Prefixes. Only the rows that are visible are asked for and are elements of the page.
 
-import { h, percent } from "./dom.js";
+import { h, percent, replace } from "./dom.js";
 
 /** @typedef {import("./api.js").Row} Row */
 /** @typedef {import("./api.js").Rows} Rows */
@@ -127,7 +127,7 @@ export class Tree {
       element.style.transform = `translateY(${index * rowHeight + base}px)`;
       return element;
     });
-    this.space.replaceChildren(...rows);
+    replace(this.space, ...rows);
     const at = [...this.rows.values()].find((row) => row.id === this.at);
     if (at) this.element.setAttribute("aria-activedescendant", "row-" + at.id);
     else this.element.removeAttribute("aria-activedescendant");
@@ -150,7 +150,7 @@ export class Tree {
       "aria-selected": String(chosen),
       "aria-expanded": row.children > 0 ? String(row.open) : null,
       class: "row" + (namespace ? " namespace" : "") + (at ? " at" : "") + (row.match || namespace ? "" : " aside") + " " + row.state,
-      "data-id": row.id,
+      "data-key": row.id,
     });
     element.style.paddingLeft = 6 + (row.level - 1) * 16 + "px";
     const twist = h("span", { class: "twist" + (row.children > 0 ? (row.open ? " open" : " closed") : ""), "aria-hidden": "true" });
@@ -174,8 +174,8 @@ export class Tree {
   /** @param {MouseEvent} e */
   click(e) {
     const target = /** @type {HTMLElement} */ (e.target);
-    const element = target.closest("[data-id]");
-    const id = element?.getAttribute("data-id") ?? "";
+    const element = target.closest("[data-key]");
+    const id = element?.getAttribute("data-key") ?? "";
     const row = [...this.rows.values()].find((r) => r.id === id);
     if (row === undefined) return;
     this.at = id;
