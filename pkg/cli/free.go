@@ -135,9 +135,9 @@ func (s *session) printFreeBlocks(r result, pool *allocator.Pool, count int) err
 	r.columns = []column{{name: "PREFIX"}, {name: "ADDRESSES"}}
 	held := slices.Concat(slices.Collect(pool.All()), pool.Reserved().In(pool.Prefix()))
 	slices.SortFunc(held, comparePrefixes)
+	more := false
 	for block := range freeBlocks(pool.Prefix(), held) {
-		if len(r.rows) == count {
-			s.note("There are more free blocks: use --count to see them.")
+		if more = len(r.rows) == count; more {
 			break
 		}
 		item := freeItem{Prefix: block.String(), Addresses: sizeOf(block).String()}
@@ -146,5 +146,11 @@ func (s *session) printFreeBlocks(r result, pool *allocator.Pool, count int) err
 	if len(r.rows) == 0 {
 		return exitf(ExitNoRoom, "no address of %s is free", pool.Prefix())
 	}
-	return s.print(r)
+	if err := s.print(r); err != nil {
+		return err
+	}
+	if more {
+		s.note("There are more free blocks: use --count to see them.")
+	}
+	return nil
 }

@@ -437,7 +437,6 @@ func TestRefresh(t *testing.T) {
 		c.send("ADDED", waits)
 		c.send("ADDED", child)
 		p.text("#waiting", waits.Name)
-		p.text("#tree", child.Name)
 	}
 	eval[bool](p, `window.kept = {
 		row: document.querySelector(".row[aria-selected=true]"), link: document.querySelector("#crumbs a"), crumb: document.querySelector("#crumbs a[aria-current]"),

@@ -122,7 +122,7 @@ func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, groups map[*
 			turns = append(turns, &turn{tenant: t, rest: t.waiting})
 		}
 	}
-	slices.SortFunc(turns, func(a, b *turn) int { 
+	slices.SortFunc(turns, func(a, b *turn) int {
 		return cmp.Or(cmp.Compare(a.tenant.served, b.tenant.served), before(a.rest[0], b.rest[0]))
 	})
 	var served []*pending
