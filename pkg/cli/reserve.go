@@ -316,18 +316,16 @@ func (s *session) writeOrDelete(ctx context.Context, o *reserveOptions, dryRun [
 	rules := policy.Spec.DeepCopy()
 	rules.PrefixSelector = nil
 	if equality.Semantic.DeepEqual(*rules, v1alpha1.PrefixPolicySpec{}) {
-		if o.dryRun != "none" {
-			s.note("PrefixPolicy %s would have no rules any more, and would be deleted.", policy.Name)
-		}
-		if o.dryRun == "client" {
-			return nil
-		}
-		preconditions := &metav1.Preconditions{UID: &policy.UID, ResourceVersion: &policy.ResourceVersion}
-		if err := policies.Delete(ctx, policy.Name, metav1.DeleteOptions{DryRun: dryRun, Preconditions: preconditions}); err != nil {
-			return err
+		if o.dryRun != "client" {
+			preconditions := &metav1.Preconditions{UID: &policy.UID, ResourceVersion: &policy.ResourceVersion}
+			if err := policies.Delete(ctx, policy.Name, metav1.DeleteOptions{DryRun: dryRun, Preconditions: preconditions}); err != nil {
+				return err
+			}
 		}
 		if o.dryRun == "none" {
 			s.note("PrefixPolicy %s has no rules any more, and is deleted.", policy.Name)
+		} else {
+			s.note("PrefixPolicy %s would have no rules any more, and would be deleted.", policy.Name)
 		}
 		return nil
 	}

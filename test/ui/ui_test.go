@@ -422,6 +422,7 @@ func TestRefresh(t *testing.T) {
 	p.text("#title", "private")
 	p.text("#waiting", "partner-vpn")
 	p.text("#tree", "europe")
+	p.text("#details", "kubectl ipam show private")
 	p.still()
 	private := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: "private"}}
 	// change makes a request that is older than all others and a child whose address is before those of the others, so that
