@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
@@ -137,13 +138,51 @@ func ValidatePrefixStatusUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorLi
 		allErrs = append(allErrs, field.Forbidden(usedPath, fmt.Sprintf("nothing can be allocated from a Prefix that is %s", newStatus.Phase)))
 	}
 
-	if usage := newStatus.Usage; usage != nil && (usage.Percent < 0 || usage.Percent > 100) {
-		allErrs = append(allErrs, field.Invalid(fldPath.Child("usage", "percent"), usage.Percent, "must be between 0 and 100"))
-	}
-	if usage := newStatus.Usage; usage != nil && usage.Allocations < 0 {
-		allErrs = append(allErrs, field.Invalid(fldPath.Child("usage", "allocations"), usage.Allocations, "must not be negative"))
+	if newStatus.Usage != nil {
+		allErrs = append(allErrs, validateUsage(newStatus.Usage, oldStatus.Usage, fldPath.Child("usage"))...)
 	}
 	return append(allErrs, validateConditions(newStatus.Conditions, oldStatus.Conditions, fldPath.Child("conditions"))...)
+}
+
+var (
+	// amount matches a number of addresses. IPv6 has 2^128, which is a number of 39 digits.
+	amount = regexp.MustCompile(`^(0|[1-9][0-9]{0,38})$`)
+	// length matches a prefix length.
+	length = regexp.MustCompile(`^/(0|[1-9][0-9]{0,2})$`)
+)
+
+// maxBadValue is how many bytes of a bad number an error repeats.
+const maxBadValue = 64
+
+// validateUsage checks that readers can compute with the numbers. Strings that are stored already are valid. stored is nil
+// if there is none.
+func validateUsage(usage, stored *ipam.PrefixUsage, fldPath *field.Path) field.ErrorList {
+	var allErrs field.ErrorList
+	if usage.Percent < 0 || usage.Percent > 100 {
+		allErrs = append(allErrs, field.Invalid(fldPath.Child("percent"), usage.Percent, "must be between 0 and 100"))
+	}
+	if usage.Allocations < 0 {
+		allErrs = append(allErrs, field.Invalid(fldPath.Child("allocations"), usage.Allocations, "must not be negative"))
+	}
+	if stored == nil {
+		stored = &ipam.PrefixUsage{}
+	}
+	for _, text := range []struct {
+		name, value, stored string
+		format              *regexp.Regexp
+		detail              string
+	}{
+		{"total", usage.Total, stored.Total, amount, "must be a decimal number of addresses"},
+		{"used", usage.Used, stored.Used, amount, "must be a decimal number of addresses"},
+		{"free", usage.Free, stored.Free, amount, "must be a decimal number of addresses"},
+		{"reserved", usage.Reserved, stored.Reserved, amount, "must be a decimal number of addresses"},
+		{"largestFree", usage.LargestFree, stored.LargestFree, length, "must be a prefix length, such as /26"},
+	} {
+		if text.value != "" && text.value != text.stored && !text.format.MatchString(text.value) {
+			allErrs = append(allErrs, field.Invalid(fldPath.Child(text.name), text.value[:min(len(text.value), maxBadValue)], text.detail))
+		}
+	}
+	return allErrs
 }
 
 // validateUsed checks that new prefixes lie inside the parent and overlap no other prefix in the list.

@@ -8,6 +8,7 @@ import (
 	"math/rand"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
@@ -318,6 +319,14 @@ func TestValidatePrefixStatusUpdate(t *testing.T) {
 		{"usage over 100 percent", root, allocated, ipam.PrefixStatus{Phase: allocated, Usage: &ipam.PrefixUsage{Percent: 101}}, []mistake{invalid("status.usage.percent")}},
 		{"usage below nothing", root, allocated, ipam.PrefixStatus{Phase: allocated, Usage: &ipam.PrefixUsage{Percent: -1, Allocations: -1}},
 			[]mistake{invalid("status.usage.percent"), invalid("status.usage.allocations")}},
+		{"usage of IPv6", root, allocated, ipam.PrefixStatus{Phase: allocated, Usage: &ipam.PrefixUsage{
+			Total: "340282366920938463463374607431768211456", Used: "0", Free: "10", Reserved: "5", LargestFree: "/128"}}, nil},
+		{"usage that is no number", root, allocated, ipam.PrefixStatus{Phase: allocated, Usage: &ipam.PrefixUsage{
+			Total: "Inf", Used: "-1", Free: strings.Repeat("9", 100), Reserved: "1e9", LargestFree: "26"}},
+			[]mistake{invalid("status.usage.total", "decimal"), invalid("status.usage.used", "decimal"), invalid("status.usage.free", "decimal"),
+				invalid("status.usage.reserved", "decimal"), invalid("status.usage.largestFree", "/26")}},
+		{"usage with markup", root, allocated, ipam.PrefixStatus{Phase: allocated, Usage: &ipam.PrefixUsage{Total: "01", Used: "1 ", Free: "\x1b[31m1", LargestFree: "/26\n"}},
+			[]mistake{invalid("status.usage.total"), invalid("status.usage.used"), invalid("status.usage.free"), invalid("status.usage.largestFree")}},
 	}
 	for _, tt := range badPrefixes {
 		tests = append(tests, test{"used: " + tt.name, root, allocated, allocatedWith("10.0.0.0/16", tt.prefix), []mistake{invalid("status.used[1]", tt.detail)}})
@@ -401,5 +410,16 @@ func TestValidatePrefixBinding(t *testing.T) {
 			binding := &ipam.PrefixBinding{Prefix: tt.prefix, ParentRef: ipam.BindingReference{Name: tt.parent}}
 			check(t, ValidatePrefixBinding(binding, "self"), tt.want...)
 		})
+	}
+}
+
+// TestStoredUsage keeps what is no number if it is stored already, but lets nobody write it anew.
+func TestStoredUsage(t *testing.T) {
+	stored := &ipam.PrefixUsage{Total: "Inf", LargestFree: "none"}
+	if errs := validateUsage(&ipam.PrefixUsage{Total: "Inf", Used: "1", LargestFree: "none"}, stored, field.NewPath("usage")); len(errs) > 0 {
+		t.Error(errs)
+	}
+	if errs := validateUsage(&ipam.PrefixUsage{Free: "Inf", LargestFree: "no"}, stored, field.NewPath("usage")); len(errs) != 2 {
+		t.Error(errs)
 	}
 }
