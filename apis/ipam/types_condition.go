@@ -24,6 +24,9 @@ const (
 	ReasonRoot = "Root"
 	// ReasonAllocated is the reason of Allocated=True on a child Prefix and a PrefixAllocation.
 	ReasonAllocated = "Allocated"
+	// ReasonCooling is the reason of Allocated=True on a PrefixAllocation whose child is gone. Its range cools down: only
+	// a child of the same name gets it, until the time in the message.
+	ReasonCooling = "Cooling"
 	// ReasonPending is the reason of Ready=False on an object that no controller has processed yet.
 	ReasonPending = "Pending"
 	// ReasonNoMatchingParent means that no Prefix matches the selector.

@@ -121,6 +121,9 @@ type PrefixUsage struct {
 	// reserved is the number of addresses that a PrefixPolicy reserves and that are not in use. They do not
 	// count as free. It is unset when there are none.
 	Reserved string
+	// cooling is the number of addresses that cool down after their child was deleted. They count neither as used nor as
+	// free. It is unset when there are none.
+	Cooling string
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

@@ -76,6 +76,11 @@ type PrefixAllocationStatus struct {
 	// conditions describe the state of the PrefixAllocation and the reason for it: Allocated, Ready, and Stalled if
 	// the request can never be satisfied.
 	Conditions []metav1.Condition
+	// coolingUntil is set once the child that the range was allocated for is gone and a PrefixPolicy of the parent has a
+	// coolDown. Until that time nobody gets the range but a child of the same name that asks for the same. The server
+	// sets it when the PrefixAllocation is deleted; after that time it can be deleted. A deletion with a grace period of
+	// 0 or 1 seconds releases the range at once.
+	CoolingUntil *metav1.Time
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

@@ -39,6 +39,10 @@ type PrefixPolicySpec struct {
 	// closed keeps anything new from being allocated from the selected Prefixes. What is allocated stays. If several
 	// policies select a Prefix, one that is closed is enough.
 	Closed bool
+	// coolDown is for how long the space of a child that was deleted is kept, such as 24h. Meanwhile only a child of
+	// the same namespace and name that asks for the same gets it. It is rounded up to whole seconds, and is at most a
+	// year. A change does not affect space that cools already. If several policies select a Prefix, the longest counts.
+	CoolDown *metav1.Duration
 	// strategy is how a part of the selected Prefixes is chosen, and one of them if there are several: Pack, Spread
 	// or Random. If several policies select a Prefix and differ, the oldest one counts. If none has a strategy, that
 	// of the controller manager chooses the Prefix, and Pack chooses the part.

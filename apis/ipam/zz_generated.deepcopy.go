@@ -217,6 +217,10 @@ func (in *PrefixAllocationStatus) DeepCopyInto(out *PrefixAllocationStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.CoolingUntil != nil {
+		in, out := &in.CoolingUntil, &out.CoolingUntil
+		*out = (*in).DeepCopy()
+	}
 	return
 }
 
@@ -383,6 +387,11 @@ func (in *PrefixPolicySpec) DeepCopyInto(out *PrefixPolicySpec) {
 	if in.ChildLengths != nil {
 		in, out := &in.ChildLengths, &out.ChildLengths
 		*out = new(PrefixChildLengths)
+		**out = **in
+	}
+	if in.CoolDown != nil {
+		in, out := &in.CoolDown, &out.CoolDown
+		*out = new(v1.Duration)
 		**out = **in
 	}
 	return

@@ -496,6 +496,12 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationStatus(ref common.
 							},
 						},
 					},
+					"coolingUntil": {
+						SchemaProps: spec.SchemaProps{
+							Description: "coolingUntil is set once the child that the range was allocated for is gone and a PrefixPolicy of the parent has a coolDown. Until that time nobody gets the range but a child of the same name that asks for the same. The server sets it when the PrefixAllocation is deleted; after that time it can be deleted. A deletion with a grace period of 0 or 1 seconds releases the range at once.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
 				},
 			},
 		},
@@ -784,6 +790,12 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicySpec(ref common.Refere
 							Format:      "",
 						},
 					},
+					"coolDown": {
+						SchemaProps: spec.SchemaProps{
+							Description: "coolDown is for how long the space of a child that was deleted is kept, such as 24h. Meanwhile only a child of the same namespace and name that asks for the same gets it. It is rounded up to whole seconds, and is at most a year. A change does not affect space that cools already. If several policies select a Prefix, the longest counts.",
+							Ref:         ref(v1.Duration{}.OpenAPIModelName()),
+						},
+					},
 					"strategy": {
 						SchemaProps: spec.SchemaProps{
 							Description: "strategy is how a part of the selected Prefixes is chosen, and one of them if there are several: Pack, Spread or Random. If several policies select a Prefix and differ, the oldest one counts. If none has a strategy, that of the controller manager chooses the Prefix, and Pack chooses the part.\n\nPossible enum values:\n - `\"Pack\"` keeps large free blocks whole. It takes the smallest free block that fits, at the lowest address, and fills one Prefix after the other.\n - `\"Random\"` takes a free place at random, of a Prefix at random.\n - `\"Spread\"` leaves room between children. It takes the beginning of the largest free block, and of several Prefixes the one with most free addresses.",
@@ -797,7 +809,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicySpec(ref common.Refere
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.PrefixChildLengths{}.OpenAPIModelName(), v1alpha1.PrefixReservation{}.OpenAPIModelName(), v1.LabelSelector{}.OpenAPIModelName()},
+			v1alpha1.PrefixChildLengths{}.OpenAPIModelName(), v1alpha1.PrefixReservation{}.OpenAPIModelName(), v1.Duration{}.OpenAPIModelName(), v1.LabelSelector{}.OpenAPIModelName()},
 	}
 }
 
@@ -1129,6 +1141,13 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixUsage(ref common.ReferenceCa
 					"reserved": {
 						SchemaProps: spec.SchemaProps{
 							Description: "reserved is the number of addresses that a PrefixPolicy reserves and that are not in use. They do not count as free. It is unset when there are none.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"cooling": {
+						SchemaProps: spec.SchemaProps{
+							Description: "cooling is the number of addresses that cool down after their child was deleted. They count neither as used nor as free. It is unset when there are none.",
 							Type:        []string{"string"},
 							Format:      "",
 						},

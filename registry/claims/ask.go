@@ -20,14 +20,19 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Children returns how many prefixes are allocated from a Prefix. 0 is exact, because it is read from the claims.
-// Any other number may be a moment old: it is status.usage.allocations, or the number of claims if the status counts
-// none yet.
+// Children returns how many prefixes are allocated from a Prefix, without those that cool down. 0 is exact, because it is
+// read from the claims, unless very many cool down. Any other number may be a moment old: it is status.usage.allocations, or
+// the number of claims if the status counts none yet.
 func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
 	claims := c.Keys.Of(prefix.UID)
 	kv, err := c.FirstOf(ctx, claims)
 	if err != nil || kv == nil {
 		return 0, err
+	}
+	if cools, err := c.mayCool(ctx, prefix); err != nil {
+		return 0, err
+	} else if cools {
+		return c.childrenBesideCooling(ctx, prefix)
 	}
 	if usage := prefix.Status.Usage; usage != nil && usage.Allocations > 0 {
 		return usage.Allocations, nil
@@ -38,6 +43,60 @@ func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, erro
 		return 0, err
 	}
 	return response.Count, nil
+}
+
+// mayCool reports whether space of a Prefix may cool down.
+func (c *Claims) mayCool(ctx context.Context, prefix *ipam.Prefix) (bool, error) {
+	if usage := prefix.Status.Usage; usage != nil && usage.Cooling != "" {
+		return true, nil
+	}
+	if c.coolDown == nil {
+		return false, nil
+	}
+	d, err := c.coolDown(ctx, prefix.Namespace, prefix.Name)
+	return d > 0, err
+}
+
+// childrenBesideCooling implements Children for a Prefix of which space cools down. It looks at the holders of the first
+// claims. If they all cool down and there are more, it returns what the status says.
+func (c *Claims) childrenBesideCooling(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
+	kvs, _, err := c.Next(ctx, c.Keys.Of(prefix.UID), MaxTxnOps+1)
+	if err != nil {
+		return 0, err
+	}
+	most := min(len(kvs), MaxTxnOps)
+	gets := make([]clientv3.Op, 0, most)
+	for _, kv := range kvs[:most] {
+		_, h, err := c.holderIn(kv)
+		if err != nil {
+			return 0, err
+		}
+		gets = append(gets, clientv3.OpGet(c.Allocations.Key(h.Namespace, h.Name)))
+	}
+	if len(gets) == 0 {
+		return 0, nil
+	}
+	response, err := c.KV.Txn(ctx).Then(gets...).Commit()
+	if err != nil {
+		return 0, err
+	}
+	cooling := 0
+	for _, answer := range answersOf(response) {
+		allocation := &ipam.PrefixAllocation{}
+		if kv := first(answer); kv != nil && c.Allocations.Decode(ctx, kv, allocation) == nil && allocation.Status.CoolingUntil != nil {
+			cooling++
+		}
+	}
+	usage := prefix.Status.Usage
+	switch {
+	case len(kvs) <= MaxTxnOps:
+		return int64(most - cooling), nil
+	case usage != nil && usage.Allocations > 0:
+		return usage.Allocations, nil
+	case cooling < most:
+		return int64(most - cooling), nil
+	}
+	return 0, nil
 }
 
 // Holder returns a prefix that is allocated from parent and overlaps wanted, and describes who holds it. If there is

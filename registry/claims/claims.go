@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
@@ -39,6 +40,10 @@ type Claims struct {
 	disjointRoots bool
 	// rootLocks has a lock for each namespace. It is held while a root is created there.
 	rootLocks keyLocks
+	// coolDown finds the coolDown of a parent. It is nil if nothing cools down.
+	coolDown CoolDown
+	// now is the clock.
+	now func() time.Time
 }
 
 const (
@@ -58,7 +63,7 @@ type made struct {
 // New returns Claims for what is stored in etcd. disjointRoots forbids a new root that overlaps another root of its
 // namespace.
 func New(etcd *Etcd, disjointRoots bool) *Claims {
-	return &Claims{Etcd: etcd, disjointRoots: disjointRoots, createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade)}
+	return &Claims{Etcd: etcd, disjointRoots: disjointRoots, createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade), now: time.Now}
 }
 
 // ReadPrefixesFrom sets the storage from which plans read Prefixes that may be stale, and the function that returns the
@@ -268,8 +273,17 @@ func holderCauses(held netip.Prefix, h Holder) []metav1.StatusCause {
 }
 
 // planRelease plans the removal of an allocation and its claim. It is refused while an allocated Prefix depends on
-// the allocation.
+// the allocation, and with a CoolingError while its space has to cool down.
 func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
+	plan, err := c.planReleaseFrom(ctx, r, allocation)
+	if !r.isLive() && isCooling(err) {
+		// The cache may be stale, and the current parent may be about to end.
+		return c.planReleaseFrom(ctx, live{c}, allocation)
+	}
+	return plan, err
+}
+
+func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
 	name, prefix, ok := Allocated(allocation)
 	if !ok {
 		return Plan{}, nil
@@ -279,7 +293,10 @@ func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.Pre
 		return Plan{}, err
 	}
 	if p == nil {
-		return c.guardChild(ctx, requesterOf(allocation), allocation, Plan{})
+		return c.guardChild(ctx, nil, requesterOf(allocation), allocation, Plan{})
+	}
+	if err := c.cools(ctx, p, allocation, false); err != nil {
+		return Plan{}, err
 	}
 	key := c.Keys.Claim(p.uid, prefix)
 	kv, value, err := r.claim(ctx, key)
@@ -289,13 +306,13 @@ func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.Pre
 	h := value.Find(allocation.UID)
 	if h == nil && !r.isLive() {
 		// The cache may be stale. The current parent may have another uid, and the claim may be stored under that.
-		return c.planRelease(ctx, live{c}, allocation)
+		return c.planReleaseFrom(ctx, live{c}, allocation)
 	}
 	switch {
 	case kv == nil:
-		return c.guardChild(ctx, requesterOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, 0)}})
+		return c.guardChild(ctx, nil, requesterOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, 0)}})
 	case h == nil:
-		return c.guardChild(ctx, requesterOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}})
+		return c.guardChild(ctx, nil, requesterOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}})
 	}
 
 	released := Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}}
@@ -304,17 +321,19 @@ func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.Pre
 		if err != nil {
 			return Plan{}, err
 		}
-		released.then = []clientv3.Op{clientv3.OpPut(key, encoded)}
+		// Others hold the space, so there is nothing to keep for the child.
+		p, released.then = nil, []clientv3.Op{clientv3.OpPut(key, encoded)}
 	} else {
 		released.then = []clientv3.Op{clientv3.OpDelete(key)}
 	}
-	return c.guardChild(ctx, h.Owner, allocation, released)
+	return c.guardChild(ctx, p, h.Owner, allocation, released)
 }
 
 // guardChild adds a check to the plan for the removal of an allocation: no allocated child depends on the
 // allocation. child is the owner in the claim. An allocation without a claim was written by another server; then
 // child is the Prefix in its controller reference. If the child does not exist, it must not be in lost+found either.
-func (c *Claims) guardChild(ctx context.Context, child *Owner, allocation *ipam.PrefixAllocation, removal Plan) (Plan, error) {
+// Then the space may have to cool down, if p, the parent from which it was claimed for the child, is set.
+func (c *Claims) guardChild(ctx context.Context, p *parent, child *Owner, allocation *ipam.PrefixAllocation, removal Plan) (Plan, error) {
 	if child == nil {
 		return removal, nil
 	}
@@ -326,6 +345,11 @@ func (c *Claims) guardChild(ctx context.Context, child *Owner, allocation *ipam.
 	if revision != 0 && child.is(found) && standsOn(found, prefix, parentName) {
 		return Plan{}, conflict("prefixallocations", allocation.Name,
 			fmt.Errorf("%s is in use by Prefix %s: delete that Prefix instead", prefix, found.Name))
+	}
+	if gone := revision == 0 || !child.is(found); p != nil && gone {
+		if err := c.cools(ctx, p, allocation, true); err != nil {
+			return Plan{}, err
+		}
 	}
 	key := c.Prefixes.Key(allocation.Namespace, child.Name)
 	removal.Guards = append(removal.Guards, IsUnchanged(key, revision))

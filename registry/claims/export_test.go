@@ -6,6 +6,7 @@ package claims
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	"k8s.io/apiserver/pkg/storage"
@@ -18,6 +19,9 @@ import (
 func (c *Claims) WrapCache(wrap func(storage.Interface) storage.Interface) {
 	c.prefixes = wrap(c.prefixes)
 }
+
+// SetClock replaces the clock.
+func (c *Claims) SetClock(now func() time.Time) { c.now = now }
 
 // PageSize is the number of keys in a read if etcd has no streams.
 const PageSize = pageSize

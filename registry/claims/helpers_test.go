@@ -90,6 +90,7 @@ type server struct {
 	auditor     *audit.Auditor
 	prefixes    *resource.Storage
 	allocations *resource.Storage
+	policies    *resource.Storage
 	tamper      *tamper
 	// disjoint is set if the server rejects overlapping roots.
 	disjoint bool
@@ -137,6 +138,7 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 		t.Fatal(err)
 	}
 	t.Cleanup(policies.Main.Destroy)
+	s.policies = policies
 	var parents resource.Parents
 	if s.prefixes, parents, err = prefix.NewStorage(scheme, getter, s.claims, rules); err != nil {
 		t.Fatal(err)

@@ -264,6 +264,7 @@ func races() []race {
 			return nil
 		}},
 	}
+	all = append(all, coolDownRaces()...)
 	for _, ancestor := range ancestorsOf(deepWanted, netip.MustParsePrefix("10.0.0.0/8")) {
 		all = append(all, bindRace(fmt.Sprintf("bind, %s around it is bound", ancestor), "10.0.0.0/8", deepWanted.String(), ancestor.String()))
 	}
@@ -384,6 +385,7 @@ func TestMutations(t *testing.T) {
 		"inside, in write of allocation",
 		"around, in write of allocation",
 		"child, in write of allocation",
+		"claim, in write of allocation",
 		"claim, in removal of allocation",
 		"child, in removal of allocation",
 		"claim, in write of prefix",

@@ -41,10 +41,11 @@ func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runti
 			// Validation already refuses this today. This check does not rely on it.
 			return Plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
 		case was:
-			if err := c.keepRequester(ctx, newObj, oldAllocation); err != nil {
+			plan, err := c.planKeep(ctx, newObj, oldAllocation)
+			if err != nil {
 				return Plan{}, err
 			}
-			return Plan{}, c.checkParentUID(ctx, "prefixallocations", newObj.Namespace, newObj.Name, newObj.Spec.PrefixRef)
+			return plan, c.checkParentUID(ctx, "prefixallocations", newObj.Namespace, newObj.Name, newObj.Spec.PrefixRef)
 		}
 		return Plan{}, nil
 	case *ipam.Prefix:

@@ -29,7 +29,8 @@ func (c *Claims) OnDryRun(dryRun []string, validate rest.ValidateObjectUpdateFun
 }
 
 // OnDryRunDelete returns the validation of a removal. If dryRun is set, it also reports what the transaction would
-// refuse. It does not for an object with finalizers, which a delete request does not remove yet.
+// refuse. It does not for an object with finalizers, which a delete request does not remove yet. An allocation whose space
+// cools down is not refused: the request is accepted, and changes nothing.
 func (c *Claims) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFunc) rest.ValidateObjectFunc {
 	if !dryrun.IsDryRun(dryRun) {
 		return validate
@@ -43,7 +44,10 @@ func (c *Claims) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFun
 		if object, err := meta.Accessor(obj); err != nil || len(object.GetFinalizers()) > 0 {
 			return err
 		}
-		return c.try(ctx, func() (Plan, error) { return c.PlanDelete(ctx, true, obj) })
+		if err := c.try(ctx, func() (Plan, error) { return c.PlanDelete(ctx, true, obj) }); !isCooling(err) {
+			return err
+		}
+		return nil
 	}
 }
 

@@ -22,7 +22,8 @@ const maxUsed = 1000
 //
 //   - a root has an allocation, or a child does not have exactly one
 //   - an Allocated child has another prefix or parent than its allocation
-//   - the controller of an allocation does not exist or is not a child
+//   - the controller of an allocation does not exist or is not a child, unless its space cools down
+//   - the space of an allocation cools down, but its child exists
 //   - allocated prefixes overlap, or are not strictly inside their parent
 //
 // These rules also hold while the controllers work.
@@ -48,12 +49,18 @@ func CheckAllocations(prefixes []v1alpha1.Prefix, allocations []v1alpha1.PrefixA
 			}
 		case len(own) != 1:
 			fail("child %s has %d allocations", p.Name, len(own))
+		case own[0].Status.CoolingUntil != nil:
+			fail("child %s exists, but its space cools down: %s", p.Name, DescribeAllocation(own[0]))
 		case p.Status.Phase == v1alpha1.PrefixPhaseAllocated && (own[0].Status.Prefix != p.Spec.Prefix || own[0].Spec.PrefixRef.Name != p.Spec.ParentRef.Name):
 			fail("%s\n%s", Describe(p), DescribeAllocation(own[0]))
 		}
 	}
 	for _, orphans := range owned {
-		fail("%s is of no child", orphans[0].Name)
+		for _, a := range orphans {
+			if a.Status.CoolingUntil == nil {
+				fail("%s is of no child", a.Name)
+			}
+		}
 	}
 	for parent, given := range givenFrom(allocations) {
 		if err := Disjoint(ranges[parent], given); err != nil {
@@ -74,7 +81,7 @@ func CheckAtRest(prefixes []v1alpha1.Prefix, allocations []v1alpha1.PrefixAlloca
 			allocated[owner.UID] = allocations[i].Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated
 		}
 	}
-	given := givenFrom(allocations)
+	given := givenFrom(slices.DeleteFunc(slices.Clone(allocations), func(a v1alpha1.PrefixAllocation) bool { return a.Status.CoolingUntil != nil }))
 	for i := range prefixes {
 		p := &prefixes[i]
 		isAllocated := p.Status.Phase == v1alpha1.PrefixPhaseAllocated

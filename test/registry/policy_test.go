@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	ipamapply "github.com/ironcore-dev/ipam-apiserver/generated/applyconfiguration/ipam/v1alpha1"
@@ -80,6 +81,8 @@ func TestPolicyRefused(t *testing.T) {
 		"{metadata: {name: p}, spec: {prefixSelector: {}, reserved: [{from: 10.0.0.1}]}}":                 "spec.reserved[0].to",
 		"{metadata: {name: p}, spec: {prefixSelector: {}, reserved: [{from: 10.0.0.9, to: 10.0.0.1}]}}":   "spec.reserved[0].to",
 		"{metadata: {name: p}, spec: {prefixSelector: {}, reserved: [{cidr: 10.0.0.0/24, edges: true}]}}": "spec.reserved[0]",
+		"{metadata: {name: p}, spec: {prefixSelector: {}, coolDown: -1s}}":                                "spec.coolDown",
+		"{metadata: {name: p}, spec: {prefixSelector: {}, coolDown: 8760h0m1s}}":                          "spec.coolDown",
 		"{metadata: {name: p, labels: {a: '!'}}, spec: {prefixSelector: {}}}":                             "metadata.labels",
 	} {
 		t.Run(field, func(t *testing.T) {
@@ -124,6 +127,7 @@ func TestPolicyTable(t *testing.T) {
 	n.CreatePolicy(harness.Policy("all", []v1alpha1.PrefixReservation{{Edges: true}, {CIDR: "10.0.0.0/28"}}))
 	some := harness.Policy("some", nil, "net", "a")
 	some.Spec.Closed, some.Spec.Strategy = true, v1alpha1.PrefixStrategySpread
+	some.Spec.CoolDown = &metav1.Duration{Duration: 24 * time.Hour}
 	some.Spec.ChildLengths = &v1alpha1.PrefixChildLengths{Min: 24, Default: 26}
 	policy := n.CreatePolicy(some)
 	policy.Status.Prefixes = 3
@@ -137,13 +141,13 @@ func TestPolicyTable(t *testing.T) {
 	for _, column := range table.ColumnDefinitions {
 		columns = append(columns, column.Name)
 	}
-	if got := strings.Join(columns, " "); got != "Name Selects Prefixes Reserved Closed Ready Age Lengths Strategy" {
+	if got := strings.Join(columns, " "); got != "Name Selects Prefixes Reserved CoolDown Closed Ready Age Lengths Strategy" {
 		t.Errorf("columns %s", got)
 	}
-	if len(table.Rows) != 2 || table.Rows[0].Cells[7] != "<none>" || table.Rows[1].Cells[7] != "/24- (/26)" || table.Rows[1].Cells[8] != "Spread" {
+	if len(table.Rows) != 2 || table.Rows[0].Cells[8] != "<none>" || table.Rows[1].Cells[8] != "/24- (/26)" || table.Rows[1].Cells[9] != "Spread" {
 		t.Fatalf("rows %+v", table.Rows)
 	}
-	for i, want := range [][]any{{"all", "<none>", 0, 2, false, "Unknown"}, {"some", "net=a", 3, 0, true, "True"}} {
+	for i, want := range [][]any{{"all", "<none>", 0, 2, "<none>", false, "Unknown"}, {"some", "net=a", 3, 0, "24h", true, "True"}} {
 		for k, cell := range want {
 			got := table.Rows[i].Cells[k]
 			if number, ok := got.(int64); ok {

@@ -54,14 +54,14 @@ func TestTablesAreWhatKubectlGetPrints(t *testing.T) {
 			},
 		},
 		{
-			harness.AllocationKind, []string{"Name 0", "Parent 0", "Request 0", "Phase 0", "Prefix 0", "Age 0"},
+			harness.AllocationKind, []string{"Name 0", "Parent 0", "Request 0", "Phase 0", "Prefix 0", "Age 0", "Cooling Until 1"},
 			[][]string{
-				{"child-allocated", "parent", "10.0.1.0/24", "Allocated", "10.0.1.0/24", ""},
-				{"request", "<none>", "/24", "Pending", "<none>", ""},
-				{"request-allocated", "parent", "/24", "Allocated", "10.0.2.0/24", ""},
-				{"request-by-ref", "parent", "/24", "Pending", "<none>", ""},
-				{"request-failed", "<none>", "/24", "Failed", "<none>", ""},
-				{"request-six", "six", "2001:db8:1::/48", "Pending", "<none>", ""},
+				{"child-allocated", "parent", "10.0.1.0/24", "Allocated", "10.0.1.0/24", "", "<none>"},
+				{"request", "<none>", "/24", "Pending", "<none>", "", "<none>"},
+				{"request-allocated", "parent", "/24", "Allocated", "10.0.2.0/24", "", "<none>"},
+				{"request-by-ref", "parent", "/24", "Pending", "<none>", "", "<none>"},
+				{"request-failed", "<none>", "/24", "Failed", "<none>", "", "<none>"},
+				{"request-six", "six", "2001:db8:1::/48", "Pending", "<none>", "", "<none>"},
 			},
 		},
 	} {

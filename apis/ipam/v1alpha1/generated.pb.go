@@ -440,6 +440,18 @@ func (m *PrefixAllocationStatus) MarshalToSizedBuffer(dAtA []byte) (int, error) 
 	_ = i
 	var l int
 	_ = l
+	if m.CoolingUntil != nil {
+		{
+			size, err := m.CoolingUntil.MarshalToSizedBuffer(dAtA[:i])
+			if err != nil {
+				return 0, err
+			}
+			i -= size
+			i = encodeVarintGenerated(dAtA, i, uint64(size))
+		}
+		i--
+		dAtA[i] = 0x2a
+	}
 	if len(m.Conditions) > 0 {
 		for iNdEx := len(m.Conditions) - 1; iNdEx >= 0; iNdEx-- {
 			{
@@ -731,6 +743,18 @@ func (m *PrefixPolicySpec) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	i = encodeVarintGenerated(dAtA, i, uint64(len(m.Strategy)))
 	i--
 	dAtA[i] = 0x32
+	if m.CoolDown != nil {
+		{
+			size, err := m.CoolDown.MarshalToSizedBuffer(dAtA[:i])
+			if err != nil {
+				return 0, err
+			}
+			i -= size
+			i = encodeVarintGenerated(dAtA, i, uint64(size))
+		}
+		i--
+		dAtA[i] = 0x2a
+	}
 	i--
 	if m.Closed {
 		dAtA[i] = 1
@@ -1075,6 +1099,11 @@ func (m *PrefixUsage) MarshalToSizedBuffer(dAtA []byte) (int, error) {
 	_ = i
 	var l int
 	_ = l
+	i -= len(m.Cooling)
+	copy(dAtA[i:], m.Cooling)
+	i = encodeVarintGenerated(dAtA, i, uint64(len(m.Cooling)))
+	i--
+	dAtA[i] = 0x4a
 	i -= len(m.Reserved)
 	copy(dAtA[i:], m.Reserved)
 	i = encodeVarintGenerated(dAtA, i, uint64(len(m.Reserved)))
@@ -1271,6 +1300,10 @@ func (m *PrefixAllocationStatus) Size() (n int) {
 			n += 1 + l + sovGenerated(uint64(l))
 		}
 	}
+	if m.CoolingUntil != nil {
+		l = m.CoolingUntil.Size()
+		n += 1 + l + sovGenerated(uint64(l))
+	}
 	return n
 }
 
@@ -1371,6 +1404,10 @@ func (m *PrefixPolicySpec) Size() (n int) {
 		n += 1 + l + sovGenerated(uint64(l))
 	}
 	n += 2
+	if m.CoolDown != nil {
+		l = m.CoolDown.Size()
+		n += 1 + l + sovGenerated(uint64(l))
+	}
 	l = len(m.Strategy)
 	n += 1 + l + sovGenerated(uint64(l))
 	return n
@@ -1497,6 +1534,8 @@ func (m *PrefixUsage) Size() (n int) {
 	n += 2
 	l = len(m.Reserved)
 	n += 1 + l + sovGenerated(uint64(l))
+	l = len(m.Cooling)
+	n += 1 + l + sovGenerated(uint64(l))
 	return n
 }
 
@@ -1619,6 +1658,7 @@ func (this *PrefixAllocationStatus) String() string {
 		`LastPhaseTransitionTime:` + strings.Replace(fmt.Sprintf("%v", this.LastPhaseTransitionTime), "Time", "v1.Time", 1) + `,`,
 		`Prefix:` + fmt.Sprintf("%v", this.Prefix) + `,`,
 		`Conditions:` + repeatedStringForConditions + `,`,
+		`CoolingUntil:` + strings.Replace(fmt.Sprintf("%v", this.CoolingUntil), "Time", "v1.Time", 1) + `,`,
 		`}`,
 	}, "")
 	return s
@@ -1705,6 +1745,7 @@ func (this *PrefixPolicySpec) String() string {
 		`Reserved:` + repeatedStringForReserved + `,`,
 		`ChildLengths:` + strings.Replace(this.ChildLengths.String(), "PrefixChildLengths", "PrefixChildLengths", 1) + `,`,
 		`Closed:` + fmt.Sprintf("%v", this.Closed) + `,`,
+		`CoolDown:` + strings.Replace(fmt.Sprintf("%v", this.CoolDown), "Duration", "v1.Duration", 1) + `,`,
 		`Strategy:` + fmt.Sprintf("%v", this.Strategy) + `,`,
 		`}`,
 	}, "")
@@ -1799,6 +1840,7 @@ func (this *PrefixUsage) String() string {
 		`LargestFree:` + fmt.Sprintf("%v", this.LargestFree) + `,`,
 		`Truncated:` + fmt.Sprintf("%v", this.Truncated) + `,`,
 		`Reserved:` + fmt.Sprintf("%v", this.Reserved) + `,`,
+		`Cooling:` + fmt.Sprintf("%v", this.Cooling) + `,`,
 		`}`,
 	}, "")
 	return s
@@ -3084,6 +3126,42 @@ func (m *PrefixAllocationStatus) Unmarshal(dAtA []byte) error {
 				return err
 			}
 			iNdEx = postIndex
+		case 5:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field CoolingUntil", wireType)
+			}
+			var msglen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowGenerated
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				msglen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if msglen < 0 {
+				return ErrInvalidLengthGenerated
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return ErrInvalidLengthGenerated
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if m.CoolingUntil == nil {
+				m.CoolingUntil = &v1.Time{}
+			}
+			if err := m.CoolingUntil.Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
 		default:
 			iNdEx = preIndex
 			skippy, err := skipGenerated(dAtA[iNdEx:])
@@ -3898,6 +3976,42 @@ func (m *PrefixPolicySpec) Unmarshal(dAtA []byte) error {
 				}
 			}
 			m.Closed = bool(v != 0)
+		case 5:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field CoolDown", wireType)
+			}
+			var msglen int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowGenerated
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				msglen |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			if msglen < 0 {
+				return ErrInvalidLengthGenerated
+			}
+			postIndex := iNdEx + msglen
+			if postIndex < 0 {
+				return ErrInvalidLengthGenerated
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			if m.CoolDown == nil {
+				m.CoolDown = &v1.Duration{}
+			}
+			if err := m.CoolDown.Unmarshal(dAtA[iNdEx:postIndex]); err != nil {
+				return err
+			}
+			iNdEx = postIndex
 		case 6:
 			if wireType != 2 {
 				return fmt.Errorf("proto: wrong wireType = %d for field Strategy", wireType)
@@ -5077,6 +5191,38 @@ func (m *PrefixUsage) Unmarshal(dAtA []byte) error {
 				return io.ErrUnexpectedEOF
 			}
 			m.Reserved = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 9:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Cooling", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return ErrIntOverflowGenerated
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return ErrInvalidLengthGenerated
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return ErrInvalidLengthGenerated
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.Cooling = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
 		default:
 			iNdEx = preIndex

@@ -148,6 +148,10 @@ type PrefixUsage struct {
 	// count as free. It is unset when there are none.
 	// +optional
 	Reserved string `json:"reserved,omitempty" protobuf:"bytes,8,opt,name=reserved"`
+	// cooling is the number of addresses that cool down after their child was deleted. They count neither as used nor as
+	// free. It is unset when there are none.
+	// +optional
+	Cooling string `json:"cooling,omitempty" protobuf:"bytes,9,opt,name=cooling"`
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

@@ -95,6 +95,12 @@ type PrefixAllocationStatus struct {
 	// +patchStrategy=merge
 	// +patchMergeKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty" patchStrategy:"merge" patchMergeKey:"type" protobuf:"bytes,4,rep,name=conditions"`
+	// coolingUntil is set once the child that the range was allocated for is gone and a PrefixPolicy of the parent has a
+	// coolDown. Until that time nobody gets the range but a child of the same name that asks for the same. The server
+	// sets it when the PrefixAllocation is deleted; after that time it can be deleted. A deletion with a grace period of
+	// 0 or 1 seconds releases the range at once.
+	// +optional
+	CoolingUntil *metav1.Time `json:"coolingUntil,omitempty" protobuf:"bytes,5,opt,name=coolingUntil"`
 }
 
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object

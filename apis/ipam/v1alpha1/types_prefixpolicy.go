@@ -47,6 +47,11 @@ type PrefixPolicySpec struct {
 	// policies select a Prefix, one that is closed is enough.
 	// +optional
 	Closed bool `json:"closed,omitempty" protobuf:"varint,4,opt,name=closed"`
+	// coolDown is for how long the space of a child that was deleted is kept, such as 24h. Meanwhile only a child of
+	// the same namespace and name that asks for the same gets it. It is rounded up to whole seconds, and is at most a
+	// year. A change does not affect space that cools already. If several policies select a Prefix, the longest counts.
+	// +optional
+	CoolDown *metav1.Duration `json:"coolDown,omitempty" protobuf:"bytes,5,opt,name=coolDown"`
 	// strategy is how a part of the selected Prefixes is chosen, and one of them if there are several: Pack, Spread
 	// or Random. If several policies select a Prefix and differ, the oldest one counts. If none has a strategy, that
 	// of the controller manager chooses the Prefix, and Pack chooses the part.

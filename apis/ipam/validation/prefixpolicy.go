@@ -6,6 +6,7 @@ package validation
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
@@ -23,6 +24,8 @@ const (
 	MaxReservedCIDRs = 20_000
 	// MaxReservationReason is the greatest length of the reason of a reservation, in bytes.
 	MaxReservationReason = 256
+	// MaxCoolDown is the longest coolDown: a year.
+	MaxCoolDown = 8760 * time.Hour
 )
 
 // ValidatePrefixPolicy checks a PrefixPolicy that is created.
@@ -59,6 +62,9 @@ func ValidatePrefixPolicySpec(spec *ipam.PrefixPolicySpec, fldPath *field.Path) 
 	allErrs = append(allErrs, validateReserved(spec.Reserved, fldPath.Child("reserved"))...)
 	if spec.ChildLengths != nil {
 		allErrs = append(allErrs, validateChildLengths(spec.ChildLengths, fldPath.Child("childLengths"))...)
+	}
+	if d := spec.CoolDown; d != nil && (d.Duration < 0 || d.Duration > MaxCoolDown) {
+		allErrs = append(allErrs, field.Invalid(fldPath.Child("coolDown"), d.Duration.String(), fmt.Sprintf("must be from 0s to %s", MaxCoolDown)))
 	}
 	switch spec.Strategy {
 	case "", ipam.PrefixStrategyPack, ipam.PrefixStrategySpread, ipam.PrefixStrategyRandom:

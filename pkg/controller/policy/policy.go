@@ -33,6 +33,7 @@ type Rules struct {
 	combination combination
 	lengths     cidr.Lengths
 	closed      bool
+	coolDown    time.Duration
 	// strategy is empty if no policy has one.
 	strategy v1alpha1.PrefixStrategy
 	// by is the policy that has the strategy.
@@ -54,6 +55,14 @@ func (o origin) compare(other origin) int {
 
 // Closed reports whether nothing new may be allocated.
 func (r *Rules) Closed() bool { return r != nil && r.closed }
+
+// CoolDown returns for how long the space of a child that is gone is kept for one of the same name. It is 0 if it is not.
+func (r *Rules) CoolDown() time.Duration {
+	if r == nil {
+		return 0
+	}
+	return r.coolDown
+}
 
 // Lengths returns the prefix lengths that may be allocated.
 func (r *Rules) Lengths() cidr.Lengths {
@@ -114,6 +123,9 @@ func RulesOf(policy *v1alpha1.PrefixPolicy) *Rules {
 		reserved: reserved, hasReserved: reserved != nil, closed: spec.Closed,
 		strategy: spec.Strategy, by: origin{policy.CreationTimestamp.Time, policy.Name},
 	}
+	if spec.CoolDown != nil {
+		rules.coolDown = spec.CoolDown.Duration
+	}
 	if lengths := spec.ChildLengths; lengths != nil {
 		rules.lengths = cidr.Lengths{Min: int(lengths.Min), Max: int(lengths.Max)}
 	}
@@ -128,6 +140,7 @@ func together(all []*policy) *Rules {
 		result.hasReserved = result.hasReserved || rules.hasReserved
 		result.lengths = result.lengths.And(rules.lengths)
 		result.closed = result.closed || rules.closed
+		result.coolDown = max(result.coolDown, rules.coolDown)
 		switch {
 		case rules.strategy == "":
 		case result.strategy == "":

@@ -38,7 +38,8 @@ const (
 	// pendingByRef is an index of the Prefixes that name their parent and are not Allocated yet. The key is the
 	// namespace/name of the parent. Prefixes that only select parents are not in it: what they wait for, the scheduler knows.
 	pendingByRef = "pendingByRef"
-	// byChild is an index of the allocations. The key is the namespace/UID of the Prefix in the controller reference.
+	// byChild is an index of the allocations. The key is the namespace/name of the Prefix in the controller reference. So
+	// it has those of earlier Prefixes of that name, too.
 	byChild = "byChild"
 )
 
@@ -55,11 +56,14 @@ type Controller struct {
 	// ledgers is what the usage in the status of parents is computed from.
 	ledgers  *ledgers
 	policies policy.Index
+	// heirs are the children that a change of policies may give back what was theirs.
+	heirs heirs
 	// affected tells which Prefixes have to be counted because of changed policies.
 	affected affected
 	// children is the queue of Prefixes to reconcile. parents is the queue of Prefixes whose usage changed.
-	// orphans is the queue of PrefixAllocations whose Prefix may be gone. rules is the queue of namespaces in affected.
-	children, parents, orphans, rules queue.Queue
+	// orphans is the queue of PrefixAllocations whose Prefix may be gone, and cooling that of those whose space cools down.
+	// rules is the queue of namespaces in affected.
+	children, parents, orphans, cooling, rules queue.Queue
 	// notOurs holds the UIDs of allocations that refer to a child, but whose claim belongs to somebody else
 	// according to the server. Objects do not show this, since whoever writes an allocation can write its references.
 	notOurs sync.Map
@@ -88,6 +92,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		parents:         queue.New("prefix_usage"),
 		orphans:         queue.New("prefix_orphans"),
 		rules:           queue.New("prefix_rules"),
+		cooling:         queue.New("prefix_cooling"),
 	}
 
 	if err := c.prefixIndex.AddIndexers(cache.Indexers{pendingByRef: func(obj any) ([]string, error) {
@@ -103,7 +108,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		byChild: func(obj any) ([]string, error) {
 			allocation := obj.(*v1alpha1.PrefixAllocation)
 			if ref := requester.Of(allocation); ref != nil {
-				return []string{childKey(allocation.Namespace, ref.UID)}, nil
+				return []string{childKey(allocation.Namespace, ref.Name)}, nil
 			}
 			return nil, nil
 		},
@@ -180,19 +185,24 @@ func (c *Controller) isSettled(prefix *v1alpha1.Prefix) bool {
 
 // isCounted reports whether the number of allocations in the status of a Prefix matches the cache. A Prefix
 // without allocations and without usage in its status needs no write. Another server of the API group leaves many
-// of those. It reports false if the Prefix has or had reserved space, because only a full count shows how much.
+// of those. It reports false if the Prefix has or had reserved or cooling space, because only a full count
+// shows how much.
 func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
 		return true
 	}
-	if c.policies.For(prefix).HasReserved() || prefix.Status.Usage != nil && prefix.Status.Usage.Reserved != "" {
+	usage := prefix.Status.Usage
+	if c.policies.For(prefix).HasReserved() || usage != nil && (usage.Reserved != "" || usage.Cooling != "") {
+		return false
+	}
+	if c.ledgers.cools(observe.NameOf(prefix)) {
 		return false
 	}
 	count := c.ledgers.count(observe.NameOf(prefix))
-	if prefix.Status.Usage == nil {
+	if usage == nil {
 		return count == 0 && len(prefix.Status.Used) == 0
 	}
-	return int(prefix.Status.Usage.Allocations) == count
+	return int(usage.Allocations) == count
 }
 
 // usageDelay is how long changes of the allocations from a parent are collected before they are written to its
@@ -221,7 +231,11 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 			c.children.Add(types.NamespacedName{Namespace: before.Namespace, Name: was.Name})
 		}
 	}
-	if ref != nil {
+	switch {
+	case isCooling(allocation):
+		c.cooling.Add(observe.NameOf(allocation))
+		c.wakeHeir(allocation)
+	case ref != nil:
 		// If the Prefix is not in the cache yet, its own event handles this allocation later.
 		switch prefix, err := c.prefixes.Prefixes(allocation.Namespace).Get(ref.Name); {
 		case err != nil || prefix.UID != ref.UID:
@@ -235,16 +249,16 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 	}
 	oldParent, oldPrefix, didHold := holding.Of(before)
 	parent, prefix, holds := holding.Of(allocation)
-	if didHold == holds && oldParent == parent && oldPrefix == prefix {
+	if didHold == holds && oldParent == parent && oldPrefix == prefix && isCooling(before) == isCooling(allocation) {
 		return
 	}
-	if didHold {
+	if didHold && (!holds || oldParent != parent) {
 		// An allocation gives up space without being deleted, or changes its parent, only if etcd was restored from a
 		// backup.
 		c.released(oldParent, allocation.UID)
 	}
 	if holds {
-		c.ledgers.hold(parent, allocation.UID, prefix)
+		c.ledgers.hold(parent, allocation.UID, prefix, isCooling(allocation))
 		c.count(parent)
 	}
 }
@@ -273,13 +287,13 @@ func (c *Controller) released(parent types.NamespacedName, uid types.UID) {
 
 // allocationsOf returns the allocations of a Prefix from the cache.
 func (c *Controller) allocationsOf(prefix *v1alpha1.Prefix) []*v1alpha1.PrefixAllocation {
-	own := objects[*v1alpha1.PrefixAllocation](c.allocationIndex, byChild, childKey(prefix.Namespace, prefix.UID))
+	own := objects[*v1alpha1.PrefixAllocation](c.allocationIndex, byChild, childKey(prefix.Namespace, prefix.Name))
 	return slices.DeleteFunc(own, func(allocation *v1alpha1.PrefixAllocation) bool { return !requester.IsOf(allocation, prefix) })
 }
 
 // childKey returns the key of a Prefix in the index byChild. It has the namespace, since owner references are valid
 // only within one.
-func childKey(namespace string, uid types.UID) string { return namespace + "/" + string(uid) }
+func childKey(namespace, name string) string { return namespace + "/" + name }
 
 // parentWorkers is the maximum number of parents whose status is written at the same time.
 const parentWorkers = 2
@@ -292,6 +306,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer c.parents.ShutDown()
 	defer c.orphans.ShutDown()
 	defer c.rules.ShutDown()
+	defer c.cooling.ShutDown()
 	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) {
 		return nil
 	}
@@ -302,6 +317,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	wg.Go(func() { queue.Run(ctx, c.parents, min(c.workers, parentWorkers), c.syncUsage) })
 	wg.Go(func() { queue.Run(ctx, c.orphans, c.workers, c.syncOrphan) })
 	wg.Go(func() { queue.Run(ctx, c.rules, 1, c.syncRules) })
+	wg.Go(func() { queue.Run(ctx, c.cooling, min(c.workers, coolingWorkers), c.syncCooling) })
 	wg.Wait()
 	return nil
 }

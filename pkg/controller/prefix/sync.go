@@ -73,6 +73,12 @@ func newerIsComing(err error) error {
 // syncChild creates the PrefixAllocation of a child, binds the child when the PrefixAllocation is Allocated, and
 // deletes the PrefixAllocations that the child does not need.
 func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) error {
+	if prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+		// The event of the allocation triggers the next sync of the child.
+		if taken, err := c.takeBack(ctx, prefix); taken || err != nil {
+			return err
+		}
+	}
 	own := slices.DeleteFunc(c.allocationsOf(prefix), func(allocation *v1alpha1.PrefixAllocation) bool {
 		_, notOurs := c.notOurs.Load(allocation.UID)
 		return notOurs
@@ -438,7 +444,8 @@ func (c *Controller) setCondition(ctx context.Context, prefix *v1alpha1.Prefix, 
 // maxChildrenNamed is the maximum number of children that a message lists.
 const maxChildrenNamed = 5
 
-// syncDeletion removes the finalizer of a Prefix when nothing is allocated from it.
+// syncDeletion removes the finalizer of a Prefix when nothing is allocated from it. Space that cools down does not keep it:
+// nobody can get that back any more.
 func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) error {
 	if !slices.Contains(prefix.Finalizers, v1alpha1.PrefixFinalizer) {
 		if len(prefix.Finalizers) == 0 {
@@ -448,7 +455,17 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 			"Nothing is allocated from this Prefix; it waits for its other finalizers")
 	}
 	holders := holding.From(c.allocationIndex, observe.NameOf(prefix))
+	for _, allocation := range holders {
+		if isCooling(allocation) {
+			c.cooling.Add(observe.NameOf(allocation))
+		}
+	}
 	if len(holders) > 0 {
+		holders = slices.DeleteFunc(holders, isCooling)
+		if len(holders) == 0 {
+			// The end of the last one triggers the next sync.
+			return nil
+		}
 		var names []string
 		for _, allocation := range firstByName(holders, maxChildrenNamed) {
 			names = append(names, requester.Describe(allocation))
@@ -482,8 +499,8 @@ func firstByName(allocations []*v1alpha1.PrefixAllocation, n int) []*v1alpha1.Pr
 	return first
 }
 
-// syncOrphan deletes an allocation whose Prefix is gone, which frees its space. It does not depend on the garbage
-// collector. It also deletes an allocation that has no space and has lost the reference to its Prefix.
+// syncOrphan deletes an allocation whose Prefix is gone, which frees its space or makes it cool down. It does not depend on
+// the garbage collector. It also deletes an allocation that has no space and has lost the reference to its Prefix.
 func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) error {
 	allocation, err := c.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
@@ -494,7 +511,7 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	}
 	owner := requester.Of(allocation)
 	switch {
-	case allocation.DeletionTimestamp != nil:
+	case allocation.DeletionTimestamp != nil, isCooling(allocation):
 		return nil
 	case owner == nil && requester.IsLost(allocation) && allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated:
 		return newerIsComing(c.deleteAsSeen(ctx, allocation))
@@ -512,11 +529,12 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	case err != nil && !apierrors.IsNotFound(err):
 		return err
 	}
-	return c.deleteAllocation(ctx, allocation)
+	// Another child of this name may have taken its space back.
+	return c.deleteAsSeen(ctx, allocation)
 }
 
-// deleteAsSeen deletes an allocation that has no space. It returns a Conflict error if the allocation has changed,
-// because it may have been allocated since.
+// deleteAsSeen deletes an allocation. It returns a Conflict error if the allocation has changed, because it may have been
+// allocated since, or to another child.
 func (c *Controller) deleteAsSeen(ctx context.Context, allocation *v1alpha1.PrefixAllocation) error {
 	return c.deleteIf(ctx, allocation, metav1.Preconditions{UID: &allocation.UID, ResourceVersion: &allocation.ResourceVersion})
 }

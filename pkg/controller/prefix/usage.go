@@ -34,33 +34,48 @@ type ledgers struct {
 
 // account is what is allocated from one parent.
 type account struct {
-	// holders are the allocations that hold something now.
-	holders sets.Set[types.UID]
+	// holders are the allocations that hold something now, and cooling those whose space cools down.
+	holders, cooling sets.Set[types.UID]
 	// changes holds the allocations that changed since the last report. The prefix of those that hold nothing any more is
 	// not valid.
-	changes map[types.UID]netip.Prefix
-	// ledger is the state of the last report. Only reports use it, so that events do not wait for them: with hundreds of
-	// thousands of allocations a report can take a second, if it is the first one or if reserved space changes.
+	changes map[types.UID]change
+	// ledger is the state of the last report. used is the part that does not cool down. It is nil if none does.
+	// Only reports use them, so that events do not wait for them: with hundreds of thousands of allocations a report can
+	// take a second, if it is the first one or if reserved space changes.
 	ledger allocator.Ledger[types.UID]
+	used   *allocator.Ledger[types.UID]
+}
+
+// change is what an allocation holds, and whether that cools down.
+type change struct {
+	prefix  netip.Prefix
+	cooling bool
 }
 
 func newLedgers() *ledgers { return &ledgers{byParent: map[types.NamespacedName]*account{}} }
 
-// hold records that an allocation holds a prefix of a parent, instead of any other one of this parent.
-func (l *ledgers) hold(parent types.NamespacedName, uid types.UID, prefix netip.Prefix) {
+// hold records that an allocation holds a prefix of a parent, instead of any other one of this parent. cooling is whether
+// that cools down.
+func (l *ledgers) hold(parent types.NamespacedName, uid types.UID, prefix netip.Prefix, cooling bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	acc := l.byParent[parent]
 	if acc == nil {
-		acc = &account{holders: sets.Set[types.UID]{}}
+		acc = &account{holders: sets.Set[types.UID]{}, cooling: sets.Set[types.UID]{}}
 		l.byParent[parent] = acc
 	}
-	acc.holders.Insert(uid)
-	acc.change(uid, prefix)
+	acc.holders.Delete(uid)
+	acc.cooling.Delete(uid)
+	if cooling {
+		acc.cooling.Insert(uid)
+	} else {
+		acc.holders.Insert(uid)
+	}
+	acc.change(uid, change{prefix, cooling})
 }
 
 // release records that an allocation holds nothing of a parent any more, if it did. It returns the number of allocations
-// that are left.
+// that are left, with those that cool down.
 func (l *ledgers) release(parent types.NamespacedName, uid types.UID) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,21 +84,23 @@ func (l *ledgers) release(parent types.NamespacedName, uid types.UID) int {
 		return 0
 	}
 	acc.holders.Delete(uid)
-	acc.change(uid, netip.Prefix{})
-	if acc.holders.Len() == 0 {
+	acc.cooling.Delete(uid)
+	acc.change(uid, change{})
+	left := acc.holders.Len() + acc.cooling.Len()
+	if left == 0 {
 		delete(l.byParent, parent)
 	}
-	return acc.holders.Len()
+	return left
 }
 
-func (a *account) change(uid types.UID, prefix netip.Prefix) {
+func (a *account) change(uid types.UID, to change) {
 	if a.changes == nil {
-		a.changes = map[types.UID]netip.Prefix{}
+		a.changes = map[types.UID]change{}
 	}
-	a.changes[uid] = prefix
+	a.changes[uid] = to
 }
 
-// count returns the number of allocations from the parent.
+// count returns the number of allocations from the parent, without those whose space cools down.
 func (l *ledgers) count(parent types.NamespacedName) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,8 +110,17 @@ func (l *ledgers) count(parent types.NamespacedName) int {
 	return 0
 }
 
-// ledger returns the ledger of a parent with all changes. It is empty if nothing is allocated from the parent.
-func (l *ledgers) ledger(parent types.NamespacedName) *allocator.Ledger[types.UID] {
+// cools reports whether any space of the parent cools down.
+func (l *ledgers) cools(parent types.NamespacedName) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	acc := l.byParent[parent]
+	return acc != nil && acc.cooling.Len() > 0
+}
+
+// ledger returns the ledger of a parent with all changes, and the ledger of what does not cool down. They are the same if
+// nothing cools down, and empty if nothing is allocated from the parent.
+func (l *ledgers) ledger(parent types.NamespacedName) (all, used *allocator.Ledger[types.UID]) {
 	l.mu.Lock()
 	acc := l.byParent[parent]
 	if acc == nil {
@@ -102,15 +128,40 @@ func (l *ledgers) ledger(parent types.NamespacedName) *allocator.Ledger[types.UI
 	}
 	changes := acc.changes
 	acc.changes = nil
+	cools := acc.cooling.Len() > 0
+	var holders []types.UID
+	if cools && acc.used == nil {
+		holders = acc.holders.UnsortedList()
+	}
 	l.mu.Unlock()
-	for uid, prefix := range changes {
-		if prefix.IsValid() {
-			acc.ledger.Hold(uid, prefix)
+	for uid, to := range changes {
+		if to.prefix.IsValid() {
+			acc.ledger.Hold(uid, to.prefix)
 		} else {
 			acc.ledger.Release(uid)
 		}
 	}
-	return &acc.ledger
+	switch {
+	case !cools:
+		acc.used = nil
+		return &acc.ledger, &acc.ledger
+	case acc.used == nil:
+		acc.used = allocator.NewLedger[types.UID]()
+		for _, uid := range holders {
+			if prefix, ok := acc.ledger.Get(uid); ok {
+				acc.used.Hold(uid, prefix)
+			}
+		}
+	default:
+		for uid, to := range changes {
+			if to.prefix.IsValid() && !to.cooling {
+				acc.used.Hold(uid, to.prefix)
+			} else {
+				acc.used.Release(uid)
+			}
+		}
+	}
+	return &acc.ledger, acc.used
 }
 
 // maxReservedExcess is how many reserved prefixes a ledger may keep beyond the number of its allocations. Otherwise a
@@ -125,14 +176,16 @@ type report struct {
 
 // report returns what is allocated from the parent now. It returns an error if the prefix of the parent is not valid.
 func (l *ledgers) report(parent types.NamespacedName, prefix netip.Prefix, reserved *allocator.Reserved) (report, error) {
-	ledger := l.ledger(parent)
-	if pool := ledger.Pool(); pool == nil || pool.Prefix() != prefix {
-		if err := ledger.SetPrefix(prefix); err != nil {
-			return report{}, err
+	ledger, used := l.ledger(parent)
+	for _, of := range []*allocator.Ledger[types.UID]{ledger, used} {
+		if pool := of.Pool(); pool == nil || pool.Prefix() != prefix {
+			if err := of.SetPrefix(prefix); err != nil {
+				return report{}, err
+			}
 		}
 	}
 	ledger.Reserve(reserved)
-	pool := ledger.Pool()
+	pool, usedPool := ledger.Pool(), used.Pool()
 	if pool.ReservedExcess() > maxReservedExcess {
 		// The next report reserves it again. That takes time in proportion to what is reserved.
 		defer ledger.Reserve(nil)
@@ -140,24 +193,27 @@ func (l *ledgers) report(parent types.NamespacedName, prefix netip.Prefix, reser
 
 	var r report
 	var cidrs []netip.Prefix
-	if pool.Len() <= maxUsed {
-		cidrs = slices.Collect(pool.All())
+	if usedPool.Len() <= maxUsed {
+		cidrs = slices.Collect(usedPool.All())
 	} else {
-		cidrs, r.usage.Truncated = pool.Summary(maxUsed)
+		cidrs, r.usage.Truncated = usedPool.Summary(maxUsed)
 	}
 	for _, block := range cidrs {
 		r.used = append(r.used, block.String())
 	}
 
-	total, used := pool.TotalAddresses(), pool.UsedAddresses()
-	r.usage.Total, r.usage.Used = total.String(), used.String()
+	total, inUse := pool.TotalAddresses(), usedPool.UsedAddresses()
+	r.usage.Total, r.usage.Used = total.String(), inUse.String()
+	if n := new(big.Int).Sub(pool.UsedAddresses(), inUse); n.Sign() > 0 {
+		r.usage.Cooling = n.String()
+	}
 	r.usage.Free = pool.FreeAddresses().String()
 	if n := pool.ReservedAddresses(); n.Sign() > 0 {
 		r.usage.Reserved = n.String()
 	}
-	percent := new(big.Int).Mul(used, big.NewInt(100))
+	percent := new(big.Int).Mul(inUse, big.NewInt(100))
 	r.usage.Percent = int32(percent.Quo(percent, total).Int64())
-	r.usage.Allocations = int64(ledger.Len())
+	r.usage.Allocations = int64(used.Len())
 	if bits, ok := pool.LargestFree(); ok {
 		r.usage.LargestFree = "/" + big.NewInt(int64(bits)).String()
 	}

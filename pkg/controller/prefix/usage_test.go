@@ -72,10 +72,10 @@ func TestReport(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLedgers()
 			for i, s := range tt.held {
-				l.hold(root, types.UID(fmt.Sprint(i)), netip.MustParsePrefix(s))
+				l.hold(root, types.UID(fmt.Sprint(i)), netip.MustParsePrefix(s), false)
 			}
 			// Of another parent.
-			l.hold(name("other"), "x", netip.MustParsePrefix("10.0.0.0/32"))
+			l.hold(name("other"), "x", netip.MustParsePrefix("10.0.0.0/32"), false)
 			r := l.mustReport(t, tt.prefix)
 			if !slices.Equal(r.used, tt.used) {
 				t.Errorf("used: %v, want %v", r.used, tt.used)
@@ -96,7 +96,7 @@ func TestReportInvalidPrefix(t *testing.T) {
 			t.Errorf("%s: no error", prefix)
 		}
 	}
-	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/25"))
+	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/25"), false)
 	for _, prefix := range invalid {
 		if _, err := l.report(root, prefix, nil); err == nil {
 			t.Errorf("%s: no error", prefix)
@@ -131,7 +131,7 @@ func TestReportOfMany(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLedgers()
 			for i := range tt.n {
-				l.hold(root, types.UID(fmt.Sprint(i)), tt.allocation(i))
+				l.hold(root, types.UID(fmt.Sprint(i)), tt.allocation(i), false)
 			}
 			r := l.mustReport(t, "10.0.0.0/16")
 			if len(r.used) != tt.used || r.used[0] != tt.first || r.usage.Truncated != tt.truncated {
@@ -165,12 +165,12 @@ func TestCount(t *testing.T) {
 		t.Errorf("%d of nothing", n)
 	}
 	for i := range 7 {
-		l.hold(root, types.UID(fmt.Sprint(i)), netip.MustParsePrefix(fmt.Sprintf("10.0.%d.0/24", i)))
+		l.hold(root, types.UID(fmt.Sprint(i)), netip.MustParsePrefix(fmt.Sprintf("10.0.%d.0/24", i)), false)
 	}
 	if n := l.count(root); n != 7 {
 		t.Errorf("%d of 7", n)
 	}
-	l.hold(root, "0", netip.MustParsePrefix("10.0.0.0/24"))
+	l.hold(root, "0", netip.MustParsePrefix("10.0.0.0/24"), false)
 	if n := l.release(root, "unknown"); n != 7 {
 		t.Errorf("%d of 7", n)
 	}
@@ -185,7 +185,7 @@ func TestCount(t *testing.T) {
 // parent of the same name.
 func TestLedgersForget(t *testing.T) {
 	l := newLedgers()
-	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/24"))
+	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/24"), false)
 	l.release(root, "a")
 	l.release(name("other"), "never")
 	l.count(name("other"))
@@ -204,7 +204,7 @@ func TestLedgersForget(t *testing.T) {
 // TestParentWithAnotherPrefix recreates the parent under the same name with another prefix.
 func TestParentWithAnotherPrefix(t *testing.T) {
 	l := newLedgers()
-	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/24"))
+	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/24"), false)
 	l.mustReport(t, "10.0.0.0/16")
 	if r := l.mustReport(t, "10.0.0.0/20"); r.usage.Total != "4096" || !slices.Equal(r.used, []string{"10.0.0.0/24"}) {
 		t.Errorf("got %+v", r)
@@ -221,7 +221,7 @@ func TestReportWhileAllocationsChange(t *testing.T) {
 	}
 	uid := func(i int) types.UID { return types.UID(fmt.Sprint(i)) }
 	for i := range many {
-		l.hold(root, uid(i), of(i))
+		l.hold(root, uid(i), of(i), false)
 	}
 	var reports sync.WaitGroup
 	done := make(chan struct{})
@@ -244,7 +244,7 @@ func TestReportWhileAllocationsChange(t *testing.T) {
 			l.release(root, uid(i))
 		}
 		for i := range many {
-			l.hold(root, uid(i), of(i))
+			l.hold(root, uid(i), of(i), false)
 		}
 	}
 	for i := range many / 2 {
@@ -271,7 +271,7 @@ func TestReservedIsDropped(t *testing.T) {
 		l := newLedgers()
 		for i := range test.allocations {
 			uid := types.UID(fmt.Sprint(i))
-			l.hold(root, uid, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 128 + byte(i/256), byte(i)}), 32))
+			l.hold(root, uid, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 128 + byte(i/256), byte(i)}), 32), false)
 		}
 		var reserved []netip.Prefix
 		for i := range test.reserved {
@@ -288,7 +288,8 @@ func TestReservedIsDropped(t *testing.T) {
 				t.Errorf("%+v: %+v", test, r.usage)
 			}
 		}
-		if kept := l.ledger(root).Pool().Reserved() != nil; kept != test.kept {
+		ledger, _ := l.ledger(root)
+		if kept := ledger.Pool().Reserved() != nil; kept != test.kept {
 			t.Errorf("%+v: kept: %v", test, kept)
 		}
 	}

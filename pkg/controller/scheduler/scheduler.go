@@ -387,5 +387,8 @@ func (s *Scheduler) nameHolders(namespace string, why *verdict) {
 			continue
 		}
 		r.holdsIt = " by " + requester.Describe(allocation)
+		if until := allocation.Status.CoolingUntil; until != nil {
+			r.holdsIt = fmt.Sprintf(" until %s, for %s, which was deleted", until.UTC().Format(time.RFC3339), requester.Describe(allocation))
+		}
 	}
 }

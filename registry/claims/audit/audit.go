@@ -38,7 +38,7 @@ const (
 	// ChildDiffers means that a child is allocated with a prefix for which it has no claim.
 	ChildDiffers DifferenceKind = "ChildDiffers"
 	// Leftover means that an allocation holds space for a child that does not need it. The child does not exist, or
-	// is allocated with something else.
+	// is allocated with something else. Space that cools down is none.
 	Leftover DifferenceKind = "Leftover"
 	// Undecodable means that an object or a claim in etcd cannot be decoded.
 	Undecodable DifferenceKind = "Undecodable"
@@ -551,6 +551,8 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	child, found := v.prefix(ctx, p.Prefixes.Key(h.Namespace, h.Owner.Name))
 	switch {
 	case found == unread || found == undecodable:
+	case a.cooling && (found == absent || child.uid != h.Owner.UID):
+		// It is kept for a child of that name.
 	case found == absent || child.uid != h.Owner.UID:
 		wrong = append(wrong, a.difference(Leftover, "%s of Prefix %s is held for Prefix %s with uid %s, which does not exist",
 			a.prefix, a.parent, h.Owner.Name, h.Owner.UID))

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
@@ -72,6 +73,8 @@ type allocationInfo struct {
 	allocated bool
 	parent    string
 	prefix    netip.Prefix
+	// cooling is whether the prefix cools down now.
+	cooling bool
 	// created is the creation time in seconds since 1970.
 	created     int64
 	modRevision int64
@@ -172,6 +175,7 @@ func (v *view) allocation(ctx context.Context, key string) (*allocationInfo, fou
 		}
 		info := &allocationInfo{Holder: claims.HolderOf(a), created: a.CreationTimestamp.Unix(), modRevision: kv.ModRevision}
 		info.parent, info.prefix, info.allocated = claims.Allocated(a)
+		info.cooling = a.Status.CoolingUntil != nil && time.Now().Before(a.Status.CoolingUntil.Time)
 		return info, nil
 	})
 }

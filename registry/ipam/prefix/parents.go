@@ -6,6 +6,7 @@ package prefix
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
@@ -13,6 +14,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 )
 
@@ -69,6 +71,20 @@ func (p parents) Refuses(ctx context.Context, name string, bits int) (why string
 		return fmt.Sprintf("Prefix %s is no parent for a /%d: its PrefixPolicy allows %s", name, bits, rules.Lengths), nil
 	}
 	return "", nil
+}
+
+// coolDown implements claims.CoolDown.
+func (p parents) coolDown(ctx context.Context, namespace, name string) (time.Duration, error) {
+	ctx = genericapirequest.WithNamespace(ctx, namespace)
+	policies, err := p.policies.Policies(ctx)
+	if err != nil || len(policies) == 0 {
+		return 0, err
+	}
+	prefix := p.get(ctx, name)
+	if prefix == nil {
+		return 0, nil
+	}
+	return policies.RulesOf(prefix.Labels).CoolDown, nil
 }
 
 // defaultLength returns the length of a child that requests none: the default of the parent that it names, or the one

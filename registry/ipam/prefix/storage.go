@@ -30,6 +30,7 @@ func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims
 		TableConvertor:            tableConvertor,
 	}
 	parents := parents{store, policies}
+	claims.ReadCoolDownFrom(parents.coolDown)
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixKind), parents}
 	storage, err := resource.NewBoundStorage(claims, store,
 		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs, Indexers: indexers()},

@@ -33,7 +33,8 @@ func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims
 			TableConvertor:            tableConvertor,
 		},
 		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs},
-		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}, Allow: strategy.allow},
+		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}, Allow: strategy.allow,
+			CoolDown: CoolDownStrategy{strategy}, Cool: cool},
 		binder, "pfxa")
 }
 

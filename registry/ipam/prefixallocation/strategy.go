@@ -8,13 +8,16 @@ package prefixallocation
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/validation"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -31,6 +34,7 @@ var (
 	_ rest.CreateUpdateResetFieldsStrategy = Strategy{}
 	_ rest.UpdateResetFieldsStrategy       = StatusStrategy{}
 	_ rest.RESTUpdateStrategy              = BindingStrategy{}
+	_ rest.RESTUpdateStrategy              = CoolDownStrategy{}
 )
 
 // Strategy is the strategy of the main resource. Its writes never change the status.
@@ -49,10 +53,15 @@ func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	}
 }
 
-// PrepareForUpdate keeps the status.
+// PrepareForUpdate keeps the status. But space that a child takes back does not cool down any more.
 func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
 	newAllocation.Status = oldAllocation.Status
+	if claims.TakesBack(newAllocation, oldAllocation) && oldAllocation.Status.CoolingUntil != nil {
+		newAllocation.Status = *oldAllocation.Status.DeepCopy()
+		newAllocation.Status.CoolingUntil = nil
+		tell(newAllocation, ipam.ReasonAllocated, allocatedFrom(newAllocation))
+	}
 	keepSpec(&newAllocation.Spec, &oldAllocation.Spec)
 	bumpGeneration(newAllocation, oldAllocation)
 }
@@ -107,6 +116,7 @@ func (StatusStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Objec
 	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
 	newAllocation.Spec = oldAllocation.Spec
 	metav1.ResetObjectMetaForStatus(&newAllocation.ObjectMeta, &oldAllocation.ObjectMeta)
+	newAllocation.Status.CoolingUntil = oldAllocation.Status.CoolingUntil
 	keepPrefix(newAllocation, oldAllocation)
 	completeTransition(newAllocation, oldAllocation)
 }
@@ -116,14 +126,15 @@ func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object)
 	return validation.ValidatePrefixAllocationStatusUpdate(obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation))
 }
 
-// allow returns an error if the policies of the parent do not allow an allocation that becomes Allocated. So the rules hold
+// allow returns an error if the policies of the parent do not allow an allocation that becomes Allocated, or that another
+// child takes back. So the rules hold
 // for every writer, whether he needs one write or two. The error is another one if the policies are not known, as while
 // their watch cache is filled.
 func (s Strategy) allow(ctx context.Context, obj, old runtime.Object) error {
 	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
 	const is = ipam.PrefixAllocationPhaseAllocated
 	ref := newAllocation.Spec.PrefixRef
-	if newAllocation.Status.Phase != is || oldAllocation.Status.Phase == is || ref == nil {
+	if newAllocation.Status.Phase != is || ref == nil || oldAllocation.Status.Phase == is && !claims.TakesBack(newAllocation, oldAllocation) {
 		return nil
 	}
 	prefix, err := cidr.ParseStored(newAllocation.Status.Prefix)
@@ -172,8 +183,40 @@ func completeTransition(newAllocation, oldAllocation *ipam.PrefixAllocation) {
 	status := &newAllocation.Status
 	moved := phaseOf(status).Move(phaseOf(&oldAllocation.Status), ipam.PrefixAllocationPhasePending, ipam.PrefixAllocationPhaseAllocated)
 	if from := newAllocation.Spec.PrefixRef; moved && status.Phase == ipam.PrefixAllocationPhaseAllocated && from != nil {
-		resource.SetAllocated(&status.Conditions, ipam.ReasonAllocated, fmt.Sprintf("Allocated %s from %s", status.Prefix, from.Name), newAllocation.Generation)
+		resource.SetAllocated(&status.Conditions, ipam.ReasonAllocated, allocatedFrom(newAllocation), newAllocation.Generation)
 	}
+}
+
+// allocatedFrom returns the message of the condition Allocated.
+func allocatedFrom(allocation *ipam.PrefixAllocation) string {
+	return fmt.Sprintf("Allocated %s from %s", allocation.Status.Prefix, allocation.Spec.PrefixRef.Name)
+}
+
+// tell changes the reason and the message of the condition Allocated.
+func tell(allocation *ipam.PrefixAllocation, reason, message string) {
+	meta.SetStatusCondition(&allocation.Status.Conditions, metav1.Condition{
+		Type: ipam.ConditionAllocated, Status: metav1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: allocation.Generation,
+	})
+}
+
+// CoolDownStrategy is the strategy of the update that makes the space of an allocation cool down.
+type CoolDownStrategy struct{ Strategy }
+
+// PrepareForUpdate implements rest.RESTUpdateStrategy. The update comes from the server, so it keeps nothing.
+func (CoolDownStrategy) PrepareForUpdate(context.Context, runtime.Object, runtime.Object) {}
+
+// WarningsOnUpdate implements rest.RESTUpdateStrategy.
+func (CoolDownStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtime.Object) []string {
+	return nil
+}
+
+// cool makes the space of an allocation cool down, for d from now on.
+func cool(obj runtime.Object, claims *claims.Claims, d time.Duration) {
+	allocation := obj.(*ipam.PrefixAllocation)
+	until := metav1.NewTime(claims.CoolUntil(allocation, d))
+	allocation.Status.CoolingUntil = &until
+	tell(allocation, ipam.ReasonCooling, fmt.Sprintf("%s of %s cools down until %s; until then only a Prefix of the same name gets it",
+		allocation.Status.Prefix, allocation.Spec.PrefixRef.Name, until.UTC().Format(time.RFC3339)))
 }
 
 func phaseOf(status *ipam.PrefixAllocationStatus) resource.Phase[ipam.PrefixAllocationPhase] {

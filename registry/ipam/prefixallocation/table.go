@@ -5,6 +5,7 @@ package prefixallocation
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
@@ -17,9 +18,10 @@ var tableConvertor = resource.Convertor{
 		resource.Name(),
 		{Name: "Parent", Type: "string", Description: "The Prefix that it is allocated from"},
 		{Name: "Request", Type: "string", Description: "The requested prefix or length"},
-		{Name: "Phase", Type: "string", Description: "Pending, Allocated, Failed, or Terminating while it is being deleted"},
+		{Name: "Phase", Type: "string", Description: "Pending, Allocated, Failed, Cooling if it is kept for a child of the same name after its child was deleted, or Terminating while it is being deleted"},
 		{Name: "Prefix", Type: "string", Description: "The allocated range of addresses"},
 		resource.Age(),
+		{Name: "Cooling Until", Type: "string", Priority: 1, Description: "The time from which on others can get the range"},
 	},
 	Row: func(obj runtime.Object, name, age string) ([]any, error) {
 		allocation, ok := obj.(*ipam.PrefixAllocation)
@@ -34,6 +36,10 @@ var tableConvertor = resource.Convertor{
 		if request == "" {
 			request = fmt.Sprintf("/%d", allocation.Spec.PrefixLength)
 		}
-		return []any{name, resource.OrNone(parent), request, resource.PhaseCell(allocation, string(allocation.Status.Phase)), resource.OrNone(allocation.Status.Prefix), age}, nil
+		phase, until := string(allocation.Status.Phase), ""
+		if allocation.Status.CoolingUntil != nil {
+			phase, until = ipam.ReasonCooling, allocation.Status.CoolingUntil.UTC().Format(time.RFC3339)
+		}
+		return []any{name, resource.OrNone(parent), request, resource.PhaseCell(allocation, phase), resource.OrNone(allocation.Status.Prefix), age, resource.OrNone(until)}, nil
 	},
 }

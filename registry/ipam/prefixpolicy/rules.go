@@ -8,6 +8,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
@@ -25,6 +26,8 @@ type Rules struct {
 	Lengths cidr.Lengths
 	// Default is the length of children that request none. It is 0 if there is none.
 	Default int32
+	// CoolDown is for how long the space of a child that is gone is kept.
+	CoolDown time.Duration
 }
 
 // Finder finds the rules for parents in the namespace of a context. It reads from the watch cache, so a rule holds within
@@ -68,6 +71,9 @@ func (p Policies) RulesOf(set labels.Set) (rules Rules) {
 			continue
 		}
 		rules.Closed = rules.Closed || policy.spec.Closed
+		if policy.spec.CoolDown != nil {
+			rules.CoolDown = max(rules.CoolDown, policy.spec.CoolDown.Duration)
+		}
 		if lengths := policy.spec.ChildLengths; lengths != nil {
 			rules.Lengths = rules.Lengths.And(cidr.Lengths{Min: int(lengths.Min), Max: int(lengths.Max)})
 			if rules.Default == 0 {

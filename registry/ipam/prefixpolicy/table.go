@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/duration"
 )
 
 var tableConvertor = resource.Convertor{
@@ -19,6 +20,7 @@ var tableConvertor = resource.Convertor{
 		{Name: "Selects", Type: "string", Description: "The labels of the Prefixes that the rules apply to, <none> if they apply to all"},
 		{Name: "Prefixes", Type: "integer", Description: "The number of Prefixes that the rules apply to"},
 		{Name: "Reserved", Type: "integer", Description: "The number of reservations"},
+		{Name: "CoolDown", Type: "string", Description: "For how long the space of a deleted child is kept for one of the same name"},
 		{Name: "Closed", Type: "boolean", Description: "Whether nothing new is allocated from the Prefixes"},
 		{Name: "Ready", Type: "string", Description: "Whether the rules apply"},
 		resource.Age(),
@@ -34,9 +36,17 @@ var tableConvertor = resource.Convertor{
 		if condition := meta.FindStatusCondition(policy.Status.Conditions, ipam.ConditionReady); condition != nil {
 			ready = string(condition.Status)
 		}
-		return []any{name, metav1.FormatLabelSelector(policy.Spec.PrefixSelector), policy.Status.Prefixes, len(policy.Spec.Reserved), policy.Spec.Closed, ready, age,
+		return []any{name, metav1.FormatLabelSelector(policy.Spec.PrefixSelector), policy.Status.Prefixes, len(policy.Spec.Reserved), coolDown(policy.Spec.CoolDown), policy.Spec.Closed, ready, age,
 			lengths(policy.Spec.ChildLengths), resource.OrNone(string(policy.Spec.Strategy))}, nil
 	},
+}
+
+// coolDown returns the cell with a coolDown, such as "24h".
+func coolDown(d *metav1.Duration) string {
+	if d == nil || d.Duration == 0 {
+		return resource.OrNone("")
+	}
+	return duration.HumanDuration(d.Duration)
 }
 
 // lengths returns the cell with the lengths that may be allocated, such as "/24-/28 (/26)".

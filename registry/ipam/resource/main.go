@@ -29,6 +29,10 @@ type MainREST struct {
 	*genericregistry.Store
 	claims     *claims.Claims
 	shortNames []string
+	// allow is Strategies.Allow.
+	allow rest.ValidateObjectUpdateFunc
+	// cooler makes the space of deleted objects cool down. It is nil for kinds that hold none.
+	cooler *cooler
 }
 
 // ShortNames implements rest.ShortNamesProvider.
@@ -59,18 +63,23 @@ func (r *MainREST) Watch(ctx context.Context, options *metainternalversion.ListO
 // Update implements rest.Updater.
 func (r *MainREST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc,
 	updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	updateValidation = r.claims.OnDryRun(options.DryRun, updateValidation)
+	updateValidation = r.claims.OnDryRun(options.DryRun, and(updateValidation, r.allow))
 	return r.Store.Update(ctx, name, objInfo, createValidation, updateValidation, forceAllowCreate, options)
 }
 
 // Delete implements rest.GracefulDeleter.
 func (r *MainREST) Delete(ctx context.Context, name string, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
-	return r.Store.Delete(ctx, name, r.onDryRun(deleteValidation, options), options)
+	validate := r.onDryRun(deleteValidation, options)
+	if r.cooler == nil {
+		return r.Store.Delete(ctx, name, validate, options)
+	}
+	return r.cooler.delete(ctx, name, validate, options)
 }
 
-// DeleteCollection implements rest.CollectionDeleter.
+// DeleteCollection implements rest.CollectionDeleter. It does not make space cool down: it is how the cluster empties a
+// namespace that is being deleted, which would have to wait for it.
 func (r *MainREST) DeleteCollection(ctx context.Context, deleteValidation rest.ValidateObjectFunc, options *metav1.DeleteOptions, listOptions *metainternalversion.ListOptions) (runtime.Object, error) {
-	return r.Store.DeleteCollection(ctx, r.onDryRun(deleteValidation, options), options, listOptions)
+	return r.Store.DeleteCollection(claims.WithEarlyRelease(ctx), r.onDryRun(deleteValidation, options), options, listOptions)
 }
 
 func (r *MainREST) onDryRun(validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) rest.ValidateObjectFunc {

@@ -8,6 +8,7 @@ package resource
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,9 +27,13 @@ type Strategies struct {
 	}
 	Status  rest.UpdateResetFieldsStrategy
 	Binding rest.RESTUpdateStrategy
-	// Allow may refuse an update of the status or a binding for what other objects say. It runs after the validation. It may
-	// be nil.
+	// Allow may refuse an update for what other objects say. It runs after the validation. It may be nil.
 	Allow rest.ValidateObjectUpdateFunc
+	// CoolDown, if set, is the strategy of the update that makes the space of an object cool down. Only PrefixAllocations
+	// have it.
+	CoolDown rest.RESTUpdateStrategy
+	// Cool makes that update: the space of the object cools down until a time.
+	Cool func(obj runtime.Object, claims *claims.Claims, d time.Duration)
 }
 
 // and returns a function that calls both in turn until one fails. The second may be nil.
@@ -86,8 +91,11 @@ func NewStorage(
 	}
 	status := *store
 	status.UpdateStrategy, status.ResetFieldsStrategy = strategies.Status, strategies.Status
-	return &Storage{
-		Main:   &MainREST{Store: store, claims: claims, shortNames: shortNames},
-		Status: &StatusREST{&status, claims, strategies.Allow},
-	}, nil
+	main := &MainREST{Store: store, claims: claims, shortNames: shortNames, allow: strategies.Allow}
+	if strategies.CoolDown != nil {
+		updates := *store
+		updates.UpdateStrategy = strategies.CoolDown
+		main.cooler = &cooler{store: store, updates: &updates, claims: claims, cool: strategies.Cool}
+	}
+	return &Storage{Main: main, Status: &StatusREST{&status, claims, strategies.Allow}}, nil
 }

@@ -25,6 +25,11 @@ type PrefixAllocationStatusApplyConfiguration struct {
 	// conditions describe the state of the PrefixAllocation and the reason for it: Allocated, Ready, and Stalled if
 	// the request can never be satisfied.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	// coolingUntil is set once the child that the range was allocated for is gone and a PrefixPolicy of the parent has a
+	// coolDown. Until that time nobody gets the range but a child of the same name that asks for the same. The server
+	// sets it when the PrefixAllocation is deleted; after that time it can be deleted. A deletion with a grace period of
+	// 0 or 1 seconds releases the range at once.
+	CoolingUntil *v1.Time `json:"coolingUntil,omitempty"`
 }
 
 // PrefixAllocationStatusApplyConfiguration constructs a declarative configuration of the PrefixAllocationStatus type for use with
@@ -67,5 +72,13 @@ func (b *PrefixAllocationStatusApplyConfiguration) WithConditions(values ...*met
 		}
 		b.Conditions = append(b.Conditions, *values[i])
 	}
+	return b
+}
+
+// WithCoolingUntil sets the CoolingUntil field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CoolingUntil field is set to the value of the last call.
+func (b *PrefixAllocationStatusApplyConfiguration) WithCoolingUntil(value v1.Time) *PrefixAllocationStatusApplyConfiguration {
+	b.CoolingUntil = &value
 	return b
 }

@@ -7,6 +7,7 @@ package v1alpha1
 
 import (
 	ipamv1alpha1 "github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -27,6 +28,10 @@ type PrefixPolicySpecApplyConfiguration struct {
 	// closed keeps anything new from being allocated from the selected Prefixes. What is allocated stays. If several
 	// policies select a Prefix, one that is closed is enough.
 	Closed *bool `json:"closed,omitempty"`
+	// coolDown is for how long the space of a child that was deleted is kept, such as 24h. Meanwhile only a child of
+	// the same namespace and name that asks for the same gets it. It is rounded up to whole seconds, and is at most a
+	// year. A change does not affect space that cools already. If several policies select a Prefix, the longest counts.
+	CoolDown *metav1.Duration `json:"coolDown,omitempty"`
 	// strategy is how a part of the selected Prefixes is chosen, and one of them if there are several: Pack, Spread
 	// or Random. If several policies select a Prefix and differ, the oldest one counts. If none has a strategy, that
 	// of the controller manager chooses the Prefix, and Pack chooses the part.
@@ -73,6 +78,14 @@ func (b *PrefixPolicySpecApplyConfiguration) WithChildLengths(value *PrefixChild
 // If called multiple times, the Closed field is set to the value of the last call.
 func (b *PrefixPolicySpecApplyConfiguration) WithClosed(value bool) *PrefixPolicySpecApplyConfiguration {
 	b.Closed = &value
+	return b
+}
+
+// WithCoolDown sets the CoolDown field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CoolDown field is set to the value of the last call.
+func (b *PrefixPolicySpecApplyConfiguration) WithCoolDown(value metav1.Duration) *PrefixPolicySpecApplyConfiguration {
+	b.CoolDown = &value
 	return b
 }
 

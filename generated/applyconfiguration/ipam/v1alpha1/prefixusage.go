@@ -29,6 +29,9 @@ type PrefixUsageApplyConfiguration struct {
 	// reserved is the number of addresses that a PrefixPolicy reserves and that are not in use. They do not
 	// count as free. It is unset when there are none.
 	Reserved *string `json:"reserved,omitempty"`
+	// cooling is the number of addresses that cool down after their child was deleted. They count neither as used nor as
+	// free. It is unset when there are none.
+	Cooling *string `json:"cooling,omitempty"`
 }
 
 // PrefixUsageApplyConfiguration constructs a declarative configuration of the PrefixUsage type for use with
@@ -98,5 +101,13 @@ func (b *PrefixUsageApplyConfiguration) WithTruncated(value bool) *PrefixUsageAp
 // If called multiple times, the Reserved field is set to the value of the last call.
 func (b *PrefixUsageApplyConfiguration) WithReserved(value string) *PrefixUsageApplyConfiguration {
 	b.Reserved = &value
+	return b
+}
+
+// WithCooling sets the Cooling field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Cooling field is set to the value of the last call.
+func (b *PrefixUsageApplyConfiguration) WithCooling(value string) *PrefixUsageApplyConfiguration {
+	b.Cooling = &value
 	return b
 }

@@ -1,0 +1,192 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package prefix
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+)
+
+// The API server decides whether the space of a child that is gone cools down: then a deletion of its allocation only sets
+// status.coolingUntil. The controller deletes the allocation again after that time, or when the parent is being deleted, and
+// lets a child of the same name take the space back before.
+
+const (
+	// coolingWorkers is the maximum number of allocations that are deleted at the same time after their space has cooled
+	// down. Very many may have at once, and others must not wait for that.
+	coolingWorkers = 2
+	// coolingRetry is the delay before the next try if the API server did not delete an allocation because its clock is
+	// behind.
+	coolingRetry = 2 * time.Second
+)
+
+// isCooling reports whether the space of an allocation cools down. The allocation may be nil.
+func isCooling(allocation *v1alpha1.PrefixAllocation) bool {
+	return allocation != nil && allocation.Status.CoolingUntil != nil
+}
+
+// syncCooling deletes an allocation whose space has cooled down, or whose parent is being deleted. If it is too early, it
+// looks at the allocation again later.
+func (c *Controller) syncCooling(ctx context.Context, name types.NamespacedName) error {
+	allocation, err := c.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !isCooling(allocation) || allocation.DeletionTimestamp != nil {
+		return nil
+	}
+	if wait := time.Until(allocation.Status.CoolingUntil.Time); wait > 0 && !c.parentEnds(allocation) {
+		c.cooling.AddAfter(name, wait)
+		return nil
+	}
+	if err := newerIsComing(c.deleteAsSeen(ctx, allocation)); err != nil {
+		return err
+	}
+	c.cooling.AddAfter(name, coolingRetry)
+	return nil
+}
+
+// parentEnds reports whether the parent of an allocation is being deleted or gone.
+func (c *Controller) parentEnds(allocation *v1alpha1.PrefixAllocation) bool {
+	parent, _, ok := holding.Of(allocation)
+	if !ok {
+		return false
+	}
+	prefix, err := c.prefixes.Prefixes(parent.Namespace).Get(parent.Name)
+	return err != nil || prefix.DeletionTimestamp != nil
+}
+
+// wakeHeir queues the child of the name for which the space of an allocation is kept, if it exists and has no space yet.
+func (c *Controller) wakeHeir(allocation *v1alpha1.PrefixAllocation) {
+	ref := requester.Of(allocation)
+	if ref == nil {
+		return
+	}
+	if heir, err := c.prefixes.Prefixes(allocation.Namespace).Get(ref.Name); err == nil && heir.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+		c.children.Add(observe.NameOf(heir))
+	}
+}
+
+// heirs holds the children that cannot take back what is kept for them only because of the rules of the parent.
+type heirs struct {
+	mu    sync.Mutex
+	names map[string]sets.Set[string]
+}
+
+// add adds a child.
+func (h *heirs) add(child types.NamespacedName) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.names == nil {
+		h.names = map[string]sets.Set[string]{}
+	}
+	if h.names[child.Namespace] == nil {
+		h.names[child.Namespace] = sets.Set[string]{}
+	}
+	h.names[child.Namespace].Insert(child.Name)
+}
+
+// take returns the names of the children of a namespace, and removes them.
+func (h *heirs) take(namespace string) sets.Set[string] {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer delete(h.names, namespace)
+	return h.names[namespace]
+}
+
+// maxTakeBacks is how often in a row a child tries to take space back although the API server refuses, because the cache
+// may be behind. After that the child gets other space.
+const maxTakeBacks = 5
+
+// takeBack gives a Pending child the space that an earlier child of the same name had, if the child asks for the same.
+// It reports whether it did. Then the child has an allocation that holds space.
+func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (bool, error) {
+	var found *v1alpha1.PrefixAllocation
+	var forbidden func() bool
+	for _, allocation := range objects[*v1alpha1.PrefixAllocation](c.allocationIndex, byChild, childKey(prefix.Namespace, prefix.Name)) {
+		parent, space, suits := c.suitsHeir(prefix, allocation)
+		if !suits {
+			continue
+		}
+		rules := c.policies.For(parent)
+		switch {
+		case !rules.Allow(space.Bits()):
+			forbidden = func() bool { return !c.policies.For(parent).Allow(space.Bits()) }
+		case !isCooling(allocation) && rules.CoolDown() == 0:
+		case found == nil || found.CreationTimestamp.Before(&allocation.CreationTimestamp):
+			// Prefer the one that was held last.
+			found = allocation
+		}
+	}
+	if found == nil {
+		if forbidden != nil {
+			c.heirs.add(observe.NameOf(prefix))
+			if !forbidden() {
+				// The rules have changed meanwhile.
+				c.children.Add(observe.NameOf(prefix))
+			}
+		}
+		return false, nil
+	}
+	taken := found.DeepCopy()
+	for i := range taken.OwnerReferences {
+		if ref := &taken.OwnerReferences[i]; ref.Controller != nil && *ref.Controller {
+			ref.UID = prefix.UID
+		}
+	}
+	metav1.SetMetaDataLabel(&taken.ObjectMeta, v1alpha1.RequesterUIDLabel, string(prefix.UID))
+	_, err := c.client.IpamV1alpha1().PrefixAllocations(prefix.Namespace).Update(ctx, taken, metav1.UpdateOptions{})
+	switch {
+	case err == nil:
+		return true, nil
+	case apierrors.IsNotFound(err), queue.IsRefusal(err),
+		apierrors.IsConflict(err) && c.children.NumRequeues(observe.NameOf(prefix)) >= maxTakeBacks:
+		return false, nil
+	}
+	return false, err
+}
+
+// suitsHeir reports whether an allocation holds space that was for an earlier child with the name of this one, and that this
+// one asks for. It returns the parent and the space.
+func (c *Controller) suitsHeir(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) (*v1alpha1.Prefix, netip.Prefix, bool) {
+	parentName, space, holds := holding.Of(allocation)
+	ref := requester.Of(allocation)
+	if !holds || ref == nil || ref.UID == prefix.UID || allocation.DeletionTimestamp != nil {
+		return nil, space, false
+	}
+	parent, err := c.prefixes.Prefixes(parentName.Namespace).Get(parentName.Name)
+	if err != nil || parent.DeletionTimestamp != nil {
+		return nil, space, false
+	}
+	spec := &prefix.Spec
+	if spec.ParentRef == nil {
+		selector, err := metav1.LabelSelectorAsSelector(spec.ParentSelector)
+		if err != nil || !selector.Matches(labels.Set(parent.Labels)) {
+			return nil, space, false
+		}
+	} else if spec.ParentRef.Name != parentName.Name {
+		return nil, space, false
+	}
+	if spec.Prefix != "" {
+		return parent, space, cidr.Equal(spec.Prefix, space.String())
+	}
+	return parent, space, int(spec.PrefixLength) == space.Bits() && (spec.IPFamily == "" || string(spec.IPFamily) == cidr.FamilyOf(space))
+}

@@ -1,0 +1,244 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package claims
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Space whose child is gone cools down if a PrefixPolicy of the parent has a coolDown. Its allocation and its claim stay
+// as they are, so nobody else can get it, and status.coolingUntil of the allocation says until when. The way of the
+// space of a child:
+//
+//	child is deleted
+//	allocation is deleted        the deletion is turned into an update that sets coolingUntil     planCool
+//	a child of the same name
+//	asks for the same            becomes the controller reference and the owner in the claim      planTakeBack
+//	allocation is deleted again  does nothing before coolingUntil, then removes both              planRelease
+//
+// The time is stored, and each server compares it with its own clock. So it survives restarts, and a clock that goes back
+// only makes it longer.
+
+// CoolDown returns for how long the space of a Prefix that is given back cools down. It is 0 if it does not. The answer
+// may be stale.
+type CoolDown func(ctx context.Context, namespace, name string) (time.Duration, error)
+
+// ReadCoolDownFrom sets the function that finds the coolDown of a parent. Until it is called, nothing cools down.
+func (c *Claims) ReadCoolDownFrom(coolDown CoolDown) { c.coolDown = coolDown }
+
+// CoolingError means that an allocation cannot be removed yet, because its space cools down.
+type CoolingError struct {
+	// Until is when the space has cooled down. It is zero if the allocation does not say so yet. Then it must be set to a
+	// time that is For later than now.
+	Until time.Time
+	For   time.Duration
+
+	allocation *ipam.PrefixAllocation
+}
+
+// Error implements error.
+func (e *CoolingError) Error() string {
+	if e.Until.IsZero() {
+		return fmt.Sprintf("the space of PrefixAllocation %s must cool down for %s", e.allocation.Name, e.For)
+	}
+	return fmt.Sprintf("the space of PrefixAllocation %s cools down until %s", e.allocation.Name, e.Until.UTC().Format(time.RFC3339))
+}
+
+type earlyKey struct{}
+
+// WithEarlyRelease returns a context for removing allocations although their space cools down.
+func WithEarlyRelease(ctx context.Context) context.Context {
+	return context.WithValue(ctx, earlyKey{}, true)
+}
+
+// cools returns a CoolingError if the space of an allocation has to cool down before it is released. gone tells whether
+// the child that the space was claimed for does not exist any more. The parent is the one that exists.
+func (c *Claims) cools(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation, gone bool) error {
+	early, _ := ctx.Value(earlyKey{}).(bool)
+	switch until := allocation.Status.CoolingUntil; {
+	case early, p.deleting, allocation.DeletionTimestamp != nil:
+		// An allocation with a deletionTimestamp only waits for its finalizers. Its deletion was checked when it was
+		// requested.
+		return nil
+	case until != nil:
+		if c.now().Before(until.Time) {
+			return &CoolingError{Until: until.Time, allocation: allocation}
+		}
+		return nil
+	case !gone || c.coolDown == nil:
+		return nil
+	}
+	d, err := c.coolDown(ctx, allocation.Namespace, allocation.Spec.PrefixRef.Name)
+	if err != nil {
+		return err
+	}
+	if d <= 0 {
+		return nil
+	}
+	return &CoolingError{For: d, allocation: allocation}
+}
+
+// isCooling reports whether an error is a CoolingError.
+func isCooling(err error) bool { return errors.As(err, new(*CoolingError)) }
+
+// CoolUntil returns the time until which the space of an allocation cools down, if that takes d from now on. It is in whole
+// seconds, rounded up. If the clock is behind the time at which the allocation was allocated, it has gone back, and d
+// counts from that time on.
+func (c *Claims) CoolUntil(allocation *ipam.PrefixAllocation, d time.Duration) time.Time {
+	now := c.now()
+	if since := allocation.Status.LastPhaseTransitionTime; since != nil && now.Before(since.Time) {
+		now = since.Time
+	}
+	until := now.Add(d)
+	if rounded := until.Truncate(time.Second); rounded.Before(until) {
+		until = rounded.Add(time.Second)
+	}
+	return until
+}
+
+// planCool plans the update that makes the space of an allocation cool down. The claim must be for a child that is gone.
+// It needs no guards: what is gone stays so, and a child of the same name that takes the space back writes the allocation.
+func (c *Claims) planCool(ctx context.Context, allocation *ipam.PrefixAllocation) (Plan, error) {
+	refuse := func(why string) (Plan, error) {
+		return Plan{}, conflict("prefixallocations", allocation.Name, errors.New(why))
+	}
+	name, prefix, _ := Allocated(allocation)
+	p, err := live{c}.parent(ctx, allocation.Namespace, name)
+	if err != nil {
+		return Plan{}, err
+	}
+	if p == nil {
+		return refuse("its parent does not exist")
+	}
+	_, value, err := live{c}.claim(ctx, c.Keys.Claim(p.uid, prefix))
+	if err != nil {
+		return Plan{}, err
+	}
+	h := value.Find(allocation.UID)
+	if h == nil || h.Owner == nil {
+		return refuse("its space is not claimed for a Prefix")
+	}
+	child, revision, err := live{c}.prefix(ctx, allocation.Namespace, h.Owner.Name)
+	if err != nil {
+		return Plan{}, err
+	}
+	if revision != 0 && h.Owner.is(child) {
+		return refuse(fmt.Sprintf("its space is claimed for Prefix %s, which exists", child.Name))
+	}
+	return Plan{}, nil
+}
+
+// TakesBack reports whether an update of an allocation that holds space changes its controller reference to another Prefix
+// of the same name. If the storage accepts that, the Prefix gets the space.
+func TakesBack(allocation, old *ipam.PrefixAllocation) bool {
+	if old.Status.Phase != ipam.PrefixAllocationPhaseAllocated {
+		return false
+	}
+	was, is := requesterOf(old), requesterOf(allocation)
+	return was != nil && is != nil && was.Name == is.Name && was.UID != is.UID
+}
+
+// planKeep plans an update of an allocation that holds space, and goes on doing so.
+func (c *Claims) planKeep(ctx context.Context, allocation, old *ipam.PrefixAllocation) (Plan, error) {
+	if TakesBack(allocation, old) {
+		claimed, err := c.claimedFor(ctx, old)
+		if err != nil {
+			return Plan{}, err
+		}
+		if is := requesterOf(allocation); claimed != nil && claimed.Name == is.Name && claimed.UID != is.UID {
+			return c.planTakeBack(ctx, allocation, old, claimed)
+		}
+	}
+	if old.DeletionTimestamp == nil && allocation.DeletionTimestamp != nil {
+		// It is deleted, and only waits for its finalizers.
+		if _, err := c.planRelease(ctx, live{c}, old); isCooling(err) {
+			return Plan{}, err
+		}
+	}
+	if err := c.keepRequester(ctx, allocation, old); err != nil {
+		return Plan{}, err
+	}
+	was, is := old.Status.CoolingUntil, allocation.Status.CoolingUntil
+	switch {
+	case was.Equal(is):
+		return Plan{}, nil
+	case was == nil:
+		return c.planCool(ctx, allocation)
+	}
+	return Plan{}, conflict("prefixallocations", allocation.Name, fmt.Errorf("its space cools down until %s", was.UTC().Format(time.RFC3339)))
+}
+
+// planTakeBack plans the update that makes an allocation the one of another child with the same name as the one that it
+// was claimed for. That child must exist, be Pending, and ask for what the allocation holds. So the first one is gone.
+func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixAllocation, claimed *Owner) (Plan, error) {
+	refuse := func(format string, args ...any) (Plan, error) {
+		return Plan{}, conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...))
+	}
+	name, prefix, _ := Allocated(old)
+	p, err := live{c}.parent(ctx, old.Namespace, name)
+	switch {
+	case err != nil:
+		return Plan{}, err
+	case p == nil || p.deleting:
+		return refuse("%s cannot be taken back from Prefix %s, which does not exist or is being deleted", prefix, name)
+	case old.DeletionTimestamp != nil:
+		return refuse("it is being deleted")
+	}
+	if old.Status.CoolingUntil == nil {
+		// Its controller has not deleted it yet. Without a coolDown the space is released then.
+		d, err := time.Duration(0), error(nil)
+		if c.coolDown != nil {
+			d, err = c.coolDown(ctx, old.Namespace, name)
+		}
+		if err != nil {
+			return Plan{}, err
+		}
+		if d <= 0 {
+			return Plan{}, apierrors.NewInvalid(ipam.Kind(ipam.PrefixAllocationKind), allocation.Name, field.ErrorList{
+				field.Forbidden(field.NewPath("metadata", "ownerReferences"), fmt.Sprintf(
+					"%s is allocated to it for Prefix %s, not for another one of that name. It does not cool down, since no PrefixPolicy of Prefix %s has a coolDown", prefix, claimed.Name, name)),
+			})
+		}
+	}
+	child, why, err := c.guardRequester(ctx, live{c}, allocation, prefix, name)
+	switch {
+	case err != nil:
+		return Plan{}, err
+	case why != nil:
+		return Plan{}, why
+	}
+	key := c.Keys.Claim(p.uid, prefix)
+	kv, value, err := live{c}.claim(ctx, key)
+	if err != nil {
+		return Plan{}, err
+	}
+	h := value.Find(allocation.UID)
+	if h == nil || !h.Owner.same(claimed) {
+		return Plan{}, errStale
+	}
+	h.Owner = requesterOf(allocation)
+	encoded, err := value.Encode()
+	if err != nil {
+		return Plan{}, err
+	}
+	lost := c.Lost(c.Prefixes.Key(old.Namespace, claimed.Name))
+	if kv, err := c.revisions(ctx, lost); err != nil {
+		return Plan{}, err
+	} else if kv.ModRevision != 0 {
+		return refuse("%s may be in use by an earlier Prefix %s, which is in lost+found in etcd", prefix, claimed.Name)
+	}
+	return Plan{
+		// The parent cannot end while there is the claim.
+		Guards: append(child, IsUnchanged(key, kv.ModRevision)),
+		then:   []clientv3.Op{clientv3.OpPut(key, encoded)},
+	}, nil
+}
