@@ -8,7 +8,7 @@ TOOLS := $(BIN)/tools
 
 # Pure packages and the controllers are where the race detector pays; the rest waits for a server.
 # What starts servers has the machine for itself, a package at a time.
-RACE := ./pkg/allocator/... ./pkg/cidr ./pkg/controller/... ./pkg/standalone
+RACE := ./pkg/allocator/... ./pkg/cidr ./pkg/controller/... ./pkg/standalone/...
 
 # The programs are static, so that they run in an image with nothing else. Only the race detector needs cgo.
 export CGO_ENABLED := 0

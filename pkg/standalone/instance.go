@@ -14,6 +14,9 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/datadir"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/etcd"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/pki"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
@@ -47,7 +50,7 @@ func NewOptions() *Options {
 		Controllers: []string{"*"},
 		Strategy:    "Pack",
 		Workers:     64,
-		QuotaBytes:  DefaultEtcdQuota,
+		QuotaBytes:  etcd.DefaultQuota,
 	}
 }
 
@@ -93,7 +96,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	if options.QuotaBytes <= 0 {
 		return nil, fmt.Errorf("the quota of the database must be positive, not %d", options.QuotaBytes)
 	}
-	dataDir, err := OpenDataDir(options.DataDir)
+	dataDir, err := datadir.Open(options.DataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -109,23 +112,23 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	i.cleanup = append(i.cleanup, func() { _ = listener.Close() })
 	i.URL = "https://" + listener.Addr().String()
 
-	pki, err := EnsurePKI(dataDir.PKIDir(), time.Now())
+	certificates, err := pki.Ensure(dataDir.PKIDir(), time.Now())
 	if err != nil {
 		return nil, err
 	}
 	i.Kubeconfig = dataDir.KubeconfigPath()
-	if err := WriteKubeconfig(i.Kubeconfig, i.URL, pki); err != nil {
+	if err := pki.WriteKubeconfig(i.Kubeconfig, i.URL, certificates); err != nil {
 		return nil, err
 	}
 
-	etcd, err := StartEtcd(ctx, dataDir.Path(), "", QuotaBytes(options.QuotaBytes))
+	database, err := etcd.Start(ctx, dataDir.Path(), "", etcd.QuotaBytes(options.QuotaBytes))
 	if err != nil {
 		return nil, err
 	}
-	i.cleanup = append(i.cleanup, etcd.Close)
-	i.EtcdEndpoints = etcd.Endpoints()
+	i.cleanup = append(i.cleanup, database.Close)
+	i.EtcdEndpoints = database.Endpoints()
 
-	server, err := newServer(options, pki, listener, etcd)
+	server, err := newServer(options, certificates, listener, database)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +145,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	})
 	own, disconnect := disconnectable(i.Config)
 	i.cleanup = append(i.cleanup, disconnect)
-	if err := waitReady(ctx, own, served, etcd.Err()); err != nil {
+	if err := waitReady(ctx, own, served, database.Err()); err != nil {
 		i.cancel()
 		return nil, err
 	}
@@ -162,7 +165,7 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 			controlled <- i.err
 		case i.err = <-served:
 			served <- i.err
-		case i.err = <-etcd.Err():
+		case i.err = <-database.Err():
 		case <-ctx.Done():
 		}
 		i.cancel()
@@ -172,17 +175,17 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	return i, nil
 }
 
-func newServer(options *Options, pki *PKI, listener net.Listener, etcd *Etcd) (*apiserver.Server, error) {
+func newServer(options *Options, certificates *pki.Certificates, listener net.Listener, database *etcd.Server) (*apiserver.Server, error) {
 	o := apiserver.NewOptions()
 	o.WithoutCluster = true
 	serving := o.Recommended.SecureServing
 	serving.Listener = listener
 	serving.BindAddress = net.IPv4(127, 0, 0, 1)
 	serving.BindPort = listener.Addr().(*net.TCPAddr).Port
-	serving.ServerCert.CertKey.CertFile = pki.ServingCertFile
-	serving.ServerCert.CertKey.KeyFile = pki.ServingKeyFile
-	o.Recommended.Authentication.ClientCert.ClientCA = pki.CACertFile
-	o.Recommended.Etcd.StorageConfig.Transport.ServerList = etcd.Endpoints()
+	serving.ServerCert.CertKey.CertFile = certificates.ServingCertFile
+	serving.ServerCert.CertKey.KeyFile = certificates.ServingKeyFile
+	o.Recommended.Authentication.ClientCert.ClientCA = certificates.CACertFile
+	o.Recommended.Etcd.StorageConfig.Transport.ServerList = database.Endpoints()
 	o.Recommended.Admission.ConfigFile = options.AdmissionConfigFile
 	if options.Customize != nil {
 		options.Customize(o)

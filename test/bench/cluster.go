@@ -10,7 +10,9 @@ import (
 	"syscall"
 	"time"
 
-	embedded "github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/datadir"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/etcd"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/pki"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,7 +49,7 @@ type separate struct {
 	config *rest.Config
 	// kubeconfig is the path of the file that config was read from.
 	kubeconfig string
-	etcd       *embedded.Etcd
+	etcd       *etcd.Server
 	server     *process.Process
 	managers   []*process.Process
 }
@@ -60,27 +62,27 @@ func startSeparate(b *bench, data string, managers int, before ...func(etcd stri
 	b.progress.phase("start the programs", 0)
 	s := &separate{}
 	// ipam-standalone accepts only an empty directory, or one that was opened before.
-	directory, err := embedded.OpenDataDir(data)
+	directory, err := datadir.Open(data)
 	if err == nil {
 		err = directory.Close()
 	}
 	if err != nil {
 		b.Fatal(err)
 	}
-	if s.etcd, err = embedded.StartEtcd(b.ctx, data, "error"); err != nil {
+	if s.etcd, err = etcd.Start(b.ctx, data, "error"); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(s.etcd.Close)
 	for _, f := range before {
 		f(s.etcd.Endpoints()[0])
 	}
-	pki, err := embedded.EnsurePKI(filepath.Join(data, "pki"), time.Now())
+	certificates, err := pki.Ensure(filepath.Join(data, "pki"), time.Now())
 	if err != nil {
 		b.Fatal(err)
 	}
 	port, dir := process.ReservePort(b), b.TempDir()
 	s.kubeconfig = filepath.Join(dir, "kubeconfig")
-	if err := embedded.WriteKubeconfig(s.kubeconfig, fmt.Sprintf("https://127.0.0.1:%d", port), pki); err != nil {
+	if err := pki.WriteKubeconfig(s.kubeconfig, fmt.Sprintf("https://127.0.0.1:%d", port), certificates); err != nil {
 		b.Fatal(err)
 	}
 	if s.config, err = clientcmd.BuildConfigFromFlags("", s.kubeconfig); err != nil {
@@ -88,9 +90,9 @@ func startSeparate(b *bench, data string, managers int, before ...func(etcd stri
 	}
 	s.server = process.Start(b, dir, server,
 		"--without-cluster",
-		"--client-ca-file", pki.CACertFile,
-		"--tls-cert-file", pki.ServingCertFile,
-		"--tls-private-key-file", pki.ServingKeyFile,
+		"--client-ca-file", certificates.CACertFile,
+		"--tls-cert-file", certificates.ServingCertFile,
+		"--tls-private-key-file", certificates.ServingKeyFile,
 		"--bind-address", "127.0.0.1",
 		"--secure-port", strconv.Itoa(port),
 		"--etcd-servers", s.etcd.Endpoints()[0])

@@ -19,7 +19,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/pki"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/etcd"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/transport"
@@ -42,12 +42,12 @@ func startEtcd(t testing.TB) (endpoint string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	etcd, err := standalone.StartEtcd(context.Background(), dir, "error")
+	database, err := etcd.Start(context.Background(), dir, "error")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(etcd.Close)
-	return etcd.Endpoints()[0]
+	t.Cleanup(database.Close)
+	return database.Endpoints()[0]
 }
 
 // server is an API server without a cluster, in this process.

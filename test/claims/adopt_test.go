@@ -24,7 +24,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/pki"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -548,7 +548,7 @@ type server struct {
 	stderr *bytes.Buffer
 }
 
-func startServer(t testing.TB, s *store, pki *standalone.PKI) *server {
+func startServer(t testing.TB, s *store, certificates *pki.Certificates) *server {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
@@ -562,7 +562,7 @@ func startServer(t testing.TB, s *store, pki *standalone.PKI) *server {
 	host, port, _ := net.SplitHostPort(listener.Addr().String())
 	p := &server{url: "https://" + listener.Addr().String(), stderr: &bytes.Buffer{}}
 	p.Cmd = exec.Command(path, "--without-cluster", s.flag(), "--bind-address="+host, "--secure-port="+port,
-		"--client-ca-file="+pki.CACertFile, "--tls-cert-file="+pki.ServingCertFile, "--tls-private-key-file="+pki.ServingKeyFile)
+		"--client-ca-file="+certificates.CACertFile, "--tls-cert-file="+certificates.ServingCertFile, "--tls-private-key-file="+certificates.ServingKeyFile)
 	p.Stderr = p.stderr
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
@@ -580,10 +580,10 @@ func (p *server) kill() {
 }
 
 // ready reports whether the server is ready.
-func (p *server) ready(t testing.TB, dir string, pki *standalone.PKI) bool {
+func (p *server) ready(t testing.TB, dir string, certificates *pki.Certificates) bool {
 	t.Helper()
 	kubeconfig := filepath.Join(dir, "kubeconfig")
-	if err := standalone.WriteKubeconfig(kubeconfig, p.url, pki); err != nil {
+	if err := pki.WriteKubeconfig(kubeconfig, p.url, certificates); err != nil {
 		t.Fatal(err)
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
@@ -608,14 +608,14 @@ func TestAdoptKilled(t *testing.T) {
 	w, told := many()
 	s := newEtcd(t, w)
 	dir := t.TempDir()
-	pki, err := standalone.EnsurePKI(dir, time.Now())
+	certificates, err := pki.Ensure(dir, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for round := range 4 {
 		before := s.countClaims(t)
-		p := startServer(t, s, pki)
+		p := startServer(t, s, certificates)
 		ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 		s.whenClaimed(ctx, 1+random.IntN(250), p.kill)
 		cancel()
@@ -632,14 +632,14 @@ func TestAdoptKilled(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	servers := []*server{startServer(t, s, pki), startServer(t, s, pki)}
+	servers := []*server{startServer(t, s, certificates), startServer(t, s, certificates)}
 	harness.Eventually(t, "one server is ready", func() error {
-		return harness.Unless(servers[0].ready(t, dir, pki) || servers[1].ready(t, dir, pki), "%.2000s", servers[0].stderr)
+		return harness.Unless(servers[0].ready(t, dir, certificates) || servers[1].ready(t, dir, certificates), "%.2000s", servers[0].stderr)
 	})
 	// The first server that is ready has completed the adoption.
 	expectClaims(t, s.world(t))
 	harness.Eventually(t, "both servers are ready", func() error {
-		return harness.Unless(servers[0].ready(t, dir, pki) && servers[1].ready(t, dir, pki), "%.2000s", servers[1].stderr)
+		return harness.Unless(servers[0].ready(t, dir, certificates) && servers[1].ready(t, dir, certificates), "%.2000s", servers[1].stderr)
 	})
 	expect(t, auditOf(t, s.open(t)), told...)
 	expectClaims(t, s.world(t))

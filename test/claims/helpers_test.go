@@ -23,7 +23,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/etcd"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -66,15 +66,15 @@ func startEtcd(t testing.TB, dataDir string) (s *store, stop func()) {
 	if err := os.WriteFile(filepath.Join(dataDir, "lock"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	etcd, err := standalone.StartEtcd(t.Context(), dataDir, "error")
+	database, err := etcd.Start(t.Context(), dataDir, "error")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(etcd.Close)
-	s = connect(t, etcd.Endpoints())
+	t.Cleanup(database.Close)
+	s = connect(t, database.Endpoints())
 	return s, func() {
 		_ = s.client.Close()
-		etcd.Close()
+		database.Close()
 	}
 }
 

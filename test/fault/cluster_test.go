@@ -19,7 +19,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/etcd"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/pki"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
@@ -37,7 +38,7 @@ const namespace = "default"
 type cluster struct {
 	testing.TB
 	dir     string
-	pki     *standalone.PKI
+	pki     *pki.Certificates
 	etcd    *clientv3.Client
 	store   *apiserver.Store
 	proxy   *proxy
@@ -63,25 +64,25 @@ func newCluster(t testing.TB, servers int, proxied bool) *cluster {
 		t.Fatal(err)
 	}
 	c := &cluster{TB: t, dir: dir}
-	if c.pki, err = standalone.EnsurePKI(filepath.Join(dir, "pki"), time.Now()); err != nil {
+	if c.pki, err = pki.Ensure(filepath.Join(dir, "pki"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	etcd, err := standalone.StartEtcd(context.Background(), dir, "error")
+	database, err := etcd.Start(context.Background(), dir, "error")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(etcd.Close)
-	if c.etcd, err = clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints(), Logger: zap.NewNop()}); err != nil {
+	t.Cleanup(database.Close)
+	if c.etcd, err = clientv3.New(clientv3.Config{Endpoints: database.Endpoints(), Logger: zap.NewNop()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.etcd.Close() })
 	options := apiserver.NewOptions().Recommended.Etcd
-	options.StorageConfig.Transport.ServerList = etcd.Endpoints()
+	options.StorageConfig.Transport.ServerList = database.Endpoints()
 	if c.store, err = apiserver.OpenStore(options); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.store.Close)
-	endpoint := etcd.Endpoints()[0]
+	endpoint := database.Endpoints()[0]
 	if proxied {
 		c.proxy = startProxy(t, dir, endpoint)
 		endpoint = c.proxy.endpoint
@@ -116,7 +117,7 @@ func (c *cluster) writeKubeconfig(url string) string {
 		c.Fatal(err)
 	}
 	defer file.Close()
-	if err := standalone.WriteKubeconfig(file.Name(), url, c.pki); err != nil {
+	if err := pki.WriteKubeconfig(file.Name(), url, c.pki); err != nil {
 		c.Fatal(err)
 	}
 	return file.Name()

@@ -11,6 +11,7 @@ import (
 	apiserverapp "github.com/ironcore-dev/ipam-apiserver/cmd/ipam-apiserver/app"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/etcd"
 	"github.com/spf13/cobra"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 )
@@ -26,7 +27,7 @@ func silent(cmd *cobra.Command, _ []string) { quietUnlessVerbose(cmd, io.Discard
 // newAuditCommand returns the command that compares the objects in a data directory with their claims.
 func newAuditCommand(ctx context.Context, options *standalone.Options) *cobra.Command {
 	cmd := apiserverapp.AuditCommand(ctx, func() (*genericoptions.EtcdOptions, func(), error) {
-		endpoints, done, err := standalone.AccessEtcd(ctx, options.DataDir, standalone.QuotaBytes(options.QuotaBytes))
+		endpoints, done, err := etcd.Access(ctx, options.DataDir, etcd.QuotaBytes(options.QuotaBytes))
 		etcd := apiserver.NewOptions().Recommended.Etcd
 		etcd.StorageConfig.Transport.ServerList = endpoints
 		return etcd, done, err
@@ -47,12 +48,12 @@ func newReclaimCommand(ctx context.Context, options *standalone.Options) *cobra.
 		SilenceUsage: true,
 		PreRun:       silent,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			endpoints, done, err := standalone.AccessEtcd(ctx, options.DataDir, standalone.QuotaBytes(options.QuotaBytes))
+			endpoints, done, err := etcd.Access(ctx, options.DataDir, etcd.QuotaBytes(options.QuotaBytes))
 			if err != nil {
 				return err
 			}
 			defer done()
-			result, err := standalone.Reclaim(ctx, endpoints)
+			result, err := etcd.Reclaim(ctx, endpoints)
 			if err != nil {
 				return err
 			}

@@ -1,16 +1,16 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package datadir
 
 import (
 	"os"
 	"path/filepath"
 )
 
-// ensurePrivateDir creates the directory path, in a data directory, and missing parents with mode 0700. If path
+// EnsurePrivate creates the directory path, in a data directory, and missing parents with mode 0700. If path
 // exists, only its owner can access it afterwards.
-func ensurePrivateDir(path string) error {
+func EnsurePrivate(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
@@ -24,9 +24,9 @@ func ensurePrivateDir(path string) error {
 	return os.Chmod(path, 0o700)
 }
 
-// writeFileAtomic replaces the contents of path. After a crash at any time the file has either the old or the new
+// WriteFile replaces the contents of path. After a crash at any time the file has either the old or the new
 // contents. Calls for the same path must not run concurrently.
-func writeFileAtomic(path string, data []byte, mode os.FileMode) (err error) {
+func WriteFile(path string, data []byte, mode os.FileMode) (err error) {
 	// The name is fixed, so a crash leaves at most one temporary file. Removing the file and then using O_EXCL
 	// ensures that no symbolic link is followed.
 	tmp := path + ".tmp"
@@ -56,11 +56,11 @@ func writeFileAtomic(path string, data []byte, mode os.FileMode) (err error) {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return Sync(filepath.Dir(path))
 }
 
-// syncDir syncs a directory, which makes created and renamed entries durable. fsync of a file does not do this.
-func syncDir(path string) error {
+// Sync syncs a directory, which makes created and renamed entries durable. fsync of a file does not do this.
+func Sync(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package pki
 
 import (
 	"os"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/standalonetest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -19,7 +20,7 @@ func TestWriteKubeconfig(t *testing.T) {
 	if err := WriteKubeconfig(path, server, pki); err != nil {
 		t.Fatal(err)
 	}
-	wantMode(t, path, 0o600)
+	standalonetest.WantMode(t, path, 0o600)
 
 	loaded := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
 		&clientcmd.ClientConfigLoadingRules{ExplicitPath: path}, nil)
@@ -82,7 +83,7 @@ func TestWriteKubeconfigAgain(t *testing.T) {
 			if c.rewritten == (os.SameFile(before, after) && before.ModTime().Equal(after.ModTime())) {
 				t.Errorf("rewritten is not %v", c.rewritten)
 			}
-			wantMode(t, path, 0o600)
+			standalonetest.WantMode(t, path, 0o600)
 			if _, err := clientcmd.LoadFromFile(path); err != nil {
 				t.Error(err)
 			}

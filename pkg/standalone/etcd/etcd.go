@@ -1,7 +1,9 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+// Package etcd runs the embedded etcd of ipam-standalone, which only the current user can reach, and maintains its
+// database.
+package etcd
 
 import (
 	"context"
@@ -13,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/datadir"
 	"go.etcd.io/etcd/client/pkg/v3/logutil"
 	"go.etcd.io/etcd/server/v3/embed"
 	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
@@ -35,16 +38,16 @@ const (
 	// socketLink is the name of a symbolic link in the data directory. It points to the socket directory if that
 	// is elsewhere.
 	socketLink = "sockets"
-	// DefaultEtcdQuota is the default maximum size of the database, in bytes. QuotaBytes overrides it.
-	DefaultEtcdQuota int64 = 8 << 30
+	// DefaultQuota is the default maximum size of the database, in bytes. QuotaBytes overrides it.
+	DefaultQuota int64 = 8 << 30
 	// maxSocketPath is the maximum length of a Unix socket path that works on all systems. sun_path has 104 bytes
 	// on macOS and 108 on Linux, including the terminating zero.
 	maxSocketPath = 103
 )
 
-// Etcd is a running single-member etcd. It listens on Unix sockets that only the current user can access, and
+// Server is a running single-member etcd. It listens on Unix sockets that only the current user can access, and
 // opens no TCP port.
-type Etcd struct {
+type Server struct {
 	server   *embed.Etcd
 	endpoint string
 	// grpcServer receives the gRPC server of the client socket after etcd has created it.
@@ -57,19 +60,19 @@ type Etcd struct {
 	close   sync.Once
 }
 
-// EtcdOption changes the configuration that StartEtcd uses.
-type EtcdOption func(*embed.Config)
+// Option changes the configuration that Start uses.
+type Option func(*embed.Config)
 
 // QuotaBytes sets the maximum size of the database, in bytes. When the database is larger, etcd refuses writes
 // until space is reclaimed and the NOSPACE alarm is disarmed.
-func QuotaBytes(quota int64) EtcdOption {
+func QuotaBytes(quota int64) Option {
 	return func(cfg *embed.Config) { cfg.QuotaBackendBytes = quota }
 }
 
-// StartEtcd starts etcd with its data in dataDir/etcd and returns when etcd is ready. It creates the directory if
+// Start starts etcd with its data in dataDir/etcd and returns when etcd is ready. It creates the directory if
 // it is missing. It returns an error if etcd is not ready within five minutes, or if ctx ends before that. After
 // the start, ctx has no effect. Acknowledged writes are on disk and survive kill -9. Only one process may use a
-// dataDir at a time, see OpenDataDir.
+// dataDir at a time, see datadir.Open.
 //
 // etcd logs to standard error. logLevel is the minimum level: debug, info, warn or error. The empty string means
 // warn.
@@ -77,7 +80,7 @@ func QuotaBytes(quota int64) EtcdOption {
 // The sockets are in dataDir/etcd. If that path is too long for a socket or needs escaping in a URL, they are in a
 // new temporary directory. Both directories have mode 0700. In addition to the client socket there is http.sock,
 // which serves /health and /metrics.
-func StartEtcd(ctx context.Context, dataDir, logLevel string, options ...EtcdOption) (*Etcd, error) {
+func Start(ctx context.Context, dataDir, logLevel string, options ...Option) (*Server, error) {
 	if logLevel == "" {
 		logLevel = "warn"
 	}
@@ -89,7 +92,7 @@ func StartEtcd(ctx context.Context, dataDir, logLevel string, options ...EtcdOpt
 	if err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
-	if err := ensurePrivateDir(dir); err != nil {
+	if err := datadir.EnsurePrivate(dir); err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
 	if err := prepareBootstrap(dir); err != nil {
@@ -100,7 +103,7 @@ func StartEtcd(ctx context.Context, dataDir, logLevel string, options ...EtcdOpt
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
 
-	e := &Etcd{
+	e := &Server{
 		endpoint:      "unix://" + filepath.Join(sockets, etcdClientSocket),
 		grpcServer:    make(chan *grpc.Server, 1),
 		removeSockets: removeSockets,
@@ -132,15 +135,15 @@ func StartEtcd(ctx context.Context, dataDir, logLevel string, options ...EtcdOpt
 }
 
 // Endpoints returns the endpoints for an etcd client. They do not use TLS.
-func (e *Etcd) Endpoints() []string { return []string{e.endpoint} }
+func (e *Server) Endpoints() []string { return []string{e.endpoint} }
 
 // Err returns a channel that receives at most one error: the reason why etcd stopped without Close. The channel is
 // closed after that, or by Close.
-func (e *Etcd) Err() <-chan error { return e.errc }
+func (e *Server) Err() <-chan error { return e.errc }
 
 // Close stops etcd. It returns when all data is on disk and the sockets are removed. Close clients first: Close
 // waits two seconds for open clients and then cancels their requests. It may be called more than once.
-func (e *Etcd) Close() {
+func (e *Server) Close() {
 	e.close.Do(func() {
 		close(e.closing)
 		<-e.watched
@@ -158,7 +161,7 @@ func (e *Etcd) Close() {
 	})
 }
 
-func (e *Etcd) config(dir, sockets string, logger *zap.Logger) *embed.Config {
+func (e *Server) config(dir, sockets string, logger *zap.Logger) *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Name = etcdName
 	cfg.Dir = dir
@@ -184,7 +187,7 @@ func (e *Etcd) config(dir, sockets string, logger *zap.Logger) *embed.Config {
 	// The API server compacts the history. A second compactor could remove revisions that the API server still
 	// needs.
 	cfg.AutoCompactionRetention = "0"
-	cfg.QuotaBackendBytes = DefaultEtcdQuota
+	cfg.QuotaBackendBytes = DefaultQuota
 	cfg.MaxTxnOps = embed.DefaultMaxTxnOps
 	// Kubernetes uses the same interval. The watch cache relies on these notifications to learn the current
 	// revision.
@@ -198,7 +201,7 @@ func (e *Etcd) config(dir, sockets string, logger *zap.Logger) *embed.Config {
 	return cfg
 }
 
-func (e *Etcd) waitReady(ctx context.Context) error {
+func (e *Server) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, etcdStartTimeout)
 	defer cancel()
 	select {
@@ -214,7 +217,7 @@ func (e *Etcd) waitReady(ctx context.Context) error {
 }
 
 // watch reports that etcd stopped without Close.
-func (e *Etcd) watch() {
+func (e *Server) watch() {
 	defer close(e.watched)
 	defer close(e.errc)
 	var err error
@@ -247,7 +250,7 @@ func prepareBootstrap(dir string) error {
 	if _, err := os.Lstat(member); !os.IsNotExist(err) {
 		return err
 	}
-	return writeFileAtomic(mark, nil, 0o600)
+	return datadir.WriteFile(mark, nil, 0o600)
 }
 
 // finishBootstrap removes the marker and syncs the directory. This happens before any client can connect, so
@@ -259,7 +262,7 @@ func finishBootstrap(dir string) error {
 		}
 		return err
 	}
-	return syncDir(dir)
+	return datadir.Sync(dir)
 }
 
 // makeSocketDir returns the socket directory for an etcd with its data in dir, and a function that removes what

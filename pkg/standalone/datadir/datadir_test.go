@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package datadir
 
 import (
 	"errors"
@@ -10,16 +10,19 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/standalonetest"
 )
 
 func TestOpenDataDir(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "parent", "data")
-	d, err := OpenDataDir(path)
+	d, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantMode(t, path, 0o700)
-	wantMode(t, filepath.Join(path, "lock"), 0o600)
+	standalonetest.WantMode(t, path, 0o700)
+	standalonetest.WantMode(t, filepath.Join(path, "lock"), 0o600)
 	for _, c := range []struct{ name, got, want string }{
 		{"Path", d.Path(), path},
 		{"PKIDir", d.PKIDir(), filepath.Join(path, "pki")},
@@ -30,7 +33,7 @@ func TestOpenDataDir(t *testing.T) {
 		}
 	}
 
-	_, err = OpenDataDir(path)
+	_, err = Open(path)
 	var inUse *InUseError
 	if !errors.As(err, &inUse) || inUse.PID != os.Getpid() || inUse.Path != path {
 		t.Errorf("the second open in one process gave %v", err)
@@ -38,7 +41,7 @@ func TestOpenDataDir(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if d, err = OpenDataDir(path); err != nil {
+	if d, err = Open(path); err != nil {
 		t.Fatalf("open after close: %v", err)
 	}
 	if err := d.Close(); err != nil {
@@ -54,7 +57,7 @@ func TestOpenDataDirThatIsThere(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		d, err := OpenDataDir(path)
+		d, err := Open(path)
 		refused := mode&0o022 != 0
 		if (err != nil) != refused || refused && !strings.Contains(err.Error(), fmt.Sprintf("other users can write to it (mode %04o)", mode)) {
 			t.Errorf("mode %04o: %v", mode, err)
@@ -64,7 +67,7 @@ func TestOpenDataDirThatIsThere(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		wantMode(t, path, mode)
+		standalonetest.WantMode(t, path, mode)
 		if entries, err := os.ReadDir(path); err != nil || refused && len(entries) > 0 {
 			t.Errorf("mode %04o: it has %v, %v", mode, entries, err)
 		}
@@ -91,7 +94,7 @@ func TestOpenDataDirOfSomethingElse(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		d, err := OpenDataDir(path)
+		d, err := Open(path)
 		if (err != nil) != test.refused || err != nil && !strings.Contains(err.Error(), "not a data directory of ipam-standalone") {
 			t.Errorf("%q: %v", test.files, err)
 		}
@@ -110,7 +113,7 @@ func TestOpenDataDirOfSomethingElse(t *testing.T) {
 func TestOpenDataDirRelative(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	d, err := OpenDataDir("data")
+	d, err := Open("data")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,28 +139,40 @@ func TestOpenDataDirRefuses(t *testing.T) {
 	for name, path := range map[string]string{
 		"empty path": "", "a file": file, "below a file": filepath.Join(file, "x"), "like /tmp": shared,
 	} {
-		if _, err := OpenDataDir(path); err == nil {
+		if _, err := Open(path); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	wantMode(t, shared, 0o777)
+	standalonetest.WantMode(t, shared, 0o777)
+}
+
+// TestChild is not a test. It is what a child process does: it holds a data directory.
+func TestChild(t *testing.T) {
+	if standalonetest.Name() == "" {
+		t.Skip("only runs in a child process of another test")
+	}
+	if _, err := Open(standalonetest.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("open")
+	time.Sleep(time.Hour)
 }
 
 func TestDataDirInUseByAnotherProcess(t *testing.T) {
 	path := t.TempDir()
-	holder := startChild(t, "hold-data-dir", path)
-	if !holder.out.Scan() || holder.out.Text() != "open" {
-		t.Fatalf("the child said %q", holder.out.Text())
+	holder := standalonetest.StartChild(t, "hold-data-dir", path)
+	if !holder.Out.Scan() || holder.Out.Text() != "open" {
+		t.Fatalf("the child said %q", holder.Out.Text())
 	}
 
-	_, err := OpenDataDir(path)
-	want := fmt.Sprintf("data directory %q is in use by another ipam-standalone (pid %d)", path, holder.cmd.Process.Pid)
+	_, err := Open(path)
+	want := fmt.Sprintf("data directory %q is in use by another ipam-standalone (pid %d)", path, holder.PID())
 	if err == nil || err.Error() != want {
 		t.Errorf("the error is %v, want %s", err, want)
 	}
 
-	holder.kill()
-	d, err := OpenDataDir(path)
+	holder.Kill()
+	d, err := Open(path)
 	if err != nil {
 		t.Fatalf("open after the holder was killed: %v", err)
 	}
@@ -198,14 +213,14 @@ func TestWriteFileAtomic(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, data := range []string{"first", "second", ""} {
-		if err := writeFileAtomic(path, []byte(data), 0o600); err != nil {
+		if err := WriteFile(path, []byte(data), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := os.ReadFile(path); err != nil || string(got) != data {
 			t.Errorf("got %q, %v, want %q", got, err, data)
 		}
 	}
-	wantMode(t, path, 0o600)
+	standalonetest.WantMode(t, path, 0o600)
 	if got, err := os.ReadFile(victim); err != nil || string(got) != "victim" {
 		t.Errorf("the victim has %q, %v", got, err)
 	}
@@ -214,7 +229,7 @@ func TestWriteFileAtomic(t *testing.T) {
 	if err := os.MkdirAll(full, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeFileAtomic(filepath.Dir(full), nil, 0o600); err == nil {
+	if err := WriteFile(filepath.Dir(full), nil, 0o600); err == nil {
 		t.Error("a directory was replaced by a file")
 	}
 	entries, err := os.ReadDir(dir)

@@ -1,13 +1,14 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package pki
 
 import (
 	"bytes"
 	"fmt"
 	"os"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/datadir"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -16,7 +17,7 @@ import (
 // https://127.0.0.1:6443, as the administrator of pki. The file contains the certificates and the key, refers to
 // no other file, and has mode 0600. If it is already up to date, it is not changed. Anything else at path is
 // overwritten, so path must belong to ipam-standalone.
-func WriteKubeconfig(path, server string, pki *PKI) error {
+func WriteKubeconfig(path, server string, pki *Certificates) error {
 	const name = "ipam"
 	config := clientcmdapi.NewConfig()
 	config.Clusters[name] = &clientcmdapi.Cluster{
@@ -45,7 +46,7 @@ func WriteKubeconfig(path, server string, pki *PKI) error {
 			return nil
 		}
 	}
-	if err := writeFileAtomic(path, data, 0o600); err != nil {
+	if err := datadir.WriteFile(path, data, 0o600); err != nil {
 		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	return nil

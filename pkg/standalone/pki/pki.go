@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+// Package pki issues the certificates of ipam-standalone, and writes the kubeconfig of its administrator.
+package pki
 
 import (
 	"crypto/x509"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/pki"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/datadir"
 )
 
 const (
@@ -26,9 +28,9 @@ const (
 	minValidity = 30 * 24 * time.Hour
 )
 
-// PKI holds the certificate authority of ipam-standalone and the two certificates that it signed. It does not hold
-// the private key of the authority, which only EnsurePKI needs.
-type PKI struct {
+// Certificates holds the certificate authority of ipam-standalone and the two certificates that it signed. It does not hold
+// the private key of the authority, which only Ensure needs.
+type Certificates struct {
 	// CACertFile is the path of the CA certificate. Clients use it to verify the server, and the server uses it to
 	// verify clients.
 	CACertFile string
@@ -44,20 +46,20 @@ type PKI struct {
 	AdminCertPEM, AdminKeyPEM     []byte
 }
 
-// EnsurePKI returns the certificates in the directory dir. It issues those that are missing or no longer valid.
+// Ensure returns the certificates in the directory dir. It issues those that are missing or no longer valid.
 // The CA certificate (ca.crt, ca.key) is valid for ten years. The serving certificate (serving.crt, serving.key)
 // and the client certificate of the administrator (admin.crt, admin.key) are valid for one year.
 //
-// EnsurePKI replaces a certificate if it or its key cannot be read, if they do not match, if the CA did not sign
+// Ensure replaces a certificate if it or its key cannot be read, if they do not match, if the CA did not sign
 // it, if its key usage is wrong, or if it has less than 30 days left at now. The serving certificate is valid for
 // localhost, 127.0.0.1, ::1 and extraSANs, which are IP addresses or DNS names. It is replaced if it lacks one of
 // them, and may have additional names. A new CA replaces all certificates.
 //
-// EnsurePKI creates the directory if it is missing and sets its mode to 0700. Keys have mode 0600. Only one
+// Ensure creates the directory if it is missing and sets its mode to 0700. Keys have mode 0600. Only one
 // process at a time may call it for a directory. It returns an error if a file cannot be written, or if a name in
 // extraSANs is not valid in a certificate.
-func EnsurePKI(dir string, now time.Time, extraSANs ...string) (*PKI, error) {
-	if err := ensurePrivateDir(dir); err != nil {
+func Ensure(dir string, now time.Time, extraSANs ...string) (*Certificates, error) {
+	if err := datadir.EnsurePrivate(dir); err != nil {
 		return nil, fmt.Errorf("PKI directory %q: %w", dir, err)
 	}
 	ca, err := ensurePair(dir, "ca", func(pair *pki.Pair) error {
@@ -104,7 +106,7 @@ func EnsurePKI(dir string, now time.Time, extraSANs ...string) (*PKI, error) {
 		return nil, err
 	}
 
-	p := &PKI{
+	p := &Certificates{
 		CACertPEM:      ca.CertPEM,
 		ServingCertPEM: serving.CertPEM,
 		ServingKeyPEM:  serving.KeyPEM,
@@ -136,10 +138,10 @@ func ensurePair(dir, name string, check func(*pki.Pair) error, issue func() (*pk
 	}
 	// After a crash between the two writes, the key and the certificate do not match. The next start detects this
 	// and issues both again.
-	if err := writeFileAtomic(keyFile, pair.KeyPEM, 0o600); err != nil {
+	if err := datadir.WriteFile(keyFile, pair.KeyPEM, 0o600); err != nil {
 		return nil, fmt.Errorf("write key: %w", err)
 	}
-	if err := writeFileAtomic(certFile, pair.CertPEM, 0o644); err != nil {
+	if err := datadir.WriteFile(certFile, pair.CertPEM, 0o644); err != nil {
 		return nil, fmt.Errorf("write certificate: %w", err)
 	}
 	return pair, nil

@@ -1,7 +1,9 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+// Package datadir opens and locks the data directory of ipam-standalone, and writes files in it so that they survive a
+// crash.
+package datadir
 
 import (
 	"errors"
@@ -15,8 +17,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 )
 
-// DataDir is a data directory that this process has locked.
-type DataDir struct {
+// Dir is a data directory that this process has locked.
+type Dir struct {
 	path string
 	lock *fileutil.LockedFile
 }
@@ -41,14 +43,14 @@ func (e *InUseError) Error() string {
 // lockFile is the name of the lock file. Every data directory has one.
 const lockFile = "lock"
 
-// OpenDataDir opens the data directory at path and locks it until Close or the end of the process, even if the
+// Open opens the data directory at path and locks it until Close or the end of the process, even if the
 // process is killed. It creates a missing directory with mode 0700. A relative path is relative to the current
 // directory.
 //
-// OpenDataDir does not change an existing directory. It returns an error if other users can write to it, or if it
+// Open does not change an existing directory. It returns an error if other users can write to it, or if it
 // is not empty and not a data directory. It returns an *InUseError if the directory is already open, in this
 // process or in another one.
-func OpenDataDir(path string) (*DataDir, error) {
+func Open(path string) (*Dir, error) {
 	if path == "" {
 		return nil, errors.New("the path of the data directory is empty")
 	}
@@ -59,7 +61,7 @@ func OpenDataDir(path string) (*DataDir, error) {
 	if err := os.MkdirAll(abs, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory %q: %w", abs, err)
 	}
-	if err := checkDataDir(abs); err != nil {
+	if err := check(abs); err != nil {
 		return nil, fmt.Errorf("data directory %q: %w", abs, err)
 	}
 	// The kernel releases the lock when the process ends, so there are no stale locks. The lock file is never
@@ -72,17 +74,17 @@ func OpenDataDir(path string) (*DataDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock data directory %q: %w", abs, err)
 	}
-	d := &DataDir{path: abs, lock: lock}
+	d := &Dir{path: abs, lock: lock}
 	if err := d.writePID(); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock data directory %q: %w", abs, err), lock.Close())
 	}
 	return d, nil
 }
 
-// checkDataDir returns an error if other users can write to the directory, or if it contains files but is not a
+// check returns an error if other users can write to the directory, or if it contains files but is not a
 // data directory, because the path may be a mistake. Other users may be able to read it: secret files have their
 // own mode.
-func checkDataDir(path string) error {
+func check(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
@@ -107,21 +109,21 @@ func checkDataDir(path string) error {
 }
 
 // Path returns the absolute path of the data directory.
-func (d *DataDir) Path() string { return d.path }
+func (d *Dir) Path() string { return d.path }
 
-// PKIDir returns the directory of the certificates and keys, see EnsurePKI.
-func (d *DataDir) PKIDir() string { return filepath.Join(d.path, "pki") }
+// PKIDir returns the directory of the certificates and keys, see pki.Ensure.
+func (d *Dir) PKIDir() string { return filepath.Join(d.path, "pki") }
 
 // KubeconfigPath returns the path of the administrator's kubeconfig, see WriteKubeconfig.
-func (d *DataDir) KubeconfigPath() string { return filepath.Join(d.path, "kubeconfig") }
+func (d *Dir) KubeconfigPath() string { return filepath.Join(d.path, "kubeconfig") }
 
 // Close releases the lock. Call it once, after everything that uses the directory has stopped.
-func (d *DataDir) Close() error {
+func (d *Dir) Close() error {
 	// Empty the file, so that a later InUseError does not name a process that has ended.
 	return errors.Join(d.lock.Truncate(0), d.lock.Close())
 }
 
-func (d *DataDir) writePID() error {
+func (d *Dir) writePID() error {
 	if err := d.lock.Truncate(0); err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package etcd
 
 import (
 	"context"
@@ -10,12 +10,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/datadir"
 )
 
-// AccessEtcd returns the endpoints of the etcd with its data in dataDir. If ipam-standalone runs there, it returns
+// Access returns the endpoints of the etcd with its data in dataDir. If ipam-standalone runs there, it returns
 // the endpoints of the running etcd. Otherwise it starts etcd, which runs until the caller calls done. It does not
 // create a data directory.
-func AccessEtcd(ctx context.Context, dataDir string, options ...EtcdOption) (endpoints []string, done func(), err error) {
+func Access(ctx context.Context, dataDir string, options ...Option) (endpoints []string, done func(), err error) {
 	dir, err := filepath.Abs(filepath.Join(dataDir, "etcd"))
 	if err != nil {
 		return nil, nil, err
@@ -23,8 +25,8 @@ func AccessEtcd(ctx context.Context, dataDir string, options ...EtcdOption) (end
 	if _, err := os.Stat(filepath.Join(dir, "member")); err != nil {
 		return nil, nil, fmt.Errorf("%q is not a data directory of ipam-standalone: %w", dataDir, err)
 	}
-	lock, err := OpenDataDir(dataDir)
-	if inUse := (*InUseError)(nil); errors.As(err, &inUse) {
+	lock, err := datadir.Open(dataDir)
+	if inUse := (*datadir.InUseError)(nil); errors.As(err, &inUse) {
 		endpoint, err := runningEndpoint(dir)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w, which is starting or stopping: try again", inUse)
@@ -35,7 +37,7 @@ func AccessEtcd(ctx context.Context, dataDir string, options ...EtcdOption) (end
 		return nil, nil, err
 	}
 	// Log errors only. Warnings while etcd replays its log are of no use to a command.
-	etcd, err := StartEtcd(ctx, dataDir, "error", options...)
+	etcd, err := Start(ctx, dataDir, "error", options...)
 	if err != nil {
 		return nil, nil, errors.Join(err, lock.Close())
 	}

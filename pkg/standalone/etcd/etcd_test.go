@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package etcd
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/standalonetest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
 	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
@@ -27,9 +28,9 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-func startEtcd(t *testing.T, dir string) *Etcd {
+func startEtcd(t *testing.T, dir string) *Server {
 	t.Helper()
-	etcd, err := StartEtcd(t.Context(), dir, "")
+	etcd, err := Start(t.Context(), dir, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func TestEtcdKeepsData(t *testing.T) {
 			}
 		}
 	}
-	wantMode(t, filepath.Join(dir, "etcd"), 0o700)
+	standalonetest.WantMode(t, filepath.Join(dir, "etcd"), 0o700)
 }
 
 // TestEtcdServesAPIServer creates a client and waits for it in the same way as the storage backend of
@@ -150,21 +151,19 @@ func TestEtcdHTTPSocket(t *testing.T) {
 func TestEtcdSurvivesKill(t *testing.T) {
 	const puts = 300
 	dir := t.TempDir()
-	writer := startChild(t, "put", dir)
+	writer := standalonetest.StartChild(t, "put", dir)
 	for i := range puts {
-		if !writer.out.Scan() || writer.out.Text() != fmt.Sprint(i) {
-			t.Fatalf("put %d: the child said %q", i, writer.out.Text())
+		if !writer.Out.Scan() || writer.Out.Text() != fmt.Sprint(i) {
+			t.Fatalf("put %d: the child said %q", i, writer.Out.Text())
 		}
 	}
 	// The child continues until it is dead. All keys that it has acknowledged by then count.
-	if err := writer.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	writer.Signal(t, os.Kill)
 	acknowledged := puts
-	for writer.out.Scan() && writer.out.Text() == fmt.Sprint(acknowledged) {
+	for writer.Out.Scan() && writer.Out.Text() == fmt.Sprint(acknowledged) {
 		acknowledged++
 	}
-	writer.kill()
+	writer.Kill()
 	if _, err := os.Lstat(filepath.Join(dir, "etcd", etcdClientSocket)); err != nil {
 		t.Errorf("no stale socket, so this does not test its removal: %v", err)
 	}
@@ -180,18 +179,18 @@ func TestEtcdSurvivesKill(t *testing.T) {
 // a warning.
 func TestEtcdStartsQuietlyAfterManyWrites(t *testing.T) {
 	dir := t.TempDir()
-	writer := startChild(t, "put-parallel", dir)
-	if !writer.out.Scan() || writer.out.Text() != "done" {
-		t.Fatalf("the writer says %q", writer.out.Text())
+	writer := standalonetest.StartChild(t, "put-parallel", dir)
+	if !writer.Out.Scan() || writer.Out.Text() != "done" {
+		t.Fatalf("the writer says %q", writer.Out.Text())
 	}
-	writer.kill()
+	writer.Kill()
 
-	again := startChild(t, "start-with-warnings", dir)
-	if !again.out.Scan() || again.out.Text() != "started" {
-		t.Fatalf("the start says %q", again.out.Text())
+	again := standalonetest.StartChild(t, "start-with-warnings", dir)
+	if !again.Out.Scan() || again.Out.Text() != "started" {
+		t.Fatalf("the start says %q", again.Out.Text())
 	}
-	again.kill()
-	if warnings := again.stderr.String(); strings.Contains(warnings, "failed to publish") {
+	again.Kill()
+	if warnings := again.Stderr.String(); strings.Contains(warnings, "failed to publish") {
 		t.Errorf("%d warnings: %.1000s", strings.Count(warnings, "\n"), warnings)
 	}
 }
@@ -223,14 +222,14 @@ func TestEtcdTellsWhyItIsNotReady(t *testing.T) {
 func TestEtcdSurvivesKillOfFirstStart(t *testing.T) {
 	for delay := time.Duration(0); delay <= 120*time.Millisecond; delay += 10 * time.Millisecond {
 		dir := t.TempDir()
-		starter := startChild(t, "start", dir)
-		if !starter.out.Scan() || starter.out.Text() != "starting" {
-			t.Fatalf("the child said %q", starter.out.Text())
+		starter := standalonetest.StartChild(t, "start", dir)
+		if !starter.Out.Scan() || starter.Out.Text() != "starting" {
+			t.Fatalf("the child said %q", starter.Out.Text())
 		}
 		time.Sleep(delay)
-		starter.kill()
+		starter.Kill()
 
-		etcd, err := StartEtcd(t.Context(), dir, "error")
+		etcd, err := Start(t.Context(), dir, "error")
 		if err != nil {
 			t.Fatalf("killed after %s: %v", delay, err)
 		}
@@ -357,11 +356,11 @@ func TestEtcdSocketElsewhere(t *testing.T) {
 			t.Setenv("TMPDIR", tmp)
 
 			// The second start follows a kill, the third one a Close.
-			writer := startChild(t, "put", dir)
-			if !writer.out.Scan() || writer.out.Text() != "0" {
-				t.Fatalf("the child said %q", writer.out.Text())
+			writer := standalonetest.StartChild(t, "put", dir)
+			if !writer.Out.Scan() || writer.Out.Text() != "0" {
+				t.Fatalf("the child said %q", writer.Out.Text())
 			}
-			writer.kill()
+			writer.Kill()
 			stale, err := os.Readlink(filepath.Join(dir, "etcd", "sockets"))
 			if err != nil {
 				t.Fatal(err)
@@ -369,7 +368,7 @@ func TestEtcdSocketElsewhere(t *testing.T) {
 			for range 2 {
 				etcd := startEtcd(t, dir)
 				sockets := filepath.Dir(strings.TrimPrefix(etcd.Endpoints()[0], "unix://"))
-				wantMode(t, sockets, 0o700)
+				standalonetest.WantMode(t, sockets, 0o700)
 				if _, err := os.Lstat(stale); sockets != stale && !os.IsNotExist(err) {
 					t.Errorf("the sockets of the killed process are there: %v", err)
 				}
@@ -425,10 +424,10 @@ func TestStartEtcdErrors(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := StartEtcd(t.Context(), file, ""); err == nil {
+	if _, err := Start(t.Context(), file, ""); err == nil {
 		t.Error("no error for a file as the data directory")
 	}
-	if _, err := StartEtcd(t.Context(), t.TempDir(), "loud"); err == nil {
+	if _, err := Start(t.Context(), t.TempDir(), "loud"); err == nil {
 		t.Error("no error for an unknown log level")
 	}
 
@@ -441,13 +440,13 @@ func TestStartEtcdCanceled(t *testing.T) {
 	cancel()
 	for range 5 {
 		dir := t.TempDir()
-		etcd, err := StartEtcd(ctx, dir, "error")
+		etcd, err := Start(ctx, dir, "error")
 		if err == nil {
 			etcd.Close() // it was ready before it looked at the context
 		} else if !errors.Is(err, context.Canceled) {
 			t.Fatalf("the error is %v", err)
 		}
-		etcd, err = StartEtcd(t.Context(), dir, "error")
+		etcd, err = Start(t.Context(), dir, "error")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -487,7 +486,7 @@ func TestEtcdLeavesNoGoroutine(t *testing.T) {
 		t.Errorf("%d goroutines became %d:\n%s", before, after, stacks())
 	}
 	for stack := range bytes.SplitSeq([]byte(stacks()), []byte("\n\n")) {
-		if bytes.Contains(stack, []byte("standalone.(*Etcd)")) || bytes.Contains(stack, []byte("standalone.StartEtcd")) {
+		if bytes.Contains(stack, []byte("standalone.(*Server)")) || bytes.Contains(stack, []byte("standalone.Start")) {
 			t.Errorf("left over:\n%s", stack)
 		}
 	}

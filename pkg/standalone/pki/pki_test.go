@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package pki
 
 import (
 	"crypto/tls"
@@ -19,13 +19,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ironcore-dev/ipam-apiserver/pkg/standalone/standalonetest"
 )
 
 const day = 24 * time.Hour
 
-func ensure(t *testing.T, dir string, now time.Time, extraSANs ...string) *PKI {
+func ensure(t *testing.T, dir string, now time.Time, extraSANs ...string) *Certificates {
 	t.Helper()
-	pki, err := EnsurePKI(dir, now, extraSANs...)
+	pki, err := Ensure(dir, now, extraSANs...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +79,7 @@ func TestPKIFirstIssue(t *testing.T) {
 		t.Errorf("the administrator is %s", admin.Subject)
 	}
 
-	wantMode(t, dir, 0o700)
+	standalonetest.WantMode(t, dir, 0o700)
 	for path, content := range map[string][]byte{
 		pki.CACertFile: pki.CACertPEM, pki.ServingCertFile: pki.ServingCertPEM, pki.AdminCertFile: pki.AdminCertPEM,
 		pki.ServingKeyFile: pki.ServingKeyPEM, pki.AdminKeyFile: pki.AdminKeyPEM,
@@ -87,7 +89,7 @@ func TestPKIFirstIssue(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"ca.key", "serving.key", "admin.key"} {
-		wantMode(t, filepath.Join(dir, name), 0o600)
+		standalonetest.WantMode(t, filepath.Join(dir, name), 0o600)
 	}
 }
 
@@ -254,9 +256,9 @@ func TestPKITightensModes(t *testing.T) {
 		}
 	}
 	ensure(t, dir, time.Now())
-	wantMode(t, dir, 0o700)
-	wantMode(t, pki.ServingKeyFile, 0o600)
-	wantMode(t, filepath.Join(dir, "ca.key"), 0o600)
+	standalonetest.WantMode(t, dir, 0o700)
+	standalonetest.WantMode(t, pki.ServingKeyFile, 0o600)
+	standalonetest.WantMode(t, filepath.Join(dir, "ca.key"), 0o600)
 }
 
 func TestPKIErrors(t *testing.T) {
@@ -264,10 +266,10 @@ func TestPKIErrors(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "ca.crt", "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := EnsurePKI(dir, time.Now()); err == nil {
+	if _, err := Ensure(dir, time.Now()); err == nil {
 		t.Error("no error for a directory in the place of a file")
 	}
-	if _, err := EnsurePKI(t.TempDir(), time.Now(), "ünicode.example.org"); err == nil {
+	if _, err := Ensure(t.TempDir(), time.Now(), "ünicode.example.org"); err == nil {
 		t.Error("no error for a name that is not ASCII")
 	}
 }
