@@ -54,7 +54,7 @@ breaches=$(go list -C clusterapi -f '{{$p := .ImportPath}}{{range .Imports}}{{$p
 ${breaches}"
 
 # The modules of their own that have Go files. The others are lists of tools.
-modules=(clusterapi hack/image test/addon test/bench)
+modules=(clusterapi hack/image test/addon test/bench test/monitoring)
 
 go vet ./...
 for each in "${modules[@]}"; do

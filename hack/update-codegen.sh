@@ -90,3 +90,6 @@ echo "Generating docs/reference"
 mkdir -p docs/reference
 rm -f docs/reference/*.md
 go run ./hack/reference "${root}"
+
+echo "Generating dashboards"
+go run -C test/monitoring ./generate "${root}"

@@ -90,6 +90,7 @@ func objectsOf(t testing.TB, manifest string) map[string]*unstructured.Unstructu
 func TestChartIsKustomize(t *testing.T) {
 	for dir, values := range map[string]string{
 		"config/default":               "",
+		"config/overlays/monitoring":   "{monitoring: {enabled: true}}",
 		"config/overlays/cert-manager": "{certificates: {manager: cert-manager}}",
 		"config/overlays/external-etcd": "{etcd: {enabled: false}, externalEtcd: {endpoints: " +
 			"['https://etcd-0.example.org:2379', 'https://etcd-1.example.org:2379', 'https://etcd-2.example.org:2379']}}",
@@ -161,6 +162,7 @@ func TestChartValues(t *testing.T) {
 		"priority":      {"{priorityClassName: mine}", []string{"priorityClassName: mine"}, []string{"priorityClassName: system-cluster-critical"}},
 		"no policies":   {"{networkPolicies: {enabled: false}}", nil, []string{"kind: NetworkPolicy"}},
 		"no budgets":    {"{podDisruptionBudgets: {enabled: false}}", nil, []string{"kind: PodDisruptionBudget"}},
+		"monitoring":    {"{monitoring: {enabled: true, labels: {release: prometheus}}}", []string{"kind: ServiceMonitor", "kind: PrometheusRule", "release: prometheus"}, nil},
 		"one member":    {"{etcd: {replicas: 1}}", []string{"- --etcd-servers=https://ipam-etcd-0.ipam-etcd.ipam-system.svc:2379", "- --initial-cluster=ipam-etcd-0=https://ipam-etcd-0.ipam-etcd.ipam-system.svc:2380", "replicas: 1"}[:2], nil},
 		"storage":       {"{etcd: {storage: {size: 1Gi, className: fast}}}", []string{"storage: 1Gi", "storageClassName: fast"}, []string{"storage: 10Gi"}},
 		"etcd image":    {"{etcd: {image: {registry: example.org, repository: etcd, tag: v8, pullPolicy: Never}}}", []string{"image: example.org/etcd:v8", "imagePullPolicy: Never"}, []string{"image: quay.io/coreos/etcd:v3.7.3"}},

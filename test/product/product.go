@@ -52,6 +52,9 @@ type Options struct {
 	// Apply applies the manifests, with port as that of the APIService and the Service turned into Loopback. If it is nil,
 	// kubectl applies config/default.
 	Apply func(c *kube.Cluster, port int)
+	// ServerFlags are flags of the API servers and EtcdFlags flags of etcd, in addition to those of the manifests or instead
+	// of them.
+	ServerFlags, EtcdFlags map[string]string
 	// Durable makes etcd wait for fsync, as for users. Otherwise it does not, because the data of tests does not
 	// have to survive a crash of the machine.
 	Durable bool
@@ -79,7 +82,12 @@ type Installation struct {
 	Certificates *process.Process
 	// IPAM is a client with the rights of an administrator.
 	IPAM versioned.Interface
+	// Metrics is where etcd and the controllers serve metrics. API servers serve them at their port.
+	Metrics []Target
 }
+
+// Target is where a program serves metrics.
+type Target struct{ Job, URL string }
 
 // Server is an API server of the product.
 type Server struct {
@@ -295,6 +303,7 @@ func (i *Installation) startEtcd(members int) {
 			"--listen-metrics-urls": metrics[n],
 			"--log-level":           "error",
 		}
+		maps.Copy(instead, i.options.EtcdFlags)
 		if !i.options.Durable {
 			instead["--unsafe-no-fsync"] = "true"
 		}
@@ -304,6 +313,7 @@ func (i *Installation) startEtcd(members int) {
 		i.Etcd = append(i.Etcd, i.StartMember(n))
 	}
 	for n, url := range metrics {
+		i.Metrics = append(i.Metrics, Target{set.Name, url + "/metrics"})
 		i.Eventually("etcd is ready", func() error {
 			if i.Etcd[n].HasEnded() {
 				i.Fatalf("A member of etcd ended:\n%s", i.Etcd[n].LastOfLog(4000))
@@ -326,12 +336,14 @@ func (i *Installation) StartServer() *Server {
 	i.Helper()
 	kubeconfig, _ := i.ServiceAccount(Namespace, "ipam-apiserver")
 	s := &Server{Port: process.ReservePort(i.life)}
-	s.Process = i.run("ipam-apiserver", map[string]string{
+	flags := map[string]string{
 		"--bind-address": "127.0.0.1", "--secure-port": strconv.Itoa(s.Port),
 		"--etcd-servers": strings.Join(i.endpoints, ","),
 		"--kubeconfig":   kubeconfig, "--authentication-kubeconfig": kubeconfig, "--authorization-kubeconfig": kubeconfig,
 		"--shutdown-delay-duration": "2s",
-	})
+	}
+	maps.Copy(flags, i.options.ServerFlags)
+	s.Process = i.run("ipam-apiserver", flags)
 	i.Servers = append(i.Servers, s)
 	i.Service.add(s.Port)
 	i.Eventually("the API server is ready", func() error {
@@ -359,9 +371,20 @@ func (i *Installation) StartManager() *process.Process {
 func (i *Installation) startController(deployment string, instead map[string]string) *process.Process {
 	i.Helper()
 	kubeconfig, _ := i.ServiceAccount(Namespace, deployment)
-	all := map[string]string{"--kubeconfig": kubeconfig, "--bind-address": "0"}
+	address := fmt.Sprintf("127.0.0.1:%d", process.ReservePort(i.life))
+	i.Metrics = append(i.Metrics, Target{deployment, "http://" + address + "/metrics"})
+	all := map[string]string{"--kubeconfig": kubeconfig, "--bind-address": address}
 	maps.Copy(all, instead)
 	return i.run(deployment, all)
+}
+
+// EtcdFlags returns the flags of a program that connects to the etcd of the product.
+func (i *Installation) EtcdFlags() []string {
+	secret := filepath.Join(i.volumes, "ipam-etcd-client-tls")
+	return []string{
+		"--etcd-servers=" + strings.Join(i.endpoints, ","), "--etcd-cafile=" + filepath.Join(secret, "ca.crt"),
+		"--etcd-certfile=" + filepath.Join(secret, "tls.crt"), "--etcd-keyfile=" + filepath.Join(secret, "tls.key"),
+	}
 }
 
 // Audited fails the test if an audit finds differences between objects and claims.
