@@ -71,6 +71,10 @@ ipam-components.yaml: ## Write the provider of Cluster API for clusterctl into b
 	VERSION=$(VERSION) hack/install-yaml.sh config/clusterapi ipam-components.yaml
 	cp config/clusterapi/metadata.yaml $(BIN)/
 
+.PHONY: release
+release: install.yaml ## Write what is published with VERSION=v1.2.3 into bin/release: archives, krew manifest, install.yaml, chart, checksums.
+	go run ./hack/release -version $(VERSION)
+
 .PHONY: image
 image: ## Write the container image as an OCI archive, bin/image.tar.
 	VERSION=$(VERSION) hack/image.sh

@@ -34,11 +34,12 @@ func (s *session) newMapCommand() *cobra.Command {
 			if err := s.checkOutput(); err != nil {
 				return err
 			}
-			return s.drawMap(cmd.Context(), args[0])
+			return s.watched(cmd.Context(), func(ctx context.Context) error { return s.drawMap(ctx, args[0]) })
 		},
 		ValidArgsFunction: s.completePrefixes(1),
 	}
 	s.addOutputFlag(cmd)
+	s.addWatchFlag(cmd)
 	return cmd
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/rules"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -52,7 +53,7 @@ func (s *session) policiesIn(ctx context.Context, namespace string) ([]policy, e
 		of := policy{name: p.Name, selector: selector, spec: p.Spec.DeepCopy(), created: p.CreationTimestamp}
 		for _, r := range p.Spec.Reserved {
 			if prefixes, err := rangeOf(r); err == nil {
-				of.rules = append(of.rules, rule{p.Name, r.Reason, textOf(r), allocator.NewReserved(prefixes, r.Edges)})
+				of.rules = append(of.rules, rule{p.Name, r.Reason, rules.RangeOf(r), allocator.NewReserved(prefixes, r.Edges)})
 			}
 		}
 		found = append(found, of)
@@ -79,17 +80,6 @@ func rangeOf(r v1alpha1.PrefixReservation) ([]netip.Prefix, error) {
 		return cidr.ParseRange(r.From, r.To)
 	}
 	return nil, nil
-}
-
-// textOf returns the range of a reservation as it is written.
-func textOf(r v1alpha1.PrefixReservation) string {
-	switch {
-	case r.Edges:
-		return "edges"
-	case r.CIDR != "":
-		return r.CIDR
-	}
-	return r.From + "-" + r.To
 }
 
 // rulesFor returns the rules for a Prefix with these labels.
@@ -134,35 +124,6 @@ func forbids(policies []policy, set map[string]string, bits int) (reason, why st
 		}
 	}
 	return "", ""
-}
-
-// described is a rule of a policy for a person.
-type described struct{ rule, reason string }
-
-// describe returns the rules of a policy, in the order of its fields.
-func describe(spec *v1alpha1.PrefixPolicySpec) []described {
-	var rules []described
-	add := func(format string, args ...any) {
-		rules = append(rules, described{rule: fmt.Sprintf(format, args...)})
-	}
-	for _, r := range spec.Reserved {
-		rules = append(rules, described{"reserved " + textOf(r), r.Reason})
-	}
-	if l := spec.ChildLengths; l != nil {
-		if l.Min != 0 || l.Max != 0 {
-			add("%s", cidr.Lengths{Min: int(l.Min), Max: int(l.Max)})
-		}
-		if l.Default != 0 {
-			add("default length /%d", l.Default)
-		}
-	}
-	if spec.Closed {
-		add("closed")
-	}
-	if spec.Strategy != "" {
-		add("strategy %s", spec.Strategy)
-	}
-	return rules
 }
 
 // reservedBy returns all that rules reserve.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/rules"
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -343,8 +344,8 @@ func (s *session) printPolicy(p *v1alpha1.PrefixPolicy) error {
 		return s.printObject(p.DeepCopy(), "PrefixPolicy")
 	}
 	r := result{columns: []column{{name: "POLICY"}, {name: "RULE"}, {name: "REASON"}}}
-	for _, d := range describe(&p.Spec) {
-		r.rows = append(r.rows, row{cells: []string{p.Name, d.rule, orNone(d.reason)}})
+	for _, rule := range rules.Of(&p.Spec) {
+		r.rows = append(r.rows, row{cells: []string{p.Name, rule.Text, orNone(rule.Reason)}})
 	}
 	return s.printTable(r)
 }

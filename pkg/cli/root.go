@@ -47,8 +47,11 @@ type session struct {
 	output        string
 	quiet         bool
 	yes           bool
+	watch         bool
 
 	clients *clients
+	// said has the lines that have been said. It is nil unless each is said only once.
+	said map[string]bool
 	// denied is set when a part of what was asked for may not be read.
 	denied bool
 }
@@ -176,7 +179,9 @@ func (s *session) addQuietFlag(cmd *cobra.Command, what string) {
 // say prints a line for a person to standard error. Control characters and line breaks in the arguments are escaped, those
 // in the format are not.
 func (s *session) say(format string, args ...any) {
-	fmt.Fprintln(plaintext.NewWriter(s.ErrOut), fmt.Sprintf(format, escaped(args)...))
+	if line := fmt.Sprintf(format, escaped(args)...); s.sayOnce(line) {
+		fmt.Fprintln(plaintext.NewWriter(s.ErrOut), line)
+	}
 }
 
 // warnings prints each warning of the server once.

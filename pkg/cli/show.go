@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/rules"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -32,11 +33,12 @@ func (s *session) newShowCommand() *cobra.Command {
 			if err := s.checkOutput(); err != nil {
 				return err
 			}
-			return s.show(cmd.Context(), args[0])
+			return s.watched(cmd.Context(), func(ctx context.Context) error { return s.show(ctx, args[0]) })
 		},
 		ValidArgsFunction: s.completePrefixes(1),
 	}
 	s.addOutputFlag(cmd)
+	s.addWatchFlag(cmd)
 	return cmd
 }
 
@@ -138,11 +140,8 @@ func (s *session) show(ctx context.Context, name string) error {
 		if !policy.selector.Matches(labels.Set(p.Labels)) {
 			continue
 		}
-		for _, d := range describe(policy.spec) {
-			text := policy.name + ": " + d.rule
-			if d.reason != "" {
-				text += " (" + d.reason + ")"
-			}
+		for _, rule := range rules.Of(policy.spec) {
+			text := policy.name + ": " + rule.String()
 			line("Policy", "%s", text)
 			applied = append(applied, text)
 		}

@@ -49,12 +49,13 @@ func (s *session) newTreeCommand() *cobra.Command {
 			if len(args) > 0 && s.allNamespaces {
 				return exitf(ExitUsage, "NAME and --all-namespaces exclude each other")
 			}
-			return s.tree(cmd.Context(), o, strings.Join(args, ""))
+			return s.watched(cmd.Context(), func(ctx context.Context) error { return s.tree(ctx, o, strings.Join(args, "")) })
 		},
 		ValidArgsFunction: s.completePrefixes(1),
 	}
 	s.addScopeFlags(cmd)
 	s.addOutputFlag(cmd)
+	s.addWatchFlag(cmd)
 	cmd.Flags().BoolVar(&o.showFree, "free", false, "Show free and reserved blocks, too.")
 	cmd.Flags().BoolVar(&o.all, "all", false, "Show every Prefix, and sum up nothing.")
 	cmd.Flags().IntVar(&o.depth, "depth", 0, "How many levels to show; 0 is all of them.")

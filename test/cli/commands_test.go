@@ -266,6 +266,79 @@ func (w *until) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// TestWatch shows that --watch prints what changed until it is interrupted, and that it ends when the Prefix is gone.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.Create(harness.Root("root", "10.0.0.0/24", harness.Labelled("pool", "a")))
+	u.Allocated("root")
+	start := func(args ...string) (out *transcript, end func(byItself bool) outcome) {
+		ctx, cancel := context.WithCancel(t.Context())
+		out, errOut := &transcript{}, &transcript{}
+		done := make(chan cli.ExitCode)
+		go func() { done <- u.options(out, errOut).Run(ctx, u.args(args...)) }()
+		return out, func(byItself bool) outcome {
+			if !byItself {
+				cancel()
+			}
+			defer cancel()
+			code := <-done
+			return outcome{out.String(), errOut.String(), code}
+		}
+	}
+	says := func(out *transcript, part string) {
+		t.Helper()
+		u.Eventually("it prints "+part, func() error {
+			return harness.Unless(strings.Contains(out.String(), part), "%s", out)
+		})
+	}
+	tree, endTree := start("tree", "--watch")
+	show, endShow := start("show", "root", "-w", "-o", "yaml")
+	says(tree, "root   10.0.0.0/24   0%")
+	says(show, "policies: []")
+	u.Create(harness.Child("late", "root", harness.Length(25)))
+	says(tree, "└─ late   10.0.0.0/25")
+	u.must("close", "root")
+	says(show, "---\n")
+	says(show, "policies:\n- 'root: closed'")
+	u.Create(harness.Child("waits", "root", harness.Length(28)))
+	why, endWhy := start("why", "waits", "--watch")
+	says(why, "ParentClosed")
+	u.must("open", "root")
+	says(why, "waits is Allocated")
+	for what, end := range map[string]func(bool) outcome{"tree": endTree, "show": endShow} {
+		if got := end(false); got.code != cli.ExitDone || got.err != "" {
+			t.Errorf("%s: %+v", what, got)
+		}
+	}
+	// The Prefix is gone, so there is nothing more to say. It need not be interrupted.
+	u.Delete("waits")
+	if got := endWhy(true); got.code != cli.ExitNotFound || !strings.Contains(got.err, "not found") {
+		t.Errorf("why: %+v", got)
+	}
+	u.fails(cli.ExitNotFound, "not found", "why", "nothing", "--watch")
+}
+
+// transcript keeps what is written to it.
+type transcript struct {
+	mu   sync.Mutex
+	text string
+}
+
+func (w *transcript) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text += string(p)
+	return len(p), nil
+}
+
+// String returns what has been written.
+func (w *transcript) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text
+}
+
 // TestCompletion shows that a shell gets names from the server, and nothing if it may not have them.
 func TestCompletion(t *testing.T) {
 	t.Parallel()

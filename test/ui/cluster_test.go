@@ -388,7 +388,11 @@ func rules() []*v1alpha1.PrefixPolicy {
 		return &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 			Spec: v1alpha1.PrefixPolicySpec{PrefixSelector: &metav1.LabelSelector{MatchLabels: map[string]string{label: value}}, Reserved: reserved}}
 	}
+	frozen, small := reserve("network", "frozen", "site", "warsaw"), reserve("edge", "small", "pool", "public")
+	frozen.Spec.Closed = true
+	small.Spec.ChildLengths = &v1alpha1.PrefixChildLengths{Min: 28, Max: 30}
 	return []*v1alpha1.PrefixPolicy{
+		frozen, small,
 		reserve("network", "growth", "pool", "private", v1alpha1.PrefixReservation{CIDR: "10.240.0.0/12", Reason: "the next region"}),
 		reserve("network", "berlin-lab", "site", "berlin", v1alpha1.PrefixReservation{CIDR: "10.24.0.0/14", Reason: "the lab that moves in"}),
 		reserve("network", "europe", "region", "europe", v1alpha1.PrefixReservation{From: "10.112.0.0", To: "10.119.255.255"}),

@@ -133,6 +133,20 @@ func TestFlows(t *testing.T) {
 	p.text("#details", "routers: routers")
 	p.text("#details", "never chosen automatically")
 
+	// The rules of a Prefix: which lengths are given, and that nothing is.
+	p.run(chromedp.Navigate(page + "#/edge/public"))
+	p.run(chromedp.Reload())
+	p.text("#details", "small: only prefixes from /28 to /30")
+	p.text("#details", "kubectl ipam claim --from public --length 28 -n edge")
+	p.run(chromedp.Navigate(page + "#/network/warsaw"))
+	p.run(chromedp.Reload())
+	p.text("#details", "frozen: closed")
+	p.text("#details", "kubectl ipam open warsaw -n network")
+	p.wait("a closed Prefix says so in the tree", `document.querySelector(".row[aria-selected=true] .badge.closed")?.innerText === "closed"`)
+	p.wait("nothing is offered of it", `!document.querySelector("#details").innerText.includes("claim")`)
+	p.still()
+	p.shot("closed")
+
 	// IPv6 goes down by levels.
 	p.run(chromedp.Navigate(page + "#/network/global"))
 	p.run(chromedp.Reload())

@@ -156,6 +156,8 @@ type line struct {
 	Match     bool    `json:"match"`
 	// Alone says that it is a PrefixAllocation without a Prefix.
 	Alone bool `json:"alone,omitempty"`
+	// Closed says that a policy lets nothing new be allocated from it.
+	Closed bool `json:"closed,omitempty"`
 }
 
 func stateOf(n *node) string {
@@ -177,7 +179,7 @@ func (a *api) line(r row, f *filter) line {
 	}
 	l.Namespace, l.Name, l.Asks, l.State = plaintext.Escape(n.key.namespace), plaintext.Escape(n.key.name), n.asks, stateOf(n)
 	l.Children, l.Used, l.Match = len(n.children), n.used(), f.all() || n.match
-	l.Alone = n.key.kind == allocationKind
+	l.Alone, l.Closed = n.key.kind == allocationKind, !n.waiting && a.model.closed(n)
 	if n.prefix.IsValid() {
 		l.CIDR = n.prefix.String()
 	}
@@ -402,6 +404,12 @@ type details struct {
 	Used     float64               `json:"used"`
 	Usage    *v1alpha1.PrefixUsage `json:"usage,omitempty"`
 	History  []point               `json:"history"`
+	// Rules are those of the policies that select it, Closed says that one of them lets nothing new be allocated from it,
+	// and Min and Max are the lengths that they allow; 0 is no limit.
+	Rules  []string `json:"rules"`
+	Closed bool     `json:"closed,omitempty"`
+	Min    int      `json:"min,omitempty"`
+	Max    int      `json:"max,omitempty"`
 }
 
 // nodeOf answers with the details of a node, or without one with the history of the numbers of objects.
@@ -427,6 +435,14 @@ func (a *api) nodeOf(r *http.Request) (any, error) {
 			d.Waiting++
 		}
 	}
+	d.Rules = []string{}
+	var lengths cidr.Lengths
+	for _, p := range a.model.policiesFor(n) {
+		d.Rules = append(d.Rules, p.rules...)
+		d.Closed = d.Closed || p.closed
+		lengths = lengths.And(p.lengths)
+	}
+	d.Min, d.Max = lengths.Min, lengths.Max
 	for k, v := range n.labels {
 		d.Labels = append(d.Labels, plaintext.Escape(k+"="+v))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/rules"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 )
@@ -21,6 +22,10 @@ type policy struct {
 	round        uint64
 	selector     labels.Selector
 	reservations []reservation
+	// rules are all rules in words.
+	rules   []string
+	closed  bool
+	lengths cidr.Lengths
 }
 
 // reservation is a part of a PrefixPolicy.
@@ -51,7 +56,13 @@ func (m *model) putPolicy(obj *v1alpha1.PrefixPolicy) {
 	if err != nil {
 		selector = labels.Nothing()
 	}
-	p := &policy{selector: selector}
+	p := &policy{selector: selector, closed: obj.Spec.Closed}
+	if l := obj.Spec.ChildLengths; l != nil {
+		p.lengths = cidr.Lengths{Min: int(l.Min), Max: int(l.Max)}
+	}
+	for _, rule := range rules.Of(&obj.Spec) {
+		p.rules = append(p.rules, plaintext.Escape(obj.Name+": "+rule.String()))
+	}
 	for _, r := range obj.Spec.Reserved {
 		is := reservation{edges: r.Edges, reason: plaintext.Escape(r.Reason)}
 		if prefix, err := cidr.ParseStored(r.CIDR); err == nil {
@@ -104,6 +115,26 @@ func (m *model) reserved(n *node) []netip.Prefix {
 		kept = append(kept, prefix)
 	}
 	return kept
+}
+
+// policiesFor returns the policies that select a node, by name.
+func (m *model) policiesFor(n *node) []*policy {
+	of := m.policies[n.key.namespace]
+	if len(of) == 0 || n.key.kind != prefixKind {
+		return nil
+	}
+	var found []*policy
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		if of[name].selector.Matches(n.labels) {
+			found = append(found, of[name])
+		}
+	}
+	return found
+}
+
+// closed reports whether a policy lets nothing new be allocated from a node.
+func (m *model) closed(n *node) bool {
+	return slices.ContainsFunc(m.policiesFor(n), func(p *policy) bool { return p.closed })
 }
 
 // reserver is a policy that reserves a part of a block, for the page.

@@ -39,6 +39,7 @@
  * @property {boolean} open
  * @property {boolean} match
  * @property {boolean} [alone]
+ * @property {boolean} [closed]
  */
 
 /** @typedef {{total: number, matches: number, from: number, shown: number, rows: Row[]}} Rows */
@@ -67,6 +68,10 @@
  * @property {number} used
  * @property {{total: string, used: string, free: string, reserved?: string, allocations: number, largestFree?: string}} [usage]
  * @property {[number, number][]} history
+ * @property {string[]} rules
+ * @property {boolean} [closed]
+ * @property {number} [min] the shortest length that rules allow
+ * @property {number} [max] the longest one
  */
 /** @typedef {Reference & NodeDetails} Details */
 

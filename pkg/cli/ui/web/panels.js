@@ -42,14 +42,20 @@ export function showDetails(element, d) {
   const name = quote(d.name);
   const where = "-n " + quote(d.namespace);
   const parent = d.path.length > 1 ? d.path[d.path.length - 2] : undefined;
-  const badge = d.state === "used" ? null : h("span", { class: "badge " + d.state }, d.state === "waiting" ? "waits" : "being deleted");
+  const kind = d.state !== "used" ? d.state : d.closed ? "closed" : "";
+  /** @type {Record<string, string>} */
+  const badges = { waiting: "waits", deleting: "being deleted", closed: "closed" };
+  const badge = kind === "" ? null : h("span", { class: "badge " + kind }, badges[kind]);
   const commands = [];
   if (d.kind === "Prefix" && d.state === "waiting") commands.push(command(`kubectl ipam why ${name} ${where}`, "why it waits"));
   if (d.kind === "Prefix" && d.state !== "waiting") {
     commands.push(command(`kubectl ipam show ${name} ${where}`, "show it"));
     const length = d.usage?.largestFree ?? (d.children === 0 && d.cidr ? "/" + Math.min(cidr.parse(d.cidr).bits + 1, cidr.parse(d.cidr).width) : undefined);
-    if (length !== undefined && /^\/\d+$/.test(length)) {
-      commands.push(command(`kubectl ipam claim --from ${name} --length ${length.slice(1)} ${where}`, "claim a part of it"));
+    if (d.closed) {
+      commands.push(command(`kubectl ipam open ${name} ${where}`, "open it"));
+    } else if (length !== undefined && /^\/\d+$/.test(length)) {
+      const allowed = Math.max(Number(length.slice(1)), d.min ?? 0);
+      if (allowed <= (d.max || allowed)) commands.push(command(`kubectl ipam claim --from ${name} --length ${allowed} ${where}`, "claim a part of it"));
     }
   }
   replace(
@@ -67,6 +73,7 @@ export function showDetails(element, d) {
       ["Used", d.usage ? `${decimal(d.usage.used)} of ${decimal(d.usage.total)}` : ""],
       ["Reserved", d.usage?.reserved ? decimal(d.usage.reserved) : ""],
       ["Largest free", d.usage?.largestFree ?? ""],
+      ["Rules", d.rules.length > 0 ? h("ul", { class: "rules" }, ...d.rules.map((r) => h("li", {}, r))) : ""],
       ["Labels", d.labels.length > 0 ? h("span", { class: "labels" }, ...d.labels.map((l) => h("span", { class: "label" }, l))) : ""],
     ]),
     ...commands,

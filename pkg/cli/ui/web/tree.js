@@ -160,6 +160,7 @@ export class Tree {
     }
     const lines = h("span", { class: "lines" }, h("span", { class: "name" }, row.name ?? ""), h("span", { class: "cidr" }, row.cidr ?? (row.asks ? "asks for " + row.asks : "waits")));
     element.append(twist, lines);
+    if (row.closed && row.state === "used") element.append(h("span", { class: "badge closed" }, "closed"));
     if (row.state === "waiting") element.append(h("span", { class: "badge waiting" }, "waits"));
     else if (row.state === "deleting") element.append(h("span", { class: "badge deleting" }, "deleting"));
     if (row.state !== "waiting" && (row.children > 0 || row.level === 1 || row.used > 0)) {

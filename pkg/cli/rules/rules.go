@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rules puts the rules of a PrefixPolicy into words, for the terminal and for the browser.
+package rules
+
+import (
+	"fmt"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+)
+
+// Rule is a rule of a policy. Text and reason may have any characters that the policy has.
+type Rule struct{ Text, Reason string }
+
+// String returns the rule as text, with its reason in parentheses.
+func (r Rule) String() string {
+	if r.Reason == "" {
+		return r.Text
+	}
+	return r.Text + " (" + r.Reason + ")"
+}
+
+// Of returns the rules of a policy, in the order of its fields.
+func Of(spec *v1alpha1.PrefixPolicySpec) []Rule {
+	var all []Rule
+	add := func(format string, args ...any) {
+		all = append(all, Rule{Text: fmt.Sprintf(format, args...)})
+	}
+	for _, r := range spec.Reserved {
+		all = append(all, Rule{"reserved " + RangeOf(r), r.Reason})
+	}
+	if l := spec.ChildLengths; l != nil {
+		if l.Min != 0 || l.Max != 0 {
+			add("%s", cidr.Lengths{Min: int(l.Min), Max: int(l.Max)})
+		}
+		if l.Default != 0 {
+			add("default length /%d", l.Default)
+		}
+	}
+	if spec.Closed {
+		add("closed")
+	}
+	if spec.Strategy != "" {
+		add("strategy %s", spec.Strategy)
+	}
+	return all
+}
+
+// RangeOf returns the range of a reservation as it is written.
+func RangeOf(r v1alpha1.PrefixReservation) string {
+	switch {
+	case r.Edges:
+		return "edges"
+	case r.CIDR != "":
+		return r.CIDR
+	}
+	return r.From + "-" + r.To
+}
