@@ -38,6 +38,33 @@ func TestKilledServer(t *testing.T) {
 		// parent.
 		{"release", (*killing).createChild, (*killing).deleteChild, 4},
 		// The writes: mark the parent as deleted, set its condition, release the child as above, remove the parent.
+		// The writes: mark the child as deleted, remove it, make its space cool down, update the status of the parent.
+		{"cooling down", func(k *killing) {
+			k.parent, k.expect = "kept", k.expectTaken
+			k.createChild()
+		}, func(k *killing) {
+			k.expect = k.expectCooling
+			k.deleteChild()
+		}, 4},
+		// The writes: create the child, give it the space, complete it, update the status of the parent.
+		{"taking back", func(k *killing) {
+			k.parent, k.expect = "kept", k.expectTaken
+			k.createChild()
+			k.do(func(*killing) {})
+			k.expect = k.expectCooling
+			k.deleteChild()
+		}, func(k *killing) {
+			k.expect = k.expectTaken
+			k.createChild()
+		}, 4},
+		// The writes: as for cooling down; then release the allocation, update the status of the parent.
+		{"cooled down", func(k *killing) {
+			k.parent = "brief"
+			k.createChild()
+		}, func(k *killing) {
+			k.expect = k.expectReleased
+			k.deleteChild()
+		}, 5},
 		{"parent deletion", func(k *killing) {
 			k.createParent()
 			k.createChild()
@@ -100,6 +127,11 @@ type killing struct {
 	// parent is the one that children are allocated from.
 	parent string
 
+	// expect, if set, returns an error if the space of the children of the round is not as it should be.
+	expect func(everything) error
+	// had contains the prefixes that children have had.
+	had map[string]string
+
 	mu sync.Mutex
 	// acknowledged contains the Prefixes whose creation the server has acknowledged. deleted contains those that
 	// are to be deleted.
@@ -112,17 +144,27 @@ func newKilling(t testing.TB) *killing {
 	k := &killing{
 		cluster: c, observer: c.servers[0].observe(time.Now()),
 		manager: c.servers[0].startManager(), random: newRand(2),
-		acknowledged: map[string]types.UID{}, deleted: map[string]bool{},
+		acknowledged: map[string]types.UID{}, deleted: map[string]bool{}, had: map[string]string{},
 	}
+	k.keepsCooling = true
 	k.parent = "parent"
 	k.createPrefix(harness.Root("parent", "10.0.0.0/16"))
+	k.createPrefix(harness.Root("kept", "10.1.0.0/16"))
+	k.createPrefix(harness.Root("brief", "10.2.0.0/16"))
+	for name, coolDown := range map[string]time.Duration{"kept": time.Hour, "brief": time.Second} {
+		policy := harness.Policy(name, nil, "name", name)
+		policy.Spec.CoolDown = &metav1.Duration{Duration: coolDown}
+		if _, err := c.servers[0].client.IpamV1alpha1().PrefixPolicies(namespace).Create(context.Background(), policy, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return k
 }
 
 // begin starts a round.
 func (k *killing) begin() {
 	k.round++
-	k.parallel, k.parent = 1, "parent"
+	k.parallel, k.parent, k.expect = 1, "parent", nil
 }
 
 func (k *killing) childName(i int) string { return fmt.Sprintf("child-%d-%d", k.round, i) }
@@ -159,6 +201,10 @@ func (k *killing) deleteParent() { k.deletePrefix(k.parent) }
 // createPrefix creates a Prefix, with as many attempts as necessary.
 func (k *killing) createPrefix(p *v1alpha1.Prefix) {
 	p.Labels = map[string]string{"name": p.Name}
+	k.mu.Lock()
+	delete(k.deleted, p.Name)
+	delete(k.acknowledged, p.Name)
+	k.mu.Unlock()
 	k.persist(func(ctx context.Context) error {
 		created, err := k.servers[0].prefixes().Create(ctx, p, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) {
@@ -172,6 +218,58 @@ func (k *killing) createPrefix(p *v1alpha1.Prefix) {
 		}
 		return err
 	})
+}
+
+// cooling returns until when the space of each child of the round cools down, and its prefix.
+func (k *killing) cooling(all everything) map[string]v1alpha1.PrefixAllocationStatus {
+	found := map[string]v1alpha1.PrefixAllocationStatus{}
+	for _, a := range all.allocations {
+		if owner := metav1.GetControllerOfNoCopy(&a); owner != nil && a.Status.CoolingUntil != nil {
+			found[owner.Name] = a.Status
+		}
+	}
+	return found
+}
+
+// expectCooling checks that the space of the children of the round cools down.
+func (k *killing) expectCooling(all everything) error {
+	cooling := k.cooling(all)
+	for i := range k.parallel {
+		name := k.childName(i)
+		if of, ok := cooling[name]; !ok || of.Prefix != k.had[name] || time.Until(of.CoolingUntil.Time) < 50*time.Minute {
+			return fmt.Errorf("%s of %s does not cool down: %+v", k.had[name], name, of)
+		}
+	}
+	return nil
+}
+
+// expectTaken checks that the children of the round have what they had.
+func (k *killing) expectTaken(all everything) error {
+	for _, p := range all.prefixes {
+		if p.Status.Phase != v1alpha1.PrefixPhaseAllocated || p.Spec.ParentRef == nil {
+			continue
+		}
+		if k.had[p.Name] == "" {
+			k.had[p.Name] = p.Spec.Prefix
+		}
+		if k.had[p.Name] != p.Spec.Prefix {
+			// It never gets it back.
+			k.Errorf("%s had %s, and now has %s", p.Name, k.had[p.Name], p.Spec.Prefix)
+		}
+	}
+	return nil
+}
+
+// expectReleased checks that no space of the children of the round is left.
+func (k *killing) expectReleased(all everything) error {
+	for _, a := range all.allocations {
+		for i := range k.parallel {
+			if owner := metav1.GetControllerOfNoCopy(&a); owner != nil && owner.Name == k.childName(i) {
+				return fmt.Errorf("%s", harness.DescribeAllocation(&a))
+			}
+		}
+	}
+	return nil
 }
 
 // deletePrefix deletes a Prefix, with as many attempts as necessary.
@@ -285,7 +383,7 @@ func (k *killing) inOrder() error {
 	var errs []error
 	allocations := map[string]int64{}
 	for _, a := range all.allocations {
-		if a.Spec.PrefixRef != nil {
+		if a.Spec.PrefixRef != nil && a.Status.CoolingUntil == nil {
 			allocations[a.Spec.PrefixRef.Name]++
 		}
 	}
@@ -307,6 +405,9 @@ func (k *killing) inOrder() error {
 		if !k.deleted[name] && there[name] != uid {
 			errs = append(errs, fmt.Errorf("the creation of %s was acknowledged, and it is not there", name))
 		}
+	}
+	if k.expect != nil {
+		errs = append(errs, k.expect(all))
 	}
 	return errors.Join(append(errs, k.checkKept(all, k.deleted), all.check())...)
 }

@@ -30,6 +30,10 @@ type life struct {
 	parent, prefix string
 	// allocated and gone are the times at which that was first observed. 0 means never.
 	allocated, gone time.Duration
+	// lastOwner is the owner that was observed last: a child of the same name can take back what the first one had.
+	// coolingUntil is the time until which the space cools down, or zero.
+	lastOwner    types.UID
+	coolingUntil time.Time
 }
 
 // observer watches all objects through a server, checks every state, and records it. An observed state must not be
@@ -47,6 +51,8 @@ type observer struct {
 	errs []error
 	// changed is closed and replaced with each change.
 	changed chan struct{}
+	// keepsCooling is set if nobody releases space before it has cooled down.
+	keepsCooling bool
 }
 
 // observe starts an observer, which runs until the test ends. Its times are relative to epoch.
@@ -180,7 +186,22 @@ func (o *observer) see(obj runtime.Object, deleted bool) {
 			o.hold(uid, l)
 		}
 	}
+	if a, ok := obj.(*v1alpha1.PrefixAllocation); ok {
+		if now.owner != "" && now.owner != l.lastOwner {
+			l.lastOwner = now.owner
+			if l.owner != now.owner {
+				o.byOwner[now.owner] = append(o.byOwner[now.owner], uid)
+			}
+		}
+		l.coolingUntil = time.Time{}
+		if a.Status.CoolingUntil != nil {
+			l.coolingUntil = a.Status.CoolingUntil.Time
+		}
+	}
 	if deleted {
+		if o.keepsCooling && time.Now().Before(l.coolingUntil) {
+			o.errs = append(o.errs, fmt.Errorf("%s %s is gone before %v", l.kind, l.name, l.coolingUntil))
+		}
 		o.seeGone(uid, l)
 	}
 }

@@ -176,6 +176,7 @@ func validateUsage(usage, stored *ipam.PrefixUsage, fldPath *field.Path) field.E
 		{"used", usage.Used, stored.Used, amount, "must be a decimal number of addresses"},
 		{"free", usage.Free, stored.Free, amount, "must be a decimal number of addresses"},
 		{"reserved", usage.Reserved, stored.Reserved, amount, "must be a decimal number of addresses"},
+		{"cooling", usage.Cooling, stored.Cooling, amount, "must be a decimal number of addresses"},
 		{"largestFree", usage.LargestFree, stored.LargestFree, length, "must be a prefix length, such as /26"},
 	} {
 		if text.value != "" && text.value != text.stored && !text.format.MatchString(text.value) {

@@ -320,11 +320,11 @@ func TestValidatePrefixStatusUpdate(t *testing.T) {
 		{"usage below nothing", root, allocated, ipam.PrefixStatus{Phase: allocated, Usage: &ipam.PrefixUsage{Percent: -1, Allocations: -1}},
 			[]mistake{invalid("status.usage.percent"), invalid("status.usage.allocations")}},
 		{"usage of IPv6", root, allocated, ipam.PrefixStatus{Phase: allocated, Usage: &ipam.PrefixUsage{
-			Total: "340282366920938463463374607431768211456", Used: "0", Free: "10", Reserved: "5", LargestFree: "/128"}}, nil},
+			Total: "340282366920938463463374607431768211456", Used: "0", Free: "10", Reserved: "5", Cooling: "3", LargestFree: "/128"}}, nil},
 		{"usage that is no number", root, allocated, ipam.PrefixStatus{Phase: allocated, Usage: &ipam.PrefixUsage{
-			Total: "Inf", Used: "-1", Free: strings.Repeat("9", 100), Reserved: "1e9", LargestFree: "26"}},
+			Total: "Inf", Used: "-1", Free: strings.Repeat("9", 100), Reserved: "1e9", Cooling: "0x1", LargestFree: "26"}},
 			[]mistake{invalid("status.usage.total", "decimal"), invalid("status.usage.used", "decimal"), invalid("status.usage.free", "decimal"),
-				invalid("status.usage.reserved", "decimal"), invalid("status.usage.largestFree", "/26")}},
+				invalid("status.usage.reserved", "decimal"), invalid("status.usage.cooling", "decimal"), invalid("status.usage.largestFree", "/26")}},
 		{"usage with markup", root, allocated, ipam.PrefixStatus{Phase: allocated, Usage: &ipam.PrefixUsage{Total: "01", Used: "1 ", Free: "\x1b[31m1", LargestFree: "/26\n"}},
 			[]mistake{invalid("status.usage.total"), invalid("status.usage.used"), invalid("status.usage.free"), invalid("status.usage.largestFree")}},
 	}
