@@ -37,19 +37,26 @@ func TestLinearizability(t *testing.T) {
 }
 
 // pools are the parents of the test. They are small, so that clients compete.
-var pools = []struct {
+var pools = []pool{
+	{"v4-a", "10.0.0.0/26", v1alpha1.IPv4, 28, 31, false},
+	{"v4-b", "10.0.1.0/26", v1alpha1.IPv4, 27, 30, false},
+	{"v4-c", "10.0.2.0/27", v1alpha1.IPv4, 29, 32, true},
+	{"v6-a", "2001:db8::/58", v1alpha1.IPv6, 60, 64, true},
+	{"v6-b", "2001:db8:1::/120", v1alpha1.IPv6, 122, 126, false},
+	{"v6-c", "2001:db8:2::/48", v1alpha1.IPv6, 49, 52, false},
+}
+
+type pool struct {
 	name, prefix string
 	family       v1alpha1.IPFamily
 	// longest is the length of the smallest children, and shortest that of the largest ones.
 	shortest, longest int
-}{
-	{"v4-a", "10.0.0.0/26", v1alpha1.IPv4, 28, 31},
-	{"v4-b", "10.0.1.0/26", v1alpha1.IPv4, 27, 30},
-	{"v4-c", "10.0.2.0/27", v1alpha1.IPv4, 29, 32},
-	{"v6-a", "2001:db8::/58", v1alpha1.IPv6, 60, 64},
-	{"v6-b", "2001:db8:1::/120", v1alpha1.IPv6, 122, 126},
-	{"v6-c", "2001:db8:2::/48", v1alpha1.IPv6, 49, 52},
+	// cools is set if the space of children cools down.
+	cools bool
 }
+
+// coolDown is for how long the space of children cools down.
+const coolDown = time.Second
 
 func testLinearizability(t *testing.T, seed uint64, operations int) {
 	c := newCluster(t, 3, false)
@@ -57,14 +64,21 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 	w := &workload{cluster: c, epoch: epoch, calls: map[types.UID]*calls{}}
 	for _, pool := range pools {
 		p := harness.Root(pool.name, pool.prefix)
-		p.Labels = map[string]string{"family": string(pool.family)}
+		p.Labels = map[string]string{"family": string(pool.family), "cools": fmt.Sprint(pool.cools)}
 		c.servers[0].create(p)
+	}
+	policy := harness.Policy("cools", nil, "cools", "true")
+	policy.Spec.CoolDown = &metav1.Duration{Duration: coolDown}
+	if _, err := c.servers[0].client.IpamV1alpha1().PrefixPolicies(namespace).Create(t.Context(), policy, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
 	}
 	c.servers[0].startManager()
 	c.servers[1].startManager()
 	c.servers[2].settled()
 	for _, s := range c.servers {
-		w.observers = append(w.observers, s.observe(epoch))
+		o := s.observe(epoch)
+		o.keepsCooling = true
+		w.observers = append(w.observers, o)
 	}
 
 	const clients = 16
@@ -99,7 +113,11 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 	for _, op := range history {
 		count[op.Input.(input).action]++
 	}
-	t.Logf("%d operations in %v, of which in the history: %v, %d children given up", w.operations.Load(), took.Round(time.Millisecond), count, w.givenUp.Load())
+	t.Logf("%d operations in %v, of which in the history: %v, %d children given up, %d got back what they had",
+		w.operations.Load(), took.Round(time.Millisecond), count, w.givenUp.Load(), w.gotBack.Load())
+	if w.gotBack.Load() == 0 {
+		t.Error("No child got back what it had")
+	}
 
 	begun = time.Now()
 	result, info := porcupine.CheckOperationsVerbose(setModel, history, harness.Patience)
@@ -181,7 +199,9 @@ type workload struct {
 	epoch               time.Time
 	observers           []*observer
 	operations, givenUp atomic.Int64
-	names               atomic.Int64
+	// gotBack counts the children that got back what an earlier one of their name had.
+	gotBack atomic.Int64
+	names   atomic.Int64
 
 	mu sync.Mutex
 	// calls is indexed by the uid of the child, or of the allocation if it has no child.
@@ -224,12 +244,73 @@ func (c *client) step() {
 		i := c.random.IntN(len(c.holds))
 		h := c.holds[i]
 		c.holds = slices.Delete(c.holds, i, i+1)
+		if c.random.IntN(3) > 0 && c.cools(h) {
+			c.comeBack(h)
+			return
+		}
 		c.release(h)
 	case n < 80:
 		c.createChild()
 	default:
 		c.createAllocation()
 	}
+}
+
+// comeBack deletes a child whose space cools down, and creates it again at once. It must get what it had, if that is in time.
+func (c *client) comeBack(h held) {
+	had, err := c.server.prefixes().Get(c.Context(), h.name, metav1.GetOptions{})
+	if err != nil {
+		c.Errorf("Reading %s: %v", h.name, err)
+		return
+	}
+	c.operations.Add(1)
+	began := c.now()
+	c.mu.Lock()
+	c.calls[h.uid].releasing = began
+	c.mu.Unlock()
+	if err := c.server.prefixes().Delete(c.Context(), h.name, metav1.DeleteOptions{}); err != nil {
+		c.Errorf("Deleting %s: %v", h.name, err)
+		return
+	}
+	if !c.observer.wait(harness.Patience, func() bool { l := c.observer.lives[h.uid]; return l != nil && l.gone != 0 }) {
+		c.Errorf("%s is not gone in time", h.name)
+		return
+	}
+	p := harness.Child(h.name, had.Spec.ParentRef.Name, harness.Length(had.Spec.PrefixLength))
+	if c.random.IntN(2) == 0 || had.Spec.PrefixLength == 0 {
+		p = harness.Child(h.name, had.Spec.ParentRef.Name, harness.Exactly(had.Spec.Prefix))
+	}
+	created, err := c.server.prefixes().Create(c.Context(), p, metav1.CreateOptions{})
+	if err != nil {
+		c.Errorf("Creating a child again: %v", err)
+		return
+	}
+	h.uid = created.UID
+	c.mu.Lock()
+	c.calls[h.uid] = &calls{client: c.id, allocated: began}
+	c.mu.Unlock()
+	if !c.observer.waitAllocated(h.uid, harness.Patience) {
+		c.Errorf("%s is not allocated again in time", h.name)
+		return
+	}
+	c.observer.mu.Lock()
+	got := *c.observer.lives[h.uid]
+	c.observer.mu.Unlock()
+	switch {
+	case got.prefix == had.Spec.Prefix:
+		c.gotBack.Add(1)
+	case got.allocated-began < coolDown:
+		c.Errorf("%s had %s, and got %s after %v", h.name, had.Spec.Prefix, got.prefix, got.allocated-began)
+	}
+	c.holds = append(c.holds, h)
+}
+
+// cools reports whether a held object is a child whose space cools down.
+func (c *client) cools(h held) bool {
+	c.observer.mu.Lock()
+	defer c.observer.mu.Unlock()
+	l := c.observer.lives[h.uid]
+	return h.child && l != nil && slices.ContainsFunc(pools, func(pool pool) bool { return pool.name == l.parent && pool.cools })
 }
 
 // createChild creates a child for the controllers to allocate, by length or exactly, from a selected or a named
@@ -340,6 +421,7 @@ func (c *client) release(h held) {
 	if err != nil {
 		c.Errorf("Deleting %s: %v", h.name, err)
 	} else if !c.observer.waitGone(h.uid) {
+		// That includes its space, if that cools down.
 		c.Errorf("%s is not gone in time", h.name)
 	}
 }
@@ -416,7 +498,8 @@ func (o *observer) agrees(all everything) bool {
 }
 
 // merge builds the history. An allocation lasts from the request of the client until any client first sees it. A
-// release lasts from its request until it is first seen to be complete.
+// release lasts from its request until it is first seen to be complete. If the space cools down, its release begins after
+// that. What a child takes back was not released in between.
 func (w *workload) merge() []porcupine.Operation {
 	seen := w.observers[0].snapshot()
 	for _, o := range w.observers[1:] {
@@ -428,6 +511,9 @@ func (w *workload) merge() []porcupine.Operation {
 			}
 			first.allocated, first.gone = earlier(first.allocated, l.allocated), earlier(first.gone, l.gone)
 			first.parent, first.prefix = cmp.Or(first.parent, l.parent), cmp.Or(first.prefix, l.prefix)
+			if l.coolingUntil.After(first.coolingUntil) {
+				first.coolingUntil = l.coolingUntil
+			}
 			seen[uid] = first
 		}
 	}
@@ -444,7 +530,7 @@ func (w *workload) merge() []porcupine.Operation {
 		if !strictlyInside(prefix, whole[l.parent]) {
 			w.Errorf("%s got %s, which is not inside of %s", l.name, prefix, l.parent)
 		}
-		called := w.calls[cmp.Or(l.owner, uid)]
+		called, ended := w.calls[cmp.Or(l.owner, uid)], w.calls[cmp.Or(l.lastOwner, uid)]
 		if called == nil {
 			w.Errorf("%s was allocated to nobody", l.name)
 			continue
@@ -456,13 +542,18 @@ func (w *workload) merge() []porcupine.Operation {
 			Return:   int64(l.allocated),
 		})
 		switch {
-		case l.gone != 0 && called.releasing == 0:
+		case l.gone != 0 && (ended == nil || ended.releasing == 0):
 			w.Errorf("%s is gone, and nobody wanted that", l.name)
 		case l.gone != 0:
+			// Space that cools down cannot be released earlier.
+			releasing := ended.releasing
+			if !l.coolingUntil.IsZero() {
+				releasing = max(releasing, l.coolingUntil.Sub(w.epoch))
+			}
 			history = append(history, porcupine.Operation{
-				ClientId: called.client,
+				ClientId: ended.client,
 				Input:    input{release, l.parent, prefix},
-				Call:     int64(called.releasing),
+				Call:     int64(releasing),
 				Return:   int64(l.gone),
 			})
 		}
