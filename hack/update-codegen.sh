@@ -85,6 +85,12 @@ go run ./hack/openapi-schema >"${root}/bin/openapi-schema.json"
 echo "Generating PrefixPool"
 rm -f clusterapi/api/v1alpha1/zz_generated.* config/clusterapi/crd/*.yaml
 (cd clusterapi && go tool controller-gen "object:headerFile=${boilerplate}" crd paths=./api/... output:crd:artifacts:config=../config/clusterapi/crd)
+{
+    sed -n '1,4p' config/chart/ipam/templates/apiservice.yaml
+    echo '{{- if .Values.clusterAPI.enabled }}'
+    sed 1d config/clusterapi/crd/capi.ipam.ironcore.dev_prefixpools.yaml
+    echo '{{- end }}'
+} >config/chart/ipam/templates/cluster-api-crd.yaml
 
 echo "Generating docs/reference"
 mkdir -p docs/reference

@@ -79,8 +79,18 @@ func modulePath(t testing.TB, path string) string {
 	return filepath.Join(strings.TrimSpace(string(out)), path)
 }
 
-// install creates a management cluster. The provider does not run yet.
+// install creates a management cluster with the provider, which does not run yet.
 func install(t testing.TB) *management {
+	t.Helper()
+	m := prepare(t)
+	kubectl := m.Kubectl(m.AdminKubeconfig)
+	kubectl.Run("apply", "-k", filepath.Join(kube.Root(), "config/clusterapi"))
+	kubectl.Run("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+	return m
+}
+
+// prepare creates a management cluster with the product and the definitions of Cluster API.
+func prepare(t testing.TB) *management {
 	t.Helper()
 	i := product.Install(t, product.Options{Programs: programs, Members: 1, Servers: 1, Managers: 1})
 	scheme, err := provider.NewScheme()
@@ -92,20 +102,26 @@ func install(t testing.TB) *management {
 	for _, crd := range []string{"cluster.x-k8s.io_clusters", "cluster.x-k8s.io_machines", "ipam.cluster.x-k8s.io_ipaddressclaims", "ipam.cluster.x-k8s.io_ipaddresses"} {
 		kubectl.Run("apply", "--server-side", "-f", modulePath(t, "core/config/crd/bases/"+crd+".yaml"))
 	}
-	kubectl.Run("apply", "-k", filepath.Join(kube.Root(), "config/clusterapi"))
-	kubectl.Run("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
 	if m.Client, err = client.New(i.Admin, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
-	m.kubeconfig, _ = i.ServiceAccount(system, account)
 	return m
 }
 
 // start starts the provider.
 func (m *management) start(t testing.TB, flags ...string) *process.Process {
 	t.Helper()
-	m.provider = m.startWith(t, m.kubeconfig, flags...)
+	m.provider = m.startWith(t, m.account(), flags...)
 	return m.provider
+}
+
+// account returns the kubeconfig of the provider.
+func (m *management) account() string {
+	m.Helper()
+	if m.kubeconfig == "" {
+		m.kubeconfig, _ = m.ServiceAccount(system, account)
+	}
+	return m.kubeconfig
 }
 
 func (m *management) startWith(t testing.TB, kubeconfig string, flags ...string) *process.Process {
@@ -215,7 +231,7 @@ func claim(name, pool string) *ipamv1.IPAddressClaim {
 // direct returns a claim from a Prefix.
 func direct(name, prefix string) *ipamv1.IPAddressClaim {
 	c := claim(name, prefix)
-	c.Spec.PoolRef.APIGroup, c.Spec.PoolRef.Kind = v1alpha1.SchemeGroupVersion.Group, v1alpha1.PrefixKind
+	c.Spec.PoolRef.APIGroup, c.Spec.PoolRef.Kind = v1alpha1.GroupVersion.Group, v1alpha1.PrefixKind
 	return c
 }
 

@@ -14,7 +14,9 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	capiv1alpha1 "github.com/ironcore-dev/ipam-apiserver/clusterapi/api/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -44,6 +46,7 @@ func TestProvider(t *testing.T) {
 		{"namespace deletion", testNamespaceDeletion},
 		{"invalid pools", testInvalidPools},
 		{"many claims", testManyClaims},
+		{"watch filter", testWatchFilter},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(m.in(t)) })
 	}
@@ -51,6 +54,7 @@ func TestProvider(t *testing.T) {
 	if m.provider.HasEnded() {
 		t.Error("the provider has ended")
 	}
+	compareInCluster(t, m)
 	if log := m.provider.LastOfLog(1 << 20); strings.Contains(log, "forbidden") {
 		t.Errorf("the provider is forbidden something:\n%s", log)
 	}
@@ -88,7 +92,8 @@ func testContract(n *namespace) {
 			owners[owner.Kind] = owner
 		}
 		of, from := owners["IPAddressClaim"], owners[c.Spec.PoolRef.Kind]
-		if len(owners) != 2 || of.UID != c.UID || !*of.Controller || !*of.BlockOwnerDeletion || from.Name != "nodes" || *from.Controller || !*from.BlockOwnerDeletion {
+		if of.UID != c.UID || !*of.Controller || !*of.BlockOwnerDeletion ||
+			c == viaPool && (len(owners) != 2 || from.Name != "nodes" || *from.Controller || !*from.BlockOwnerDeletion) || c == viaPrefix && len(owners) != 1 {
 			n.TB.Errorf("%s: owners %+v", c.Name, address.OwnerReferences)
 		}
 		if child := n.children()[c.Name]; len(child) != 1 || child[0].Name != string(c.UID) || child[0].Labels[clusterv1.ClusterNameLabel] != "c" {
@@ -102,6 +107,21 @@ func testContract(n *namespace) {
 	if want := addresses["via-pool"].Spec.Address + "/24"; out != want {
 		n.TB.Errorf("v1beta1: %s, not %s", out, want)
 	}
+
+	// A claim keeps what it has when the pool changes.
+	changed := &capiv1alpha1.PrefixPool{ObjectMeta: metav1.ObjectMeta{Name: "nodes"}}
+	n.update(changed, func() { changed.Spec.PrefixLength, changed.Spec.Prefix, changed.Spec.Gateway = 30, 25, "10.0.0.9" })
+	n.create(claim("block", "nodes"))
+	if block := n.served("block")["block"]; *block.Spec.Prefix != 25 || n.children()["block"][0].Spec.PrefixLength != 30 {
+		n.TB.Errorf("%+v", block.Spec)
+	}
+	n.update(viaPool, func() { viaPool.Labels = map[string]string{"seen": "again"} })
+	n.delete(claimIn(n, "block"))
+	n.gone(claimIn(n, "block"))
+	if now := n.served("via-pool")["via-pool"]; now.UID != addresses["via-pool"].UID || *now.Spec.Prefix != 24 || n.children()["via-pool"][0].DeletionTimestamp != nil {
+		n.TB.Errorf("%+v", now.Spec)
+	}
+	n.update(changed, func() { changed.Spec.PrefixLength, changed.Spec.Prefix, changed.Spec.Gateway = 0, 0, "10.0.0.1" })
 
 	// An IPAddress that somebody deletes stays, and so does the Prefix of a claim.
 	child := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: n.name, Name: string(viaPool.UID)}}
@@ -182,7 +202,7 @@ func testNeverGiven(n *namespace) {
 			return err
 		}
 		ready := meta.IsStatusConditionTrue(p.Status.Conditions, capiv1alpha1.ConditionReady)
-		return harness.Unless(ready && p.Status.Used == 11 && p.Status.Free == "0", "%+v", p.Status)
+		return harness.Unless(ready && p.Status.Used != nil && *p.Status.Used == 11 && p.Status.Free == "0", "%+v", p.Status)
 	})
 }
 
@@ -224,6 +244,20 @@ func testConditions(n *namespace) {
 	n.served("d")
 	n.delete(claimIn(n, "c"))
 	n.gone(claimIn(n, "c"))
+
+	// A quota.
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "few"}, Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/prefixes.ipam.ironcore.dev": resource.MustParse("1")}}}
+	n.create(quota)
+	n.eventually("the quota counts", func() error {
+		if err := n.get(quota); err != nil {
+			return err
+		}
+		return harness.Unless(len(quota.Status.Used) > 0, "%v", quota.Status)
+	})
+	n.create(claim("e", "nodes"))
+	n.waits("e", ipamv1.IPAddressClaimReadyAllocationFailedReason, "exceeded quota")
+	n.delete(quota)
+	n.served("e")
 	n.consistentBut("b")
 }
 
@@ -530,12 +564,18 @@ func testInvalidPools(n *namespace) {
 	n.served("direct")
 }
 
-// testManyClaims has 1,000 claims by 32 creators.
+// testManyClaims measures: one claim, an exhausted pool, and 1,000 claims by 32 creators.
 func testManyClaims(n *namespace) {
-	const claims, creators = 1000, 32
 	n.root("nodes", "10.0.0.0/20")
-	n.create(pool("nodes", "nodes", gateway("10.0.0.1")))
-	// As an infrastructure provider does, it watches its claims.
+	n.root("small", "10.1.0.0/30")
+	n.create(pool("nodes", "nodes", gateway("10.0.0.1")), pool("small", "small"))
+	n.compare(claim)
+	n.consistent()
+}
+
+// manyClaims creates claims in parallel, and waits until all are served. As an infrastructure provider does, it watches them.
+func (n *namespace) manyClaims(claims, creators int, newClaim func(string) *ipamv1.IPAddressClaim) {
+	n.TB.Helper()
 	served := make(chan string, 10*claims)
 	informers, err := cache.New(n.Admin, cache.Options{Scheme: n.Scheme(), DefaultNamespaces: map[string]cache.Config{n.name: {}}})
 	if err != nil {
@@ -561,7 +601,7 @@ func testManyClaims(n *namespace) {
 	created := make(chan time.Duration, 1)
 	go func() {
 		harness.Each(claims, creators, func(i int) {
-			c := claim(fmt.Sprint("machine-", i), "nodes")
+			c := newClaim(fmt.Sprint("machine-", i))
 			c.Namespace = n.name
 			if err := n.management.Create(n.ctx(), c); err != nil {
 				n.TB.Error(err)
@@ -579,6 +619,23 @@ func testManyClaims(n *namespace) {
 		}
 	}
 	took := time.Since(began)
-	n.TB.Logf("%d claims by %d creators: created after %v, all served after %v, %.0f claims a second", claims, creators, <-created, took, claims/took.Seconds())
+	n.TB.Logf("%d claims by %d creators: created after %v, all served after %v, %.0f claims a second", claims, creators, <-created, took, float64(claims)/took.Seconds())
+}
+
+// testWatchFilter has a provider that serves only what has a label.
+func testWatchFilter(n *namespace) {
+	n.provider.Kill()
+	n.start(n.life(), "--watch-filter", "mine")
+	n.root("nodes", "10.0.0.0/24")
+	labels := map[string]string{clusterv1.WatchLabel: "mine"}
+	p, other, mine := pool("nodes", "nodes"), claim("other", "nodes"), claim("mine", "nodes")
+	p.Labels, mine.Labels = labels, labels
+	n.create(p, other, mine)
+	n.served("mine")
+	if err := n.get(other); err != nil || len(other.Finalizers) > 0 || len(other.Status.Conditions) > 0 {
+		n.TB.Errorf("%v: %+v", err, other)
+	}
+	n.update(other, func() { other.Labels = labels })
+	n.served("other")
 	n.consistent()
 }

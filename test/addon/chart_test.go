@@ -128,6 +128,55 @@ func TestChartIsKustomize(t *testing.T) {
 	}
 }
 
+// TestChartClusterAPI compares the provider of Cluster API in the chart with the kustomization of it. In the chart it is in
+// the namespace of the release, has no label of clusterctl, and needs a NetworkPolicy.
+func TestChartClusterAPI(t *testing.T) {
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(kube.Root(), "config/clusterapi"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := resources.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const label = "cluster.x-k8s.io/provider: ipam-ironcore"
+	if n := strings.Count(string(manifest), label); n != resources.Size() {
+		t.Errorf("%d of %d objects have the label %s", n, resources.Size(), label)
+	}
+	without := regexp.MustCompile(`(?m)^ +`+label+`\n`).ReplaceAllString(string(manifest), "")
+	without = regexp.MustCompile(`(?m)^  labels:\n(  [a-z]|[a-z])`).ReplaceAllString(without, "$1")
+	want := objectsOf(t, strings.ReplaceAll(without, "ipam-cluster-api-system", "ipam-system"))
+	delete(want, "Namespace /ipam-system")
+	off, err := template(t, "ipam-system", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	on, err := template(t, "ipam-system", "{clusterAPI: {enabled: true}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := objectsOf(t, on.Manifest)
+	for key := range objectsOf(t, off.Manifest) {
+		delete(got, key)
+	}
+	if policy := "NetworkPolicy ipam-system/ipam-cluster-api"; got[policy] == nil {
+		t.Errorf("there is no %s", policy)
+	} else {
+		delete(got, policy)
+	}
+	for _, key := range slices.Sorted(maps.Keys(want)) {
+		if got[key] == nil {
+			t.Errorf("the chart has no %s", key)
+		} else {
+			differ(t, key, want[key].Object, got[key].Object)
+		}
+		delete(got, key)
+	}
+	for key := range got {
+		t.Errorf("kustomize has no %s", key)
+	}
+}
+
 // differ reports where two values differ.
 func differ(t testing.TB, path string, want, got any) {
 	t.Helper()

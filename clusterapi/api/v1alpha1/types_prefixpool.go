@@ -93,7 +93,7 @@ type PrefixPoolStatus struct {
 	Free string `json:"free,omitempty"`
 	// used is the number of claims of this pool that have an address.
 	// +optional
-	Used int64 `json:"used"`
+	Used *int64 `json:"used,omitempty"`
 }
 
 // +kubebuilder:object:root=true

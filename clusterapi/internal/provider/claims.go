@@ -182,8 +182,9 @@ func (r *claims) serve(ctx context.Context, claim *ipamv1.IPAddressClaim, p *poo
 	if apierrors.IsConflict(err) || errors.Is(err, errAlreadyExists) {
 		return err
 	}
-	if err != nil {
-		waiting = &outcome{ipamv1.IPAddressClaimReadyAllocationFailedReason, err.Error()}
+	if err != nil && (waiting == nil || waiting == soon) {
+		// It is not about the claim. It is tried again.
+		return err
 	}
 	return errors.Join(err, r.report(ctx, claim, waiting))
 }
@@ -222,9 +223,19 @@ func (r *claims) advance(ctx context.Context, claim *ipamv1.IPAddressClaim, p *p
 		return poolNotReady("%s %q is being deleted", p.kind, p.GetName())
 	}
 
-	wanted, why2 := r.wanted(claim, address, pool)
-	if why2 != nil {
-		return why2, nil
+	if address != nil && (address.Spec.ClaimRef.Name != claim.Name || address.Spec.PoolRef != claim.Spec.PoolRef) {
+		return &outcome{ipamv1.IPAddressClaimReadyAllocationFailedReason, fmt.Sprintf("IPAddress %s exists, and is of claim %q and %s %q",
+			address.Name, address.Spec.ClaimRef.Name, address.Spec.PoolRef.Kind, address.Spec.PoolRef.Name)}, nil
+	}
+	if address != nil && child != nil && child.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+		// Fields of the pool may have changed since.
+		if allocated, err := cidr.ParseStored(child.Spec.Prefix); err == nil && allocated.Addr().String() == address.Spec.Address {
+			return nil, r.publish(ctx, claim, pool, address, child, allocated)
+		}
+	}
+	wanted, mistake := wantedBy(claim, address, pool)
+	if mistake != nil {
+		return mistake, nil
 	}
 	if child == nil {
 		if err := r.prepare(ctx, claim); err != nil {
@@ -291,16 +302,13 @@ func isChildOf(prefix *v1alpha1.Prefix, claim *ipamv1.IPAddressClaim) bool {
 	return prefix.Labels[capiv1alpha1.LabelClaimName] == labelValue(claim.Name)
 }
 
-// wanted returns the prefix that a claim had before or asks for, or the zero Prefix if any will do.
-func (r *claims) wanted(claim *ipamv1.IPAddressClaim, address *ipamv1.IPAddress, pool *resolved) (netip.Prefix, *outcome) {
+// wantedBy returns the prefix that a claim had before or asks for, or the zero Prefix if any will do.
+func wantedBy(claim *ipamv1.IPAddressClaim, address *ipamv1.IPAddress, pool *resolved) (netip.Prefix, *outcome) {
 	failed := func(format string, args ...any) (netip.Prefix, *outcome) {
 		return netip.Prefix{}, &outcome{ipamv1.IPAddressClaimReadyAllocationFailedReason, fmt.Sprintf(format, args...)}
 	}
 	value, source := claim.Annotations[capiv1alpha1.AnnotationAddress], "annotation "+capiv1alpha1.AnnotationAddress
 	if address != nil {
-		if address.Spec.ClaimRef.Name != claim.Name || address.Spec.PoolRef != claim.Spec.PoolRef {
-			return failed("IPAddress %s exists, and is of claim %q and %s %q", address.Name, address.Spec.ClaimRef.Name, address.Spec.PoolRef.Kind, address.Spec.PoolRef.Name)
-		}
 		value, source = address.Spec.Address, "IPAddress "+address.Name
 	}
 	if value == "" {
@@ -378,6 +386,9 @@ func (r *claims) create(ctx context.Context, claim *ipamv1.IPAddressClaim, pool 
 		return nil, errAlreadyExists
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return soon, nil
+	case apierrors.IsForbidden(err) || apierrors.IsInvalid(err):
+		// A quota or an admission plugin. It is tried again.
+		return &outcome{ipamv1.IPAddressClaimReadyAllocationFailedReason, err.Error()}, err
 	}
 	return soon, err
 }
@@ -411,7 +422,9 @@ func (r *claims) publish(ctx context.Context, claim *ipamv1.IPAddressClaim, pool
 	}
 	complete := func(address *ipamv1.IPAddress) {
 		yes := true
-		setOwner(address, pool.ownerReference())
+		if pool.kind == capiv1alpha1.PrefixPoolKind {
+			setOwner(address, pool.ownerReference())
+		}
 		setOwner(address, metav1.OwnerReference{
 			APIVersion: ipamv1.GroupVersion.String(), Kind: "IPAddressClaim", Name: claim.Name, UID: claim.UID, Controller: &yes, BlockOwnerDeletion: &yes,
 		})

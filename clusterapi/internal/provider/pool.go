@@ -28,8 +28,8 @@ import (
 
 // poolKinds maps the API group of each kind of pool to the kind.
 var poolKinds = map[string]string{
-	capiv1alpha1.GroupVersion.Group:   capiv1alpha1.PrefixPoolKind,
-	v1alpha1.SchemeGroupVersion.Group: v1alpha1.PrefixKind,
+	capiv1alpha1.GroupVersion.Group: capiv1alpha1.PrefixPoolKind,
+	v1alpha1.GroupVersion.Group:     v1alpha1.PrefixKind,
 }
 
 // isOurs reports whether this provider serves claims of a pool.
@@ -123,19 +123,17 @@ func (p *pool) key() string { return poolKey(p.kind, p.GetName()) }
 func (p *pool) reference() ipamv1.IPPoolReference {
 	group := capiv1alpha1.GroupVersion.Group
 	if p.kind == v1alpha1.PrefixKind {
-		group = v1alpha1.SchemeGroupVersion.Group
+		group = v1alpha1.GroupVersion.Group
 	}
 	return ipamv1.IPPoolReference{APIGroup: group, Kind: p.kind, Name: p.GetName()}
 }
 
-// ownerReference makes an IPAddress a dependent of the pool.
+// ownerReference makes an IPAddress a dependent of a PrefixPool. A Prefix that is used as a pool is not an owner: clusterctl
+// moves an object only if it moves all its owners, and it moves nothing but custom resources. The Prefix of the claim keeps
+// the Prefix from being deleted.
 func (p *pool) ownerReference() metav1.OwnerReference {
-	version := capiv1alpha1.GroupVersion.String()
-	if p.kind == v1alpha1.PrefixKind {
-		version = v1alpha1.SchemeGroupVersion.String()
-	}
 	no, yes := false, true
-	return metav1.OwnerReference{APIVersion: version, Kind: p.kind, Name: p.GetName(), UID: p.GetUID(), Controller: &no, BlockOwnerDeletion: &yes}
+	return metav1.OwnerReference{APIVersion: capiv1alpha1.GroupVersion.String(), Kind: p.kind, Name: p.GetName(), UID: p.GetUID(), Controller: &no, BlockOwnerDeletion: &yes}
 }
 
 // selects reports whether a Prefix may be a parent of the pool.

@@ -95,6 +95,14 @@ func (r *pools) ofPrefix(ctx context.Context, o client.Object) []reconcile.Reque
 		return nil
 	}
 	if r.kind == v1alpha1.PrefixKind {
+		// Almost no Prefix is a pool.
+		claims, err := r.claimsOf(ctx, prefix.Namespace, indexPool, poolKey(r.kind, prefix.Name))
+		if err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "List the claims of a Prefix")
+		}
+		if len(claims) == 0 {
+			return nil
+		}
 		return []reconcile.Request{request(prefix.Name)}
 	}
 	found, err := r.poolsWith(ctx, prefix)
@@ -156,12 +164,13 @@ func (r *pools) keep(ctx context.Context, p *pool, claims []ipamv1.IPAddressClai
 	}
 
 	before := o.DeepCopy()
-	o.Status.ObservedGeneration, o.Status.Used, o.Status.Free = o.Generation, 0, ""
+	used := int64(0)
 	for i := range claims {
 		if claims[i].Status.AddressRef.Name != "" {
-			o.Status.Used++
+			used++
 		}
 	}
+	o.Status.ObservedGeneration, o.Status.Used, o.Status.Free = o.Generation, &used, ""
 	condition := metav1.Condition{Type: capiv1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: capiv1alpha1.ReasonReady, ObservedGeneration: o.Generation}
 	why := pool.why
 	if pool.resolved != nil {

@@ -1,0 +1,134 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	ipamv1 "sigs.k8s.io/cluster-api/api/ipam/v1beta2"
+)
+
+// parents returns allocated parents. A prefix that begins with ">" is a child.
+func parents(prefixes ...string) []parent {
+	var all []parent
+	for _, prefix := range prefixes {
+		cidr, child := strings.CutPrefix(prefix, ">")
+		p := parent{&v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: cidr}, Spec: v1alpha1.PrefixSpec{Prefix: cidr}}, netip.MustParsePrefix(cidr)}
+		if child {
+			p.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: "parent"}
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// TestResolved shows which parents of a pool count, and which of their addresses no machine may get.
+func TestResolved(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		parents      []parent
+		gateway      string
+		length, mask int32
+		// holds are the addresses that are held, with what they are.
+		holds string
+		// invalid is a part of the reason why the pool makes no sense.
+		invalid string
+	}{
+		{name: "IPv4", parents: parents("10.0.0.0/24"), gateway: "10.0.0.1", holds: "10.0.0.1 gateway, 10.0.0.0 network, 10.0.0.255 broadcast"},
+		{name: "no gateway", parents: parents("10.0.0.0/24"), holds: "10.0.0.0 network, 10.0.0.255 broadcast"},
+		{name: "the gateway is the last address", parents: parents("2001:db8::/64"), gateway: "2001:db8::ffff", holds: "2001:db8::ffff gateway, 2001:db8:: anycast"},
+		{name: "the gateway is the anycast address", parents: parents("2001:db8::/64"), gateway: "2001:db8::", holds: "2001:db8:: gateway"},
+		{name: "the gateway is elsewhere", parents: parents("10.0.0.0/24"), gateway: "10.0.1.1", holds: "10.0.0.0 network, 10.0.0.255 broadcast"},
+		{name: "a part of the subnet", parents: parents("10.0.0.64/26"), mask: 24, gateway: "10.0.0.1"},
+		{name: "the end of the subnet", parents: parents("10.0.0.192/26"), mask: 24, holds: "10.0.0.255 broadcast"},
+		{name: "the subnet is smaller than the parent", parents: parents("10.0.0.0/16"), mask: 24, holds: "10.0.0.0 network, 10.0.255.255 broadcast"},
+		{name: "point to point", parents: parents("10.0.0.0/31")},
+		{name: "no subnet of its own", parents: parents("10.0.0.0/24"), mask: 32},
+		{name: "IPv6 point to point", parents: parents("2001:db8::/127")},
+		{name: "blocks", parents: parents("2001:db8::/48"), length: 64, gateway: "2001:db8::1", holds: "2001:db8::1 gateway"},
+		{name: "two parents", parents: parents("10.0.1.0/30", "10.0.0.0/30"), gateway: "10.0.1.1",
+			holds: "10.0.0.0 network, 10.0.0.3 broadcast, 10.0.1.1 gateway, 10.0.1.0 network, 10.0.1.3 broadcast"},
+		{name: "a parent in a parent", parents: parents(">10.0.0.0/28", "10.0.0.0/24"), holds: "10.0.0.0 network, 10.0.0.255 broadcast"},
+		{name: "two roots", parents: parents("10.0.0.0/30", "10.0.0.0/30"), holds: "10.0.0.0 network, 10.0.0.3 broadcast"},
+		{name: "gateway of the other family", parents: parents("10.0.0.0/24"), gateway: "2001:db8::1", invalid: "gateway 2001:db8::1 is not an address of IPv4"},
+		{name: "length of the other family", parents: parents("10.0.0.0/24"), length: 64, invalid: "at most 32"},
+		{name: "mask of the other family", parents: parents("10.0.0.0/24"), mask: 64, invalid: "at most 32"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := &pool{Object: &v1alpha1.Prefix{}, length: tt.length, mask: tt.mask}
+			p.setGateway("gateway", tt.gateway)
+			r := &resolved{pool: p, parents: slices.Clone(tt.parents)}
+			r.outermost()
+			if why := r.complete(); tt.invalid != "" || why != "" {
+				if tt.invalid == "" || !strings.Contains(why, tt.invalid) {
+					t.Errorf("%s, not %s", why, tt.invalid)
+				}
+				return
+			}
+			var holds []string
+			for _, h := range r.wantedHolds() {
+				holds = append(holds, fmt.Sprintf("%s %s", h.address, h.as))
+				if prefix := h.prefix(p); len(validation.IsDNS1123Subdomain("uid"+prefix.Name)) > 0 || prefix.Spec.Prefix != single(h.address).String() {
+					t.Errorf("%+v", prefix)
+				}
+			}
+			if got := strings.Join(holds, ", "); got != tt.holds {
+				t.Errorf("holds %s, not %s", got, tt.holds)
+			}
+		})
+	}
+}
+
+// TestFree counts for how many claims there is space.
+func TestFree(t *testing.T) {
+	for _, tt := range []struct {
+		parent, free string
+		length       int32
+		want         string
+	}{
+		{"10.0.0.0/24", "253", 32, "253"},
+		{"10.0.0.0/24", "16", 28, "1"},
+		{"10.0.0.0/24", "15", 28, "0"},
+		{"2001:db8::/48", "1208925819614629174706176", 64, "65536"},
+	} {
+		r := &resolved{pool: &pool{length: tt.length}, parents: parents(tt.parent)}
+		r.parents[0].Status.Usage = &v1alpha1.PrefixUsage{Free: tt.free}
+		if got := r.free(); got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
+		}
+	}
+}
+
+func TestLabelValue(t *testing.T) {
+	long := strings.Repeat("a", 70)
+	if got := labelValue(long); len(validation.IsValidLabelValue(got)) > 0 || got == labelValue(long+"b") {
+		t.Error(got)
+	}
+	if got := labelValue("machine-0"); got != "machine-0" {
+		t.Error(got)
+	}
+}
+
+// TestIsOurs shows which claims this provider serves.
+func TestIsOurs(t *testing.T) {
+	for ref, want := range map[ipamv1.IPPoolReference]bool{
+		{APIGroup: "capi.ipam.ironcore.dev", Kind: "PrefixPool", Name: "a"}:     true,
+		{APIGroup: "ipam.ironcore.dev", Kind: "Prefix", Name: "a"}:              true,
+		{APIGroup: "ipam.ironcore.dev", Kind: "PrefixPool", Name: "a"}:          false,
+		{APIGroup: "capi.ipam.ironcore.dev", Kind: "Prefix", Name: "a"}:         false,
+		{APIGroup: "ipam.cluster.x-k8s.io", Kind: "InClusterIPPool", Name: "a"}: false,
+		{}: false,
+	} {
+		if isOurs(ref) != want {
+			t.Errorf("%+v: %v", ref, !want)
+		}
+	}
+}
