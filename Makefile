@@ -72,7 +72,7 @@ ipam-components.yaml: ## Write the provider of Cluster API for clusterctl into b
 	cp config/clusterapi/metadata.yaml $(BIN)/
 
 .PHONY: release
-release: install.yaml ## Write what is published with VERSION=v1.2.3 into bin/release: archives, krew manifest, install.yaml, chart, checksums.
+release: install.yaml ipam-components.yaml ## Write what is published with VERSION=v1.2.3 into bin/release: archives, krew manifest, manifests, chart, checksums.
 	go run ./hack/release -version $(VERSION)
 
 .PHONY: image

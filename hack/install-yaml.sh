@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 # SPDX-License-Identifier: Apache-2.0
 
-# Writes config/default, or the directory that is given, as one file: bin/install.yaml, or the name that is given. The images are those of VERSION,
-# which is that of the source if it is not set.
+# Writes config/default, or the directory that is given, as one file: bin/install.yaml, or the name that is given. The images
+# are those of VERSION, which is that of the source if it is not set.
 
 set -o errexit -o nounset -o pipefail
 

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command release writes what is published with a version into a directory: an archive of kubectl-ipam for each platform,
-// the manifest for krew, the manifests of bin/install.yaml, the chart, and checksums. The same source, version and Go make
-// the same bytes.
+// the manifest for krew, the manifests of bin/install.yaml, what clusterctl installs, the chart, and checksums. The same
+// source, version and Go make the same bytes.
 package main
 
 import (
@@ -116,11 +116,16 @@ func run(version, out, base string) error {
 	if err != nil {
 		return err
 	}
-	install, err := os.ReadFile("bin/install.yaml")
-	if err != nil {
-		return err
+	all := []file{{name: "ipam.yaml", data: []byte(manifest(version, base, sums))}, {name: "ipam-" + version[1:] + ".tgz", data: packed}}
+	// clusterctl reads ipam-components.yaml and metadata.yaml.
+	for _, name := range []string{"install.yaml", "ipam-components.yaml", "metadata.yaml"} {
+		data, err := os.ReadFile(filepath.Join("bin", name))
+		if err != nil {
+			return err
+		}
+		all = append(all, file{name: name, data: data})
 	}
-	for _, f := range []file{{name: "ipam.yaml", data: []byte(manifest(version, base, sums))}, {name: "install.yaml", data: install}, {name: "ipam-" + version[1:] + ".tgz", data: packed}} {
+	for _, f := range all {
 		if err := os.WriteFile(filepath.Join(out, f.name), f.data, 0o644); err != nil {
 			return err
 		}
