@@ -13,7 +13,7 @@ var (
 		"The value is 1. The labels describe a pool, that is, a root Prefix or a Prefix that has children: its CIDR, its family, and the name of its parent if it has one.",
 		[]string{"namespace", "prefix", "cidr", "ip_family", "parent"}, nil, metrics.ALPHA, "")
 	addressesDesc = metrics.NewDesc("ipam_pool_addresses",
-		"Number of addresses of a pool, by state: used, free, or reserved by a PrefixPolicy and not in use.",
+		"Number of addresses of a pool, by state: used; free; reserved by a PrefixPolicy and not in use; or cooling, after their child was deleted.",
 		[]string{"namespace", "prefix", "state"}, nil, metrics.ALPHA, "")
 	largestDesc = metrics.NewDesc("ipam_pool_largest_free_block_addresses",
 		"Number of addresses in the largest free block of a pool. It is 0 if nothing is free.",
@@ -69,6 +69,7 @@ func (c *Collector) collect(collected chan<- metrics.Metric) {
 		gauge(addressesDesc, p.used, p.namespace, p.name, "used")
 		gauge(addressesDesc, p.free, p.namespace, p.name, "free")
 		gauge(addressesDesc, p.reserved, p.namespace, p.name, "reserved")
+		gauge(addressesDesc, p.cooling, p.namespace, p.name, "cooling")
 		gauge(largestDesc, p.largest, p.namespace, p.name)
 		gauge(childrenDesc, float64(p.children), p.namespace, p.name)
 		for reason, count := range p.waiting {

@@ -97,10 +97,10 @@ func (c *Collector) Run(ctx context.Context) error {
 // pool is what is exposed of a pool.
 type pool struct {
 	namespace, name, cidr, family, parent string
-	// used, free and reserved are numbers of addresses. largest is the number of addresses in the largest free block.
-	used, free, reserved, largest float64
-	children                      int64
-	waiting                       map[string]int
+	// used, free, reserved and cooling are numbers of addresses. largest is the number of addresses in the largest free block.
+	used, free, reserved, cooling, largest float64
+	children                               int64
+	waiting                                map[string]int
 }
 
 // pools returns the pools that have series, and the number of those that have none.
@@ -204,7 +204,7 @@ func poolOf(prefix *v1alpha1.Prefix) (p pool, ok bool) {
 		p.largest = p.free
 		return p, true
 	}
-	p.used, p.free, p.reserved = number(usage.Used), number(usage.Free), number(usage.Reserved)
+	p.used, p.free, p.reserved, p.cooling = number(usage.Used), number(usage.Free), number(usage.Reserved), number(usage.Cooling)
 	p.children = usage.Allocations
 	if length, err := strconv.Atoi(strings.TrimPrefix(usage.LargestFree, "/")); err == nil && length >= 0 && length <= bits {
 		p.largest = math.Ldexp(1, bits-length)

@@ -77,7 +77,7 @@ func TestExposed(t *testing.T) {
 		return map[string]map[string]int{"pool": {v1alpha1.ReasonParentExhausted: len(namespace)}, "other": {v1alpha1.ReasonReserved: 9}}
 	}},
 		with(root("team", "pool", "10.0.0.0/16", 1), v1alpha1.PrefixUsage{
-			Total: "65536", Used: "512", Free: "65008", Reserved: "16", Allocations: 2, LargestFree: "/17"}),
+			Total: "65536", Used: "512", Free: "64976", Reserved: "16", Cooling: "32", Allocations: 2, LargestFree: "/17"}),
 		// Nothing was ever allocated from these.
 		root("team", "empty", "2001:db8::/64", 2), root("team", "invalid", "10.0.0.0/99", 2), pendingRoot,
 		// Only the one with children is a pool.
@@ -101,18 +101,22 @@ ipam_children_pending{namespace="team",reason="Pending"} 1
 ipam_children_pending_oldest_creation_timestamp_seconds{namespace="team",reason="Other"} 65
 ipam_children_pending_oldest_creation_timestamp_seconds{namespace="team",reason="ParentExhausted"} 40
 ipam_children_pending_oldest_creation_timestamp_seconds{namespace="team",reason="Pending"} 60
-# HELP ipam_pool_addresses [ALPHA] Number of addresses of a pool, by state: used, free, or reserved by a PrefixPolicy and not in use.
+# HELP ipam_pool_addresses [ALPHA] Number of addresses of a pool, by state: used; free; reserved by a PrefixPolicy and not in use; or cooling, after their child was deleted.
 # TYPE ipam_pool_addresses gauge
+ipam_pool_addresses{namespace="team",prefix="empty",state="cooling"} 0
 ipam_pool_addresses{namespace="team",prefix="empty",state="free"} 1.8446744073709552e+19
 ipam_pool_addresses{namespace="team",prefix="empty",state="reserved"} 0
 ipam_pool_addresses{namespace="team",prefix="empty",state="used"} 0
+ipam_pool_addresses{namespace="team",prefix="nonsense",state="cooling"} 0
 ipam_pool_addresses{namespace="team",prefix="nonsense",state="free"} 0
 ipam_pool_addresses{namespace="team",prefix="nonsense",state="reserved"} 0
 ipam_pool_addresses{namespace="team",prefix="nonsense",state="used"} 0
+ipam_pool_addresses{namespace="team",prefix="parent",state="cooling"} 0
 ipam_pool_addresses{namespace="team",prefix="parent",state="free"} 192
 ipam_pool_addresses{namespace="team",prefix="parent",state="reserved"} 0
 ipam_pool_addresses{namespace="team",prefix="parent",state="used"} 64
-ipam_pool_addresses{namespace="team",prefix="pool",state="free"} 65008
+ipam_pool_addresses{namespace="team",prefix="pool",state="cooling"} 32
+ipam_pool_addresses{namespace="team",prefix="pool",state="free"} 64976
 ipam_pool_addresses{namespace="team",prefix="pool",state="reserved"} 16
 ipam_pool_addresses{namespace="team",prefix="pool",state="used"} 512
 # HELP ipam_pool_children [ALPHA] Number of prefixes that are allocated from a pool.
