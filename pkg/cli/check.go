@@ -257,6 +257,10 @@ func checkAllocation(a *v1alpha1.PrefixAllocation, prefixes map[types.Namespaced
 	case !of.prefix.IsValid() || !cidr.StrictlyInside(prefix, of.prefix):
 		differs(outsideParent, "it is not inside the parent, which has %s", orNone(strings.TrimPrefix(of.prefix.String(), "invalid Prefix")))
 	}
+	if a.Status.CoolingUntil != nil {
+		// It is kept for a child that is gone.
+		return found
+	}
 	owner := metav1.GetControllerOf(a)
 	if owner == nil || owner.Kind != v1alpha1.PrefixKind || !strings.HasPrefix(owner.APIVersion, v1alpha1.GroupVersion.Group+"/") {
 		return found

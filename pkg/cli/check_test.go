@@ -65,6 +65,8 @@ func TestCheckAllocation(t *testing.T) {
 		{"of no parent", "missing", "10.2.0.0/16", "", "", parentMissing},
 		{"without a parent", "", "10.2.0.0/16", "", "", parentMissing},
 		{"of a child that is gone", "root", "10.2.0.0/16", "gone", "9", leftover},
+		{"cooling for a child that is gone", "root", "10.2.0.0/16", "gone", "9", ""},
+		{"cooling outside of the parent", "root", "11.0.0.0/16", "gone", "9", outsideParent},
 		{"of a child that was made again", "root", "10.1.0.0/16", "child", "9", leftover},
 		{"of a child that has something else", "root", "10.2.0.0/16", "child", "2", leftover},
 	} {
@@ -76,6 +78,9 @@ func TestCheckAllocation(t *testing.T) {
 		if tt.owner != "" {
 			yes := true
 			a.OwnerReferences = []metav1.OwnerReference{{APIVersion: "ipam.ironcore.dev/v1alpha1", Kind: "Prefix", Name: tt.owner, UID: tt.uid, Controller: &yes}}
+		}
+		if strings.HasPrefix(tt.name, "cooling") {
+			a.Status.CoolingUntil = &metav1.Time{}
 		}
 		got := ""
 		for _, d := range checkAllocation(a, prefixes(), map[types.NamespacedName][]holding{}) {

@@ -34,8 +34,9 @@ type node struct {
 	created         metav1.Time
 	// usage is nil while nothing is allocated from the Prefix.
 	usage *v1alpha1.PrefixUsage
-	// rules are the rules of policies for the Prefix, if the command needs them.
-	rules []rule
+	// rules are the rules of policies for the Prefix, and cooling is what cools down of it, if the command needs them.
+	rules   []rule
+	cooling []cooling
 	// selected is set if the label selector matches.
 	selected bool
 	// children are sorted by address.

@@ -25,7 +25,7 @@ const (
 func (s *session) newMapCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "map NAME",
-		Short: "Draw what is used, reserved and free of a Prefix",
+		Short: "Draw what is used, cooling, reserved and free of a Prefix",
 		Long: fmt.Sprintf("Draw a Prefix as up to %d cells of equal size, %d in a line, by how much of each is used. On a terminal, the "+
 			"cells are blocks in colors, otherwise characters.", 1<<mapCells, 1<<mapColumns),
 		Example: "  kubectl ipam map root",
@@ -52,8 +52,12 @@ type level struct {
 	words       string
 }
 
+// coolingCell stands for a cell of which a part cools down, and nothing is used.
+const coolingCell = -2
+
 // levels are sorted by how much is used.
 var levels = []level{
+	{coolingCell, "c", "≈", cyan, "cooling"},
 	{math.Nextafter(0, -1), "r", "▚", magenta, "reserved"},
 	{0, ".", "·", gray, "free"},
 	{0.5, "-", "░", green, "up to half"},
@@ -70,8 +74,8 @@ func levelOf(used float64) level {
 type mapItem struct {
 	// First is the first address of the line.
 	First string `json:"first"`
-	// Used is how much of each cell is used, from 0 to 1. If nothing of it is used, a negative number is how much of it is
-	// reserved.
+	// Used is how much of each cell is used, from 0 to 1. If nothing of it is used, -2 means that a part of it cools down,
+	// and another negative number is how much of it is reserved.
 	Used []float64 `json:"used"`
 }
 
@@ -89,13 +93,34 @@ func (s *session) drawMap(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	kept, err := s.coolingIn(ctx, p)
+	if err != nil {
+		return err
+	}
 	cellBits := min(prefix.Bits()+mapCells, prefix.Addr().BitLen())
 	cell := netip.PrefixFrom(prefix.Addr(), cellBits)
-	used := cells(prefix, cellBits, pool.All())
-	// A part of a cell that is reserved shows only where nothing of the cell is used.
+	var keeps []netip.Prefix
+	cold := map[netip.Prefix]bool{}
+	for _, c := range kept {
+		keeps = append(keeps, c.prefix)
+		cold[c.prefix] = true
+	}
+	used := cells(prefix, cellBits, func(yield func(netip.Prefix) bool) {
+		for held := range pool.All() {
+			if !cold[held] && !yield(held) {
+				return
+			}
+		}
+	})
+	// A part of a cell that cools down or is reserved shows only where nothing of the cell is used.
 	for i, part := range cells(prefix, cellBits, slices.Values(pool.Reserved().In(prefix))) {
 		if part > 0 && used[i] == 0 {
 			used[i] = -part
+		}
+	}
+	for i, part := range cells(prefix, cellBits, slices.Values(keeps)) {
+		if part > 0 && used[i] <= 0 {
+			used[i] = coolingCell
 		}
 	}
 	r := result{kind: "PrefixMap", fields: map[string]any{"namespace": p.Namespace, "name": p.Name, "prefix": prefix.String(), "cellLength": cellBits}}

@@ -67,6 +67,7 @@ const (
 	yellow  color = 33
 	blue    color = 34
 	magenta color = 35
+	cyan    color = 36
 	gray    color = 90
 )
 

@@ -21,52 +21,78 @@ import (
 )
 
 func (s *session) newReleaseCommand() *cobra.Command {
-	timeout := 30 * time.Second
+	timeout, now := 30*time.Second, false
 	cmd := &cobra.Command{
 		Use:   "release NAME...",
 		Short: "Delete Prefixes, and show first what stands on them",
 		Long: "Delete Prefixes, so that their space is free again, and wait until they are gone. A Prefix with children stays until " +
 			"the last of them is gone, and nothing new is allocated from it meanwhile.\n\n" +
+			"If a PrefixPolicy has a coolDown, the space is then kept for a Prefix of the same name. --now ends that, also for Prefixes " +
+			"that were deleted before.\n\n" +
 			"On a terminal, release shows what it deletes and asks. Otherwise it refuses to delete a Prefix that has children. " +
 			"--yes does it in either case.",
-		Example: "  kubectl ipam release lab\n  kubectl ipam release lab dmz --yes",
+		Example: "  kubectl ipam release lab\n  kubectl ipam release lab dmz --yes\n  kubectl ipam release printer --now",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if timeout < 0 {
 				return exitf(ExitUsage, "--timeout must not be negative")
 			}
-			return s.release(cmd.Context(), args, timeout)
+			if now && timeout == 0 {
+				return exitf(ExitUsage, "--now needs a --timeout: what cools down does so only when the Prefix is gone")
+			}
+			return s.release(cmd.Context(), args, timeout, now)
 		},
 		ValidArgsFunction: s.completePrefixes(-1),
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", timeout, "How long to wait until they are gone; 0 does not wait.")
+	cmd.Flags().BoolVar(&now, "now", false, "Release the space at once, if it would cool down or does so already.")
 	s.addYesFlag(cmd)
 	s.addQuietFlag(cmd, "the names of what is deleted")
 	return cmd
 }
 
+// followTimeout is how long release waits until the PrefixAllocation of a Prefix that is gone is gone, too, or cools down.
+const followTimeout = 10 * time.Second
+
 // maxStanding is the number of children that release names.
 const maxStanding = 10
 
 // release deletes Prefixes.
-func (s *session) release(ctx context.Context, names []string, timeout time.Duration) error {
+func (s *session) release(ctx context.Context, names []string, timeout time.Duration, now bool) error {
 	c, err := s.connect()
 	if err != nil {
 		return err
 	}
-	prefixes := make([]*v1alpha1.Prefix, len(names))
+	var prefixes []*v1alpha1.Prefix
+	// gone are the names of those that were deleted before, and whose space cools down.
+	var gone []string
 	standing := 0
-	for i, name := range names {
-		if prefixes[i], err = c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{}); err != nil {
+	for _, name := range names {
+		p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
+		if now && apierrors.IsNotFound(err) {
+			kept, errKept := s.coolingFor(ctx, name, nil)
+			if errKept != nil {
+				return errKept
+			}
+			if len(kept) > 0 {
+				for _, c := range kept {
+					s.note("%s is deleted: %s %s", name, c.prefix, c)
+				}
+				gone = append(gone, name)
+				continue
+			}
+		}
+		if err != nil {
 			return err
 		}
-		children, count, err := s.standingOn(ctx, prefixes[i], names)
+		prefixes = append(prefixes, p)
+		children, count, err := s.standingOn(ctx, p, names)
 		if err != nil {
 			return err
 		}
 		standing += count
-		s.note("%s %s", prefixes[i].Name, orNone(prefixes[i].Spec.Prefix))
-		if owner := ownerOf(prefixes[i]); owner != nil {
+		s.note("%s %s", p.Name, orNone(p.Spec.Prefix))
+		if owner := ownerOf(p); owner != nil {
 			s.note("  belongs to %s %s, which may make it again", owner.Kind, owner.Name)
 		}
 		for _, child := range children {
@@ -87,6 +113,12 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 	case !asked && !s.yes && standing > 0:
 		return exitf(ExitConflict, "there are %d prefixes in it: release them first, or use --yes", standing)
 	}
+	for _, name := range gone {
+		if _, err := s.endCooling(ctx, name, nil); err != nil {
+			return err
+		}
+		fmt.Fprintf(s.Out, "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, plaintext.Escape(name))
+	}
 	for _, p := range prefixes {
 		err := c.ipam.Prefixes(c.namespace).Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}})
 		if err != nil && !apierrors.IsNotFound(err) {
@@ -105,10 +137,50 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 			}
 			errs = append(errs, exitf(ExitUnavailable, "%s is being deleted, but not gone after %v: 'kubectl ipam why %s -n %s' shows why", p.Name, timeout, p.Name, p.Namespace))
 			continue
+		} else if err := s.afterwards(ctx, p, now); err != nil {
+			return err
 		}
 		fmt.Fprintf(s.Out, "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, plaintext.Escape(p.Name))
 	}
 	return errors.Join(errs...)
+}
+
+// afterwards ends the cool-down of a Prefix that is gone, or says that its space cools down. The PrefixAllocation follows
+// the Prefix, so it may take a moment until it cools or is gone.
+func (s *session) afterwards(ctx context.Context, p *v1alpha1.Prefix, now bool) error {
+	if _, ok := heldBy(p); !ok || parentOf(p) == "" {
+		return nil
+	}
+	if !now {
+		policies, err := s.policiesIn(ctx, p.Namespace)
+		if err != nil || !slices.ContainsFunc(policies, func(p policy) bool { return p.spec.CoolDown != nil }) {
+			return err
+		}
+	}
+	opts := metav1.ListOptions{LabelSelector: v1alpha1.RequesterUIDLabel + "=" + string(p.UID)}
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, followTimeout, true, func(ctx context.Context) (bool, error) {
+		settled := true
+		err := s.clients.eachAllocationIn(ctx, p.Namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
+			settled = settled && a.Status.CoolingUntil != nil
+			return nil
+		})
+		return settled, err
+	})
+	if err != nil && (!wait.Interrupted(err) || ctx.Err() != nil) {
+		if apierrors.IsForbidden(err) && !now {
+			return nil
+		}
+		return err
+	}
+	if now {
+		_, err := s.endCooling(ctx, p.Name, p)
+		return err
+	}
+	kept, err := s.coolingFor(ctx, p.Name, p)
+	for _, c := range kept {
+		s.note("%s: %s. 'kubectl ipam release %s --now -n %s' ends that.", c.prefix, c, p.Name, p.Namespace)
+	}
+	return err
 }
 
 // standingOn returns what is allocated from a Prefix, in words, and how much that is. What is released, too, is left out.

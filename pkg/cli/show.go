@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/rules"
@@ -135,6 +136,20 @@ func (s *session) show(ctx context.Context, name string) error {
 		line("Used", "%s of %s addresses, %d%%, by %d prefixes", u.Used, u.Total, u.Percent, u.Allocations)
 		line("Free", "%s addresses, largest block %s", u.Free, orNone(u.LargestFree))
 	}
+	kept, err := s.coolingIn(ctx, p)
+	if err != nil {
+		return err
+	}
+	cooled := []string{}
+	for i, c := range kept {
+		if i == maxChildren {
+			line("Cooling", "%d more ranges", len(kept)-i)
+			break
+		}
+		line("Cooling", "%s, until %s, for %s", c.prefix, c.until.UTC().Format(time.RFC3339), orNone(c.child))
+		cooled = append(cooled, c.prefix.String())
+	}
+	r.fields["cooling"] = cooled
 	applied := []string{}
 	for _, policy := range policies {
 		if !policy.selector.Matches(labels.Set(p.Labels)) {

@@ -56,7 +56,7 @@ func (s *session) newTreeCommand() *cobra.Command {
 	s.addScopeFlags(cmd)
 	s.addOutputFlag(cmd)
 	s.addWatchFlag(cmd)
-	cmd.Flags().BoolVar(&o.showFree, "free", false, "Show free and reserved blocks, too.")
+	cmd.Flags().BoolVar(&o.showFree, "free", false, "Show free, reserved and cooling blocks, too.")
 	cmd.Flags().BoolVar(&o.all, "all", false, "Show every Prefix, and sum up nothing.")
 	cmd.Flags().IntVar(&o.depth, "depth", 0, "How many levels to show; 0 is all of them.")
 	return cmd
@@ -64,7 +64,8 @@ func (s *session) newTreeCommand() *cobra.Command {
 
 // treeItem is a row of the tree in JSON and YAML.
 type treeItem struct {
-	// Type is Prefix, Free or Reserved for a block that is not allocated, or Summary for children that are not shown.
+	// Type is Prefix, Free, Reserved or Cooling for a block that is not allocated, or Summary for children that are not
+	// shown.
 	Type      string `json:"type"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name,omitempty"`
@@ -77,6 +78,8 @@ type treeItem struct {
 	// Reason and Message say why a Prefix is not allocated.
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
+	// Until is the time until which a block is kept for the child with the name, which was deleted.
+	Until *metav1.Time `json:"until,omitempty"`
 	// Policies are the PrefixPolicies that reserve a block, with their reasons.
 	Policies string `json:"policies,omitempty"`
 	// Children is the number of prefixes that are allocated from this one, or that a summary stands for.
@@ -136,6 +139,7 @@ func (s *session) readForest(ctx context.Context, withRules bool) (*forest, erro
 	}
 	f := newForest()
 	policies := map[string][]policy{}
+	var cooled []*v1alpha1.Prefix
 	err = s.scope(ctx, s.allNamespaces, func(namespace string) error {
 		return s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
 			n := newNode(p, selector)
@@ -151,11 +155,19 @@ func (s *session) readForest(ctx context.Context, withRules bool) (*forest, erro
 				policies[p.Namespace] = of
 			}
 			n.rules = rulesFor(policies[p.Namespace], p.Labels)
+			if n.prefix.IsValid() && cools(p) {
+				cooled = append(cooled, p.DeepCopy())
+			}
 			return nil
 		})
 	})
 	if err != nil {
 		return nil, err
+	}
+	for _, p := range cooled {
+		if f.nodes[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}].cooling, err = s.coolingIn(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	return f.link(), nil
 }
@@ -233,8 +245,10 @@ func (w *treeWriter) siblings(namespace string, of *node, nodes []*node, depth i
 // block is a part of a Prefix that is not allocated.
 type block struct {
 	prefix netip.Prefix
-	// policies are those that reserve it. It is empty if it is free.
+	// policies are those that reserve it. It is empty if it is free or cools down.
 	policies string
+	// cooling is nil unless it cools down.
+	cooling *cooling
 }
 
 // blocks returns what is not allocated from a node, sorted by address.
@@ -242,10 +256,20 @@ func (w *treeWriter) blocks(n *node) []block {
 	held := n.held()
 	reserved := reservedBy(n.rules).In(n.prefix)
 	var blocks []block
+	for i := range n.cooling {
+		// The status may be that of a moment ago, and the child have its space back.
+		if c := &n.cooling[i]; !slices.ContainsFunc(held, c.prefix.Overlaps) {
+			blocks = append(blocks, block{prefix: c.prefix, cooling: c})
+		}
+	}
+	for _, b := range blocks {
+		held = append(held, b.prefix)
+	}
+	slices.SortFunc(held, comparePrefixes)
 	for _, r := range reserved {
 		inside := slices.DeleteFunc(slices.Clone(held), func(h netip.Prefix) bool { return !h.Overlaps(r) })
 		for prefix := range freeBlocks(r, inside) {
-			blocks = append(blocks, block{prefix, inWordsOf(n.rules, prefix, n.prefix)})
+			blocks = append(blocks, block{prefix: prefix, policies: inWordsOf(n.rules, prefix, n.prefix)})
 		}
 	}
 	taken := slices.Concat(held, reserved)
@@ -313,7 +337,10 @@ func (w *treeWriter) node(n *node, depth int, branch string) {
 func (w *treeWriter) block(of *node, b block, depth int, branch string) {
 	item := treeItem{Type: "Free", Namespace: of.Namespace, Parent: of.Name, Depth: depth, Prefix: b.prefix.String(), State: "Free", Free: sizeOf(b.prefix).String()}
 	state, paint := "Free", green
-	if b.policies != "" {
+	if b.cooling != nil {
+		item.Type, item.State, item.Free, item.Name, item.Until = "Cooling", "Cooling", "", b.cooling.child, &b.cooling.until
+		state, paint = b.cooling.String(), cyan
+	} else if b.policies != "" {
 		item.Type, item.State, item.Free, item.Policies = "Reserved", "Reserved", "", b.policies
 		state, paint = "Reserved by "+b.policies, magenta
 	}
@@ -322,9 +349,11 @@ func (w *treeWriter) block(of *node, b block, depth int, branch string) {
 
 // blockSums writes a row that stands for many free blocks, and one for the reserved ones.
 func (w *treeWriter) blockSums(of *node, blocks []block, depth int, branch string) {
-	var free, reserved []netip.Prefix
+	var free, reserved, cools []netip.Prefix
 	for _, b := range blocks {
-		if b.policies == "" {
+		if b.cooling != nil {
+			cools = append(cools, b.prefix)
+		} else if b.policies == "" {
 			free = append(free, b.prefix)
 		} else {
 			reserved = append(reserved, b.prefix)
@@ -334,7 +363,7 @@ func (w *treeWriter) blockSums(of *node, blocks []block, depth int, branch strin
 		blocks       []netip.Prefix
 		state, words string
 		color        color
-	}{{free, "Free", "free", green}, {reserved, "Reserved", "reserved", magenta}} {
+	}{{free, "Free", "free", green}, {reserved, "Reserved", "reserved", magenta}, {cools, "Cooling", "cooling", cyan}} {
 		if len(sum.blocks) == 0 {
 			continue
 		}

@@ -26,7 +26,7 @@ func (s *session) newWhoCommand() *cobra.Command {
 		Use:   "who ADDRESS|CIDR",
 		Short: "Show who holds an address or a range",
 		Long: "Show the Prefixes that contain an address or a range, from the root to the smallest one, and the objects that own " +
-			"the smallest one. If that does not hold it itself, the last row says whether the address is free or reserved in it. Of a range, " +
+			"the smallest one. If that does not hold it itself, the last row says whether the address is free or reserved in it, or cools down. Of a range, " +
 			"Prefixes inside it are shown, too. Without -n, all namespaces that you may read are searched.",
 		Example: "  kubectl ipam who 10.0.0.1\n  kubectl ipam who 2001:db8::/64 -o json",
 		Args:    cobra.ExactArgs(1),
@@ -60,8 +60,8 @@ func parseTarget(s string) (netip.Prefix, error) {
 
 // whoItem is a row of who in JSON and YAML.
 type whoItem struct {
-	// Type is Prefix, Allocation for a PrefixAllocation that has no Prefix, Inside for what lies in the range,
-	// Reserved or Free.
+	// Type is Prefix, Allocation for a PrefixAllocation that has no Prefix, Inside for what lies in the range, Cooling for
+	// what is kept for a child that was deleted, Reserved or Free.
 	Type      string `json:"type"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name,omitempty"`
@@ -69,6 +69,8 @@ type whoItem struct {
 	State     string `json:"state"`
 	// Depth is 0 for a root.
 	Depth int `json:"depth"`
+	// Until is the time until which a range is kept for the child with the name.
+	Until *metav1.Time `json:"until,omitempty"`
 	// Policies are the PrefixPolicies that reserve it, with their reasons.
 	Policies string `json:"policies,omitempty"`
 	// Owners are the objects that own it, from the next one to the top.
@@ -238,7 +240,7 @@ func (w *whoWalk) childOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.
 // read then. The status of a Prefix with few children is not trusted, as it follows its children within a second only.
 func (w *whoWalk) isUnused(p *v1alpha1.Prefix) bool {
 	usage := p.Status.Usage
-	if usage == nil || usage.Truncated || usage.Allocations <= int64(len(p.Status.Used)) {
+	if usage == nil || usage.Truncated || cools(p) || usage.Allocations <= int64(len(p.Status.Used)) {
 		return false
 	}
 	return !slices.ContainsFunc(p.Status.Used, func(used string) bool {
@@ -310,6 +312,11 @@ func (w *whoWalk) allocations(ctx context.Context, p *v1alpha1.Prefix, depth int
 			return nil
 		}
 		free = false
+		if c, ok := coolingOf(a); ok {
+			w.add(row{cells: []string{p.Namespace, indented(depth) + "-", held.String(), "", none, c.String()}, color: cyan,
+				item: whoItem{Type: "Cooling", Namespace: p.Namespace, Name: c.child, Prefix: held.String(), State: "Cooling", Depth: depth, Until: &c.until}})
+			return nil
+		}
 		w.add(row{cells: []string{p.Namespace, indented(depth) + a.Name, held.String(), w.age(a.CreationTimestamp), none, "PrefixAllocation"},
 			item: whoItem{Type: "Allocation", Namespace: p.Namespace, Name: a.Name, Prefix: held.String(), State: string(a.Status.Phase), Depth: depth}})
 		return nil

@@ -290,6 +290,9 @@ func judge(p, parent *v1alpha1.Prefix, request cidr.Request, policies []policy) 
 				return refuse(v1alpha1.ReasonPrefixInUse, "has %s in use, which overlaps %s", held, request)
 			}
 		}
+		if condition := reported(p); cools(parent) && condition != nil && condition.Reason == v1alpha1.ReasonPrefixInUse {
+			return refuse(v1alpha1.ReasonPrefixInUse, "keeps a part of %s for a child that was deleted", request)
+		}
 	} else if largest == 0 || largest > request.Bits {
 		switch condition := reported(p); {
 		case usage != nil && usage.Reserved != "" && usage.Reserved != "0" && condition != nil && condition.Reason == v1alpha1.ReasonReserved:

@@ -253,7 +253,7 @@ func TestColors(t *testing.T) {
 		u.colors = true
 		with := u.must(args...)
 		if args[0] == "map" {
-			with = strings.NewReplacer("█", "#", "▚", "r", "·", ".", "░", "-", "▒", "+").Replace(with)
+			with = strings.NewReplacer("█", "#", "▚", "r", "≈", "c", "·", ".", "░", "-", "▒", "+").Replace(with)
 		}
 		if strings.Contains(without, "\x1b") || !strings.Contains(with, "\x1b[") || escape.ReplaceAllString(with, "") != without {
 			t.Errorf("%s: %q and in colors %q", args, without, with)

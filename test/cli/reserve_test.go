@@ -4,14 +4,17 @@
 package cli
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cli"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 )
 
 // TestReserve shows that reservations are written, what the other commands show of them, and that they are taken back.
@@ -133,6 +136,69 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// TestCooling shows what the commands tell of space that is kept for a child that was deleted, and how that ends.
+func TestCooling(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.Create(harness.Root("office", "10.0.0.0/24", harness.Labelled("pool", "office")))
+	policy := &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Name: "cool"}, Spec: v1alpha1.PrefixPolicySpec{
+		PrefixSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"pool": "office"}}, CoolDown: &metav1.Duration{Duration: 24 * time.Hour}}}
+	if _, err := live.Client.PrefixPolicies(u.NS).Create(t.Context(), policy, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	u.Allocated("office")
+	for _, name := range []string{"printer", "scanner"} {
+		u.Create(harness.Child(name, "office", harness.Length(28)))
+		u.Allocated(name)
+	}
+	u.AtRest()
+	if got := u.run("release", "printer"); got.code != cli.ExitDone || !strings.Contains(got.err, "10.0.0.0/28: Cooling until ") || !strings.Contains(got.err, "kubectl ipam release printer --now") {
+		t.Errorf("release: %+v", got)
+	}
+	u.AtRest()
+	for _, tt := range []struct {
+		args string
+		want []string
+	}{
+		{"who 10.0.0.5", []string{"└─ - 10.0.0.0/28 <none> Cooling until", ", for printer"}},
+		{"who 10.0.0.5 -o json", []string{`"type": "Cooling"`, `"until": "`, `"name": "printer"`}},
+		{"tree office --free", []string{"├─ - 10.0.0.0/28 Cooling until", ", for printer", "├─ scanner 10.0.0.16/28", "├─ - 10.0.0.32/27 Free"}},
+		{"show office", []string{"Policy: cool: cool-down 24h", "Cooling: 10.0.0.0/28, until", ", for printer"}},
+		{"map office", []string{"cccccccccccccccc################....", "c cooling"}},
+		{"free office --count 1", []string{"10.0.0.32/27"}},
+		{"free office --length 28 --count 1", []string{"10.0.0.32/28"}},
+	} {
+		u.Eventually(tt.args, func() error {
+			got := strings.Join(strings.Fields(u.must(strings.Fields(tt.args)...)), " ")
+			for _, want := range tt.want {
+				if !strings.Contains(got, want) {
+					return fmt.Errorf("no %q in\n%s", want, got)
+				}
+			}
+			return nil
+		})
+	}
+	if got := u.run("check"); got.code != cli.ExitDone {
+		t.Errorf("check: %+v", got)
+	}
+	u.Create(harness.Child("copier", "office", harness.Exactly("10.0.0.0/29")))
+	u.Eventually("why", func() error {
+		got := u.must("why", "copier")
+		return harness.Unless(strings.Contains(got, "PrefixInUse: keeps a part of 10.0.0.0/29 for a child that was deleted"), "%s", got)
+	})
+	// It ends for what was deleted before, and for what is deleted now.
+	if got := u.must("release", "printer", "scanner", "--now", "-q"); got != "prefix.ipam.ironcore.dev/printer\nprefix.ipam.ironcore.dev/scanner\n" {
+		t.Errorf("release --now: %s", got)
+	}
+	u.Allocated("copier")
+	u.AtRest()
+	if got := u.must("map", "office"); strings.Contains(got, "cccc") {
+		t.Errorf("map: %s", got)
+	}
+	u.fails(cli.ExitNotFound, "not found", "release", "printer", "--now")
+	u.fails(cli.ExitUsage, "--now needs a --timeout", "release", "copier", "--now", "--timeout", "0")
+}
+
 // TestConflicts shows that what others write at the same time is neither lost nor reported as done.
 func TestConflicts(t *testing.T) {
 	t.Parallel()
@@ -145,15 +211,18 @@ func TestConflicts(t *testing.T) {
 		u.forbids = func(r *http.Request) bool {
 			if r.Method == method && once {
 				once = false
-				p, err := policies.Get(t.Context(), "office", metav1.GetOptions{})
-				if err != nil {
-					t.Error(err)
-				}
-				if do(p); p.Spec.Reserved == nil {
-					err = policies.Delete(t.Context(), "office", metav1.DeleteOptions{})
-				} else {
+				// A controller writes the status at the same time.
+				err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+					p, err := policies.Get(t.Context(), "office", metav1.GetOptions{})
+					if err != nil {
+						return err
+					}
+					if do(p); p.Spec.Reserved == nil {
+						return policies.Delete(t.Context(), "office", metav1.DeleteOptions{})
+					}
 					_, err = policies.Update(t.Context(), p, metav1.UpdateOptions{})
-				}
+					return err
+				})
 				if err != nil {
 					t.Error(err)
 				}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"k8s.io/apimachinery/pkg/util/duration"
 )
 
 // Rule is a rule of a policy. Text and reason may have any characters that the policy has.
@@ -41,6 +42,9 @@ func Of(spec *v1alpha1.PrefixPolicySpec) []Rule {
 	}
 	if spec.Closed {
 		add("closed")
+	}
+	if spec.CoolDown != nil {
+		add("cool-down %s", duration.HumanDuration(spec.CoolDown.Duration))
 	}
 	if spec.Strategy != "" {
 		add("strategy %s", spec.Strategy)

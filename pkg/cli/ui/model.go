@@ -492,7 +492,7 @@ func addresses(digits string) (*big.Int, bool) {
 // usageOf returns a copy of a usage that can be shown.
 func usageOf(u *v1alpha1.PrefixUsage) *v1alpha1.PrefixUsage {
 	u = u.DeepCopy()
-	for _, text := range []*string{&u.Total, &u.Used, &u.Free, &u.Reserved, &u.LargestFree} {
+	for _, text := range []*string{&u.Total, &u.Used, &u.Free, &u.Reserved, &u.Cooling, &u.LargestFree} {
 		*text = plaintext.Escape(*text)
 	}
 	return u

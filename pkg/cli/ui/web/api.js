@@ -66,7 +66,7 @@
  * @property {number} children
  * @property {number} waiting
  * @property {number} used
- * @property {{total: string, used: string, free: string, reserved?: string, allocations: number, largestFree?: string}} [usage]
+ * @property {{total: string, used: string, free: string, reserved?: string, cooling?: string, allocations: number, largestFree?: string}} [usage]
  * @property {[number, number][]} history
  * @property {string[]} rules
  * @property {boolean} [closed]

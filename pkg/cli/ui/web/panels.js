@@ -72,6 +72,7 @@ export function showDetails(element, d) {
       ["Why", d.state === "waiting" ? (d.message ?? "") : ""],
       ["Used", d.usage ? `${decimal(d.usage.used)} of ${decimal(d.usage.total)}` : ""],
       ["Reserved", d.usage?.reserved ? decimal(d.usage.reserved) : ""],
+      ["Cooling", d.usage?.cooling ? decimal(d.usage.cooling) : ""],
       ["Largest free", d.usage?.largestFree ?? ""],
       ["Rules", d.rules.length > 0 ? h("ul", { class: "rules" }, ...d.rules.map((r) => h("li", {}, r))) : ""],
       ["Labels", d.labels.length > 0 ? h("span", { class: "labels" }, ...d.labels.map((l) => h("span", { class: "label" }, l))) : ""],
