@@ -28,7 +28,8 @@ func (s *session) newCheckCommand() *cobra.Command {
 		Long: "Check that no two allocations of a Prefix overlap, that each lies inside its Prefix, that each child has what is " +
 			"allocated for it, and that nothing is left over. A difference counts if a second pass, two seconds later, finds it again.\n\n" +
 			"check reads what the user may read. The API server makes the same check with its claims in etcd, which nobody reads through " +
-			"the API: its metric ipam_claims_differences says what it found.\n\n" +
+			"the API. check says when that ended and what it found, if it can read the metrics of that server: not through " +
+			"kube-apiserver, which has its own ones.\n\n" +
 			"The exit code is 5 if there are differences. --repair deletes allocations that nobody needs any more, and leaves the others.",
 		Example: "  kubectl ipam check\n  kubectl ipam check -A -q",
 		Args:    cobra.NoArgs,
@@ -101,6 +102,13 @@ func (s *session) check(ctx context.Context, repair bool) error {
 	}
 	r := result{kind: "Differences", columns: []column{{name: "NAMESPACE", wide: !s.allNamespaces}, {name: "NAME"}, {name: "PARENT"}, {name: "PREFIX"}, {name: "DIFFERENCE"}}}
 	r.fields = map[string]any{"prefixes": counts.prefixes, "allocations": counts.allocations}
+	audit, err := s.serverAudit(ctx)
+	if err != nil {
+		return err
+	}
+	if audit != nil {
+		r.fields["serverAudit"] = audit
+	}
 	for _, d := range found {
 		r.rows = append(r.rows, row{cells: []string{d.Namespace, d.Name, orNone(d.Parent), orNone(d.Prefix), d.Type + ": " + d.Message}, item: d, color: red})
 	}
@@ -114,8 +122,11 @@ func (s *session) check(ctx context.Context, repair bool) error {
 			return err
 		}
 	}
-	if len(left) > 0 {
+	switch {
+	case len(left) > 0:
 		return exitf(ExitConflict, "there are %d differences", len(left))
+	case audit != nil && audit.count() > 0:
+		return exitf(ExitConflict, "the audit of the API server itself found %s", audit)
 	}
 	return nil
 }
