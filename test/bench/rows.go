@@ -203,6 +203,18 @@ var measurements = []measurement{
 		measure: measureFairness,
 	},
 	{
+		name: "cool-down that ends",
+		how: "On an ipam-standalone, 100,000 children of a /8 are deleted, and a policy makes their space cool down until the same second. One child of " +
+			"another /8 of the same namespace is created each 50 ms, 300 in each of 5 rounds, before the deletions and after that second, as long " +
+			"as space is released.",
+		rows: []*row{
+			{"P4", "beside", "create until Allocated, 99 of 100, while 100,000 prefixes that have cooled down are released, against before", "x its time", atMost(2)},
+			{"P4", "before", "create until Allocated, 99 of 100, before that", "ms", goal{}},
+			{"P4", "released", "prefixes that are released meanwhile", "a second", goal{}},
+		},
+		measure: measureCoolDown,
+	},
+	{
 		name: "in a cluster",
 		how: "The product is installed behind a real kube-apiserver with the manifests of config/, as processes of which there is one of each, etcd " +
 			"included, that log in as their service accounts. A user with the role edit creates 5,000 children of a new parent as in E2, " +

@@ -5,6 +5,7 @@ package prefix
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -291,6 +292,54 @@ func TestReservedIsDropped(t *testing.T) {
 		ledger, _ := l.ledger(root)
 		if kept := ledger.Pool().Reserved() != nil; kept != test.kept {
 			t.Errorf("%+v: kept: %v", test, kept)
+		}
+	}
+}
+
+// TestReportOfCooling has allocations come, cool down, get back to life and go, and compares the report with a naive count.
+func TestReportOfCooling(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	l := newLedgers()
+	type state struct {
+		prefix  netip.Prefix
+		cooling bool
+	}
+	all := map[types.UID]state{}
+	for step := range 3000 {
+		at := random.IntN(32)
+		uid := types.UID(fmt.Sprint(at))
+		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(8 * at)}), 30)
+		if random.IntN(3) == 0 {
+			delete(all, uid)
+			l.release(root, uid)
+		} else {
+			all[uid] = state{prefix, random.IntN(2) == 0}
+			l.hold(root, uid, prefix, all[uid].cooling)
+		}
+		if random.IntN(4) > 0 {
+			continue
+		}
+		var used []string
+		var live, cooling int64
+		for i := range 32 {
+			switch s, ok := all[types.UID(fmt.Sprint(i))]; {
+			case ok && s.cooling:
+				cooling++
+			case ok:
+				live++
+				used = append(used, s.prefix.String())
+			}
+		}
+		want := v1alpha1.PrefixUsage{Total: "256", Used: fmt.Sprint(4 * live), Free: fmt.Sprint(256 - 4*live - 4*cooling), Percent: int32(4 * live * 100 / 256),
+			Allocations: live, LargestFree: "/30"}
+		if cooling > 0 {
+			want.Cooling = fmt.Sprint(4 * cooling)
+		}
+		r := l.mustReport(t, "10.0.0.0/24")
+		// The largest free block is not the point here.
+		want.LargestFree = r.usage.LargestFree
+		if !slices.Equal(r.used, used) || r.usage != want || l.count(root) != int(live) || l.cools(root) != (cooling > 0) {
+			t.Fatalf("step %d: %v, %+v, not %v, %+v", step, r.used, r.usage, used, want)
 		}
 	}
 }
