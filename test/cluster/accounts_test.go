@@ -41,7 +41,7 @@ func testAccounts(t *testing.T, i *installation) {
 			"events.k8s.io/events: create,patch,update",
 			"ipam.ironcore.dev/prefixallocations/binding: create",
 			"ipam.ironcore.dev/prefixallocations/status: update",
-			"ipam.ironcore.dev/prefixallocations: create,delete,get,list,watch",
+			"ipam.ironcore.dev/prefixallocations: create,delete,get,list,update,watch",
 			"ipam.ironcore.dev/prefixes/binding: create",
 			"ipam.ironcore.dev/prefixes/status: patch,update",
 			"ipam.ironcore.dev/prefixes: get,list,update,watch",

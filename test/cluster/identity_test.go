@@ -160,6 +160,7 @@ func testPolicies(t *testing.T, i *installation) {
 			Reserved:       []v1alpha1.PrefixReservation{{CIDR: pool.reserved}},
 			ChildLengths:   &v1alpha1.PrefixChildLengths{Min: pool.length, Max: pool.length, Default: pool.length},
 			Strategy:       v1alpha1.PrefixStrategySpread,
+			CoolDown:       &metav1.Duration{Duration: time.Hour},
 		}}
 		if _, err := owner.client.PrefixPolicies(namespace).Create(t.Context(), policy, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
@@ -188,6 +189,45 @@ func testPolicies(t *testing.T, i *installation) {
 				return nil
 			})
 		}
+		// The space of the child cools down, and the garbage collector does not change that. The same name gets it back.
+		for range 2 {
+			tenant.in("delete", "prefix", "of-"+family, "--cascade=foreground", "--timeout=60s")
+			i.Eventually("the space cools down", func() error {
+				if got := tenant.in("get", "prefixallocations"); !strings.Contains(got, "Cooling     "+pool.first) && !strings.Contains(got, "Cooling   "+pool.first) {
+					return errors.New(got)
+				}
+				return nil
+			})
+			if _, err := tenant.client.Prefixes(namespace).Create(t.Context(), child("of-"+family, family, 0), metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			i.Eventually("the child has it again", func() error {
+				p, err := tenant.client.Prefixes(namespace).Get(t.Context(), "of-"+family, metav1.GetOptions{})
+				if err == nil && (p.Status.Phase != v1alpha1.PrefixPhaseAllocated || p.Spec.Prefix != pool.first) {
+					err = fmt.Errorf("%+v %+v", p.Spec, p.Status)
+				}
+				return err
+			})
+		}
+		// Who may delete allocations may end it early.
+		tenant.in("delete", "prefix", "of-"+family, "--timeout=60s")
+		i.Eventually("the space is released", func() error {
+			list, err := owner.client.PrefixAllocations(namespace).List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				return err
+			}
+			for _, a := range list.Items {
+				if a.Status.CoolingUntil == nil {
+					continue
+				}
+				if err := tenant.client.PrefixAllocations(namespace).Delete(t.Context(), a.Name, *metav1.NewDeleteOptions(0)); !apierrors.IsForbidden(err) {
+					t.Errorf("the tenant may release space: %v", err)
+				}
+				owner.in("delete", "prefixallocation", a.Name, "--now", "--timeout=60s")
+				return nil
+			}
+			return errors.New("nothing cools down")
+		})
 		i.Eventually("the policy is Ready", func() error {
 			if got := tenant.in("get", "prefixpolicies", family); !strings.Contains(got, "True") {
 				return errors.New(got)
@@ -195,7 +235,7 @@ func testPolicies(t *testing.T, i *installation) {
 			return nil
 		})
 	}
-	contains(t, tenant.in("explain", "prefixpolicy.spec"), "childLengths", "reserved", "strategy")
+	contains(t, tenant.in("explain", "prefixpolicy.spec"), "childLengths", "reserved", "strategy", "coolDown")
 }
 
 // testIdentity sends requests directly to the API server, without kube-apiserver. Nobody can impersonate another
