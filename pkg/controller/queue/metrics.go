@@ -21,7 +21,15 @@ var refusedBindings = metrics.NewCounterVec(&metrics.CounterOpts{
 	StabilityLevel: metrics.ALPHA,
 }, []string{"resource", "reason"})
 
-func init() { legacyregistry.MustRegister(refusedBindings) }
+func init() {
+	legacyregistry.MustRegister(refusedBindings)
+	// The usual series exist from the start. Otherwise rate() would miss the first refusal.
+	for _, resource := range []string{"prefixes", "prefixallocations"} {
+		for _, reason := range []string{v1alpha1.CauseTypePrefixInUse, v1alpha1.CauseTypeNotAllocatedFor, string(metav1.StatusReasonConflict), string(metav1.StatusReasonForbidden)} {
+			refusedBindings.WithLabelValues(resource, reason)
+		}
+	}
+}
 
 // reasons are the reasons that have a series of their own. Webhooks can answer with any others.
 var reasons = []metav1.StatusReason{

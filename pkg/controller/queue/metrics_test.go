@@ -11,8 +11,26 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/component-base/metrics/testutil"
 )
+
+// TestSeriesExist shows that the usual series are there before anything was refused.
+func TestSeriesExist(t *testing.T) {
+	families, err := legacyregistry.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == "ipam_refused_bindings_total" {
+			if n := len(family.GetMetric()); n != 8 {
+				t.Errorf("%d series", n)
+			}
+			return
+		}
+	}
+	t.Error("there are none")
+}
 
 func TestCountRefusedBinding(t *testing.T) {
 	resource := schema.GroupResource{Resource: "prefixallocations"}
