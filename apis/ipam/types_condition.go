@@ -45,6 +45,9 @@ const (
 	ReasonParentClosed = "ParentClosed"
 	// ReasonParentNotFound means that the named parent does not exist.
 	ReasonParentNotFound = "ParentNotFound"
+	// ReasonNotShared means that no parent of the requested namespace is both what the request names or selects, and
+	// shared with the namespace of the request.
+	ReasonNotShared = "NotShared"
 	// ReasonParentNotReady means that the parent is not allocated yet, or is being deleted.
 	ReasonParentNotReady = "ParentNotReady"
 	// ReasonPrefixInUse means that the requested prefix overlaps one that is in use.

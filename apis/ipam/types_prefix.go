@@ -34,7 +34,7 @@ type LocalObjectReference struct {
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // Prefix is a range of IP addresses. A root Prefix specifies its own range. A child Prefix is allocated from a
-// parent Prefix in the same namespace, by length or as an exact range.
+// parent Prefix, by length or as an exact range.
 type Prefix struct {
 	metav1.TypeMeta
 	// metadata is the standard object metadata.
@@ -65,11 +65,23 @@ type PrefixSpec struct {
 	ParentRef *LocalObjectReference
 	// parentSelector selects the parents to allocate from by their labels.
 	ParentSelector *metav1.LabelSelector
+	// parentNamespace is the namespace of the parent, for parentRef and parentSelector alike. If unset, it is that of the
+	// child. A PrefixPolicy there must share the parent with the namespace of the child. It cannot be changed. A
+	// write that leaves it out means as it is.
+	ParentNamespace string
 }
 
 // IsRoot reports whether the Prefix is a root, which is not allocated from a parent.
 func (s *PrefixSpec) IsRoot() bool {
 	return s.ParentRef == nil && s.ParentSelector == nil
+}
+
+// NamespaceOfParent returns the namespace of the parent that the Prefix names or selects.
+func (p *Prefix) NamespaceOfParent() string {
+	if p.Spec.ParentNamespace != "" {
+		return p.Spec.ParentNamespace
+	}
+	return p.Namespace
 }
 
 // PrefixPhase is the phase of a Prefix.
@@ -172,8 +184,11 @@ type BindingMeta struct {
 
 // BindingReference is the parent in a binding.
 type BindingReference struct {
-	// name is the name of the parent Prefix in the same namespace.
+	// name is the name of the parent Prefix.
 	Name string
 	// uid is the uid of the parent. If set, it must match. It tells a parent from an earlier one of the same name.
 	UID types.UID
+	// namespace is the namespace of the parent. If unset, it is that of the object. It must be the one that the object
+	// asks for.
+	Namespace string
 }

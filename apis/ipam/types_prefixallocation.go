@@ -46,6 +46,18 @@ type PrefixAllocationSpec struct {
 	PrefixRef *LocalObjectReference
 	// prefixSelector selects the Prefixes to allocate from by their labels.
 	PrefixSelector *metav1.LabelSelector
+	// prefixNamespace is the namespace of the Prefix to allocate from, for prefixRef and prefixSelector alike. If unset, it
+	// is that of the PrefixAllocation. A PrefixPolicy there must share the Prefix with the namespace of the
+	// PrefixAllocation. It cannot be changed. A write that leaves it out means as it is.
+	PrefixNamespace string
+}
+
+// NamespaceOfParent returns the namespace of the Prefix that the PrefixAllocation names or selects.
+func (a *PrefixAllocation) NamespaceOfParent() string {
+	if a.Spec.PrefixNamespace != "" {
+		return a.Spec.PrefixNamespace
+	}
+	return a.Namespace
 }
 
 // PrefixAllocationPhase is the phase of a PrefixAllocation.

@@ -47,6 +47,20 @@ type PrefixPolicySpec struct {
 	// or Random. If several policies select a Prefix and differ, the oldest one counts. If none has a strategy, that
 	// of the controller manager chooses the Prefix, and Pack chooses the part.
 	Strategy PrefixStrategy
+	// sharedWith are the other namespaces whose children may be allocated from the selected Prefixes. If it is taken
+	// back, what is allocated stays. If several policies select a Prefix, it is shared with all namespaces that any of
+	// them names.
+	SharedWith *PrefixSharing
+}
+
+// PrefixSharing says with which other namespaces Prefixes are shared. Exactly one of its fields must be set.
+type PrefixSharing struct {
+	// namespaces are the names of namespaces.
+	Namespaces []string
+	// namespaceSelector selects namespaces by their labels. A server without a cluster knows no labels and refuses it.
+	NamespaceSelector *metav1.LabelSelector
+	// all shares with every namespace.
+	All bool
 }
 
 // PrefixReservation is a part of the selected Prefixes. Exactly one of cidr, edges, and from together with to

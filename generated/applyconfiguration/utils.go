@@ -39,6 +39,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &ipamv1alpha1.PrefixPolicyStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PrefixReservation"):
 		return &ipamv1alpha1.PrefixReservationApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PrefixSharing"):
+		return &ipamv1alpha1.PrefixSharingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PrefixSpec"):
 		return &ipamv1alpha1.PrefixSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PrefixStatus"):

@@ -37,6 +37,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.PrefixPolicySpec{}.OpenAPIModelName():        schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicySpec(ref),
 		v1alpha1.PrefixPolicyStatus{}.OpenAPIModelName():      schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicyStatus(ref),
 		v1alpha1.PrefixReservation{}.OpenAPIModelName():       schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixReservation(ref),
+		v1alpha1.PrefixSharing{}.OpenAPIModelName():           schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixSharing(ref),
 		v1alpha1.PrefixSpec{}.OpenAPIModelName():              schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixSpec(ref),
 		v1alpha1.PrefixStatus{}.OpenAPIModelName():            schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixStatus(ref),
 		v1alpha1.PrefixTemplateSpec{}.OpenAPIModelName():      schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixTemplateSpec(ref),
@@ -142,7 +143,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_BindingReference(ref common.Refere
 				Properties: map[string]spec.Schema{
 					"name": {
 						SchemaProps: spec.SchemaProps{
-							Description: "name is the name of the parent Prefix in the same namespace.",
+							Description: "name is the name of the parent Prefix.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -151,6 +152,13 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_BindingReference(ref common.Refere
 					"uid": {
 						SchemaProps: spec.SchemaProps{
 							Description: "uid is the uid of the parent. If set, it must match. It tells a parent from an earlier one of the same name.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace is the namespace of the parent. If unset, it is that of the object. It must be the one that the object asks for.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -198,7 +206,7 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_Prefix(ref common.ReferenceCallbac
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "Prefix is a range of IP addresses. A root Prefix specifies its own range. A child Prefix is allocated from a parent Prefix in the same namespace, by length or as an exact range.",
+				Description: "Prefix is a range of IP addresses. A root Prefix specifies its own range. A child Prefix is allocated from a parent Prefix, by length or as an exact range.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"kind": {
@@ -435,6 +443,13 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixAllocationSpec(ref common.Re
 						SchemaProps: spec.SchemaProps{
 							Description: "prefixSelector selects the Prefixes to allocate from by their labels.",
 							Ref:         ref(v1.LabelSelector{}.OpenAPIModelName()),
+						},
+					},
+					"prefixNamespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "prefixNamespace is the namespace of the Prefix to allocate from, for prefixRef and prefixSelector alike. If unset, it is that of the PrefixAllocation. A PrefixPolicy there must share the Prefix with the namespace of the PrefixAllocation. It cannot be changed. A write that leaves it out means as it is.",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 				},
@@ -804,12 +819,18 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixPolicySpec(ref common.Refere
 							Enum:        []interface{}{"Pack", "Random", "Spread"},
 						},
 					},
+					"sharedWith": {
+						SchemaProps: spec.SchemaProps{
+							Description: "sharedWith are the other namespaces whose children may be allocated from the selected Prefixes. If it is taken back, what is allocated stays. If several policies select a Prefix, it is shared with all namespaces that any of them names.",
+							Ref:         ref(v1alpha1.PrefixSharing{}.OpenAPIModelName()),
+						},
+					},
 				},
 				Required: []string{"prefixSelector"},
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.PrefixChildLengths{}.OpenAPIModelName(), v1alpha1.PrefixReservation{}.OpenAPIModelName(), v1.Duration{}.OpenAPIModelName(), v1.LabelSelector{}.OpenAPIModelName()},
+			v1alpha1.PrefixChildLengths{}.OpenAPIModelName(), v1alpha1.PrefixReservation{}.OpenAPIModelName(), v1alpha1.PrefixSharing{}.OpenAPIModelName(), v1.Duration{}.OpenAPIModelName(), v1.LabelSelector{}.OpenAPIModelName()},
 	}
 }
 
@@ -915,6 +936,53 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixReservation(ref common.Refer
 	}
 }
 
+func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixSharing(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrefixSharing says with which other namespaces Prefixes are shared. Exactly one of its fields must be set.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"namespaces": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "namespaces are the names of namespaces.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"namespaceSelector": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespaceSelector selects namespaces by their labels. A server without a cluster knows no labels and refuses it.",
+							Ref:         ref(v1.LabelSelector{}.OpenAPIModelName()),
+						},
+					},
+					"all": {
+						SchemaProps: spec.SchemaProps{
+							Description: "all shares with every namespace.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1.LabelSelector{}.OpenAPIModelName()},
+	}
+}
+
 func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -954,6 +1022,13 @@ func schema_ipam_apiserver_apis_ipam_v1alpha1_PrefixSpec(ref common.ReferenceCal
 						SchemaProps: spec.SchemaProps{
 							Description: "parentSelector selects the parents to allocate from by their labels.",
 							Ref:         ref(v1.LabelSelector{}.OpenAPIModelName()),
+						},
+					},
+					"parentNamespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "parentNamespace is the namespace of the parent, for parentRef and parentSelector alike. If unset, it is that of the child. A PrefixPolicy there must share the parent with the namespace of the child. It cannot be changed. A write that leaves it out means as it is.",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 				},

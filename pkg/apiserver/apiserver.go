@@ -10,11 +10,13 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/install"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/admission/initializer"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/store"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/ready"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/rest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -80,6 +82,21 @@ func (c *Config) Complete() CompletedConfig {
 	return CompletedConfig{&completedConfig{c, c.GenericConfig.Complete()}}
 }
 
+// namespaceLabels returns what reads the labels of namespaces from the cluster, or nil without a cluster.
+func (c *Config) namespaceLabels() claims.NamespaceLabels {
+	if c.WithoutCluster || c.GenericConfig.SharedInformerFactory == nil {
+		return nil
+	}
+	lister := c.GenericConfig.SharedInformerFactory.Core().V1().Namespaces().Lister()
+	return func(name string) (labels.Set, bool) {
+		namespace, err := lister.Get(name)
+		if err != nil {
+			return nil, false
+		}
+		return namespace.Labels, true
+	}
+}
+
 // Server is the API server.
 type Server struct {
 	// GenericAPIServer is the underlying server. Its API group is installed.
@@ -93,8 +110,9 @@ func (c completedConfig) New() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	registry, err := rest.New(Scheme, Codecs, c.genericConfig.RESTOptionsGetter,
-		store.Config{WatchCache: c.config.WatchCache, DisjointRoots: c.config.Enforced.DisjointRoots})
+	registry, err := rest.New(Scheme, Codecs, c.genericConfig.RESTOptionsGetter, store.Config{
+		WatchCache: c.config.WatchCache, DisjointRoots: c.config.Enforced.DisjointRoots, NamespaceLabels: c.config.namespaceLabels(),
+	})
 	if err != nil {
 		return nil, err
 	}

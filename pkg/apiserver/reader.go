@@ -107,10 +107,17 @@ func (r prefixReader) Children(ctx context.Context, prefix *ipam.Prefix) (int64,
 }
 
 // Holder implements initializer.Reader.
-func (r prefixReader) Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix) (netip.Prefix, string, error) {
+func (r prefixReader) Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix, namespace string) (netip.Prefix, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	return r.claims.Holder(ctx, parent, prefix)
+	return r.claims.Holder(ctx, parent, prefix, namespace)
+}
+
+// Shared implements initializer.Reader.
+func (r prefixReader) Shared(ctx context.Context, prefix *ipam.Prefix, namespace string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return r.claims.IsShared(ctx, prefix, namespace)
 }
 
 // Checkable implements initializer.Reader.

@@ -99,9 +99,9 @@ func (c *Claims) childrenBesideCooling(ctx context.Context, prefix *ipam.Prefix)
 	return 0, nil
 }
 
-// Holder returns a prefix that is allocated from parent and overlaps wanted, and describes who holds it. If there is
-// none, the returned prefix is not valid.
-func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.Prefix) (netip.Prefix, string, error) {
+// Holder returns a prefix that is allocated from parent and overlaps wanted, and describes who holds it to a reader of a
+// namespace. If there is none, the returned prefix is not valid.
+func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.Prefix, namespace string) (netip.Prefix, string, error) {
 	whole, err := cidr.ParseStored(parent.Spec.Prefix)
 	if err != nil {
 		return netip.Prefix{}, "", fmt.Errorf("prefix of the parent: %w", err)
@@ -119,7 +119,26 @@ func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.P
 	if err != nil {
 		return netip.Prefix{}, "", err
 	}
-	return held, c.describe(ctx, h), nil
+	shown, who := c.tell(ctx, namespace, parent.Namespace, wanted, held, h)
+	return shown, who, nil
+}
+
+// tell returns what a reader of a namespace is told of a holder: what it holds, and who it is. The holders of another
+// namespace are not named. Who asks for a parent in parentNamespace, which is not his own, is not even told how much of
+// the wanted prefix they hold.
+func (c *Claims) tell(ctx context.Context, namespace, parentNamespace string, wanted, held netip.Prefix, h Holder) (shown netip.Prefix, who string) {
+	if namespace != parentNamespace && h.Namespace != namespace {
+		held = wanted
+	}
+	return held, c.describeTo(ctx, namespace, h)
+}
+
+// describeTo is describe for a reader of a namespace, who does not learn about another one.
+func (c *Claims) describeTo(ctx context.Context, namespace string, h Holder) string {
+	if h.Namespace != "" && h.Namespace != namespace {
+		return "another namespace"
+	}
+	return c.describe(ctx, h)
 }
 
 // Checkable reports whether one etcd transaction can check that wanted is free in parent. Its number of compares is

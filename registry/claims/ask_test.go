@@ -45,7 +45,7 @@ func TestHoldersAreNamed(t *testing.T) {
 				s.requestLength(t, ctx, name, nil, test.wanted)
 				// The watch cache gets the controller reference a moment later.
 				waitFor(t, func() error {
-					held, by, err := s.claims.Holder(ctx, parent, netip.MustParsePrefix(test.wanted))
+					held, by, err := s.claims.Holder(ctx, parent, netip.MustParsePrefix(test.wanted), parent.Namespace)
 					if err != nil || held.String() != test.held || by != test.by {
 						return fmt.Errorf("%s is held by %q as %s, %v", test.wanted, by, held, err)
 					}
@@ -54,7 +54,7 @@ func TestHoldersAreNamed(t *testing.T) {
 				s.refused(t, func() error { return s.bind(ctx, name, "root", test.wanted, "") }, metav1.StatusReasonConflict,
 					test.wanted+" of Prefix root overlaps "+test.held+", which "+test.by+" holds")
 			}
-			if held, by, err := s.claims.Holder(ctx, parent, netip.MustParsePrefix("10.0.4.0/24")); held.IsValid() || err != nil {
+			if held, by, err := s.claims.Holder(ctx, parent, netip.MustParsePrefix("10.0.4.0/24"), parent.Namespace); held.IsValid() || err != nil {
 				t.Errorf("what is free is held by %q as %s, %v", by, held, err)
 			}
 			if err := s.deletePrefix(ctx, "root"); err != nil {
@@ -94,7 +94,7 @@ func TestHolderFindsWhatOverlaps(t *testing.T) {
 		}
 		for range 300 {
 			wanted := pick()
-			found, by, err := s.claims.Holder(ctx, parent, wanted)
+			found, by, err := s.claims.Holder(ctx, parent, wanted, parent.Namespace)
 			overlaps, isOne := false, false
 			for _, h := range held {
 				overlaps = overlaps || h.Overlaps(wanted)

@@ -17,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/storage"
@@ -31,6 +32,10 @@ type Claims struct {
 	prefixes storage.Interface
 	// attributes returns the labels and selectable fields of a Prefix.
 	attributes storage.AttrFunc
+	// policies is the storage of PrefixPolicies, with its watch cache if that is enabled.
+	policies storage.Interface
+	// namespaceLabels returns the labels of a namespace. It is nil if there are no namespaces.
+	namespaceLabels NamespaceLabels
 	// createdAt caches the etcd create revision of allocated Prefixes by uid. It never changes, and only etcd has
 	// it: objects in the watch cache do not carry it.
 	createdAt *lru.Cache
@@ -61,9 +66,12 @@ type made struct {
 }
 
 // New returns Claims for what is stored in etcd. disjointRoots forbids a new root that overlaps another root of its
-// namespace.
-func New(etcd *Etcd, disjointRoots bool) *Claims {
-	return &Claims{Etcd: etcd, disjointRoots: disjointRoots, createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade), now: time.Now}
+// namespace. namespaceLabels is nil if there are no namespaces.
+func New(etcd *Etcd, disjointRoots bool, namespaceLabels NamespaceLabels) *Claims {
+	return &Claims{
+		Etcd: etcd, disjointRoots: disjointRoots, namespaceLabels: namespaceLabels,
+		createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade), now: time.Now,
+	}
 }
 
 // ReadPrefixesFrom sets the storage from which plans read Prefixes that may be stale, and the function that returns the
@@ -72,20 +80,26 @@ func (c *Claims) ReadPrefixesFrom(prefixes storage.Interface, attributes storage
 	c.prefixes, c.attributes = prefixes, attributes
 }
 
+// ReadPoliciesFrom sets the storage from which plans read PrefixPolicies.
+func (c *Claims) ReadPoliciesFrom(policies storage.Interface) { c.policies = policies }
+
 // parent is the part of a parent Prefix that a plan needs.
 type parent struct {
-	uid            types.UID
-	createRevision int64
-	prefix         netip.Prefix
-	allocated      bool
-	deleting       bool
+	uid                         types.UID
+	labels                      labels.Set
+	createRevision, modRevision int64
+	prefix                      netip.Prefix
+	allocated                   bool
+	deleting                    bool
 }
 
-func parentOf(prefix *ipam.Prefix, createRevision int64) *parent {
+func parentOf(prefix *ipam.Prefix, createRevision, modRevision int64) *parent {
 	parsed, err := cidr.ParseStored(prefix.Spec.Prefix)
 	return &parent{
 		uid:            prefix.UID,
+		labels:         prefix.Labels,
 		createRevision: createRevision,
+		modRevision:    modRevision,
 		prefix:         parsed,
 		allocated:      err == nil && prefix.Status.Phase == ipam.PrefixPhaseAllocated,
 		deleting:       prefix.DeletionTimestamp != nil,
@@ -114,14 +128,33 @@ func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.Pr
 	if !ok {
 		return refuse("it cannot be Allocated without prefixRef and a valid prefix")
 	}
-	p, err := r.parent(ctx, allocation.Namespace, name)
+	namespace := allocation.NamespaceOfParent()
+	p, err := r.parent(ctx, namespace, name)
 	if err != nil {
 		return Plan{}, err
 	}
+	parentKey := c.Prefixes.Key(namespace, name)
+	var same []Guard
+	if namespace == allocation.Namespace {
+		if p == nil {
+			return refuse("%s cannot be allocated from Prefix %s, which does not exist", prefix, name)
+		}
+		same = []Guard{IsSame(parentKey, p.createRevision)}
+	} else {
+		name = namespace + "/" + name
+		consent, err := c.guardConsent(ctx, r, p, namespace, allocation.Namespace)
+		if err != nil {
+			return Plan{}, err
+		}
+		if consent == nil {
+			// Whether the parent exists is not told.
+			return refuse("%s cannot be allocated from Prefix %s, which does not exist or is not shared with namespace %s", prefix, name, allocation.Namespace)
+		}
+		// The consent depends on the labels of the parent, so the parent must be unchanged.
+		same = []Guard{IsUnchanged(parentKey, p.modRevision), *consent}
+	}
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	switch {
-	case p == nil:
-		return refuse("%s cannot be allocated from Prefix %s, which does not exist", prefix, name)
 	case demanded && wanted != p.uid:
 		return refuse("%s cannot be allocated from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
 	case !p.allocated:
@@ -156,10 +189,7 @@ func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.Pr
 	}
 
 	around := c.Keys.Around(p.uid, p.prefix, prefix)
-	guards := append(make([]Guard, 0, 3+len(around)),
-		IsSame(c.Prefixes.Key(allocation.Namespace, name), p.createRevision),
-		IsEmpty(inside),
-	)
+	guards := append(append(make([]Guard, 0, 4+len(around)), same...), IsEmpty(inside))
 	for _, r := range around {
 		guards = append(guards, IsEmpty(r))
 	}
@@ -180,7 +210,7 @@ func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.Pr
 				c.createdAt.Remove(p.uid)
 				return errStale
 			}
-			for _, answer := range answers[1:ranges] {
+			for _, answer := range answers[len(same):ranges] {
 				if kv := first(answer); kv != nil {
 					return c.inUse(ctx, allocation, prefix, name, kv)
 				}
@@ -203,6 +233,7 @@ func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.
 		return nil, nil, nil
 	}
 	child, revision, err := r.prefix(ctx, allocation.Namespace, requester.Name)
+	namespace, own := allocation.NamespaceOfParent(), allocation.Spec.PrefixRef.Name
 	if err != nil {
 		return nil, nil, err
 	}
@@ -218,7 +249,7 @@ func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.
 		return refuse("it was created for Prefix %s, which is a root and needs no PrefixAllocation", child.Name)
 	case child.Status.Phase == ipam.PrefixPhaseAllocated:
 		return refuse("it was created for Prefix %s, which is Allocated already", child.Name)
-	case !asksFor(child, prefix, parentName):
+	case child.NamespaceOfParent() != namespace || !asksFor(child, prefix, own):
 		return refuse("it was created for Prefix %s, which does not ask for %s of Prefix %s", child.Name, prefix, parentName)
 	}
 	return []Guard{IsUnchanged(c.Prefixes.Key(allocation.Namespace, child.Name), revision)}, nil, nil
@@ -255,21 +286,25 @@ func (c *Claims) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, w
 	if err != nil {
 		return err
 	}
-	who := c.describe(ctx, h)
-	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName, held, who))
+	shown, who := c.tell(ctx, allocation.Namespace, allocation.NamespaceOfParent(), wanted, held, h)
+	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName, shown, who))
 	refusal.ErrStatus.Details.Causes = append([]metav1.StatusCause{
-		{Type: ipam.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, held, who)},
-	}, holderCauses(held, h)...)
+		{Type: ipam.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, shown, who)},
+	}, holderCauses(held, h, allocation.Namespace)...)
 	return refusal
 }
 
-// holderCauses returns the machine-readable causes that identify a held prefix and its holder.
-func holderCauses(held netip.Prefix, h Holder) []metav1.StatusCause {
-	return []metav1.StatusCause{
+// holderCauses returns the machine-readable causes that identify a held prefix and its holder, for a reader of a
+// namespace. A holder of another namespace is not named.
+func holderCauses(held netip.Prefix, h Holder, namespace string) []metav1.StatusCause {
+	causes := []metav1.StatusCause{
 		{Type: ipam.CauseTypeHolderPrefix, Message: held.String()},
-		{Type: ipam.CauseTypeHolderName, Message: h.Name},
 		{Type: ipam.CauseTypeHolderUID, Message: string(h.UID)},
 	}
+	if h.Namespace == namespace {
+		causes = append(causes, metav1.StatusCause{Type: ipam.CauseTypeHolderName, Message: h.Name})
+	}
+	return causes
 }
 
 // planRelease plans the removal of an allocation and its claim. It is refused while an allocated Prefix depends on
@@ -288,7 +323,7 @@ func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam
 	if !ok {
 		return Plan{}, nil
 	}
-	p, err := r.parent(ctx, allocation.Namespace, name)
+	p, err := r.parent(ctx, allocation.NamespaceOfParent(), name)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -342,7 +377,7 @@ func (c *Claims) guardChild(ctx context.Context, p *parent, child *Owner, alloca
 		return Plan{}, err
 	}
 	parentName, prefix, _ := Allocated(allocation)
-	if revision != 0 && child.is(found) && standsOn(found, prefix, parentName) {
+	if revision != 0 && child.is(found) && found.NamespaceOfParent() == allocation.NamespaceOfParent() && standsOn(found, prefix, parentName) {
 		return Plan{}, conflict("prefixallocations", allocation.Name,
 			fmt.Errorf("%s is in use by Prefix %s: delete that Prefix instead", prefix, found.Name))
 	}
@@ -425,7 +460,7 @@ func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocati
 	if !ok {
 		return nil, nil
 	}
-	p, err := live{c}.parent(ctx, allocation.Namespace, name)
+	p, err := live{c}.parent(ctx, allocation.NamespaceOfParent(), name)
 	if err != nil || p == nil {
 		return nil, err
 	}
@@ -449,13 +484,24 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 	if err != nil || child.Spec.ParentRef == nil {
 		return refuse("it cannot be Allocated without a valid prefix and parentRef")
 	}
-	name := child.Spec.ParentRef.Name
-	p, err := r.parent(ctx, child.Namespace, name)
+	name, namespace := child.Spec.ParentRef.Name, child.NamespaceOfParent()
+	p, err := r.parent(ctx, namespace, name)
 	if err != nil {
 		return Plan{}, err
 	}
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
+	unclaimed := func() (Plan, error) {
+		refusal := conflict("prefixes", child.Name, fmt.Errorf("none of its PrefixAllocations holds %s of Prefix %s", prefix, name))
+		refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{
+			Type: ipam.CauseTypeNotAllocatedFor, Field: "spec.prefix", Message: fmt.Sprintf("%s of Prefix %s is not allocated for it", prefix, name),
+		}}
+		return Plan{}, refusal
+	}
 	switch {
+	case namespace != child.Namespace && (p == nil || demanded && wanted != p.uid):
+		// Whether the parent exists is not told. A parent from which it has nothing looks the same.
+		name = namespace + "/" + name
+		return unclaimed()
 	case p == nil:
 		return refuse("it cannot get %s from Prefix %s, which does not exist", prefix, name)
 	case demanded && wanted != p.uid:
@@ -476,11 +522,10 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 		// The cache may be stale, so check again with the current parent.
 		return c.planComplete(ctx, live{c}, child)
 	}
-	refusal := conflict("prefixes", child.Name, fmt.Errorf("none of its PrefixAllocations holds %s of Prefix %s", prefix, name))
-	refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{
-		Type: ipam.CauseTypeNotAllocatedFor, Field: "spec.prefix", Message: fmt.Sprintf("%s of Prefix %s is not allocated for it", prefix, name),
-	}}
-	return Plan{}, refusal
+	if namespace != child.Namespace {
+		name = namespace + "/" + name
+	}
+	return unclaimed()
 }
 
 // planVanish plans the final removal of a Prefix. It is refused while anything is allocated from the Prefix.
@@ -491,8 +536,8 @@ func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (Plan, err
 		if err != nil {
 			return err
 		}
-		refusal := conflict("prefixes", prefix.Name, fmt.Errorf("%s is still allocated from it: %s holds it", part, c.describe(ctx, h)))
-		refusal.ErrStatus.Details.Causes = holderCauses(part, h)
+		refusal := conflict("prefixes", prefix.Name, fmt.Errorf("%s is still allocated from it: %s holds it", part, c.describeTo(ctx, prefix.Namespace, h)))
+		refusal.ErrStatus.Details.Causes = holderCauses(part, h, prefix.Namespace)
 		return refusal
 	}
 	// A Prefix can have many claims, and the compare in the transaction makes etcd load all of them. Check here

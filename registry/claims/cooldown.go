@@ -77,7 +77,7 @@ func (c *Claims) cools(ctx context.Context, p *parent, allocation *ipam.PrefixAl
 	case !gone || c.coolDown == nil:
 		return nil
 	}
-	d, err := c.coolDown(ctx, allocation.Namespace, allocation.Spec.PrefixRef.Name)
+	d, err := c.coolDown(ctx, allocation.NamespaceOfParent(), allocation.Spec.PrefixRef.Name)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (c *Claims) planCool(ctx context.Context, allocation *ipam.PrefixAllocation
 		return Plan{}, conflict("prefixallocations", allocation.Name, errors.New(why))
 	}
 	name, prefix, _ := Allocated(allocation)
-	p, err := live{c}.parent(ctx, allocation.Namespace, name)
+	p, err := live{c}.parent(ctx, allocation.NamespaceOfParent(), name)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -184,7 +184,7 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 		return Plan{}, conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...))
 	}
 	name, prefix, _ := Allocated(old)
-	p, err := live{c}.parent(ctx, old.Namespace, name)
+	p, err := live{c}.parent(ctx, old.NamespaceOfParent(), name)
 	switch {
 	case err != nil:
 		return Plan{}, err
@@ -197,7 +197,7 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 		// Its controller has not deleted it yet. Without a coolDown the space is released then.
 		d, err := time.Duration(0), error(nil)
 		if c.coolDown != nil {
-			d, err = c.coolDown(ctx, old.Namespace, name)
+			d, err = c.coolDown(ctx, old.NamespaceOfParent(), name)
 		}
 		if err != nil {
 			return Plan{}, err
@@ -208,6 +208,18 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 					"%s is allocated to it for Prefix %s, not for another one of that name. It does not cool down, since no PrefixPolicy of Prefix %s has a coolDown", prefix, claimed.Name, name)),
 			})
 		}
+	}
+	var consent []Guard
+	if namespace := old.NamespaceOfParent(); namespace != old.Namespace {
+		guard, err := c.guardConsent(ctx, live{c}, p, namespace, old.Namespace)
+		if err != nil {
+			return Plan{}, err
+		}
+		if guard == nil {
+			return Plan{}, apierrors.NewForbidden(ipam.Resource("prefixallocations"), allocation.Name,
+				fmt.Errorf("%s cannot be taken back from Prefix %s/%s, which is not shared with namespace %s any more", prefix, namespace, name, old.Namespace))
+		}
+		consent = []Guard{IsUnchanged(c.Prefixes.Key(namespace, name), p.modRevision), *guard}
 	}
 	child, why, err := c.guardRequester(ctx, live{c}, allocation, prefix, name)
 	switch {
@@ -238,7 +250,7 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 	}
 	return Plan{
 		// The parent cannot end while there is the claim.
-		Guards: append(child, IsUnchanged(key, kv.ModRevision)),
+		Guards: append(append(child, consent...), IsUnchanged(key, kv.ModRevision)),
 		then:   []clientv3.Op{clientv3.OpPut(key, encoded)},
 	}, nil
 }

@@ -30,8 +30,8 @@ type Etcd struct {
 	KV clientv3.KV
 	// Keys are the keys of the claims.
 	Keys Keyspace
-	// Prefixes and Allocations are the objects of the two kinds.
-	Prefixes, Allocations Objects
+	// Prefixes, Allocations and Policies are the objects of the kinds.
+	Prefixes, Allocations, Policies Objects
 }
 
 // Objects knows the keys of the objects of a kind, and how they are stored.

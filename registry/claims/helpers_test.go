@@ -557,7 +557,7 @@ func (s *server) violations(t testing.TB) []string {
 	claimed := map[string]types.UID{}
 	for i, a := range allocations {
 		prefix := netip.MustParsePrefix(a.Status.Prefix)
-		parent := prefixes[a.Namespace+"/"+a.Spec.PrefixRef.Name]
+		parent := prefixes[a.NamespaceOfParent()+"/"+a.Spec.PrefixRef.Name]
 		if parent == nil {
 			report("parent missing: %s of %s/%s", a.Status.Prefix, a.Namespace, a.Name)
 			continue
@@ -567,7 +567,7 @@ func (s *server) violations(t testing.TB) []string {
 			report("outside: %s of %s/%s is not in %s", prefix, a.Namespace, a.Name, whole)
 		}
 		for _, b := range allocations[:i] {
-			if b.Namespace == a.Namespace && b.Spec.PrefixRef.Name == a.Spec.PrefixRef.Name && netip.MustParsePrefix(b.Status.Prefix).Overlaps(prefix) {
+			if b.NamespaceOfParent() == a.NamespaceOfParent() && b.Spec.PrefixRef.Name == a.Spec.PrefixRef.Name && netip.MustParsePrefix(b.Status.Prefix).Overlaps(prefix) {
 				report("overlap: %s of %s and %s of %s", prefix, a.Name, b.Status.Prefix, b.Name)
 			}
 		}
@@ -595,7 +595,7 @@ func (s *server) violations(t testing.TB) []string {
 		if child.Status.Phase != ipam.PrefixPhaseAllocated || child.Spec.IsRoot() {
 			continue
 		}
-		parent := prefixes[child.Namespace+"/"+child.Spec.ParentRef.Name]
+		parent := prefixes[child.NamespaceOfParent()+"/"+child.Spec.ParentRef.Name]
 		if parent == nil || !slices.ContainsFunc(stored[s.claimKey(parent.UID, netip.MustParsePrefix(child.Spec.Prefix))].Holders, func(h storedHolder) bool {
 			return h.Namespace == child.Namespace && h.Owner != nil && *h.Owner == storedOwner{child.Name, child.UID}
 		}) {

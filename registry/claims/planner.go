@@ -37,7 +37,7 @@ func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runti
 		switch {
 		case !was && is:
 			return c.planAllocate(ctx, r, newObj)
-		case was && (!is || !cidr.Equal(oldAllocation.Status.Prefix, newObj.Status.Prefix) || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef)):
+		case was && (!is || !cidr.Equal(oldAllocation.Status.Prefix, newObj.Status.Prefix) || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef) || oldAllocation.NamespaceOfParent() != newObj.NamespaceOfParent()):
 			// Validation already refuses this today. This check does not rely on it.
 			return Plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
 		case was:
@@ -45,7 +45,7 @@ func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runti
 			if err != nil {
 				return Plan{}, err
 			}
-			return plan, c.checkParentUID(ctx, "prefixallocations", newObj.Namespace, newObj.Name, newObj.Spec.PrefixRef)
+			return plan, c.checkParentUID(ctx, "prefixallocations", newObj.NamespaceOfParent(), newObj.Name, newObj.Spec.PrefixRef)
 		}
 		return Plan{}, nil
 	case *ipam.Prefix:
@@ -57,10 +57,10 @@ func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runti
 			return c.planRoot(ctx, newObj)
 		case !was && is && !newObj.Spec.IsRoot():
 			return c.planComplete(ctx, r, newObj)
-		case was && (!is || !cidr.Equal(oldPrefix.Spec.Prefix, newObj.Spec.Prefix) || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef)):
+		case was && (!is || !cidr.Equal(oldPrefix.Spec.Prefix, newObj.Spec.Prefix) || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef) || oldPrefix.NamespaceOfParent() != newObj.NamespaceOfParent()):
 			return Plan{}, conflict("prefixes", newObj.Name, fmt.Errorf("it is allocated as %s, which is final", oldPrefix.Spec.Prefix))
 		case was:
-			return Plan{}, c.checkParentUID(ctx, "prefixes", newObj.Namespace, newObj.Name, newObj.Spec.ParentRef)
+			return Plan{}, c.checkParentUID(ctx, "prefixes", newObj.NamespaceOfParent(), newObj.Name, newObj.Spec.ParentRef)
 		}
 		return Plan{}, nil
 	case *ipam.PrefixPolicy:
@@ -70,7 +70,7 @@ func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runti
 }
 
 // checkParentUID checks the uid of WithParentUID for an object that is allocated already, for instance when a
-// binding is sent twice.
+// binding is sent twice. namespace is that of the parent.
 func (c *Claims) checkParentUID(ctx context.Context, resource, namespace, name string, ref *ipam.LocalObjectReference) error {
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	if !demanded || ref == nil {

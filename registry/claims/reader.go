@@ -25,6 +25,8 @@ type reader interface {
 	prefix(ctx context.Context, namespace, name string) (*ipam.Prefix, int64, error)
 	// claim returns the claim at a key. kv is nil if there is none.
 	claim(ctx context.Context, key string) (kv *mvccpb.KeyValue, value Claim, err error)
+	// policiesOf returns the policies of a namespace.
+	policiesOf(ctx context.Context, namespace string) ([]ipam.PrefixPolicy, error)
 	// made returns the claim at a key if this server wrote it and still remembers it. It need not be read then.
 	made(key string) (made, bool)
 }
@@ -48,7 +50,7 @@ func (r live) parent(ctx context.Context, namespace, name string) (*parent, erro
 	if err != nil || kv == nil {
 		return nil, err
 	}
-	p := parentOf(prefix, kv.CreateRevision)
+	p := parentOf(prefix, kv.CreateRevision, kv.ModRevision)
 	if p.allocated {
 		r.createdAt.Add(p.uid, p.createRevision)
 	}
@@ -68,6 +70,10 @@ func (r live) claim(ctx context.Context, key string) (*mvccpb.KeyValue, Claim, e
 	return r.ReadClaim(ctx, key)
 }
 
+func (r live) policiesOf(ctx context.Context, namespace string) ([]ipam.PrefixPolicy, error) {
+	return r.listPolicies(ctx, namespace, "")
+}
+
 func (r live) made(string) (made, bool) { return made{}, false }
 
 // cached is a reader that uses the watch cache, the memory of this server, and serializable reads of etcd. What it
@@ -78,14 +84,18 @@ func (r cached) isLive() bool { return false }
 
 // parent reads the parent from the watch cache if its create revision is known and it is allocated, else from etcd.
 // A stale copy is good enough: the uid, prefix and phase of an allocated Prefix do not change, and the plan guards
-// that it is still the same object.
+// that it is still the same object, or an unchanged one if its labels matter.
 func (r cached) parent(ctx context.Context, namespace, name string) (*parent, error) {
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	prefix := &ipam.Prefix{}
 	err := r.prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}, prefix)
 	if err == nil && (!demanded || wanted == prefix.UID) {
 		if created, ok := r.createdAt.Get(prefix.UID); ok {
-			if p := parentOf(prefix, created.(int64)); p.allocated {
+			revision, err := storage.APIObjectVersioner{}.ObjectResourceVersion(prefix)
+			if err != nil {
+				return nil, err
+			}
+			if p := parentOf(prefix, created.(int64), int64(revision)); p.allocated {
 				return p, nil
 			}
 		}
@@ -105,6 +115,10 @@ func (r cached) prefix(ctx context.Context, namespace, name string) (*ipam.Prefi
 
 func (r cached) claim(ctx context.Context, key string) (*mvccpb.KeyValue, Claim, error) {
 	return r.ReadClaim(ctx, key, clientv3.WithSerializable())
+}
+
+func (r cached) policiesOf(ctx context.Context, namespace string) ([]ipam.PrefixPolicy, error) {
+	return r.listPolicies(ctx, namespace, "0")
 }
 
 func (r cached) made(key string) (made, bool) {

@@ -156,11 +156,15 @@ func (s *site) root(name string) {
 // allocate creates children, and returns the number of Allocated children per second.
 func (s *site) allocate(what, batch string, count int, spec v1alpha1.PrefixSpec) float64 {
 	s.Helper()
+	return s.rateOf(what, count, batch, func(n int) { s.create(child(batch, n, spec)) })
+}
+
+// rateOf calls create for each child, and returns the number of Allocated children per second.
+func (s *site) rateOf(what string, count int, batch string, create func(n int)) float64 {
+	s.Helper()
 	s.progress.phase(what, count)
 	start := time.Now()
-	s.await(batch, count, func() {
-		each(s.ctx, count, creators, func(n int) { s.create(child(batch, n, spec)) })
-	}, func(string) { s.progress.step() })
+	s.await(batch, count, func() { each(s.ctx, count, creators, create) }, func(string) { s.progress.step() })
 	return float64(count) / time.Since(start).Seconds()
 }
 

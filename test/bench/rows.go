@@ -215,6 +215,27 @@ var measurements = []measurement{
 		measure: measureCoolDown,
 	},
 	{
+		name: "a shared parent",
+		how: "On an ipam-standalone, 2,000 children of 50 namespaces, in turn, are allocated from a new parent that is shared with all, or each from a " +
+			"new parent of its own namespace. They take turns, 9 times.",
+		rows: []*row{
+			{"P1", "shared", "children of 50 namespaces from a shared parent, against from one each", "x its rate", atLeast(0.85)},
+			{"P1", "shared rate", "children of 50 namespaces from a shared parent", "a second", goal{}},
+		},
+		measure: measureShared,
+	},
+	{
+		name: "fairness on a shared parent",
+		how: "On one ipam-standalone a tenant creates one child of a shared parent each 50 ms, 300 in each of 5 rounds, first alone, and then while " +
+			"another tenant has 10,000 children that wait for a larger part of the same parent, which never becomes free.",
+		rows: []*row{
+			{"P3", "shared p50", "create until Allocated, the one in the middle, beside 10,000 that wait, against alone", "x its time", atMost(1.5)},
+			{"P3", "shared p99", "create until Allocated, 99 of 100, beside 10,000 that wait, against alone", "x its time", atMost(1.5)},
+			{"P3", "shared alone", "create until Allocated, 99 of 100, alone", "ms", goal{}},
+		},
+		measure: measureSharedFairness,
+	},
+	{
 		name: "in a cluster",
 		how: "The product is installed behind a real kube-apiserver with the manifests of config/, as processes of which there is one of each, etcd " +
 			"included, that log in as their service accounts. A user with the role edit creates 5,000 children of a new parent as in E2, " +

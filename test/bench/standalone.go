@@ -311,7 +311,7 @@ func measureLatency(b *bench) {
 
 // createAtPace creates the children of a batch, 20 per second. It returns the time in milliseconds until each was
 // Allocated, sorted.
-func (s *standalone) createAtPace(what, batch string, count int, spec v1alpha1.PrefixSpec) []float64 {
+func (s *site) createAtPace(what, batch string, count int, spec v1alpha1.PrefixSpec) []float64 {
 	const pace = time.Second / 20
 	s.progress.phase(what, count)
 	var mu sync.Mutex

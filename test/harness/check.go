@@ -18,7 +18,7 @@ import (
 // maxUsed is the maximum number of prefixes in status.used.
 const maxUsed = 1000
 
-// CheckAllocations returns an error if the objects of a namespace are inconsistent:
+// CheckAllocations returns an error if the objects of a namespace, or of several that share parents, are inconsistent:
 //
 //   - a root has an allocation, or a child does not have exactly one
 //   - an Allocated child has another prefix or parent than its allocation
@@ -39,7 +39,7 @@ func CheckAllocations(prefixes []v1alpha1.Prefix, allocations []v1alpha1.PrefixA
 	ranges := map[string]string{}
 	for i := range prefixes {
 		p := &prefixes[i]
-		ranges[p.Name] = p.Spec.Prefix
+		ranges[p.Namespace+"/"+p.Name] = p.Spec.Prefix
 		own := owned[p.UID]
 		delete(owned, p.UID)
 		switch {
@@ -51,7 +51,8 @@ func CheckAllocations(prefixes []v1alpha1.Prefix, allocations []v1alpha1.PrefixA
 			fail("child %s has %d allocations", p.Name, len(own))
 		case own[0].Status.CoolingUntil != nil:
 			fail("child %s exists, but its space cools down: %s", p.Name, DescribeAllocation(own[0]))
-		case p.Status.Phase == v1alpha1.PrefixPhaseAllocated && (own[0].Status.Prefix != p.Spec.Prefix || own[0].Spec.PrefixRef.Name != p.Spec.ParentRef.Name):
+		case p.Status.Phase == v1alpha1.PrefixPhaseAllocated && (own[0].Status.Prefix != p.Spec.Prefix || own[0].Spec.PrefixRef.Name != p.Spec.ParentRef.Name ||
+			own[0].NamespaceOfParent() != p.NamespaceOfParent()):
 			fail("%s\n%s", Describe(p), DescribeAllocation(own[0]))
 		}
 	}
@@ -91,8 +92,8 @@ func CheckAtRest(prefixes []v1alpha1.Prefix, allocations []v1alpha1.PrefixAlloca
 		if !isAllocated {
 			continue
 		}
-		want := given[p.Name]
-		delete(given, p.Name)
+		want := given[p.Namespace+"/"+p.Name]
+		delete(given, p.Namespace+"/"+p.Name)
 		if p.Status.Usage == nil || int(p.Status.Usage.Allocations) != len(want) || len(want) <= maxUsed && !slices.Equal(p.Status.Used, want) {
 			errs = append(errs, fmt.Errorf("%d are allocated, %.1000q: %s", len(want), want, Describe(p)))
 		}
@@ -103,12 +104,13 @@ func CheckAtRest(prefixes []v1alpha1.Prefix, allocations []v1alpha1.PrefixAlloca
 	return errors.Join(errs...)
 }
 
-// givenFrom returns the allocated prefixes by parent name, sorted by address.
+// givenFrom returns the allocated prefixes by namespace/name of the parent, sorted by address.
 func givenFrom(allocations []v1alpha1.PrefixAllocation) map[string][]string {
 	given := map[string][]string{}
 	for _, a := range allocations {
 		if a.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated {
-			given[a.Spec.PrefixRef.Name] = append(given[a.Spec.PrefixRef.Name], a.Status.Prefix)
+			parent := a.NamespaceOfParent() + "/" + a.Spec.PrefixRef.Name
+			given[parent] = append(given[parent], a.Status.Prefix)
 		}
 	}
 	for _, prefixes := range given {

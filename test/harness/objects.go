@@ -52,6 +52,11 @@ func From(parent string) PrefixOption {
 	return func(p *v1alpha1.Prefix) { p.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: parent} }
 }
 
+// InNamespace sets the namespace of the parent.
+func InNamespace(name string) PrefixOption {
+	return func(p *v1alpha1.Prefix) { p.Spec.ParentNamespace = name }
+}
+
 // Selecting sets spec.parentSelector to match labels, given as alternating keys and values. It sets the family to IPv4
 // if the Prefix has neither a family nor a prefix yet.
 func Selecting(pairs ...string) PrefixOption {

@@ -141,7 +141,7 @@ func TestPolicyTable(t *testing.T) {
 	for _, column := range table.ColumnDefinitions {
 		columns = append(columns, column.Name)
 	}
-	if got := strings.Join(columns, " "); got != "Name Selects Prefixes Reserved CoolDown Closed Ready Age Lengths Strategy" {
+	if got := strings.Join(columns, " "); got != "Name Selects Prefixes Reserved CoolDown Shared Closed Ready Age Lengths Strategy" {
 		t.Errorf("columns %s", got)
 	}
 	if len(table.Rows) != 2 || table.Rows[0].Cells[8] != "<none>" || table.Rows[1].Cells[8] != "/24- (/26)" || table.Rows[1].Cells[9] != "Spread" {

@@ -38,7 +38,7 @@ type LocalObjectReference struct {
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // Prefix is a range of IP addresses. A root Prefix specifies its own range. A child Prefix is allocated from a
-// parent Prefix in the same namespace, by length or as an exact range.
+// parent Prefix, by length or as an exact range.
 type Prefix struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the standard object metadata.
@@ -77,11 +77,24 @@ type PrefixSpec struct {
 	// parentSelector selects the parents to allocate from by their labels.
 	// +optional
 	ParentSelector *metav1.LabelSelector `json:"parentSelector,omitempty" protobuf:"bytes,5,opt,name=parentSelector"`
+	// parentNamespace is the namespace of the parent, for parentRef and parentSelector alike. If unset, it is that of the
+	// child. A PrefixPolicy there must share the parent with the namespace of the child. It cannot be changed. A
+	// write that leaves it out means as it is.
+	// +optional
+	ParentNamespace string `json:"parentNamespace,omitempty" protobuf:"bytes,6,opt,name=parentNamespace"`
 }
 
 // IsRoot reports whether the Prefix is a root, which is not allocated from a parent.
 func (s *PrefixSpec) IsRoot() bool {
 	return s.ParentRef == nil && s.ParentSelector == nil
+}
+
+// NamespaceOfParent returns the namespace of the parent that the Prefix names or selects.
+func (p *Prefix) NamespaceOfParent() string {
+	if p.Spec.ParentNamespace != "" {
+		return p.Spec.ParentNamespace
+	}
+	return p.Namespace
 }
 
 // PrefixPhase is the phase of a Prefix.
@@ -208,9 +221,13 @@ type BindingMeta struct {
 // BindingReference is the parent in a binding.
 // +structType=atomic
 type BindingReference struct {
-	// name is the name of the parent Prefix in the same namespace.
+	// name is the name of the parent Prefix.
 	Name string `json:"name" protobuf:"bytes,1,opt,name=name"`
 	// uid is the uid of the parent. If set, it must match. It tells a parent from an earlier one of the same name.
 	// +optional
 	UID types.UID `json:"uid,omitempty" protobuf:"bytes,2,opt,name=uid,casttype=k8s.io/apimachinery/pkg/types.UID"`
+	// namespace is the namespace of the parent. If unset, it is that of the object. It must be the one that the object
+	// asks for.
+	// +optional
+	Namespace string `json:"namespace,omitempty" protobuf:"bytes,3,opt,name=namespace"`
 }

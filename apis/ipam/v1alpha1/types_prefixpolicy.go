@@ -57,6 +57,25 @@ type PrefixPolicySpec struct {
 	// of the controller manager chooses the Prefix, and Pack chooses the part.
 	// +optional
 	Strategy PrefixStrategy `json:"strategy,omitempty" protobuf:"bytes,6,opt,name=strategy,casttype=PrefixStrategy"`
+	// sharedWith are the other namespaces whose children may be allocated from the selected Prefixes. If it is taken
+	// back, what is allocated stays. If several policies select a Prefix, it is shared with all namespaces that any of
+	// them names.
+	// +optional
+	SharedWith *PrefixSharing `json:"sharedWith,omitempty" protobuf:"bytes,7,opt,name=sharedWith"`
+}
+
+// PrefixSharing says with which other namespaces Prefixes are shared. Exactly one of its fields must be set.
+type PrefixSharing struct {
+	// namespaces are the names of namespaces.
+	// +optional
+	// +listType=set
+	Namespaces []string `json:"namespaces,omitempty" protobuf:"bytes,1,rep,name=namespaces"`
+	// namespaceSelector selects namespaces by their labels. A server without a cluster knows no labels and refuses it.
+	// +optional
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty" protobuf:"bytes,2,opt,name=namespaceSelector"`
+	// all shares with every namespace.
+	// +optional
+	All bool `json:"all,omitempty" protobuf:"varint,3,opt,name=all"`
 }
 
 // PrefixReservation is a part of the selected Prefixes. Exactly one of cidr, edges, and from together with to

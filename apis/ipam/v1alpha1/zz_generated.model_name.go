@@ -94,6 +94,11 @@ func (in PrefixReservation) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PrefixSharing) OpenAPIModelName() string {
+	return "dev.ironcore.ipam.v1alpha1.PrefixSharing"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in PrefixSpec) OpenAPIModelName() string {
 	return "dev.ironcore.ipam.v1alpha1.PrefixSpec"
 }

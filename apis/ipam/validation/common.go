@@ -98,6 +98,16 @@ func validatePrefixString(s string, family ipam.IPFamily, fldPath *field.Path) (
 // maxPrefixShown is the maximum number of bytes of an invalid prefix in an error. All valid prefixes are shorter.
 const maxPrefixShown = 64
 
+// maxNameShown is the maximum number of bytes of an invalid name in an error. All valid names are shorter.
+const maxNameShown = 253
+
+func invalidName(fldPath *field.Path, s, why string) *field.Error {
+	if len(s) > maxNameShown {
+		s = s[:maxNameShown] + "..."
+	}
+	return field.Invalid(fldPath, s, why)
+}
+
 func invalidPrefix(fldPath *field.Path, s, why string) *field.Error {
 	if len(s) > maxPrefixShown {
 		s = s[:maxPrefixShown] + "..."
@@ -105,8 +115,8 @@ func invalidPrefix(fldPath *field.Path, s, why string) *field.Error {
 	return field.Invalid(fldPath, s, why)
 }
 
-// validateReference checks a reference to a Prefix in the same namespace. self is the name of the referring object
-// if it is a Prefix.
+// validateReference checks a reference to a Prefix. self is the name of the referring object if it is a Prefix of the
+// same namespace.
 func validateReference(ref *ipam.LocalObjectReference, self string, fldPath *field.Path) field.ErrorList {
 	if ref == nil {
 		return nil
@@ -127,6 +137,22 @@ func validatePrefixName(name, self string, fldPath *field.Path) field.ErrorList 
 		}
 	}
 	return allErrs
+}
+
+// validateNamespace checks the name of the namespace of a parent, if it is set.
+func validateNamespace(name string, fldPath *field.Path) (allErrs field.ErrorList) {
+	if name == "" {
+		return nil
+	}
+	for _, msg := range apivalidation.ValidateNamespaceName(name, false) {
+		allErrs = append(allErrs, invalidName(fldPath, name, msg))
+	}
+	return allErrs
+}
+
+// changedNamespace returns the error for a namespace of a parent that was changed from old.
+func changedNamespace(name, old string, fldPath *field.Path) *field.Error {
+	return invalidName(fldPath, name, fmt.Sprintf("field is immutable (it is %s)", old))
 }
 
 func validateSelector(selector *metav1.LabelSelector, fldPath *field.Path) field.ErrorList {

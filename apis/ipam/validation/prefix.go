@@ -25,12 +25,20 @@ const MaxUsed = 1000
 func ValidatePrefix(prefix *ipam.Prefix) field.ErrorList {
 	allErrs := apivalidation.ValidateObjectMeta(&prefix.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))
 	allErrs = append(allErrs, validateMetadataLimits(&prefix.ObjectMeta, &metav1.ObjectMeta{}, field.NewPath("metadata"))...)
-	return append(allErrs, ValidatePrefixSpec(&prefix.Spec, prefix.Name, field.NewPath("spec"))...)
+	return append(allErrs, ValidatePrefixSpec(&prefix.Spec, selfOf(prefix), field.NewPath("spec"))...)
 }
 
-// ValidatePrefixSpec validates the spec of a new Prefix. name is the name of the Prefix, or empty if it is not
-// known.
-func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path) field.ErrorList {
+// selfOf returns the name that a Prefix has in the namespace of its parent, or "" if that is another namespace.
+func selfOf(prefix *ipam.Prefix) string {
+	if prefix.NamespaceOfParent() != prefix.Namespace {
+		return ""
+	}
+	return prefix.Name
+}
+
+// ValidatePrefixSpec validates the spec of a new Prefix. self is the name of the Prefix, or empty if it is not
+// known or the parent is in another namespace.
+func ValidatePrefixSpec(spec *ipam.PrefixSpec, self string, fldPath *field.Path) field.ErrorList {
 	allErrs := validateAsk(askOfPrefix(spec), ask{}, cidr.Parse, fldPath)
 	if spec.IsRoot() {
 		if spec.PrefixLength != 0 {
@@ -38,6 +46,9 @@ func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path)
 		}
 		if spec.Prefix == "" {
 			allErrs = append(allErrs, field.Required(fldPath.Child("prefix"), "must be set on a root Prefix (without parentRef and parentSelector)"))
+		}
+		if spec.ParentNamespace != "" {
+			allErrs = append(allErrs, field.Forbidden(fldPath.Child("parentNamespace"), "must not be set on a root Prefix (without parentRef and parentSelector)"))
 		}
 		return allErrs
 	}
@@ -47,7 +58,8 @@ func ValidatePrefixSpec(spec *ipam.PrefixSpec, name string, fldPath *field.Path)
 	if spec.IPFamily == "" && spec.Prefix == "" && spec.ParentRef == nil {
 		allErrs = append(allErrs, requireFamily(fldPath, "parentRef"))
 	}
-	allErrs = append(allErrs, validateReference(spec.ParentRef, name, fldPath.Child("parentRef"))...)
+	allErrs = append(allErrs, validateReference(spec.ParentRef, self, fldPath.Child("parentRef"))...)
+	allErrs = append(allErrs, validateNamespace(spec.ParentNamespace, fldPath.Child("parentNamespace"))...)
 	return append(allErrs, validateSelector(spec.ParentSelector, fldPath.Child("parentSelector"))...)
 }
 
@@ -76,7 +88,11 @@ func ValidatePrefixUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorList {
 	if err := validateNotDeleting(&oldPrefix.ObjectMeta, newPrefix.Spec, oldPrefix.Spec, ipam.PrefixKind, fldPath); err != nil {
 		return append(allErrs, err)
 	}
-	if immutable := validatePrefixSpecUpdate(&newPrefix.Spec, &oldPrefix.Spec, fldPath); len(immutable) > 0 {
+	immutable := validatePrefixSpecUpdate(&newPrefix.Spec, &oldPrefix.Spec, fldPath)
+	if newPrefix.NamespaceOfParent() != oldPrefix.NamespaceOfParent() {
+		immutable = append(immutable, changedNamespace(newPrefix.Spec.ParentNamespace, oldPrefix.NamespaceOfParent(), fldPath.Child("parentNamespace")))
+	}
+	if len(immutable) > 0 {
 		// Other errors in a change that is forbidden anyway are of no interest.
 		return append(allErrs, immutable...)
 	}
@@ -90,7 +106,7 @@ func ValidatePrefixUpdate(newPrefix, oldPrefix *ipam.Prefix) field.ErrorList {
 		allErrs = append(allErrs, forbidRootLength(fldPath))
 	}
 	allErrs = append(allErrs, validateAsk(askOfPrefix(&newPrefix.Spec), askOfPrefix(&oldPrefix.Spec), parse, fldPath)...)
-	return append(allErrs, validateReferenceUpdate(newPrefix.Spec.ParentRef, oldPrefix.Spec.ParentRef, newPrefix.Name, fldPath.Child("parentRef"))...)
+	return append(allErrs, validateReferenceUpdate(newPrefix.Spec.ParentRef, oldPrefix.Spec.ParentRef, selfOf(newPrefix), fldPath.Child("parentRef"))...)
 }
 
 func validatePrefixSpecUpdate(newSpec, oldSpec *ipam.PrefixSpec, fldPath *field.Path) field.ErrorList {
@@ -251,5 +267,10 @@ func CheckBindingMeta(meta ipam.BindingMeta, namespace, name string) error {
 // ValidatePrefixBinding validates a binding of the Prefix with the given name.
 func ValidatePrefixBinding(binding *ipam.PrefixBinding, name string) field.ErrorList {
 	_, allErrs := validatePrefixString(binding.Prefix, "", field.NewPath("prefix"))
+	if binding.ParentRef.Namespace != "" {
+		// The parent may have the same name in another namespace.
+		name = ""
+	}
+	allErrs = append(allErrs, validateNamespace(binding.ParentRef.Namespace, field.NewPath("parentRef", "namespace"))...)
 	return append(allErrs, validatePrefixName(binding.ParentRef.Name, name, field.NewPath("parentRef", "name"))...)
 }

@@ -40,6 +40,7 @@ func ValidatePrefixAllocationSpec(spec *ipam.PrefixAllocationSpec, fldPath *fiel
 		allErrs = append(allErrs, field.Required(fldPath.Child("prefixRef"), "prefixRef or prefixSelector must be set"))
 	}
 	allErrs = append(allErrs, validateReference(spec.PrefixRef, "", fldPath.Child("prefixRef"))...)
+	allErrs = append(allErrs, validateNamespace(spec.PrefixNamespace, fldPath.Child("prefixNamespace"))...)
 	return append(allErrs, validateSelector(spec.PrefixSelector, fldPath.Child("prefixSelector"))...)
 }
 
@@ -61,6 +62,9 @@ func ValidatePrefixAllocationUpdate(newAllocation, oldAllocation *ipam.PrefixAll
 	}
 	immutable = append(immutable, apivalidation.ValidateImmutableField(newSpec.PrefixLength, oldSpec.PrefixLength, fldPath.Child("prefixLength"))...)
 	immutable = append(immutable, setOnceReference(newSpec.PrefixRef, oldSpec.PrefixRef, fldPath.Child("prefixRef"))...)
+	if newAllocation.NamespaceOfParent() != oldAllocation.NamespaceOfParent() {
+		immutable = append(immutable, changedNamespace(newSpec.PrefixNamespace, oldAllocation.NamespaceOfParent(), fldPath.Child("prefixNamespace")))
+	}
 	immutable = append(immutable, apivalidation.ValidateImmutableField(newSpec.PrefixSelector, oldSpec.PrefixSelector, fldPath.Child("prefixSelector"))...)
 	// If a prefix was allocated while the family was unset, the family must be that of the prefix.
 	if allocated := oldAllocation.Status.Prefix; allocated != "" && oldSpec.IPFamily == "" && newSpec.IPFamily != "" && !cidr.HasFamily(allocated, string(newSpec.IPFamily)) {
@@ -136,5 +140,6 @@ func validateAllocatedPrefix(allocated string, spec *ipam.PrefixAllocationSpec, 
 // ValidatePrefixAllocationBinding validates a binding of a PrefixAllocation.
 func ValidatePrefixAllocationBinding(binding *ipam.PrefixAllocationBinding) field.ErrorList {
 	_, allErrs := validatePrefixString(binding.Prefix, "", field.NewPath("prefix"))
+	allErrs = append(allErrs, validateNamespace(binding.PrefixRef.Namespace, field.NewPath("prefixRef", "namespace"))...)
 	return append(allErrs, validatePrefixName(binding.PrefixRef.Name, "", field.NewPath("prefixRef", "name"))...)
 }

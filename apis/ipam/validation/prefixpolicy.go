@@ -12,6 +12,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -26,6 +27,8 @@ const (
 	MaxReservationReason = 256
 	// MaxCoolDown is the longest coolDown: a year.
 	MaxCoolDown = 8760 * time.Hour
+	// MaxSharedNamespaces is the greatest number of entries of spec.sharedWith.namespaces.
+	MaxSharedNamespaces = 1000
 )
 
 // ValidatePrefixPolicy checks a PrefixPolicy that is created.
@@ -72,7 +75,42 @@ func ValidatePrefixPolicySpec(spec *ipam.PrefixPolicySpec, fldPath *field.Path) 
 		allErrs = append(allErrs, field.NotSupported(fldPath.Child("strategy"), spec.Strategy,
 			[]ipam.PrefixStrategy{ipam.PrefixStrategyPack, ipam.PrefixStrategySpread, ipam.PrefixStrategyRandom}))
 	}
+	if spec.SharedWith != nil {
+		allErrs = append(allErrs, validateSharing(spec.SharedWith, fldPath.Child("sharedWith"))...)
+	}
 	return allErrs
+}
+
+func validateSharing(sharing *ipam.PrefixSharing, fldPath *field.Path) field.ErrorList {
+	if len(sharing.Namespaces) > MaxSharedNamespaces {
+		return field.ErrorList{field.TooMany(fldPath.Child("namespaces"), len(sharing.Namespaces), MaxSharedNamespaces)}
+	}
+	var allErrs field.ErrorList
+	set := 0
+	for _, is := range []bool{len(sharing.Namespaces) > 0, sharing.NamespaceSelector != nil, sharing.All} {
+		if is {
+			set++
+		}
+	}
+	switch {
+	case set == 0:
+		allErrs = append(allErrs, field.Required(fldPath, "must have namespaces, namespaceSelector or all: true"))
+	case set > 1:
+		allErrs = append(allErrs, field.Forbidden(fldPath, "must have only one of namespaces, namespaceSelector and all"))
+	}
+	known := sets.New[string]()
+	for i, name := range sharing.Namespaces {
+		path := fldPath.Child("namespaces").Index(i)
+		if name == "" {
+			allErrs = append(allErrs, field.Required(path, "must name a namespace"))
+		}
+		allErrs = append(allErrs, validateNamespace(name, path)...)
+		if name != "" && known.Has(name) {
+			allErrs = append(allErrs, field.Duplicate(path, name))
+		}
+		known.Insert(name)
+	}
+	return append(allErrs, validateSelector(sharing.NamespaceSelector, fldPath.Child("namespaceSelector"))...)
 }
 
 func validateChildLengths(lengths *ipam.PrefixChildLengths, fldPath *field.Path) field.ErrorList {

@@ -6,6 +6,7 @@ package app
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
@@ -14,8 +15,10 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/version"
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -84,6 +87,11 @@ func run(ctx context.Context, options *Options) error {
 		return err
 	}
 	return options.lead(ctx, kubeClient, func(ctx context.Context) error {
+		if servesNamespaces(ctx, kubeClient.Discovery()) {
+			config.Namespaces = kubeClient
+		} else {
+			klog.FromContext(ctx).Info("The server has no API for namespaces: PrefixPolicies cannot select namespaces by label")
+		}
 		if servesEvents(ctx, kubeClient.Discovery()) {
 			broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: kubeClient.EventsV1()})
 			if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
@@ -114,4 +122,14 @@ func enableNativeHistograms() error {
 func servesEvents(ctx context.Context, client discovery.ServerResourcesInterfaceWithContext) bool {
 	_, err := client.ServerResourcesForGroupVersionWithContext(ctx, eventsv1.SchemeGroupVersion.String())
 	return !apierrors.IsNotFound(err)
+}
+
+// servesNamespaces reports whether a server has the API for namespaces. The IPAM server without a cluster has none. If that
+// is unknown, servesNamespaces returns true.
+func servesNamespaces(ctx context.Context, client discovery.ServerResourcesInterfaceWithContext) bool {
+	resources, err := client.ServerResourcesForGroupVersionWithContext(ctx, corev1.SchemeGroupVersion.String())
+	if err != nil {
+		return !apierrors.IsNotFound(err)
+	}
+	return slices.ContainsFunc(resources.APIResources, func(resource metav1.APIResource) bool { return resource.Name == "namespaces" })
 }

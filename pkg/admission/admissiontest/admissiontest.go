@@ -29,6 +29,8 @@ type Reader struct {
 	// Live holds the Prefixes in the store, and Cached those in the cache. If Cached is nil, the cache equals the
 	// store.
 	Live, Cached []*ipam.Prefix
+	// SharedWith maps the name of a parent to the other namespace that it is shared with.
+	SharedWith map[string]string
 	// Err is the error that all methods return.
 	Err error
 	// Held maps the name of a parent to its allocated prefixes, and each of these to the name of its holder.
@@ -51,13 +53,18 @@ func (r *Reader) Children(_ context.Context, prefix *ipam.Prefix) (int64, error)
 }
 
 // Holder implements initializer.Reader.
-func (r *Reader) Holder(_ context.Context, parent *ipam.Prefix, wanted netip.Prefix) (netip.Prefix, string, error) {
+func (r *Reader) Holder(_ context.Context, parent *ipam.Prefix, wanted netip.Prefix, _ string) (netip.Prefix, string, error) {
 	for held, by := range r.Held[parent.Name] {
 		if prefix := netip.MustParsePrefix(held); prefix.Overlaps(wanted) {
 			return prefix, by, r.Err
 		}
 	}
 	return netip.Prefix{}, "", r.Err
+}
+
+// Shared implements initializer.Reader.
+func (r *Reader) Shared(_ context.Context, prefix *ipam.Prefix, namespace string) (bool, error) {
+	return prefix.Namespace == namespace || r.SharedWith[prefix.Name] == namespace, r.Err
 }
 
 // Checkable implements initializer.Reader.

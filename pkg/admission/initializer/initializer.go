@@ -33,8 +33,10 @@ type Reader interface {
 	// Children returns the number of prefixes that are allocated from a Prefix.
 	Children(ctx context.Context, prefix *ipam.Prefix) (int64, error)
 	// Holder returns a prefix that is allocated from parent and overlaps the given one, and the name of its holder. If
-	// there is none, the returned prefix is not valid.
-	Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix) (held netip.Prefix, by string, err error)
+	// there is none, the returned prefix is not valid. It tells a reader of the given namespace nothing of other ones.
+	Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix, namespace string) (held netip.Prefix, by string, err error)
+	// Shared reports whether a Prefix is in a namespace, or shared with it, according to a cache.
+	Shared(ctx context.Context, prefix *ipam.Prefix, namespace string) (bool, error)
 	// Checkable reports whether the storage can check in one transaction that prefix is free in parent. forChild is set
 	// if the prefix is for a child Prefix, and not for a PrefixAllocation that a user created. A child needs a larger
 	// transaction.
@@ -129,11 +131,19 @@ func (d *Deferred) Children(ctx context.Context, prefix *ipam.Prefix) (int64, er
 }
 
 // Holder implements Reader.
-func (d *Deferred) Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix) (netip.Prefix, string, error) {
+func (d *Deferred) Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix, namespace string) (netip.Prefix, string, error) {
 	if reader := d.reader.Load(); reader != nil {
-		return (*reader).Holder(ctx, parent, prefix)
+		return (*reader).Holder(ctx, parent, prefix, namespace)
 	}
 	return netip.Prefix{}, "", ErrNotReady
+}
+
+// Shared implements Reader.
+func (d *Deferred) Shared(ctx context.Context, prefix *ipam.Prefix, namespace string) (bool, error) {
+	if reader := d.reader.Load(); reader != nil {
+		return (*reader).Shared(ctx, prefix, namespace)
+	}
+	return false, ErrNotReady
 }
 
 // Checkable implements Reader.

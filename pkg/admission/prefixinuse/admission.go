@@ -141,6 +141,6 @@ func (p *Plugin) orphaned(ctx context.Context, allocation *ipam.PrefixAllocation
 	if ref == nil {
 		return true
 	}
-	parent, err := p.Reader.Prefix(ctx, allocation.Namespace, ref.Name, true)
+	parent, err := p.Reader.Prefix(ctx, allocation.NamespaceOfParent(), ref.Name, true)
 	return err != nil || parent == nil
 }

@@ -71,7 +71,13 @@ func (p *Plugin) validateChild(ctx context.Context, r request.Request) error {
 	if p.children == configuration.Allow || !r.Prefix.IsValid() {
 		return nil
 	}
-	parent, err := p.Reader.Prefix(ctx, r.Namespace, r.Parent, false)
+	parent, err := p.Reader.Prefix(ctx, r.ParentNamespace, r.Parent, false)
+	if err == nil && parent != nil {
+		var shared bool
+		if shared, err = p.Reader.Shared(ctx, parent, r.Namespace); !shared {
+			parent = nil
+		}
+	}
 	if err == nil && (parent == nil || parent.DeletionTimestamp != nil || len(r.Misfit(parent)) > 0 || !r.Overlaps(parent)) {
 		// The prefix is free, or other plugins or the status of the object say why it cannot be allocated.
 		return nil
@@ -80,11 +86,11 @@ func (p *Plugin) validateChild(ctx context.Context, r request.Request) error {
 	var by string
 	if err == nil {
 		// The status of the parent may be stale, so look at the claims.
-		held, by, err = p.Reader.Holder(ctx, parent, r.Prefix)
+		held, by, err = p.Reader.Holder(ctx, parent, r.Prefix, r.Namespace)
 	}
 	switch {
 	case err != nil:
-		klog.FromContext(ctx).Error(err, "Skipped an admission check: cannot read which prefixes are in use", "prefix", klog.KRef(r.Namespace, r.Parent))
+		klog.FromContext(ctx).Error(err, "Skipped an admission check: cannot read which prefixes are in use", "prefix", klog.KRef(r.ParentNamespace, r.Parent))
 		return nil
 	case !held.IsValid():
 		return nil

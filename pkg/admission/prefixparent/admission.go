@@ -56,7 +56,11 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 		p.warnOfItself(ctx, a)
 		return nil
 	}
-	errs := initializer.Objections(ctx, p.Reader, r.Namespace, r.Parent, func(parent *ipam.Prefix) field.ErrorList {
+	errs := initializer.Objections(ctx, p.Reader, r.ParentNamespace, r.Parent, func(parent *ipam.Prefix) field.ErrorList {
+		if shared, err := p.Reader.Shared(ctx, parent, r.Namespace); err != nil || !shared {
+			// It counts as missing.
+			return nil
+		}
 		if parent.DeletionTimestamp != nil {
 			// A new parent with the same name may have another prefix.
 			return nil
@@ -78,6 +82,9 @@ func (p *Plugin) warnOfItself(ctx context.Context, a admission.Attributes) {
 	}
 	selector, err := metav1.LabelSelectorAsSelector(child.Spec.ParentSelector)
 	if err != nil || !selector.Matches(labels.Set(child.Labels)) {
+		return
+	}
+	if child.NamespaceOfParent() != child.Namespace {
 		return
 	}
 	others, err := p.Reader.AnyMatches(ctx, child.Namespace, selector)

@@ -22,8 +22,8 @@ type Request struct {
 	// Kind, Namespace and Name identify the requesting object.
 	Kind            schema.GroupKind
 	Namespace, Name string
-	// Parent is the name of the parent Prefix.
-	Parent string
+	// Parent is the name of the parent Prefix, and ParentNamespace its namespace.
+	Parent, ParentNamespace string
 	// Request is the requested prefix or length.
 	cidr.Request
 }
@@ -38,26 +38,26 @@ func Of(a admission.Attributes) (Request, bool) {
 	switch obj := a.GetObject().(type) {
 	case *ipam.Prefix:
 		if spec := &obj.Spec; spec.ParentRef != nil {
-			return of(ipam.PrefixKind, &obj.ObjectMeta, spec.ParentRef, spec.IPFamily, spec.Prefix, spec.PrefixLength), true
+			return of(ipam.PrefixKind, &obj.ObjectMeta, obj.NamespaceOfParent(), spec.ParentRef, spec.IPFamily, spec.Prefix, spec.PrefixLength), true
 		}
 	case *ipam.PrefixAllocation:
 		if RequesterOf(obj) != nil {
 			return Request{}, false
 		}
 		if spec := &obj.Spec; spec.PrefixRef != nil {
-			return of(ipam.PrefixAllocationKind, &obj.ObjectMeta, spec.PrefixRef, spec.IPFamily, spec.Prefix, spec.PrefixLength), true
+			return of(ipam.PrefixAllocationKind, &obj.ObjectMeta, obj.NamespaceOfParent(), spec.PrefixRef, spec.IPFamily, spec.Prefix, spec.PrefixLength), true
 		}
 	}
 	return Request{}, false
 }
 
-func of(kind string, meta *metav1.ObjectMeta, parent *ipam.LocalObjectReference, family ipam.IPFamily, exact string, length int32) Request {
+func of(kind string, meta *metav1.ObjectMeta, parentNamespace string, parent *ipam.LocalObjectReference, family ipam.IPFamily, exact string, length int32) Request {
 	r := Request{
 		Kind:      ipam.Kind(kind),
 		Namespace: meta.Namespace,
 		Name:      meta.Name,
-		Parent:    parent.Name,
-		Request:   cidr.Request{Family: string(family), Bits: int(length)},
+		Parent:    parent.Name, ParentNamespace: parentNamespace,
+		Request: cidr.Request{Family: string(family), Bits: int(length)},
 	}
 	if prefix := Parse(exact); prefix.IsValid() {
 		r.Request = cidr.Exactly(prefix)
@@ -117,6 +117,9 @@ func (r Request) sizePath() *field.Path {
 
 func (r Request) against(path *field.Path, parent *ipam.Prefix, why string) field.ErrorList {
 	name := parent.Name
+	if parent.Namespace != r.Namespace {
+		name = parent.Namespace + "/" + name
+	}
 	if prefix := PrefixOf(parent); prefix.IsValid() {
 		name = fmt.Sprintf("%s (%s)", name, prefix)
 	}

@@ -23,7 +23,7 @@ func Of(allocation *v1alpha1.PrefixAllocation) (parent types.NamespacedName, pre
 	if err != nil {
 		return types.NamespacedName{}, netip.Prefix{}, false
 	}
-	return types.NamespacedName{Namespace: allocation.Namespace, Name: allocation.Spec.PrefixRef.Name}, prefix, true
+	return types.NamespacedName{Namespace: allocation.NamespaceOfParent(), Name: allocation.Spec.PrefixRef.Name}, prefix, true
 }
 
 // byParent is the name of the index of the allocations that hold space. The key is the namespace/name of the parent.

@@ -19,10 +19,14 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/prefixpolicy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/scheduler"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
+	kubeinformers "k8s.io/client-go/informers"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
@@ -32,6 +36,9 @@ import (
 type Config struct {
 	// Client is the client for the API server. It should have no rate limit, because the server limits the rate.
 	Client versioned.Interface
+	// Namespaces is a client for the namespaces of the cluster. It may be nil if there are none: then policies cannot
+	// select namespaces by their labels.
+	Namespaces kubernetes.Interface
 	// Recorder records events. It may be nil if there is no API for events.
 	Recorder events.EventRecorder
 	// Controllers holds the names of the controllers to run. "*" means all.
@@ -53,21 +60,25 @@ type controller interface {
 // controllers lists all controllers.
 var controllers = []struct {
 	name string
-	init func(Config, externalversions.SharedInformerFactory) (controller, error)
+	init func(Config, factories) (controller, error)
 }{
-	{"prefix", func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
+	{"prefix", func(c Config, f factories) (controller, error) {
 		v1alpha1 := f.Ipam().V1alpha1()
 		return prefix.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), v1alpha1.PrefixPolicies(), c.Recorder, c.Workers)
 	}},
-	{"scheduler", func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
+	{"scheduler", func(c Config, f factories) (controller, error) {
 		strategy, err := scheduler.StrategyByName(c.Strategy)
 		if err != nil {
 			return nil, err
 		}
 		v1alpha1 := f.Ipam().V1alpha1()
-		return scheduler.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), v1alpha1.PrefixPolicies(), c.Recorder, strategy, c.Workers)
+		var namespaces coreinformers.NamespaceInformer
+		if f.core != nil {
+			namespaces = f.core.Core().V1().Namespaces()
+		}
+		return scheduler.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), v1alpha1.PrefixPolicies(), namespaces, c.Recorder, strategy, c.Workers)
 	}},
-	{"prefixpolicy", func(c Config, f externalversions.SharedInformerFactory) (controller, error) {
+	{"prefixpolicy", func(c Config, f factories) (controller, error) {
 		v1alpha1 := f.Ipam().V1alpha1()
 		return prefixpolicy.New(c.Client, v1alpha1.PrefixPolicies(), v1alpha1.Prefixes(), v1alpha1.PrefixAllocations())
 	}},
@@ -93,6 +104,12 @@ func Names() []string {
 		names = append(names, c.name)
 	}
 	return names
+}
+
+// factories are the informers that the controllers share. core is nil if there are no namespaces.
+type factories struct {
+	externalversions.SharedInformerFactory
+	core kubeinformers.SharedInformerFactory
 }
 
 // runs reports whether the controller is enabled.
@@ -127,7 +144,10 @@ func (c Config) Run(ctx context.Context) error {
 	if c.Recorder == nil {
 		c.Recorder = noEvents{}
 	}
-	informers := externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(dropUnread))
+	informers := factories{SharedInformerFactory: externalversions.NewSharedInformerFactoryWithOptions(c.Client, 0, externalversions.WithTransform(dropUnread))}
+	if c.Namespaces != nil {
+		informers.core = kubeinformers.NewSharedInformerFactoryWithOptions(c.Namespaces, 0, kubeinformers.WithTransform(dropUnread))
+	}
 	var running []controller
 	poolMetrics := pools.Config{Limit: cmp.Or(c.PoolMetricsLimit, pools.DefaultLimit)}
 	for _, entry := range controllers {
@@ -164,10 +184,16 @@ func (c Config) Run(ctx context.Context) error {
 	group.Go(func() error {
 		c.awaitAPI(ctx)
 		informers.StartWithContext(ctx)
+		if informers.core != nil {
+			informers.core.StartWithContext(ctx)
+		}
 		return nil
 	})
 	err := group.Wait()
 	informers.Shutdown()
+	if informers.core != nil {
+		informers.core.Shutdown()
+	}
 	return err
 }
 
@@ -181,6 +207,8 @@ func dropUnread(obj any) (any, error) {
 	switch object := obj.(type) {
 	case *v1alpha1.Prefix:
 		object.Status.Conditions = withoutDerived(object.Status.Conditions)
+	case *corev1.Namespace:
+		object.Annotations, object.Spec, object.Status = nil, corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
 	case *v1alpha1.PrefixAllocation:
 		object.Status.Conditions = withoutDerived(object.Status.Conditions)
 	}

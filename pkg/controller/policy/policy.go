@@ -34,6 +34,8 @@ type Rules struct {
 	lengths     cidr.Lengths
 	closed      bool
 	coolDown    time.Duration
+	// shared has what each policy shares the Prefix with.
+	shared []*sharing
 	// strategy is empty if no policy has one.
 	strategy v1alpha1.PrefixStrategy
 	// by is the policy that has the strategy.
@@ -51,6 +53,37 @@ type origin struct {
 
 func (o origin) compare(other origin) int {
 	return cmp.Or(o.created.Compare(other.created), strings.Compare(o.name, other.name))
+}
+
+// sharing is what one policy shares Prefixes with.
+type sharing struct {
+	all        bool
+	namespaces map[string]bool
+	// selector is nil if there is none.
+	selector labels.Selector
+}
+
+func sharingOf(spec *v1alpha1.PrefixSharing) *sharing {
+	s := &sharing{all: spec.All, namespaces: make(map[string]bool, len(spec.Namespaces))}
+	for _, name := range spec.Namespaces {
+		s.namespaces[name] = true
+	}
+	if spec.NamespaceSelector != nil {
+		// The API server refuses a selector that cannot be parsed.
+		s.selector, _ = metav1.LabelSelectorAsSelector(spec.NamespaceSelector)
+	}
+	return s
+}
+
+// IsShared reports whether children of any other namespaces may be allocated.
+func (r *Rules) IsShared() bool { return r != nil && len(r.shared) > 0 }
+
+// SharedWith reports whether children of another namespace may be allocated. set has the labels of that namespace. It is
+// nil if they are not known; then no selector matches.
+func (r *Rules) SharedWith(namespace string, set labels.Set) bool {
+	return r != nil && slices.ContainsFunc(r.shared, func(s *sharing) bool {
+		return s.all || s.namespaces[namespace] || s.selector != nil && set != nil && s.selector.Matches(set)
+	})
 }
 
 // Closed reports whether nothing new may be allocated.
@@ -126,6 +159,9 @@ func RulesOf(policy *v1alpha1.PrefixPolicy) *Rules {
 	if spec.CoolDown != nil {
 		rules.coolDown = spec.CoolDown.Duration
 	}
+	if spec.SharedWith != nil {
+		rules.shared = []*sharing{sharingOf(spec.SharedWith)}
+	}
 	if lengths := spec.ChildLengths; lengths != nil {
 		rules.lengths = cidr.Lengths{Min: int(lengths.Min), Max: int(lengths.Max)}
 	}
@@ -141,6 +177,7 @@ func together(all []*policy) *Rules {
 		result.lengths = result.lengths.And(rules.lengths)
 		result.closed = result.closed || rules.closed
 		result.coolDown = max(result.coolDown, rules.coolDown)
+		result.shared = append(result.shared, rules.shared...)
 		switch {
 		case rules.strategy == "":
 		case result.strategy == "":

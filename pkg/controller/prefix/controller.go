@@ -98,7 +98,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 	if err := c.prefixIndex.AddIndexers(cache.Indexers{pendingByRef: func(obj any) ([]string, error) {
 		prefix := obj.(*v1alpha1.Prefix)
 		if ref := prefix.Spec.ParentRef; ref != nil && prefix.Status.Phase != v1alpha1.PrefixPhaseAllocated {
-			return []string{prefix.Namespace + "/" + ref.Name}, nil
+			return []string{prefix.NamespaceOfParent() + "/" + ref.Name}, nil
 		}
 		return nil, nil
 	}}); err != nil {

@@ -87,25 +87,26 @@ func (c *Controller) wakeHeir(allocation *v1alpha1.PrefixAllocation) {
 
 // heirs holds the children that cannot take back what is kept for them only because of the rules of the parent.
 type heirs struct {
-	mu    sync.Mutex
-	names map[string]sets.Set[string]
+	mu sync.Mutex
+	// names holds them by the namespace of the parent.
+	names map[string]sets.Set[types.NamespacedName]
 }
 
-// add adds a child.
-func (h *heirs) add(child types.NamespacedName) {
+// add adds a child whose parent is in a namespace.
+func (h *heirs) add(namespace string, child types.NamespacedName) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.names == nil {
-		h.names = map[string]sets.Set[string]{}
+		h.names = map[string]sets.Set[types.NamespacedName]{}
 	}
-	if h.names[child.Namespace] == nil {
-		h.names[child.Namespace] = sets.Set[string]{}
+	if h.names[namespace] == nil {
+		h.names[namespace] = sets.Set[types.NamespacedName]{}
 	}
-	h.names[child.Namespace].Insert(child.Name)
+	h.names[namespace].Insert(child)
 }
 
-// take returns the names of the children of a namespace, and removes them.
-func (h *heirs) take(namespace string) sets.Set[string] {
+// take returns the names of the children whose parents are in a namespace, and removes them.
+func (h *heirs) take(namespace string) sets.Set[types.NamespacedName] {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	defer delete(h.names, namespace)
@@ -138,7 +139,7 @@ func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (boo
 	}
 	if found == nil {
 		if forbidden != nil {
-			c.heirs.add(observe.NameOf(prefix))
+			c.heirs.add(prefix.NamespaceOfParent(), observe.NameOf(prefix))
 			if !forbidden() {
 				// The rules have changed meanwhile.
 				c.children.Add(observe.NameOf(prefix))
@@ -169,7 +170,7 @@ func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (boo
 func (c *Controller) suitsHeir(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) (*v1alpha1.Prefix, netip.Prefix, bool) {
 	parentName, space, holds := holding.Of(allocation)
 	ref := requester.Of(allocation)
-	if !holds || ref == nil || ref.UID == prefix.UID || allocation.DeletionTimestamp != nil {
+	if !holds || ref == nil || parentName.Namespace != prefix.NamespaceOfParent() || ref.UID == prefix.UID || allocation.DeletionTimestamp != nil {
 		return nil, space, false
 	}
 	parent, err := c.prefixes.Prefixes(parentName.Namespace).Get(parentName.Name)

@@ -55,7 +55,7 @@ func (c *Controller) rulesChanged(namespace string, selectors []labels.Selector)
 	}
 	// These cannot wait: the scheduler may have other space for them now.
 	for name := range c.heirs.take(namespace) {
-		c.children.Add(types.NamespacedName{Namespace: namespace, Name: name})
+		c.children.Add(name)
 	}
 	c.affected.add(namespace, selectors)
 	c.rules.AddAfter(types.NamespacedName{Namespace: namespace}, rulesDelay)

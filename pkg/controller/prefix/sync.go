@@ -187,6 +187,9 @@ func sortOut(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) allocati
 // matches reports whether the allocation requests the same as the spec of the child.
 func matches(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) bool {
 	want, have := &prefix.Spec, &allocation.Spec
+	if prefix.NamespaceOfParent() != allocation.NamespaceOfParent() {
+		return false
+	}
 	// A prefix determines the IP family. Another server may have stored the prefix in a different notation.
 	if want.Prefix == "" && want.IPFamily != "" && have.IPFamily != "" && want.IPFamily != have.IPFamily {
 		return false
@@ -219,7 +222,7 @@ func (c *Controller) mayFitNow(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixA
 	if prefix.Spec.ParentRef == nil {
 		return true
 	}
-	parent, err := c.prefixes.Prefixes(prefix.Namespace).Get(prefix.Spec.ParentRef.Name)
+	parent, err := c.prefixes.Prefixes(prefix.NamespaceOfParent()).Get(prefix.Spec.ParentRef.Name)
 	if err != nil {
 		return false
 	}
@@ -293,6 +296,8 @@ func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocat
 		Prefix:         prefix.Spec.Prefix,
 		PrefixRef:      prefix.Spec.ParentRef.DeepCopy(),
 		PrefixSelector: prefix.Spec.ParentSelector.DeepCopy(),
+
+		PrefixNamespace: prefix.Spec.ParentNamespace,
 	}
 	if spec.Prefix == "" {
 		spec.PrefixLength = prefix.Spec.PrefixLength
@@ -337,10 +342,14 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 	if c.postpone(child, c.retries.untilRequest(child)) {
 		return nil
 	}
+	ref, from := v1alpha1.BindingReference{Name: parent.Name, UID: parentObj.UID}, parent.Name
+	if parent.Namespace != prefix.Namespace {
+		ref.Namespace, from = parent.Namespace, parent.String()
+	}
 	_, err = c.client.IpamV1alpha1().Prefixes(prefix.Namespace).Bind(ctx, prefix.Name, &v1alpha1.PrefixBinding{
 		Metadata:  v1alpha1.BindingMeta{Name: prefix.Name, Namespace: prefix.Namespace, UID: prefix.UID},
 		Prefix:    prefixHeld.String(),
-		ParentRef: v1alpha1.BindingReference{Name: parent.Name, UID: parentObj.UID},
+		ParentRef: ref,
 	}, metav1.CreateOptions{})
 	queue.CountRefusedBinding("prefixes", err)
 	if apierrors.HasStatusCause(err, v1alpha1.CauseTypeNotAllocatedFor) {
@@ -350,13 +359,13 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 	}
 	switch {
 	case queue.IsRefusal(err):
-		return c.refused(ctx, prefix, fmt.Sprintf("The API server refused the binding to %s from %s", allocation.Status.Prefix, parent.Name), err)
+		return c.refused(ctx, prefix, fmt.Sprintf("The API server refused the binding to %s from %s", allocation.Status.Prefix, from), err)
 	case err != nil:
-		return fmt.Errorf("completing with %s from %s: %w", allocation.Status.Prefix, parent.Name, err)
+		return fmt.Errorf("completing with %s from %s: %w", allocation.Status.Prefix, from, err)
 	}
 	c.retries.accepted(child)
 	allocationDuration.Observe(c.arrivals.took(prefix).Seconds())
-	c.recorder.Eventf(prefix, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", "Allocated %s from %s", allocation.Status.Prefix, parent.Name)
+	c.recorder.Eventf(prefix, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", "Allocated %s from %s", allocation.Status.Prefix, from)
 	return nil
 }
 
@@ -364,7 +373,7 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 // removed the finalizer of the parent.
 func (c *Controller) abandon(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
 	parent := allocation.Spec.PrefixRef.Name
-	_, err := c.client.IpamV1alpha1().Prefixes(prefix.Namespace).Get(ctx, parent, metav1.GetOptions{})
+	_, err := c.client.IpamV1alpha1().Prefixes(allocation.NamespaceOfParent()).Get(ctx, parent, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		return c.deleteAllocation(ctx, allocation)
@@ -396,7 +405,11 @@ func (c *Controller) whyFailed(allocation *v1alpha1.PrefixAllocation) (reason, m
 	if err != nil {
 		return v1alpha1.ReasonInvalidRequest, fmt.Sprintf("%s: %v", failed, err)
 	}
-	if ref := allocation.Spec.PrefixRef; ref != nil {
+	if ref := allocation.Spec.PrefixRef; ref != nil && allocation.NamespaceOfParent() != allocation.Namespace {
+		// The parent may not be shared with the child, and then nothing of it is told.
+		return v1alpha1.ReasonNoSuitableParent, fmt.Sprintf("%s: Prefix %s/%s cannot hold it, or is not shared with namespace %s",
+			failed, allocation.NamespaceOfParent(), ref.Name, allocation.Namespace)
+	} else if ref != nil {
 		parent, err := c.prefixes.Prefixes(allocation.Namespace).Get(ref.Name)
 		if err != nil {
 			return v1alpha1.ReasonParentNotFound, fmt.Sprintf("%s: Prefix %s does not exist", failed, ref.Name)
@@ -466,14 +479,7 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 			// The end of the last one triggers the next sync.
 			return nil
 		}
-		var names []string
-		for _, allocation := range firstByName(holders, maxChildrenNamed) {
-			names = append(names, requester.Describe(allocation))
-		}
-		message := "Still in use by " + strings.Join(names, ", ")
-		if len(holders) > maxChildrenNamed {
-			message += " and more"
-		}
+		message := "Still in use by " + describe(holders, prefix.Namespace)
 		return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionDeletable, v1alpha1.ReasonHasChildren, message)
 	}
 	updated := prefix.DeepCopy()
@@ -485,6 +491,32 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 		return errors.Join(err, c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionDeletable, v1alpha1.ReasonHasChildren, err.Error()))
 	}
 	return newerIsComing(err)
+}
+
+// describe returns words for the allocations that hold something of a parent. Those of other namespaces are not named:
+// who may read the parent may not be allowed to read them.
+func describe(holders []*v1alpha1.PrefixAllocation, namespace string) string {
+	own := slices.DeleteFunc(slices.Clone(holders), func(allocation *v1alpha1.PrefixAllocation) bool { return allocation.Namespace != namespace })
+	others := ""
+	switch count := len(holders) - len(own); count {
+	case 0:
+	case 1:
+		others = "a child of another namespace"
+	default:
+		others = "children of other namespaces"
+	}
+	var names []string
+	for _, allocation := range firstByName(own, maxChildrenNamed) {
+		names = append(names, requester.Describe(allocation))
+	}
+	message := strings.Join(names, ", ")
+	if len(own) > maxChildrenNamed {
+		message += " and more"
+	}
+	if message != "" && others != "" {
+		message += ", and by "
+	}
+	return message + others
 }
 
 // firstByName returns the first n allocations by name. There can be very many, so it does not sort them all.

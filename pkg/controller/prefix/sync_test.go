@@ -108,10 +108,14 @@ func TestMatches(t *testing.T) {
 		{"allocated another one", exactly, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, allocated("10.0.1.0/24"), false},
 		{"allocated another length", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 25, PrefixRef: ref("root")}, allocated("10.0.0.0/25"), false},
 		{"allocated elsewhere", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("other")}, allocated("10.0.0.0/24"), false},
+		{"allocated from another namespace", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root"), PrefixNamespace: "other"}, allocated("10.0.0.0/24"), false},
+		{"of another namespace", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root"), PrefixNamespace: "other"}, pending, false},
 		{"allocated nonsense", byName, v1alpha1.PrefixAllocationSpec{PrefixLength: 24, PrefixRef: ref("root")}, allocated("10.0.0.0"), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := matches(child(tt.child), &v1alpha1.PrefixAllocation{Spec: tt.spec, Status: tt.status}); got != tt.want {
+			prefix := child(tt.child)
+			allocation := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: prefix.Namespace}, Spec: tt.spec, Status: tt.status}
+			if got := matches(prefix, allocation); got != tt.want {
 				t.Errorf("got %v", got)
 			}
 		})

@@ -348,7 +348,7 @@ func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 	client.PrependWatchReactor("prefixallocations", clienttesting.DefaultWatchReactor(allocations, nil))
 	factory := externalversions.NewSharedInformerFactory(client, 0)
 	informers := factory.Ipam().V1alpha1()
-	s, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), informers.PrefixPolicies(), events.NewFakeRecorder(100), Pack, 1)
+	s, err := New(client, informers.Prefixes(), informers.PrefixAllocations(), informers.PrefixPolicies(), nil, events.NewFakeRecorder(100), Pack, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

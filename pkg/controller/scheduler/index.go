@@ -5,6 +5,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -28,16 +29,21 @@ type index struct {
 	// score ranks the parents that have space for a request. The highest score wins.
 	score Strategy
 
-	// mu protects namespaces. To avoid deadlocks, nobody locks a namespace while holding mu.
+	// mu protects what follows. To avoid deadlocks, nobody locks a namespace while holding mu, or two namespaces at once.
 	mu         sync.Mutex
 	namespaces map[string]*namespace
+	// homes has the namespace of the parents of each pending allocation for which that is another one than its own.
+	homes map[types.NamespacedName]string
+	// labels are the labels of the namespaces, if they are known.
+	labels map[string]labels.Set
 }
 
-// namespace is the index of one namespace. Each has its own lock, since references do not cross namespaces. So work in
-// one namespace does not block the others.
+// namespace is the index of the parents of one namespace, and of the allocations of any namespace that ask for them. Each
+// has its own lock, so work in one namespace does not block the others.
 type namespace struct {
-	mu   sync.Mutex
-	name string
+	index *index
+	mu    sync.Mutex
+	name  string
 	// dropped is set when the namespace is empty and was removed from the index.
 	dropped bool
 
@@ -62,6 +68,11 @@ type namespace struct {
 	round, turns uint64
 	// requesters holds the allocations that wait for the Prefix they were created for, by the name of that Prefix.
 	requesters map[string]map[*pending]struct{}
+	// awaited is the same for allocations of this namespace that ask for parents of another one, by the name of the
+	// allocation.
+	awaited map[string]requesterRef
+	// shared holds the parents that are shared with any other namespace.
+	shared map[*parent]struct{}
 	// selections caches the parents that each selector selects, by selector. uses counts the lookups and orders the
 	// selections by last use.
 	selections map[string]*selection
@@ -72,11 +83,13 @@ type namespace struct {
 type holder struct {
 	parent *parent
 	name   string
+	// learned is set if it is known only from a refusal of the server, and not from the informer.
+	learned bool
 }
 
 // assumption is a prefix that is reserved for a candidate in the index, but not yet bound in the API.
 type assumption struct {
-	parent    string
+	parent    types.NamespacedName
 	parentUID types.UID
 	prefix    netip.Prefix
 }
@@ -86,7 +99,10 @@ type assumption struct {
 const requesterPatience = time.Second
 
 func newIndex(score Strategy, wake func(types.NamespacedName), refresh func(types.NamespacedName, time.Duration)) *index {
-	return &index{wake: wake, refresh: refresh, score: score, namespaces: map[string]*namespace{}}
+	return &index{
+		wake: wake, refresh: refresh, score: score, namespaces: map[string]*namespace{},
+		homes: map[types.NamespacedName]string{}, labels: map[string]labels.Set{},
+	}
 }
 
 // lock returns a locked namespace. The caller must release it with unlock.
@@ -96,7 +112,7 @@ func (x *index) lock(name string) *namespace {
 		ns := x.namespaces[name]
 		if ns == nil {
 			ns = &namespace{
-				name: name, top: &parent{},
+				index: x, name: name, top: &parent{}, awaited: map[string]requesterRef{}, shared: map[*parent]struct{}{},
 				parents: map[string]*parent{}, holders: map[types.UID]holder{}, pending: map[types.NamespacedName]*pending{},
 				tenants: map[string]*tenant{}, requesters: map[string]map[*pending]struct{}{}, selections: map[string]*selection{},
 			}
@@ -113,7 +129,7 @@ func (x *index) lock(name string) *namespace {
 
 // unlock unlocks a namespace. It removes the namespace from the index if it is empty.
 func (x *index) unlock(ns *namespace) {
-	if len(ns.parents) == 0 && len(ns.holders) == 0 && len(ns.pending) == 0 && ns.policies.Len() == 0 {
+	if len(ns.parents) == 0 && len(ns.holders) == 0 && len(ns.pending) == 0 && len(ns.awaited) == 0 && ns.policies.Len() == 0 {
 		ns.dropped = true
 		x.mu.Lock()
 		delete(x.namespaces, ns.name)
@@ -139,6 +155,7 @@ func (ns *namespace) tidy(p *parent) {
 		p.leave()
 		p.excess.set(p, 0)
 		delete(ns.parents, p.name)
+		delete(ns.shared, p)
 	}
 }
 
@@ -158,7 +175,7 @@ func (x *index) setPrefix(obj *v1alpha1.Prefix) {
 	now.rules = ns.policies.For(now.labels)
 	p := ns.parent(obj.Name)
 	up := ns.top
-	if ref := obj.Spec.ParentRef; ref != nil {
+	if ref := obj.Spec.ParentRef; ref != nil && obj.NamespaceOfParent() == obj.Namespace {
 		up = ns.parent(ref.Name)
 	}
 	// A substring keeps the memory of its whole object alive. Use the name from the newest version, so that older
@@ -208,9 +225,71 @@ func (x *index) changePolicies(namespace string, change func(*policy.Policies) (
 		if p := ns.parents[name]; p != nil {
 			now := p.prefixState
 			now.rules = ns.policies.For(p.labels)
-			// A change of the rules reveals no descendants.
-			_ = x.update(ns, p, now, p.up)
+			below := x.update(ns, p, now, p.up)
+			x.unlock(ns)
+			x.serveBelow(namespace, below)
+			continue
 		}
+		x.unlock(ns)
+	}
+}
+
+// setNamespace records the labels of a namespace. set is nil if it does not exist.
+func (x *index) setNamespace(name string, set labels.Set) {
+	x.mu.Lock()
+	was, known := x.labels[name]
+	if set == nil {
+		delete(x.labels, name)
+	} else {
+		x.labels[name] = set
+	}
+	homes := slices.Collect(maps.Keys(x.namespaces))
+	x.mu.Unlock()
+	if known == (set != nil) && labels.Equals(was, set) {
+		return
+	}
+	for _, home := range homes {
+		ns := x.lock(home)
+		maps.DeleteFunc(ns.selections, func(_ string, s *selection) bool { return s.foreign && s.namespace == name })
+		if t := ns.tenants[name]; t != nil && t.foreign {
+			t.labels = set
+			for _, w := range slices.Clone(t.waiting) {
+				ns.stopWaiting(w)
+				x.wake(w.name)
+			}
+		}
+		x.unlock(ns)
+	}
+}
+
+// labelsOf returns the labels of a namespace, or nil if they are not known.
+func (x *index) labelsOf(namespace string) labels.Set {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.labels[namespace]
+}
+
+// inHomes calls f for each namespace whose index may have a pending allocation, with the namespace locked.
+func (x *index) inHomes(name types.NamespacedName, f func(*namespace)) {
+	x.mu.Lock()
+	home, foreign := x.homes[name]
+	x.mu.Unlock()
+	homes := []string{name.Namespace}
+	if foreign {
+		homes = append(homes, home)
+	}
+	for _, home := range homes {
+		ns := x.lock(home)
+		f(ns)
+		x.unlock(ns)
+	}
+}
+
+// stopAwaiting records that an allocation, which asks for a parent of another namespace, does not wait for its requester.
+func (x *index) stopAwaiting(name types.NamespacedName, home string) {
+	if home != name.Namespace {
+		ns := x.lock(name.Namespace)
+		delete(ns.awaited, name.Name)
 		x.unlock(ns)
 	}
 }
@@ -234,6 +313,11 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 		before.deleting == now.deleting && before.rules == now.rules && beforeUp == up && labels.Equals(before.labels, now.labels) {
 		return below
 	}
+	if p.rules.IsShared() {
+		ns.shared[p] = struct{}{}
+	} else {
+		delete(ns.shared, p)
+	}
 	p.moveBelow(up)
 	if before.uid != now.uid || before.prefix != now.prefix {
 		// The ledger builds a new pool from the prefixes that are held under this name.
@@ -246,6 +330,12 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 		if w.requester.uid == p.uid {
 			ns.stopWaiting(w)
 			x.wake(w.name)
+		}
+	}
+	for name, requester := range ns.awaited {
+		if requester.name == p.name && requester.uid == p.uid {
+			delete(ns.awaited, name)
+			x.wake(types.NamespacedName{Namespace: ns.name, Name: name})
 		}
 	}
 	x.serve(ns, p, netip.Prefix{}, nil)
@@ -275,7 +365,7 @@ func (x *index) serveBelow(namespace string, below revealed) {
 		if p := ns.parents[name]; p != nil {
 			x.serve(ns, p, netip.Prefix{}, below.groups)
 			for g := range below.groups {
-				if !p.matches(g.selector) {
+				if !g.scope.matches(&p.prefixState) {
 					// A match hides its descendants. Descend if at least one selector does not match this Prefix.
 					names = p.children(names)
 					break
@@ -295,18 +385,42 @@ func (x *index) serveBelow(namespace string, below revealed) {
 
 // hold records that, according to the API, an allocation holds a prefix of a parent. It reports whether the index
 // changed.
-func (x *index) hold(name types.NamespacedName, uid types.UID, parentName string, prefix netip.Prefix) bool {
-	ns := x.lock(name.Namespace)
+func (x *index) hold(name types.NamespacedName, uid types.UID, parent types.NamespacedName, prefix netip.Prefix) bool {
+	x.stopAwaiting(name, parent.Namespace)
+	return x.holdAs(holder{name: name.Name}, name, uid, parent, prefix)
+}
+
+// learn is like hold, but the holder is known only from a refusal of the server. If it is in another namespace, it has no
+// name.
+func (x *index) learn(name types.NamespacedName, uid types.UID, parent types.NamespacedName, prefix netip.Prefix) bool {
+	return x.holdAs(holder{name: name.Name, learned: true}, name, uid, parent, prefix)
+}
+
+// forgetLearned releases the space of a learned holder, unless the informer has confirmed it.
+func (x *index) forgetLearned(parent types.NamespacedName, uid types.UID) {
+	ns := x.lock(parent.Namespace)
+	defer x.unlock(ns)
+	if ns.holders[uid].learned {
+		x.release(ns, uid)
+	}
+}
+
+func (x *index) holdAs(h holder, name types.NamespacedName, uid types.UID, parent types.NamespacedName, prefix netip.Prefix) bool {
+	ns := x.lock(parent.Namespace)
 	defer x.unlock(ns)
 	if held, ok := ns.holders[uid]; ok {
-		if reserved, _ := held.parent.ledger.Get(uid); held.parent.name != parentName || reserved != prefix {
+		if h.learned && !held.learned {
+			h = held
+		}
+		if reserved, _ := held.parent.ledger.Get(uid); held.parent.name != parent.Name || reserved != prefix {
 			// Another prefix was reserved for it. Others may wait for that one.
 			x.release(ns, uid)
 		}
 	}
 	ns.drop(name, uid)
-	p := ns.parent(parentName)
-	ns.holders[uid] = holder{p, name.Name}
+	p := ns.parent(parent.Name)
+	h.parent = p
+	ns.holders[uid] = h
 	if !p.ledger.Hold(uid, prefix) {
 		return false
 	}
@@ -322,9 +436,11 @@ func (ns *namespace) drop(name types.NamespacedName, uid types.UID) {
 	}
 }
 
-// forget records that an allocation was deleted or has failed. It releases the space of the allocation.
-func (x *index) forget(name types.NamespacedName, uid types.UID) {
-	ns := x.lock(name.Namespace)
+// forget records that an allocation was deleted or has failed. It releases the space of the allocation. home is the
+// namespace of its parents.
+func (x *index) forget(name types.NamespacedName, uid types.UID, home string) {
+	x.stopAwaiting(name, home)
+	ns := x.lock(home)
 	defer x.unlock(ns)
 	ns.drop(name, uid)
 	x.release(ns, uid)
@@ -333,8 +449,13 @@ func (x *index) forget(name types.NamespacedName, uid types.UID) {
 // settle records that an allocation no longer needs to be scheduled. If givesUp is set, it was not bound and never will
 // be: its reservation is released. Otherwise the reservation stays until the event of the informer confirms it.
 func (x *index) settle(name types.NamespacedName, givesUp bool) {
-	ns := x.lock(name.Namespace)
-	defer x.unlock(ns)
+	x.inHomes(name, func(ns *namespace) {
+		delete(ns.awaited, name.Name)
+		x.settleIn(ns, name, givesUp)
+	})
+}
+
+func (x *index) settleIn(ns *namespace, name types.NamespacedName, givesUp bool) {
 	w := ns.pending[name]
 	if w == nil {
 		return
@@ -351,24 +472,24 @@ func (x *index) settle(name types.NamespacedName, givesUp bool) {
 
 // forgetAssumed releases the reservation of an allocation whose binding failed.
 func (x *index) forgetAssumed(name types.NamespacedName) {
-	ns := x.lock(name.Namespace)
-	defer x.unlock(ns)
-	if w := ns.pending[name]; w != nil && w.reserved != nil {
-		w.reserved = nil
-		x.release(ns, w.uid)
-	}
+	x.inHomes(name, func(ns *namespace) {
+		if w := ns.pending[name]; w != nil && w.reserved != nil {
+			w.reserved = nil
+			x.release(ns, w.uid)
+		}
+	})
 }
 
 // refuse records that the server refused a binding although the prefix is free. The prefix is released for other
 // allocations, and this allocation does not get it again. If whole is set, it does not get any prefix of this parent.
 func (x *index) refuse(name types.NamespacedName, place assumption, whole bool, words string) {
-	ns := x.lock(name.Namespace)
+	ns := x.lock(place.parent.Namespace)
 	defer x.unlock(ns)
 	w := ns.pending[name]
 	if w == nil || w.reserved == nil {
 		return
 	}
-	r := refusedPlace{place.parent, place.parentUID, place.prefix, text.Cut(words, maxWords)}
+	r := refusedPlace{place.parent.Name, place.parentUID, place.prefix, text.Cut(words, maxWords)}
 	if whole {
 		r.prefix = netip.Prefix{}
 	}
@@ -382,7 +503,7 @@ func (x *index) refuse(name types.NamespacedName, place assumption, whole bool, 
 
 // retry clears the refusals of an allocation if no other prefix is left for it, so that all are tried again.
 func (x *index) retry(c candidate) {
-	ns := x.lock(c.name.Namespace)
+	ns := x.lock(c.home)
 	defer x.unlock(ns)
 	w := ns.pending[c.name]
 	if w == nil || w.uid != c.uid || len(w.refusals) == 0 || w.reserved != nil {
@@ -397,7 +518,7 @@ func (x *index) retry(c candidate) {
 // giveUp returns the verdict for an allocation that the server refused too often in one attempt. Other prefixes may be
 // left; they are tried later.
 func (x *index) giveUp(c candidate) *verdict {
-	ns := x.lock(c.name.Namespace)
+	ns := x.lock(c.home)
 	defer x.unlock(ns)
 	w := ns.pendingOf(c)
 	v := &verdict{reason: v1alpha1.ReasonRefused, request: c.request}
@@ -405,7 +526,7 @@ func (x *index) giveUp(c candidate) *verdict {
 	for _, r := range slices.Backward(w.refusals) {
 		if p := ns.parents[r.parentName]; p != nil && p.uid == r.parent && len(v.refusals) < maxNamed &&
 			!slices.ContainsFunc(v.refusals, func(other refusal) bool { return other.parent == p }) {
-			v.refusals = append(v.refusals, refusal{parent: p, kind: refused, name: p.name, prefix: p.prefix, words: r.words})
+			v.refusals = append(v.refusals, refusal{parent: p, kind: refused, name: w.tenant.nameOf(ns, p), prefix: p.prefix, words: r.words})
 		}
 	}
 	if len(v.refusals) == 0 {
@@ -445,7 +566,8 @@ func (x *index) release(ns *namespace, uid types.UID) {
 // waits for an event that may free space, unless the verdict is final. A candidate that already has a reservation gets
 // the same prefix again, because an earlier binding may have succeeded without an answer.
 func (x *index) reserve(c candidate) (assumption, *verdict) {
-	ns := x.lock(c.name.Namespace)
+	missing := c.isForeign() && x.awaitRequester(&c)
+	ns := x.lock(c.home)
 	defer x.unlock(ns)
 	w := ns.pendingOf(c)
 	fresh := w.stale
@@ -454,11 +576,17 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 	if held, ok := ns.holders[c.uid]; ok {
 		p := held.parent
 		prefix, _ := p.ledger.Get(c.uid)
-		return assumption{p.name, p.uid, prefix}, nil
+		return ns.assumption(p, prefix), nil
 	}
 	if r := c.requester; r != nil {
-		if p := ns.parents[r.name]; p == nil || p.uid != r.uid {
+		if !c.isForeign() && ns.misses(r) {
+			missing = true
 			ns.waitForRequester(w)
+		}
+		if missing {
+			if w.missed.IsZero() {
+				w.missed = time.Now()
+			}
 			return assumption{}, &verdict{reason: v1alpha1.ReasonRequesterNotFound, early: time.Since(w.missed) < requesterPatience,
 				words: fmt.Sprintf("This PrefixAllocation was created for Prefix %s with uid %s, which does not exist", r.name, r.uid)}
 		}
@@ -468,7 +596,7 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 	if ok {
 		ns.reserve(w, p, prefix)
 		x.refreshCounts(ns, p)
-		return assumption{p.name, p.uid, prefix}, nil
+		return ns.assumption(p, prefix), nil
 	}
 	why := x.explain(ns, w)
 	why.fresh = fresh
@@ -478,13 +606,39 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 	return assumption{}, why
 }
 
+func (ns *namespace) assumption(p *parent, prefix netip.Prefix) assumption {
+	return assumption{types.NamespacedName{Namespace: ns.name, Name: p.name}, p.uid, prefix}
+}
+
+// misses reports whether the Prefix that an allocation was created for is not known.
+func (ns *namespace) misses(r *requesterRef) bool {
+	p := ns.parents[r.name]
+	return p == nil || p.uid != r.uid
+}
+
+// awaitRequester reports whether the Prefix that a candidate was created for is not known. The candidate then waits for an
+// event of it.
+func (x *index) awaitRequester(c *candidate) bool {
+	if c.requester == nil {
+		return false
+	}
+	ns := x.lock(c.name.Namespace)
+	defer x.unlock(ns)
+	if ns.misses(c.requester) {
+		ns.awaited[c.name.Name] = *c.requester
+		return true
+	}
+	delete(ns.awaited, c.name.Name)
+	return false
+}
+
 // parentsFor returns the parents that an allocation names or selects, sorted by name. The caller must not modify the
 // slice.
 func (ns *namespace) parentsFor(w *pending) []*parent {
 	if w.ref == "" {
-		return ns.selection(w.key, w.selector).parents
+		return ns.selection(w.key, scope{w.selector, w.tenant.viewer}).parents
 	}
-	if p := ns.parents[w.ref]; p != nil && p.uid != "" {
+	if p := ns.parents[w.ref]; p != nil && p.uid != "" && w.tenant.sees(&p.prefixState) {
 		return []*parent{p}
 	}
 	return nil
@@ -542,7 +696,7 @@ func (x *index) explain(ns *namespace, w *pending) *verdict {
 	parents, no := ns.parentsFor(w), "No Prefix"
 	if r := w.requester; r != nil && w.ref == "" {
 		// The requester and its descendants cannot be its parent.
-		if self := ns.parents[r.name]; self != nil {
+		if self := ns.parents[r.name]; self != nil && self.uid == r.uid {
 			others := slices.DeleteFunc(slices.Clone(parents), func(p *parent) bool {
 				return p == self || self.child != nil && p.isBelow(self)
 			})
@@ -553,6 +707,14 @@ func (x *index) explain(ns *namespace, w *pending) *verdict {
 	}
 	if len(parents) > 0 {
 		return x.conclude(ns, w, parents)
+	}
+	if w.tenant.foreign {
+		// Whether a parent exists that is not shared is not told.
+		words := fmt.Sprintf("Prefix %s/%s does not exist or is not shared with namespace %s", ns.name, w.ref, w.tenant.namespace)
+		if w.ref == "" {
+			words = fmt.Sprintf("No Prefix of namespace %s that is shared with namespace %s matches the selector %q", ns.name, w.tenant.namespace, text.Cut(w.key, maxWords))
+		}
+		return &verdict{reason: v1alpha1.ReasonNotShared, words: words}
 	}
 	if w.ref != "" {
 		return &verdict{reason: v1alpha1.ReasonParentNotFound, words: fmt.Sprintf("Prefix %s does not exist", w.ref)}

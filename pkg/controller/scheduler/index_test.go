@@ -120,11 +120,11 @@ func want(t testing.TB, name, what, from string) candidate {
 
 // holds records that an allocation holds a prefix of a parent.
 func (f *fixture) holds(name, parent, cidr string) {
-	f.hold(key(name), types.UID("uid-of-"+name), parent, netip.MustParsePrefix(cidr))
+	f.hold(key(name), types.UID("uid-of-"+name), key(parent), netip.MustParsePrefix(cidr))
 }
 
 func (f *fixture) gone(name string) {
-	f.forget(key(name), types.UID("uid-of-"+name))
+	f.forget(key(name), types.UID("uid-of-"+name), ns)
 }
 
 // mustReserve reserves a place for a candidate and returns it as "prefix from parent".
@@ -134,7 +134,7 @@ func (f *fixture) mustReserve(t testing.TB, c candidate) string {
 	if why != nil {
 		t.Fatalf("%s: %s: %s", c.name.Name, why.reason, why.message())
 	}
-	return fmt.Sprintf("%s from %s", place.prefix, place.parent)
+	return fmt.Sprintf("%s from %s", place.prefix, place.parent.Name)
 }
 
 func TestReserve(t *testing.T) {
@@ -301,7 +301,7 @@ func TestReserve(t *testing.T) {
 		name: "in use by an assumption",
 		given: func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"))
-			if _, why := f.reserve(candidate{name: key("a"), uid: "a", request: cidr.Request{Bits: 25}, ref: "root"}); why != nil {
+			if _, why := f.reserve(candidate{name: key("a"), home: ns, uid: "a", request: cidr.Request{Bits: 25}, ref: "root"}); why != nil {
 				panic(why)
 			}
 		},
@@ -327,10 +327,10 @@ func TestReserve(t *testing.T) {
 				if why != nil {
 					t.Fatalf("got verdict %+v", *why)
 				}
-				if got := fmt.Sprintf("%s from %s", place.prefix, place.parent); got != tt.place {
+				if got := fmt.Sprintf("%s from %s", place.prefix, place.parent.Name); got != tt.place {
 					t.Errorf("got %s, want %s", got, tt.place)
 				}
-				if want := types.UID("uid-of-" + place.parent); place.parentUID != want {
+				if want := types.UID("uid-of-" + place.parent.Name); place.parentUID != want {
 					t.Errorf("parent has uid %s, want %s", place.parentUID, want)
 				}
 				if waiting := f.waitingIn(ns); len(waiting) != 0 {
@@ -406,18 +406,18 @@ func TestWake(t *testing.T) {
 		}, "/31", "root", func(f *fixture) { f.gone("three") }, refreshes},
 		{"assumption is given up", func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"))
-			f.reserve(candidate{name: key("a"), uid: "a", request: cidr.Request{Bits: 25}, ref: "root"})
-			f.reserve(candidate{name: key("b"), uid: "b", request: cidr.Request{Bits: 25}, ref: "root"})
+			f.reserve(candidate{name: key("a"), home: ns, uid: "a", request: cidr.Request{Bits: 25}, ref: "root"})
+			f.reserve(candidate{name: key("b"), home: ns, uid: "b", request: cidr.Request{Bits: 25}, ref: "root"})
 		}, "/26", "root", func(f *fixture) { f.forgetAssumed(key("b")) }, wakes},
 		{"assumption turns out to be elsewhere", func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"))
-			f.reserve(candidate{name: key("a"), uid: "uid-of-a", request: cidr.Request{Bits: 26}, ref: "root"})
+			f.reserve(candidate{name: key("a"), home: ns, uid: "uid-of-a", request: cidr.Request{Bits: 26}, ref: "root"})
 			f.holds("b", "root", "10.0.0.64/26")
 			f.holds("d", "root", "10.0.0.192/26")
 		}, "10.0.0.0/26", "root", func(f *fixture) { f.holds("a", "root", "10.0.0.128/26") }, wakes},
 		{"assumption turns out to be of another parent", func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"), prefix("other", "11.0.0.0/24"))
-			f.reserve(candidate{name: key("a"), uid: "uid-of-a", request: cidr.Request{Bits: 25}, ref: "root"})
+			f.reserve(candidate{name: key("a"), home: ns, uid: "uid-of-a", request: cidr.Request{Bits: 25}, ref: "root"})
 			f.holds("b", "root", "10.0.0.128/25")
 		}, "/25", "root", func(f *fixture) { f.holds("a", "other", "11.0.0.0/25") }, wakes},
 		{"space of a parent that is being deleted", func(f *fixture) {
@@ -522,7 +522,7 @@ func TestAssumptions(t *testing.T) {
 	})
 	t.Run("a namesake of its allocation is gone", func(t *testing.T) {
 		f := given(t)
-		f.forget(key("a"), "older")
+		f.forget(key("a"), "older", ns)
 		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
 			t.Errorf("got %s", got)
 		}
@@ -702,7 +702,7 @@ func TestManySelectors(t *testing.T) {
 		for n := range many {
 			place, why := f.reserve(want(t, fmt.Sprintf("c-%d-%d", round, n), "IPv4/25", fmt.Sprintf("net=%d", n)))
 			switch {
-			case round < 2 && (why != nil || place.parent != fmt.Sprintf("parent-%d", n)):
+			case round < 2 && (why != nil || place.parent.Name != fmt.Sprintf("parent-%d", n)):
 				t.Errorf("round %d, selector %d: got %+v, %+v", round, n, place, why)
 			case round == 2 && (why == nil || why.reason != v1alpha1.ReasonParentExhausted):
 				t.Errorf("selector %d: got %+v, %+v from a parent that is full", n, place, why)

@@ -389,7 +389,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 				break
 			}
 			held := m.held[c.uid]
-			place := assumption{held.parent, m.parents[held.parent].uid, held.prefix}
+			place := assumption{key(held.parent), m.parents[held.parent].uid, held.prefix}
 			whole := random.IntN(3) == 0
 			refused := modelHeld{string(place.parentUID), held.prefix}
 			if whole {
@@ -404,7 +404,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			if m.assumed[c.uid] {
 				held := m.held[c.uid]
 				m.drop(c)
-				f.hold(c.name, c.uid, held.parent, held.prefix)
+				f.hold(c.name, c.uid, key(held.parent), held.prefix)
 			}
 
 		case 7: // The informer delivers a bind by another scheduler, perhaps of an assumed allocation.
@@ -431,7 +431,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			m.drop(c)
 			// The assumed place is released before the index learns of the other one.
 			single = false
-			f.hold(c.name, c.uid, name, place)
+			f.hold(c.name, c.uid, key(name), place)
 
 		default: // A worker schedules a request.
 			if random.IntN(4) == 0 {
@@ -461,7 +461,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			known := c.requester == nil || m.parents[c.requester.name].uid == c.requester.uid
 			switch {
 			case held:
-				if why != nil || place.parent != before.parent || place.prefix != before.prefix {
+				if why != nil || place.parent.Name != before.parent || place.prefix != before.prefix {
 					fail(step, "%s holds %+v, but got %+v, %+v", c.name.Name, before, place, why)
 				}
 			case !known:
@@ -486,7 +486,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 				}
 			case why != nil:
 				fail(step, "%s got %+v, but %v can hold it", c.name.Name, *why, m.feasible(c))
-			case place.parent != best.parent || place.prefix != best.prefix || place.parentUID != m.parents[best.parent].uid:
+			case place.parent.Name != best.parent || place.prefix != best.prefix || place.parentUID != m.parents[best.parent].uid:
 				fail(step, "%s got %+v, want %+v", c.name.Name, place, best)
 			default:
 				m.held[c.uid], m.assumed[c.uid] = best, true

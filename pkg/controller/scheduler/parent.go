@@ -56,17 +56,17 @@ func (s *prefixState) matches(selector labels.Selector) bool {
 	return s.uid != "" && selector.Matches(s.labels)
 }
 
-// isCovered reports whether the selector matches an ancestor of the parent. If so, the parent is not one of the outermost
+// isCovered reports whether the scope matches an ancestor of the parent. If so, the parent is not one of the outermost
 // matching Prefixes. It also reports true if there are more than maxAncestors ancestors or the references form a cycle.
-func (p *parent) isCovered(selector labels.Selector) bool { return coveredBy(p, p.up, selector) }
+func (p *parent) isCovered(scope scope) bool { return coveredBy(p, p.up, scope) }
 
 // coveredBy is like isCovered, but starts at the given ancestor.
-func coveredBy(p, ancestor *parent, selector labels.Selector) bool {
+func coveredBy(p, ancestor *parent, scope scope) bool {
 	for range maxAncestors {
 		if ancestor == nil {
 			return false
 		}
-		if ancestor == p || ancestor.matches(selector) {
+		if ancestor == p || scope.matches(&ancestor.prefixState) {
 			return true
 		}
 		ancestor = ancestor.up
@@ -86,9 +86,9 @@ func (p *parent) isBelow(other *parent) bool {
 	return false
 }
 
-// outermostBelow calls f for the outermost Prefixes that the selector matches. The receiver must be the top of a
+// outermostBelow calls f for the outermost Prefixes that the scope matches. The receiver must be the top of a
 // namespace. It does not visit Prefixes below a match, nor those in a cycle of references, which the top does not reach.
-func (p *parent) outermostBelow(selector labels.Selector, f func(*parent)) {
+func (p *parent) outermostBelow(scope scope, f func(*parent)) {
 	type level struct {
 		at    *parent
 		depth int
@@ -102,7 +102,7 @@ func (p *parent) outermostBelow(selector labels.Selector, f func(*parent)) {
 		}
 		stack[last].at = at.next
 		switch {
-		case at.matches(selector):
+		case scope.matches(&at.prefixState):
 			f(at)
 		case at.child != nil && depth < maxAncestors:
 			stack = append(stack, level{at.child, depth + 1})

@@ -22,11 +22,16 @@ type candidate struct {
 	request cidr.Request
 	// requester is the Prefix that the allocation was created for, or nil.
 	requester *requesterRef
+	// home is the namespace of the parents.
+	home string
 	// ref is the name of the requested parent. If it is empty, selector selects the parents. key is the selector as a
 	// string.
 	ref, key string
 	selector labels.Selector
 }
+
+// isForeign reports whether the parents are in another namespace.
+func (c *candidate) isForeign() bool { return c.home != c.name.Namespace }
 
 type requesterRef struct {
 	name string
@@ -71,10 +76,10 @@ const maxRefusals = 64
 
 // concerns reports whether the group names the parent, or its selector selects it.
 func (g *group) concerns(p *parent) bool {
-	if g.selector == nil {
-		return g.ref == p.name
+	if g.scope.Selector == nil {
+		return g.ref == p.name && g.scope.sees(&p.prefixState)
 	}
-	return p.matches(g.selector) && !p.isCovered(g.selector)
+	return g.scope.matches(&p.prefixState) && !p.isCovered(g.scope)
 }
 
 // isFor reports whether the allocation was created for p. A Prefix cannot be its own parent.
@@ -101,6 +106,11 @@ func (ns *namespace) pendingOf(c candidate) *pending {
 		w = &pending{number: ns.numbers, tenant: ns.tenant(c.name.Namespace)}
 		w.tenant.pending++
 		ns.pending[c.name] = w
+		if c.isForeign() {
+			ns.index.mu.Lock()
+			ns.index.homes[c.name] = ns.name
+			ns.index.mu.Unlock()
+		}
 	}
 	w.candidate = c
 	return w
@@ -112,8 +122,15 @@ func (ns *namespace) removePending(w *pending) {
 		return
 	}
 	delete(ns.pending, w.name)
+	if w.isForeign() {
+		ns.index.mu.Lock()
+		if ns.index.homes[w.name] == ns.name {
+			delete(ns.index.homes, w.name)
+		}
+		ns.index.mu.Unlock()
+	}
 	if w.tenant.pending--; w.tenant.pending == 0 {
-		delete(ns.tenants, w.tenant.name)
+		delete(ns.tenants, w.tenant.namespace)
 	}
 }
 
@@ -126,10 +143,7 @@ func (ns *namespace) wait(w *pending, why *verdict) {
 	t := w.tenant
 	w.group = t.groups[key]
 	if w.group == nil {
-		w.group = &group{key: key, ref: w.ref}
-		if w.ref == "" {
-			w.group.selector = w.selector
-		}
+		w.group = &group{key: key, ref: w.ref, scope: scope{w.selector, t.viewer}}
 		t.groups[key] = w.group
 	}
 	w.group.count++
@@ -195,9 +209,6 @@ func (ns *namespace) stopWaiting(w *pending) {
 // waitForRequester makes an allocation wait for an event of the Prefix that it was created for.
 func (ns *namespace) waitForRequester(w *pending) {
 	w.waitsForRequester = true
-	if w.missed.IsZero() {
-		w.missed = time.Now()
-	}
 	if ns.requesters[w.requester.name] == nil {
 		ns.requesters[w.requester.name] = map[*pending]struct{}{}
 	}
@@ -207,7 +218,7 @@ func (ns *namespace) waitForRequester(w *pending) {
 // place returns the prefix that an allocation would get from a parent now. It reports false if there is none.
 func (x *index) place(p *parent, w *pending) (netip.Prefix, bool) {
 	r := w.request
-	if !p.usable() || !r.Fits(p.prefix) || !p.rules.Allow(r.Bits) || w.isFor(p) {
+	if !p.usable() || !w.tenant.sees(&p.prefixState) || !r.Fits(p.prefix) || !p.rules.Allow(r.Bits) || w.isFor(p) {
 		return netip.Prefix{}, false
 	}
 	var except []netip.Prefix
@@ -230,6 +241,6 @@ func (x *index) place(p *parent, w *pending) (netip.Prefix, bool) {
 // reserve reserves a prefix of a parent for an allocation.
 func (ns *namespace) reserve(w *pending, p *parent, prefix netip.Prefix) {
 	p.ledger.Hold(w.uid, prefix)
-	ns.holders[w.uid] = holder{p, w.name.Name}
+	ns.holders[w.uid] = holder{parent: p, name: w.name.Name}
 	w.reserved = p
 }

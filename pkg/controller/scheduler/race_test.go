@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -36,9 +38,25 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 	setPrefix := func(p *v1alpha1.Prefix) {
 		in.put(p.Namespace, eventKey{v1alpha1.PrefixKind, p.Name, p.UID}, func() { x.setPrefix(p) })
 	}
-	namespaces := []string{"one", "two"}
-	const count = 60
 	var mu sync.Mutex
+	namespaces := []string{"one", "two"}
+	// Some of the allocations ask for parents of the other namespace.
+	home := func(name types.NamespacedName) string {
+		if strings.HasSuffix(name.Name, "3") == (name.Namespace == "one") {
+			return "one"
+		}
+		return "two"
+	}
+	generations := map[string]int64{}
+	share := func(namespace string, with *v1alpha1.PrefixSharing) {
+		mu.Lock()
+		defer mu.Unlock()
+		generations[namespace]++
+		policy := &v1alpha1.PrefixPolicy{Spec: v1alpha1.PrefixPolicySpec{PrefixSelector: &metav1.LabelSelector{}, SharedWith: with}}
+		policy.Namespace, policy.Name, policy.UID, policy.Generation = namespace, "share", "share", generations[namespace]
+		in.put(namespace, eventKey{v1alpha1.PrefixPolicyKind, "share", "share"}, func() { x.setPolicy(policy) })
+	}
+	const count = 60
 	// uids contains the existing allocations by name. bound contains those that the server has accepted. It does
 	// not refuse to bind them again.
 	uids, bound := map[types.NamespacedName]types.UID{}, map[types.UID]bool{}
@@ -51,7 +69,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 			t.Error(err)
 		}
 		c := want(t, name.Name, []string{"IPv4/32", "IPv4/31", "IPv4/30", "10.0.0.4/31"}[n%4], []string{"net=a", "p1", "net=b"}[n%3])
-		c.name, c.uid = name, uid
+		c.name, c.uid, c.home = name, uid, home(name)
 		return c, exists
 	}
 
@@ -115,7 +133,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 					mu.Lock()
 					if uid, exists := uids[name]; exists {
 						delete(uids, name)
-						in.put(namespace, eventKey{v1alpha1.PrefixAllocationKind, name.Name, uid}, func() { x.forget(name, uid) })
+						in.put(namespace, eventKey{v1alpha1.PrefixAllocationKind, name.Name, uid}, func() { x.forget(name, uid, home(name)) })
 					} else {
 						uid := types.UID(fmt.Sprintf("%d-%d-%s", n, step, name))
 						uids[name] = uid
@@ -123,6 +141,16 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 					}
 					mu.Unlock()
 					continue
+				}
+				switch random.IntN(20) {
+				case 0:
+					share(namespace, nil)
+				case 1:
+					share(namespace, &v1alpha1.PrefixSharing{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"in": "yes"}}})
+				case 2:
+					in.put(namespace, eventKey{kind: "Namespace", name: namespace}, func() { x.setNamespace(namespace, map[string]string{"in": "yes"}) })
+				case 3:
+					in.put(namespace, eventKey{kind: "Namespace", name: namespace}, func() { x.setNamespace(namespace, nil) })
 				}
 				parent := fmt.Sprintf("p%d", random.IntN(3))
 				p := prefix(parent, []string{"10.0.0.0/28", "10.0.0.0/29", "10.0.1.0/29"}[parent[1]-'0'], labelled("net", []string{"a", "b"}[random.IntN(2)]))
@@ -142,6 +170,8 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 	}
 	churn.Wait()
 	for _, namespace := range namespaces {
+		share(namespace, &v1alpha1.PrefixSharing{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"in": "yes"}}})
+		in.put(namespace, eventKey{kind: "Namespace", name: namespace}, func() { x.setNamespace(namespace, map[string]string{"in": "yes"}) })
 		for i, label := range []string{"a", "b", "b"} {
 			p := prefix(fmt.Sprintf("p%d", i), []string{"10.0.0.0/28", "10.0.0.0/29", "10.0.1.0/29"}[i], labelled("net", label))
 			p.Namespace = namespace
@@ -163,7 +193,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 	q.ShutDown()
 	workers.Wait()
 
-	waiting := 0
+	waiting, foreign := 0, 0
 	for _, namespace := range namespaces {
 		ns := x.lock(namespace)
 		for w := range ns.waiting() {
@@ -173,6 +203,11 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 			}
 		}
 		held := map[string][]netip.Prefix{}
+		for name, uid := range uids {
+			if _, holds := ns.holders[uid]; holds && name.Namespace != namespace {
+				foreign++
+			}
+		}
 		for uid, holder := range ns.holders {
 			p := holder.parent
 			prefix, _ := p.ledger.Get(uid)
@@ -185,7 +220,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 		}
 		mu.Lock()
 		for name, uid := range uids {
-			if _, holds := ns.holders[uid]; name.Namespace == namespace && !holds {
+			if _, holds := ns.holders[uid]; home(name) == namespace && !holds {
 				if w := ns.pending[name]; w == nil || w.group == nil {
 					t.Errorf("seed %d: %s neither holds anything nor waits", seed, name)
 				}
@@ -194,6 +229,16 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 		mu.Unlock()
 		x.unlock(ns)
 	}
+	if foreign == 0 {
+		t.Errorf("seed %d: nothing of another namespace is held: the test does not see what it is about", seed)
+	}
+	x.mu.Lock()
+	for name := range x.homes {
+		if _, exists := uids[name]; !exists {
+			t.Errorf("seed %d: %s is gone, but the index has its home", seed, name)
+		}
+	}
+	x.mu.Unlock()
 	if waiting == 0 {
 		t.Errorf("seed %d: nothing waits: the test does not see what it is about", seed)
 	}

@@ -34,6 +34,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
@@ -52,10 +53,10 @@ type Scheduler struct {
 	synced []cache.InformerSynced
 }
 
-// New returns a scheduler. strategy ranks the parents, and workers is the number of allocations that are scheduled
+// New returns a scheduler. namespaces is nil if there are no namespaces. strategy ranks the parents, and workers is the number of allocations that are scheduled
 // concurrently. New fails if it cannot add its handlers to the informers.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
-	policies informers.PrefixPolicyInformer, recorder events.EventRecorder, strategy Strategy, workers int) (*Scheduler, error) {
+	policies informers.PrefixPolicyInformer, namespaces coreinformers.NamespaceInformer, recorder events.EventRecorder, strategy Strategy, workers int) (*Scheduler, error) {
 	s := &Scheduler{
 		client:      client,
 		allocations: allocations.Lister(),
@@ -77,6 +78,12 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 	policyEvents, err := policies.Informer().AddEventHandler(s.policyHandler())
 	if err != nil {
 		return nil, err
+	}
+	if namespaces != nil {
+		// The scheduler does not wait for namespaces: only policies that select namespaces by label need them.
+		if _, err := namespaces.Informer().AddEventHandler(s.namespaceHandler()); err != nil {
+			return nil, err
+		}
 	}
 	s.synced = []cache.InformerSynced{prefixEvents.HasSynced, allocationEvents.HasSynced, policyEvents.HasSynced}
 	return s, nil
@@ -103,8 +110,8 @@ func (s *Scheduler) allocationHandler() cache.ResourceEventHandler {
 	return observe.Handler(func(_, allocation *v1alpha1.PrefixAllocation) {
 		put(allocation, func() { s.observe(allocation) })
 	}, func(allocation *v1alpha1.PrefixAllocation) {
-		name, uid := observe.NameOf(allocation), allocation.UID
-		put(allocation, func() { s.index.forget(name, uid) })
+		name, uid, home := observe.NameOf(allocation), allocation.UID, allocation.NamespaceOfParent()
+		put(allocation, func() { s.index.forget(name, uid, home) })
 	})
 }
 
@@ -121,16 +128,29 @@ func (s *Scheduler) policyHandler() cache.ResourceEventHandler {
 	})
 }
 
+// namespaceHandler returns a handler that puts the events of namespaces into the inbox.
+func (s *Scheduler) namespaceHandler() cache.ResourceEventHandler {
+	put := func(namespace *corev1.Namespace, handle func()) {
+		s.inbox.put(namespace.Name, eventKey{kind: "Namespace", name: namespace.Name}, handle)
+	}
+	return observe.Handler(func(_, namespace *corev1.Namespace) {
+		put(namespace, func() { s.index.setNamespace(namespace.Name, labels.Merge(namespace.Labels, nil)) })
+	}, func(namespace *corev1.Namespace) {
+		put(namespace, func() { s.index.setNamespace(namespace.Name, nil) })
+	})
+}
+
 // observe records the current state of an allocation in the API.
 func (s *Scheduler) observe(allocation *v1alpha1.PrefixAllocation) {
 	switch allocation.Status.Phase {
 	case v1alpha1.PrefixAllocationPhaseAllocated:
 		prefix, err := cidr.ParseStored(allocation.Status.Prefix)
 		if err == nil && allocation.Spec.PrefixRef != nil {
-			s.index.hold(observe.NameOf(allocation), allocation.UID, allocation.Spec.PrefixRef.Name, prefix)
+			parent := types.NamespacedName{Namespace: allocation.NamespaceOfParent(), Name: allocation.Spec.PrefixRef.Name}
+			s.index.hold(observe.NameOf(allocation), allocation.UID, parent, prefix)
 		}
 	case v1alpha1.PrefixAllocationPhaseFailed:
-		s.index.forget(observe.NameOf(allocation), allocation.UID)
+		s.index.forget(observe.NameOf(allocation), allocation.UID, allocation.NamespaceOfParent())
 	default:
 		// addByAge queues the allocations that exist at the start, after the initial lists are complete.
 		if s.inbox.hasStarted() {
@@ -242,7 +262,10 @@ func candidateOf(allocation *v1alpha1.PrefixAllocation) (candidate, error) {
 	if err != nil {
 		return candidate{}, err
 	}
-	c := candidate{name: observe.NameOf(allocation), uid: allocation.UID, created: allocation.CreationTimestamp.Time, request: r}
+	c := candidate{
+		name: observe.NameOf(allocation), uid: allocation.UID, created: allocation.CreationTimestamp.Time, request: r,
+		home: allocation.NamespaceOfParent(),
+	}
 	if owner := requester.Of(allocation); owner != nil {
 		c.requester = &requesterRef{owner.Name, owner.UID}
 	}
@@ -264,19 +287,23 @@ const quietConflicts = 4
 // bind writes an assumption to the API. It returns refused if the server refuses this prefix for this allocation. The
 // prefix is then released, and the caller may try another one. If it returns err, the caller must retry later.
 func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, place assumption) (refused, err error) {
+	ref, from := v1alpha1.BindingReference{Name: place.parent.Name, UID: place.parentUID}, place.parent.Name
+	if place.parent.Namespace != allocation.Namespace {
+		ref.Namespace, from = place.parent.Namespace, place.parent.String()
+	}
 	_, err = s.client.IpamV1alpha1().PrefixAllocations(allocation.Namespace).Bind(ctx, allocation.Name, &v1alpha1.PrefixAllocationBinding{
 		Metadata:  v1alpha1.BindingMeta{Name: allocation.Name, Namespace: allocation.Namespace, UID: allocation.UID},
 		Prefix:    place.prefix.String(),
-		PrefixRef: v1alpha1.BindingReference{Name: place.parent, UID: place.parentUID},
+		PrefixRef: ref,
 	}, metav1.CreateOptions{})
 	queue.CountRefusedBinding("prefixallocations", err)
 	name := observe.NameOf(allocation)
-	wrapped := fmt.Errorf("binding to %s from %s: %w", place.prefix, place.parent, err)
+	wrapped := fmt.Errorf("binding to %s from %s: %w", place.prefix, from, err)
 	switch {
 	case err == nil:
 		// For a child Prefix, the prefix controller records an event on the Prefix. One event is enough.
 		if metav1.GetControllerOf(allocation) == nil {
-			s.recorder.Eventf(allocation, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Bind", "Allocated %s from %s", place.prefix, place.parent)
+			s.recorder.Eventf(allocation, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Bind", "Allocated %s from %s", place.prefix, from)
 		}
 		return nil, nil
 	case apierrors.IsNotFound(err):
@@ -308,8 +335,9 @@ func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocat
 // learnedTTL is how long the index keeps a holder that it knows only from a conflict and not from the informer.
 const learnedTTL = 10 * time.Second
 
-// learn records the holder that the details of a conflict name. It reports whether the index changed.
-func (s *Scheduler) learn(namespace, parent string, refusal error) bool {
+// learn records the holder that the details of a conflict describe. It reports whether the index changed. namespace is
+// that of the allocation. A holder of another one has no name.
+func (s *Scheduler) learn(namespace string, parent types.NamespacedName, refusal error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(refusal, &status) || status.Status().Details == nil {
 		return false
@@ -324,15 +352,11 @@ func (s *Scheduler) learn(namespace, parent string, refusal error) bool {
 		return false
 	}
 	holder := types.NamespacedName{Namespace: namespace, Name: causes[v1alpha1.CauseTypeHolderName]}
-	if !s.index.hold(holder, uid, parent, prefix) {
+	if !s.index.learn(holder, uid, parent, prefix) {
 		return false
 	}
 	// The holder may already be deleted, and then the informer sends no event for it.
-	time.AfterFunc(learnedTTL, func() {
-		if allocation, err := s.allocations.PrefixAllocations(holder.Namespace).Get(holder.Name); err != nil || allocation.UID != uid {
-			s.index.forget(holder, uid)
-		}
-	})
+	time.AfterFunc(learnedTTL, func() { s.index.forgetLearned(parent, uid) })
 	return true
 }
 

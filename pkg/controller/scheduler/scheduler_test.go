@@ -58,7 +58,7 @@ func newDesk(t *testing.T) *desk {
 		return true, &v1alpha1.PrefixAllocation{}, d.answer
 	})
 	informers := externalversions.NewSharedInformerFactory(d.client, 0).Ipam().V1alpha1()
-	s, err := New(d.client, informers.Prefixes(), informers.PrefixAllocations(), informers.PrefixPolicies(), events.NewFakeRecorder(100), Pack, 1)
+	s, err := New(d.client, informers.Prefixes(), informers.PrefixAllocations(), informers.PrefixPolicies(), nil, events.NewFakeRecorder(100), Pack, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestSchedule(t *testing.T) {
 	t.Run("refused places do not go to nobody", func(t *testing.T) {
 		d := given(t)
 		d.stores(allocation("b", 24+1))
-		d.index.hold(key("c"), "uid-of-c", "root", netip.MustParsePrefix("10.0.0.128/25"))
+		d.index.hold(key("c"), "uid-of-c", key("root"), netip.MustParsePrefix("10.0.0.128/25"))
 		d.answer = invalid
 		d.schedules("a", true)
 		d.answer = nil
@@ -379,12 +379,12 @@ func TestSchedule(t *testing.T) {
 
 	t.Run("no room", func(t *testing.T) {
 		d := given(t)
-		d.index.hold(key("b"), "uid-of-b", "root", netip.MustParsePrefix("10.0.0.0/26"))
-		d.index.hold(key("c"), "uid-of-c", "root", netip.MustParsePrefix("10.0.0.128/26"))
+		d.index.hold(key("b"), "uid-of-b", key("root"), netip.MustParsePrefix("10.0.0.0/26"))
+		d.index.hold(key("c"), "uid-of-c", key("root"), netip.MustParsePrefix("10.0.0.128/26"))
 		d.schedules("a", false)
 		d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonParentExhausted)
 		// Space becomes free.
-		d.index.forget(key("b"), "uid-of-b")
+		d.index.forget(key("b"), "uid-of-b", ns)
 		if d.queue.Len() != 1 {
 			t.Errorf("not woken")
 		}
@@ -468,8 +468,8 @@ func TestMessages(t *testing.T) {
 	refresh()
 
 	// The message names the parent that is full, and no parent that can never hold the request.
-	d.index.hold(key("b"), "uid-of-b", "z-full", netip.MustParsePrefix("10.0.0.0/26"))
-	d.index.hold(key("c"), "uid-of-c", "z-full", netip.MustParsePrefix("10.0.0.128/26"))
+	d.index.hold(key("b"), "uid-of-b", key("z-full"), netip.MustParsePrefix("10.0.0.0/26"))
+	d.index.hold(key("c"), "uid-of-c", key("z-full"), netip.MustParsePrefix("10.0.0.128/26"))
 	d.index.setPrefix(prefix("z-full", "10.0.0.0/24", labelled("net", "a")))
 	d.schedules("a", false)
 	message = d.isReported("a", v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonParentExhausted)
@@ -481,7 +481,7 @@ func TestMessages(t *testing.T) {
 	// The message does not change when other parents are created or deleted.
 	d.index.setPrefix(prefix("a-small", "10.0.0.0/25", labelled("net", "a")))
 	d.index.deletePrefix(key("small-0-"+long), types.UID("uid-of-small-0-"+long))
-	d.index.hold(key("e"), "uid-of-e", "z-full", netip.MustParsePrefix("10.0.0.64/30"))
+	d.index.hold(key("e"), "uid-of-e", key("z-full"), netip.MustParsePrefix("10.0.0.64/30"))
 	if d.queue.Len() != 0 {
 		t.Errorf("is looked at again at once")
 	}
@@ -513,8 +513,8 @@ func TestHolders(t *testing.T) {
 	d.stores(allocation("reserved", 28))
 	d.schedules("reserved", false)
 	// These holders are known from refusals. One is not in the informer, the other has another uid there.
-	d.index.hold(key("unseen"), "uid-of-unseen", "root", netip.MustParsePrefix("10.0.0.64/28"))
-	d.index.hold(key("bare"), "older", "root", netip.MustParsePrefix("10.0.0.80/28"))
+	d.index.hold(key("unseen"), "uid-of-unseen", key("root"), netip.MustParsePrefix("10.0.0.64/28"))
+	d.index.hold(key("bare"), "older", key("root"), netip.MustParsePrefix("10.0.0.80/28"))
 
 	for i, tt := range []struct{ asks, says string }{
 		{"10.0.0.0/28", "has 10.0.0.0/28 in use by PrefixAllocation bare"},

@@ -19,10 +19,18 @@ const (
 	minRemembered, remembered = 1024, 4
 )
 
+// scope is what a request selects: the Prefixes that a selector matches, of those that the namespace of the request sees.
+type scope struct {
+	labels.Selector
+	viewer
+}
+
+func (s *scope) matches(p *prefixState) bool { return p.matches(s.Selector) && s.sees(p) }
+
 // selection is the cached result of a selector: the outermost Prefixes that it matches. It excludes their descendants by
 // spec.parentRef, even if the selector matches these too.
 type selection struct {
-	selector labels.Selector
+	scope
 	// parents are sorted by name.
 	parents []*parent
 	// used is the value of namespace.uses at the last use.
@@ -31,12 +39,24 @@ type selection struct {
 
 func byName(p *parent, name string) int { return strings.Compare(p.name, name) }
 
-// selection returns the current selection of a selector. key is the selector as a string.
-func (ns *namespace) selection(key string, selector labels.Selector) *selection {
+// selection returns the current selection of a scope. key is its selector as a string.
+func (ns *namespace) selection(key string, scope scope) *selection {
+	if scope.foreign {
+		// A label has no such byte.
+		key += "\x00" + scope.namespace
+	}
 	s := ns.selections[key]
 	if s == nil {
-		s = &selection{selector: selector}
-		ns.top.outermostBelow(selector, func(p *parent) { s.parents = append(s.parents, p) })
+		s = &selection{scope: scope}
+		if scope.foreign {
+			for p := range ns.shared {
+				if scope.matches(&p.prefixState) && !p.isCovered(scope) {
+					s.parents = append(s.parents, p)
+				}
+			}
+		} else {
+			ns.top.outermostBelow(scope, func(p *parent) { s.parents = append(s.parents, p) })
+		}
 		slices.SortFunc(s.parents, func(a, b *parent) int { return strings.Compare(a.name, b.name) })
 		ns.selections[key] = s
 	}
@@ -75,12 +95,12 @@ type shift struct {
 }
 
 // shiftOf compares a parent with its previous state and its previous parent.
-func shiftOf(selector labels.Selector, p *parent, before *prefixState, beforeUp *parent) shift {
-	was, is := before.matches(selector), p.matches(selector)
-	if !was && !is && p.child == nil {
+func shiftOf(scope scope, p *parent, before *prefixState, beforeUp *parent) shift {
+	was, is := scope.matches(before), scope.matches(&p.prefixState)
+	if !was && !is && (p.child == nil || beforeUp == p.up) {
 		return shift{}
 	}
-	coveredBefore, covered := coveredBy(p, beforeUp, selector), p.isCovered(selector)
+	coveredBefore, covered := coveredBy(p, beforeUp, scope), p.isCovered(scope)
 	hid, hides := was || coveredBefore, is || covered
 	return shift{
 		was: was && !coveredBefore, is: is && !covered,
@@ -91,7 +111,7 @@ func shiftOf(selector labels.Selector, p *parent, before *prefixState, beforeUp 
 // changed updates the cached selections after a change of a Prefix.
 func (ns *namespace) changed(p *parent, before *prefixState, beforeUp *parent) {
 	for key, s := range ns.selections {
-		shift := shiftOf(s.selector, p, before, beforeUp)
+		shift := shiftOf(s.scope, p, before, beforeUp)
 		switch i, found := slices.BinarySearchFunc(s.parents, p.name, byName); {
 		case shift.below:
 			// There may be very many descendants, so search them only when the selection is used again.

@@ -16,10 +16,33 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
+// viewer is a namespace that asks for parents of a namespace, which may be another one.
+type viewer struct {
+	namespace string
+	// foreign is set if the parents are in another namespace. labels are the labels of the viewer then, or nil if they are
+	// not known.
+	foreign bool
+	labels  labels.Set
+}
+
+// sees reports whether a parent is in the namespace of the viewer or shared with it. To others it looks as if it did not
+// exist.
+func (v *viewer) sees(p *prefixState) bool {
+	return !v.foreign || p.rules.SharedWith(v.namespace, v.labels)
+}
+
+// nameOf returns the name of a parent for a message to the viewer.
+func (v *viewer) nameOf(ns *namespace, p *parent) string {
+	if v.foreign {
+		return ns.name + "/" + p.name
+	}
+	return p.name
+}
+
 // tenant holds the waiting allocations of one namespace. A tenant with very many of them does not delay those of
 // another: each has its own queue, summaries, and limit for the update of messages.
 type tenant struct {
-	name string
+	viewer
 	// pending is the number of its pending allocations. A tenant without any is removed.
 	pending int
 	// waiting holds the pending allocations that could not be scheduled, oldest first. groups, shapes and exact
@@ -39,8 +62,12 @@ func (ns *namespace) tenant(name string) *tenant {
 	t := ns.tenants[name]
 	if t == nil {
 		t = &tenant{
-			name: name, groups: map[string]*group{}, shapes: map[shapeKey]*shape{},
+			viewer: viewer{namespace: name, foreign: name != ns.name},
+			groups: map[string]*group{}, shapes: map[shapeKey]*shape{},
 			refreshes: rate.NewLimiter(refreshRate, refreshBurst),
+		}
+		if t.foreign {
+			t.labels = ns.index.labelsOf(name)
 		}
 		ns.tenants[name] = t
 	}
@@ -60,25 +87,13 @@ func (ns *namespace) waiting() iter.Seq[*pending] {
 	}
 }
 
-// groups yields the groups of all tenants.
-func (ns *namespace) groups() iter.Seq[*group] {
-	return func(yield func(*group) bool) {
-		for _, t := range ns.tenants {
-			for _, g := range t.groups {
-				if !yield(g) {
-					return
-				}
-			}
-		}
-	}
-}
-
 // group stands for the waiting allocations that name the same parent or have the same selector.
 type group struct {
-	key      string
-	ref      string
-	selector labels.Selector
-	count    int
+	key string
+	ref string
+	// scope has no selector if ref is set.
+	scope scope
+	count int
 	// round is the last round of serve in which the parent concerned the group.
 	round uint64
 	// concerned and upset are used only within refreshWords. concerned is set if the changed parent may make messages
@@ -152,7 +167,7 @@ type turn struct {
 // mayFit reports whether the parent may have space for a waiting allocation of the tenant. It marks the groups that the
 // parent concerns with the round, and the shapes that do not fit. If only is not nil, the other groups are not concerned.
 func (t *tenant) mayFit(p *parent, round uint64, only map[*group]bool) bool {
-	if len(t.waiting) == 0 {
+	if len(t.waiting) == 0 || !t.sees(&p.prefixState) {
 		return false
 	}
 	// Usually nothing fits. The summaries show this without the waiting allocations and without a pool.
@@ -239,7 +254,7 @@ func (x *index) refreshLater(w *pending, delay time.Duration) {
 // refreshCounts updates the messages that report how much of a parent is free.
 func (x *index) refreshCounts(ns *namespace, p *parent) {
 	x.refreshNaming(ns, p, countsDelay, func(w *pending) bool {
-		return w.reason == v1alpha1.ReasonParentExhausted || w.reason == v1alpha1.ReasonReserved
+		return !w.tenant.foreign && (w.reason == v1alpha1.ReasonParentExhausted || w.reason == v1alpha1.ReasonReserved)
 	})
 }
 
@@ -267,12 +282,28 @@ func (x *index) refreshNaming(ns *namespace, p *parent, delay time.Duration, sta
 // It returns the groups whose selectors may now select descendants of the parent. The caller updates the messages
 // of these groups after it has served those descendants.
 func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, beforeUp *parent) (revealed map[*group]bool) {
-	for g := range ns.groups() {
-		if g.selector == nil {
+	for _, t := range ns.tenants {
+		if len(t.waiting) == 0 || beforeUp == p.up && !t.sees(before) && !t.sees(&p.prefixState) {
+			continue
+		}
+		for g := range x.refreshTenant(t, p, before, beforeUp) {
+			if revealed == nil {
+				revealed = map[*group]bool{}
+			}
+			revealed[g] = true
+		}
+	}
+	return revealed
+}
+
+// refreshTenant does refreshWords for one tenant.
+func (x *index) refreshTenant(t *tenant, p *parent, before *prefixState, beforeUp *parent) (revealed map[*group]bool) {
+	for _, g := range t.groups {
+		if g.scope.Selector == nil {
 			g.concerned, g.upset = g.ref == p.name, g.ref == p.name
 			continue
 		}
-		shift := shiftOf(g.selector, p, before, beforeUp)
+		shift := shiftOf(g.scope, p, before, beforeUp)
 		g.concerned, g.upset = shift.was || shift.is || shift.below, shift.below
 		if shift.below && shift.came {
 			g.concerned = false
@@ -282,7 +313,7 @@ func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, befo
 			revealed[g] = true
 		}
 	}
-	for w := range ns.waiting() {
+	for _, w := range t.waiting {
 		if !w.group.concerned || w.stale {
 			continue
 		}

@@ -81,9 +81,11 @@ type refusal struct {
 	holdsIt    string
 	holderName string
 	holderUID  types.UID
-	free       *big.Int
-	largest    int
-	words      string
+	// free is nil if the message must not tell how much is free. hidden is set if it must not tell what is in use.
+	free    *big.Int
+	largest int
+	hidden  bool
+	words   string
 }
 
 // verdict describes why an allocation cannot be scheduled.
@@ -167,7 +169,7 @@ func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict 
 	for i := range v.refusals {
 		r := &v.refusals[i]
 		p := r.parent
-		r.name, r.prefix = p.name, p.prefix
+		r.name, r.prefix, r.hidden = w.tenant.nameOf(ns, p), p.prefix, w.tenant.foreign
 		switch r.kind {
 		case unsuitable:
 			if w.isFor(p) {
@@ -180,6 +182,9 @@ func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict 
 				r.holderName, r.holderUID = ns.holders[uid].name, uid
 			}
 		case exhausted, reserved:
+			if r.hidden {
+				break
+			}
 			r.free = p.pool().FreeAddresses()
 			if largest, ok := p.pool().LargestFree(); ok {
 				r.largest = largest
@@ -225,15 +230,17 @@ func (r *refusal) String(of cidr.Request) string {
 		why = "is not allocated yet"
 	case inUse:
 		switch {
+		case r.hidden && r.holdsIt == "":
+			why = fmt.Sprintf("has %s in use, or a part of it", of)
 		case r.holder == of.Prefix:
 			why = fmt.Sprintf("has %s in use%s", r.holder, r.holdsIt)
 		default:
 			why = fmt.Sprintf("has %s in use%s, which overlaps %s", r.holder, r.holdsIt, of)
 		}
 	case exhausted:
-		why = fmt.Sprintf("has no room for %s: %s", of, freeWords(r.free, r.largest))
+		why = fmt.Sprintf("has no room for %s%s", of, freeWords(r.free, r.largest))
 	case reserved:
-		why = fmt.Sprintf("has no room for %s outside of reserved space: %s", of, freeWords(r.free, r.largest))
+		why = fmt.Sprintf("has no room for %s outside of reserved space%s", of, freeWords(r.free, r.largest))
 	case refused:
 		why = "has room, but the API server refused: " + r.words
 	}
@@ -241,14 +248,17 @@ func (r *refusal) String(of cidr.Request) string {
 }
 
 // freeWords describes the free space of a parent: the number of free addresses, and the length of the largest free block.
+// It returns "" if free is nil.
 func freeWords(free *big.Int, largest int) string {
 	switch {
+	case free == nil:
+		return ""
 	case free.Sign() == 0:
-		return "no address is free"
+		return ": no address is free"
 	case free.IsInt64() && free.Int64() == 1:
-		return "1 address is free"
+		return ": 1 address is free"
 	}
-	return fmt.Sprintf("%s addresses are free, the largest free block is a /%d", free, largest)
+	return fmt.Sprintf(": %s addresses are free, the largest free block is a /%d", free, largest)
 }
 
 // counts matches the results of freeWords in a message.
@@ -297,6 +307,10 @@ func (v *verdict) message() string {
 func (c *candidate) isTooFar(parent netip.Prefix) bool {
 	most, prefix := 128-3, c.request.Prefix
 	if c.requester != nil {
+		most--
+	}
+	if c.isForeign() {
+		// It also checks the consent.
 		most--
 	}
 	if prefix.Bits()-parent.Bits() <= most {

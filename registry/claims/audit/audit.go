@@ -307,7 +307,7 @@ func (p *pass) checkClaims(ctx context.Context, kvs []*mvccpb.KeyValue) error {
 				if len(judge(ctx, v)) > 0 {
 					suspects = append(suspects, judge)
 				} else if a, found := v.allocation(ctx, p.Allocations.Key(h.Namespace, h.Name)); found == present {
-					if _, found := v.prefix(ctx, p.Prefixes.Key(a.Namespace, a.parent)); found == present {
+					if _, found := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent)); found == present {
 						holding = append(holding, a)
 					}
 				}
@@ -490,11 +490,11 @@ func (p *pass) report(ctx context.Context, v *view, found []Difference) {
 			continue
 		case AllocationWithoutClaim, ParentMissing:
 			a, _ := v.allocation(ctx, key)
-			if parent, found := v.prefix(ctx, p.Prefixes.Key(a.Namespace, a.parent)); found == present {
+			if parent, found := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent)); found == present {
 				p.unclaimed = append(p.unclaimed, unclaimed{p.Keys.Claim(parent.uid, a.prefix), a})
 			} else {
 				// The uid of the parent is not known. Its namespace and name take the place of the uid in the key.
-				p.orphans = append(p.orphans, unclaimed{p.Keys.Claim(types.UID(a.Namespace+"/"+a.parent), a.prefix), a})
+				p.orphans = append(p.orphans, unclaimed{p.Keys.Claim(types.UID(a.parentNamespace+"/"+a.parent), a.prefix), a})
 			}
 			if a.Owner != nil {
 				if p.unclaimedOf == nil {
@@ -516,16 +516,16 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	case found != present || !a.allocated:
 		return nil
 	}
-	parent, found := v.prefix(ctx, p.Prefixes.Key(a.Namespace, a.parent))
+	parent, found := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent))
 	switch found {
 	case absent:
-		return []Difference{a.difference(ParentMissing, "Prefix %s does not exist", a.parent)}
+		return []Difference{a.difference(ParentMissing, "Prefix %s does not exist", a.parentName())}
 	case unread, undecodable:
 		return nil
 	}
 	var wrong []Difference
 	if !parent.contains(a.prefix) {
-		wrong = append(wrong, a.difference(OutsideParent, "%s is not strictly inside %s of Prefix %s", a.prefix, parent.written, a.parent))
+		wrong = append(wrong, a.difference(OutsideParent, "%s is not strictly inside %s of Prefix %s", a.prefix, parent.written, a.parentName()))
 	}
 	claimKey := p.Keys.Claim(parent.uid, a.prefix)
 	entry, found := v.claim(claimKey)
@@ -543,7 +543,7 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	}
 	h := entry.holder(a)
 	if h == nil {
-		return append(wrong, a.difference(AllocationWithoutClaim, "there is no claim to %s of Prefix %s", a.prefix, a.parent))
+		return append(wrong, a.difference(AllocationWithoutClaim, "there is no claim to %s of Prefix %s", a.prefix, a.parentName()))
 	}
 	if h.Owner == nil || p.grace < 0 {
 		return wrong
@@ -555,10 +555,10 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 		// It is kept for a child of that name.
 	case found == absent || child.uid != h.Owner.UID:
 		wrong = append(wrong, a.difference(Leftover, "%s of Prefix %s is held for Prefix %s with uid %s, which does not exist",
-			a.prefix, a.parent, h.Owner.Name, h.Owner.UID))
-	case child.allocated && (child.prefix != a.prefix || child.parent != a.parent):
+			a.prefix, a.parentName(), h.Owner.Name, h.Owner.UID))
+	case child.allocated && (child.prefix != a.prefix || child.parent != a.parent || child.parentNamespace != a.parentNamespace):
 		wrong = append(wrong, a.difference(Leftover, "%s of Prefix %s is held for Prefix %s, which is allocated as %s of Prefix %s",
-			a.prefix, a.parent, h.Owner.Name, child.written, child.parent))
+			a.prefix, a.parentName(), h.Owner.Name, child.written, child.parent))
 	}
 	return wrong
 }
@@ -579,7 +579,7 @@ func judgeHolder(ctx context.Context, v *view, key string, h claims.Holder) []Di
 		}
 		if found == present && a.allocated && a.UID == h.UID && a.prefix == entry.prefix {
 			// If its parent does not exist, the allocation still holds the space that it had from it.
-			if parent, found := v.prefix(ctx, v.Prefixes.Key(a.Namespace, a.parent)); found != present || parent.uid == entry.parent {
+			if parent, found := v.prefix(ctx, v.Prefixes.Key(a.parentNamespace, a.parent)); found != present || parent.uid == entry.parent {
 				return nil
 			}
 		}
@@ -595,7 +595,7 @@ func judgeHolder(ctx context.Context, v *view, key string, h claims.Holder) []Di
 func judgeOverlap(ctx context.Context, v *view, a, b *allocationInfo) []Difference {
 	for _, read := range []*allocationInfo{a, b} {
 		now, found := v.allocation(ctx, v.Allocations.Key(read.Namespace, read.Name))
-		if found != present || !now.allocated || now.UID != read.UID || now.parent != read.parent || now.prefix != read.prefix {
+		if found != present || !now.allocated || now.UID != read.UID || now.parent != read.parent || now.parentNamespace != read.parentNamespace || now.prefix != read.prefix {
 			return nil
 		}
 	}
@@ -619,7 +619,7 @@ func (p *pass) judgeChild(ctx context.Context, v *view, key string) []Difference
 	if !child.prefix.IsValid() || child.parent == "" {
 		return differs
 	}
-	parent, found := v.prefix(ctx, p.Prefixes.Key(child.namespace, child.parent))
+	parent, found := v.prefix(ctx, p.Prefixes.Key(child.parentNamespace, child.parent))
 	switch found {
 	case unread, undecodable:
 		return nil
@@ -641,21 +641,29 @@ func (p *pass) standsOnUnclaimed(child *prefixInfo) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.ContainsFunc(p.unclaimedOf[child.uid], func(a *allocationInfo) bool {
-		return a.Namespace == child.namespace && a.parent == child.parent && a.prefix == child.prefix
+		return a.Namespace == child.namespace && a.parent == child.parent && a.parentNamespace == child.parentNamespace && a.prefix == child.prefix
 	})
 }
 
 // difference returns a difference of an allocation.
 func (a *allocationInfo) difference(kind DifferenceKind, format string, args ...any) Difference {
 	return Difference{
-		Kind: kind, Namespace: a.Namespace, Name: a.Name, Parent: a.parent, Prefix: a.prefix.String(),
+		Kind: kind, Namespace: a.Namespace, Name: a.Name, Parent: a.parentName(), Prefix: a.prefix.String(),
 		Message: fmt.Sprintf(format, args...), uid: a.UID,
 	}
 }
 
+// parentName returns the name of the parent, with its namespace if that is another one.
+func (a *allocationInfo) parentName() string {
+	if a.parentNamespace == a.Namespace {
+		return a.parent
+	}
+	return a.parentNamespace + "/" + a.parent
+}
+
 // overlaps reports whether two allocations have the same parent and overlap.
 func (a *allocationInfo) overlaps(b *allocationInfo) bool {
-	return a.Namespace == b.Namespace && a.parent == b.parent && a.prefix.Overlaps(b.prefix)
+	return a.parentNamespace == b.parentNamespace && a.parent == b.parent && a.prefix.Overlaps(b.prefix)
 }
 
 // contains reports whether a prefix is strictly inside the Prefix.

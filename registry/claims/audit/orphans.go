@@ -26,7 +26,7 @@ type orphans struct {
 func (o *orphans) replace(all []unclaimed) {
 	of := map[types.NamespacedName][]types.NamespacedName{}
 	for _, a := range all {
-		parent := types.NamespacedName{Namespace: a.Namespace, Name: a.parent}
+		parent := types.NamespacedName{Namespace: a.parentNamespace, Name: a.parent}
 		of[parent] = append(of[parent], types.NamespacedName{Namespace: a.Namespace, Name: a.Name})
 	}
 	o.mu.Lock()

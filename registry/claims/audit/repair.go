@@ -105,7 +105,7 @@ func (a *Auditor) Adopt(ctx context.Context, freed func(Difference)) ([]Differen
 // overlapping claim remains, makeClaim makes the claim only if force is set.
 func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool) (outcome, error) {
 	a, _ := v.allocation(ctx, p.Allocations.Key(d.Namespace, d.Name))
-	parent, _ := v.prefix(ctx, p.Prefixes.Key(a.Namespace, a.parent))
+	parent, _ := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent))
 	key := p.Keys.Claim(parent.uid, a.prefix)
 	h, same, err := p.asHolder(ctx, v, a, parent)
 	if err != nil {
@@ -180,7 +180,7 @@ func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool)
 func (p *pass) asHolder(ctx context.Context, v *view, a *allocationInfo, parent *prefixInfo) (claims.Holder, []clientv3.Cmp, error) {
 	same := []clientv3.Cmp{
 		claims.IsUnchanged(p.Allocations.Key(a.Namespace, a.Name), a.modRevision).Compare,
-		claims.IsSame(p.Prefixes.Key(a.Namespace, a.parent), parent.createRevision).Compare,
+		claims.IsSame(p.Prefixes.Key(a.parentNamespace, a.parent), parent.createRevision).Compare,
 	}
 	h := a.Holder
 	if h.Owner == nil {
@@ -306,7 +306,7 @@ func mayStandOn(ctx context.Context, v *view, key string, of claims.Owner, entry
 	if child.uid != of.UID || !child.allocated || child.prefix != entry.prefix {
 		return false
 	}
-	parent, found := v.prefix(ctx, v.Prefixes.Key(child.namespace, child.parent))
+	parent, found := v.prefix(ctx, v.Prefixes.Key(child.parentNamespace, child.parent))
 	return found != present || parent.uid == entry.parent
 }
 
@@ -315,7 +315,7 @@ func mayStandOn(ctx context.Context, v *view, key string, of claims.Owner, entry
 // owner, the allocation could be deleted while the child uses its space.
 func (p *pass) giveToChild(ctx context.Context, v *view, d Difference) (outcome, error) {
 	child, _ := v.prefix(ctx, p.Prefixes.Key(d.Namespace, d.Name))
-	parent, found := v.prefix(ctx, p.Prefixes.Key(child.namespace, child.parent))
+	parent, found := v.prefix(ctx, p.Prefixes.Key(child.parentNamespace, child.parent))
 	if found != present || !child.prefix.IsValid() {
 		return leave, nil
 	}
@@ -352,7 +352,7 @@ func (p *pass) moveAside(ctx context.Context, v *view, d Difference) (outcome, e
 		var c claims.Claim
 		if d.uid != "" {
 			a, _ := v.allocation(ctx, p.Allocations.Key(d.Namespace, d.Name))
-			of, found := v.prefix(ctx, p.Prefixes.Key(a.Namespace, a.parent))
+			of, found := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent))
 			if found != present || of.uid != parent || a.prefix != prefix {
 				return stale, nil
 			}

@@ -59,20 +59,20 @@ type prefixInfo struct {
 	// is.
 	prefix  netip.Prefix
 	written string
-	// parent is the name in spec.parentRef, or empty.
-	parent          string
-	allocated, root bool
-	createRevision  int64
+	// parent is the name in spec.parentRef, or empty. parentNamespace is the namespace of the parent.
+	parent, parentNamespace string
+	allocated, root         bool
+	createRevision          int64
 }
 
 // allocationInfo is the part of an allocation that a comparison needs.
 type allocationInfo struct {
 	// Holder is the allocation as the holder of a claim. Its Owner is taken from the allocation, not from the claim.
 	claims.Holder
-	// allocated is whether the allocation holds prefix, which is space of the Prefix named parent.
-	allocated bool
-	parent    string
-	prefix    netip.Prefix
+	// allocated is whether the allocation holds prefix, which is space of the Prefix named parent in parentNamespace.
+	allocated               bool
+	parent, parentNamespace string
+	prefix                  netip.Prefix
 	// cooling is whether the prefix cools down now.
 	cooling bool
 	// created is the creation time in seconds since 1970.
@@ -153,7 +153,7 @@ func (v *view) prefix(ctx context.Context, key string) (*prefixInfo, found) {
 			return nil, err
 		}
 		info := &prefixInfo{
-			namespace: p.Namespace, name: p.Name, uid: p.UID, written: p.Spec.Prefix,
+			namespace: p.Namespace, name: p.Name, uid: p.UID, written: p.Spec.Prefix, parentNamespace: p.NamespaceOfParent(),
 			allocated: p.Status.Phase == ipam.PrefixPhaseAllocated, root: p.Spec.IsRoot(), createRevision: kv.CreateRevision,
 		}
 		if parsed, err := cidr.ParseStored(p.Spec.Prefix); err == nil {
@@ -173,7 +173,7 @@ func (v *view) allocation(ctx context.Context, key string) (*allocationInfo, fou
 		if err := v.Allocations.Decode(ctx, kv, a); err != nil {
 			return nil, err
 		}
-		info := &allocationInfo{Holder: claims.HolderOf(a), created: a.CreationTimestamp.Unix(), modRevision: kv.ModRevision}
+		info := &allocationInfo{Holder: claims.HolderOf(a), parentNamespace: a.NamespaceOfParent(), created: a.CreationTimestamp.Unix(), modRevision: kv.ModRevision}
 		info.parent, info.prefix, info.allocated = claims.Allocated(a)
 		info.cooling = a.Status.CoolingUntil != nil && time.Now().Before(a.Status.CoolingUntil.Time)
 		return info, nil

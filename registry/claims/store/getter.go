@@ -36,6 +36,8 @@ type Config struct {
 	DisjointRoots bool
 	// ReadAhead is how many objects of a paged list the watch cache reads at a time. 0 means 10,000.
 	ReadAhead int64
+	// NamespaceLabels returns the labels of a namespace. It is nil if there are no namespaces.
+	NamespaceLabels claims.NamespaceLabels
 	// AdaptClient, if set, is called with each etcd client before a store uses it.
 	AdaptClient func(*clientv3.Client)
 }
@@ -61,8 +63,8 @@ type RESTOptionsGetter struct {
 
 var _ generic.RESTOptionsGetter = &RESTOptionsGetter{}
 
-// New returns a RESTOptionsGetter that takes everything but the storage from getter. The caller must close it. Both kinds
-// must be in the same etcd, because one transaction writes an allocation and checks its parent.
+// New returns a RESTOptionsGetter that takes everything but the storage from getter. The caller must close it. All kinds
+// must be in the same etcd, because one transaction writes an allocation and checks its parent and a policy of that.
 func New(getter generic.RESTOptionsGetter, config Config) (*RESTOptionsGetter, error) {
 	prefixes, err := getter.GetRESTOptions(ipam.Resource("prefixes"), &ipam.Prefix{})
 	if err != nil {
@@ -75,6 +77,13 @@ func New(getter generic.RESTOptionsGetter, config Config) (*RESTOptionsGetter, e
 	etcd := prefixes.StorageConfig
 	if other := allocations.StorageConfig; !slices.Equal(etcd.Transport.ServerList, other.Transport.ServerList) || etcd.Prefix != other.Prefix {
 		return nil, errors.New("prefixallocations must be in the same etcd as prefixes: one transaction writes both")
+	}
+	policies, err := getter.GetRESTOptions(ipam.Resource("prefixpolicies"), &ipam.PrefixPolicy{})
+	if err != nil {
+		return nil, err
+	}
+	if other := policies.StorageConfig; !slices.Equal(etcd.Transport.ServerList, other.Transport.ServerList) || etcd.Prefix != other.Prefix {
+		return nil, errors.New("prefixpolicies must be in the same etcd as prefixes: one transaction checks both")
 	}
 	g := &RESTOptionsGetter{RESTOptionsGetter: getter, config: config}
 	client, err := g.connect(etcd.Transport)
@@ -94,8 +103,9 @@ func New(getter generic.RESTOptionsGetter, config Config) (*RESTOptionsGetter, e
 		KV: client.KV, Keys: claims.NewKeyspace(etcd.Prefix),
 		Prefixes:    claims.NewObjects(etcd, prefixes.ResourcePrefix),
 		Allocations: claims.NewObjects(allocations.StorageConfig, allocations.ResourcePrefix),
+		Policies:    claims.NewObjects(policies.StorageConfig, policies.ResourcePrefix),
 	}
-	g.Claims = claims.New(g.Etcd, config.DisjointRoots)
+	g.Claims = claims.New(g.Etcd, config.DisjointRoots, config.NamespaceLabels)
 	return g, nil
 }
 
@@ -174,8 +184,11 @@ func (g *RESTOptionsGetter) newStorage(config *storagebackend.ConfigForResource,
 			return nil, nil, err
 		}
 	}
-	if config.GroupResource == ipam.Resource("prefixes") {
+	switch config.GroupResource {
+	case ipam.Resource("prefixes"):
 		g.Claims.ReadPrefixesFrom(result, kind.GetAttrsFunc)
+	case ipam.Resource("prefixpolicies"):
+		g.Claims.ReadPoliciesFrom(result)
 	}
 	return result, destroy, nil
 }

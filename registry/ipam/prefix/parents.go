@@ -10,6 +10,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/prefixpolicy"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -22,23 +23,50 @@ import (
 type parents struct {
 	store    *genericregistry.Store
 	policies prefixpolicy.Finder
+	claims   *claims.Claims
 }
 
 var _ resource.Parents = parents{}
 
-// get returns a Prefix, or nil if it is not in the watch cache.
-func (p parents) get(ctx context.Context, name string) *ipam.Prefix {
-	obj, err := p.store.Get(ctx, name, &metav1.GetOptions{ResourceVersion: "0"})
-	if err != nil {
+// in is the namespace of some parents, seen from the namespace of a request.
+type in struct {
+	parents
+	// ctx has the namespace of the parents.
+	ctx      context.Context
+	policies prefixpolicy.Policies
+	// foreign is set if the request is in another namespace, tenant.
+	foreign bool
+	tenant  string
+}
+
+// in returns a namespace of parents, seen from the namespace of the context. It fails if the policies are not known.
+func (p parents) in(ctx context.Context, namespace string) (in, error) {
+	tenant := genericapirequest.NamespaceValue(ctx)
+	ctx = genericapirequest.WithNamespace(ctx, namespace)
+	policies, err := p.policies.Policies(ctx)
+	return in{p, ctx, policies, namespace != tenant, tenant}, err
+}
+
+// get returns a Prefix, or nil if it is not in the watch cache, or not shared.
+func (i in) get(name string) *ipam.Prefix {
+	obj, err := i.store.Get(i.ctx, name, &metav1.GetOptions{ResourceVersion: "0"})
+	if err != nil || !i.isShared(obj.(*ipam.Prefix)) {
 		return nil
 	}
 	return obj.(*ipam.Prefix)
 }
 
+// isShared reports whether the Prefix is shared with the namespace of the request, or in it.
+func (i in) isShared(prefix *ipam.Prefix) bool {
+	return !i.foreign || i.policies.Share(i.claims, prefix.Labels, i.tenant)
+}
+
 // Family implements resource.Parents. A stale answer is safe: a family never changes, and a Prefix that is not in the
 // cache yet counts as missing.
-func (p parents) Family(ctx context.Context, name string) ipam.IPFamily {
-	prefix := p.get(ctx, name)
+func (p parents) Family(ctx context.Context, namespace, name string) ipam.IPFamily {
+	// Without the policies, a parent of another namespace is not visible. One of the own namespace needs none.
+	in, _ := p.in(ctx, namespace)
+	prefix := in.get(name)
 	if prefix == nil {
 		return ""
 	}
@@ -55,16 +83,18 @@ func familyOf(spec *ipam.PrefixSpec) ipam.IPFamily {
 }
 
 // Refuses implements resource.Parents.
-func (p parents) Refuses(ctx context.Context, name string, bits int) (why string, err error) {
-	policies, err := p.policies.Policies(ctx)
-	if err != nil || len(policies) == 0 {
+func (p parents) Refuses(ctx context.Context, namespace, name string, bits int) (why string, err error) {
+	in, err := p.in(ctx, namespace)
+	if err != nil || len(in.policies) == 0 {
 		return "", err
 	}
-	prefix := p.get(ctx, name)
+	prefix := in.get(name)
 	if prefix == nil {
+		// The storage refuses it.
 		return "", nil
 	}
-	switch rules := policies.RulesOf(prefix.Labels); {
+	name = resource.ParentName(in.tenant, namespace, name)
+	switch rules := in.policies.RulesOf(prefix.Labels); {
 	case rules.Closed:
 		return fmt.Sprintf("Prefix %s is closed: its PrefixPolicy allows nothing new", name), nil
 	case !rules.Lengths.Allow(bits):
@@ -75,29 +105,30 @@ func (p parents) Refuses(ctx context.Context, name string, bits int) (why string
 
 // coolDown implements claims.CoolDown.
 func (p parents) coolDown(ctx context.Context, namespace, name string) (time.Duration, error) {
-	ctx = genericapirequest.WithNamespace(ctx, namespace)
-	policies, err := p.policies.Policies(ctx)
-	if err != nil || len(policies) == 0 {
+	// It holds for the children of all namespaces.
+	in, err := p.in(genericapirequest.WithNamespace(ctx, namespace), namespace)
+	if err != nil || len(in.policies) == 0 {
 		return 0, err
 	}
-	prefix := p.get(ctx, name)
+	prefix := in.get(name)
 	if prefix == nil {
 		return 0, nil
 	}
-	return policies.RulesOf(prefix.Labels).CoolDown, nil
+	return in.policies.RulesOf(prefix.Labels).CoolDown, nil
 }
 
 // defaultLength returns the length of a child that requests none: the default of the parent that it names, or the one
 // default that the Prefixes have which it selects. It returns 0 if there is none, or several. It asks all selected
 // Prefixes, not only the outermost ones that the scheduler chooses from: it would have to know the tree of the namespace.
-func (p parents) defaultLength(ctx context.Context, spec *ipam.PrefixSpec) (length int32) {
-	policies, err := p.policies.Policies(ctx)
-	if err != nil || len(policies) == 0 {
+func (p parents) defaultLength(ctx context.Context, child *ipam.Prefix) (length int32) {
+	spec := &child.Spec
+	in, err := p.in(ctx, child.NamespaceOfParent())
+	if err != nil || len(in.policies) == 0 {
 		return 0
 	}
 	if spec.ParentRef != nil {
-		if parent := p.get(ctx, spec.ParentRef.Name); parent != nil {
-			length = policies.RulesOf(parent.Labels).Default
+		if parent := in.get(spec.ParentRef.Name); parent != nil {
+			length = in.policies.RulesOf(parent.Labels).Default
 		}
 		return length
 	}
@@ -105,16 +136,16 @@ func (p parents) defaultLength(ctx context.Context, spec *ipam.PrefixSpec) (leng
 	if err != nil {
 		return 0
 	}
-	list, err := p.store.List(ctx, &metainternalversion.ListOptions{ResourceVersion: "0", LabelSelector: selector})
+	list, err := p.store.List(in.ctx, &metainternalversion.ListOptions{ResourceVersion: "0", LabelSelector: selector})
 	if err != nil {
 		return 0
 	}
 	for i := range list.(*ipam.PrefixList).Items {
 		parent := &list.(*ipam.PrefixList).Items[i]
-		if spec.IPFamily != "" && familyOf(&parent.Spec) != spec.IPFamily {
+		if !in.isShared(parent) || spec.IPFamily != "" && familyOf(&parent.Spec) != spec.IPFamily {
 			continue
 		}
-		switch of := policies.RulesOf(parent.Labels).Default; {
+		switch of := in.policies.RulesOf(parent.Labels).Default; {
 		case of == 0 || of == length:
 		case length == 0:
 			length = of

@@ -29,7 +29,7 @@ func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims
 		SingularQualifiedResource: ipam.Resource("prefix"),
 		TableConvertor:            tableConvertor,
 	}
-	parents := parents{store, policies}
+	parents := parents{store, policies, claims}
 	claims.ReadCoolDownFrom(parents.coolDown)
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixKind), parents}
 	storage, err := resource.NewBoundStorage(claims, store,
@@ -65,6 +65,9 @@ var binder = resource.Binder[*ipam.PrefixBinding, *ipam.Prefix]{
 
 // checkBindable returns an error if the binding contradicts the current state of the Prefix.
 func checkBindable(target *ipam.Prefix, binding *ipam.PrefixBinding) error {
+	if err := resource.CheckNamespace(target.Namespace, target.NamespaceOfParent(), binding.ParentRef.Namespace); err != nil {
+		return err
+	}
 	same := cidr.Equal(target.Spec.Prefix, binding.Prefix) &&
 		target.Spec.ParentRef != nil && target.Spec.ParentRef.Name == binding.ParentRef.Name
 	switch {

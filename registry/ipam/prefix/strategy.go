@@ -54,10 +54,10 @@ func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	ensureFinalizer(prefix)
 	acceptTemplate(ctx, prefix)
 	if prefix.Spec.IPFamily == "" && prefix.Spec.ParentRef != nil {
-		prefix.Spec.IPFamily = s.parents.Family(ctx, prefix.Spec.ParentRef.Name)
+		prefix.Spec.IPFamily = s.parents.Family(ctx, prefix.NamespaceOfParent(), prefix.Spec.ParentRef.Name)
 	}
 	if spec := &prefix.Spec; !spec.IsRoot() && spec.Prefix == "" && spec.PrefixLength == 0 {
-		spec.PrefixLength = s.parents.defaultLength(ctx, spec)
+		spec.PrefixLength = s.parents.defaultLength(ctx, prefix)
 	}
 }
 
@@ -99,14 +99,19 @@ func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	if oldPrefix.DeletionTimestamp == nil {
 		ensureFinalizer(newPrefix)
 	}
-	keepSpec(&newPrefix.Spec, &oldPrefix.Spec)
+	keepSpec(newPrefix, oldPrefix)
 	bumpGeneration(newPrefix, oldPrefix)
 }
 
 // keepSpec reverts changes of the spec that do not change its meaning. A field that the server may have set keeps its
 // value if an update omits it, like the clusterIP of a Service. Otherwise a second apply of the original manifest of a
 // child would fail. Another notation of the stored range is not a change either.
-func keepSpec(newSpec, oldSpec *ipam.PrefixSpec) {
+func keepSpec(newPrefix, oldPrefix *ipam.Prefix) {
+	newSpec, oldSpec := &newPrefix.Spec, &oldPrefix.Spec
+	if newSpec.ParentNamespace == "" || newPrefix.NamespaceOfParent() == oldPrefix.NamespaceOfParent() {
+		// A typed client that does not know the field leaves it out. The name of the own namespace means the same as none.
+		newSpec.ParentNamespace = oldSpec.ParentNamespace
+	}
 	if newSpec.Prefix == "" {
 		newSpec.Prefix = oldSpec.Prefix
 	}
@@ -179,7 +184,7 @@ func (BindingStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Obje
 			spec.Prefix = cidr.Map(bound).String()
 		}
 	}
-	keepSpec(&newPrefix.Spec, &oldPrefix.Spec)
+	keepSpec(newPrefix, oldPrefix)
 	bumpGeneration(newPrefix, oldPrefix)
 	completeTransition(newPrefix, oldPrefix)
 }
@@ -217,7 +222,7 @@ func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
 		return
 	}
 	if parent := newPrefix.Spec.ParentRef; parent != nil {
-		resource.SetAllocated(&status.Conditions, ipam.ReasonAllocated, fmt.Sprintf("Allocated %s from %s", newPrefix.Spec.Prefix, parent.Name), newPrefix.Generation)
+		resource.SetAllocated(&status.Conditions, ipam.ReasonAllocated, fmt.Sprintf("Allocated %s from %s", newPrefix.Spec.Prefix, resource.ParentName(newPrefix.Namespace, newPrefix.NamespaceOfParent(), parent.Name)), newPrefix.Generation)
 	} else {
 		resource.SetAllocated(&status.Conditions, ipam.ReasonRoot, "A root Prefix is allocated without a parent", newPrefix.Generation)
 	}

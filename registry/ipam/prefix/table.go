@@ -31,7 +31,7 @@ var tableConvertor = resource.Convertor{
 		}
 		parent := ""
 		if ref := p.Spec.ParentRef; ref != nil {
-			parent = ref.Name
+			parent = resource.ParentName(p.Namespace, p.NamespaceOfParent(), ref.Name)
 		}
 		used, free, percent := "", "", ""
 		usage := p.Status.Usage

@@ -66,6 +66,9 @@ var binder = resource.Binder[*ipam.PrefixAllocationBinding, *ipam.PrefixAllocati
 
 // checkBindable returns an error if the binding contradicts the current state of the PrefixAllocation.
 func checkBindable(allocation *ipam.PrefixAllocation, binding *ipam.PrefixAllocationBinding) error {
+	if err := resource.CheckNamespace(allocation.Namespace, allocation.NamespaceOfParent(), binding.PrefixRef.Namespace); err != nil {
+		return err
+	}
 	ref := allocation.Spec.PrefixRef
 	switch {
 	case allocation.Status.Phase == ipam.PrefixAllocationPhaseFailed:

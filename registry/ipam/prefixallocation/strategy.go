@@ -49,7 +49,7 @@ func (s Strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	allocation.Generation = 1
 	allocation.Status = ipam.PrefixAllocationStatus{Phase: ipam.PrefixAllocationPhasePending}
 	if allocation.Spec.IPFamily == "" && allocation.Spec.PrefixRef != nil {
-		allocation.Spec.IPFamily = s.parents.Family(ctx, allocation.Spec.PrefixRef.Name)
+		allocation.Spec.IPFamily = s.parents.Family(ctx, allocation.NamespaceOfParent(), allocation.Spec.PrefixRef.Name)
 	}
 }
 
@@ -62,14 +62,19 @@ func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 		newAllocation.Status.CoolingUntil = nil
 		tell(newAllocation, ipam.ReasonAllocated, allocatedFrom(newAllocation))
 	}
-	keepSpec(&newAllocation.Spec, &oldAllocation.Spec)
+	keepSpec(newAllocation, oldAllocation)
 	bumpGeneration(newAllocation, oldAllocation)
 }
 
 // keepSpec reverts changes of the spec that do not change its meaning. A field that the server may have set keeps its
 // value if an update omits it, like the clusterIP of a Service. Another notation of the stored range is not a change
 // either.
-func keepSpec(newSpec, oldSpec *ipam.PrefixAllocationSpec) {
+func keepSpec(newAllocation, oldAllocation *ipam.PrefixAllocation) {
+	newSpec, oldSpec := &newAllocation.Spec, &oldAllocation.Spec
+	if newSpec.PrefixNamespace == "" || newAllocation.NamespaceOfParent() == oldAllocation.NamespaceOfParent() {
+		// A typed client that does not know the field leaves it out. The name of the own namespace means the same as none.
+		newSpec.PrefixNamespace = oldSpec.PrefixNamespace
+	}
 	if newSpec.Prefix != "" && cidr.Equal(newSpec.Prefix, oldSpec.Prefix) {
 		newSpec.Prefix = oldSpec.Prefix
 		if cidr.HasFamily(oldSpec.Prefix, string(newSpec.IPFamily)) {
@@ -142,7 +147,7 @@ func (s Strategy) allow(ctx context.Context, obj, old runtime.Object) error {
 		// The storage refuses it.
 		return nil
 	}
-	why, err := s.parents.Refuses(ctx, ref.Name, prefix.Bits())
+	why, err := s.parents.Refuses(ctx, newAllocation.NamespaceOfParent(), ref.Name, prefix.Bits())
 	if err != nil || why == "" {
 		return err
 	}
@@ -189,7 +194,8 @@ func completeTransition(newAllocation, oldAllocation *ipam.PrefixAllocation) {
 
 // allocatedFrom returns the message of the condition Allocated.
 func allocatedFrom(allocation *ipam.PrefixAllocation) string {
-	return fmt.Sprintf("Allocated %s from %s", allocation.Status.Prefix, allocation.Spec.PrefixRef.Name)
+	parent := resource.ParentName(allocation.Namespace, allocation.NamespaceOfParent(), allocation.Spec.PrefixRef.Name)
+	return fmt.Sprintf("Allocated %s from %s", allocation.Status.Prefix, parent)
 }
 
 // tell changes the reason and the message of the condition Allocated.

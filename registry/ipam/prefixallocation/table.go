@@ -30,7 +30,7 @@ var tableConvertor = resource.Convertor{
 		}
 		parent := ""
 		if ref := allocation.Spec.PrefixRef; ref != nil {
-			parent = ref.Name
+			parent = resource.ParentName(allocation.Namespace, allocation.NamespaceOfParent(), ref.Name)
 		}
 		request := allocation.Spec.Prefix
 		if request == "" {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -82,4 +83,11 @@ func (p Policies) RulesOf(set labels.Set) (rules Rules) {
 		}
 	}
 	return rules
+}
+
+// Share reports whether any of the policies shares a parent with the given labels with another namespace.
+func (p Policies) Share(claims *claims.Claims, set labels.Set, namespace string) bool {
+	return slices.ContainsFunc(p, func(policy selecting) bool {
+		return claims.Includes(policy.spec.SharedWith, namespace) && policy.selector.Matches(set)
+	})
 }

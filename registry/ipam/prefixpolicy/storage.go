@@ -25,7 +25,7 @@ const MaxPolicies = 1000
 
 // NewStorage returns the storage of PrefixPolicies and their status, and what finds the rules in it.
 func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims *claims.Claims) (*resource.Storage, Finder, error) {
-	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixPolicyKind)}
+	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixPolicyKind), claims.KnowsNamespaceLabels()}
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return &ipam.PrefixPolicy{} },
 		NewListFunc:               func() runtime.Object { return &ipam.PrefixPolicyList{} },

@@ -32,6 +32,8 @@ var (
 // Strategy is the strategy of the main resource. Its writes never change the status.
 type Strategy struct {
 	resource.Strategy
+	// labels is set if the server knows the labels of namespaces.
+	labels bool
 }
 
 // PrepareForCreate clears the status.
@@ -49,13 +51,27 @@ func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 }
 
 // Validate implements rest.RESTCreateStrategy.
-func (Strategy) Validate(_ context.Context, obj runtime.Object) field.ErrorList {
-	return validation.ValidatePrefixPolicy(obj.(*ipam.PrefixPolicy))
+func (s Strategy) Validate(_ context.Context, obj runtime.Object) field.ErrorList {
+	policy := obj.(*ipam.PrefixPolicy)
+	return append(validation.ValidatePrefixPolicy(policy), s.validateNamespaces(policy, nil)...)
+}
+
+// validateNamespaces refuses a selector of namespaces, unless it is stored already, if the server knows no labels.
+func (s Strategy) validateNamespaces(policy, old *ipam.PrefixPolicy) field.ErrorList {
+	selects := func(policy *ipam.PrefixPolicy) bool {
+		return policy != nil && policy.Spec.SharedWith != nil && policy.Spec.SharedWith.NamespaceSelector != nil
+	}
+	if s.labels || !selects(policy) || selects(old) {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(field.NewPath("spec", "sharedWith", "namespaceSelector"),
+		"this server has no cluster and knows no labels of namespaces; use namespaces or all")}
 }
 
 // ValidateUpdate implements rest.RESTUpdateStrategy.
-func (Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
-	return validation.ValidatePrefixPolicyUpdate(obj.(*ipam.PrefixPolicy), old.(*ipam.PrefixPolicy))
+func (s Strategy) ValidateUpdate(_ context.Context, obj, old runtime.Object) field.ErrorList {
+	newPolicy, oldPolicy := obj.(*ipam.PrefixPolicy), old.(*ipam.PrefixPolicy)
+	return append(validation.ValidatePrefixPolicyUpdate(newPolicy, oldPolicy), s.validateNamespaces(newPolicy, oldPolicy)...)
 }
 
 // StatusStrategy is the strategy of the status subresource. Its writes change nothing but the status.

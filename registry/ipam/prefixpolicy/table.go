@@ -5,6 +5,7 @@ package prefixpolicy
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
@@ -21,6 +22,7 @@ var tableConvertor = resource.Convertor{
 		{Name: "Prefixes", Type: "integer", Description: "The number of Prefixes that the rules apply to"},
 		{Name: "Reserved", Type: "integer", Description: "The number of reservations"},
 		{Name: "CoolDown", Type: "string", Description: "For how long the space of a deleted child is kept for one of the same name"},
+		{Name: "Shared", Type: "string", Description: "The other namespaces whose children may be allocated from the Prefixes"},
 		{Name: "Closed", Type: "boolean", Description: "Whether nothing new is allocated from the Prefixes"},
 		{Name: "Ready", Type: "string", Description: "Whether the rules apply"},
 		resource.Age(),
@@ -36,7 +38,7 @@ var tableConvertor = resource.Convertor{
 		if condition := meta.FindStatusCondition(policy.Status.Conditions, ipam.ConditionReady); condition != nil {
 			ready = string(condition.Status)
 		}
-		return []any{name, metav1.FormatLabelSelector(policy.Spec.PrefixSelector), policy.Status.Prefixes, len(policy.Spec.Reserved), coolDown(policy.Spec.CoolDown), policy.Spec.Closed, ready, age,
+		return []any{name, metav1.FormatLabelSelector(policy.Spec.PrefixSelector), policy.Status.Prefixes, len(policy.Spec.Reserved), coolDown(policy.Spec.CoolDown), shared(policy.Spec.SharedWith), policy.Spec.Closed, ready, age,
 			lengths(policy.Spec.ChildLengths), resource.OrNone(string(policy.Spec.Strategy))}, nil
 	},
 }
@@ -47,6 +49,28 @@ func coolDown(d *metav1.Duration) string {
 		return resource.OrNone("")
 	}
 	return duration.HumanDuration(d.Duration)
+}
+
+// maxSharedShown is the greatest number of namespaces that a cell names.
+const maxSharedShown = 3
+
+// shared returns the cell with the namespaces that the Prefixes are shared with, such as "team-a,team-b", "env=prod" or
+// "<all>".
+func shared(with *ipam.PrefixSharing) string {
+	switch {
+	case with == nil:
+		return resource.OrNone("")
+	case with.All:
+		return "<all>"
+	case with.NamespaceSelector != nil:
+		if selector := metav1.FormatLabelSelector(with.NamespaceSelector); selector != "<none>" {
+			return selector
+		}
+		return "<all>"
+	case len(with.Namespaces) > maxSharedShown:
+		return fmt.Sprintf("%s + %d more", strings.Join(with.Namespaces[:maxSharedShown], ","), len(with.Namespaces)-maxSharedShown)
+	}
+	return strings.Join(with.Namespaces, ",")
 }
 
 // lengths returns the cell with the lengths that may be allocated, such as "/24-/28 (/26)".

@@ -4,6 +4,7 @@
 package resource
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -95,6 +96,15 @@ func (r *BindingREST[B, T]) Create(ctx context.Context, name string, obj runtime
 		rest.ValidateAllObjectFunc, r.claims.OnDryRun(options.DryRun, and(rest.ValidateAllObjectUpdateFunc, r.allow)), false,
 		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
 	return result, err
+}
+
+// CheckNamespace returns an error if a binding names a parent of another namespace than the object asks for. bound is the
+// namespace in the binding; if it is empty, the binding means a parent in the namespace of the object.
+func CheckNamespace(own, wanted, bound string) error {
+	if bound = cmp.Or(bound, own); bound != wanted {
+		return fmt.Errorf("it asks for a parent in namespace %s, not in %s", wanted, bound)
+	}
+	return nil
 }
 
 // bind applies a binding to an object. It fails if the binding has a UID that is not that of the object.

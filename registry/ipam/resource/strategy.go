@@ -19,13 +19,23 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
-// Parents answers questions about Prefixes as parents, in the namespace of the context. The answers may be stale.
+// Parents answers questions about Prefixes as parents, for the namespace of the context. A Prefix of another namespace
+// that is not shared with it counts as missing. The answers may be stale.
 type Parents interface {
 	// Family returns the IP family of a Prefix, or "" if it is not known.
-	Family(ctx context.Context, name string) ipam.IPFamily
+	Family(ctx context.Context, namespace, name string) ipam.IPFamily
 	// Refuses returns why the PrefixPolicies of a Prefix do not allow that a prefix of a length is allocated from it. It
 	// returns "" if they do. It fails if the policies are not known.
-	Refuses(ctx context.Context, name string, bits int) (why string, err error)
+	Refuses(ctx context.Context, namespace, name string, bits int) (why string, err error)
+}
+
+// ParentName returns the name of a parent for messages to an object of a namespace: with the namespace of the parent if
+// that is another one.
+func ParentName(namespace, parentNamespace, name string) string {
+	if namespace == parentNamespace {
+		return name
+	}
+	return parentNamespace + "/" + name
 }
 
 // Strategy implements the methods of a strategy that are the same for all kinds.

@@ -18,7 +18,7 @@ import (
 // with apply.
 //
 // Prefix is a range of IP addresses. A root Prefix specifies its own range. A child Prefix is allocated from a
-// parent Prefix in the same namespace, by length or as an exact range.
+// parent Prefix, by length or as an exact range.
 type PrefixApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object metadata.

@@ -29,6 +29,10 @@ type PrefixAllocationSpecApplyConfiguration struct {
 	PrefixRef *LocalObjectReferenceApplyConfiguration `json:"prefixRef,omitempty"`
 	// prefixSelector selects the Prefixes to allocate from by their labels.
 	PrefixSelector *v1.LabelSelectorApplyConfiguration `json:"prefixSelector,omitempty"`
+	// prefixNamespace is the namespace of the Prefix to allocate from, for prefixRef and prefixSelector alike. If unset, it
+	// is that of the PrefixAllocation. A PrefixPolicy there must share the Prefix with the namespace of the
+	// PrefixAllocation. It cannot be changed. A write that leaves it out means as it is.
+	PrefixNamespace *string `json:"prefixNamespace,omitempty"`
 }
 
 // PrefixAllocationSpecApplyConfiguration constructs a declarative configuration of the PrefixAllocationSpec type for use with
@@ -74,5 +78,13 @@ func (b *PrefixAllocationSpecApplyConfiguration) WithPrefixRef(value *LocalObjec
 // If called multiple times, the PrefixSelector field is set to the value of the last call.
 func (b *PrefixAllocationSpecApplyConfiguration) WithPrefixSelector(value *v1.LabelSelectorApplyConfiguration) *PrefixAllocationSpecApplyConfiguration {
 	b.PrefixSelector = value
+	return b
+}
+
+// WithPrefixNamespace sets the PrefixNamespace field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PrefixNamespace field is set to the value of the last call.
+func (b *PrefixAllocationSpecApplyConfiguration) WithPrefixNamespace(value string) *PrefixAllocationSpecApplyConfiguration {
+	b.PrefixNamespace = &value
 	return b
 }

@@ -36,6 +36,10 @@ type PrefixPolicySpecApplyConfiguration struct {
 	// or Random. If several policies select a Prefix and differ, the oldest one counts. If none has a strategy, that
 	// of the controller manager chooses the Prefix, and Pack chooses the part.
 	Strategy *ipamv1alpha1.PrefixStrategy `json:"strategy,omitempty"`
+	// sharedWith are the other namespaces whose children may be allocated from the selected Prefixes. If it is taken
+	// back, what is allocated stays. If several policies select a Prefix, it is shared with all namespaces that any of
+	// them names.
+	SharedWith *PrefixSharingApplyConfiguration `json:"sharedWith,omitempty"`
 }
 
 // PrefixPolicySpecApplyConfiguration constructs a declarative configuration of the PrefixPolicySpec type for use with
@@ -94,5 +98,13 @@ func (b *PrefixPolicySpecApplyConfiguration) WithCoolDown(value metav1.Duration)
 // If called multiple times, the Strategy field is set to the value of the last call.
 func (b *PrefixPolicySpecApplyConfiguration) WithStrategy(value ipamv1alpha1.PrefixStrategy) *PrefixPolicySpecApplyConfiguration {
 	b.Strategy = &value
+	return b
+}
+
+// WithSharedWith sets the SharedWith field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SharedWith field is set to the value of the last call.
+func (b *PrefixPolicySpecApplyConfiguration) WithSharedWith(value *PrefixSharingApplyConfiguration) *PrefixPolicySpecApplyConfiguration {
+	b.SharedWith = value
 	return b
 }

@@ -32,6 +32,10 @@ type PrefixSpecApplyConfiguration struct {
 	ParentRef *LocalObjectReferenceApplyConfiguration `json:"parentRef,omitempty"`
 	// parentSelector selects the parents to allocate from by their labels.
 	ParentSelector *v1.LabelSelectorApplyConfiguration `json:"parentSelector,omitempty"`
+	// parentNamespace is the namespace of the parent, for parentRef and parentSelector alike. If unset, it is that of the
+	// child. A PrefixPolicy there must share the parent with the namespace of the child. It cannot be changed. A
+	// write that leaves it out means as it is.
+	ParentNamespace *string `json:"parentNamespace,omitempty"`
 }
 
 // PrefixSpecApplyConfiguration constructs a declarative configuration of the PrefixSpec type for use with
@@ -77,5 +81,13 @@ func (b *PrefixSpecApplyConfiguration) WithParentRef(value *LocalObjectReference
 // If called multiple times, the ParentSelector field is set to the value of the last call.
 func (b *PrefixSpecApplyConfiguration) WithParentSelector(value *v1.LabelSelectorApplyConfiguration) *PrefixSpecApplyConfiguration {
 	b.ParentSelector = value
+	return b
+}
+
+// WithParentNamespace sets the ParentNamespace field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ParentNamespace field is set to the value of the last call.
+func (b *PrefixSpecApplyConfiguration) WithParentNamespace(value string) *PrefixSpecApplyConfiguration {
+	b.ParentNamespace = &value
 	return b
 }
