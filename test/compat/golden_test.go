@@ -36,13 +36,15 @@ var (
 		"prefixallocation-allocated", "prefixallocation-static", "prefixallocation-failed",
 	}
 	additiveGoldens = []string{"prefix-additive", "prefixallocation-additive"}
-	goldens         = slices.Concat(ironcoreGoldens, additiveGoldens)
+	// coolingGolden has what only the server writes.
+	coolingGolden = "prefixallocation-cooling"
+	goldens       = append(slices.Concat(ironcoreGoldens, additiveGoldens), coolingGolden)
 )
 
 // additive contains the fields that IronCore's API does not have, with their subfields.
 var additive = map[string][]string{
 	"Prefix":           {"status.conditions", "status.observedGeneration", "status.usage"},
-	"PrefixAllocation": {"status.conditions"},
+	"PrefixAllocation": {"status.conditions", "status.coolingUntil"},
 }
 
 // requester is the uid of the child that an allocation in the golden files was created for.
