@@ -6,6 +6,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -69,10 +70,15 @@ func parseAudit(metrics io.Reader) (*serverAudit, error) {
 			}
 		}
 	}
-	if audit.Time.IsZero() {
-		return nil, lines.Err()
+	err := lines.Err()
+	if errors.Is(err, bufio.ErrTooLong) {
+		// It is something else than metrics.
+		return nil, nil
 	}
-	return audit, lines.Err()
+	if audit.Time.IsZero() {
+		audit = nil
+	}
+	return audit, err
 }
 
 // serverAudit returns what the API server says about its own audit, and says so. It returns nil if that is not known: the

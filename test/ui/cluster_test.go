@@ -21,6 +21,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
@@ -117,6 +118,10 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if down {
 		panic(http.ErrAbortHandler)
 	}
+	if !strings.HasPrefix(r.URL.Path, "/apis/ipam.ironcore.dev/v1alpha1/") {
+		http.NotFound(w, r)
+		return
+	}
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, "/apis/ipam.ironcore.dev/v1alpha1/"), "/")
 	kind, namespace := parts[len(parts)-1], ""
 	if parts[0] == "namespaces" {
@@ -151,13 +156,22 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, kind, namespace s
 		}
 		return from, to
 	}
+	// The selectors are those of the plugin: by the name of the parent, and by the prefix.
+	selector := fields.ParseSelectorOrDie(r.URL.Query().Get("fieldSelector"))
+	selects := func(parent *v1alpha1.LocalObjectReference, prefix string) bool {
+		name := ""
+		if parent != nil {
+			name = parent.Name
+		}
+		return selector.Matches(fields.Set{"spec.parentRef.name": name, "spec.prefixRef.name": name, "spec.prefix": prefix})
+	}
 	var list runtime.Object
 	switch kind {
 	case "prefixes":
 		from, to := page(len(c.prefixes))
 		l := &v1alpha1.PrefixList{}
 		for _, p := range c.prefixes[from:to] {
-			if namespace == "" || p.Namespace == namespace {
+			if (namespace == "" || p.Namespace == namespace) && selects(p.Spec.ParentRef, p.Spec.Prefix) {
 				l.Items = append(l.Items, *p)
 			}
 		}
@@ -175,7 +189,9 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, kind, namespace s
 		from, to := page(len(c.allocations))
 		l := &v1alpha1.PrefixAllocationList{}
 		for _, a := range c.allocations[from:to] {
-			l.Items = append(l.Items, *a)
+			if alone := r.URL.Query().Get("labelSelector") != ""; selects(a.Spec.PrefixRef, a.Status.Prefix) && !(alone && a.Labels[v1alpha1.RequesterUIDLabel] != "") {
+				l.Items = append(l.Items, *a)
+			}
 		}
 		l.ListMeta = meta
 		list = l
