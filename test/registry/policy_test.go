@@ -127,6 +127,7 @@ func TestPolicyTable(t *testing.T) {
 	n.CreatePolicy(harness.Policy("all", []v1alpha1.PrefixReservation{{Edges: true}, {CIDR: "10.0.0.0/28"}}))
 	some := harness.Policy("some", nil, "net", "a")
 	some.Spec.Closed, some.Spec.Strategy = true, v1alpha1.PrefixStrategySpread
+	some.Spec.SharedWith = &v1alpha1.PrefixSharing{Namespaces: []string{"a", "b", "c", "d"}}
 	some.Spec.CoolDown = &metav1.Duration{Duration: 24 * time.Hour}
 	some.Spec.ChildLengths = &v1alpha1.PrefixChildLengths{Min: 24, Default: 26}
 	policy := n.CreatePolicy(some)
@@ -144,10 +145,10 @@ func TestPolicyTable(t *testing.T) {
 	if got := strings.Join(columns, " "); got != "Name Selects Prefixes Reserved CoolDown Shared Closed Ready Age Lengths Strategy" {
 		t.Errorf("columns %s", got)
 	}
-	if len(table.Rows) != 2 || table.Rows[0].Cells[8] != "<none>" || table.Rows[1].Cells[8] != "/24- (/26)" || table.Rows[1].Cells[9] != "Spread" {
+	if len(table.Rows) != 2 || table.Rows[0].Cells[9] != "<none>" || table.Rows[1].Cells[9] != "/24- (/26)" || table.Rows[1].Cells[10] != "Spread" {
 		t.Fatalf("rows %+v", table.Rows)
 	}
-	for i, want := range [][]any{{"all", "<none>", 0, 2, "<none>", false, "Unknown"}, {"some", "net=a", 3, 0, "24h", true, "True"}} {
+	for i, want := range [][]any{{"all", "<none>", 0, 2, "<none>", "<none>", false, "Unknown"}, {"some", "net=a", 3, 0, "24h", "a,b,c + 1 more", true, "True"}} {
 		for k, cell := range want {
 			got := table.Rows[i].Cells[k]
 			if number, ok := got.(int64); ok {
