@@ -4,6 +4,7 @@
 package test
 
 import (
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -55,10 +56,12 @@ func newCrasher(t testing.TB, m *management) (c *crasher, kubeconfig string) {
 	c.proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 	}
-	server := httptest.NewServer(c)
+	// With TLS, because clients send no tokens without it.
+	server := httptest.NewTLSServer(c)
 	t.Cleanup(server.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	for _, cluster := range config.Clusters {
-		cluster.Server, cluster.CertificateAuthorityData = server.URL, nil
+		cluster.Server, cluster.CertificateAuthorityData = server.URL, ca
 	}
 	kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(*config, kubeconfig); err != nil {
@@ -160,13 +163,13 @@ func TestKill(t *testing.T) {
 			// Writes depend on the order of events, so that there may be one less.
 			defer close(ended)
 			_, _ = harness.Wait(func() error {
+				select {
+				case <-killed:
+					return nil
+				default:
+				}
 				c := &ipamv1.IPAddressClaim{ObjectMeta: metav1.ObjectMeta{Name: name("claim", round)}}
 				if err := n.get(c); err != nil || c.Status.AddressRef.Name == "" {
-					select {
-					case <-killed:
-						return nil
-					default:
-					}
 					return fmt.Errorf("it is not served")
 				}
 				old := &capiv1alpha1.PrefixPool{ObjectMeta: metav1.ObjectMeta{Name: name("pool", round-1)}}

@@ -14,9 +14,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	capiv1alpha1 "github.com/ironcore-dev/ipam-apiserver/clusterapi/api/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -244,20 +242,6 @@ func testConditions(n *namespace) {
 	n.served("d")
 	n.delete(claimIn(n, "c"))
 	n.gone(claimIn(n, "c"))
-
-	// A quota.
-	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "few"}, Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/prefixes.ipam.ironcore.dev": resource.MustParse("1")}}}
-	n.create(quota)
-	n.eventually("the quota counts", func() error {
-		if err := n.get(quota); err != nil {
-			return err
-		}
-		return harness.Unless(len(quota.Status.Used) > 0, "%v", quota.Status)
-	})
-	n.create(claim("e", "nodes"))
-	n.waits("e", ipamv1.IPAddressClaimReadyAllocationFailedReason, "exceeded quota")
-	n.delete(quota)
-	n.served("e")
 	n.consistentBut("b")
 }
 
