@@ -6,6 +6,8 @@ package test
 import (
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -57,7 +59,10 @@ func newCrasher(t testing.TB, m *management) (c *crasher, kubeconfig string) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 	}
 	// With TLS, because clients send no tokens without it.
-	server := httptest.NewTLSServer(c)
+	server := httptest.NewUnstartedServer(c)
+	// Connections of a provider that was killed.
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
 	t.Cleanup(server.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	for _, cluster := range config.Clusters {
