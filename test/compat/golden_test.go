@@ -38,13 +38,15 @@ var (
 	additiveGoldens = []string{"prefix-additive", "prefixallocation-additive"}
 	// coolingGolden has what only the server writes.
 	coolingGolden = "prefixallocation-cooling"
-	goldens       = append(slices.Concat(ironcoreGoldens, additiveGoldens), coolingGolden)
+	// sharedGoldens ask for a parent of another namespace.
+	sharedGoldens = []string{"prefix-shared", "prefixallocation-shared"}
+	goldens       = append(slices.Concat(ironcoreGoldens, additiveGoldens, sharedGoldens), coolingGolden)
 )
 
 // additive contains the fields that IronCore's API does not have, with their subfields.
 var additive = map[string][]string{
-	"Prefix":           {"status.conditions", "status.observedGeneration", "status.usage"},
-	"PrefixAllocation": {"status.conditions", "status.coolingUntil"},
+	"Prefix":           {"spec.parentNamespace", "status.conditions", "status.observedGeneration", "status.usage"},
+	"PrefixAllocation": {"spec.prefixNamespace", "status.conditions", "status.coolingUntil"},
 }
 
 // requester is the uid of the child that an allocation in the golden files was created for.
