@@ -93,6 +93,7 @@ func TestAlerts(t *testing.T) {
 		{"IPAMPoolAlmostFull", (*system).poolAlmostFull},
 		{"IPAMPoolFullSoon", (*system).poolFullSoon},
 		{"IPAMRequestWaits", (*system).requestWaits},
+		{"refused bindings", (*system).refused},
 		{"IPAMClaimsDiffer", (*system).claimsDiffer},
 		{"IPAMAuditStale", (*system).auditStale},
 		{"IPAMCertificateExpires", (*system).certificateExpires},
@@ -309,6 +310,52 @@ func (s *system) requestWaits() {
 	s.clear("team-b")
 	l.play(5*time.Minute, s.scrapeWhen("nothing waits", has(0, "ipam_children_pending")))
 	l.mustFire()
+}
+
+// refused has a policy of the cluster that refuses all bindings.
+func (s *system) refused() {
+	before := s.scrape()
+	policies, bindings := s.Client.AdmissionregistrationV1().ValidatingAdmissionPolicies(), s.Client.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
+	meta := metav1.ObjectMeta{Name: "nothing-is-allocated"}
+	if _, err := policies.Create(s.Context(), &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: meta, Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
+		MatchConstraints: &admissionregistrationv1.MatchResources{ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{
+			RuleWithOperations: admissionregistrationv1.RuleWithOperations{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{"ipam.ironcore.dev"}, APIVersions: []string{"*"}, Resources: []string{"prefixallocations/binding"}},
+			},
+		}}},
+		Validations: []admissionregistrationv1.Validation{{Expression: "false", Message: "not today"}},
+	}}, metav1.CreateOptions{}); err != nil {
+		s.Fatal(err)
+	}
+	if _, err := bindings.Create(s.Context(), &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: meta, Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
+		PolicyName: meta.Name, ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
+	}}, metav1.CreateOptions{}); err != nil {
+		s.Fatal(err)
+	}
+	s.create("team-b", "policed", `{"prefix": "10.2.0.0/16"}`)
+	n := 0
+	after := s.scrapeWhen("bindings are refused", func(scraped snapshot) error {
+		n++
+		s.create("team-b", fmt.Sprintf("policed-%d", n), `{"parentRef": {"name": "policed"}, "prefixLength": 32}`)
+		refused, _ := scraped.value("ipam_refused_bindings_total", "resource", "prefixallocations")
+		waiting, _ := scraped.value("ipam_children_pending", "namespace", "team-b", "reason", "Refused")
+		return harness.Unless(refused > 0 && waiting > 0, "%v refused, %v waiting", refused, waiting)
+	})
+	l := s.timeline()
+	l.ramp(10*time.Minute, before, after, true)
+	if alert := l.mustFire("IPAMRequestWaits"); alert.Labels.Get("reason") != v1alpha1.ReasonRefused {
+		s.Errorf("the reason is %s", alert.Labels.Get("reason"))
+	}
+	if err := bindings.Delete(s.Context(), meta.Name, metav1.DeleteOptions{}); err != nil {
+		s.Fatal(err)
+	}
+	if err := policies.Delete(s.Context(), meta.Name, metav1.DeleteOptions{}); err != nil {
+		s.Fatal(err)
+	}
+	l.play(5*time.Minute, s.scrapeWhen("nothing waits", has(0, "ipam_children_pending")))
+	l.mustFire()
+	s.clear("team-b")
 }
 
 // etcdClient returns a client of the etcd of the product.
