@@ -213,6 +213,8 @@ type selection struct {
 
 // held is an allocation that holds reserved space.
 type held struct {
+	// namespace and parent name the Prefix that it is allocated from.
+	namespace  string
 	parent     string
 	prefix     netip.Prefix
 	allocation *v1alpha1.PrefixAllocation
@@ -220,6 +222,14 @@ type held struct {
 
 func (h held) compare(other held) int {
 	return cmp.Or(strings.Compare(h.parent, other.parent), h.prefix.Compare(other.prefix))
+}
+
+// holder names who holds the space. Readers of the policy may not read other namespaces.
+func (h held) holder() string {
+	if h.allocation.Namespace != h.namespace {
+		return "another namespace"
+	}
+	return requester.Describe(h.allocation)
 }
 
 // maxNamed is the maximum number of allocations that a message names.
@@ -262,7 +272,7 @@ func (c *Controller) find(namespace string) (map[string]*selection, error) {
 			_, space, ok := holding.Of(allocation)
 			for by, reserved := range reserving {
 				if ok && reserved.Overlaps(space, of) {
-					by.insert(held{prefix.Name, space, allocation})
+					by.insert(held{namespace, prefix.Name, space, allocation})
 				}
 			}
 		}
@@ -306,7 +316,7 @@ func statusOf(of *v1alpha1.PrefixPolicy, found *selection) v1alpha1.PrefixPolicy
 func message(inUse []held) string {
 	var words []string
 	for _, h := range inUse[:min(len(inUse), maxNamed)] {
-		words = append(words, fmt.Sprintf("%s of %s by %s", h.prefix, h.parent, requester.Describe(h.allocation)))
+		words = append(words, fmt.Sprintf("%s of %s by %s", h.prefix, h.parent, h.holder()))
 	}
 	if len(inUse) > maxNamed {
 		words = append(words, "and others")

@@ -68,6 +68,9 @@ func newWorld(t *testing.T, random *rand.Rand) world {
 			a := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("a%d-%d", i, j)}}
 			a.Spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: p.Name}
 			a.Status.Phase, a.Status.Prefix = v1alpha1.PrefixAllocationPhaseAllocated, fmt.Sprintf("10.0.%d.%d/32", i, j)
+			if random.IntN(8) == 0 {
+				a.Namespace, a.Spec.PrefixNamespace = "tenant", namespace
+			}
 			if random.IntN(5) == 0 {
 				a.Status = v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhasePending}
 			}
@@ -111,7 +114,11 @@ func (w world) want(t *testing.T, of *v1alpha1.PrefixPolicy) (reason, message st
 			}
 			held := netip.MustParsePrefix(a.Status.Prefix)
 			if slices.ContainsFunc(of.Spec.Reserved, func(r v1alpha1.PrefixReservation) bool { return netip.MustParsePrefix(r.CIDR).Overlaps(held) }) {
-				inUse = append(inUse, fmt.Sprintf("%s of %s by PrefixAllocation %s", held, prefix.Name, a.Name))
+				who := "PrefixAllocation " + a.Name
+				if a.Namespace != namespace {
+					who = "another namespace"
+				}
+				inUse = append(inUse, fmt.Sprintf("%s of %s by %s", held, prefix.Name, who))
 			}
 		}
 	}
