@@ -232,7 +232,7 @@ var reasons = []string{
 	v1alpha1.ReasonPending, v1alpha1.ReasonNoMatchingParent, v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonParentExhausted,
 	v1alpha1.ReasonReserved, v1alpha1.ReasonLengthNotAllowed, v1alpha1.ReasonParentClosed, v1alpha1.ReasonParentNotFound,
 	v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse, v1alpha1.ReasonRefused, v1alpha1.ReasonRequesterNotFound,
-	v1alpha1.ReasonInvalidRequest,
+	v1alpha1.ReasonInvalidRequest, v1alpha1.ReasonNotShared,
 }
 
 // reasonOf returns why a child is Pending.
