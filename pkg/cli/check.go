@@ -204,7 +204,7 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 	defer reading.end()
 	err := s.scope(ctx, s.allNamespaces, func(namespace string) error {
 		err := s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
-			c := &checked{uid: p.UID, parent: parentOf(p)}
+			c := &checked{uid: p.UID, parent: parentInWords(p)}
 			if prefix, ok := heldBy(p); ok {
 				c.prefix, c.isChild = prefix, c.parent != ""
 			} else if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
@@ -222,7 +222,7 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 		return s.clients.eachAllocationIn(ctx, namespace, metav1.ListOptions{}, func(a *v1alpha1.PrefixAllocation) error {
 			counts.allocations++
 			reading.step()
-			found = append(found, checkAllocation(a, prefixes, held)...)
+			found = append(found, checkAllocation(a, namespace == metav1.NamespaceAll, prefixes, held)...)
 			return nil
 		})
 	})
@@ -243,19 +243,27 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 }
 
 // checkAllocation returns the differences of an allocation, and adds what it holds.
-func checkAllocation(a *v1alpha1.PrefixAllocation, prefixes map[types.NamespacedName]*checked, held map[types.NamespacedName][]holding) (found []difference) {
+//
+// readAll tells whether the Prefixes of all namespaces are known.
+func checkAllocation(a *v1alpha1.PrefixAllocation, readAll bool, prefixes map[types.NamespacedName]*checked, held map[types.NamespacedName][]holding) (found []difference) {
 	if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
 		return nil
 	}
-	parent := types.NamespacedName{Namespace: a.Namespace}
+	var parent types.NamespacedName
+	inWords := func() string {
+		if parent.Namespace == a.Namespace {
+			return parent.Name
+		}
+		return strings.TrimPrefix(parent.String(), "/")
+	}
 	differs := func(kind, format string, args ...any) {
-		found = append(found, difference{Type: kind, Namespace: a.Namespace, Name: a.Name, Parent: parent.Name, Prefix: a.Status.Prefix, Message: fmt.Sprintf(format, args...), uid: a.UID})
+		found = append(found, difference{Type: kind, Namespace: a.Namespace, Name: a.Name, Parent: inWords(), Prefix: a.Status.Prefix, Message: fmt.Sprintf(format, args...), uid: a.UID})
 	}
 	if a.Spec.PrefixRef == nil {
 		differs(parentMissing, "it names no parent")
 		return found
 	}
-	parent.Name = a.Spec.PrefixRef.Name
+	parent = types.NamespacedName{Namespace: a.NamespaceOfParent(), Name: a.Spec.PrefixRef.Name}
 	prefix, err := cidr.ParseStored(a.Status.Prefix)
 	if err != nil {
 		differs(outsideParent, "status.prefix %v", err)
@@ -263,6 +271,8 @@ func checkAllocation(a *v1alpha1.PrefixAllocation, prefixes map[types.Namespaced
 	}
 	held[parent] = append(held[parent], holding{prefix, a.Name})
 	switch of := prefixes[parent]; {
+	case of == nil && parent.Namespace != a.Namespace && !readAll:
+		// The namespace of the parent was not read.
 	case of == nil:
 		differs(parentMissing, "the parent does not exist")
 	case !of.prefix.IsValid() || !cidr.StrictlyInside(prefix, of.prefix):
@@ -280,7 +290,7 @@ func checkAllocation(a *v1alpha1.PrefixAllocation, prefixes map[types.Namespaced
 	switch {
 	case child == nil || child.uid != owner.UID:
 		differs(leftover, "it holds space for the Prefix %s, which does not exist", owner.Name)
-	case child.isChild && (child.prefix != prefix || child.parent != parent.Name):
+	case child.isChild && (child.prefix != prefix || child.parent != inWords()):
 		differs(leftover, "it holds space for the Prefix %s, which has %s from %s", owner.Name, child.prefix, child.parent)
 	default:
 		child.allocations++

@@ -83,7 +83,7 @@ func TestCheckAllocation(t *testing.T) {
 			a.Status.CoolingUntil = &metav1.Time{}
 		}
 		got := ""
-		for _, d := range checkAllocation(a, prefixes(), map[types.NamespacedName][]holding{}) {
+		for _, d := range checkAllocation(a, true, prefixes(), map[types.NamespacedName][]holding{}) {
 			got += d.Type
 		}
 		if got != tt.want {

@@ -31,6 +31,7 @@ import (
 // claimOptions are the flags of the command claim.
 type claimOptions struct {
 	from, selector, name, family, prefix string
+	parentNamespace                      string
 	length                               int32
 	labels                               map[string]string
 	timeout                              time.Duration
@@ -64,6 +65,7 @@ func (s *session) newClaimCommand() *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&o.from, "from", "", "Name of the parent.")
+	fs.StringVar(&o.parentNamespace, "namespace-of-parent", "", "Namespace of the parents, which must share them. If unset, it is that of the Prefix.")
 	fs.StringVarP(&o.selector, "selector", "l", "", "Label selector of the parents to choose from.")
 	fs.Int32Var(&o.length, "length", 0, "Prefix length to allocate, in bits. If unset, it is the default length that a PrefixPolicy of the parent has.")
 	fs.StringVar(&o.prefix, "prefix", "", "Exactly this prefix, in CIDR notation.")
@@ -105,6 +107,7 @@ func (o *claimOptions) request() (*v1alpha1.Prefix, error) {
 		}
 	}
 	p.Spec.IPFamily, p.Spec.PrefixLength, p.Spec.Prefix = v1alpha1.IPFamily(o.family), o.length, o.prefix
+	p.Spec.ParentNamespace = o.parentNamespace
 	if o.prefix != "" {
 		if _, err := cidr.Parse(o.prefix); err != nil {
 			return nil, exitf(ExitUsage, "--prefix %w", err)
@@ -132,6 +135,9 @@ func (s *session) claim(ctx context.Context, o *claimOptions, p *v1alpha1.Prefix
 		return err
 	}
 	p.Namespace = c.namespace
+	if p.Spec.ParentNamespace == p.Namespace {
+		p.Spec.ParentNamespace = ""
+	}
 	if o.dryRun == "client" {
 		return s.printClaim(p)
 	}
@@ -193,6 +199,8 @@ func differsIn(want, has *v1alpha1.PrefixSpec) string {
 	switch {
 	case want.ParentRef != nil && (has.ParentSelector != nil || has.ParentRef == nil || has.ParentRef.Name != want.ParentRef.Name):
 		return "is not allocated from " + want.ParentRef.Name
+	case want.ParentNamespace != has.ParentNamespace && (want.ParentRef != nil || want.ParentSelector != nil):
+		return "is allocated from another namespace"
 	case want.ParentSelector != nil && !equality.Semantic.DeepEqual(want.ParentSelector, has.ParentSelector):
 		return "has another selector"
 	case want.Prefix != "" && !cidr.Equal(want.Prefix, has.Prefix):
@@ -320,7 +328,7 @@ func (s *session) printClaim(p *v1alpha1.Prefix) error {
 	}
 	return s.printTable(result{
 		columns: []column{{name: "NAME"}, {name: "PREFIX"}, {name: "PARENT"}, {name: "AGE", wide: true}, {name: "STATE"}},
-		rows: []row{{cells: []string{name, orNone(p.Spec.Prefix), orNone(parentOf(p)), s.age(p.CreationTimestamp), stateOf(p)},
+		rows: []row{{cells: []string{name, orNone(p.Spec.Prefix), orNone(parentInWords(p)), s.age(p.CreationTimestamp), stateOf(p)},
 			color: stateColor(stateOf(p))}},
 	})
 }

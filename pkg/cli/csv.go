@@ -140,7 +140,16 @@ func (r *record) parse(values map[string]string, knowsParents bool) error {
 		return fmt.Errorf("family: %s is not %s", r.prefix, p.Spec.IPFamily)
 	}
 	if s := values["parent"]; s != "" {
-		p.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: s}
+		namespace, name, foreign := strings.Cut(s, "/")
+		switch {
+		case !foreign:
+			namespace, name = "", s
+		case len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1123Subdomain(name)) > 0:
+			return fmt.Errorf("parent: %q must be a name, or NAMESPACE/NAME", s)
+		}
+		if p.Spec.ParentRef = (&v1alpha1.LocalObjectReference{Name: name}); namespace != p.Namespace {
+			p.Spec.ParentNamespace = namespace
+		}
 	}
 	if s := values["selector"]; s != "" {
 		selector, err := metav1.ParseToLabelSelector(s)
@@ -242,7 +251,7 @@ func writeCSVLine(w *csv.Writer, p *v1alpha1.Prefix) error {
 		selector = parsed.String()
 	}
 	pairs := strings.ReplaceAll(labels.Set(p.Labels).String(), ",", ";")
-	return w.Write([]string{p.Namespace, p.Name, p.Spec.Prefix, length, string(p.Spec.IPFamily), parentOf(p), selector, pairs, p.Annotations[descriptionAnnotation]})
+	return w.Write([]string{p.Namespace, p.Name, p.Spec.Prefix, length, string(p.Spec.IPFamily), parentInWords(p), selector, pairs, p.Annotations[descriptionAnnotation]})
 }
 
 // findParents sets the parents of the records of one namespace and VRF that do not say what their parent is: the smallest

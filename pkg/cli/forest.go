@@ -37,6 +37,8 @@ type node struct {
 	// rules are the rules of policies for the Prefix, and cooling is what cools down of it, if the command needs them.
 	rules   []rule
 	cooling []cooling
+	// parentNamespace is the namespace of the parent if it is another one.
+	parentNamespace string
 	// selected is set if the label selector matches.
 	selected bool
 	// children are sorted by address.
@@ -51,6 +53,9 @@ func newNode(p *v1alpha1.Prefix, selector labels.Selector) *node {
 	n := &node{
 		NamespacedName: types.NamespacedName{Namespace: p.Namespace, Name: p.Name}, created: p.CreationTimestamp, state: stateOf(p),
 		parent: parentOf(p), selected: selector.Matches(labels.Set(p.Labels)),
+	}
+	if foreign := p.NamespaceOfParent(); n.parent != "" && foreign != p.Namespace {
+		n.parentNamespace = foreign
 	}
 	if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 		n.prefix, _ = cidr.ParseStored(p.Spec.Prefix)
@@ -72,6 +77,14 @@ func stateOf(p *v1alpha1.Prefix) string {
 		return string(v1alpha1.PrefixPhaseAllocated)
 	}
 	return string(v1alpha1.PrefixPhasePending)
+}
+
+// parentInWords returns the parent of a Prefix, or "" if it has none: the name, after the namespace if that is another one.
+func parentInWords(p *v1alpha1.Prefix) string {
+	if name := parentOf(p); name == "" || p.NamespaceOfParent() == p.Namespace {
+		return name
+	}
+	return p.NamespaceOfParent() + "/" + parentOf(p)
 }
 
 // parentOf returns the name of the parent of a Prefix, or "" if it has none.
@@ -97,7 +110,7 @@ func (f *forest) add(n *node) { f.nodes[n.NamespacedName] = n }
 // link links the nodes to their parents. It returns the forest.
 func (f *forest) link() *forest {
 	for _, n := range f.nodes {
-		parent := f.nodes[types.NamespacedName{Namespace: n.Namespace, Name: n.parent}]
+		parent := f.nodes[types.NamespacedName{Namespace: cmp.Or(n.parentNamespace, n.Namespace), Name: n.parent}]
 		// What waits for something that waits itself may wait in a circle.
 		if n.parent == "" || parent == nil || !parent.prefix.IsValid() {
 			f.roots = append(f.roots, n)

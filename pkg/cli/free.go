@@ -113,13 +113,40 @@ func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.P
 		return nil, nil, err
 	}
 	pool.Reserve(reservedBy(rulesFor(policies, p.Labels)))
-	return pool, policies, s.clients.eachAllocationIn(ctx, p.Namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
-		if held, err := cidr.ParseStored(a.Status.Prefix); err == nil {
-			// What lies outside, or overlaps another one, is reported by the command check.
-			_ = pool.Take(held)
+	own := int64(0)
+	err = s.clients.eachAllocationIn(ctx, p.Namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
+		held, err := cidr.ParseStored(a.Status.Prefix)
+		if err != nil || a.NamespaceOfParent() != p.Namespace {
+			return nil
 		}
+		if a.Status.CoolingUntil == nil {
+			own++
+		}
+		// What lies outside, or overlaps another one, is reported by the command check.
+		_ = pool.Take(held)
 		return nil
 	})
+	if usage := p.Status.Usage; err == nil && usage != nil && usage.Allocations > own {
+		// The others are in namespaces that the caller may not be allowed to read. The status has what they hold.
+		for _, used := range p.Status.Used {
+			if prefix, err := cidr.ParseStored(used); err == nil {
+				takeRest(pool, prefix)
+			}
+		}
+	}
+	return pool, policies, err
+}
+
+// takeRest takes the parts of a prefix that are not in use.
+func takeRest(pool *allocator.Pool, prefix netip.Prefix) {
+	switch holder, inUse := pool.Overlapping(prefix); {
+	case !inUse:
+		_ = pool.Take(prefix)
+	case holder.Bits() > prefix.Bits():
+		low, high := cidr.Halves(prefix)
+		takeRest(pool, low)
+		takeRest(pool, high)
+	}
 }
 
 // largestOf returns the length of the largest free block of a pool, such as /26, or "" if there is none.

@@ -45,7 +45,7 @@ func (s *session) newImportCommand() *cobra.Command {
 		Long: "Create the Prefixes in a file, or in standard input if FILE is -. A file whose name ends in .csv is CSV, others are YAML or " +
 			"JSON of Prefixes, as export writes them.\n\n" +
 			"The first line of CSV names the columns, in any order: " + strings.Join(csvColumns, ", ") + ". Only prefix or length is required. " +
-			"labels are key=value pairs, separated by semicolons. A prefix export of NetBox has the columns prefix, description, " +
+			"labels are key=value pairs, separated by semicolons. A parent in another namespace is written as NAMESPACE/NAME. A prefix export of NetBox has the columns prefix, description, " +
 			strings.Join(netboxLabels, ", ") + ", of which the last ones become labels; other columns are ignored. Without a column parent, the " +
 			"parent is the smallest Prefix of the same namespace and VRF that contains the prefix, in the file or in the cluster.\n\n" +
 			"import first checks the whole file and prints for each line what it does, or what it did: create, created, exists, or error with the reason. If there is " +
@@ -277,7 +277,7 @@ func (r *record) compare(p *v1alpha1.Prefix) error {
 	}
 	difference := differsIn(want, &p.Spec)
 	if difference == "" && r.hasParent && want.IsRoot() && !p.Spec.IsRoot() {
-		difference = "is allocated from " + cmp.Or(parentOf(p), "a parent that its selector matches")
+		difference = "is allocated from " + cmp.Or(parentInWords(p), "a parent that its selector matches")
 	}
 	if difference != "" {
 		return fmt.Errorf("it exists, and %s", difference)
@@ -307,7 +307,7 @@ func findOverlaps(records []*record, there map[types.NamespacedName]*node) {
 	siblings := map[string][]place{}
 	names := map[string]bool{}
 	for _, r := range records {
-		if r.err == nil && r.prefix.IsValid() && (r.object.Spec.ParentRef != nil || r.object.Spec.IsRoot()) {
+		if r.err == nil && r.prefix.IsValid() && (r.object.Spec.ParentRef != nil && r.object.Spec.ParentNamespace == "" || r.object.Spec.IsRoot()) {
 			n := &node{NamespacedName: types.NamespacedName{Namespace: r.object.Namespace, Name: r.object.Name}, parent: parentOf(r.object), prefix: r.prefix}
 			key := n.parent
 			if key == "" {
@@ -471,7 +471,7 @@ func (s *session) printImport(records []*record, exists map[*record]bool, create
 	for _, record := range records {
 		item := importItem{Line: record.line, Action: actionCreate}
 		if p := record.object; p != nil {
-			item.Namespace, item.Name, item.Prefix, item.Parent = p.Namespace, p.Name, p.Spec.Prefix, parentOf(p)
+			item.Namespace, item.Name, item.Prefix, item.Parent = p.Namespace, p.Name, p.Spec.Prefix, parentInWords(p)
 			if item.Prefix == "" && p.Spec.PrefixLength != 0 {
 				item.Prefix = fmt.Sprintf("a /%d", p.Spec.PrefixLength)
 			}

@@ -132,7 +132,7 @@ func (s *session) newCommand() *cobra.Command {
 	s.config.AddFlags(cmd.PersistentFlags())
 	for _, newSubcommand := range []func() *cobra.Command{
 		s.newTreeCommand, s.newShowCommand, s.newWhoCommand, s.newWhyCommand, s.newFreeCommand, s.newMapCommand, s.newClaimCommand,
-		s.newReleaseCommand, s.newReserveCommand, s.newUnreserveCommand, s.newCloseCommand, s.newOpenCommand, s.newCheckCommand,
+		s.newReleaseCommand, s.newReserveCommand, s.newUnreserveCommand, s.newCloseCommand, s.newOpenCommand, s.newShareCommand, s.newUnshareCommand, s.newCheckCommand,
 		s.newExportCommand, s.newImportCommand,
 		s.newUICommand,
 	} {

@@ -184,16 +184,18 @@ func (s *session) show(ctx context.Context, name string) error {
 // ancestors returns the Prefixes above a Prefix, the root first.
 func (s *session) ancestors(ctx context.Context, p *v1alpha1.Prefix) ([]ancestor, error) {
 	found := []ancestor{}
-	for above := parentOf(p); above != "" && len(found) < 128; {
-		parent, err := s.clients.ipam.Prefixes(p.Namespace).Get(ctx, above, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return slices.Insert(found, 0, ancestor{Name: above}), nil
+	for at := p; parentOf(at) != "" && len(found) < 128; {
+		parent, err := s.clients.ipam.Prefixes(at.NamespaceOfParent()).Get(ctx, parentOf(at), metav1.GetOptions{})
+		foreign := at.NamespaceOfParent() != p.Namespace
+		if apierrors.IsNotFound(err) || foreign && apierrors.IsForbidden(err) {
+			// Who shares a Prefix need not let others read it.
+			return slices.Insert(found, 0, ancestor{Name: parentInWords(at)}), nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		found = slices.Insert(found, 0, ancestor{above, parent.Spec.Prefix})
-		above = parentOf(parent)
+		found = slices.Insert(found, 0, ancestor{parentInWords(at), parent.Spec.Prefix})
+		at = parent
 	}
 	return found, nil
 }

@@ -89,6 +89,8 @@ const maxInside = 50
 
 // whoWalk collects the rows of who.
 type whoWalk struct {
+	// elsewhere is set if the target is held from a namespace that the caller may not read.
+	elsewhere bool
 	*session
 	target netip.Prefix
 	result result
@@ -233,7 +235,29 @@ func (w *whoWalk) childOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.
 		}
 		return nil
 	})
-	return found, inside, err
+	if err != nil || found != nil || len(inside) > 0 || !w.isUsed(p) {
+		return found, inside, err
+	}
+	// Children of other namespaces, if the caller may read them.
+	err = w.clients.eachPrefixIn(ctx, metav1.NamespaceAll, opts, func(child *v1alpha1.Prefix) error {
+		if prefix, ok := heldBy(child); ok && child.NamespaceOfParent() == p.Namespace && child.Namespace != p.Namespace && contains(prefix, w.target) {
+			found = child.DeepCopy()
+			return errStop
+		}
+		return nil
+	})
+	if apierrors.IsForbidden(err) {
+		w.elsewhere, err = true, nil
+	}
+	return found, nil, err
+}
+
+// isUsed reports whether something of the target is in use, according to the status of a Prefix.
+func (w *whoWalk) isUsed(p *v1alpha1.Prefix) bool {
+	return slices.ContainsFunc(p.Status.Used, func(used string) bool {
+		prefix, err := cidr.ParseStored(used)
+		return err == nil && prefix.Overlaps(w.target)
+	})
 }
 
 // isUnused reports whether the target is free, according to the status of a Prefix with very many children. They are not
@@ -287,6 +311,13 @@ func (w *whoWalk) rest(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Pre
 	}
 	if err != nil || !free {
 		return err
+	}
+	if w.elsewhere {
+		w.denied = true
+		w.say("You may not read prefixes in all namespaces, so who holds it in another namespace is missing.")
+		w.add(row{cells: []string{none, indented(depth) + "-", w.target.String(), "", none, "In use by another namespace"},
+			item: whoItem{Type: "Elsewhere", Prefix: w.target.String(), State: "Allocated", Depth: depth}})
+		return nil
 	}
 	if words := inWordsOf(rules, w.target, prefix); words != "" {
 		w.add(row{cells: []string{p.Namespace, indented(depth) + "-", w.target.String(), "", none, "Reserved by " + words}, color: yellow,

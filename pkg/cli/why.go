@@ -76,7 +76,7 @@ func (s *session) why(ctx context.Context, name string) error {
 		s.whyTerminating(p, &r)
 	case p.Status.Phase == v1alpha1.PrefixPhaseAllocated:
 		from := "It is a root."
-		if parent := parentOf(p); parent != "" {
+		if parent := parentInWords(p); parent != "" {
 			from = "It is allocated from " + parent + "."
 		}
 		r.before = []string{fmt.Sprintf("%s is Allocated: it has %s. %s", p.Name, p.Spec.Prefix, from)}
@@ -133,21 +133,31 @@ func (s *session) whyPending(ctx context.Context, p *v1alpha1.Prefix, r *result)
 	}
 	r.fields["request"] = request.String()
 	parents, selector, err := s.parentsOf(ctx, p)
+	if foreign := p.NamespaceOfParent(); apierrors.IsForbidden(err) && foreign != p.Namespace {
+		s.denied = true
+		s.say("You may not read prefixes in namespace %q, so what the parents are is missing.", foreign)
+		err = nil
+	}
 	if err != nil {
 		return err
 	}
-	from := "the Prefix " + parentOf(p)
+	from := "the Prefix " + parentInWords(p)
 	if selector != nil {
 		from = "a Prefix with the labels " + selector.String()
+		if foreign := p.NamespaceOfParent(); foreign != p.Namespace {
+			from += " in namespace " + foreign
+		}
 	}
 	r.before = []string{fmt.Sprintf("%s is Pending: it asks for %s%s from %s.", p.Name, request, ofFamily(request), from)}
 	if condition := reported(p); condition != nil {
 		r.before = append(r.before, condition.Reason+": "+condition.Message)
 	}
 
-	policies, err := s.policiesIn(ctx, p.Namespace)
-	if err != nil {
-		return err
+	var policies []policy
+	if len(parents) > 0 {
+		if policies, err = s.policiesIn(ctx, p.NamespaceOfParent()); err != nil {
+			return err
+		}
 	}
 	items := make([]whyItem, 0, len(parents))
 	for _, parent := range parents {
@@ -191,14 +201,18 @@ func requestOf(p *v1alpha1.Prefix) (cidr.Request, error) {
 // parentsOf returns the parents that a Prefix could be allocated from: the one that it names, or the outermost ones that
 // its selector matches. The selector is nil if the Prefix names its parent.
 func (s *session) parentsOf(ctx context.Context, p *v1alpha1.Prefix) ([]*v1alpha1.Prefix, labels.Selector, error) {
-	prefixes := s.clients.ipam.Prefixes(p.Namespace)
+	namespace := p.NamespaceOfParent()
+	prefixes := s.clients.ipam.Prefixes(namespace)
 	if name := parentOf(p); name != "" || p.Spec.ParentSelector == nil {
 		if name == "" {
 			return nil, nil, nil
 		}
 		parent, err := prefixes.Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
+		switch {
+		case apierrors.IsNotFound(err):
 			return nil, nil, nil
+		case err != nil:
+			return nil, nil, err
 		}
 		return []*v1alpha1.Prefix{parent}, nil, err
 	}
@@ -207,14 +221,14 @@ func (s *session) parentsOf(ctx context.Context, p *v1alpha1.Prefix) ([]*v1alpha
 		return nil, nil, exitf(ExitInvalid, "%w", err)
 	}
 	matches := map[string]*v1alpha1.Prefix{}
-	err = s.clients.eachPrefixIn(ctx, p.Namespace, metav1.ListOptions{LabelSelector: selector.String()}, func(match *v1alpha1.Prefix) error {
+	err = s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{LabelSelector: selector.String()}, func(match *v1alpha1.Prefix) error {
 		match = match.DeepCopy()
 		match.ManagedFields = nil
 		matches[match.Name] = match
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, selector, err
 	}
 	// Whether a match lies below another one shows only in those between them, which need not match.
 	between := map[string]string{}
@@ -250,7 +264,7 @@ func (s *session) parentsOf(ctx context.Context, p *v1alpha1.Prefix) ([]*v1alpha
 		if err != nil {
 			return nil, nil, err
 		}
-		if !covered && name != p.Name {
+		if !covered && (name != p.Name || namespace != p.Namespace) {
 			parents = append(parents, match)
 		}
 	}
@@ -270,7 +284,7 @@ func judge(p, parent *v1alpha1.Prefix, request cidr.Request, policies []policy) 
 		largest, item.LargestFree = largestFree(parent, prefix)
 	}
 	switch {
-	case parent.Name == p.Name:
+	case parent.Name == p.Name && parent.Namespace == p.Namespace:
 		return refuse(v1alpha1.ReasonNoSuitableParent, "cannot be allocated from itself")
 	case parent.DeletionTimestamp != nil:
 		return refuse(v1alpha1.ReasonParentNotReady, "is being deleted")
@@ -334,7 +348,11 @@ func whatHelps(p *v1alpha1.Prefix, request cidr.Request, selector labels.Selecto
 	if reported(p) == nil {
 		add("Wait a moment. If nothing changes, ask who runs the cluster whether ipam-controller-manager runs: it has not seen this Prefix yet.")
 	}
-	if len(items) == 0 && selector == nil {
+	namespace := p.NamespaceOfParent()
+	switch condition := reported(p); {
+	case condition != nil && condition.Reason == v1alpha1.ReasonNotShared:
+		add("Ask those who own namespace %s to share it with you: kubectl ipam share %s --with %s -n %s", namespace, cmp.Or(parentOf(p), "NAME"), p.Namespace, namespace)
+	case len(items) == 0 && selector == nil && namespace == p.Namespace:
 		add("Create the Prefix %s in namespace %s.", parentOf(p), p.Namespace)
 	}
 	for _, item := range items {
@@ -344,22 +362,22 @@ func whatHelps(p *v1alpha1.Prefix, request cidr.Request, selector labels.Selecto
 		case v1alpha1.ReasonRefused:
 			add("Do what the message of the API server says.")
 		case v1alpha1.ReasonParentClosed:
-			add("Open the parent, if you may: kubectl ipam open %s -n %s", item.Parent, p.Namespace)
+			add("Open the parent, if you may: kubectl ipam open %s -n %s", item.Parent, namespace)
 		case v1alpha1.ReasonLengthNotAllowed:
-			add("Ask for a length that is allowed: kubectl get prefixpolicies -n %s", p.Namespace)
+			add("Ask for a length that is allowed: kubectl get prefixpolicies -n %s", namespace)
 		case v1alpha1.ReasonReserved:
 			add("Ask for exactly a reserved prefix of %s, if it is meant for you.", item.Parent)
-			add("Reserve less of %s: kubectl ipam unreserve %s RANGE -n %s", item.Parent, item.Parent, p.Namespace)
+			add("Reserve less of %s: kubectl ipam unreserve %s RANGE -n %s", item.Parent, item.Parent, namespace)
 		case v1alpha1.ReasonParentExhausted:
 			if item.LargestFree != "" {
 				add("Ask %s for a %s or longer.", item.Parent, item.LargestFree)
 			}
-			add("Release something in %s: kubectl ipam tree %s -n %s", item.Parent, item.Parent, p.Namespace)
+			add("Release something in %s: kubectl ipam tree %s -n %s", item.Parent, item.Parent, namespace)
 		case v1alpha1.ReasonPrefixInUse:
-			add("Release what overlaps %s: kubectl ipam who %s -n %s", request, request, p.Namespace)
-			add("Ask for a length instead, and take what is free: kubectl ipam free %s --length %d -n %s", item.Parent, request.Bits, p.Namespace)
+			add("Release what overlaps %s: kubectl ipam who %s -n %s", request, request, namespace)
+			add("Ask for a length instead, and take what is free: kubectl ipam free %s --length %d -n %s", item.Parent, request.Bits, namespace)
 		case v1alpha1.ReasonParentNotReady:
-			add("Look at the parent: kubectl ipam why %s -n %s", item.Parent, p.Namespace)
+			add("Look at the parent: kubectl ipam why %s -n %s", item.Parent, namespace)
 		case v1alpha1.ReasonNoSuitableParent:
 			if selector == nil {
 				add("Delete it, and ask for something that fits: from %s (%s), it never will.", item.Parent, orNone(item.Prefix))
@@ -377,7 +395,7 @@ func whatHelps(p *v1alpha1.Prefix, request cidr.Request, selector labels.Selecto
 		} else if request.Family != "" {
 			what = fmt.Sprintf("a Prefix of %s that is larger than a /%d", request.Family, request.Bits)
 		}
-		add("Create %s, with the labels %s, in namespace %s; or give these labels to one that is there.", what, selector, p.Namespace)
+		add("Create %s, with the labels %s, in namespace %s; or give these labels to one that is there.", what, selector, namespace)
 	}
 	return help
 }

@@ -6,9 +6,11 @@ package rules
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 )
 
@@ -49,7 +51,21 @@ func Of(spec *v1alpha1.PrefixPolicySpec) []Rule {
 	if spec.Strategy != "" {
 		add("strategy %s", spec.Strategy)
 	}
+	if spec.SharedWith != nil {
+		add("shared with %s", SharedWith(spec.SharedWith))
+	}
 	return all
+}
+
+// SharedWith returns with which namespaces a Prefix is shared.
+func SharedWith(sharing *v1alpha1.PrefixSharing) string {
+	switch {
+	case sharing.All:
+		return "all namespaces"
+	case sharing.NamespaceSelector != nil:
+		return "namespaces " + metav1.FormatLabelSelector(sharing.NamespaceSelector)
+	}
+	return strings.Join(sharing.Namespaces, ", ")
 }
 
 // RangeOf returns the range of a reservation as it is written.

@@ -386,7 +386,7 @@ func (m *model) putPrefix(p *v1alpha1.Prefix) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.at(key{prefixKind, p.Namespace, p.Name})
-	m.put(n, &p.ObjectMeta, p.Status.Conditions, p.Spec.ParentRef, held,
+	m.put(n, &p.ObjectMeta, p.Status.Conditions, p.NamespaceOfParent(), p.Spec.ParentRef, held,
 		p.Spec.PrefixLength, p.Status.Phase != v1alpha1.PrefixPhaseAllocated && !p.Spec.IsRoot())
 	if n.usage = nil; p.Status.Usage == nil {
 		return
@@ -417,11 +417,11 @@ func (m *model) putAllocation(a *v1alpha1.PrefixAllocation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.at(key{allocationKind, a.Namespace, a.Name})
-	m.put(n, &a.ObjectMeta, a.Status.Conditions, a.Spec.PrefixRef, held, a.Spec.PrefixLength, waiting)
+	m.put(n, &a.ObjectMeta, a.Status.Conditions, a.NamespaceOfParent(), a.Spec.PrefixRef, held, a.Spec.PrefixLength, waiting)
 }
 
 // put stores what the two kinds share.
-func (m *model) put(n *node, meta *metav1.ObjectMeta, conditions []metav1.Condition, parent *v1alpha1.LocalObjectReference,
+func (m *model) put(n *node, meta *metav1.ObjectMeta, conditions []metav1.Condition, parentNamespace string, parent *v1alpha1.LocalObjectReference,
 	prefix netip.Prefix, length int32, waiting bool) {
 	m.count(n, -1)
 	n.known, n.round = true, m.round
@@ -458,7 +458,7 @@ func (m *model) put(n *node, meta *metav1.ObjectMeta, conditions []metav1.Condit
 	}
 	var of *node
 	if parent != nil && parent.Name != "" {
-		of = m.at(key{prefixKind, n.key.namespace, parent.Name})
+		of = m.at(key{prefixKind, parentNamespace, parent.Name})
 	}
 	m.adopt(n, of)
 	n.unsorted = true

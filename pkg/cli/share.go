@@ -1,0 +1,138 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"slices"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func (s *session) newShareCommand() *cobra.Command {
+	o := &reserveOptions{}
+	var with []string
+	var namespaceSelector string
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "share NAME",
+		Short: "Let children of other namespaces be allocated from a Prefix",
+		Long: "Let children of other namespaces be allocated from a Prefix: of those that --with names, those that --namespace-selector " +
+			"selects, or --all. The rule is in a PrefixPolicy with the name of the Prefix, as those of the command reserve. One " +
+			"PrefixPolicy shares in one way; names are added to those that it has.",
+		Example: "  kubectl ipam share office --with team-a,team-b\n  kubectl ipam share office --namespace-selector tier=web",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dryRun, err := o.complete(s)
+			if err != nil {
+				return err
+			}
+			ways := 0
+			for _, set := range []bool{len(with) > 0, namespaceSelector != "", all} {
+				if set {
+					ways++
+				}
+			}
+			if ways != 1 {
+				return exitf(ExitUsage, "set one of --with, --namespace-selector and --all")
+			}
+			var selector *metav1.LabelSelector
+			if namespaceSelector != "" {
+				if selector, err = metav1.ParseToLabelSelector(namespaceSelector); err != nil {
+					return exitf(ExitUsage, "--namespace-selector: %w", err)
+				}
+			}
+			_, p, err := s.get(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			other := false
+			err = s.changePolicy(cmd.Context(), o, dryRun, p, func(spec *v1alpha1.PrefixPolicySpec) {
+				shared := &v1alpha1.PrefixSharing{NamespaceSelector: selector, All: all}
+				if has := spec.SharedWith; has != nil {
+					// To replace it would take back what somebody else has shared.
+					if other = len(has.Namespaces) > 0 != (len(with) > 0) || has.All != all ||
+						!equality.Semantic.DeepEqual(has.NamespaceSelector, selector); other {
+						return
+					}
+					shared.Namespaces = slices.Clone(has.Namespaces)
+				}
+				for _, namespace := range with {
+					if !slices.Contains(shared.Namespaces, namespace) {
+						shared.Namespaces = append(shared.Namespaces, namespace)
+					}
+				}
+				spec.SharedWith = shared
+			})
+			if err == nil && other {
+				return exitf(ExitConflict, "the PrefixPolicy shares %s in another way: use --policy with another name, or unshare first", p.Name)
+			}
+			return err
+		},
+		ValidArgsFunction: s.completePrefixes(1),
+	}
+	cmd.Flags().StringSliceVar(&with, "with", nil, "Names of namespaces, such as team-a,team-b.")
+	cmd.Flags().StringVar(&namespaceSelector, "namespace-selector", "", "Label selector of namespaces. It needs an API server in a cluster.")
+	cmd.Flags().BoolVar(&all, "all", false, "All namespaces.")
+	addPolicyFlags(cmd, o)
+	s.addReserveFlags(cmd, o)
+	return cmd
+}
+
+func (s *session) newUnshareCommand() *cobra.Command {
+	o := &reserveOptions{}
+	var with []string
+	cmd := &cobra.Command{
+		Use:   "unshare NAME",
+		Short: "Take back what the command share allowed",
+		Long: "Take back that children of other namespaces may be allocated from a Prefix, by changing all PrefixPolicies that share it. " +
+			"What is allocated stays. With --with, only these namespaces are taken from the lists of names. A PrefixPolicy that has no " +
+			"rules any more is deleted.",
+		Example: "  kubectl ipam unshare office\n  kubectl ipam unshare office --with team-b",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dryRun, err := o.complete(s)
+			if err != nil {
+				return err
+			}
+			found, stays := false, false
+			return s.changePolicies(cmd.Context(), o, dryRun, args[0], func(spec *v1alpha1.PrefixPolicySpec) bool {
+				has := spec.SharedWith
+				switch {
+				case has == nil:
+					return false
+				case len(with) == 0:
+					spec.SharedWith, found = nil, true
+					return true
+				case has.All || has.NamespaceSelector != nil:
+					stays = true
+					return false
+				}
+				left := slices.DeleteFunc(slices.Clone(has.Namespaces), func(name string) bool { return slices.Contains(with, name) })
+				if len(left) == len(has.Namespaces) {
+					return false
+				}
+				found = true
+				if spec.SharedWith = (&v1alpha1.PrefixSharing{Namespaces: left}); len(left) == 0 {
+					spec.SharedWith = nil
+				}
+				return true
+			}, func() error {
+				switch {
+				case stays:
+					return exitf(ExitConflict, "a PrefixPolicy shares %s with all namespaces, or with a selector: use unshare without --with", args[0])
+				case !found:
+					return exitf(ExitNotFound, "no PrefixPolicy shares %s so", args[0])
+				}
+				return nil
+			})
+		},
+		ValidArgsFunction: s.completePrefixes(1),
+	}
+	cmd.Flags().StringSliceVar(&with, "with", nil, "Names of namespaces. If unset, nothing is shared any more.")
+	s.addReserveFlags(cmd, o)
+	return cmd
+}
