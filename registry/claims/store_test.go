@@ -1005,7 +1005,7 @@ func TestHugeRequest(t *testing.T) {
 	address := netip.MustParseAddr("10.0.0.0")
 	for i := range held {
 		key := s.claimKey(parent.UID, netip.PrefixFrom(address, 32))
-		ops = append(ops, clientv3.OpPut(key, fmt.Sprintf(`{"holders":[{"namespace":"ns","name":"holder-%d","uid":"%d"}]}`, i, i)))
+		ops = append(ops, clientv3.OpPut(key, fmt.Sprintf(`{"holders":[{"namespace":%q,"name":"holder-%d","uid":"%d"}]}`, namespace, i, i)))
 		address = address.Next()
 		if len(ops) == claims.MaxTxnOps || i == held-1 {
 			if _, err := etcd.KV.Txn(ctx).Then(ops...).Commit(); err != nil {

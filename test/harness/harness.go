@@ -76,8 +76,9 @@ func Build(dir string, programs ...string) error {
 
 var namespaces atomic.Int64
 
-// NewNamespace returns a namespace name that no other test of the process uses.
-func NewNamespace() string { return fmt.Sprintf("namespace-%d", namespaces.Add(1)) }
+// NewNamespace returns a namespace name that no other test of the process uses. The names have the same length, so that
+// tables look the same in each run.
+func NewNamespace() string { return fmt.Sprintf("namespace-%04d", namespaces.Add(1)) }
 
 // Eventually waits until check returns nil, and returns how long that took. The test fails if it takes longer than
 // Patience.
