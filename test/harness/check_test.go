@@ -39,7 +39,7 @@ func TestChecksFindWhatIsWrong(t *testing.T) {
 		"outside": {func(_, p *v1alpha1.Prefix, a *v1alpha1.PrefixAllocation) {
 			p.Spec.Prefix, a.Status.Prefix = "10.1.0.0/24", "10.1.0.0/24"
 		}, "10.1.0.0/24 is not strictly inside 10.0.0.0/16", ""},
-		"the parent is missing": {func(r, _ *v1alpha1.Prefix, _ *v1alpha1.PrefixAllocation) { r.Name = "other" }, "from root: ", ""},
+		"the parent is missing": {func(r, _ *v1alpha1.Prefix, _ *v1alpha1.PrefixAllocation) { r.Name = "other" }, "from /root: ", ""},
 		"not completed": {func(_, p *v1alpha1.Prefix, _ *v1alpha1.PrefixAllocation) {
 			p.Status.Phase = v1alpha1.PrefixPhasePending
 		}, "", "the allocation is Allocated: true"},

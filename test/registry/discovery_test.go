@@ -297,7 +297,7 @@ func TestOpenAPIDescribesEveryField(t *testing.T) {
 				"Prefix.status.conditions.lastTransitionTime":  "transitioned",
 				"Prefix.status.lastPhaseTransitionTime":        "change of phase",
 				"Prefix.metadata.managedFields.fieldsV1":       "FieldsV1",
-				"PrefixBinding.parentRef.name":                 "namespace",
+				"PrefixBinding.parentRef.namespace":            "namespace",
 				"PrefixList.items.spec.prefixLength":           "bits",
 				"PrefixAllocationList.items.spec.prefixLength": "bits",
 			} {
