@@ -146,16 +146,15 @@ func TestOpenDataDirRefuses(t *testing.T) {
 	standalonetest.WantMode(t, shared, 0o777)
 }
 
-// TestChild is not a test. It is what a child process does: it holds a data directory.
-func TestChild(t *testing.T) {
-	if standalonetest.Name() == "" {
-		t.Skip("only runs in a child process of another test")
-	}
-	if _, err := Open(standalonetest.Dir()); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Println("open")
-	time.Sleep(time.Hour)
+func TestMain(m *testing.M) {
+	standalonetest.Main(m, func(_, dir string) error {
+		if _, err := Open(dir); err != nil {
+			return err
+		}
+		fmt.Println("open")
+		time.Sleep(time.Hour)
+		return nil
+	})
 }
 
 func TestDataDirInUseByAnotherProcess(t *testing.T) {

@@ -6,6 +6,7 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -14,21 +15,20 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// TestChild is not a test. It contains the functions of the child processes.
-func TestChild(t *testing.T) {
-	name, dir := standalonetest.Name(), standalonetest.Dir()
+func TestMain(m *testing.M) { standalonetest.Main(m, child) }
+
+// child has the functions of the child processes.
+func child(name, dir string) error {
 	switch name {
-	case "":
-		t.Skip("only runs in a child process of another test")
 	case "start":
 		fmt.Println("starting")
 		if _, err := Start(context.Background(), dir, "error"); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		time.Sleep(time.Hour)
 	case "start-with-warnings":
 		if _, err := Start(context.Background(), dir, "warn"); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		fmt.Println("started")
 		time.Sleep(time.Hour)
@@ -36,12 +36,15 @@ func TestChild(t *testing.T) {
 		ctx := context.Background()
 		etcd, err := Start(ctx, dir, "")
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		client := newClient(t, etcd)
+		client, err := clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints(), DialTimeout: 10 * time.Second})
+		if err != nil {
+			return err
+		}
 		for i := 0; ; i++ {
 			if _, err := client.Put(ctx, childKey(i), fmt.Sprint(i)); err != nil {
-				t.Fatal(err)
+				return err
 			}
 			fmt.Println(i)
 		}
@@ -49,15 +52,18 @@ func TestChild(t *testing.T) {
 		ctx := context.Background()
 		etcd, err := Start(ctx, dir, "")
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		client := newClient(t, etcd)
+		client, err := clientv3.New(clientv3.Config{Endpoints: etcd.Endpoints(), DialTimeout: 10 * time.Second})
+		if err != nil {
+			return err
+		}
 		var writers sync.WaitGroup
 		for w := range parallelWriters {
 			writers.Go(func() {
 				for i := range parallelPuts / parallelWriters {
 					if _, err := client.Put(ctx, childKey(w*parallelPuts+i), "x"); err != nil {
-						t.Error(err)
+						fmt.Fprintln(os.Stderr, err)
 						return
 					}
 				}
@@ -67,8 +73,9 @@ func TestChild(t *testing.T) {
 		fmt.Println("done")
 		time.Sleep(time.Hour)
 	default:
-		t.Fatalf("no helper %q", name)
+		return fmt.Errorf("no helper %q", name)
 	}
+	return nil
 }
 
 // parallelPuts is larger than the backlog of entries at which etcd refuses requests.

@@ -7,6 +7,7 @@ package standalonetest
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
@@ -24,10 +25,24 @@ type Child struct {
 	Stderr bytes.Buffer
 }
 
-// StartChild runs TestChild of the test binary in another process. In it, Name and Dir return the given values.
+// Main is the TestMain of a package. In a process that StartChild started, it calls child with the name and the directory
+// instead of running tests.
+func Main(m *testing.M, child func(name, dir string) error) {
+	name := os.Getenv(childEnv)
+	if name == "" {
+		os.Exit(m.Run())
+	}
+	if err := child(name, os.Args[len(os.Args)-1]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// StartChild runs the test binary in another process, in which Main calls child with the name and the directory.
 func StartChild(t *testing.T, name, dir string) *Child {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$", "--", dir)
+	cmd := exec.Command(os.Args[0], dir)
 	cmd.Env = append(os.Environ(), childEnv+"="+name)
 	c := &Child{cmd: cmd}
 	cmd.Stderr = &c.Stderr
@@ -64,12 +79,6 @@ func (c *Child) Kill() {
 	_ = c.cmd.Process.Kill()
 	_ = c.cmd.Wait()
 }
-
-// Name returns what a child process has to do, or "" if this process is no child.
-func Name() string { return os.Getenv(childEnv) }
-
-// Dir returns the directory of a child process.
-func Dir() string { return os.Args[len(os.Args)-1] }
 
 // WantMode checks the mode of a file or directory.
 func WantMode(t *testing.T, path string, want os.FileMode) {
