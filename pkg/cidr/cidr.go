@@ -263,6 +263,14 @@ func (r Request) Fits(parent netip.Prefix) bool {
 		(!r.Prefix.IsValid() || parent.Contains(r.Prefix.Addr()))
 }
 
+// IsFor reports whether a prefix is what the request asks for.
+func (r Request) IsFor(prefix netip.Prefix) bool {
+	if r.Prefix.IsValid() {
+		return r.Prefix == prefix
+	}
+	return r.Bits == prefix.Bits() && (r.Family == "" || r.Family == FamilyOf(prefix))
+}
+
 // Misfit returns why the request could not be allocated from a parent even if the parent were entirely free, or "" if
 // it could. The reason completes a sentence whose subject is the parent. The requested prefix must be longer than that
 // of the parent.

@@ -33,15 +33,9 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// The names of the indexes that the controller adds to the informers.
-const (
-	// pendingByRef is an index of the Prefixes that name their parent and are not Allocated yet. The key is the
-	// namespace/name of the parent. Prefixes that only select parents are not in it: what they wait for, the scheduler knows.
-	pendingByRef = "pendingByRef"
-	// byChild is an index of the allocations. The key is the namespace/name of the Prefix in the controller reference. So
-	// it has those of earlier Prefixes of that name, too.
-	byChild = "byChild"
-)
+// pendingByRef is the name of an index of the Prefixes that name their parent and are not Allocated yet. The key is the
+// namespace/name of the parent. Prefixes that only select parents are not in it: what they wait for, the scheduler knows.
+const pendingByRef = "pendingByRef"
 
 // Controller is the controller of Prefixes. Create it with New.
 type Controller struct {
@@ -104,15 +98,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 	}}); err != nil {
 		return nil, err
 	}
-	if err := c.allocationIndex.AddIndexers(cache.Indexers{
-		byChild: func(obj any) ([]string, error) {
-			allocation := obj.(*v1alpha1.PrefixAllocation)
-			if ref := requester.Of(allocation); ref != nil {
-				return []string{childKey(allocation.Namespace, ref.Name)}, nil
-			}
-			return nil, nil
-		},
-	}); err != nil {
+	if err := requester.AddIndex(c.allocationIndex); err != nil {
 		return nil, err
 	}
 	if err := holding.AddIndex(c.allocationIndex); err != nil {
@@ -287,13 +273,9 @@ func (c *Controller) released(parent types.NamespacedName, uid types.UID) {
 
 // allocationsOf returns the allocations of a Prefix from the cache.
 func (c *Controller) allocationsOf(prefix *v1alpha1.Prefix) []*v1alpha1.PrefixAllocation {
-	own := objects[*v1alpha1.PrefixAllocation](c.allocationIndex, byChild, childKey(prefix.Namespace, prefix.Name))
+	own := requester.AllocationsFor(c.allocationIndex, observe.NameOf(prefix))
 	return slices.DeleteFunc(own, func(allocation *v1alpha1.PrefixAllocation) bool { return !requester.IsOf(allocation, prefix) })
 }
-
-// childKey returns the key of a Prefix in the index byChild. It has the namespace, since owner references are valid
-// only within one.
-func childKey(namespace, name string) string { return namespace + "/" + name }
 
 // parentWorkers is the maximum number of parents whose status is written at the same time.
 const parentWorkers = 2

@@ -5,15 +5,14 @@ package prefix
 
 import (
 	"context"
-	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -122,19 +121,24 @@ const maxTakeBacks = 5
 func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (bool, error) {
 	var found *v1alpha1.PrefixAllocation
 	var forbidden func() bool
-	for _, allocation := range objects[*v1alpha1.PrefixAllocation](c.allocationIndex, byChild, childKey(prefix.Namespace, prefix.Name)) {
-		parent, space, suits := c.suitsHeir(prefix, allocation)
-		if !suits {
+	requested, err := request.Of(&newAllocation(prefix, 0).Spec)
+	if err != nil {
+		// createAllocation reports it.
+		return false, nil
+	}
+	for _, kept := range holding.KeptFor(c.allocationIndex, observe.NameOf(prefix), prefix.UID, requested, prefix.NamespaceOfParent()) {
+		parent := c.asksFor(prefix, kept.Parent)
+		if parent == nil {
 			continue
 		}
 		rules := c.policies.For(parent)
 		switch {
-		case !rules.Allow(space.Bits()):
-			forbidden = func() bool { return !c.policies.For(parent).Allow(space.Bits()) }
-		case !isCooling(allocation) && rules.CoolDown() == 0:
-		case found == nil || found.CreationTimestamp.Before(&allocation.CreationTimestamp):
+		case !rules.Allow(kept.Prefix.Bits()):
+			forbidden = func() bool { return !c.policies.For(parent).Allow(kept.Prefix.Bits()) }
+		case !kept.IsCooling() && rules.CoolDown() == 0:
+		case found == nil || found.CreationTimestamp.Before(&kept.Allocation.CreationTimestamp):
 			// Prefer the one that was held last.
-			found = allocation
+			found = kept.Allocation
 		}
 	}
 	if found == nil {
@@ -154,7 +158,7 @@ func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (boo
 		}
 	}
 	metav1.SetMetaDataLabel(&taken.ObjectMeta, v1alpha1.RequesterUIDLabel, string(prefix.UID))
-	_, err := c.client.IpamV1alpha1().PrefixAllocations(prefix.Namespace).Update(ctx, taken, metav1.UpdateOptions{})
+	_, err = c.client.IpamV1alpha1().PrefixAllocations(prefix.Namespace).Update(ctx, taken, metav1.UpdateOptions{})
 	switch {
 	case err == nil:
 		return true, nil
@@ -165,29 +169,21 @@ func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (boo
 	return false, err
 }
 
-// suitsHeir reports whether an allocation holds space that was for an earlier child with the name of this one, and that this
-// one asks for. It returns the parent and the space.
-func (c *Controller) suitsHeir(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) (*v1alpha1.Prefix, netip.Prefix, bool) {
-	parentName, space, holds := holding.Of(allocation)
-	ref := requester.Of(allocation)
-	if !holds || ref == nil || parentName.Namespace != prefix.NamespaceOfParent() || ref.UID == prefix.UID || allocation.DeletionTimestamp != nil {
-		return nil, space, false
-	}
-	parent, err := c.prefixes.Prefixes(parentName.Namespace).Get(parentName.Name)
+// asksFor returns a parent if it exists, is not being deleted, and a child names or selects it. Otherwise it returns nil.
+func (c *Controller) asksFor(child *v1alpha1.Prefix, name types.NamespacedName) *v1alpha1.Prefix {
+	parent, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
 	if err != nil || parent.DeletionTimestamp != nil {
-		return nil, space, false
+		return nil
 	}
-	spec := &prefix.Spec
-	if spec.ParentRef == nil {
-		selector, err := metav1.LabelSelectorAsSelector(spec.ParentSelector)
-		if err != nil || !selector.Matches(labels.Set(parent.Labels)) {
-			return nil, space, false
+	if ref := child.Spec.ParentRef; ref != nil {
+		if ref.Name != name.Name {
+			return nil
 		}
-	} else if spec.ParentRef.Name != parentName.Name {
-		return nil, space, false
+		return parent
 	}
-	if spec.Prefix != "" {
-		return parent, space, cidr.Equal(spec.Prefix, space.String())
+	selector, err := metav1.LabelSelectorAsSelector(child.Spec.ParentSelector)
+	if err != nil || !selector.Matches(labels.Set(parent.Labels)) {
+		return nil
 	}
-	return parent, space, int(spec.PrefixLength) == space.Bits() && (spec.IPFamily == "" || string(spec.IPFamily) == cidr.FamilyOf(space))
+	return parent
 }

@@ -18,7 +18,10 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/tools/cache"
 )
 
 // Of returns the controller reference of an allocation if it refers to a Prefix of this API group, in any version.
@@ -100,4 +103,36 @@ func check(name string) string { return digest("ipam.ironcore.dev/requester\x00"
 func digest(s string, digits int) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])[:digits]
+}
+
+// byChild is the name of the index of the allocations. The key is the namespace/name of the Prefix in the controller
+// reference. So it has those of earlier Prefixes of that name, too.
+const byChild = "byChild"
+
+// AddIndex adds the index that AllocationsFor needs to an informer of PrefixAllocations, unless it has it. It fails if the
+// informer has stopped.
+func AddIndex(indexer cache.Indexer) error {
+	if indexer.GetIndexers()[byChild] != nil {
+		return nil
+	}
+	return indexer.AddIndexers(cache.Indexers{byChild: func(obj any) ([]string, error) {
+		allocation := obj.(*v1alpha1.PrefixAllocation)
+		if ref := Of(allocation); ref != nil {
+			// Owner references are valid only within a namespace.
+			return []string{types.NamespacedName{Namespace: allocation.Namespace, Name: ref.Name}.String()}, nil
+		}
+		return nil, nil
+	}})
+}
+
+// AllocationsFor returns the allocations that were created for any Prefix of a name, in any order.
+func AllocationsFor(indexer cache.Indexer, child types.NamespacedName) []*v1alpha1.PrefixAllocation {
+	objs, err := indexer.ByIndex(byChild, child.String())
+	// The only possible error is that there is no such index.
+	utilruntime.Must(err)
+	allocations := make([]*v1alpha1.PrefixAllocation, len(objs))
+	for i, obj := range objs {
+		allocations[i] = obj.(*v1alpha1.PrefixAllocation)
+	}
+	return allocations
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
 	"k8s.io/apimachinery/pkg/labels"
@@ -97,6 +98,10 @@ type assumption struct {
 // requesterPatience is how long the Prefix that an allocation was created for may be missing before the status reports
 // it. Prefixes come from another informer, which may be behind.
 const requesterPatience = time.Second
+
+// takeBackPatience is how long an allocation that could be bound waits for its requester to take back other space. If that
+// does not happen, the API server has refused it.
+const takeBackPatience = 10 * time.Second
 
 func newIndex(score Strategy, wake func(types.NamespacedName), refresh func(types.NamespacedName, time.Duration)) *index {
 	return &index{
@@ -604,6 +609,33 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 		ns.wait(w, why)
 	}
 	return assumption{}, why
+}
+
+// takesBack reports whether the requester of a candidate is expected to take back some of the space that is kept for it.
+func (x *index) takesBack(c candidate, kept []holding.Kept) bool {
+	ns := x.lock(c.home)
+	defer x.unlock(ns)
+	w := ns.pending[c.name]
+	if w == nil || w.uid != c.uid {
+		return false
+	}
+	if !slices.ContainsFunc(kept, func(k holding.Kept) bool {
+		p := ns.parents[k.Parent.Name]
+		if p == nil || !p.usable() || !w.tenant.sees(&p.prefixState) || !p.rules.Allow(k.Prefix.Bits()) {
+			return false
+		}
+		if w.ref != "" && w.ref != p.name || w.ref == "" && !w.selector.Matches(p.labels) {
+			return false
+		}
+		return k.IsCooling() || p.rules.CoolDown() > 0
+	}) {
+		w.takesBack = time.Time{}
+		return false
+	}
+	if w.takesBack.IsZero() {
+		w.takesBack = time.Now()
+	}
+	return time.Since(w.takesBack) < takeBackPatience
 }
 
 func (ns *namespace) assumption(p *parent, prefix netip.Prefix) assumption {

@@ -24,6 +24,7 @@ import (
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
@@ -42,10 +43,11 @@ import (
 
 // Scheduler is the controller that schedules PrefixAllocations.
 type Scheduler struct {
-	client      versioned.Interface
-	allocations listers.PrefixAllocationLister
-	recorder    events.EventRecorder
-	workers     int
+	client          versioned.Interface
+	allocations     listers.PrefixAllocationLister
+	allocationIndex cache.Indexer
+	recorder        events.EventRecorder
+	workers         int
 
 	index  *index
 	inbox  *inbox
@@ -58,15 +60,19 @@ type Scheduler struct {
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
 	policies informers.PrefixPolicyInformer, namespaces coreinformers.NamespaceInformer, recorder events.EventRecorder, strategy Strategy, workers int) (*Scheduler, error) {
 	s := &Scheduler{
-		client:      client,
-		allocations: allocations.Lister(),
-		recorder:    recorder,
-		workers:     workers,
-		inbox:       newInbox(),
-		queue:       queue.New("scheduler"),
+		client:          client,
+		allocations:     allocations.Lister(),
+		allocationIndex: allocations.Informer().GetIndexer(),
+		recorder:        recorder,
+		workers:         workers,
+		inbox:           newInbox(),
+		queue:           queue.New("scheduler"),
 	}
 	s.index = newIndex(strategy, s.queue.Add, s.queue.AddAfter)
 
+	if err := requester.AddIndex(s.allocationIndex); err != nil {
+		return nil, err
+	}
 	prefixEvents, err := prefixes.Informer().AddEventHandler(s.prefixHandler())
 	if err != nil {
 		return nil, err
@@ -234,6 +240,9 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 	for range maxTries {
 		place, why := s.index.reserve(c)
 		switch {
+		case why == nil && s.takesBack(c):
+			s.queue.AddAfter(name, requesterPatience)
+			return nil
 		case why == nil:
 		case why.early:
 			s.queue.AddAfter(name, requesterPatience)
@@ -254,6 +263,17 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 		return err
 	}
 	return refused
+}
+
+// takesBack reports whether a candidate has to wait, because the controller of Prefixes is about to give its requester the
+// space that an earlier Prefix of that name had. That space became available at the same time as that of the candidate.
+func (s *Scheduler) takesBack(c candidate) bool {
+	if c.requester == nil {
+		return false
+	}
+	child := types.NamespacedName{Namespace: c.name.Namespace, Name: c.requester.name}
+	kept := holding.KeptFor(s.allocationIndex, child, c.requester.uid, c.request, c.home)
+	return len(kept) > 0 && s.index.takesBack(c, kept)
 }
 
 // candidateOf returns the candidate for an allocation. It fails if the spec is invalid.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -530,6 +531,80 @@ func TestHolders(t *testing.T) {
 		if got := d.isReported(a.Name, v1alpha1.PrefixAllocationPhasePending, v1alpha1.ReasonPrefixInUse); got != "root (10.0.0.0/24) "+tt.says {
 			t.Errorf("%s: %s", tt.asks, got)
 		}
+	}
+}
+
+// TestTakesBack has a child that could be bound while other space is kept for it. It is bound only if it does not take that
+// back.
+func TestTakesBack(t *testing.T) {
+	coolDown := with(rules("rules", ""), func(spec *v1alpha1.PrefixPolicySpec) { spec.CoolDown = &metav1.Duration{Duration: time.Hour} })
+	notSelected := with(rules("closed", "none"), isClosed)
+	for name, tt := range map[string]struct {
+		change  func(kept *v1alpha1.PrefixAllocation)
+		policy  *v1alpha1.PrefixPolicy
+		selects bool
+		// waits is set if the child has to wait for what it takes back.
+		waits bool
+	}{
+		"cools down":           {waits: true},
+		"cools down, selected": {waits: true, selects: true},
+		"cools down no more":   {waits: true, policy: notSelected},
+		"is not deleted yet":   {waits: true, change: func(kept *v1alpha1.PrefixAllocation) { kept.Status.CoolingUntil = nil }},
+		"is released":          {policy: notSelected, change: func(kept *v1alpha1.PrefixAllocation) { kept.Status.CoolingUntil = nil }},
+		"another length":       {change: func(kept *v1alpha1.PrefixAllocation) { kept.Status.Prefix = "10.0.0.64/27" }},
+		"another name":         {change: func(kept *v1alpha1.PrefixAllocation) { kept.OwnerReferences[0].Name = "other" }},
+		"its own":              {change: func(kept *v1alpha1.PrefixAllocation) { kept.OwnerReferences[0].UID = "uid-of-child" }},
+		"another parent":       {change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixRef.Name = "other" }},
+		"no parent":            {change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixRef.Name = "none" }},
+		"another namespace":    {change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixNamespace = "other" }},
+		"is being deleted":     {change: func(kept *v1alpha1.PrefixAllocation) { kept.DeletionTimestamp = new(metav1.Now()) }},
+		"that parent is closed": {policy: with(with(rules("closed", ""), isClosed), func(spec *v1alpha1.PrefixPolicySpec) { spec.PrefixSelector.MatchLabels = map[string]string{"net": "b"} }), selects: true,
+			change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixRef.Name = "other" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(t)
+				d.index.setPrefix(prefix("root", "10.0.0.0/24", labelled("net", "a")))
+				d.index.setPrefix(prefix("other", "10.1.0.0/24", labelled("net", "b")))
+				policy := coolDown
+				if tt.policy != nil {
+					policy = tt.policy
+				}
+				d.index.setPolicy(policy)
+				child := prefix("child", "", below("root"))
+				child.Status.Phase = v1alpha1.PrefixPhasePending
+				d.index.setPrefix(child)
+				ofChild := func(a *v1alpha1.PrefixAllocation, uid types.UID) *v1alpha1.PrefixAllocation {
+					a.OwnerReferences = []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.PrefixKind, Name: "child", UID: uid, Controller: new(true)}}
+					return a
+				}
+				kept := ofChild(allocated(allocation("kept", 26), "10.0.0.64/26"), "uid-of-earlier")
+				kept.Status.CoolingUntil = new(metav1.NewTime(time.Now().Add(time.Hour)))
+				if tt.change != nil {
+					tt.change(kept)
+				}
+				asks := ofChild(allocation("asks", 26), child.UID)
+				if tt.selects {
+					asks.Spec.PrefixRef, asks.Spec.PrefixSelector = nil, &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "net", Operator: metav1.LabelSelectorOpExists}}}
+				}
+				for _, a := range []*v1alpha1.PrefixAllocation{kept, asks} {
+					d.stores(a)
+					d.observe(a)
+				}
+				d.schedules("asks", false)
+				if waits := len(d.bound) == 0; waits != tt.waits {
+					t.Errorf("waits: %t, bound: %q", waits, d.bound)
+				}
+				if tt.waits {
+					// The server refuses that it takes the space back.
+					time.Sleep(takeBackPatience)
+					d.schedules("asks", false)
+				}
+				if len(d.bound) != 1 {
+					t.Errorf("bound: %q", d.bound)
+				}
+			})
+		})
 	}
 }
 

@@ -1,0 +1,40 @@
+// SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
+// SPDX-License-Identifier: Apache-2.0
+
+package holding
+
+import (
+	"net/netip"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+)
+
+// Kept is space that an allocation holds for a Prefix that is gone. A new Prefix of the same name may take it back.
+type Kept struct {
+	Allocation *v1alpha1.PrefixAllocation
+	Parent     types.NamespacedName
+	Prefix     netip.Prefix
+}
+
+// IsCooling reports whether the space cools down. If not, the first Prefix is gone, but its allocation was not deleted yet.
+func (k *Kept) IsCooling() bool { return k.Allocation.Status.CoolingUntil != nil }
+
+// KeptFor returns the space that was for an earlier Prefix with the name of a child, and that the child requests, if parents
+// of a namespace have it. Whether the child asks for that parent, and whether its rules keep the space, the caller must
+// check. The informer must have the index of package requester.
+func KeptFor(indexer cache.Indexer, child types.NamespacedName, uid types.UID, request cidr.Request, home string) []Kept {
+	var kept []Kept
+	for _, allocation := range requester.AllocationsFor(indexer, child) {
+		if requester.Of(allocation).UID == uid || allocation.DeletionTimestamp != nil {
+			continue
+		}
+		if parent, prefix, holds := Of(allocation); holds && parent.Namespace == home && request.IsFor(prefix) {
+			kept = append(kept, Kept{allocation, parent, prefix})
+		}
+	}
+	return kept
+}
