@@ -21,7 +21,7 @@ programs and with the old ones in turn, --turns times each. For each row it prin
 with the least and the most of all turns. The ratio is the median of the ratios of the turns. A row that cannot be compared says why.
 
 Both builds are measured with the clients of this checkout, and with its etcd in the rows E8, L, M and S. In the row E7 each
-build is installed with its own manifests. The rows A, B and P measure packages that are linked into bench. They cannot be compared.
+build is installed with its own manifests. The rows A, B and C measure packages that are linked into bench. They cannot be compared.
 
 A comparison takes 2 x --turns as long as one run, or longer if the old programs are slower, and has no time limit. Old programs
 may need time by the square of the count: for lists in pages (L1) and requests that wait (F1). Measure such rows on their own

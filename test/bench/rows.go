@@ -114,8 +114,8 @@ var measurements = []measurement{
 		how:    "A v1alpha1 object is encoded and decoded by the serializers of the API server. They take turns, 5 times.",
 		linked: true,
 		rows: []*row{
-			{"P1", "codec one", "protobuf against JSON, a Prefix with managed fields there and back", "x as fast", atLeast(2)},
-			{"P1", "codec list", "protobuf against JSON, a list of 1,000 of them there and back", "x as fast", atLeast(2)},
+			{"C1", "codec one", "protobuf against JSON, a Prefix with managed fields there and back", "x as fast", atLeast(2)},
+			{"C1", "codec list", "protobuf against JSON, a list of 1,000 of them there and back", "x as fast", atLeast(2)},
 		},
 		measure: measureCodecs,
 	},
@@ -177,7 +177,7 @@ var measurements = []measurement{
 		name: "reserved ranges",
 		how: "On an ipam-standalone, 2,000 children of a new /8 of which a policy reserves 10,000 ranges, and 2,000 of a new /8 without a policy " +
 			"take turns, 9 times. The ranges lie in every other /28 at the beginning of the /8, where children are allocated.",
-		rows:    []*row{{"R1", "reserved", "children of a parent with 10,000 reserved ranges, against of one with none", "x its rate", atLeast(0.9)}},
+		rows:    []*row{{"P2", "reserved", "children of a parent with 10,000 reserved ranges, against of one with none", "x its rate", atLeast(0.9)}},
 		measure: measureReserved,
 	},
 	{
