@@ -40,6 +40,7 @@ func TestCluster(t *testing.T) {
 		{"quota", testQuota},
 		{"who may do what", testRoles},
 		{"policies", testPolicies},
+		{"sharing", testSharing},
 		{"who somebody is", testIdentity},
 		{"what the accounts of the controllers may do", testAccounts},
 		{"tokens of the controllers", testDirectToken},
