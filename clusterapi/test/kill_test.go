@@ -83,6 +83,16 @@ func (c *crasher) arm(victim *process.Process, at int, after bool) <-chan struct
 	return c.killed
 }
 
+// disarm makes the proxy kill nothing from now on. It reports whether the proxy has killed a process since the last call of
+// arm, or is about to: then the channel of arm will be closed.
+func (c *crasher) disarm() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fatal := c.at > 0 && c.writes >= c.at
+	c.at = 0
+	return fatal
+}
+
 // count returns the number of writes since the last call of arm.
 func (c *crasher) count() int {
 	c.mu.Lock()
@@ -163,30 +173,24 @@ func TestKill(t *testing.T) {
 		at, after := i%writes+1, (i/writes+i)%2 == 0
 		killed := proxy.arm(provider, at, after)
 		change()
-		ended := make(chan struct{})
-		go func() {
-			// Writes depend on the order of events, so that there may be one less.
-			defer close(ended)
-			_, _ = harness.Wait(func() error {
-				select {
-				case <-killed:
-					return nil
-				default:
-				}
-				c := &ipamv1.IPAddressClaim{ObjectMeta: metav1.ObjectMeta{Name: name("claim", round)}}
-				if err := n.get(c); err != nil || c.Status.AddressRef.Name == "" {
-					return fmt.Errorf("it is not served")
-				}
-				old := &capiv1alpha1.PrefixPool{ObjectMeta: metav1.ObjectMeta{Name: name("pool", round-1)}}
-				return harness.Unless(n.get(old) != nil, "the old pool is there")
-			})
-		}()
-		select {
-		case <-killed:
-			<-ended
+		// Writes depend on the order of events, so that there may be one less.
+		_, _ = harness.Wait(func() error {
+			select {
+			case <-killed:
+				return nil
+			default:
+			}
+			c := &ipamv1.IPAddressClaim{ObjectMeta: metav1.ObjectMeta{Name: name("claim", round)}}
+			if err := n.get(c); err != nil || c.Status.AddressRef.Name == "" {
+				return fmt.Errorf("it is not served")
+			}
+			old := &capiv1alpha1.PrefixPool{ObjectMeta: metav1.ObjectMeta{Name: name("pool", round-1)}}
+			return harness.Unless(n.get(old) != nil, "the old pool is there")
+		})
+		if proxy.disarm() {
+			<-killed
 			kills++
 			provider = start()
-		case <-ended:
 		}
 		settled()
 	}
