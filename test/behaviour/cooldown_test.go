@@ -6,6 +6,7 @@ package behaviour
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // coolDown creates a policy for all Prefixes.
@@ -261,33 +263,109 @@ func TestCoolDownAnd(t *testing.T) {
 	}
 }
 
-// TestCoolDownOpened has a child wait for a closed parent that keeps its space. Once the parent is open, the child has it.
-func TestCoolDownOpened(t *testing.T) {
-	e := in(t)
-	e.root("root", "10.0.0.0/24")
-	e.coolDown("rules", time.Hour)
-	e.policyIs("rules", 1, v1alpha1.ReasonApplied)
-	e.create("zero", harness.Length(26), harness.From("root"))
-	e.allocated("zero")
-	e.create("one", harness.Length(26), harness.From("root"))
-	want := e.allocated("one").Spec.Prefix
-	// What would be chosen is not what it had.
-	e.Delete("zero", "one")
-	e.Gone("zero", "one")
-	e.release(e.cooling("zero").Name, 1)
-	e.cooling("one")
-	e.patchPolicy("rules", `{"spec":{"closed":true}}`)
-	e.Eventually("closed", func() error {
-		policy, err := e.Policies.Get(e.Context(), "rules", metav1.GetOptions{})
-		return harness.Unless(err == nil && policy.Status.ObservedGeneration == policy.Generation, "%v", err)
-	})
-	e.create("one", harness.Length(26), harness.From("root"))
-	e.waits("one", v1alpha1.ReasonParentClosed)
-	e.patchPolicy("rules", `{"spec":{"closed":false}}`)
-	if p := e.allocated("one"); p.Spec.Prefix != want {
-		t.Errorf("%s instead of %s", p.Spec.Prefix, want)
+// TestCoolDownAllowedAgain has a child that cannot take back what it had when it is created, and can later.
+func TestCoolDownAllowedAgain(t *testing.T) {
+	ask := []harness.PrefixOption{harness.Family(v1alpha1.IPv4), harness.Length(26), harness.From("pool")}
+	patch := func(body string) func(pool, team *env) {
+		return func(pool, _ *env) { pool.patch("pool", body, types.MergePatchType) }
 	}
-	e.AtRest()
+	for name, tt := range map[string]struct {
+		// forbid comes after the child is deleted, and allow when the new one waits for reason.
+		forbid, allow func(pool, team *env)
+		reason        string
+		again         []harness.PrefixOption
+	}{
+		"opened": {
+			forbid: func(pool, _ *env) {
+				pool.patchPolicy("rules", `{"spec":{"closed":true}}`)
+				pool.policyApplies("rules")
+			},
+			reason: v1alpha1.ReasonParentClosed,
+			allow:  func(pool, _ *env) { pool.patchPolicy("rules", `{"spec":{"closed":false}}`) },
+		},
+		"length": {
+			forbid: func(pool, _ *env) {
+				pool.patchPolicy("rules", `{"spec":{"childLengths":{"max":25}}}`)
+				pool.policyApplies("rules")
+			},
+			reason: v1alpha1.ReasonLengthNotAllowed,
+			allow:  func(pool, _ *env) { pool.patchPolicy("rules", `{"spec":{"childLengths":null}}`) },
+		},
+		"leaves": {
+			forbid: func(pool, _ *env) {
+				closed := harness.Policy("closed", nil, "state", "closed")
+				closed.Spec.Closed = true
+				pool.CreatePolicy(closed)
+				pool.policyApplies("closed")
+				patch(`{"metadata":{"labels":{"state":"closed"}}}`)(pool, nil)
+			},
+			reason: v1alpha1.ReasonParentClosed,
+			allow:  patch(`{"metadata":{"labels":{"state":null}}}`),
+		},
+		"label": {
+			again:  []harness.PrefixOption{harness.Family(v1alpha1.IPv4), harness.Length(26), harness.Selecting("for", "one")},
+			reason: v1alpha1.ReasonNotShared,
+			allow:  patch(`{"metadata":{"labels":{"for":"one"}}}`),
+		},
+		"consent": {
+			forbid: func(pool, _ *env) {
+				if err := pool.Policies.Delete(pool.Context(), "share", metav1.DeleteOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			},
+			reason: v1alpha1.ReasonNotShared,
+			allow: func(pool, team *env) {
+				pool.share("share", &v1alpha1.PrefixSharing{Namespaces: []string{team.NS}}, "net", "a")
+			},
+		},
+	} {
+		// The pool has room for others, or not.
+		for _, full := range []bool{false, true} {
+			t.Run(name+map[bool]string{true: "-full"}[full], func(t *testing.T) {
+				pool := in(t)
+				team := pool.besides(t, "team")
+				pool.root("pool", "10.0.0.0/24", harness.Labelled("net", "a"))
+				pool.coolDown("rules", time.Hour)
+				pool.policyIs("rules", 1, v1alpha1.ReasonApplied)
+				pool.share("share", &v1alpha1.PrefixSharing{Namespaces: []string{team.NS}}, "net", "a")
+				in := harness.InNamespace(pool.NS)
+				team.create("zero", append(slices.Clone(ask), in)...)
+				team.allocated("zero")
+				team.create("one", append(slices.Clone(ask), in)...)
+				want := team.allocated("one").Spec.Prefix
+				if full {
+					pool.create("rest", harness.Length(25), harness.From("pool"))
+					pool.allocated("rest")
+				}
+				team.Delete("one")
+				team.Gone("one")
+				team.cooling("one")
+				if !full {
+					// What would be chosen is not what it had.
+					team.Delete("zero")
+					team.Gone("zero")
+					team.release(team.cooling("zero").Name, 1)
+				}
+				if tt.forbid != nil {
+					tt.forbid(pool, team)
+				}
+				again := ask
+				if tt.again != nil {
+					again = tt.again
+				}
+				// The watch caches may be behind, so that what is forbidden is still allowed for a moment.
+				time.Sleep(300 * time.Millisecond)
+				team.create("one", append(slices.Clone(again), in)...)
+				team.waits("one", tt.reason)
+				// Nothing looks at the child any more, unless it hears of the change.
+				time.Sleep(2 * time.Second)
+				tt.allow(pool, team)
+				if p := team.allocated("one"); p.Spec.Prefix != want {
+					t.Errorf("%s instead of %s", p.Spec.Prefix, want)
+				}
+			})
+		}
+	}
 }
 
 // TestCoolDownOfOtherNamespace has a child of the same name in another namespace.

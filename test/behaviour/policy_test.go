@@ -59,6 +59,15 @@ func (e *env) waits(name, reason string, words ...string) {
 	})
 }
 
+// policyApplies waits until the controllers know the spec of a policy.
+func (e *env) policyApplies(name string) {
+	e.Helper()
+	e.Eventually(name+" applies", func() error {
+		policy, err := e.Policies.Get(e.Context(), name, metav1.GetOptions{})
+		return harness.Unless(err == nil && policy.Status.ObservedGeneration == policy.Generation, "%v", err)
+	})
+}
+
 func (e *env) patchPolicy(name, patch string) {
 	e.Helper()
 	if _, err := e.Policies.Patch(e.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {

@@ -4,11 +4,14 @@
 package holding
 
 import (
+	"context"
 	"net/netip"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 )
@@ -22,6 +25,31 @@ type Kept struct {
 
 // IsCooling reports whether the space cools down. If not, the first Prefix is gone, but its allocation was not deleted yet.
 func (k *Kept) IsCooling() bool { return k.Allocation.Status.CoolingUntil != nil }
+
+// GiveTo makes a Prefix the one for which the space is held, by its UID. Only a Prefix of the name that had the space may
+// get it. A conflict means that the informer is behind.
+func (k *Kept) GiveTo(ctx context.Context, client versioned.Interface, uid types.UID) error {
+	taken := k.Allocation.DeepCopy()
+	for i := range taken.OwnerReferences {
+		if ref := &taken.OwnerReferences[i]; ref.Controller != nil && *ref.Controller {
+			ref.UID = uid
+		}
+	}
+	metav1.SetMetaDataLabel(&taken.ObjectMeta, v1alpha1.RequesterUIDLabel, string(uid))
+	_, err := client.IpamV1alpha1().PrefixAllocations(taken.Namespace).Update(ctx, taken, metav1.UpdateOptions{})
+	return err
+}
+
+// Last returns the space that was allocated last, or nil if there is none.
+func Last(kept []Kept) *Kept {
+	var last *Kept
+	for i := range kept {
+		if last == nil || last.Allocation.CreationTimestamp.Before(&kept[i].Allocation.CreationTimestamp) {
+			last = &kept[i]
+		}
+	}
+	return last
+}
 
 // KeptFor returns the space that was for an earlier Prefix with the name of a child, and that the child requests, if parents
 // of a namespace have it. Whether the child asks for that parent, and whether its rules keep the space, the caller must

@@ -5,6 +5,7 @@ package prefix
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,8 @@ const (
 	// coolingWorkers is the maximum number of allocations that are deleted at the same time after their space has cooled
 	// down. Very many may have at once, and others must not wait for that.
 	coolingWorkers = 2
+	// coolingLook is how long an allocation whose space cools down is not looked at, at the most.
+	coolingLook = 10 * time.Minute
 	// coolingRetry is the delay before the next try if the API server did not delete an allocation because its clock is
 	// behind.
 	coolingRetry = 2 * time.Second
@@ -53,7 +56,8 @@ func (c *Controller) syncCooling(ctx context.Context, name types.NamespacedName)
 		return nil
 	}
 	if wait := time.Until(allocation.Status.CoolingUntil.Time); wait > 0 && !c.parentEnds(allocation) {
-		c.cooling.AddAfter(name, wait)
+		// A timer does not follow a clock that is put right, and stays when there is nothing left to wait for.
+		c.cooling.AddAfter(name, min(wait, coolingLook))
 		return nil
 	}
 	if err := newerIsComing(c.deleteAsSeen(ctx, allocation)); err != nil {
@@ -117,31 +121,29 @@ func (h *heirs) take(namespace string) sets.Set[types.NamespacedName] {
 const maxTakeBacks = 5
 
 // takeBack gives a Pending child the space that an earlier child of the same name had, if the child asks for the same.
-// It reports whether it did. Then the child has an allocation that holds space.
+// It reports whether it did. Then the child has an allocation that holds space. What a later change allows, such as one of
+// labels or of consent, the scheduler takes back.
 func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (bool, error) {
-	var found *v1alpha1.PrefixAllocation
-	var forbidden func() bool
 	requested, err := request.Of(&newAllocation(prefix, 0).Spec)
 	if err != nil {
 		// createAllocation reports it.
 		return false, nil
 	}
-	for _, kept := range holding.KeptFor(c.allocationIndex, observe.NameOf(prefix), prefix.UID, requested, prefix.NamespaceOfParent()) {
-		parent := c.asksFor(prefix, kept.Parent)
+	var forbidden func() bool
+	kept := slices.DeleteFunc(holding.KeptFor(c.allocationIndex, observe.NameOf(prefix), prefix.UID, requested, prefix.NamespaceOfParent()), func(k holding.Kept) bool {
+		parent := c.asksFor(prefix, k.Parent)
 		if parent == nil {
-			continue
+			return true
 		}
 		rules := c.policies.For(parent)
-		switch {
-		case !rules.Allow(kept.Prefix.Bits()):
-			forbidden = func() bool { return !c.policies.For(parent).Allow(kept.Prefix.Bits()) }
-		case !kept.IsCooling() && rules.CoolDown() == 0:
-		case found == nil || found.CreationTimestamp.Before(&kept.Allocation.CreationTimestamp):
-			// Prefer the one that was held last.
-			found = kept.Allocation
+		if !rules.Allow(k.Prefix.Bits()) {
+			forbidden = func() bool { return !c.policies.For(parent).Allow(k.Prefix.Bits()) }
+			return true
 		}
-	}
-	if found == nil {
+		return !k.IsCooling() && rules.CoolDown() == 0
+	})
+	last := holding.Last(kept)
+	if last == nil {
 		if forbidden != nil {
 			c.heirs.add(prefix.NamespaceOfParent(), observe.NameOf(prefix))
 			if !forbidden() {
@@ -151,14 +153,7 @@ func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (boo
 		}
 		return false, nil
 	}
-	taken := found.DeepCopy()
-	for i := range taken.OwnerReferences {
-		if ref := &taken.OwnerReferences[i]; ref.Controller != nil && *ref.Controller {
-			ref.UID = prefix.UID
-		}
-	}
-	metav1.SetMetaDataLabel(&taken.ObjectMeta, v1alpha1.RequesterUIDLabel, string(prefix.UID))
-	_, err = c.client.IpamV1alpha1().PrefixAllocations(prefix.Namespace).Update(ctx, taken, metav1.UpdateOptions{})
+	err = last.GiveTo(ctx, c.client, prefix.UID)
 	switch {
 	case err == nil:
 		return true, nil

@@ -99,10 +99,6 @@ type assumption struct {
 // it. Prefixes come from another informer, which may be behind.
 const requesterPatience = time.Second
 
-// takeBackPatience is how long an allocation that could be bound waits for its requester to take back other space. If that
-// does not happen, the API server has refused it.
-const takeBackPatience = 10 * time.Second
-
 func newIndex(score Strategy, wake func(types.NamespacedName), refresh func(types.NamespacedName, time.Duration)) *index {
 	return &index{
 		wake: wake, refresh: refresh, score: score, namespaces: map[string]*namespace{},
@@ -611,31 +607,25 @@ func (x *index) reserve(c candidate) (assumption, *verdict) {
 	return assumption{}, why
 }
 
-// takesBack reports whether the requester of a candidate is expected to take back some of the space that is kept for it.
-func (x *index) takesBack(c candidate, kept []holding.Kept) bool {
+// givesBack returns the kept space that the requester of a candidate may take back: the candidate names or selects the
+// parent, and its rules allow it.
+func (x *index) givesBack(c candidate, kept []holding.Kept) []holding.Kept {
+	v := viewer{namespace: c.name.Namespace, foreign: c.isForeign()}
+	if v.foreign {
+		v.labels = x.labelsOf(v.namespace)
+	}
 	ns := x.lock(c.home)
 	defer x.unlock(ns)
-	w := ns.pending[c.name]
-	if w == nil || w.uid != c.uid {
-		return false
-	}
-	if !slices.ContainsFunc(kept, func(k holding.Kept) bool {
+	return slices.DeleteFunc(kept, func(k holding.Kept) bool {
 		p := ns.parents[k.Parent.Name]
-		if p == nil || !p.usable() || !w.tenant.sees(&p.prefixState) || !p.rules.Allow(k.Prefix.Bits()) {
-			return false
+		if p == nil || !p.usable() || !v.sees(&p.prefixState) || !p.rules.Allow(k.Prefix.Bits()) {
+			return true
 		}
-		if w.ref != "" && w.ref != p.name || w.ref == "" && !w.selector.Matches(p.labels) {
-			return false
+		if c.ref != "" && c.ref != p.name || c.ref == "" && !p.matches(c.selector) {
+			return true
 		}
-		return k.IsCooling() || p.rules.CoolDown() > 0
-	}) {
-		w.takesBack = time.Time{}
-		return false
-	}
-	if w.takesBack.IsZero() {
-		w.takesBack = time.Now()
-	}
-	return time.Since(w.takesBack) < takeBackPatience
+		return !k.IsCooling() && p.rules.CoolDown() == 0
+	})
 }
 
 func (ns *namespace) assumption(p *parent, prefix netip.Prefix) assumption {

@@ -60,8 +60,6 @@ type pending struct {
 	// since when it is.
 	waitsForRequester bool
 	missed            time.Time
-	// takesBack is the time since when its requester is expected to take back other space.
-	takesBack time.Time
 }
 
 // refusedPlace is a binding that the server refused. Without a valid prefix it stands for all prefixes of the parent.

@@ -235,14 +235,14 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 		s.index.settle(name, true)
 		return s.report(ctx, allocation, &verdict{reason: v1alpha1.ReasonInvalidRequest, words: err.Error()})
 	}
+	if done, err := s.takeBack(ctx, c); done || err != nil {
+		return err
+	}
 	s.index.retry(c)
 	var refused error
 	for range maxTries {
 		place, why := s.index.reserve(c)
 		switch {
-		case why == nil && s.takesBack(c):
-			s.queue.AddAfter(name, requesterPatience)
-			return nil
 		case why == nil:
 		case why.early:
 			s.queue.AddAfter(name, requesterPatience)
@@ -265,15 +265,34 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 	return refused
 }
 
-// takesBack reports whether a candidate has to wait, because the controller of Prefixes is about to give its requester the
-// space that an earlier Prefix of that name had. That space became available at the same time as that of the candidate.
-func (s *Scheduler) takesBack(c candidate) bool {
+// takeBack gives the requester of a candidate the space that an earlier Prefix of that name had, if that is kept for it and
+// the rules allow it. It reports whether it did: then nobody needs the candidate, and the controller of Prefixes deletes it.
+//
+// That controller does the same before it creates an allocation. The scheduler does it for those that could not be scheduled
+// when they were created, because it hears of everything that may change that.
+func (s *Scheduler) takeBack(ctx context.Context, c candidate) (bool, error) {
 	if c.requester == nil {
-		return false
+		return false, nil
 	}
 	child := types.NamespacedName{Namespace: c.name.Namespace, Name: c.requester.name}
 	kept := holding.KeptFor(s.allocationIndex, child, c.requester.uid, c.request, c.home)
-	return len(kept) > 0 && s.index.takesBack(c, kept)
+	if len(kept) == 0 {
+		return false, nil
+	}
+	last := holding.Last(s.index.givesBack(c, kept))
+	if last == nil {
+		return false, nil
+	}
+	err := last.GiveTo(ctx, s.client, c.requester.uid)
+	switch {
+	case err == nil:
+		s.index.settle(c.name, true)
+		return true, nil
+	case apierrors.IsNotFound(err), queue.IsRefusal(err), apierrors.IsConflict(err) && s.queue.NumRequeues(c.name) >= quietConflicts:
+		// It gets other space.
+		return false, nil
+	}
+	return false, fmt.Errorf("taking back %s from %s: %w", last.Prefix, last.Parent, err)
 }
 
 // candidateOf returns the candidate for an allocation. It fails if the spec is invalid.

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -534,22 +533,22 @@ func TestHolders(t *testing.T) {
 	}
 }
 
-// TestTakesBack has a child that could be bound while other space is kept for it. It is bound only if it does not take that
+// TestTakeBack has a child that could be bound while other space is kept for it. It is bound only if it does not take that
 // back.
-func TestTakesBack(t *testing.T) {
+func TestTakeBack(t *testing.T) {
 	coolDown := with(rules("rules", ""), func(spec *v1alpha1.PrefixPolicySpec) { spec.CoolDown = &metav1.Duration{Duration: time.Hour} })
 	notSelected := with(rules("closed", "none"), isClosed)
 	for name, tt := range map[string]struct {
 		change  func(kept *v1alpha1.PrefixAllocation)
 		policy  *v1alpha1.PrefixPolicy
 		selects bool
-		// waits is set if the child has to wait for what it takes back.
-		waits bool
+		// takes is set if the child takes the space back.
+		takes bool
 	}{
-		"cools down":           {waits: true},
-		"cools down, selected": {waits: true, selects: true},
-		"cools down no more":   {waits: true, policy: notSelected},
-		"is not deleted yet":   {waits: true, change: func(kept *v1alpha1.PrefixAllocation) { kept.Status.CoolingUntil = nil }},
+		"cools down":           {takes: true},
+		"cools down, selected": {takes: true, selects: true},
+		"cools down no more":   {takes: true, policy: notSelected},
+		"is not deleted yet":   {takes: true, change: func(kept *v1alpha1.PrefixAllocation) { kept.Status.CoolingUntil = nil }},
 		"is released":          {policy: notSelected, change: func(kept *v1alpha1.PrefixAllocation) { kept.Status.CoolingUntil = nil }},
 		"another length":       {change: func(kept *v1alpha1.PrefixAllocation) { kept.Status.Prefix = "10.0.0.64/27" }},
 		"another name":         {change: func(kept *v1alpha1.PrefixAllocation) { kept.OwnerReferences[0].Name = "other" }},
@@ -562,7 +561,7 @@ func TestTakesBack(t *testing.T) {
 			change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixRef.Name = "other" }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			for _, answer := range []error{nil, apierrors.NewInvalid(schema.GroupKind{}, "kept", nil), apierrors.NewNotFound(v1alpha1.Resource("prefixallocations"), "kept"), errors.New("connection reset by peer")} {
 				d := newDesk(t)
 				d.index.setPrefix(prefix("root", "10.0.0.0/24", labelled("net", "a")))
 				d.index.setPrefix(prefix("other", "10.1.0.0/24", labelled("net", "b")))
@@ -591,19 +590,38 @@ func TestTakesBack(t *testing.T) {
 					d.stores(a)
 					d.observe(a)
 				}
-				d.schedules("asks", false)
-				if waits := len(d.bound) == 0; waits != tt.waits {
-					t.Errorf("waits: %t, bound: %q", waits, d.bound)
+				var taken []types.UID
+				d.client.PrependReactor("update", "prefixallocations", func(action clienttesting.Action) (bool, runtime.Object, error) {
+					if action.GetSubresource() != "" {
+						return false, nil, nil
+					}
+					a := action.(clienttesting.UpdateAction).GetObject().(*v1alpha1.PrefixAllocation)
+					if a.Name != "kept" || a.Labels[v1alpha1.RequesterUIDLabel] != string(child.UID) {
+						t.Errorf("written: %+v", a.ObjectMeta)
+					}
+					taken = append(taken, a.OwnerReferences[0].UID)
+					return true, a, answer
+				})
+				unknown := tt.takes && answer != nil && !apierrors.IsNotFound(answer) && !apierrors.IsInvalid(answer)
+				d.schedules("asks", unknown)
+				wantTaken, wantBound := 0, 1
+				if tt.takes {
+					wantTaken = 1
+					if answer == nil || unknown {
+						// What the answer is not known of is tried again.
+						wantBound = 0
+					}
 				}
-				if tt.waits {
-					// The server refuses that it takes the space back.
-					time.Sleep(takeBackPatience)
-					d.schedules("asks", false)
+				if len(taken) != wantTaken || len(taken) > 0 && taken[0] != child.UID || len(d.bound) != wantBound {
+					t.Errorf("answer %v: taken back for %q, bound %q", answer, taken, d.bound)
 				}
-				if len(d.bound) != 1 {
-					t.Errorf("bound: %q", d.bound)
+				if wantBound == 0 && answer == nil {
+					// Nothing is reserved for it.
+					if got := d.nextPlace("/26"); got != "10.0.0.0/26" {
+						t.Errorf("next: %s", got)
+					}
 				}
-			})
+			}
 		})
 	}
 }
