@@ -53,7 +53,7 @@ func (c *Claims) mayCool(ctx context.Context, prefix *ipam.Prefix) (bool, error)
 	if c.coolDown == nil {
 		return false, nil
 	}
-	d, err := c.coolDown(ctx, prefix.Namespace, prefix.Name)
+	d, err := c.coolDown(ctx, prefix.Namespace, prefix.Labels)
 	return d > 0, err
 }
 

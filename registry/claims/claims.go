@@ -290,7 +290,7 @@ func (c *Claims) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, w
 	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName, shown, who))
 	refusal.ErrStatus.Details.Causes = append([]metav1.StatusCause{
 		{Type: ipam.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, shown, who)},
-	}, holderCauses(held, h, allocation.Namespace)...)
+	}, holderCauses(shown, h, allocation.Namespace)...)
 	return refusal
 }
 
@@ -366,7 +366,8 @@ func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam
 
 // guardChild adds a check to the plan for the removal of an allocation: no allocated child depends on the
 // allocation. child is the owner in the claim. An allocation without a claim was written by another server; then
-// child is the Prefix in its controller reference. If the child does not exist, it must not be in lost+found either.
+// child is the Prefix in its controller reference. If the child does not exist, or another one has its name, it must not be
+// in lost+found either.
 // Then the space may have to cool down, if p, the parent from which it was claimed for the child, is set.
 func (c *Claims) guardChild(ctx context.Context, p *parent, child *Owner, allocation *ipam.PrefixAllocation, removal Plan) (Plan, error) {
 	if child == nil {
@@ -388,7 +389,7 @@ func (c *Claims) guardChild(ctx context.Context, p *parent, child *Owner, alloca
 	}
 	key := c.Prefixes.Key(allocation.Namespace, child.Name)
 	removal.Guards = append(removal.Guards, IsUnchanged(key, revision))
-	if revision == 0 {
+	if revision == 0 || !child.is(found) {
 		at := len(removal.Guards)
 		removal.Guards = append(removal.Guards, IsUnchanged(c.Lost(key), 0))
 		removal.explain = func(answers []*pb.RangeResponse) error {

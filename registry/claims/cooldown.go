@@ -12,6 +12,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -28,9 +29,9 @@ import (
 // The time is stored, and each server compares it with its own clock. So it survives restarts, and a clock that goes back
 // only makes it longer.
 
-// CoolDown returns for how long the space of a Prefix that is given back cools down. It is 0 if it does not. The answer
-// may be stale.
-type CoolDown func(ctx context.Context, namespace, name string) (time.Duration, error)
+// CoolDown returns for how long the space of a Prefix with the given labels that is given back cools down. It is 0 if it
+// does not. The answer may be stale.
+type CoolDown func(ctx context.Context, namespace string, set labels.Set) (time.Duration, error)
 
 // ReadCoolDownFrom sets the function that finds the coolDown of a parent. Until it is called, nothing cools down.
 func (c *Claims) ReadCoolDownFrom(coolDown CoolDown) { c.coolDown = coolDown }
@@ -43,6 +44,12 @@ type CoolingError struct {
 	For   time.Duration
 
 	allocation *ipam.PrefixAllocation
+}
+
+// IsOf reports whether the error is about an allocation, in a version that holds space.
+func (e *CoolingError) IsOf(allocation *ipam.PrefixAllocation) bool {
+	_, _, holds := Allocated(allocation)
+	return holds && e.allocation.UID == allocation.UID
 }
 
 // Error implements error.
@@ -77,7 +84,7 @@ func (c *Claims) cools(ctx context.Context, p *parent, allocation *ipam.PrefixAl
 	case !gone || c.coolDown == nil:
 		return nil
 	}
-	d, err := c.coolDown(ctx, allocation.NamespaceOfParent(), allocation.Spec.PrefixRef.Name)
+	d, err := c.coolDown(ctx, allocation.NamespaceOfParent(), p.labels)
 	if err != nil {
 		return err
 	}
@@ -160,7 +167,7 @@ func (c *Claims) planKeep(ctx context.Context, allocation, old *ipam.PrefixAlloc
 	}
 	if old.DeletionTimestamp == nil && allocation.DeletionTimestamp != nil {
 		// It is deleted, and only waits for its finalizers.
-		if _, err := c.planRelease(ctx, live{c}, old); isCooling(err) {
+		if _, err := c.planRelease(ctx, live{c}, old); err != nil {
 			return Plan{}, err
 		}
 	}
@@ -197,7 +204,7 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 		// Its controller has not deleted it yet. Without a coolDown the space is released then.
 		d, err := time.Duration(0), error(nil)
 		if c.coolDown != nil {
-			d, err = c.coolDown(ctx, old.NamespaceOfParent(), name)
+			d, err = c.coolDown(ctx, old.NamespaceOfParent(), p.labels)
 		}
 		if err != nil {
 			return Plan{}, err

@@ -204,6 +204,23 @@ func TestCoolDownOnlyForChildren(t *testing.T) {
 		}
 		s.allocate(t, ctx, "a", nil, "parent", "10.0.5.0/24")
 	})
+	t.Run("finalizer", func(t *testing.T) {
+		ctx, _ := newNamespace(t)
+		s.root(t, ctx, "parent", "10.0.0.0/16")
+		s.coolDown(t, ctx, "rules", forAnHour)
+		s.liveChild(t, ctx, "a", "parent", "10.0.5.0/24")
+		finalizers := func(of ...string) {
+			must[*ipam.PrefixAllocation](t)(s.updateAllocation(ctx, "a", func(a *ipam.PrefixAllocation) { a.Finalizers = of }))
+		}
+		finalizers("example.com/keep")
+		s.refused(t, func() error { return s.deleteAllocation(ctx, "a") }, metav1.StatusReasonConflict, "in use by Prefix a")
+		ok(t, s.end(ctx, "a"))
+		ok(t, s.deleteAllocation(ctx, "a"))
+		finalizers()
+		if a := s.getAllocation(t, ctx, "a"); a.Status.CoolingUntil == nil || a.DeletionTimestamp != nil {
+			t.Errorf("it does not cool down: %+v", a)
+		}
+	})
 	t.Run("dry run", func(t *testing.T) {
 		ctx, _ := newNamespace(t)
 		s.root(t, ctx, "parent", "10.0.0.0/16")

@@ -5,6 +5,7 @@ package claims_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -360,23 +361,44 @@ func TestOrphansAreClaimed(t *testing.T) {
 	g.check(t)
 }
 
-// TestLostChildrenKeepTheirSpace deletes the allocation of a child that is in lost+found.
+// TestLostChildrenKeepTheirSpace deletes the allocation of a child that is in lost+found, also when somebody has made another
+// child of that name.
 func TestLostChildrenKeepTheirSpace(t *testing.T) {
-	g := &past{t, newServer(t, claimstest.RunEtcd(t), variant{})}
-	ctx := withNamespace(t.Context(), "ns")
-	g.root(t, ctx, "root", "10.0.0.0/16")
-	g.liveChild(t, ctx, "child", "root", "10.0.5.0/24")
-	g.put(g.prefixKey("ns", "child"), "nonsense")
-	if err := g.deleteAllocation(ctx, "child"); err == nil {
-		t.Error("it was deleted under a child that cannot be decoded")
+	etcd := claimstest.RunEtcd(t)
+	for _, recreated := range []bool{false, true} {
+		for _, cools := range []bool{false, true} {
+			t.Run(fmt.Sprintf("recreated %t, cools %t", recreated, cools), func(t *testing.T) {
+				g := &past{t, newServer(t, etcd, variant{})}
+				ctx := withNamespace(t.Context(), "ns")
+				g.root(t, ctx, "root", "10.0.0.0/16")
+				if cools {
+					g.coolDown(t, ctx, "rules", forAnHour)
+				}
+				g.liveChild(t, ctx, "child", "root", "10.0.5.0/24")
+				g.put(g.prefixKey("ns", "child"), "nonsense")
+				if err := g.deleteAllocation(ctx, "child"); err == nil {
+					t.Error("it was deleted under a child that cannot be decoded")
+				}
+				if _, _, err := g.auditor.Repair(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if recreated {
+					child := g.child(t, ctx, "child", "root", 24)
+					if cools {
+						g.refused(t, func() error { return g.takeBack(ctx, "child", child) }, metav1.StatusReasonConflict, "lost+found")
+					}
+				}
+				release := func() error {
+					_, err := g.deletes(t, ctx, "child", metav1.NewDeleteOptions(0))
+					return err
+				}
+				g.refused(t, release, metav1.StatusReasonConflict, "lost+found")
+				g.delete(strings.Replace(g.prefixKey("ns", "child"), g.prefix, g.prefix+"/lost+found", 1))
+				if err := release(); err != nil {
+					t.Error(err)
+				}
+				g.check(t)
+			})
+		}
 	}
-	if _, _, err := g.auditor.Repair(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	g.refused(t, func() error { return g.deleteAllocation(ctx, "child") }, metav1.StatusReasonConflict, "lost+found")
-	g.delete(strings.Replace(g.prefixKey("ns", "child"), g.prefix, g.prefix+"/lost+found", 1))
-	if err := g.deleteAllocation(ctx, "child"); err != nil {
-		t.Error(err)
-	}
-	g.check(t)
 }

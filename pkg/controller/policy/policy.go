@@ -23,7 +23,8 @@ import (
 )
 
 // Rules are what all policies that select a Prefix say together. They are immutable. Prefixes that the same policies
-// select share one Rules until one of these policies changes, so pointers can be compared. A nil Rules has no rules.
+// select mostly share one Rules until one of these policies changes, so equal pointers mean equal rules. A nil Rules has
+// no rules.
 type Rules struct {
 	// reserved is the reserved space of the one policy that the rules come from. Those of several policies are in
 	// Policies.Reserved, because they could take much memory: there may be as many combinations of policies as Prefixes.
@@ -177,7 +178,13 @@ func together(all []*policy) *Rules {
 		result.lengths = result.lengths.And(rules.lengths)
 		result.closed = result.closed || rules.closed
 		result.coolDown = max(result.coolDown, rules.coolDown)
-		result.shared = append(result.shared, rules.shared...)
+		switch {
+		case len(result.shared) == 1 && result.shared[0].all:
+		case len(rules.shared) == 1 && rules.shared[0].all:
+			result.shared = rules.shared
+		default:
+			result.shared = append(result.shared, rules.shared...)
+		}
 		switch {
 		case rules.strategy == "":
 		case result.strategy == "":
@@ -217,9 +224,13 @@ type Policies struct {
 	others  map[string]*policy
 	// slots numbers the policies. A slot that is nil is free.
 	slots []*policy
-	// combined caches the rules of several policies.
+	// combined caches the rules of several policies, at most maxCombined of them.
 	combined map[combination]*Rules
 }
+
+// maxCombined is the maximum number of combinations of policies whose rules are kept. Of more, Prefixes with the same
+// policies may have several Rules that are the same.
+const maxCombined = 1024
 
 type label struct{ key, value string }
 
@@ -344,7 +355,8 @@ func (p *Policies) For(set labels.Set) *Rules {
 	}
 	slices.SortFunc(selecting, func(a, b *policy) int { return a.compare(b.origin) })
 	rules := together(selecting)
-	if p.combined == nil {
+	if p.combined == nil || len(p.combined) >= maxCombined {
+		// Labels that are changed again and again would make ever more.
 		p.combined = map[combination]*Rules{}
 	}
 	p.combined[policies] = rules

@@ -205,6 +205,9 @@ func TestCombinationsAreSmall(t *testing.T) {
 	if grown := int64(inUse()-before) / combinations; grown < 0 || grown > 1024 {
 		t.Errorf("a combination takes %d bytes", grown)
 	}
+	if len(policies.combined) > maxCombined {
+		t.Errorf("%d combinations are kept", len(policies.combined))
+	}
 	runtime.KeepAlive(all)
 	runtime.KeepAlive(&policies)
 }

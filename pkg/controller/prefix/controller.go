@@ -20,6 +20,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	listers "github.com/ironcore-dev/ipam-apiserver/generated/listers/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
@@ -169,6 +170,15 @@ func (c *Controller) isSettled(prefix *v1alpha1.Prefix) bool {
 	return len(own) == 0 || len(own) == 1 && own[0].Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated
 }
 
+// isBoundTo reports whether a Prefix is Allocated, is not being deleted, and has what an allocation holds. It looks at no
+// other allocation: anybody may create very many for a Prefix, and all namespaces share the event handler.
+func isBoundTo(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) bool {
+	parent, space, holds := holding.Of(allocation)
+	return holds && prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated && prefix.DeletionTimestamp == nil &&
+		prefix.Spec.ParentRef != nil && prefix.Spec.ParentRef.Name == parent.Name && prefix.NamespaceOfParent() == parent.Namespace &&
+		cidr.Equal(prefix.Spec.Prefix, space.String())
+}
+
 // isCounted reports whether the number of allocations in the status of a Prefix matches the cache. A Prefix
 // without allocations and without usage in its status needs no write. Another server of the API group leaves many
 // of those. It reports false if the Prefix has or had reserved or cooling space, because only a full count
@@ -226,7 +236,7 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 		switch prefix, err := c.prefixes.Prefixes(allocation.Namespace).Get(ref.Name); {
 		case err != nil || prefix.UID != ref.UID:
 			c.orphans.Add(observe.NameOf(allocation))
-		case !c.isSettled(prefix):
+		case !isBoundTo(prefix, allocation):
 			c.children.Add(observe.NameOf(prefix))
 		}
 	}

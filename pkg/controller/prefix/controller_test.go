@@ -75,7 +75,7 @@ func TestAllocationsOf(t *testing.T) {
 func TestSettled(t *testing.T) {
 	pending := child(v1alpha1.PrefixSpec{PrefixLength: 24, ParentRef: ref("root")})
 	allocated := pending.DeepCopy()
-	allocated.Status.Phase = v1alpha1.PrefixPhaseAllocated
+	allocated.Status.Phase, allocated.Spec.Prefix = v1alpha1.PrefixPhaseAllocated, "10.0.1.0/24"
 	deleted := allocated.DeepCopy()
 	deleted.DeletionTimestamp = new(metav1.Now())
 	root := child(v1alpha1.PrefixSpec{Prefix: "10.0.0.0/8"})
@@ -84,6 +84,9 @@ func TestSettled(t *testing.T) {
 	of := func(p *v1alpha1.Prefix, name string, phase v1alpha1.PrefixAllocationPhase) *v1alpha1.PrefixAllocation {
 		a := newAllocation(p, 0)
 		a.Name, a.UID, a.Status.Phase = name, types.UID(name), phase
+		if phase == v1alpha1.PrefixAllocationPhaseAllocated {
+			a.Status.Prefix = map[string]string{"a": "10.0.1.0/24", "b": "10.0.2.0/24"}[name]
+		}
 		return a
 	}
 	held, left := v1alpha1.PrefixAllocationPhaseAllocated, v1alpha1.PrefixAllocationPhasePending

@@ -15,6 +15,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 )
@@ -104,17 +105,13 @@ func (p parents) Refuses(ctx context.Context, namespace, name string, bits int) 
 }
 
 // coolDown implements claims.CoolDown.
-func (p parents) coolDown(ctx context.Context, namespace, name string) (time.Duration, error) {
+func (p parents) coolDown(ctx context.Context, namespace string, set labels.Set) (time.Duration, error) {
 	// It holds for the children of all namespaces.
-	in, err := p.in(genericapirequest.WithNamespace(ctx, namespace), namespace)
-	if err != nil || len(in.policies) == 0 {
+	policies, err := p.policies.Policies(genericapirequest.WithNamespace(ctx, namespace))
+	if err != nil {
 		return 0, err
 	}
-	prefix := in.get(name)
-	if prefix == nil {
-		return 0, nil
-	}
-	return in.policies.RulesOf(prefix.Labels).CoolDown, nil
+	return policies.RulesOf(set).CoolDown, nil
 }
 
 // defaultLength returns the length of a child that requests none: the default of the parent that it names, or the one
@@ -123,7 +120,7 @@ func (p parents) coolDown(ctx context.Context, namespace, name string) (time.Dur
 func (p parents) defaultLength(ctx context.Context, child *ipam.Prefix) (length int32) {
 	spec := &child.Spec
 	in, err := p.in(ctx, child.NamespaceOfParent())
-	if err != nil || len(in.policies) == 0 {
+	if err != nil || !in.policies.HaveDefault() || in.foreign && !in.policies.ShareAny(in.claims, in.tenant) {
 		return 0
 	}
 	if spec.ParentRef != nil {

@@ -85,6 +85,18 @@ func (p Policies) RulesOf(set labels.Set) (rules Rules) {
 	return rules
 }
 
+// HaveDefault reports whether any policy has a default length of children.
+func (p Policies) HaveDefault() bool {
+	return slices.ContainsFunc(p, func(policy selecting) bool {
+		return policy.spec.ChildLengths != nil && policy.spec.ChildLengths.Default != 0
+	})
+}
+
+// ShareAny reports whether any policy shares with another namespace, whatever the policy selects.
+func (p Policies) ShareAny(claims *claims.Claims, namespace string) bool {
+	return slices.ContainsFunc(p, func(policy selecting) bool { return claims.Includes(policy.spec.SharedWith, namespace) })
+}
+
 // Share reports whether any of the policies shares a parent with the given labels with another namespace.
 func (p Policies) Share(claims *claims.Claims, set labels.Set, namespace string) bool {
 	return slices.ContainsFunc(p, func(policy selecting) bool {

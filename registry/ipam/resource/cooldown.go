@@ -52,7 +52,7 @@ func (c *cooler) delete(ctx context.Context, name string, validate rest.Validate
 	case !errors.As(err, &cooling):
 		return obj, deleted, err
 	case cooling.Until.IsZero():
-		return c.begin(ctx, name, options, cooling.For)
+		return c.begin(ctx, name, options, cooling)
 	}
 	warning.AddWarning(ctx, "", cooling.Error()+"; a grace period of 0 seconds releases it")
 	obj, err = c.store.Get(ctx, name, &metav1.GetOptions{})
@@ -60,7 +60,7 @@ func (c *cooler) delete(ctx context.Context, name string, validate rest.Validate
 }
 
 // begin makes the space of an object cool down. The storage checks again that it has to.
-func (c *cooler) begin(ctx context.Context, name string, options *metav1.DeleteOptions, d time.Duration) (runtime.Object, bool, error) {
+func (c *cooler) begin(ctx context.Context, name string, options *metav1.DeleteOptions, cooling *claims.CoolingError) (runtime.Object, bool, error) {
 	cool := func(_ context.Context, _, old runtime.Object) (runtime.Object, error) {
 		allocation := old.DeepCopyObject().(*ipam.PrefixAllocation)
 		if conditions := options.Preconditions; conditions != nil &&
@@ -68,8 +68,12 @@ func (c *cooler) begin(ctx context.Context, name string, options *metav1.DeleteO
 				conditions.ResourceVersion != nil && *conditions.ResourceVersion != allocation.ResourceVersion) {
 			return nil, apierrors.NewConflict(c.store.DefaultQualifiedResource, name, errors.New("it is not as the preconditions say"))
 		}
+		if !cooling.IsOf(allocation) {
+			// Of a version that is too old, the storage reads the current one and tries again.
+			return nil, apierrors.NewConflict(c.store.DefaultQualifiedResource, name, errors.New("it is another one than at the beginning of this request"))
+		}
 		if allocation.Status.CoolingUntil == nil {
-			c.cool(allocation, c.claims, d)
+			c.cool(allocation, c.claims, cooling.For)
 		}
 		return allocation, nil
 	}
