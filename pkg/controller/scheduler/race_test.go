@@ -89,9 +89,12 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 				} else if place, why := x.reserve(c); why == nil {
 					outcome := random.IntN(5)
 					mu.Lock()
-					if bound[c.uid] {
+					if uids[name] != c.uid {
+						// The server answers that there is no such allocation, and it is tried again.
+						outcome = 0
+					} else if bound[c.uid] {
 						outcome = 2
-					} else if outcome > 2 && uids[name] == c.uid {
+					} else if outcome > 2 {
 						bound[c.uid] = true
 						in.put(name.Namespace, eventKey{v1alpha1.PrefixAllocationKind, name.Name, c.uid}, func() {
 							x.hold(name, c.uid, place.parent, place.prefix)
@@ -114,6 +117,8 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 						}
 						mu.Unlock()
 					}
+				} else if now, exists := candidateFor(name); !exists || now.uid != c.uid {
+					x.forget(name, c.uid, c.home)
 				} else if why.reason == "Refused" {
 					x.retry(c)
 					q.Add(name)

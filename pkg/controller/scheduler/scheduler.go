@@ -247,6 +247,10 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 		case why.early:
 			s.queue.AddAfter(name, requesterPatience)
 			return nil
+		case s.isGone(allocation):
+			// The index may have handled its deletion before it began to wait.
+			s.index.forget(name, allocation.UID, c.home)
+			return nil
 		default:
 			// An event wakes the allocation when there may be space for it. If the server refused a binding, retry
 			// later, because no event may come.
@@ -263,6 +267,12 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 		return err
 	}
 	return refused
+}
+
+// isGone reports whether an allocation is no longer in the informer. The informer knows of a deletion before the index does.
+func (s *Scheduler) isGone(allocation *v1alpha1.PrefixAllocation) bool {
+	now, err := s.allocations.PrefixAllocations(allocation.Namespace).Get(allocation.Name)
+	return err != nil || now.UID != allocation.UID
 }
 
 // takeBack gives the requester of a candidate the space that an earlier Prefix of that name had, if that is kept for it and

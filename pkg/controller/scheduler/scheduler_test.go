@@ -626,6 +626,42 @@ func TestTakeBack(t *testing.T) {
 	}
 }
 
+// onceOnly is a lister that has an allocation at the first request for it only.
+type onceOnly struct {
+	listers.PrefixAllocationLister
+	listers.PrefixAllocationNamespaceLister
+	allocation *v1alpha1.PrefixAllocation
+	asked      int
+}
+
+func (l *onceOnly) PrefixAllocations(string) listers.PrefixAllocationNamespaceLister { return l }
+
+func (l *onceOnly) List(labels.Selector) ([]*v1alpha1.PrefixAllocation, error) {
+	return nil, errors.New("unexpected")
+}
+
+func (l *onceOnly) Get(name string) (*v1alpha1.PrefixAllocation, error) {
+	if l.asked++; l.asked > 1 {
+		return nil, apierrors.NewNotFound(v1alpha1.Resource("prefixallocations"), name)
+	}
+	return l.allocation, nil
+}
+
+// TestDeletedMeanwhile deletes an allocation while it is scheduled, and cannot be. Its deletion was handled before.
+func TestDeletedMeanwhile(t *testing.T) {
+	d := newDesk(t)
+	a := allocation("a", 25)
+	lister := &onceOnly{allocation: a}
+	d.allocations = lister
+	d.schedules("a", false)
+	if lister.asked != 2 {
+		t.Errorf("asked %d times", lister.asked)
+	}
+	if waiting := d.index.waitingIn(ns); len(waiting) > 0 || len(d.client.Actions()) > 0 {
+		t.Errorf("waiting: %q, written: %v", waiting, d.client.Actions())
+	}
+}
+
 // getOnly is a lister that does not list.
 type getOnly struct {
 	listers.PrefixAllocationLister
