@@ -86,11 +86,15 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 			return err
 		}
 		prefixes = append(prefixes, p)
-		children, count, err := s.standingOn(ctx, p, names)
+		children, count, released, err := s.standingOn(ctx, p, names)
 		if err != nil {
 			return err
 		}
-		standing += count
+		elsewhere, err := s.standingElsewhere(ctx, p, count+released)
+		if err != nil {
+			return err
+		}
+		standing += count + elsewhere
 		s.note("%s %s", p.Name, orNone(p.Spec.Prefix))
 		if owner := ownerOf(p); owner != nil {
 			s.note("  belongs to %s %s, which may make it again", owner.Kind, owner.Name)
@@ -100,6 +104,9 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 		}
 		if count > len(children) {
 			s.note("  and %d more", count-len(children))
+		}
+		if elsewhere > 0 {
+			s.note("  and %d in other namespaces", elsewhere)
 		}
 	}
 	question := fmt.Sprintf("Delete %s? This cannot be undone.", strings.Join(names, ", "))
@@ -183,15 +190,20 @@ func (s *session) afterwards(ctx context.Context, p *v1alpha1.Prefix, now bool) 
 	return err
 }
 
-// standingOn returns what is allocated from a Prefix, in words, and how much that is. What is released, too, is left out.
-func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, released []string) (standing []string, count int, err error) {
+// standingOn returns what is allocated from a Prefix for its own namespace, in words, and how much that is. Prefixes with
+// the names are released, too, and counted apart.
+func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, names []string) (standing []string, count, released int, err error) {
 	add := func(format string, args ...any) {
 		if count++; len(standing) < maxStanding {
 			standing = append(standing, fmt.Sprintf(format, args...))
 		}
 	}
 	err = s.clients.eachPrefixIn(ctx, p.Namespace, childrenOf(p.Name), func(child *v1alpha1.Prefix) error {
-		if _, ok := heldBy(child); !ok || slices.Contains(released, child.Name) {
+		if _, ok := heldBy(child); !ok {
+			return nil
+		}
+		if slices.Contains(names, child.Name) {
+			released++
 			return nil
 		}
 		of := ""
@@ -202,7 +214,7 @@ func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, released [
 		return nil
 	})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	opts := metav1.ListOptions{LabelSelector: "!" + v1alpha1.RequesterUIDLabel, FieldSelector: allocatedFrom(p.Name).FieldSelector}
 	err = s.clients.eachAllocationIn(ctx, p.Namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
@@ -216,7 +228,63 @@ func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, released [
 		s.say("You may not read prefixallocations in namespace %q, so what holds space without a Prefix is missing.", p.Namespace)
 		err = nil
 	}
-	return standing, count, err
+	return standing, count, released, err
+}
+
+// usageTimeout is how long release waits for a status that counts more allocations than there are. The controller updates
+// the status within a second after an allocation is deleted.
+const usageTimeout = 2 * time.Second
+
+// standingElsewhere returns how many prefixes are allocated from a Prefix for other namespaces. own is the number of those
+// of its own namespace that are known. Ranges that cool down do not count.
+//
+// The owner of a shared Prefix need not be allowed to read other namespaces. Then the result is the number of allocations
+// in the status of the Prefix, without those of its own namespace.
+func (s *session) standingElsewhere(ctx context.Context, p *v1alpha1.Prefix, own int) (elsewhere int, err error) {
+	missing := func(p *v1alpha1.Prefix) int {
+		if p.Status.Usage == nil {
+			return 0
+		}
+		return max(0, int(p.Status.Usage.Allocations)-own)
+	}
+	if missing(p) == 0 {
+		return 0, nil
+	}
+	inside := 0
+	count := func(namespace string) error {
+		return s.clients.eachAllocationIn(ctx, namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
+			switch {
+			case a.NamespaceOfParent() != p.Namespace || a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || a.Status.CoolingUntil != nil:
+			case a.Namespace == p.Namespace:
+				inside++
+			default:
+				elsewhere++
+			}
+			return nil
+		})
+	}
+	if err := count(metav1.NamespaceAll); !apierrors.IsForbidden(err) {
+		return elsewhere, err
+	}
+	if err := count(p.Namespace); err != nil && !apierrors.IsForbidden(err) {
+		return 0, err
+	}
+	own = max(own, inside)
+	err = wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, usageTimeout, true, func(ctx context.Context) (bool, error) {
+		now, err := s.clients.ipam.Prefixes(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			elsewhere = 0
+			return true, nil
+		}
+		if err == nil {
+			elsewhere = missing(now)
+		}
+		return elsewhere == 0, err
+	})
+	if wait.Interrupted(err) && ctx.Err() == nil {
+		err = nil
+	}
+	return elsewhere, err
 }
 
 // waitGone waits until a Prefix is gone.

@@ -81,3 +81,40 @@ func TestShare(t *testing.T) {
 	}
 	tenant.Allocated("web")
 }
+
+// TestReleaseShared shows that release refuses to delete a Prefix that only other namespaces use, whether the owner may
+// read them or not, and that it does not once they have released what they held.
+func TestReleaseShared(t *testing.T) {
+	t.Parallel()
+	owner, tenant := newUser(t), newUser(t)
+	owner.Create(harness.Root("office", "10.0.0.0/24", harness.Labelled("pool", "office")))
+	owner.Allocated("office")
+	owner.must("share", "office", "--with", tenant.NS)
+	tenant.must("claim", "--from", "office", "--namespace-of-parent", owner.NS, "--length", "28", "--name", "web")
+	owner.must("claim", "--from", "office", "--length", "28", "--name", "own")
+	owner.Eventually("the status counts both", func() error {
+		usage := owner.Get("office").Status.Usage
+		return harness.Unless(usage != nil && usage.Allocations == 2, "%+v", usage)
+	})
+
+	blind := *owner
+	blind.forbids = func(r *http.Request) bool {
+		return !strings.Contains(r.URL.Path, "/namespaces/"+owner.NS+"/") && strings.Contains(r.URL.Path, "/apis/")
+	}
+	for _, u := range []*user{owner, &blind} {
+		// What is released together with it does not count, and neither does it hide what others have.
+		got := u.fails(cli.ExitConflict, "there are 1 prefixes in it", "release", "office", "own")
+		if !strings.Contains(got.err, "and 1 in other namespaces") {
+			t.Errorf("release: %s", got.err)
+		}
+		u.fails(cli.ExitConflict, "there are 2 prefixes in it", "release", "office")
+	}
+	if owner.Get("office").DeletionTimestamp != nil || owner.Get("own").DeletionTimestamp != nil {
+		t.Fatal("it is deleted although another namespace uses it")
+	}
+
+	// The status may not know yet that it is not in use any more.
+	tenant.must("release", "web")
+	blind.must("release", "office", "own")
+	owner.Empty()
+}
