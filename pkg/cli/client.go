@@ -134,6 +134,18 @@ func childrenOf(parent string) metav1.ListOptions {
 	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.parentRef.name", parent).String()}
 }
 
+// isChildOf reports whether a Prefix names another one as its parent. A list by childrenOf also contains the Prefixes whose
+// parent has the same name in another namespace.
+func isChildOf(child, parent *v1alpha1.Prefix) bool {
+	return parentOf(child) == parent.Name && child.NamespaceOfParent() == parent.Namespace
+}
+
+// isAllocatedFrom reports whether a PrefixAllocation names a Prefix as its parent, like isChildOf.
+func isAllocatedFrom(a *v1alpha1.PrefixAllocation, parent *v1alpha1.Prefix) bool {
+	ref := a.Spec.PrefixRef
+	return ref != nil && ref.Name == parent.Name && a.NamespaceOfParent() == parent.Namespace
+}
+
 // allocatedFrom returns the options for a list of the PrefixAllocations whose parent has a name.
 func allocatedFrom(parent string) metav1.ListOptions {
 	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.prefixRef.name", parent).String()}

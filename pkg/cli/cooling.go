@@ -57,7 +57,7 @@ func (s *session) coolingIn(ctx context.Context, p *v1alpha1.Prefix) ([]cooling,
 	}
 	var found []cooling
 	err := s.clients.eachAllocationIn(ctx, p.Namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
-		if c, ok := coolingOf(a); ok {
+		if c, ok := coolingOf(a); ok && isAllocatedFrom(a, p) {
 			found = append(found, c)
 		}
 		return nil

@@ -116,7 +116,7 @@ func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.P
 	own := int64(0)
 	err = s.clients.eachAllocationIn(ctx, p.Namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
 		held, err := cidr.ParseStored(a.Status.Prefix)
-		if err != nil || a.NamespaceOfParent() != p.Namespace {
+		if err != nil || !isAllocatedFrom(a, p) {
 			return nil
 		}
 		if a.Status.CoolingUntil == nil {

@@ -199,7 +199,7 @@ func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, names []st
 		}
 	}
 	err = s.clients.eachPrefixIn(ctx, p.Namespace, childrenOf(p.Name), func(child *v1alpha1.Prefix) error {
-		if _, ok := heldBy(child); !ok {
+		if _, ok := heldBy(child); !ok || !isChildOf(child, p) {
 			return nil
 		}
 		if slices.Contains(names, child.Name) {
@@ -218,7 +218,7 @@ func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, names []st
 	}
 	opts := metav1.ListOptions{LabelSelector: "!" + v1alpha1.RequesterUIDLabel, FieldSelector: allocatedFrom(p.Name).FieldSelector}
 	err = s.clients.eachAllocationIn(ctx, p.Namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
-		if a.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated {
+		if a.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated && isAllocatedFrom(a, p) {
 			add("PrefixAllocation %s %s", a.Name, a.Status.Prefix)
 		}
 		return nil
@@ -254,7 +254,7 @@ func (s *session) standingElsewhere(ctx context.Context, p *v1alpha1.Prefix, own
 	count := func(namespace string) error {
 		return s.clients.eachAllocationIn(ctx, namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
 			switch {
-			case a.NamespaceOfParent() != p.Namespace || a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || a.Status.CoolingUntil != nil:
+			case !isAllocatedFrom(a, p) || a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated || a.Status.CoolingUntil != nil:
 			case a.Namespace == p.Namespace:
 				inside++
 			default:

@@ -220,6 +220,7 @@ func (s *session) around(ctx context.Context, p *v1alpha1.Prefix) (allocated, wa
 	var nodes []*node
 	err = s.clients.eachPrefixIn(ctx, p.Namespace, childrenOf(p.Name), func(child *v1alpha1.Prefix) error {
 		switch _, ok := heldBy(child); {
+		case !isChildOf(child, p):
 		case !ok:
 			wait(child)
 		case len(nodes) < 50*maxChildren:
@@ -242,7 +243,7 @@ func (s *session) around(ctx context.Context, p *v1alpha1.Prefix) (allocated, wa
 	}
 	opts := metav1.ListOptions{FieldSelector: "status.phase=" + string(v1alpha1.PrefixPhasePending)}
 	err = s.clients.eachPrefixIn(ctx, p.Namespace, opts, func(pending *v1alpha1.Prefix) error {
-		if pending.Spec.ParentRef != nil || pending.Spec.ParentSelector == nil || pending.Name == p.Name {
+		if pending.Spec.ParentRef != nil || pending.Spec.ParentSelector == nil || pending.Name == p.Name || pending.NamespaceOfParent() != p.Namespace {
 			return nil
 		}
 		selector, err := metav1.LabelSelectorAsSelector(pending.Spec.ParentSelector)

@@ -224,7 +224,7 @@ func (w *whoWalk) childOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.
 	var inside []v1alpha1.Prefix
 	err := w.clients.eachPrefixIn(ctx, p.Namespace, opts, func(child *v1alpha1.Prefix) error {
 		switch prefix, ok := heldBy(child); {
-		case !ok || prefix.Bits() == 0:
+		case !ok || prefix.Bits() == 0 || !isChildOf(child, p):
 		case contains(prefix, w.target):
 			found = child.DeepCopy()
 			return errStop
@@ -240,7 +240,7 @@ func (w *whoWalk) childOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.
 	}
 	// Children of other namespaces, if the caller may read them.
 	err = w.clients.eachPrefixIn(ctx, metav1.NamespaceAll, opts, func(child *v1alpha1.Prefix) error {
-		if prefix, ok := heldBy(child); ok && child.NamespaceOfParent() == p.Namespace && child.Namespace != p.Namespace && contains(prefix, w.target) {
+		if prefix, ok := heldBy(child); ok && isChildOf(child, p) && child.Namespace != p.Namespace && contains(prefix, w.target) {
 			found = child.DeepCopy()
 			return errStop
 		}
@@ -276,7 +276,7 @@ func (w *whoWalk) isUnused(p *v1alpha1.Prefix) bool {
 // find returns the child of a Prefix with a field selector that contains the target, or nil.
 func (w *whoWalk) find(ctx context.Context, p *v1alpha1.Prefix, selector string) (found *v1alpha1.Prefix, err error) {
 	err = w.clients.eachPrefixIn(ctx, p.Namespace, metav1.ListOptions{FieldSelector: selector}, func(child *v1alpha1.Prefix) error {
-		if prefix, ok := heldBy(child); ok && contains(prefix, w.target) {
+		if prefix, ok := heldBy(child); ok && isChildOf(child, p) && contains(prefix, w.target) {
 			found = child.DeepCopy()
 			return errStop
 		}
@@ -339,7 +339,7 @@ func (w *whoWalk) allocations(ctx context.Context, p *v1alpha1.Prefix, depth int
 	free = true
 	err = w.clients.eachAllocationIn(ctx, p.Namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
 		held, err := cidr.ParseStored(a.Status.Prefix)
-		if err != nil || !held.Overlaps(w.target) {
+		if err != nil || !held.Overlaps(w.target) || !isAllocatedFrom(a, p) {
 			return nil
 		}
 		free = false

@@ -118,3 +118,31 @@ func TestReleaseShared(t *testing.T) {
 	blind.must("release", "office", "own")
 	owner.Empty()
 }
+
+// TestSameName shows that a Prefix whose parent lies in another namespace is not taken for a child of the Prefix with the
+// name of the parent in its own namespace.
+func TestSameName(t *testing.T) {
+	t.Parallel()
+	owner, tenant := newUser(t), newUser(t)
+	for _, u := range []*user{owner, tenant} {
+		u.Create(harness.Root("office", "10.0.0.0/24", harness.Labelled("pool", "office")))
+		u.Allocated("office")
+	}
+	owner.must("share", "office", "--with", tenant.NS)
+	tenant.must("claim", "--from", "office", "--namespace-of-parent", owner.NS, "--length", "28", "--name", "web")
+	// Those that name the parent, and those that select it, wait in vain for a length that does not fit.
+	for name, args := range map[string][]string{"waits-by-name": {"--from", "office"}, "waits-by-labels": {"-l", "pool=office", "--family", "IPv4"}} {
+		tenant.run(append([]string{"claim", "--namespace-of-parent", owner.NS, "--length", "8", "--name", name, "--timeout", "0"}, args...)...)
+		tenant.Get(name)
+	}
+
+	if got := tenant.must("show", "office"); strings.Contains(got, "web") || strings.Contains(got, "waits-") {
+		t.Errorf("show: %s", got)
+	}
+	if got := tenant.must("who", "10.0.0.1"); strings.Contains(got, "web") {
+		t.Errorf("who: %s", got)
+	}
+	tenant.must("release", "office")
+	tenant.Gone("office")
+	tenant.Allocated("web")
+}
