@@ -204,14 +204,14 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 	defer reading.end()
 	err := s.scope(ctx, s.allNamespaces, func(namespace string) error {
 		err := s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
-			c := &checked{uid: p.UID, parent: parentInWords(p)}
+			c := &checked{uid: p.UID, parent: interned(parentInWords(p))}
 			if prefix, ok := heldBy(p); ok {
 				c.prefix, c.isChild = prefix, c.parent != ""
 			} else if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 				found = append(found, difference{Type: allocationMissing, Namespace: p.Namespace, Name: p.Name, Parent: c.parent, Prefix: p.Spec.Prefix,
 					Message: "the Prefix is Allocated, but spec.prefix is no prefix"})
 			}
-			prefixes[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}] = c
+			prefixes[types.NamespacedName{Namespace: interned(p.Namespace), Name: p.Name}] = c
 			counts.prefixes++
 			reading.step()
 			return nil

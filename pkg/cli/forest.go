@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unique"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
@@ -29,21 +30,55 @@ type node struct {
 	prefix netip.Prefix
 	// state is Allocated, Pending or Terminating.
 	state string
-	// reason and message say why the Prefix is not allocated.
-	reason, message string
-	created         metav1.Time
+	// created is the time of the creation in seconds since 1970, or 0 if it is unknown.
+	created int64
+	// more is what few Prefixes have. It is nil if this one has nothing of it.
+	more *nodeDetails
 	// usage is nil while nothing is allocated from the Prefix.
 	usage *v1alpha1.PrefixUsage
-	// rules are the rules of policies for the Prefix, and cooling is what cools down of it, if the command needs them.
-	rules   []rule
-	cooling []cooling
-	// parentNamespace is the namespace of the parent if it is another one.
-	parentNamespace string
 	// selected is set if the label selector matches.
 	selected bool
 	// children are sorted by address.
 	children []*node
 }
+
+// nodeDetails is what few Prefixes have.
+type nodeDetails struct {
+	// reason and message say why the Prefix is not allocated.
+	reason, message string
+	// rules are the rules of policies for the Prefix, and cooling is what cools down of it, if the command needs them.
+	rules   []rule
+	cooling []cooling
+	// parentNamespace is the namespace of the parent if it is another one.
+	parentNamespace string
+}
+
+// details returns what few Prefixes have. The result is not to be changed.
+func (n *node) details() *nodeDetails {
+	if n.more == nil {
+		return &nodeDetails{}
+	}
+	return n.more
+}
+
+// own returns the details of a node to change them.
+func (n *node) own() *nodeDetails {
+	if n.more == nil {
+		n.more = &nodeDetails{}
+	}
+	return n.more
+}
+
+// createdAt returns the time of the creation.
+func (n *node) createdAt() metav1.Time {
+	if n.created == 0 {
+		return metav1.Time{}
+	}
+	return metav1.Unix(n.created, 0)
+}
+
+// interned returns a string that shares its memory with equal ones, for names that many objects have in common.
+func interned(s string) string { return unique.Make(s).Value() }
 
 // terminating is the state of a Prefix that is being deleted.
 const terminating = "Terminating"
@@ -51,16 +86,19 @@ const terminating = "Terminating"
 // newNode returns the node of a Prefix.
 func newNode(p *v1alpha1.Prefix, selector labels.Selector) *node {
 	n := &node{
-		NamespacedName: types.NamespacedName{Namespace: p.Namespace, Name: p.Name}, created: p.CreationTimestamp, state: stateOf(p),
-		parent: parentOf(p), selected: selector.Matches(labels.Set(p.Labels)),
+		NamespacedName: types.NamespacedName{Namespace: interned(p.Namespace), Name: p.Name}, state: stateOf(p),
+		parent: interned(parentOf(p)), selected: selector.Matches(labels.Set(p.Labels)),
+	}
+	if !p.CreationTimestamp.IsZero() {
+		n.created = p.CreationTimestamp.Unix()
 	}
 	if foreign := p.NamespaceOfParent(); n.parent != "" && foreign != p.Namespace {
-		n.parentNamespace = foreign
+		n.own().parentNamespace = interned(foreign)
 	}
 	if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 		n.prefix, _ = cidr.ParseStored(p.Spec.Prefix)
 	} else if c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAllocated); c != nil {
-		n.reason, n.message = c.Reason, c.Message
+		n.own().reason, n.own().message = c.Reason, c.Message
 	}
 	if usage := p.Status.Usage; usage != nil && usage.Allocations > 0 {
 		n.usage = usage.DeepCopy()
@@ -110,7 +148,7 @@ func (f *forest) add(n *node) { f.nodes[n.NamespacedName] = n }
 // link links the nodes to their parents. It returns the forest.
 func (f *forest) link() *forest {
 	for _, n := range f.nodes {
-		parent := f.nodes[types.NamespacedName{Namespace: cmp.Or(n.parentNamespace, n.Namespace), Name: n.parent}]
+		parent := f.nodes[types.NamespacedName{Namespace: cmp.Or(n.details().parentNamespace, n.Namespace), Name: n.parent}]
 		// What waits for something that waits itself may wait in a circle.
 		if n.parent == "" || parent == nil || !parent.prefix.IsValid() {
 			f.roots = append(f.roots, n)

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -303,5 +304,14 @@ func TestCodeOf(t *testing.T) {
 		if got := codeOf(tt.err); got != tt.want {
 			t.Errorf("%v: %d instead of %d", tt.err, got, tt.want)
 		}
+	}
+}
+
+// TestNodeSize keeps the size of what the commands keep of a Prefix: there may be a million of them. Before the rare fields
+// had a struct of their own, it was 256 bytes.
+func TestNodeSize(t *testing.T) {
+	t.Parallel()
+	if size := reflect.TypeFor[node]().Size(); size > 160 {
+		t.Errorf("a node has %d bytes, more than 160", size)
 	}
 }

@@ -154,7 +154,9 @@ func (s *session) readForest(ctx context.Context, withRules bool) (*forest, erro
 				}
 				policies[p.Namespace] = of
 			}
-			n.rules = rulesFor(policies[p.Namespace], p.Labels)
+			if rules := rulesFor(policies[p.Namespace], p.Labels); len(rules) > 0 {
+				n.own().rules = rules
+			}
 			if n.prefix.IsValid() && cools(p) {
 				cooled = append(cooled, p.DeepCopy())
 			}
@@ -165,7 +167,7 @@ func (s *session) readForest(ctx context.Context, withRules bool) (*forest, erro
 		return nil, err
 	}
 	for _, p := range cooled {
-		if f.nodes[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}].cooling, err = s.coolingIn(ctx, p); err != nil {
+		if f.nodes[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}].own().cooling, err = s.coolingIn(ctx, p); err != nil {
 			return nil, err
 		}
 	}
@@ -254,11 +256,11 @@ type block struct {
 // blocks returns what is not allocated from a node, sorted by address.
 func (w *treeWriter) blocks(n *node) []block {
 	held := n.held()
-	reserved := reservedBy(n.rules).In(n.prefix)
+	reserved := reservedBy(n.details().rules).In(n.prefix)
 	var blocks []block
-	for i := range n.cooling {
+	for i := range n.details().cooling {
 		// The status may be that of a moment ago, and the child have its space back.
-		if c := &n.cooling[i]; !slices.ContainsFunc(held, c.prefix.Overlaps) {
+		if c := &n.details().cooling[i]; !slices.ContainsFunc(held, c.prefix.Overlaps) {
 			blocks = append(blocks, block{prefix: c.prefix, cooling: c})
 		}
 	}
@@ -269,7 +271,7 @@ func (w *treeWriter) blocks(n *node) []block {
 	for _, r := range reserved {
 		inside := slices.DeleteFunc(slices.Clone(held), func(h netip.Prefix) bool { return !h.Overlaps(r) })
 		for prefix := range freeBlocks(r, inside) {
-			blocks = append(blocks, block{prefix: prefix, policies: inWordsOf(n.rules, prefix, n.prefix)})
+			blocks = append(blocks, block{prefix: prefix, policies: inWordsOf(n.details().rules, prefix, n.prefix)})
 		}
 	}
 	taken := slices.Concat(held, reserved)
@@ -305,8 +307,9 @@ func (w *treeWriter) line(n *node, depth int) func(indent, branch string) {
 
 // node writes the row of a node.
 func (w *treeWriter) node(n *node, depth int, branch string) {
+	created := n.createdAt()
 	item := treeItem{Type: "Prefix", Namespace: n.Namespace, Name: n.Name, Parent: n.parent, Depth: depth, State: n.state,
-		Reason: n.reason, Message: n.message, Created: &n.created}
+		Reason: n.details().reason, Message: n.details().message, Created: &created}
 	used, children := none, none
 	if n.prefix.IsValid() {
 		item.Prefix = n.prefix.String()
@@ -324,11 +327,11 @@ func (w *treeWriter) node(n *node, depth int, branch string) {
 		}
 	}
 	state := n.state
-	if n.reason != "" {
-		state += ": " + n.reason
+	if n.details().reason != "" {
+		state += ": " + n.details().reason
 	}
 	w.add(row{
-		cells: []string{n.Namespace, branch + n.Name, orNone(item.Prefix), used, children, orNone(item.LargestFree), orNone(item.Free), w.age(n.created), state},
+		cells: []string{n.Namespace, branch + n.Name, orNone(item.Prefix), used, children, orNone(item.LargestFree), orNone(item.Free), w.age(created), state},
 		item:  item, name: n.Name, color: stateColor(n.state),
 	})
 }
