@@ -6,11 +6,13 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
@@ -176,13 +178,22 @@ func (s *session) repair(ctx context.Context, found []difference) (left []differ
 
 // checked is what a pass keeps of a Prefix.
 type checked struct {
-	uid    types.UID
+	uid    uidHash
 	prefix netip.Prefix
-	parent string
+	// parent is that of parentInWords.
+	parent unique.Handle[string]
 	// isChild is set for a Prefix with a parent that is Allocated.
 	isChild bool
-	// allocation is the number of allocations that hold exactly what the child has.
-	allocations int
+	// isHeld is set if an allocation holds what the child has.
+	isHeld bool
+}
+
+// uidHash stands for a UID. It needs less memory than the text.
+type uidHash [16]byte
+
+func hashOf(uid types.UID) uidHash {
+	sum := sha256.Sum256([]byte(uid))
+	return uidHash(sum[:])
 }
 
 // holding is what a pass keeps of an allocation that holds space.
@@ -204,11 +215,12 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 	defer reading.end()
 	err := s.scope(ctx, s.allNamespaces, func(namespace string) error {
 		err := s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
-			c := &checked{uid: p.UID, parent: interned(parentInWords(p))}
+			parent := parentInWords(p)
+			c := &checked{uid: hashOf(p.UID), parent: unique.Make(parent)}
 			if prefix, ok := heldBy(p); ok {
-				c.prefix, c.isChild = prefix, c.parent != ""
+				c.prefix, c.isChild = prefix, parent != ""
 			} else if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
-				found = append(found, difference{Type: allocationMissing, Namespace: p.Namespace, Name: p.Name, Parent: c.parent, Prefix: p.Spec.Prefix,
+				found = append(found, difference{Type: allocationMissing, Namespace: p.Namespace, Name: p.Name, Parent: parent, Prefix: p.Spec.Prefix,
 					Message: "the Prefix is Allocated, but spec.prefix is no prefix"})
 			}
 			prefixes[types.NamespacedName{Namespace: interned(p.Namespace), Name: p.Name}] = c
@@ -233,8 +245,8 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 		found = append(found, overlaps(parent, holdings)...)
 	}
 	for name, c := range prefixes {
-		if c.isChild && c.allocations == 0 {
-			found = append(found, difference{Type: allocationMissing, Namespace: name.Namespace, Name: name.Name, Parent: c.parent, Prefix: c.prefix.String(),
+		if c.isChild && !c.isHeld {
+			found = append(found, difference{Type: allocationMissing, Namespace: name.Namespace, Name: name.Name, Parent: c.parent.Value(), Prefix: c.prefix.String(),
 				Message: "no PrefixAllocation holds what the Prefix has"})
 		}
 	}
@@ -288,12 +300,12 @@ func checkAllocation(a *v1alpha1.PrefixAllocation, readAll bool, prefixes map[ty
 	}
 	child := prefixes[types.NamespacedName{Namespace: a.Namespace, Name: owner.Name}]
 	switch {
-	case child == nil || child.uid != owner.UID:
+	case child == nil || child.uid != hashOf(owner.UID):
 		differs(leftover, "it holds space for the Prefix %s, which does not exist", owner.Name)
-	case child.isChild && (child.prefix != prefix || child.parent != inWords()):
-		differs(leftover, "it holds space for the Prefix %s, which has %s from %s", owner.Name, child.prefix, child.parent)
+	case child.isChild && (child.prefix != prefix || child.parent.Value() != inWords()):
+		differs(leftover, "it holds space for the Prefix %s, which has %s from %s", owner.Name, child.prefix, child.parent.Value())
 	default:
-		child.allocations++
+		child.isHeld = true
 	}
 	return found
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unique"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,9 +46,9 @@ func TestCheckAllocation(t *testing.T) {
 	t.Parallel()
 	prefixes := func() map[types.NamespacedName]*checked {
 		return map[types.NamespacedName]*checked{
-			{Namespace: "a", Name: "root"}:    {uid: "1", prefix: netip.MustParsePrefix("10.0.0.0/8")},
-			{Namespace: "a", Name: "child"}:   {uid: "2", prefix: netip.MustParsePrefix("10.1.0.0/16"), parent: "root", isChild: true},
-			{Namespace: "a", Name: "pending"}: {uid: "3", parent: "root"},
+			{Namespace: "a", Name: "root"}:    {uid: hashOf("1"), prefix: netip.MustParsePrefix("10.0.0.0/8"), parent: unique.Make("")},
+			{Namespace: "a", Name: "child"}:   {uid: hashOf("2"), prefix: netip.MustParsePrefix("10.1.0.0/16"), parent: unique.Make("root"), isChild: true},
+			{Namespace: "a", Name: "pending"}: {uid: hashOf("3"), parent: unique.Make("root")},
 		}
 	}
 	for _, tt := range []struct {

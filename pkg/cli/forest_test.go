@@ -314,4 +314,7 @@ func TestNodeSize(t *testing.T) {
 	if size := reflect.TypeFor[node]().Size(); size > 160 {
 		t.Errorf("a node has %d bytes, more than 160", size)
 	}
+	if size := reflect.TypeFor[checked]().Size(); size > 64 {
+		t.Errorf("what check keeps has %d bytes, more than 64", size)
+	}
 }
