@@ -14,7 +14,9 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	capiv1alpha1 "github.com/ironcore-dev/ipam-apiserver/clusterapi/api/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
@@ -38,6 +40,7 @@ func TestProvider(t *testing.T) {
 		{"IPv6 and dual stack", testDualStack},
 		{"selector", testSelector},
 		{"adoption", testAdoption},
+		{"refused", testRefused},
 		{"paused", testPaused},
 		{"release", testRelease},
 		{"pool deletion", testPoolDeletion},
@@ -53,8 +56,10 @@ func TestProvider(t *testing.T) {
 		t.Error("the provider has ended")
 	}
 	compareInCluster(t, m)
-	if log := m.provider.LastOfLog(1 << 20); strings.Contains(log, "forbidden") {
-		t.Errorf("the provider is forbidden something:\n%s", log)
+	for line := range strings.Lines(m.provider.LastOfLog(1 << 20)) {
+		if strings.Contains(line, "forbidden") && !strings.Contains(line, "exceeded quota") {
+			t.Errorf("the provider is forbidden something: %s", line)
+		}
 	}
 }
 
@@ -383,6 +388,53 @@ func testAdoption(n *namespace) {
 	if err := n.get(foreign); err != nil {
 		n.TB.Error(err)
 	}
+	// When it goes, a claim of its name is served.
+	n.create(claim("c", "nodes"))
+	n.waits("c", ipamv1.IPAddressClaimReadyAllocationFailedReason, "others")
+	n.delete(foreign)
+	n.served("c")
+}
+
+// testRefused has a quota refuse what the provider creates, and somebody else have the name of a child.
+func testRefused(n *namespace) {
+	n.root("nodes", "10.0.0.0/24")
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "quota"}, Spec: corev1.ResourceQuotaSpec{
+		Hard: corev1.ResourceList{"count/prefixes.ipam.ironcore.dev": resource.MustParse("1")}}}
+	n.create(quota)
+	// The controller of quotas takes minutes to know the kind.
+	n.eventually("the quota is used up", func() error {
+		if err := n.get(quota); err != nil {
+			return err
+		}
+		quota.Status = corev1.ResourceQuotaStatus{Hard: quota.Spec.Hard, Used: quota.Spec.Hard}
+		return n.management.Status().Update(n.ctx(), quota)
+	})
+	p := pool("nodes", "nodes", gateway("10.0.0.1"))
+	n.create(p, claim("a", "nodes"))
+	n.eventually("the pool says why", func() error {
+		if err := n.get(p); err != nil {
+			return err
+		}
+		ready := meta.FindStatusCondition(p.Status.Conditions, capiv1alpha1.ConditionReady)
+		if ready == nil || ready.Status != metav1.ConditionFalse || ready.Reason != capiv1alpha1.ReasonAddressesNotHeld || !strings.Contains(ready.Message, "exceeded quota") {
+			return fmt.Errorf("Ready is %v", ready)
+		}
+		return nil
+	})
+	n.delete(quota)
+	n.served("a")
+
+	// The name of a child is the uid of the claim.
+	b := claim("b", "nodes")
+	b.Annotations = map[string]string{clusterv1.PausedAnnotation: ""}
+	n.create(b)
+	taken := harness.Child(string(b.UID), "nodes", harness.Length(32))
+	n.prefixes().Create(taken)
+	n.update(b, func() { b.Annotations = nil })
+	n.waits("b", ipamv1.IPAddressClaimReadyAllocationFailedReason, "is not of this claim")
+	n.prefixes().Delete(taken.Name)
+	n.served("b")
+	n.consistent()
 }
 
 // life is the test that limits the life of the provider.

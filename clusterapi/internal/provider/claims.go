@@ -45,8 +45,8 @@ func (r *claims) addTo(mgr ctrl.Manager, concurrency int) error {
 			// The status is what this controller writes.
 			predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}),
 		)).
-		// Only what happens to an IPAddress matters that others do.
-		Owns(&ipamv1.IPAddress{}).
+		// Only what happens to an IPAddress matters that others do. It has the name of the claim, and perhaps another owner.
+		Watches(&ipamv1.IPAddress{}, &handler.EnqueueRequestForObject{}).
 		Watches(&v1alpha1.Prefix{}, handler.EnqueueRequestsFromMapFunc(r.ofPrefix), builder.WithPredicates(predicate.Funcs{UpdateFunc: concernsClaims})).
 		Watches(&capiv1alpha1.PrefixPool{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return r.waitingFor(ctx, poolOfPrefixPool(o.(*capiv1alpha1.PrefixPool)))
@@ -230,7 +230,7 @@ func (r *claims) advance(ctx context.Context, claim *ipamv1.IPAddressClaim, p *p
 	if address != nil && child != nil && child.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 		// Fields of the pool may have changed since.
 		if allocated, err := cidr.ParseStored(child.Spec.Prefix); err == nil && allocated.Addr().String() == address.Spec.Address {
-			return nil, r.publish(ctx, claim, pool, address, child, allocated)
+			return published(r.publish(ctx, claim, pool, address, child, allocated))
 		}
 	}
 	wanted, mistake := wantedBy(claim, address, pool)
@@ -261,7 +261,23 @@ func (r *claims) advance(ctx context.Context, claim *ipamv1.IPAddressClaim, p *p
 		_, err := r.releasePrefix(ctx, child)
 		return &outcome{ipamv1.IPAddressClaimReadyPoolNotReadyReason, allocated.Addr().String() + " is an address that no machine may get"}, err
 	}
-	return nil, r.publish(ctx, claim, pool, address, child, allocated)
+	return published(r.publish(ctx, claim, pool, address, child, allocated))
+}
+
+// published returns the outcome of publish.
+func published(err error) (*outcome, error) {
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return soon, nil
+	case apierrors.IsForbidden(err) || apierrors.IsInvalid(err):
+		return refused(err)
+	}
+	return nil, err
+}
+
+// refused returns the outcome of a write that a quota or an admission plugin refuses. It is tried again.
+func refused(err error) (*outcome, error) {
+	return &outcome{ipamv1.IPAddressClaimReadyAllocationFailedReason, err.Error()}, err
 }
 
 // existing returns the IPAddress of a claim, or nil. If the cache does not have it, and sure is set, it asks the server:
@@ -383,12 +399,18 @@ func (r *claims) create(ctx context.Context, claim *ipamv1.IPAddressClaim, pool 
 	err := r.Create(ctx, child)
 	switch {
 	case apierrors.IsAlreadyExists(err):
+		existing := &v1alpha1.Prefix{}
+		if err := r.live.Get(ctx, client.ObjectKeyFromObject(child), existing); err != nil {
+			return nil, client.IgnoreNotFound(err)
+		}
+		if !isChildOf(existing, claim) {
+			return refused(fmt.Errorf("Prefix %s exists, and is not of this claim", existing.Name))
+		}
 		return nil, errAlreadyExists
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return soon, nil
 	case apierrors.IsForbidden(err) || apierrors.IsInvalid(err):
-		// A quota or an admission plugin. It is tried again.
-		return &outcome{ipamv1.IPAddressClaimReadyAllocationFailedReason, err.Error()}, err
+		return refused(err)
 	}
 	return soon, err
 }

@@ -226,7 +226,7 @@ func (r *resolved) outermost() {
 	})
 	kept := r.parents[:0]
 	for _, candidate := range r.parents {
-		// Two roots may have the same range. Only a child of another match is no parent.
+		// Only a child of another match is no parent. Roots that overlap are a mistake, which complete reports.
 		if n := len(kept); n > 0 && candidate.Spec.ParentRef != nil && kept[n-1].cidr.Overlaps(candidate.cidr) {
 			continue
 		}
@@ -241,6 +241,12 @@ func (r *resolved) complete() string {
 		r.family = family
 	} else if r.family != family {
 		return fmt.Sprintf("ipFamily is %s, and %s is of %s", r.family, r.parents[0].Spec.Prefix, family)
+	}
+	for i := 1; i < len(r.parents); i++ {
+		// An address of both would be given twice, and held in one of them only.
+		if before, p := r.parents[i-1], r.parents[i]; before.cidr.Overlaps(p.cidr) {
+			return fmt.Sprintf("Prefixes %s (%s) and %s (%s) overlap", before.Name, before.cidr, p.Name, p.cidr)
+		}
 	}
 	bits := int32(r.parents[0].cidr.Addr().BitLen())
 	if r.length == 0 {
@@ -351,6 +357,11 @@ func (h hold) prefix(p *pool) *v1alpha1.Prefix {
 	}
 }
 
+// unheld says that the address could still be given to a machine, and why.
+func (h hold) unheld(why string) *notReady {
+	return &notReady{capiv1alpha1.ReasonAddressesNotHeld, fmt.Sprintf("%s is the %s address, which no machine may get: %s", h.address, h.as, why)}
+}
+
 // unheld says which address of the pool could still be given to a machine, or returns nil.
 func (r *resolved) unheld(ctx context.Context, c client.Reader) (*notReady, error) {
 	for _, h := range r.holds {
@@ -371,7 +382,7 @@ func (r *resolved) unheld(ctx context.Context, c client.Reader) (*notReady, erro
 				message = "Prefix " + prefix.Name + " is not allocated yet"
 			}
 		}
-		return &notReady{capiv1alpha1.ReasonAddressesNotHeld, fmt.Sprintf("%s is the %s address, which no machine may get: %s", h.address, h.as, message)}, nil
+		return h.unheld(message), nil
 	}
 	return nil, nil
 }

@@ -5,6 +5,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -158,9 +159,9 @@ func (r *pools) keep(ctx context.Context, p *pool, claims []ipamv1.IPAddressClai
 			return err
 		}
 	}
-	pool, err := r.hold(ctx, p, true)
-	if err != nil {
-		return err
+	pool, refusal := r.hold(ctx, p, true)
+	if refusal != nil && pool.why == nil {
+		return refusal
 	}
 
 	before := o.DeepCopy()
@@ -184,9 +185,9 @@ func (r *pools) keep(ctx context.Context, p *pool, claims []ipamv1.IPAddressClai
 	}
 	meta.SetStatusCondition(&o.Status.Conditions, condition)
 	if equality.Semantic.DeepEqual(before.Status, o.Status) {
-		return nil
+		return refusal
 	}
-	return client.IgnoreNotFound(r.Status().Patch(ctx, o, client.MergeFrom(before)))
+	return errors.Join(refusal, client.IgnoreNotFound(r.Status().Patch(ctx, o, client.MergeFrom(before))))
 }
 
 // state is a pool with its parents, or the reason why it is not ready.
@@ -195,7 +196,8 @@ type state struct {
 	why *notReady
 }
 
-// hold creates the Prefixes that hold the addresses that no machine may get, and deletes those that are held no longer.
+// hold creates the Prefixes that hold the addresses that no machine may get, and deletes those that are held no longer. If
+// the server refuses one, the state says why, too.
 func (r *pools) hold(ctx context.Context, p *pool, wanted bool) (state, error) {
 	var s state
 	var err error
@@ -216,12 +218,19 @@ func (r *pools) hold(ctx context.Context, p *pool, wanted bool) (state, error) {
 	if s.resolved != nil {
 		for _, h := range s.holds {
 			name := h.name(p)
-			if existing := exists[name]; existing == nil {
+			switch existing := exists[name]; {
+			case existing == nil:
 				if err := r.Create(ctx, h.prefix(p)); apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 					return s, nil
 				} else if err != nil && !apierrors.IsAlreadyExists(err) {
+					if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
+						s.why = h.unheld(err.Error())
+					}
 					return s, err
 				}
+			case existing.Spec.ParentRef == nil || existing.Spec.ParentRef.Name != h.parent:
+				// It holds the address in another parent. When it is gone, there is a new one.
+				continue
 			}
 			delete(exists, name)
 		}
