@@ -114,11 +114,52 @@ func (c *crasher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.proxy.ServeHTTP(w, r)
 		return
 	}
+	// The proxy panics with http.ErrAbortHandler if it cannot copy an answer to its end.
+	defer func() {
+		victim.Kill()
+		close(killed)
+	}()
 	if after {
 		c.proxy.ServeHTTP(httptest.NewRecorder(), r)
 	}
-	victim.Kill()
-	close(killed)
+}
+
+// TestCrasherAborted has the server break off the answer to the fatal write. The victim is killed nevertheless.
+func TestCrasherAborted(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "2")
+		_, _ = io.WriteString(w, "1")
+	}))
+	t.Cleanup(server.Close)
+	target, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &crasher{proxy: httputil.NewSingleHostReverseProxy(target)}
+	c.proxy.ErrorLog = log.New(io.Discard, "", 0)
+	front := httptest.NewUnstartedServer(c)
+	front.Config.ErrorLog = log.New(io.Discard, "", 0)
+	front.Start()
+	t.Cleanup(front.Close)
+	victim := process.Start(t, t.TempDir(), "sleep", "600")
+	killed := c.arm(victim, 1, true)
+	if response, err := http.Post(front.URL, "", nil); err == nil {
+		_ = response.Body.Close()
+	}
+	if !c.disarm() {
+		t.Fatal("the write did not come")
+	}
+	harness.Eventually(t, "the victim is killed", func() error {
+		select {
+		case <-killed:
+			return nil
+		default:
+			return fmt.Errorf("the channel is open, and the victim has ended: %v", victim.HasEnded())
+		}
+	})
+	if !victim.HasEnded() {
+		t.Error("the victim runs")
+	}
 }
 
 // TestKill kills the provider with SIGKILL at every write of the life of a pool and a claim. In each round there is a new
@@ -130,6 +171,7 @@ func TestKill(t *testing.T) {
 	n.root("nodes", "10.0.0.0/28")
 	start := func() *process.Process { return m.startWith(t, kubeconfig) }
 
+	var provider *process.Process
 	round, kills := 0, 0
 	name := func(kind string, round int) string { return fmt.Sprint(kind, "-", round) }
 	change := func() {
@@ -143,6 +185,8 @@ func TestKill(t *testing.T) {
 	}
 	settled := func() {
 		t.Helper()
+		n.needs = provider
+		defer func() { n.needs = nil }()
 		n.served(name("claim", round))
 		if round > 1 {
 			n.gone(claimIn(n, name("claim", round-1)))
@@ -157,7 +201,7 @@ func TestKill(t *testing.T) {
 	}
 
 	// Two rounds without a kill show how many writes there are.
-	provider := start()
+	provider = start()
 	change()
 	settled()
 	proxy.arm(provider, 0, false)

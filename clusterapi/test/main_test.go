@@ -135,12 +135,14 @@ type namespace struct {
 	testing.TB
 	*management
 	name string
+	// needs is the process without which it makes no sense to wait, or nil.
+	needs *process.Process
 }
 
 // in creates a namespace for a test.
 func (m *management) in(t testing.TB) *namespace {
 	t.Helper()
-	n := &namespace{t, m, harness.NewNamespace()}
+	n := &namespace{TB: t, management: m, name: harness.NewNamespace()}
 	n.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: n.name}})
 	return n
 }
@@ -192,7 +194,12 @@ func (n *namespace) get(o client.Object) error {
 
 func (n *namespace) eventually(what string, check func() error) {
 	n.TB.Helper()
-	harness.Eventually(n.TB, what, check)
+	harness.Eventually(n.TB, what, func() error {
+		if n.needs != nil && n.needs.HasEnded() {
+			n.TB.Fatalf("%s: the provider has ended", what)
+		}
+		return check()
+	})
 }
 
 // prefixes gives access to the Prefixes of the namespace.

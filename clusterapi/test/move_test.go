@@ -139,7 +139,7 @@ func TestMove(t *testing.T) {
 		}
 		m.start(t)
 	}
-	n, target := from.in(t), &namespace{t, to, ""}
+	n, target := from.in(t), &namespace{TB: t, management: to}
 	target.name = n.name
 	target.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: n.name}})
 	for _, side := range []*namespace{n, target} {
