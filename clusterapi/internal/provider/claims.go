@@ -95,6 +95,12 @@ func (r *claims) ofPrefix(ctx context.Context, o client.Object) []reconcile.Requ
 	if held := prefix.Annotations[capiv1alpha1.AnnotationPool]; held != "" {
 		return r.waitingIn(ctx, prefix.Namespace, held)
 	}
+	// It may have the name of a child of a claim, which waits until it is gone.
+	named, err := r.claimsOf(ctx, prefix.Namespace, indexChild, prefix.Name)
+	if err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "List the claims of a child")
+	}
+	waiting = append(waiting, requests(named)...)
 	found, err := r.poolsWith(ctx, prefix)
 	if err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "List the pools of a Prefix")
@@ -400,8 +406,10 @@ func (r *claims) create(ctx context.Context, claim *ipamv1.IPAddressClaim, pool 
 	switch {
 	case apierrors.IsAlreadyExists(err):
 		existing := &v1alpha1.Prefix{}
-		if err := r.live.Get(ctx, client.ObjectKeyFromObject(child), existing); err != nil {
-			return nil, client.IgnoreNotFound(err)
+		if err := r.live.Get(ctx, client.ObjectKeyFromObject(child), existing); apierrors.IsNotFound(err) {
+			return nil, errAlreadyExists
+		} else if err != nil {
+			return nil, err
 		}
 		if !isChildOf(existing, claim) {
 			return refused(fmt.Errorf("Prefix %s exists, and is not of this claim", existing.Name))
