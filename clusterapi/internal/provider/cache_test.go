@@ -56,6 +56,29 @@ func (c indexed) Get(_ context.Context, key client.ObjectKey, _ client.Object, _
 	return apierrors.NewNotFound(prefixes, key.Name)
 }
 
+// A Prefix that is a pool may be paused while its last claim goes. When it is resumed, what it holds has to be released.
+func TestPoolsOfPrefix(t *testing.T) {
+	prefix := &v1alpha1.Prefix{}
+	prefix.Name = "nodes"
+	for _, test := range []struct {
+		name  string
+		cache indexed
+		want  int
+	}{
+		{"no pool", indexed{}, 0},
+		{"a claim", indexed{claims: map[string]ipamv1.IPAddressClaim{indexPool + "=Prefix/nodes": {}}}, 1},
+		{"held for it", indexed{prefixes: map[string]v1alpha1.Prefix{indexHeldFor + "=Prefix/nodes": {}}}, 1},
+		{"held for a PrefixPool", indexed{prefixes: map[string]v1alpha1.Prefix{indexHeldFor + "=PrefixPool/nodes": {}}}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := &pools{common{Client: test.cache}, v1alpha1.PrefixKind}
+			if got := r.ofPrefix(t.Context(), prefix); len(got) != test.want {
+				t.Errorf("%v, not %d", got, test.want)
+			}
+		})
+	}
+}
+
 // The Prefix that has the name of a child may be gone before it is read. That is no address for the claim.
 func TestCreateTaken(t *testing.T) {
 	r := &claims{common{Client: indexed{}, live: indexed{}}}

@@ -102,7 +102,14 @@ func (r *pools) ofPrefix(ctx context.Context, o client.Object) []reconcile.Reque
 			ctrl.LoggerFrom(ctx).Error(err, "List the claims of a Prefix")
 		}
 		if len(claims) == 0 {
-			return nil
+			// Its last claim may have gone while it was paused.
+			held := &v1alpha1.PrefixList{}
+			if err := r.List(ctx, held, client.InNamespace(prefix.Namespace), client.MatchingFields{indexHeldFor: poolKey(r.kind, prefix.Name)}); err != nil {
+				ctrl.LoggerFrom(ctx).Error(err, "List what is held for a Prefix")
+			}
+			if len(held.Items) == 0 {
+				return nil
+			}
 		}
 		return []reconcile.Request{request(prefix.Name)}
 	}
