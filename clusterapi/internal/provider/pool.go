@@ -222,7 +222,17 @@ func (p *pool) resolve(ctx context.Context, c client.Reader) (*resolved, *notRea
 // outermost removes parents that lie in other ones, as the scheduler does, and sorts the others by address.
 func (r *resolved) outermost() {
 	slices.SortFunc(r.parents, func(a, b parent) int {
-		return cmp.Or(a.cidr.Addr().Compare(b.cidr.Addr()), cmp.Compare(a.cidr.Bits(), b.cidr.Bits()), strings.Compare(a.Name, b.Name))
+		if c := cmp.Or(a.cidr.Addr().Compare(b.cidr.Addr()), cmp.Compare(a.cidr.Bits(), b.cidr.Bits())); c != 0 {
+			return c
+		}
+		// A root comes before a child that has all of it.
+		if root := a.Spec.ParentRef == nil; root != (b.Spec.ParentRef == nil) {
+			if root {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Name, b.Name)
 	})
 	kept := r.parents[:0]
 	for _, candidate := range r.parents {

@@ -88,6 +88,19 @@ func TestResolved(t *testing.T) {
 	}
 }
 
+// A child with the range of its root is no parent of its own, whichever name comes first.
+func TestOutermostSameRange(t *testing.T) {
+	for _, names := range [][2]string{{"a", "b"}, {"b", "a"}} {
+		all := parents(">10.0.0.0/24", "10.0.0.0/24")
+		all[0].Name, all[1].Name = names[0], names[1]
+		r := &resolved{pool: &pool{Object: &v1alpha1.Prefix{}}, parents: all}
+		r.outermost()
+		if why := r.complete(); why != "" || len(r.parents) != 1 || r.parents[0].Name != names[1] {
+			t.Errorf("child %s of root %s: %d parents, %s", names[0], names[1], len(r.parents), why)
+		}
+	}
+}
+
 // TestFree counts for how many claims there is space.
 func TestFree(t *testing.T) {
 	for _, tt := range []struct {
