@@ -236,7 +236,8 @@ func (r *claims) advance(ctx context.Context, claim *ipamv1.IPAddressClaim, p *p
 	if address != nil && child != nil && child.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 		// Fields of the pool may have changed since.
 		if allocated, err := cidr.ParseStored(child.Spec.Prefix); err == nil && allocated.Addr().String() == address.Spec.Address {
-			return published(r.publish(ctx, claim, pool, address, child, allocated))
+			// It has its address, whatever becomes of this write.
+			return nil, r.publish(ctx, claim, pool, address, child, allocated)
 		}
 	}
 	wanted, mistake := wantedBy(claim, address, pool)
@@ -412,7 +413,7 @@ func (r *claims) create(ctx context.Context, claim *ipamv1.IPAddressClaim, pool 
 			return nil, err
 		}
 		if !isChildOf(existing, claim) {
-			return refused(fmt.Errorf("Prefix %s exists, and is not of this claim", existing.Name))
+			return refused(fmt.Errorf("the Prefix %s exists, and is not of this claim", existing.Name))
 		}
 		return nil, errAlreadyExists
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):

@@ -146,3 +146,18 @@ func TestIsOurs(t *testing.T) {
 		}
 	}
 }
+
+// TestHeldFor shows that only what the provider has created is released with a pool.
+func TestHeldFor(t *testing.T) {
+	p := &pool{Object: &v1alpha1.Prefix{}, kind: v1alpha1.PrefixKind}
+	p.SetName("nodes")
+	held := hold{address: netip.MustParseAddr("10.0.0.1"), as: heldAsGateway, parent: "nodes"}.prefix(p)
+	if got := heldFor(held); !slices.Equal(got, []string{p.key()}) {
+		t.Errorf("%q", got)
+	}
+	copied := held.DeepCopy()
+	copied.Labels = nil
+	if got := heldFor(copied); got != nil {
+		t.Errorf("a Prefix of somebody else: %q", got)
+	}
+}

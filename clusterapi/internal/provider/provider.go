@@ -127,12 +127,7 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 			}
 			return []string{indexedTree}
 		}},
-		{&v1alpha1.Prefix{}, indexHeldFor, func(o client.Object) []string {
-			if key := o.GetAnnotations()[capiv1alpha1.AnnotationPool]; key != "" {
-				return []string{key}
-			}
-			return nil
-		}},
+		{&v1alpha1.Prefix{}, indexHeldFor, heldFor},
 	} {
 		if err := mgr.GetFieldIndexer().IndexField(ctx, index.object, index.name, index.values); err != nil {
 			return err
@@ -146,6 +141,14 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 		if err := (&pools{c, kind}).addTo(mgr); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// heldFor returns the pool, as kind/name, for which a Prefix holds an address. Somebody may have copied only the annotation.
+func heldFor(o client.Object) []string {
+	if key := o.GetAnnotations()[capiv1alpha1.AnnotationPool]; key != "" && o.GetLabels()[capiv1alpha1.LabelHeldAs] != "" {
+		return []string{key}
 	}
 	return nil
 }
