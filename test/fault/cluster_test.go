@@ -31,7 +31,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// namespace is the namespace of the tests. The server has no API for namespaces.
+// namespace is the namespace of the tests, unless they have several. The server has no API for namespaces.
 const namespace = "default"
 
 // cluster is an etcd in the test process, with API servers and controller managers as processes.
@@ -192,11 +192,11 @@ type everything struct {
 
 // list returns all objects. The list of allocations is newer than that of Prefixes.
 func (s *server) list() (everything, error) {
-	prefixes, err := s.prefixes().List(s.cluster.Context(), metav1.ListOptions{})
+	prefixes, err := s.client.IpamV1alpha1().Prefixes(metav1.NamespaceAll).List(s.cluster.Context(), metav1.ListOptions{})
 	if err != nil {
 		return everything{}, err
 	}
-	allocations, err := s.allocations().List(s.cluster.Context(), metav1.ListOptions{})
+	allocations, err := s.client.IpamV1alpha1().PrefixAllocations(metav1.NamespaceAll).List(s.cluster.Context(), metav1.ListOptions{})
 	if err != nil {
 		return everything{}, err
 	}

@@ -58,7 +58,7 @@ func TestNaiveWriterIsRefused(t *testing.T) {
 			prefix := before.prefixes[1+i%taken].Spec.Prefix
 			w.create(name, v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, Prefix: prefix, PrefixSelector: selector})
 			err := w.allocate(name, prefix)
-			if holder, ok := holderIn(err); !ok || holder.String() != prefix {
+			if holder, ok := holderIn(err); !ok || holder.prefix.String() != prefix {
 				t.Errorf("Allocating %s, which is in use, is not refused with who holds it: %v", prefix, err)
 			}
 			if err := s.allocations().Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {

@@ -70,13 +70,14 @@ func (s *server) observe(epoch time.Time) *observer {
 		cancel()
 		wg.Wait()
 	})
+	prefixes, allocations := s.client.IpamV1alpha1().Prefixes(metav1.NamespaceAll), s.client.IpamV1alpha1().PrefixAllocations(metav1.NamespaceAll)
 	wg.Go(func() {
-		o.run(ctx, v1alpha1.PrefixKind, func(options metav1.ListOptions) (runtime.Object, error) { return s.prefixes().List(ctx, options) },
-			func(options metav1.ListOptions) (watch.Interface, error) { return s.prefixes().Watch(ctx, options) })
+		o.run(ctx, v1alpha1.PrefixKind, func(options metav1.ListOptions) (runtime.Object, error) { return prefixes.List(ctx, options) },
+			func(options metav1.ListOptions) (watch.Interface, error) { return prefixes.Watch(ctx, options) })
 	})
 	wg.Go(func() {
-		o.run(ctx, v1alpha1.PrefixAllocationKind, func(options metav1.ListOptions) (runtime.Object, error) { return s.allocations().List(ctx, options) },
-			func(options metav1.ListOptions) (watch.Interface, error) { return s.allocations().Watch(ctx, options) })
+		o.run(ctx, v1alpha1.PrefixAllocationKind, func(options metav1.ListOptions) (runtime.Object, error) { return allocations.List(ctx, options) },
+			func(options metav1.ListOptions) (watch.Interface, error) { return allocations.Watch(ctx, options) })
 	})
 	return o
 }
