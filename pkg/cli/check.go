@@ -291,7 +291,7 @@ func checkAllocation(a *v1alpha1.PrefixAllocation, readAll bool, prefixes map[ty
 		differs(outsideParent, "it is not inside the parent, which has %s", orNone(strings.TrimPrefix(of.prefix.String(), "invalid Prefix")))
 	}
 	if a.Status.CoolingUntil != nil {
-		// It is kept for a child that is gone.
+		// It is kept for a child of that name.
 		return found
 	}
 	owner := metav1.GetControllerOf(a)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
@@ -25,6 +26,9 @@ type Holder struct {
 	// not claimed for a child. It is verified when the claim is made. No API request can change it later; Repair and
 	// Adopt can set it if it is nil.
 	Owner *Owner `json:"owner,omitempty"`
+	// KeptUntil is set if the owner took the space back that an earlier Prefix of its name had. Nobody else may get it before
+	// that time, also if the owner gets other space instead.
+	KeptUntil time.Time `json:"keptUntil,omitzero"`
 }
 
 // Owner identifies a Prefix in the namespace of the holder.

@@ -328,9 +328,9 @@ func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam
 		return Plan{}, err
 	}
 	if p == nil {
-		return c.guardChild(ctx, nil, requesterOf(allocation), allocation, Plan{})
+		return c.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{})
 	}
-	if err := c.cools(ctx, p, allocation, false); err != nil {
+	if err := c.cools(ctx, p, allocation, Holder{}, false); err != nil {
 		return Plan{}, err
 	}
 	key := c.Keys.Claim(p.uid, prefix)
@@ -345,9 +345,9 @@ func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam
 	}
 	switch {
 	case kv == nil:
-		return c.guardChild(ctx, nil, requesterOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, 0)}})
+		return c.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, 0)}})
 	case h == nil:
-		return c.guardChild(ctx, nil, requesterOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}})
+		return c.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}})
 	}
 
 	released := Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}}
@@ -361,15 +361,15 @@ func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam
 	} else {
 		released.then = []clientv3.Op{clientv3.OpDelete(key)}
 	}
-	return c.guardChild(ctx, p, h.Owner, allocation, released)
+	return c.guardChild(ctx, p, *h, allocation, released)
 }
 
 // guardChild adds a check to the plan for the removal of an allocation: no allocated child depends on the
-// allocation. child is the owner in the claim. An allocation without a claim was written by another server; then
-// child is the Prefix in its controller reference. If the child does not exist, or another one has its name, it must not be
-// in lost+found either.
-// Then the space may have to cool down, if p, the parent from which it was claimed for the child, is set.
-func (c *Claims) guardChild(ctx context.Context, p *parent, child *Owner, allocation *ipam.PrefixAllocation, removal Plan) (Plan, error) {
+// allocation. h is the holder in the claim. An allocation without a claim was written by another server; then h is made of
+// its controller reference. If the child does not exist, or another one has its name, it must not be in lost+found either.
+// The space may have to cool down, if p, the parent from which it was claimed for the child, is set.
+func (c *Claims) guardChild(ctx context.Context, p *parent, h Holder, allocation *ipam.PrefixAllocation, removal Plan) (Plan, error) {
+	child := h.Owner
 	if child == nil {
 		return removal, nil
 	}
@@ -377,19 +377,25 @@ func (c *Claims) guardChild(ctx context.Context, p *parent, child *Owner, alloca
 	if err != nil {
 		return Plan{}, err
 	}
-	parentName, prefix, _ := Allocated(allocation)
-	if revision != 0 && child.is(found) && found.NamespaceOfParent() == allocation.NamespaceOfParent() && standsOn(found, prefix, parentName) {
+	_, prefix, _ := Allocated(allocation)
+	gone := revision == 0 || !child.is(found)
+	if !gone && standsOn(found, allocation) {
 		return Plan{}, conflict("prefixallocations", allocation.Name,
 			fmt.Errorf("%s is in use by Prefix %s: delete that Prefix instead", prefix, found.Name))
 	}
-	if gone := revision == 0 || !child.is(found); p != nil && gone {
-		if err := c.cools(ctx, p, allocation, true); err != nil {
+	if p != nil {
+		err := c.cools(ctx, p, allocation, h, gone)
+		if isCooling(err) && !gone && found.Status.Phase != ipam.PrefixPhaseAllocated {
+			err = conflict("prefixallocations", allocation.Name,
+				fmt.Errorf("%s was given back to Prefix %s, which is about to use it: delete that Prefix instead", prefix, found.Name))
+		}
+		if err != nil {
 			return Plan{}, err
 		}
 	}
 	key := c.Prefixes.Key(allocation.Namespace, child.Name)
 	removal.Guards = append(removal.Guards, IsUnchanged(key, revision))
-	if revision == 0 || !child.is(found) {
+	if gone {
 		at := len(removal.Guards)
 		removal.Guards = append(removal.Guards, IsUnchanged(c.Lost(key), 0))
 		removal.explain = func(answers []*pb.RangeResponse) error {
@@ -403,10 +409,11 @@ func (c *Claims) guardChild(ctx context.Context, p *parent, child *Owner, alloca
 	return removal, nil
 }
 
-// standsOn reports whether a child is Allocated with the given prefix of the given parent.
-func standsOn(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
-	return child.Status.Phase == ipam.PrefixPhaseAllocated && cidr.Equal(child.Spec.Prefix, prefix.String()) &&
-		child.Spec.ParentRef != nil && child.Spec.ParentRef.Name == parentName
+// standsOn reports whether a child is Allocated with what an allocation holds.
+func standsOn(child *ipam.Prefix, allocation *ipam.PrefixAllocation) bool {
+	parent, prefix, ok := Allocated(allocation)
+	return ok && child.Status.Phase == ipam.PrefixPhaseAllocated && cidr.Equal(child.Spec.Prefix, prefix.String()) &&
+		child.NamespaceOfParent() == allocation.NamespaceOfParent() && child.Spec.ParentRef != nil && child.Spec.ParentRef.Name == parent
 }
 
 // keepRequester checks a change of the controller reference of an allocation that holds space. The claim of the

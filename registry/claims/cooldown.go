@@ -12,6 +12,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -25,6 +26,9 @@ import (
 //	a child of the same name
 //	asks for the same            becomes the controller reference and the owner in the claim      planTakeBack
 //	allocation is deleted again  does nothing before coolingUntil, then removes both              planRelease
+//
+// A child that takes space back may get other space all the same, if two controller managers serve it at once. Then the
+// space goes on cooling down, because the claim says until when it is kept.
 //
 // The time is stored, and each server compares it with its own clock. So it survives restarts, and a clock that goes back
 // only makes it longer.
@@ -67,9 +71,10 @@ func WithEarlyRelease(ctx context.Context) context.Context {
 	return context.WithValue(ctx, earlyKey{}, true)
 }
 
-// cools returns a CoolingError if the space of an allocation has to cool down before it is released. gone tells whether
-// the child that the space was claimed for does not exist any more. The parent is the one that exists.
-func (c *Claims) cools(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation, gone bool) error {
+// cools returns a CoolingError if the space of an allocation has to cool down before it is released. h is the holder in the
+// claim. gone tells whether the child that the space was claimed for does not exist any more. The parent is the one that
+// exists.
+func (c *Claims) cools(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation, h Holder, gone bool) error {
 	early, _ := ctx.Value(earlyKey{}).(bool)
 	switch until := allocation.Status.CoolingUntil; {
 	case early, p.deleting, allocation.DeletionTimestamp != nil:
@@ -81,17 +86,27 @@ func (c *Claims) cools(ctx context.Context, p *parent, allocation *ipam.PrefixAl
 			return &CoolingError{Until: until.Time, allocation: allocation}
 		}
 		return nil
-	case !gone || c.coolDown == nil:
-		return nil
 	}
-	d, err := c.coolDown(ctx, allocation.NamespaceOfParent(), p.labels)
-	if err != nil {
-		return err
+	d := h.KeptUntil.Sub(c.now())
+	if gone {
+		of, err := c.coolDownOf(ctx, p, allocation.NamespaceOfParent())
+		if err != nil {
+			return err
+		}
+		d = max(d, of)
 	}
 	if d <= 0 {
 		return nil
 	}
 	return &CoolingError{For: d, allocation: allocation}
+}
+
+// coolDownOf returns for how long the space of a parent cools down. It is 0 if it does not.
+func (c *Claims) coolDownOf(ctx context.Context, p *parent, namespace string) (time.Duration, error) {
+	if c.coolDown == nil {
+		return 0, nil
+	}
+	return c.coolDown(ctx, namespace, p.labels)
 }
 
 // isCooling reports whether an error is a CoolingError.
@@ -112,8 +127,9 @@ func (c *Claims) CoolUntil(allocation *ipam.PrefixAllocation, d time.Duration) t
 	return until
 }
 
-// planCool plans the update that makes the space of an allocation cool down. The claim must be for a child that is gone.
-// It needs no guards: what is gone stays so, and a child of the same name that takes the space back writes the allocation.
+// planCool plans the update that makes the space of an allocation cool down. The claim must be for a child that is gone, or
+// that has other space. It needs no guards: what is gone stays so, and what a child has. A child of the same name that takes
+// the space back writes the allocation.
 func (c *Claims) planCool(ctx context.Context, allocation *ipam.PrefixAllocation) (Plan, error) {
 	refuse := func(why string) (Plan, error) {
 		return Plan{}, conflict("prefixallocations", allocation.Name, errors.New(why))
@@ -138,7 +154,7 @@ func (c *Claims) planCool(ctx context.Context, allocation *ipam.PrefixAllocation
 	if err != nil {
 		return Plan{}, err
 	}
-	if revision != 0 && h.Owner.is(child) {
+	if revision != 0 && h.Owner.is(child) && (child.Status.Phase != ipam.PrefixPhaseAllocated || standsOn(child, allocation)) {
 		return refuse(fmt.Sprintf("its space is claimed for Prefix %s, which exists", child.Name))
 	}
 	return Plan{}, nil
@@ -200,12 +216,10 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 	case old.DeletionTimestamp != nil:
 		return refuse("it is being deleted")
 	}
-	if old.Status.CoolingUntil == nil {
+	until := old.Status.CoolingUntil
+	if until == nil {
 		// Its controller has not deleted it yet. Without a coolDown the space is released then.
-		d, err := time.Duration(0), error(nil)
-		if c.coolDown != nil {
-			d, err = c.coolDown(ctx, old.NamespaceOfParent(), p.labels)
-		}
+		d, err := c.coolDownOf(ctx, p, old.NamespaceOfParent())
 		if err != nil {
 			return Plan{}, err
 		}
@@ -215,6 +229,7 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 					"%s is allocated to it for Prefix %s, not for another one of that name. It does not cool down, since no PrefixPolicy of Prefix %s has a coolDown", prefix, claimed.Name, name)),
 			})
 		}
+		until = &metav1.Time{Time: c.CoolUntil(old, d)}
 	}
 	var consent []Guard
 	if namespace := old.NamespaceOfParent(); namespace != old.Namespace {
@@ -244,7 +259,7 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 	if h == nil || !h.Owner.same(claimed) {
 		return Plan{}, errStale
 	}
-	h.Owner = requesterOf(allocation)
+	h.Owner, h.KeptUntil = requesterOf(allocation), until.UTC()
 	encoded, err := value.Encode()
 	if err != nil {
 		return Plan{}, err

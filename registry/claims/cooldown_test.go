@@ -349,6 +349,78 @@ func TestTakeBack(t *testing.T) {
 	}
 }
 
+// TestTakenBackStaysKept deletes allocations that were taken back for a child that never used them. Nobody else gets their
+// space before the time until which it was kept.
+func TestTakenBackStaysKept(t *testing.T) {
+	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
+	now := time.Now()
+	s.claims.SetClock(func() time.Time { return now })
+	other := func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
+		s.allocate(t, ctx, "another", child, "parent", "10.0.6.0/24")
+		ok(t, s.complete(ctx, "a", "parent", "10.0.6.0/24", ""))
+	}
+	for _, tt := range []struct {
+		name string
+		// early is set if the allocation was not deleted before it was taken back.
+		early bool
+		then  func(t *testing.T, ctx context.Context, child *ipam.Prefix)
+		want  string
+	}{
+		{name: "the child has other space", then: other, want: "cools"},
+		{name: "the child has other space, it did not cool down yet", early: true, then: other, want: "cools"},
+		{name: "the child is gone", then: func(t *testing.T, ctx context.Context, _ *ipam.Prefix) { ok(t, s.end(ctx, "a")) }, want: "cools"},
+		{name: "the child waits", then: func(*testing.T, context.Context, *ipam.Prefix) {}, want: "refused"},
+		{name: "an hour later the child waits", then: func(*testing.T, context.Context, *ipam.Prefix) { now = now.Add(time.Hour + time.Second) }, want: "gone"},
+		{name: "the parent is being deleted", then: func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
+			other(t, ctx, child)
+			ok(t, s.deletePrefix(ctx, "parent"))
+		}, want: "gone"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, _ := newNamespace(t)
+			s.root(t, ctx, "parent", "10.0.0.0/16")
+			s.coolDown(t, ctx, "rules", forAnHour)
+			s.liveChild(t, ctx, "a", "parent", "10.0.5.0/24")
+			ok(t, s.end(ctx, "a"))
+			if !tt.early {
+				ok(t, s.deleteAllocation(ctx, "a"))
+			}
+			began := now
+			child := s.child(t, ctx, "a", "parent", 24)
+			ok(t, s.takeBack(ctx, "a", child))
+			// What was promised holds although the policy goes.
+			_, _, err := s.policies.Main.Delete(ctx, "rules", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{})
+			ok(t, err)
+			tt.then(t, ctx, child)
+			if tt.want == "refused" {
+				s.refused(t, func() error { return s.deleteAllocation(ctx, "a") }, metav1.StatusReasonConflict, "was given back to Prefix a")
+				ok(t, s.complete(ctx, "a", "parent", "10.0.5.0/24", ""))
+				return
+			}
+			gone, err := s.deletes(t, ctx, "a", &metav1.DeleteOptions{})
+			if err != nil || gone != (tt.want == "gone") {
+				t.Fatalf("gone: %v, %v", gone, err)
+			}
+			if gone {
+				return
+			}
+			until := s.getAllocation(t, ctx, "a").Status.CoolingUntil
+			if until == nil || until.Time.Before(began.Add(time.Hour)) || until.After(began.Add(time.Hour+2*time.Second)) {
+				t.Errorf("taken back at %v, cools until %v", began, until)
+			}
+			if found, err := s.auditByPages(ctx, 1000, 1000, 0); err != nil || len(found) != 0 {
+				t.Errorf("found %+v, %v", found, err)
+			}
+			s.requestLength(t, ctx, "next", nil, "10.0.5.0/24")
+			s.refused(t, func() error { return s.bind(ctx, "next", "parent", "10.0.5.0/24", "") }, metav1.StatusReasonConflict, "holds")
+			now = until.Time
+			ok(t, s.deleteAllocation(ctx, "a"))
+			ok(t, s.bind(ctx, "next", "parent", "10.0.5.0/24", ""))
+		})
+	}
+	s.check(t)
+}
+
 // TestCoolingIsNoLeftover audits space that cools down, and space that has.
 func TestCoolingIsNoLeftover(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,7 +27,8 @@ import (
 
 // TestLinearizability runs many clients of several API servers, and two active controller managers. Their view of
 // each parent must be linearizable: it is the same as if the parent were one set of prefixes that only one client
-// changes at a time.
+// changes at a time. The clients are of three namespaces, and the parents are shared with them, except when the owner has
+// withdrawn the consent.
 func TestLinearizability(t *testing.T) {
 	for seed := range times(2, 20) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
@@ -38,12 +40,12 @@ func TestLinearizability(t *testing.T) {
 
 // pools are the parents of the test. They are small, so that clients compete.
 var pools = []pool{
-	{"v4-a", "10.0.0.0/26", v1alpha1.IPv4, 28, 31, false},
-	{"v4-b", "10.0.1.0/26", v1alpha1.IPv4, 27, 30, false},
-	{"v4-c", "10.0.2.0/27", v1alpha1.IPv4, 29, 32, true},
-	{"v6-a", "2001:db8::/58", v1alpha1.IPv6, 60, 64, true},
-	{"v6-b", "2001:db8:1::/120", v1alpha1.IPv6, 122, 126, false},
-	{"v6-c", "2001:db8:2::/48", v1alpha1.IPv6, 49, 52, false},
+	{"v4-a", "10.0.0.0/26", v1alpha1.IPv4, 28, 31, false, "10.0.0.48/28"},
+	{"v4-b", "10.0.1.0/26", v1alpha1.IPv4, 27, 30, false, ""},
+	{"v4-c", "10.0.2.0/27", v1alpha1.IPv4, 29, 32, true, ""},
+	{"v6-a", "2001:db8::/58", v1alpha1.IPv6, 60, 64, true, "2001:db8:0:8::/61"},
+	{"v6-b", "2001:db8:1::/120", v1alpha1.IPv6, 122, 126, false, ""},
+	{"v6-c", "2001:db8:2::/48", v1alpha1.IPv6, 49, 52, false, ""},
 }
 
 type pool struct {
@@ -53,7 +55,17 @@ type pool struct {
 	shortest, longest int
 	// cools is set if the space of children cools down.
 	cools bool
+	// reserved is a range that only exact requests get. It may be empty.
+	reserved string
 }
+
+// poolOf returns the pool with a name.
+func poolOf(name string) pool {
+	return pools[slices.IndexFunc(pools, func(p pool) bool { return p.name == name })]
+}
+
+// tenants are the namespaces of the clients. The pools are in the first one.
+var tenants = []string{namespace, "tenant-1", "tenant-2"}
 
 // coolDown is for how long the space of children cools down.
 const coolDown = time.Second
@@ -67,14 +79,36 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 		p.Labels = map[string]string{"family": string(pool.family), "cools": fmt.Sprint(pool.cools)}
 		c.servers[0].create(p)
 	}
-	policy := harness.Policy("cools", nil, "cools", "true")
-	policy.Spec.CoolDown = &metav1.Duration{Duration: coolDown}
-	if _, err := c.servers[0].client.IpamV1alpha1().PrefixPolicies(namespace).Create(t.Context(), policy, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
+	cools, shared := harness.Policy("cools", nil, "cools", "true"), harness.Policy("shared", nil)
+	cools.Spec.CoolDown = &metav1.Duration{Duration: coolDown}
+	shared.Spec.SharedWith = &v1alpha1.PrefixSharing{All: true}
+	reserved := harness.Policy("reserved", nil)
+	for _, pool := range pools {
+		if pool.reserved != "" {
+			reserved.Spec.Reserved = append(reserved.Spec.Reserved, v1alpha1.PrefixReservation{CIDR: pool.reserved})
+		}
+	}
+	policies := c.servers[0].client.IpamV1alpha1().PrefixPolicies(namespace)
+	for _, policy := range []*v1alpha1.PrefixPolicy{cools, shared, reserved} {
+		if _, err := policies.Create(t.Context(), policy, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c.servers[0].startManager()
 	c.servers[1].startManager()
 	c.servers[2].settled()
+	harness.Eventually(t, "the controllers know the policies", func() error {
+		list, err := policies.List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, policy := range list.Items {
+			if policy.Status.ObservedGeneration != policy.Generation {
+				return fmt.Errorf("not %s", policy.Name)
+			}
+		}
+		return nil
+	})
 	for _, s := range c.servers {
 		o := s.observe(epoch)
 		o.keepsCooling = true
@@ -87,13 +121,29 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 	for i := range clients {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
 		wg.Go(func() {
-			client := &client{workload: w, id: i, server: c.servers[i%3], observer: w.observers[i%3], random: random}
+			client := &client{workload: w, id: i, server: c.servers[i%3], observer: w.observers[i%3], namespace: tenants[i/3%3], random: random}
 			for w.operations.Load() < int64(operations) && !t.Failed() {
 				client.step()
 			}
 		})
 	}
+	withdrawn := 0
+	for random := rand.New(rand.NewPCG(seed, clients)); w.operations.Load() < int64(operations) && !t.Failed() || withdrawn%2 != 0; {
+		consent := `{"spec":{"sharedWith":null}}`
+		if withdrawn++; withdrawn%2 == 0 {
+			consent = `{"spec":{"sharedWith":{"all":true}}}`
+		}
+		if _, err := policies.Patch(t.Context(), shared.Name, types.MergePatchType, []byte(consent), metav1.PatchOptions{}); err != nil {
+			t.Error(err)
+		}
+		// Mostly it is shared.
+		time.Sleep(time.Duration(20+random.IntN(100)) * time.Millisecond * time.Duration(1+4*(1-withdrawn%2)))
+	}
 	wg.Wait()
+	t.Logf("the consent was withdrawn or given %d times, and %d children of other namespaces were allocated", withdrawn, w.foreign.Load())
+	if w.foreign.Load() == 0 {
+		t.Error("No child of another namespace was allocated")
+	}
 	took := time.Since(begun)
 
 	// All remaining objects are Allocated. The others were given up.
@@ -176,16 +226,19 @@ var setModel = porcupine.Model{
 			}
 			return true, slices.Delete(slices.Clone(held), at, at+1)
 		case refused:
-			// The error names the holder.
-			holder := out.(netip.Prefix)
-			return holder.Overlaps(op.prefix) && slices.Contains(held, holder), held
+			// The error names the holder. Of a holder of another namespace it tells only what of it was asked for.
+			holder := out.(heldBy)
+			return holder.prefix.Overlaps(op.prefix) && (slices.Contains(held, holder.prefix) || holder.foreign && slices.ContainsFunc(held, holder.prefix.Overlaps)), held
 		default:
 			return slices.Equal(held, out.([]netip.Prefix)), held
 		}
 	},
 	Equal: func(a, b any) bool { return slices.Equal(a.([]netip.Prefix), b.([]netip.Prefix)) },
 	DescribeOperation: func(in, out any) string {
-		op := in.(input)
+		op, ok := in.(input)
+		if !ok {
+			return ""
+		}
 		if out == nil {
 			return fmt.Sprintf("%s %s", op.action, op.prefix)
 		}
@@ -199,9 +252,10 @@ type workload struct {
 	epoch               time.Time
 	observers           []*observer
 	operations, givenUp atomic.Int64
-	// gotBack counts the children that got back what an earlier one of their name had.
-	gotBack atomic.Int64
-	names   atomic.Int64
+	// gotBack counts the children that got back what an earlier one of their name had, and foreign those that have a parent
+	// of another namespace.
+	gotBack, foreign atomic.Int64
+	names            atomic.Int64
 
 	mu sync.Mutex
 	// calls is indexed by the uid of the child, or of the allocation if it has no child.
@@ -219,11 +273,28 @@ type calls struct {
 // client is one of the concurrent clients.
 type client struct {
 	*workload
-	id       int
-	server   *server
-	observer *observer
-	random   *rand.Rand
-	holds    []held
+	id        int
+	server    *server
+	observer  *observer
+	namespace string
+	random    *rand.Rand
+	holds     []held
+}
+
+func (c *client) prefixes() ipamclient.PrefixInterface {
+	return c.server.client.IpamV1alpha1().Prefixes(c.namespace)
+}
+
+func (c *client) allocations() ipamclient.PrefixAllocationInterface {
+	return c.server.client.IpamV1alpha1().PrefixAllocations(c.namespace)
+}
+
+// home returns the namespace of the pools as it is written in objects of the client.
+func (c *client) home() string {
+	if c.namespace == namespace {
+		return ""
+	}
+	return namespace
 }
 
 // held is an object that a client holds: a child, or an allocation without a child.
@@ -231,6 +302,8 @@ type held struct {
 	uid   types.UID
 	name  string
 	child bool
+	// chosen is set if the scheduler chooses the prefix.
+	chosen bool
 }
 
 func (c *client) now() time.Duration { return time.Since(c.epoch) }
@@ -258,7 +331,7 @@ func (c *client) step() {
 
 // comeBack deletes a child whose space cools down, and creates it again at once. It must get what it had, if that is in time.
 func (c *client) comeBack(h held) {
-	had, err := c.server.prefixes().Get(c.Context(), h.name, metav1.GetOptions{})
+	had, err := c.prefixes().Get(c.Context(), h.name, metav1.GetOptions{})
 	if err != nil {
 		c.Errorf("Reading %s: %v", h.name, err)
 		return
@@ -268,7 +341,7 @@ func (c *client) comeBack(h held) {
 	c.mu.Lock()
 	c.calls[h.uid].releasing = began
 	c.mu.Unlock()
-	if err := c.server.prefixes().Delete(c.Context(), h.name, metav1.DeleteOptions{}); err != nil {
+	if err := c.prefixes().Delete(c.Context(), h.name, metav1.DeleteOptions{}); err != nil {
 		c.Errorf("Deleting %s: %v", h.name, err)
 		return
 	}
@@ -280,7 +353,8 @@ func (c *client) comeBack(h held) {
 	if c.random.IntN(2) == 0 || had.Spec.PrefixLength == 0 {
 		p = harness.Child(h.name, had.Spec.ParentRef.Name, harness.Exactly(had.Spec.Prefix))
 	}
-	created, err := c.server.prefixes().Create(c.Context(), p, metav1.CreateOptions{})
+	p.Spec.ParentNamespace = c.home()
+	created, err := c.prefixes().Create(c.Context(), p, metav1.CreateOptions{})
 	if err != nil {
 		c.Errorf("Creating a child again: %v", err)
 		return
@@ -310,7 +384,7 @@ func (c *client) cools(h held) bool {
 	c.observer.mu.Lock()
 	defer c.observer.mu.Unlock()
 	l := c.observer.lives[h.uid]
-	return h.child && l != nil && slices.ContainsFunc(pools, func(pool pool) bool { return pool.name == l.parent && pool.cools })
+	return h.child && l != nil && poolOf(l.parent).cools
 }
 
 // createChild creates a child for the controllers to allocate, by length or exactly, from a selected or a named
@@ -330,13 +404,14 @@ func (c *client) createChild() {
 	default:
 		p = harness.Child(name, pool.name, harness.Length(int32(prefix.Bits())))
 	}
+	p.Spec.ParentNamespace = c.home()
 	called := c.now()
-	created, err := c.server.prefixes().Create(c.Context(), p, metav1.CreateOptions{})
+	created, err := c.prefixes().Create(c.Context(), p, metav1.CreateOptions{})
 	if err != nil {
 		c.Errorf("Creating a child: %v", err)
 		return
 	}
-	c.await(called, held{created.UID, name, true})
+	c.await(called, held{created.UID, name, true, created.Spec.Prefix == ""})
 }
 
 // createAllocation creates an allocation and binds it to a prefix that may be in use. The scheduler may bind it at
@@ -346,11 +421,12 @@ func (c *client) createAllocation() {
 	name := fmt.Sprintf("allocation-%d", c.names.Add(1))
 	prefix := c.anyOf(pool.prefix, pool.shortest, pool.longest)
 	called := c.now()
-	created, err := c.server.allocations().Create(c.Context(), &v1alpha1.PrefixAllocation{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+	created, err := c.allocations().Create(c.Context(), &v1alpha1.PrefixAllocation{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: v1alpha1.PrefixAllocationSpec{
-			PrefixLength: int32(prefix.Bits()),
-			PrefixRef:    &v1alpha1.LocalObjectReference{Name: pool.name},
+			PrefixLength:    int32(prefix.Bits()),
+			PrefixRef:       &v1alpha1.LocalObjectReference{Name: pool.name},
+			PrefixNamespace: c.home(),
 		},
 	}, metav1.CreateOptions{})
 	if err != nil {
@@ -358,10 +434,10 @@ func (c *client) createAllocation() {
 		return
 	}
 	asked := c.now()
-	_, err = c.server.allocations().Bind(c.Context(), name, &v1alpha1.PrefixAllocationBinding{
-		Metadata:  v1alpha1.BindingMeta{Namespace: namespace, Name: name},
+	_, err = c.allocations().Bind(c.Context(), name, &v1alpha1.PrefixAllocationBinding{
+		Metadata:  v1alpha1.BindingMeta{Namespace: c.namespace, Name: name},
 		Prefix:    prefix.String(),
-		PrefixRef: v1alpha1.BindingReference{Name: pool.name},
+		PrefixRef: v1alpha1.BindingReference{Name: pool.name, Namespace: c.home()},
 	}, metav1.CreateOptions{})
 	if holder, ok := holderIn(err); ok {
 		c.add(porcupine.Operation{
@@ -371,25 +447,37 @@ func (c *client) createAllocation() {
 			Output:   holder,
 			Return:   int64(c.now()),
 		})
-	} else if err != nil && !apierrors.IsConflict(err) {
+	} else if withdrawn := apierrors.IsForbidden(err) && c.home() != ""; err != nil && !apierrors.IsConflict(err) && !withdrawn {
 		c.Errorf("Binding: %v", err)
 	}
-	c.await(called, held{created.UID, name, false})
+	c.await(called, held{created.UID, name, false, false})
+}
+
+// heldBy is what a refusal tells about the holder of a prefix.
+type heldBy struct {
+	prefix netip.Prefix
+	// foreign is set if the holder has no name, because it is in another namespace.
+	foreign bool
 }
 
 // holderIn returns the holder in an error.
-func holderIn(err error) (netip.Prefix, bool) {
+func holderIn(err error) (heldBy, bool) {
+	holder := heldBy{foreign: true}
 	var status apierrors.APIStatus
 	if !apierrors.IsConflict(err) || !errors.As(err, &status) || status.Status().Details == nil {
-		return netip.Prefix{}, false
+		return holder, false
 	}
 	for _, cause := range status.Status().Details.Causes {
-		if cause.Type == v1alpha1.CauseTypeHolderPrefix {
-			holder, err := netip.ParsePrefix(cause.Message)
-			return holder, err == nil
+		switch cause.Type {
+		case v1alpha1.CauseTypeHolderPrefix:
+			if holder.prefix, err = netip.ParsePrefix(cause.Message); err != nil {
+				return holder, false
+			}
+		case v1alpha1.CauseTypeHolderName:
+			holder.foreign = false
 		}
 	}
-	return netip.Prefix{}, false
+	return holder, holder.prefix.IsValid()
 }
 
 // await waits until an object is Allocated. It gives up if that takes long, because there may be no space.
@@ -400,6 +488,15 @@ func (c *client) await(called time.Duration, h held) {
 	c.mu.Unlock()
 	if c.observer.waitAllocated(h.uid, time.Duration(500+c.random.IntN(1500))*time.Millisecond) {
 		c.holds = append(c.holds, h)
+		if c.home() != "" {
+			c.foreign.Add(1)
+		}
+		c.observer.mu.Lock()
+		got := *c.observer.lives[h.uid]
+		c.observer.mu.Unlock()
+		if reserved := poolOf(got.parent).reserved; h.chosen && reserved != "" && netip.MustParsePrefix(got.prefix).Overlaps(netip.MustParsePrefix(reserved)) {
+			c.Errorf("%s got %s, which is reserved", h.name, got.prefix)
+		}
 		return
 	}
 	c.givenUp.Add(1)
@@ -414,9 +511,9 @@ func (c *client) release(h held) {
 	c.mu.Unlock()
 	var err error
 	if h.child {
-		err = c.server.prefixes().Delete(c.Context(), h.name, metav1.DeleteOptions{})
+		err = c.prefixes().Delete(c.Context(), h.name, metav1.DeleteOptions{})
 	} else {
-		err = c.server.allocations().Delete(c.Context(), h.name, metav1.DeleteOptions{})
+		err = c.allocations().Delete(c.Context(), h.name, metav1.DeleteOptions{})
 	}
 	if err != nil {
 		c.Errorf("Deleting %s: %v", h.name, err)
@@ -430,7 +527,7 @@ func (c *client) release(h held) {
 func (c *client) read() {
 	c.operations.Add(1)
 	called := c.now()
-	list, err := c.server.allocations().List(c.Context(), metav1.ListOptions{})
+	list, err := c.server.client.IpamV1alpha1().PrefixAllocations(metav1.NamespaceAll).List(c.Context(), metav1.ListOptions{})
 	if err != nil {
 		c.Errorf("Listing: %v", err)
 		return
@@ -499,7 +596,8 @@ func (o *observer) agrees(all everything) bool {
 
 // merge builds the history. An allocation lasts from the request of the client until any client first sees it. A
 // release lasts from its request until it is first seen to be complete. If the space cools down, its release begins after
-// that. What a child takes back was not released in between.
+// that. What a child takes back was not released in between. The two managers may allocate twice for a child. Then what it
+// does not use is released by itself.
 func (w *workload) merge() []porcupine.Operation {
 	seen := w.observers[0].snapshot()
 	for _, o := range w.observers[1:] {
@@ -541,12 +639,17 @@ func (w *workload) merge() []porcupine.Operation {
 			Call:     int64(called.allocated),
 			Return:   int64(l.allocated),
 		})
+		child := seen[l.lastOwner]
+		unused := child.allocated != 0 && (child.parent != l.parent || child.prefix != l.prefix)
 		switch {
-		case l.gone != 0 && (ended == nil || ended.releasing == 0):
+		case l.gone != 0 && (ended == nil || ended.releasing == 0 && !unused):
 			w.Errorf("%s is gone, and nobody wanted that", l.name)
 		case l.gone != 0:
 			// Space that cools down cannot be released earlier.
 			releasing := ended.releasing
+			if unused {
+				releasing = ended.allocated
+			}
 			if !l.coolingUntil.IsZero() {
 				releasing = max(releasing, l.coolingUntil.Sub(w.epoch))
 			}

@@ -156,7 +156,9 @@ type allocationsOfChild struct {
 // oldest. If it can be bound to several Allocated ones, it keeps all of them until it is bound to one, because
 // another controller manager may choose a different one.
 func sortOut(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) allocationsOfChild {
-	own = slices.DeleteFunc(own, func(allocation *v1alpha1.PrefixAllocation) bool { return allocation.DeletionTimestamp != nil })
+	own = slices.DeleteFunc(own, func(allocation *v1alpha1.PrefixAllocation) bool {
+		return allocation.DeletionTimestamp != nil || isCooling(allocation)
+	})
 	order := []v1alpha1.PrefixAllocationPhase{v1alpha1.PrefixAllocationPhaseAllocated, v1alpha1.PrefixAllocationPhasePending, v1alpha1.PrefixAllocationPhaseFailed}
 	slices.SortFunc(own, func(a, b *v1alpha1.PrefixAllocation) int {
 		return cmp.Or(

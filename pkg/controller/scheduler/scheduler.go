@@ -275,8 +275,12 @@ func (s *Scheduler) isGone(allocation *v1alpha1.PrefixAllocation) bool {
 	return err != nil || now.UID != allocation.UID
 }
 
+// heldLook is when an allocation is looked at again whose requester has space from another one.
+const heldLook = time.Second
+
 // takeBack gives the requester of a candidate the space that an earlier Prefix of that name had, if that is kept for it and
-// the rules allow it. It reports whether it did: then nobody needs the candidate, and the controller of Prefixes deletes it.
+// the rules allow it. It reports whether the requester has space: then nobody needs the candidate, and the controller of
+// Prefixes deletes it.
 //
 // That controller does the same before it creates an allocation. The scheduler does it for those that could not be scheduled
 // when they were created, because it hears of everything that may change that.
@@ -285,6 +289,11 @@ func (s *Scheduler) takeBack(ctx context.Context, c candidate) (bool, error) {
 		return false, nil
 	}
 	child := types.NamespacedName{Namespace: c.name.Namespace, Name: c.requester.name}
+	if holding.Has(s.allocationIndex, child, c.requester.uid, c.request, c.home, c.ref) {
+		// Another controller manager may have taken it back.
+		s.queue.AddAfter(c.name, heldLook)
+		return true, nil
+	}
 	kept := holding.KeptFor(s.allocationIndex, child, c.requester.uid, c.request, c.home)
 	if len(kept) == 0 {
 		return false, nil
@@ -298,8 +307,8 @@ func (s *Scheduler) takeBack(ctx context.Context, c candidate) (bool, error) {
 	case err == nil:
 		s.index.settle(c.name, true)
 		return true, nil
-	case apierrors.IsNotFound(err), queue.IsRefusal(err), apierrors.IsConflict(err) && s.queue.NumRequeues(c.name) >= quietConflicts:
-		// It gets other space.
+	case apierrors.IsNotFound(err), (queue.IsRefusal(err) || apierrors.IsConflict(err)) && s.queue.NumRequeues(c.name) >= quietConflicts:
+		// It gets other space. A single refusal may be of a moment, such as that of a consent that is given again at once.
 		return false, nil
 	}
 	return false, fmt.Errorf("taking back %s from %s: %w", last.Prefix, last.Parent, err)

@@ -542,8 +542,8 @@ func TestTakeBack(t *testing.T) {
 		change  func(kept *v1alpha1.PrefixAllocation)
 		policy  *v1alpha1.PrefixPolicy
 		selects bool
-		// takes is set if the child takes the space back.
-		takes bool
+		// takes is set if the child takes the space back, and has if it has already done so.
+		takes, has bool
 	}{
 		"cools down":           {takes: true},
 		"cools down, selected": {takes: true, selects: true},
@@ -552,11 +552,17 @@ func TestTakeBack(t *testing.T) {
 		"is released":          {policy: notSelected, change: func(kept *v1alpha1.PrefixAllocation) { kept.Status.CoolingUntil = nil }},
 		"another length":       {change: func(kept *v1alpha1.PrefixAllocation) { kept.Status.Prefix = "10.0.0.64/27" }},
 		"another name":         {change: func(kept *v1alpha1.PrefixAllocation) { kept.OwnerReferences[0].Name = "other" }},
-		"its own":              {change: func(kept *v1alpha1.PrefixAllocation) { kept.OwnerReferences[0].UID = "uid-of-child" }},
-		"another parent":       {change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixRef.Name = "other" }},
-		"no parent":            {change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixRef.Name = "none" }},
-		"another namespace":    {change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixNamespace = "other" }},
-		"is being deleted":     {change: func(kept *v1alpha1.PrefixAllocation) { kept.DeletionTimestamp = new(metav1.Now()) }},
+		"its own cools down":   {change: func(kept *v1alpha1.PrefixAllocation) { kept.OwnerReferences[0].UID = "uid-of-child" }},
+		"taken back already": {has: true, change: func(kept *v1alpha1.PrefixAllocation) {
+			kept.OwnerReferences[0].UID, kept.Status.CoolingUntil = "uid-of-child", nil
+		}},
+		"its own of another parent": {change: func(kept *v1alpha1.PrefixAllocation) {
+			kept.OwnerReferences[0].UID, kept.Status.CoolingUntil, kept.Spec.PrefixRef.Name = "uid-of-child", nil, "other"
+		}},
+		"another parent":    {change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixRef.Name = "other" }},
+		"no parent":         {change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixRef.Name = "none" }},
+		"another namespace": {change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixNamespace = "other" }},
+		"is being deleted":  {change: func(kept *v1alpha1.PrefixAllocation) { kept.DeletionTimestamp = new(metav1.Now()) }},
 		"that parent is closed": {policy: with(with(rules("closed", ""), isClosed), func(spec *v1alpha1.PrefixPolicySpec) { spec.PrefixSelector.MatchLabels = map[string]string{"net": "b"} }), selects: true,
 			change: func(kept *v1alpha1.PrefixAllocation) { kept.Spec.PrefixRef.Name = "other" }},
 	} {
@@ -602,15 +608,25 @@ func TestTakeBack(t *testing.T) {
 					taken = append(taken, a.OwnerReferences[0].UID)
 					return true, a, answer
 				})
-				unknown := tt.takes && answer != nil && !apierrors.IsNotFound(answer) && !apierrors.IsInvalid(answer)
-				d.schedules("asks", unknown)
+				again := tt.takes && answer != nil && !apierrors.IsNotFound(answer)
+				d.schedules("asks", again)
 				wantTaken, wantBound := 0, 1
 				if tt.takes {
 					wantTaken = 1
-					if answer == nil || unknown {
-						// What the answer is not known of is tried again.
-						wantBound = 0
+				}
+				if tt.has || tt.takes && (answer == nil || again) {
+					wantBound = 0
+				}
+				if apierrors.IsInvalid(answer) && again {
+					// It is refused again and again.
+					if len(d.bound) > 0 {
+						t.Errorf("bound %q after one refusal", d.bound)
 					}
+					for range quietConflicts {
+						d.queue.AddRateLimited(types.NamespacedName{Namespace: asks.Namespace, Name: asks.Name})
+					}
+					d.schedules("asks", false)
+					wantTaken, wantBound = 2, 1
 				}
 				if len(taken) != wantTaken || len(taken) > 0 && taken[0] != child.UID || len(d.bound) != wantBound {
 					t.Errorf("answer %v: taken back for %q, bound %q", answer, taken, d.bound)

@@ -551,7 +551,7 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	child, found := v.prefix(ctx, p.Prefixes.Key(h.Namespace, h.Owner.Name))
 	switch {
 	case found == unread || found == undecodable:
-	case a.cooling && (found == absent || child.uid != h.Owner.UID):
+	case a.cooling:
 		// It is kept for a child of that name.
 	case found == absent || child.uid != h.Owner.UID:
 		wrong = append(wrong, a.difference(Leftover, "%s of Prefix %s is held for Prefix %s with uid %s, which does not exist",
