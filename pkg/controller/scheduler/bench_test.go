@@ -6,6 +6,8 @@ package scheduler
 import (
 	"fmt"
 	"testing"
+
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 )
 
 // BenchmarkReserve reserves a place for a request, by name and by a selector that matches many parents, and
@@ -52,6 +54,29 @@ func BenchmarkRelease(b *testing.B) {
 			for b.Loop() {
 				f.holds("three", "root", "10.0.0.1/32")
 				f.gone("three")
+			}
+		})
+	}
+}
+
+// BenchmarkReleaseShared has a child of a shared parent come and go while requests of another namespace wait, each with a
+// selector of its own that matches nothing.
+func BenchmarkReleaseShared(b *testing.B) {
+	for _, waiting := range []int{0, 500, 50_000} {
+		b.Run(fmt.Sprint(waiting), func(b *testing.B) {
+			f := newFixture(Pack)
+			f.setPolicy(with(rules("shared", ""), func(spec *v1alpha1.PrefixPolicySpec) { spec.SharedWith = &v1alpha1.PrefixSharing{All: true} }))
+			f.set(prefix("root", "10.0.0.0/24", labelled("net", "a")))
+			for i := range waiting {
+				c := want(b, fmt.Sprintf("c%d", i), "IPv4/31", fmt.Sprintf("net=n%d", i))
+				c.name.Namespace = "other"
+				f.reserve(c)
+			}
+			for b.Loop() {
+				f.holds("of-child", "root", "10.0.0.0/28")
+				f.set(prefix("child", "10.0.0.0/28", below("root")))
+				f.deletePrefix(key("child"), "uid-of-child")
+				f.gone("of-child")
 			}
 		})
 	}

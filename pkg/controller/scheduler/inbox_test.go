@@ -429,7 +429,7 @@ func TestWorkForALabel(t *testing.T) {
 		c.selector = counting{c.selector, &asked}
 		f.reserve(c)
 	}
-	c := want(t, "concerned", "IPv4/32", "pool=a")
+	c := want(t, "affected", "IPv4/32", "pool=a")
 	c.selector = counting{c.selector, &asked}
 	f.reserve(c)
 	for _, option := range []parentOption{labelled("pool", "b"), labelled("pool", "a"), labelled("pool", "b")} {
@@ -442,8 +442,63 @@ func TestWorkForALabel(t *testing.T) {
 	// The affected requests are scheduled.
 	f.takeWoken()
 	f.gone("left-of-child-7")
-	if woken := f.takeWoken(); !slices.Equal(woken, []string{"concerned"}) {
+	if woken := f.takeWoken(); !slices.Equal(woken, []string{"affected"}) {
 		t.Errorf("woken: %v", woken)
+	}
+}
+
+// TestWorkForSelectorsOfOthers has very many requests of another namespace with a selector each. The work for a change of a
+// shared Prefix is limited. All of them are tried again, and served when there is room.
+func TestWorkForSelectorsOfOthers(t *testing.T) {
+	const many = 3 * maxSelectors
+	f, asked := newFixture(Pack), 0
+	f.setPolicy(with(rules("shared", ""), func(spec *v1alpha1.PrefixPolicySpec) { spec.SharedWith = &v1alpha1.PrefixSharing{All: true} }))
+	f.set(prefix("root", "10.0.0.0/16", labelled("net", "a")))
+	f.holds("one", "root", "10.0.0.0/17")
+	f.holds("two", "root", "10.0.128.0/17")
+	var others []candidate
+	for i := range many {
+		c := want(t, fmt.Sprintf("c%d", i), "IPv4/32", fmt.Sprintf("net=n%d", i))
+		c.selector, c.name.Namespace, c.home = counting{c.selector, &asked}, "other", ns
+		if _, why := f.reserve(c); why == nil || why.reason != v1alpha1.ReasonNotShared {
+			t.Fatalf("%+v", why)
+		}
+		others = append(others, c)
+	}
+	if again := f.takeRefreshed(); len(again) != many-maxSelectors {
+		t.Errorf("%d are tried again, want %d", len(again), many-maxSelectors)
+	}
+	named := want(t, "named", "IPv4/32", "root")
+	named.name.Namespace = "other"
+	if _, why := f.reserve(named); why == nil || why.reason != v1alpha1.ReasonParentExhausted {
+		t.Fatalf("%+v", why)
+	}
+	for _, change := range []func(){
+		func() { f.gone("one") },
+		func() { f.set(prefix("child", "10.0.0.0/24", labelled("net", "b"), below("root"))) },
+		func() { f.set(prefix("root", "10.0.0.0/16", labelled("net", "c"))) },
+	} {
+		asked = 0
+		change()
+		if most := 10 * maxSelectors; asked > most {
+			t.Errorf("%d selectors were asked, want %d at most", asked, most)
+		}
+	}
+	// The first change gave room to the one that names its parent.
+	if woken := f.takeWoken(); !slices.Equal(woken, []string{"named"}) {
+		t.Errorf("woken: %v", woken)
+	}
+	f.set(prefix("last", "10.1.0.0/16", labelled("net", fmt.Sprintf("n%d", many-1))))
+	if _, why := f.reserve(others[many-1]); why != nil {
+		t.Errorf("not served when it is tried again: %s", why.message())
+	}
+	// The home itself has no such limit.
+	f.takeRefreshed()
+	for i := range many {
+		f.reserve(want(t, fmt.Sprintf("own%d", i), "IPv4/32", fmt.Sprintf("net=m%d", i)))
+	}
+	if again := f.takeRefreshed(); len(again) > 0 {
+		t.Errorf("%d are tried again", len(again))
 	}
 }
 

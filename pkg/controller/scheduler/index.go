@@ -65,8 +65,8 @@ type namespace struct {
 	numbers uint64
 	// tenants holds the namespaces of the pending allocations.
 	tenants map[string]*tenant
-	// round numbers the calls of serve. turns numbers the reservations of serve.
-	round, turns uint64
+	// serving numbers the calls of serve. turns numbers the reservations of serve.
+	serving, turns uint64
 	// requesters holds the allocations that wait for the Prefix they were created for, by the name of that Prefix.
 	requesters map[string]map[*pending]struct{}
 	// awaited is the same for allocations of this namespace that ask for parents of another one, by the name of the
@@ -152,7 +152,7 @@ func (ns *namespace) parent(name string) *parent {
 
 // tidy removes the entry of a parent that does not exist and that nothing refers to.
 func (ns *namespace) tidy(p *parent) {
-	if p.uid == "" && p.ledger.Len() == 0 && p.child == nil && p.named == 0 && p.up != nil {
+	if p.uid == "" && p.ledger.Len() == 0 && p.child == nil && p.messages == 0 && p.up != nil {
 		p.leave()
 		p.excess.set(p, 0)
 		delete(ns.parents, p.name)
@@ -254,8 +254,9 @@ func (x *index) setNamespace(name string, set labels.Set) {
 		maps.DeleteFunc(ns.selections, func(_ string, s *selection) bool { return s.foreign && s.namespace == name })
 		if t := ns.tenants[name]; t != nil && t.foreign {
 			t.labels = set
-			for _, w := range slices.Clone(t.waiting) {
-				ns.stopWaiting(w)
+			waiting := slices.Clone(t.waiting)
+			ns.stopWaiting(waiting...)
+			for _, w := range waiting {
 				x.wake(w.name)
 			}
 		}
@@ -298,8 +299,8 @@ func (x *index) stopAwaiting(name types.NamespacedName, home string) {
 // revealed describes the Prefixes that a change of their ancestor made selectable. A selector selects only the outermost
 // Prefixes that it matches. When an ancestor no longer matches, its descendants may become the outermost ones.
 type revealed struct {
-	// groups holds the groups whose selectors may select such descendants.
-	groups map[*group]bool
+	// targets holds the targets that such descendants may be.
+	targets map[*target]bool
 	// children holds the names of the direct children of the changed Prefix.
 	children []string
 }
@@ -340,7 +341,7 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 		}
 	}
 	x.serve(ns, p, netip.Prefix{}, nil)
-	if below.groups = x.refreshWords(ns, p, &before, beforeUp); len(below.groups) > 0 {
+	if below.targets = x.refreshWords(ns, p, &before, beforeUp); len(below.targets) > 0 {
 		below.children = p.children(nil)
 	}
 	ns.tidy(beforeUp)
@@ -350,7 +351,7 @@ func (x *index) update(ns *namespace, p *parent, now prefixState, up *parent) (b
 // serveBelow serves the waiting allocations from the revealed Prefixes. There may be very many of these, so it locks the
 // namespace for one Prefix at a time.
 func (x *index) serveBelow(namespace string, below revealed) {
-	if len(below.groups) == 0 {
+	if len(below.targets) == 0 {
 		return
 	}
 	known := map[string]bool{}
@@ -364,9 +365,9 @@ func (x *index) serveBelow(namespace string, below revealed) {
 		known[name] = true
 		ns := x.lock(namespace)
 		if p := ns.parents[name]; p != nil {
-			x.serve(ns, p, netip.Prefix{}, below.groups)
-			for g := range below.groups {
-				if !g.scope.matches(&p.prefixState) {
+			x.serve(ns, p, netip.Prefix{}, below.targets)
+			for of := range below.targets {
+				if !of.scope.matches(&p.prefixState) {
 					// A match hides its descendants. Descend if at least one selector does not match this Prefix.
 					names = p.children(names)
 					break
@@ -378,7 +379,7 @@ func (x *index) serveBelow(namespace string, below revealed) {
 	ns := x.lock(namespace)
 	defer x.unlock(ns)
 	for w := range ns.waiting() {
-		if below.groups[w.group] {
+		if below.targets[w.target] {
 			x.refreshLater(w, wordsDelay)
 		}
 	}

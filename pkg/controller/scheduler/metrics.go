@@ -74,7 +74,7 @@ func (s *Scheduler) Waiting(namespace string) map[string]map[string]int {
 	defer s.index.unlock(ns)
 	count := map[string]map[string]int{}
 	for w := range ns.waiting() {
-		for _, p := range w.named {
+		for _, p := range w.explainedBy {
 			if count[p.name] == nil {
 				count[p.name] = map[string]int{}
 			}

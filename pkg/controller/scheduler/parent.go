@@ -23,9 +23,9 @@ type parent struct {
 	excess *excess
 	// policies are those of the namespace.
 	policies *policy.Policies
-	// named is the number of waiting allocations whose messages name this parent. current is the number of those
-	// messages that are not stale.
-	named, current int
+	// messages is the number of waiting allocations whose messages name this parent. freshMessages is the number of those
+	// that are not stale.
+	messages, freshMessages int
 	// up is the parent that spec.parentRef names, or the top of the namespace. child is the first child. next and
 	// previous link the children of the same parent.
 	up, child, next, previous *parent

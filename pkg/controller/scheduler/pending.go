@@ -46,12 +46,12 @@ type pending struct {
 	number uint64
 	// reserved is the parent in which a prefix is reserved, until the informer shows the binding.
 	reserved *parent
-	// group is set while the allocation waits. shape is also set then, unless it requests a specific prefix.
-	group *group
-	shape *shape
-	// reason is the reason of the message while the allocation waits, and named the parents that the message names.
-	reason string
-	named  []*parent
+	// target is set while the allocation waits. size is also set then, unless it requests a specific prefix.
+	target *target
+	size   *sizeCount
+	// reason is the reason of the message while the allocation waits, and explainedBy has the parents that the message names.
+	reason      string
+	explainedBy []*parent
 	// stale is set when the message must be rebuilt.
 	stale bool
 	// refusals holds the bindings that the server refused although the prefix was free.
@@ -74,12 +74,12 @@ type refusedPlace struct {
 // cleared and all prefixes are tried again.
 const maxRefusals = 64
 
-// concerns reports whether the group names the parent, or its selector selects it.
-func (g *group) concerns(p *parent) bool {
-	if g.scope.Selector == nil {
-		return g.ref == p.name && g.scope.sees(&p.prefixState)
+// is reports whether the target names the parent, or its selector selects it.
+func (t *target) is(p *parent) bool {
+	if t.scope.Selector == nil {
+		return t.ref == p.name && t.scope.sees(&p.prefixState)
 	}
-	return g.scope.matches(&p.prefixState) && !p.isCovered(g.scope)
+	return t.scope.matches(&p.prefixState) && !p.isCovered(t.scope)
 }
 
 // isFor reports whether the allocation was created for p. A Prefix cannot be its own parent.
@@ -134,45 +134,69 @@ func (ns *namespace) removePending(w *pending) {
 	}
 }
 
-// wait adds an allocation to the waiting ones.
+// wait adds an allocation to the waiting ones. If it is one of another namespace with too many selectors, it is tried again
+// later instead: each change of a Prefix costs time for each selector.
 func (ns *namespace) wait(w *pending, why *verdict) {
-	key := "ref " + w.ref
-	if w.ref == "" {
-		key = "selector " + w.key
-	}
 	t := w.tenant
-	w.group = t.groups[key]
-	if w.group == nil {
-		w.group = &group{key: key, ref: w.ref, scope: scope{w.selector, t.viewer}}
-		t.groups[key] = w.group
+	targets, key := t.byName, w.ref
+	if w.ref == "" {
+		targets, key = t.bySelector, w.key
 	}
-	w.group.count++
+	if targets[key] == nil {
+		if t.foreign && w.ref == "" && len(t.bySelector) >= maxSelectors {
+			ns.index.refresh(w.name, max(retryDelay, t.retries.Reserve().Delay()))
+			return
+		}
+		targets[key] = &target{ref: w.ref, scope: scope{w.selector, t.viewer}}
+	}
+	w.target = targets[key]
+	w.target.count++
 
 	if w.request.Prefix.IsValid() {
 		i, _ := slices.BinarySearchFunc(t.exact, w.request.Prefix, netip.Prefix.Compare)
 		t.exact = slices.Insert(t.exact, i, w.request.Prefix)
 	} else {
-		of := shapeKey{w.request.Family, w.request.Bits}
-		if w.shape = t.shapes[of]; w.shape == nil {
-			w.shape = &shape{shapeKey: of}
-			t.shapes[of] = w.shape
+		of := size{w.request.Family, w.request.Bits}
+		if w.size = t.sizes[of]; w.size == nil {
+			w.size = &sizeCount{size: of}
+			t.sizes[of] = w.size
 		}
-		w.shape.count++
+		w.size.count++
 	}
 
 	w.reason = why.reason
 	for _, r := range why.refusals {
-		w.named = append(w.named, r.parent)
-		r.parent.named++
-		r.parent.current++
+		w.explainedBy = append(w.explainedBy, r.parent)
+		r.parent.messages++
+		r.parent.freshMessages++
 	}
 	i, _ := slices.BinarySearchFunc(t.waiting, w, before)
 	t.waiting = slices.Insert(t.waiting, i, w)
 }
 
-// stopWaiting removes an allocation from the waiting ones and from those that wait for a requester. It does nothing if
-// the allocation does not wait.
-func (ns *namespace) stopWaiting(w *pending) {
+// stopWaiting removes allocations from the waiting ones and from those that wait for a requester. It does nothing for those
+// that do not wait.
+func (ns *namespace) stopWaiting(of ...*pending) {
+	left := map[*tenant][]*pending{}
+	for _, w := range of {
+		if ns.leave(w) {
+			left[w.tenant] = append(left[w.tenant], w)
+		}
+	}
+	for t, gone := range left {
+		if len(gone) == 1 {
+			if i, found := slices.BinarySearchFunc(t.waiting, gone[0], before); found {
+				t.waiting = slices.Delete(t.waiting, i, i+1)
+			}
+			continue
+		}
+		t.waiting = slices.DeleteFunc(t.waiting, func(w *pending) bool { return w.target == nil })
+	}
+}
+
+// leave removes an allocation from the summaries of the waiting ones, and from those that wait for a requester. It reports
+// whether it was waiting.
+func (ns *namespace) leave(w *pending) bool {
 	if w.waitsForRequester {
 		w.waitsForRequester = false
 		delete(ns.requesters[w.requester.name], w)
@@ -180,30 +204,32 @@ func (ns *namespace) stopWaiting(w *pending) {
 			delete(ns.requesters, w.requester.name)
 		}
 	}
-	if w.group == nil {
-		return
+	if w.target == nil {
+		return false
 	}
 	t := w.tenant
-	if w.group.count--; w.group.count == 0 {
-		delete(t.groups, w.group.key)
+	if w.target.count--; w.target.count == 0 {
+		if w.ref != "" {
+			delete(t.byName, w.ref)
+		} else {
+			delete(t.bySelector, w.key)
+		}
 	}
-	if w.shape == nil {
+	if w.size == nil {
 		if i, found := slices.BinarySearchFunc(t.exact, w.request.Prefix, netip.Prefix.Compare); found {
 			t.exact = slices.Delete(t.exact, i, i+1)
 		}
-	} else if w.shape.count--; w.shape.count == 0 {
-		delete(t.shapes, w.shape.shapeKey)
+	} else if w.size.count--; w.size.count == 0 {
+		delete(t.sizes, w.size.size)
 	}
-	for _, p := range w.named {
-		if p.named--; !w.stale {
-			p.current--
+	for _, p := range w.explainedBy {
+		if p.messages--; !w.stale {
+			p.freshMessages--
 		}
 		ns.tidy(p)
 	}
-	w.group, w.shape, w.named = nil, nil, nil
-	if i, found := slices.BinarySearchFunc(t.waiting, w, before); found {
-		t.waiting = slices.Delete(t.waiting, i, i+1)
-	}
+	w.target, w.size, w.explainedBy = nil, nil, nil
+	return true
 }
 
 // waitForRequester makes an allocation wait for an event of the Prefix that it was created for.

@@ -226,7 +226,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 		mu.Lock()
 		for name, uid := range uids {
 			if _, holds := ns.holders[uid]; home(name) == namespace && !holds {
-				if w := ns.pending[name]; w == nil || w.group == nil {
+				if w := ns.pending[name]; w == nil || w.target == nil {
 					t.Errorf("seed %d: %s neither holds anything nor waits", seed, name)
 				}
 			}

@@ -45,17 +45,29 @@ type tenant struct {
 	viewer
 	// pending is the number of its pending allocations. A tenant without any is removed.
 	pending int
-	// waiting holds the pending allocations that could not be scheduled, oldest first. groups, shapes and exact
-	// summarize them. exact holds the prefixes of the requests for one specific prefix, sorted. The other requests
-	// are counted in shapes.
+	// waiting holds the pending allocations that could not be scheduled, oldest first. What follows summarizes them.
 	waiting []*pending
-	groups  map[string]*group
-	shapes  map[shapeKey]*shape
-	exact   []netip.Prefix
+	// byName has the targets of the requests that name their parent, by that name, and bySelector those of the others, by
+	// their selector.
+	byName, bySelector map[string]*target
+	// exact holds the prefixes of the requests for one specific prefix, sorted. The other requests are counted in sizes.
+	exact []netip.Prefix
+	sizes map[size]*sizeCount
 	// served is the value of namespace.turns at the last reservation for a waiting allocation.
-	served    uint64
-	refreshes *rate.Limiter
+	served uint64
+	// refreshes limits the updates of messages, and retries what is not in waiting because there are maxSelectors.
+	refreshes, retries *rate.Limiter
 }
+
+const (
+	// maxSelectors is the maximum number of selectors of a tenant from another namespace that are compared with each Prefix
+	// that changes, while the whole namespace waits.
+	maxSelectors = 512
+	// retryRate is how often in a second a request with a further selector is tried again, and retryDelay its delay at
+	// least.
+	retryRate  = 50
+	retryDelay = time.Second
+)
 
 // tenant returns the tenant with a name. It creates the tenant if there is none.
 func (ns *namespace) tenant(name string) *tenant {
@@ -63,8 +75,8 @@ func (ns *namespace) tenant(name string) *tenant {
 	if t == nil {
 		t = &tenant{
 			viewer: viewer{namespace: name, foreign: name != ns.name},
-			groups: map[string]*group{}, shapes: map[shapeKey]*shape{},
-			refreshes: rate.NewLimiter(refreshRate, refreshBurst),
+			byName: map[string]*target{}, bySelector: map[string]*target{}, sizes: map[size]*sizeCount{},
+			refreshes: rate.NewLimiter(refreshRate, refreshBurst), retries: rate.NewLimiter(retryRate, retryRate),
 		}
 		if t.foreign {
 			t.labels = ns.index.labelsOf(name)
@@ -87,29 +99,43 @@ func (ns *namespace) waiting() iter.Seq[*pending] {
 	}
 }
 
-// group stands for the waiting allocations that name the same parent or have the same selector.
-type group struct {
-	key string
+// target is what waiting allocations ask for: a parent with a name, or those that a selector matches.
+type target struct {
 	ref string
 	// scope has no selector if ref is set.
 	scope scope
+	// count is the number of the waiting allocations.
 	count int
-	// round is the last round of serve in which the parent concerned the group.
-	round uint64
-	// concerned and upset are used only within refreshWords. concerned is set if the changed parent may make messages
-	// of the group stale, and upset if it makes all of them stale.
-	concerned, upset bool
+	// serving is the value of namespace.serving when serve last found that the parent is the target.
+	serving uint64
+	// affected and hidden are used only within refreshTenant. affected is set if the changed parent is or was the target, or
+	// a descendant of it is. hidden is set if the change shows or hides descendants. Then all messages are stale.
+	affected, hidden bool
 }
 
-// shapeKey identifies requests for any prefix of a length: the same family and number of bits.
-type shapeKey struct {
+// targets yields the targets of the waiting allocations that a Prefix with a name may be.
+func (t *tenant) targets(name string) iter.Seq[*target] {
+	return func(yield func(*target) bool) {
+		if of := t.byName[name]; of != nil && !yield(of) {
+			return
+		}
+		for _, of := range t.bySelector {
+			if !yield(of) {
+				return
+			}
+		}
+	}
+}
+
+// size is the size of a request for any prefix of a length: its family and number of bits.
+type size struct {
 	family string
 	bits   int
 }
 
-// shape counts the waiting allocations with the same shapeKey.
-type shape struct {
-	shapeKey
+// sizeCount counts the waiting allocations of a size.
+type sizeCount struct {
+	size
 	count int
 	// unfit is used only within serve. It is set if the parent has no space for the request.
 	unfit bool
@@ -124,16 +150,16 @@ func (t *tenant) waitsWithin(prefix netip.Prefix) bool {
 
 // serve reserves free space of a parent for the waiting allocations. The tenants take turns, and of each tenant the
 // oldest comes first. This maintains the invariant of the index: no allocation waits while there is space for it. freed
-// is the prefix that became free. If it is not valid, any space of the parent may have become free. If groups is not nil,
-// only allocations of these groups are served.
-func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, groups map[*group]bool) {
+// is the prefix that became free. If it is not valid, any space of the parent may have become free. If only is not nil,
+// only allocations with these targets are served.
+func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, only map[*target]bool) {
 	if !p.usable() || p.rules.Closed() {
 		return
 	}
-	ns.round++
+	ns.serving++
 	var turns []*turn
 	for _, t := range ns.tenants {
-		if t.mayFit(p, ns.round, groups) {
+		if t.mayFit(p, ns.serving, only) {
 			turns = append(turns, &turn{tenant: t, rest: t.waiting})
 		}
 	}
@@ -152,8 +178,8 @@ func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, groups map[*
 			return w == nil
 		})
 	}
+	ns.stopWaiting(served...)
 	for _, w := range served {
-		ns.stopWaiting(w)
 		x.wake(w.name)
 	}
 }
@@ -164,16 +190,17 @@ type turn struct {
 	rest   []*pending
 }
 
-// mayFit reports whether the parent may have space for a waiting allocation of the tenant. It marks the groups that the
-// parent concerns with the round, and the shapes that do not fit. If only is not nil, the other groups are not concerned.
-func (t *tenant) mayFit(p *parent, round uint64, only map[*group]bool) bool {
+// mayFit reports whether the parent may have space for a waiting allocation of the tenant. It marks the targets that the
+// parent is with the number of the call of serve, and the sizes that do not fit. If only is not nil, the parent is none of
+// the other targets.
+func (t *tenant) mayFit(p *parent, serving uint64, only map[*target]bool) bool {
 	if len(t.waiting) == 0 || !t.sees(&p.prefixState) {
 		return false
 	}
 	// Usually nothing fits. The summaries show this without the waiting allocations and without a pool.
 	exact := t.waitsWithin(p.prefix)
 	some := exact
-	for _, s := range t.shapes {
+	for _, s := range t.sizes {
 		s.unfit = !cidr.Request{Family: s.family, Bits: s.bits}.Fits(p.prefix) || !p.rules.Allow(s.bits)
 		some = some || !s.unfit
 	}
@@ -181,16 +208,16 @@ func (t *tenant) mayFit(p *parent, round uint64, only map[*group]bool) bool {
 		return false
 	}
 	some = false
-	for _, g := range t.groups {
-		if (only == nil || only[g]) && g.concerns(p) {
-			g.round, some = round, true
+	for of := range t.targets(p.name) {
+		if (only == nil || only[of]) && of.is(p) {
+			of.serving, some = serving, true
 		}
 	}
 	if !some {
 		return false
 	}
 	some = exact
-	for _, s := range t.shapes {
+	for _, s := range t.sizes {
 		s.unfit = s.unfit || !fits(p, s.bits)
 		some = some || !s.unfit
 	}
@@ -204,7 +231,7 @@ func (x *index) serveNext(ns *namespace, p *parent, freed netip.Prefix, t *turn)
 		w := t.rest[0]
 		t.rest = t.rest[1:]
 		switch {
-		case w.group.round != ns.round, w.shape != nil && w.shape.unfit:
+		case w.target.serving != ns.serving, w.size != nil && w.size.unfit:
 			continue
 		case w.request.Prefix.IsValid() && freed.IsValid() && !freed.Overlaps(w.request.Prefix):
 			continue
@@ -213,8 +240,8 @@ func (x *index) serveNext(ns *namespace, p *parent, freed netip.Prefix, t *turn)
 		if ok {
 			ns.reserve(w, p, prefix)
 		}
-		if w.shape != nil {
-			w.shape.unfit = !fits(p, w.shape.bits)
+		if w.size != nil {
+			w.size.unfit = !fits(p, w.size.bits)
 		}
 		if ok {
 			return w
@@ -245,33 +272,37 @@ func (x *index) refreshLater(w *pending, delay time.Duration) {
 		return
 	}
 	w.stale = true
-	for _, p := range w.named {
-		p.current--
+	for _, p := range w.explainedBy {
+		p.freshMessages--
 	}
 	x.refresh(w.name, max(delay, w.tenant.refreshes.Reserve().Delay()))
 }
 
-// refreshCounts updates the messages that report how much of a parent is free.
+// refreshCounts updates the messages that report how much of a parent is free. Those for other namespaces do not.
 func (x *index) refreshCounts(ns *namespace, p *parent) {
-	x.refreshNaming(ns, p, countsDelay, func(w *pending) bool {
-		return !w.tenant.foreign && (w.reason == v1alpha1.ReasonParentExhausted || w.reason == v1alpha1.ReasonReserved)
-	})
+	if t := ns.tenants[ns.name]; t != nil {
+		x.refreshNaming(t, p, countsDelay, func(w *pending) bool {
+			return w.reason == v1alpha1.ReasonParentExhausted || w.reason == v1alpha1.ReasonReserved
+		})
+	}
 }
 
 // refreshHolders updates the messages that name the previous holder of the freed prefix.
 func (x *index) refreshHolders(ns *namespace, p *parent, freed netip.Prefix) {
-	x.refreshNaming(ns, p, wordsDelay, func(w *pending) bool {
-		return w.reason == v1alpha1.ReasonPrefixInUse && freed.Overlaps(w.request.Prefix)
-	})
+	for _, t := range ns.tenants {
+		x.refreshNaming(t, p, wordsDelay, func(w *pending) bool {
+			return w.reason == v1alpha1.ReasonPrefixInUse && freed.Overlaps(w.request.Prefix)
+		})
+	}
 }
 
-// refreshNaming updates the messages that name the parent and for which stale returns true.
-func (x *index) refreshNaming(ns *namespace, p *parent, delay time.Duration, stale func(*pending) bool) {
-	if p.current == 0 {
+// refreshNaming updates the messages for a tenant that name the parent and for which stale returns true.
+func (x *index) refreshNaming(t *tenant, p *parent, delay time.Duration, stale func(*pending) bool) {
+	if p.freshMessages == 0 {
 		return
 	}
-	for w := range ns.waiting() {
-		if !w.stale && stale(w) && slices.Contains(w.named, p) {
+	for _, w := range t.waiting {
+		if !w.stale && stale(w) && slices.Contains(w.explainedBy, p) {
 			x.refreshLater(w, delay)
 		}
 	}
@@ -279,46 +310,51 @@ func (x *index) refreshNaming(ns *namespace, p *parent, delay time.Duration, sta
 
 // refreshWords updates the messages that a change of a parent made wrong: those that name the parent, those that say
 // that there is no parent, and those for which this parent now gives a more hopeful reason (see refusalKind).
-// It returns the groups whose selectors may now select descendants of the parent. The caller updates the messages
-// of these groups after it has served those descendants.
-func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, beforeUp *parent) (revealed map[*group]bool) {
+// It returns the targets that descendants of the parent may be now. The caller updates the messages of the allocations with
+// these targets after it has served those descendants.
+func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, beforeUp *parent) (revealed map[*target]bool) {
 	for _, t := range ns.tenants {
 		if len(t.waiting) == 0 || beforeUp == p.up && !t.sees(before) && !t.sees(&p.prefixState) {
 			continue
 		}
-		for g := range x.refreshTenant(t, p, before, beforeUp) {
+		for of := range x.refreshTenant(t, p, before, beforeUp) {
 			if revealed == nil {
-				revealed = map[*group]bool{}
+				revealed = map[*target]bool{}
 			}
-			revealed[g] = true
+			revealed[of] = true
 		}
 	}
 	return revealed
 }
 
 // refreshTenant does refreshWords for one tenant.
-func (x *index) refreshTenant(t *tenant, p *parent, before *prefixState, beforeUp *parent) (revealed map[*group]bool) {
-	for _, g := range t.groups {
-		if g.scope.Selector == nil {
-			g.concerned, g.upset = g.ref == p.name, g.ref == p.name
+func (x *index) refreshTenant(t *tenant, p *parent, before *prefixState, beforeUp *parent) (revealed map[*target]bool) {
+	some := false
+	for of := range t.targets(p.name) {
+		if of.scope.Selector == nil {
+			of.affected, of.hidden, some = true, true, true
 			continue
 		}
-		shift := shiftOf(g.scope, p, before, beforeUp)
-		g.concerned, g.upset = shift.was || shift.is || shift.below, shift.below
+		shift := shiftOf(of.scope, p, before, beforeUp)
+		of.affected, of.hidden = shift.was || shift.is || shift.below, shift.below
 		if shift.below && shift.came {
-			g.concerned = false
+			of.affected = false
 			if revealed == nil {
-				revealed = map[*group]bool{}
+				revealed = map[*target]bool{}
 			}
-			revealed[g] = true
+			revealed[of] = true
 		}
+		some = some || of.affected
+	}
+	if !some {
+		return revealed
 	}
 	for _, w := range t.waiting {
-		if !w.group.concerned || w.stale {
+		if !w.target.affected || w.stale {
 			continue
 		}
 		hope := hopeOf(w.reason)
-		stale := hope == 0 || w.group.upset || slices.Contains(w.named, p)
+		stale := hope == 0 || w.target.hidden || slices.Contains(w.explainedBy, p)
 		if !stale && p.uid != "" {
 			kind, _ := x.refuses(p, w)
 			stale = kind.hope() > hope
@@ -326,6 +362,9 @@ func (x *index) refreshTenant(t *tenant, p *parent, before *prefixState, beforeU
 		if stale {
 			x.refreshLater(w, wordsDelay)
 		}
+	}
+	for of := range t.targets(p.name) {
+		of.affected = false
 	}
 	return revealed
 }
