@@ -363,8 +363,24 @@ func (c *client) comeBack(h held) {
 	c.mu.Lock()
 	c.calls[h.uid] = &calls{client: c.id, allocated: began}
 	c.mu.Unlock()
-	if !c.observer.waitAllocated(h.uid, harness.Patience) {
-		c.Errorf("%s is not allocated again in time", h.name)
+	// If that was not in time, somebody else may have it.
+	parent, taken := had.Spec.ParentRef.Name, false
+	if !c.observer.wait(harness.Patience, func() bool {
+		if l := c.observer.lives[h.uid]; l != nil && l.allocated != 0 {
+			return true
+		}
+		taken = c.observer.isHeldByAnother(parent, netip.MustParsePrefix(had.Spec.Prefix), had.UID, h.uid)
+		return taken
+	}) {
+		c.Errorf("%s is not allocated again in time, and nobody else has %s of %s", h.name, had.Spec.Prefix, parent)
+		return
+	}
+	if taken {
+		if c.now()-began < coolDown {
+			c.Errorf("%s had %s of %s, and somebody else has it after %v", h.name, had.Spec.Prefix, parent, c.now()-began)
+		}
+		c.givenUp.Add(1)
+		c.release(h)
 		return
 	}
 	c.observer.mu.Lock()

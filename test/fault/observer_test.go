@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -229,6 +230,17 @@ func (o *observer) hold(uid types.UID, l *life) {
 		}
 	}
 	o.held[key][uid] = prefix
+}
+
+// isHeldByAnother reports whether an allocation for anybody but the given children has a part of a prefix of a parent. The
+// caller must hold the lock.
+func (o *observer) isHeldByAnother(parent string, prefix netip.Prefix, children ...types.UID) bool {
+	for uid, held := range o.held[v1alpha1.PrefixAllocationKind+" of "+parent] {
+		if held.Overlaps(prefix) && !slices.Contains(children, o.lives[uid].lastOwner) {
+			return true
+		}
+	}
+	return false
 }
 
 // snapshot returns all observed histories.
