@@ -15,6 +15,7 @@ import (
 	capiv1alpha1 "github.com/ironcore-dev/ipam-apiserver/clusterapi/api/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,6 +40,7 @@ func TestProvider(t *testing.T) {
 		{"exhausted, then room", testExhausted},
 		{"IPv6 and dual stack", testDualStack},
 		{"selector", testSelector},
+		{"parents of another namespace", testForeignParents},
 		{"adoption", testAdoption},
 		{"refused", testRefused},
 		{"paused", testPaused},
@@ -327,6 +329,81 @@ func testSelector(n *namespace) {
 		n.TB.Errorf("%v", all)
 	}
 	n.consistent()
+}
+
+// testForeignParents has a pool whose parents belong to another namespace, which shares them and takes that back.
+func testForeignParents(n *namespace) {
+	owner := n.management.in(n.TB)
+	owner.root("nodes", "10.0.0.0/29", harness.Labelled("for", "nodes"))
+	policy := harness.Policy("nodes", nil, "for", "nodes")
+	policy.Spec.Reserved = []v1alpha1.PrefixReservation{{CIDR: "10.0.0.0/32"}, {CIDR: "10.0.0.7/32"}}
+	owner.prefixes().CreatePolicy(policy)
+	from := func(s *capiv1alpha1.PrefixPoolSpec) { s.ParentNamespace, s.IPFamily, s.Prefix = owner.name, "IPv4", 29 }
+	for name, without := range map[string]func(*capiv1alpha1.PrefixPoolSpec){
+		"no-family": func(s *capiv1alpha1.PrefixPoolSpec) { s.IPFamily = "" }, "no-mask": func(s *capiv1alpha1.PrefixPoolSpec) { s.Prefix = 0 },
+	} {
+		invalid := pool(name, "nodes", from, without)
+		invalid.Namespace = n.name
+		if err := n.management.Create(n.ctx(), invalid); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "ipFamily and prefix are required") {
+			n.TB.Errorf("%s: %v", name, err)
+		}
+	}
+
+	p := pool("nodes", "nodes", from, gateway("10.0.0.1"))
+	selecting := pool("selecting", "", from, func(s *capiv1alpha1.PrefixPoolSpec) {
+		s.ParentRef, s.ParentSelector = nil, &metav1.LabelSelector{MatchLabels: map[string]string{"for": "nodes"}}
+	})
+	// The gateway may be an address of somebody else's network.
+	elsewhere := pool("elsewhere", "nodes", from, gateway("192.168.0.1"))
+	n.create(p, selecting, elsewhere, claim("a", "nodes"), claim("b", "selecting"), claim("c", "elsewhere"))
+	for _, name := range []string{"a", "b", "c"} {
+		n.waits(name, ipamv1.IPAddressClaimReadyPoolNotReadyReason, "shared with namespace")
+	}
+	shares := func(with ...string) {
+		n.TB.Helper()
+		owner.update(policy, func() {
+			policy.Spec.SharedWith = nil
+			if len(with) > 0 {
+				policy.Spec.SharedWith = &v1alpha1.PrefixSharing{Namespaces: with}
+			}
+		})
+	}
+	shares(n.name)
+	for name, address := range n.served("a", "b", "c") {
+		if *address.Spec.Prefix != 29 || address.Spec.Gateway != map[string]string{"a": "10.0.0.1", "c": "192.168.0.1"}[name] || address.Spec.Address == "10.0.0.1" {
+			n.TB.Errorf("%s: %+v", name, address.Spec)
+		}
+	}
+	n.create(claim("d", "nodes"), claim("e", "nodes"))
+	n.served("d", "e")
+	n.create(claim("f", "nodes"))
+	n.waits("f", ipamv1.IPAddressClaimReadyPoolExhaustedReason, "nodes")
+	n.eventually("the status of the pool", func() error {
+		if err := n.get(p); err != nil {
+			return err
+		}
+		ready := meta.IsStatusConditionTrue(p.Status.Conditions, capiv1alpha1.ConditionReady)
+		return harness.Unless(ready && p.Status.Used != nil && *p.Status.Used == 3 && p.Status.Free == "", "%+v", p.Status)
+	})
+	shares()
+	n.delete(claimIn(n, "a"))
+	n.gone(claimIn(n, "a"))
+	n.waits("f", ipamv1.IPAddressClaimReadyPoolNotReadyReason, "shared with namespace")
+	n.served("b", "c", "d", "e")
+	shares(n.name)
+	n.served("f")
+	n.consistent()
+
+	// The Prefix of the gateway goes with the pool, and then nothing keeps the parent.
+	for _, name := range []string{"b", "c", "d", "e", "f"} {
+		n.delete(claimIn(n, name))
+	}
+	n.delete(p, selecting, elsewhere)
+	for _, o := range []client.Object{p, selecting, elsewhere} {
+		n.gone(o)
+	}
+	owner.prefixes().Delete("nodes")
+	owner.gone(&v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Name: "nodes"}})
 }
 
 // testAdoption has an IPAddress that is there before its claim, as after a move.

@@ -17,7 +17,8 @@ const ConditionReady = "Ready"
 const (
 	// ReasonReady means that the pool has a parent to allocate from, and that its reserved addresses are held.
 	ReasonReady = "Ready"
-	// ReasonParentNotFound means that the parent that the pool names does not exist, or that its selector matches none.
+	// ReasonParentNotFound means that the parent that the pool names does not exist, or that its selector matches none. Of a
+	// parent in another namespace only its claims say that.
 	ReasonParentNotFound = "ParentNotFound"
 	// ReasonParentNotReady means that no parent of the pool is allocated, or that it is being deleted.
 	ReasonParentNotReady = "ParentNotReady"
@@ -29,7 +30,7 @@ const (
 	ReasonDeleting = "Deleting"
 )
 
-// PrefixReference names a Prefix in the namespace of the pool.
+// PrefixReference names a Prefix.
 type PrefixReference struct {
 	// name is the name of the Prefix.
 	// +required
@@ -41,18 +42,27 @@ type PrefixReference struct {
 // PrefixPoolSpec says where addresses come from, and what is reported with them.
 // +kubebuilder:validation:XValidation:rule="has(self.parentRef) != has(self.parentSelector)",message="exactly one of parentRef and parentSelector must be set"
 // +kubebuilder:validation:XValidation:rule="!has(self.parentSelector) || has(self.ipFamily)",message="ipFamily is required with parentSelector"
+// +kubebuilder:validation:XValidation:rule="!has(self.parentNamespace) || has(self.ipFamily) && has(self.prefix)",message="ipFamily and prefix are required with parentNamespace"
 // +kubebuilder:validation:XValidation:rule="!has(self.ipFamily) || self.ipFamily != 'IPv4' || ((!has(self.prefixLength) || self.prefixLength <= 32) && (!has(self.prefix) || self.prefix <= 32))",message="prefixLength and prefix are at most 32 for IPv4"
 // +kubebuilder:validation:XValidation:rule="!has(self.gateway) || !has(self.ipFamily) || ip(self.gateway).family() == (self.ipFamily == 'IPv4' ? 4 : 6)",message="gateway must be an address of ipFamily"
 type PrefixPoolSpec struct {
-	// parentRef is the Prefix to allocate from, in the namespace of the pool. Exactly one of parentRef and
-	// parentSelector must be set.
+	// parentRef is the Prefix to allocate from. Exactly one of parentRef and parentSelector must be set.
 	// +optional
 	ParentRef *PrefixReference `json:"parentRef,omitempty"`
-	// parentSelector selects the Prefixes to allocate from by their labels, in the namespace of the pool.
+	// parentSelector selects the Prefixes to allocate from by their labels.
 	// +optional
 	ParentSelector *metav1.LabelSelector `json:"parentSelector,omitempty"`
+	// parentNamespace is the namespace of the Prefixes to allocate from. By default it is that of the pool. Another one must
+	// share its Prefixes with the namespace of the pool, by a PrefixPolicy. The provider reads nothing of them. So ipFamily
+	// and prefix are required then, and of the addresses that no machine may get only the gateway is held: the owner of
+	// the Prefixes reserves others.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	ParentNamespace string `json:"parentNamespace,omitempty"`
 	// ipFamily is the address family, IPv4 or IPv6. If unset, it is that of the Prefix in parentRef. It is required with
-	// parentSelector.
+	// parentSelector and with parentNamespace.
 	// +optional
 	// +kubebuilder:validation:Enum=IPv4;IPv6
 	IPFamily string `json:"ipFamily,omitempty"`
@@ -63,7 +73,7 @@ type PrefixPoolSpec struct {
 	// +kubebuilder:validation:Maximum=128
 	PrefixLength int32 `json:"prefixLength,omitempty"`
 	// prefix is the length of the subnet mask that is reported with an address, in bits, as in 10.0.0.5/24. By default it
-	// is the length of the parent.
+	// is the length of the parent. It is required with parentNamespace.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=128
@@ -88,7 +98,8 @@ type PrefixPoolStatus struct {
 	// +kubebuilder:validation:MaxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// free is the number of claims that the free addresses of the parents suffice for, as a decimal string. Other users of
-	// the parents can take them, too. If prefixLength is shorter than one address, fragmentation can make it fewer.
+	// the parents can take them, too. If prefixLength is shorter than one address, fragmentation can make it fewer. It is
+	// empty if the parents are in another namespace.
 	// +optional
 	Free string `json:"free,omitempty"`
 	// used is the number of claims of this pool that have an address.

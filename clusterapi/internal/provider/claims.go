@@ -390,18 +390,13 @@ func (r *claims) create(ctx context.Context, claim *ipamv1.IPAddressClaim, pool 
 			Labels:     map[string]string{capiv1alpha1.LabelClaimName: labelValue(claim.Name), capiv1alpha1.LabelPoolName: labelValue(pool.GetName())},
 			Finalizers: []string{capiv1alpha1.ClaimFinalizer},
 		},
-		Spec: v1alpha1.PrefixSpec{IPFamily: pool.family, PrefixLength: pool.length},
+		Spec: pool.specOf(v1alpha1.PrefixSpec{IPFamily: pool.family, PrefixLength: pool.length}, ""),
 	}
 	if name := clusterName(claim); name != "" {
 		child.Labels[clusterv1.ClusterNameLabel] = labelValue(name)
 	}
 	if wanted.IsValid() {
 		child.Spec.Prefix = wanted.String()
-	}
-	if pool.parent != "" {
-		child.Spec.ParentRef = &v1alpha1.LocalObjectReference{Name: pool.parent}
-	} else {
-		child.Spec.ParentSelector = pool.Object.(*capiv1alpha1.PrefixPool).Spec.ParentSelector
 	}
 	err := r.Create(ctx, child)
 	switch {
@@ -434,7 +429,7 @@ func outcomeOf(child *v1alpha1.Prefix) *outcome {
 	switch condition.Reason {
 	case v1alpha1.ReasonParentExhausted, v1alpha1.ReasonReserved:
 		reason = ipamv1.IPAddressClaimReadyPoolExhaustedReason
-	case v1alpha1.ReasonParentNotFound, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonNoMatchingParent, v1alpha1.ReasonParentClosed:
+	case v1alpha1.ReasonParentNotFound, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonNoMatchingParent, v1alpha1.ReasonParentClosed, v1alpha1.ReasonNotShared:
 		reason = ipamv1.IPAddressClaimReadyPoolNotReadyReason
 	}
 	return &outcome{reason, condition.Message}
@@ -478,12 +473,7 @@ func (r *claims) publish(ctx context.Context, claim *ipamv1.IPAddressClaim, pool
 			ClaimRef: ipamv1.IPAddressClaimReference{Name: claim.Name}, PoolRef: pool.reference(), Address: allocated.Addr().String(),
 		},
 	}
-	i := slices.IndexFunc(pool.parents, func(p parent) bool { return child.Spec.ParentRef != nil && p.Name == child.Spec.ParentRef.Name })
-	if i < 0 {
-		// The parent has lost the labels of the pool. The address is the claim's nevertheless.
-		i = 0
-	}
-	mask := pool.maskOf(pool.parents[i].cidr)
+	mask := pool.maskFor(child)
 	address.Spec.Prefix = &mask
 	if pool.gateway.IsValid() {
 		address.Spec.Gateway = pool.gateway.String()

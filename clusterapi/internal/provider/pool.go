@@ -16,6 +16,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	capiv1alpha1 "github.com/ironcore-dev/ipam-apiserver/clusterapi/api/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,6 +48,8 @@ type pool struct {
 	// parent is the name of the parent. If it is empty, selector selects the parents.
 	parent   string
 	selector labels.Selector
+	// foreign is the namespace of the parents, or empty if it is that of the pool.
+	foreign string
 	// family may be empty until the parents are known.
 	family v1alpha1.IPFamily
 	// length is the length of the prefix of a claim, and mask that of the subnet mask. 0 is the default.
@@ -82,6 +85,9 @@ func poolOfPrefixPool(o *capiv1alpha1.PrefixPool) *pool {
 		p.parent = o.Spec.ParentRef.Name
 	} else {
 		p.selector, p.invalid = metav1.LabelSelectorAsSelector(o.Spec.ParentSelector)
+	}
+	if o.Spec.ParentNamespace != o.Namespace {
+		p.foreign = o.Spec.ParentNamespace
 	}
 	p.setGateway("gateway", o.Spec.Gateway)
 	return p
@@ -136,9 +142,12 @@ func (p *pool) ownerReference() metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: capiv1alpha1.GroupVersion.String(), Kind: p.kind, Name: p.GetName(), UID: p.GetUID(), Controller: &no, BlockOwnerDeletion: &yes}
 }
 
-// selects reports whether a Prefix may be a parent of the pool.
+// selects reports whether a Prefix of the namespace of the pool may be a parent of it.
 func (p *pool) selects(prefix *v1alpha1.Prefix) bool {
-	if p.parent != "" {
+	switch {
+	case p.foreign != "":
+		return false
+	case p.parent != "":
 		return prefix.Name == p.parent
 	}
 	return p.selector != nil && !isCreatedHere(prefix) && p.selector.Matches(labels.Set(prefix.Labels))
@@ -161,6 +170,7 @@ type notReady struct{ reason, message string }
 // resolved is a pool with its parents. Its length and its family are set.
 type resolved struct {
 	*pool
+	// parents is empty if they are in another namespace. What a tenant may know of them, the API server tells its children.
 	parents []parent
 	holds   []hold
 }
@@ -169,6 +179,14 @@ type resolved struct {
 func (p *pool) resolve(ctx context.Context, c client.Reader) (*resolved, *notReady, error) {
 	if p.invalid != nil {
 		return nil, &notReady{capiv1alpha1.ReasonInvalidPool, p.invalid.Error()}, nil
+	}
+	if p.foreign != "" {
+		r := &resolved{pool: p}
+		if why := r.complete(); why != "" {
+			return nil, &notReady{capiv1alpha1.ReasonInvalidPool, why}, nil
+		}
+		r.holds = r.wantedHolds()
+		return r, nil, nil
 	}
 	var found []*v1alpha1.Prefix
 	if p.parent != "" {
@@ -247,10 +265,14 @@ func (r *resolved) outermost() {
 
 // complete sets defaults, and says what contradicts the parents.
 func (r *resolved) complete() string {
-	if family := v1alpha1.IPFamily(cidr.FamilyOf(r.parents[0].cidr)); r.family == "" {
-		r.family = family
-	} else if r.family != family {
-		return fmt.Sprintf("ipFamily is %s, and %s is of %s", r.family, r.parents[0].Spec.Prefix, family)
+	switch {
+	case r.foreign != "" && (r.family == "" || r.mask == 0):
+		return "ipFamily and prefix are required with parentNamespace"
+	case r.foreign != "":
+	case r.family == "":
+		r.family = v1alpha1.IPFamily(cidr.FamilyOf(r.parents[0].cidr))
+	case r.family != v1alpha1.IPFamily(cidr.FamilyOf(r.parents[0].cidr)):
+		return fmt.Sprintf("ipFamily is %s, and %s is of %s", r.family, r.parents[0].Spec.Prefix, cidr.FamilyOf(r.parents[0].cidr))
 	}
 	for i := 1; i < len(r.parents); i++ {
 		// An address of both would be given twice, and held in one of them only.
@@ -258,7 +280,7 @@ func (r *resolved) complete() string {
 			return fmt.Sprintf("Prefixes %s (%s) and %s (%s) overlap", before.Name, before.cidr, p.Name, p.cidr)
 		}
 	}
-	bits := int32(r.parents[0].cidr.Addr().BitLen())
+	bits := int32(bitsOf(r.family))
 	if r.length == 0 {
 		r.length = bits
 	}
@@ -271,6 +293,14 @@ func (r *resolved) complete() string {
 	return ""
 }
 
+// bitsOf returns the length of an address.
+func bitsOf(family v1alpha1.IPFamily) int {
+	if family == v1alpha1.IPv4 {
+		return 32
+	}
+	return 128
+}
+
 // maskOf returns the length of the subnet mask of an address from a parent.
 func (r *resolved) maskOf(p netip.Prefix) int32 {
 	if r.mask != 0 {
@@ -279,8 +309,21 @@ func (r *resolved) maskOf(p netip.Prefix) int32 {
 	return int32(p.Bits())
 }
 
-// free returns the number of claims that the free addresses of the parents suffice for.
+// maskFor returns the length of the subnet mask of the address of a child.
+func (r *resolved) maskFor(child *v1alpha1.Prefix) int32 {
+	if r.mask != 0 {
+		return r.mask
+	}
+	i := slices.IndexFunc(r.parents, func(p parent) bool { return child.Spec.ParentRef != nil && p.Name == child.Spec.ParentRef.Name })
+	// If the parent has lost the labels of the pool, the address is the child's nevertheless.
+	return r.maskOf(r.parents[max(i, 0)].cidr)
+}
+
+// free returns the number of claims that the free addresses of the parents suffice for, or nothing if it does not know them.
 func (r *resolved) free() string {
+	if r.foreign != "" {
+		return ""
+	}
 	sum := new(big.Int)
 	for _, parent := range r.parents {
 		if parent.Status.Usage == nil {
@@ -290,7 +333,7 @@ func (r *resolved) free() string {
 			sum.Add(sum, free)
 		}
 	}
-	return sum.Rsh(sum, uint(r.parents[0].cidr.Addr().BitLen()-int(r.length))).String()
+	return sum.Rsh(sum, uint(bitsOf(r.family)-int(r.length))).String()
 }
 
 // hold is an address that no machine may get.
@@ -298,7 +341,7 @@ type hold struct {
 	address netip.Addr
 	// as says what it is: gateway, network, broadcast or anycast.
 	as string
-	// parent is the Prefix that contains it.
+	// parent is the Prefix that contains it. It is empty if the parents are in another namespace.
 	parent string
 }
 
@@ -319,6 +362,9 @@ func (r *resolved) wantedHolds() []hold {
 		if p.cidr.Contains(address) && !slices.ContainsFunc(holds, same) {
 			holds = append(holds, hold{address, as, p.Name})
 		}
+	}
+	if r.foreign != "" && r.gateway.IsValid() {
+		return []hold{{r.gateway, heldAsGateway, ""}}
 	}
 	for _, p := range r.parents {
 		if r.gateway.IsValid() {
@@ -360,11 +406,31 @@ func (h hold) prefix(p *pool) *v1alpha1.Prefix {
 			Labels:      map[string]string{capiv1alpha1.LabelPoolName: labelValue(p.GetName()), capiv1alpha1.LabelHeldAs: h.as},
 			Annotations: map[string]string{capiv1alpha1.AnnotationPool: p.key()},
 		},
-		Spec: v1alpha1.PrefixSpec{
+		Spec: p.specOf(v1alpha1.PrefixSpec{
 			IPFamily: v1alpha1.IPFamily(cidr.FamilyOf(single(h.address))), Prefix: single(h.address).String(),
-			ParentRef: &v1alpha1.LocalObjectReference{Name: h.parent},
-		},
+		}, h.parent),
 	}
+}
+
+// specOf returns the spec of a child of the pool. parent is the parent, or empty if that is not known.
+func (p *pool) specOf(spec v1alpha1.PrefixSpec, parent string) v1alpha1.PrefixSpec {
+	if name := cmp.Or(parent, p.parent); name != "" {
+		spec.ParentRef = &v1alpha1.LocalObjectReference{Name: name}
+	} else {
+		spec.ParentSelector = p.Object.(*capiv1alpha1.PrefixPool).Spec.ParentSelector
+	}
+	spec.ParentNamespace = p.foreign
+	return spec
+}
+
+// isHeldBy reports whether a Prefix holds the address in the right parent.
+func (h hold) isHeldBy(p *pool, prefix *v1alpha1.Prefix) bool {
+	is, want := &prefix.Spec, h.prefix(p).Spec
+	if want.ParentRef == nil {
+		// An allocated one names the parent that it has got.
+		return is.ParentNamespace == want.ParentNamespace && equality.Semantic.DeepEqual(is.ParentSelector, want.ParentSelector)
+	}
+	return is.ParentNamespace == want.ParentNamespace && is.ParentRef != nil && is.ParentRef.Name == want.ParentRef.Name
 }
 
 // unheld says that the address could still be given to a machine, and why.
@@ -380,8 +446,9 @@ func (r *resolved) unheld(ctx context.Context, c client.Reader) (*notReady, erro
 		if client.IgnoreNotFound(err) != nil {
 			return nil, err
 		}
-		if err == nil && (prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated || reasonOf(prefix) == v1alpha1.ReasonPrefixInUse) {
-			// Nobody else can get it, or somebody else has it.
+		if err == nil && (prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated || reasonOf(prefix) == v1alpha1.ReasonPrefixInUse ||
+			r.foreign != "" && reasonOf(prefix) == v1alpha1.ReasonNoSuitableParent) {
+			// Nobody else can get it, or somebody else has it, or it is no address of the parents.
 			continue
 		}
 		message := "no Prefix holds it yet"

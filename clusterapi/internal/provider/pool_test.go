@@ -6,11 +6,14 @@ package provider
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	capiv1alpha1 "github.com/ironcore-dev/ipam-apiserver/clusterapi/api/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	ipamv1 "sigs.k8s.io/cluster-api/api/ipam/v1beta2"
@@ -114,9 +117,58 @@ func TestFree(t *testing.T) {
 		{"2001:db8::/48", "1208925819614629174706176", 64, "65536"},
 	} {
 		r := &resolved{pool: &pool{length: tt.length}, parents: parents(tt.parent)}
+		r.family = v1alpha1.IPFamily(cidr.FamilyOf(r.parents[0].cidr))
 		r.parents[0].Status.Usage = &v1alpha1.PrefixUsage{Free: tt.free}
 		if got := r.free(); got != tt.want {
 			t.Errorf("%+v: %s", tt, got)
+		}
+	}
+}
+
+// TestForeignParents has a pool whose parents are in another namespace. Nothing is read of them.
+func TestForeignParents(t *testing.T) {
+	of := func(change func(*capiv1alpha1.PrefixPoolSpec)) *pool {
+		o := &capiv1alpha1.PrefixPool{ObjectMeta: metav1.ObjectMeta{Namespace: "tenant", Name: "nodes", UID: "u"}, Spec: capiv1alpha1.PrefixPoolSpec{
+			ParentRef: &capiv1alpha1.PrefixReference{Name: "nodes"}, ParentNamespace: "owner", IPFamily: "IPv6", Prefix: 64, Gateway: "2001:db8::1",
+		}}
+		change(&o.Spec)
+		return poolOfPrefixPool(o)
+	}
+	resolve := func(p *pool) (*resolved, *notReady) {
+		t.Helper()
+		r, why, err := p.resolve(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, why
+	}
+	r, why := resolve(of(func(*capiv1alpha1.PrefixPoolSpec) {}))
+	if why != nil || r.length != 128 || r.maskFor(&v1alpha1.Prefix{}) != 64 || r.free() != "" || len(r.holds) != 1 {
+		t.Fatalf("%+v, %+v", r, why)
+	}
+	held := r.holds[0].prefix(r.pool)
+	if want := (v1alpha1.PrefixSpec{IPFamily: "IPv6", Prefix: "2001:db8::1/128", ParentRef: &v1alpha1.LocalObjectReference{Name: "nodes"}, ParentNamespace: "owner"}); !reflect.DeepEqual(held.Spec, want) {
+		t.Errorf("the gateway is held by %+v", held.Spec)
+	}
+	if r.selects(&v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: "tenant", Name: "nodes"}}) {
+		t.Error("it has a parent in its own namespace")
+	}
+	selecting := of(func(s *capiv1alpha1.PrefixPoolSpec) { s.ParentRef, s.ParentSelector = nil, &metav1.LabelSelector{} })
+	if r, why := resolve(selecting); why != nil || r.holds[0].prefix(r.pool).Spec.ParentSelector == nil {
+		t.Errorf("%+v, %+v", r, why)
+	}
+	// Of its own namespace it knows the parents.
+	if own := of(func(s *capiv1alpha1.PrefixPoolSpec) { s.ParentNamespace = "tenant" }); own.foreign != "" {
+		t.Errorf("foreign: %s", own.foreign)
+	}
+	for name, change := range map[string]func(*capiv1alpha1.PrefixPoolSpec){
+		"ipFamily and prefix": func(s *capiv1alpha1.PrefixPoolSpec) { s.IPFamily = "" },
+		"are required":        func(s *capiv1alpha1.PrefixPoolSpec) { s.Prefix = 0 },
+		"at most 32":          func(s *capiv1alpha1.PrefixPoolSpec) { s.IPFamily, s.Gateway = "IPv4", "" },
+		"is not an address":   func(s *capiv1alpha1.PrefixPoolSpec) { s.Gateway = "10.0.0.1" },
+	} {
+		if _, why := resolve(of(change)); why == nil || why.reason != capiv1alpha1.ReasonInvalidPool || !strings.Contains(why.message, name) {
+			t.Errorf("%s: %+v", name, why)
 		}
 	}
 }

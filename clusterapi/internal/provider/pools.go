@@ -235,7 +235,7 @@ func (r *pools) hold(ctx context.Context, p *pool, wanted bool) (state, error) {
 					}
 					return s, err
 				}
-			case existing.Spec.ParentRef == nil || existing.Spec.ParentRef.Name != h.parent:
+			case !h.isHeldBy(p, existing):
 				// It holds the address in another parent. When it is gone, there is a new one.
 				continue
 			}
