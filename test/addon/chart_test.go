@@ -20,7 +20,12 @@ import (
 	chart "helm.sh/helm/v4/pkg/chart/v2"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	release "helm.sh/helm/v4/pkg/release/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
@@ -131,27 +136,33 @@ func TestChartIsKustomize(t *testing.T) {
 // TestChartClusterAPI compares the provider of Cluster API in the chart with the kustomization of it. In the chart it is in
 // the namespace of the release, has no label of clusterctl, and needs a NetworkPolicy.
 func TestChartClusterAPI(t *testing.T) {
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(kube.Root(), "config/clusterapi"))
-	if err != nil {
-		t.Fatal(err)
+	kustomize := func(dir string) (count int, manifest string) {
+		t.Helper()
+		resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(kube.Root(), dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := resources.AsYaml()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resources.Size(), string(text)
 	}
-	manifest, err := resources.AsYaml()
-	if err != nil {
-		t.Fatal(err)
-	}
+	size, manifest := kustomize("config/clusterapi")
 	const label = "cluster.x-k8s.io/provider: ipam-ironcore"
-	if n := strings.Count(string(manifest), label); n != resources.Size() {
-		t.Errorf("%d of %d objects have the label %s", n, resources.Size(), label)
+	if n := strings.Count(manifest, label); n != size {
+		t.Errorf("%d of %d objects have the label %s", n, size, label)
 	}
-	without := regexp.MustCompile(`(?m)^ +`+label+`\n`).ReplaceAllString(string(manifest), "")
+	without := regexp.MustCompile(`(?m)^ +`+label+`\n`).ReplaceAllString(manifest, "")
 	without = regexp.MustCompile(`(?m)^  labels:\n(  [a-z]|[a-z])`).ReplaceAllString(without, "$1")
-	want := objectsOf(t, strings.ReplaceAll(without, "ipam-cluster-api-system", "ipam-system"))
+	_, monitoring := kustomize("config/clusterapi/monitoring")
+	want := objectsOf(t, strings.ReplaceAll(without+"---\n"+monitoring, "ipam-cluster-api-system", "ipam-system"))
 	delete(want, "Namespace /ipam-system")
-	off, err := template(t, "ipam-system", "")
+	off, err := template(t, "ipam-system", "{monitoring: {enabled: true}}")
 	if err != nil {
 		t.Fatal(err)
 	}
-	on, err := template(t, "ipam-system", "{clusterAPI: {enabled: true}}")
+	on, err := template(t, "ipam-system", "{monitoring: {enabled: true}, clusterAPI: {enabled: true}}")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,6 +185,89 @@ func TestChartClusterAPI(t *testing.T) {
 	}
 	for key := range got {
 		t.Errorf("kustomize has no %s", key)
+	}
+}
+
+// TestScraping looks whether the NetworkPolicies of the chart let Prometheus reach each port that a monitor names.
+func TestScraping(t *testing.T) {
+	rel, err := template(t, "ipam-system", "{monitoring: {enabled: true}, clusterAPI: {enabled: true}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := objectsOf(t, rel.Manifest)
+	ofKind := func(kinds ...string) (found []*unstructured.Unstructured) {
+		for _, key := range slices.Sorted(maps.Keys(objects)) {
+			if slices.Contains(kinds, objects[key].GetKind()) {
+				found = append(found, objects[key])
+			}
+		}
+		return found
+	}
+	selects := func(selector any, of labels.Set) bool {
+		t.Helper()
+		var s metav1.LabelSelector
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(selector.(map[string]any), &s); err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := metav1.LabelSelectorAsSelector(&s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed.Matches(of)
+	}
+	scraped := map[string]bool{}
+	for _, workload := range ofKind("Deployment", "StatefulSet") {
+		var template corev1.PodTemplateSpec
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(harness.At(workload, "spec.template").(map[string]any), &template); err != nil {
+			t.Fatal(err)
+		}
+		pod := labels.Set(template.Labels)
+		named := map[any]int64{}
+		for _, port := range template.Spec.Containers[0].Ports {
+			named[port.Name] = int64(port.ContainerPort)
+		}
+		var ports []int64
+		for _, monitor := range ofKind("PodMonitor") {
+			for _, endpoint := range harness.At(monitor, "spec.podMetricsEndpoints").([]any) {
+				if selects(harness.At(monitor, "spec.selector"), pod) {
+					ports = append(ports, named[endpoint.(map[string]any)["port"]])
+				}
+			}
+		}
+		for _, monitor := range ofKind("ServiceMonitor") {
+			for _, service := range ofKind("Service") {
+				if !selects(harness.At(monitor, "spec.selector"), service.GetLabels()) || !selects(map[string]any{"matchLabels": harness.At(service, "spec.selector")}, pod) {
+					continue
+				}
+				for _, endpoint := range harness.At(monitor, "spec.endpoints").([]any) {
+					for _, port := range harness.At(service, "spec.ports").([]any) {
+						if port := port.(map[string]any); port["name"] == endpoint.(map[string]any)["port"] {
+							ports = append(ports, named[port["targetPort"]])
+						}
+					}
+				}
+			}
+		}
+		for _, port := range ports {
+			allowed := slices.ContainsFunc(ofKind("NetworkPolicy"), func(o *unstructured.Unstructured) bool {
+				var policy networkingv1.NetworkPolicy
+				if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &policy); err != nil {
+					t.Fatal(err)
+				}
+				return selects(harness.At(o, "spec.podSelector"), pod) && slices.ContainsFunc(policy.Spec.Ingress, func(rule networkingv1.NetworkPolicyIngressRule) bool {
+					return (len(rule.From) == 0 || slices.ContainsFunc(rule.From, func(peer networkingv1.NetworkPolicyPeer) bool {
+						return peer.PodSelector == nil && peer.NamespaceSelector != nil && peer.NamespaceSelector.MatchLabels["metrics"] == "enabled"
+					})) && slices.ContainsFunc(rule.Ports, func(p networkingv1.NetworkPolicyPort) bool { return p.Port.IntVal == int32(port) })
+				})
+			})
+			if !allowed {
+				t.Errorf("no NetworkPolicy lets Prometheus reach port %d of %s", port, workload.GetName())
+			}
+			scraped[workload.GetName()] = true
+		}
+	}
+	if want := []string{"ipam-apiserver", "ipam-certificate-controller", "ipam-cluster-api", "ipam-controller-manager", "ipam-etcd"}; !slices.Equal(slices.Sorted(maps.Keys(scraped)), want) {
+		t.Errorf("monitors select %v, not %v", slices.Sorted(maps.Keys(scraped)), want)
 	}
 }
 

@@ -85,8 +85,8 @@ func TestMemoryLimits(t *testing.T) {
 					t.Errorf("%s: container %s has GOMEMLIMIT %q: %v", path, container.Name, value, err)
 					continue
 				}
-				if share := soft.AsApproximateFloat64() / limit.AsApproximateFloat64(); share < 0.8 || share > 0.95 {
-					t.Errorf("%s: container %s has GOMEMLIMIT %s, which is %.0f %% of its limit %s, not 80 to 95 %%",
+				if share := soft.AsApproximateFloat64() / limit.AsApproximateFloat64(); share < 0.85 || share > 0.9 {
+					t.Errorf("%s: container %s has GOMEMLIMIT %s, which is %.0f %% of its limit %s, not 85 to 90 %%",
 						path, container.Name, value, share*100, limit.String())
 				}
 			}

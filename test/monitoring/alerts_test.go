@@ -11,11 +11,13 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +28,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	"github.com/ironcore-dev/ipam-apiserver/test/product"
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/rules"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -48,23 +49,31 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// build builds the programs of the product, in their module.
+// build builds the programs of the product, in their modules.
 func build(t testing.TB) {
 	t.Helper()
-	cmd := exec.Command("go", "build", "-o", programs+"/", "./cmd/ipam-apiserver", "./cmd/ipam-controller-manager", "./cmd/ipam-standalone", "./cmd/kubectl-ipam")
-	cmd.Dir = kube.Root()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", cmd, err, out)
+	cmd := exec.Command("go", "build", "-o", programs+"/", "./cmd/ipam-apiserver", "./cmd/ipam-controller-manager", "./cmd/kubectl-ipam")
+	provider := exec.Command("go", "build", "-o", programs+"/", "./cmd/ipam-cluster-api")
+	cmd.Dir, provider.Dir = kube.Root(), filepath.Join(kube.Root(), "clusterapi")
+	for _, cmd := range []*exec.Cmd{cmd, provider} {
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", cmd, err, out)
+		}
 	}
 }
 
 // system is an installation of the product that is brought into the states of the alerts.
 type system struct {
 	*product.Installation
+	// life is the test that limits the lifetime of the programs.
+	life     testing.TB
+	provider *process.Process
 	prefixes ipamclient.IpamV1alpha1Interface
 	// queries are those of the dashboards, and answered those that had an answer.
 	queries  []string
 	answered map[string]bool
+	// scraped are all series that any scrape had.
+	scraped snapshot
 }
 
 const quota = 16 << 20
@@ -77,13 +86,15 @@ func TestAlerts(t *testing.T) {
 		ServerFlags: map[string]string{"--claims-audit-interval": "1s"},
 		EtcdFlags:   map[string]string{"--quota-backend-bytes": fmt.Sprint(quota)},
 	})
-	s := &system{Installation: i, prefixes: i.IPAM.IpamV1alpha1(), queries: dashboardQueries(t), answered: map[string]bool{}}
+	s := &system{Installation: i, life: t, prefixes: i.IPAM.IpamV1alpha1(), queries: dashboardQueries(t), answered: map[string]bool{}, scraped: snapshot{}}
 	s.mayReadMetrics()
 	for _, name := range []string{"team-a", "team-b"} {
 		if _, err := i.Client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	s.installClusterAPI()
+	s.provider = s.startProvider()
 	seen := map[string]bool{}
 	for _, scenario := range []struct {
 		alert string
@@ -100,6 +111,8 @@ func TestAlerts(t *testing.T) {
 		{"IPAMErrors", (*system).errors},
 		{"IPAMSlow", (*system).slow},
 		{"IPAMMemoryAlmostFull", (*system).memoryAlmostFull},
+		{"IPAMClusterAPIErrors", (*system).clusterAPIErrors},
+		{"IPAMClusterAPINoLeader", (*system).clusterAPINoLeader},
 		{"IPAMEtcdAlmostFull", (*system).etcdAlmostFull},
 		{"IPAMNoLeader", (*system).noLeader},
 		{"IPAMUnavailable", (*system).unavailable},
@@ -110,6 +123,7 @@ func TestAlerts(t *testing.T) {
 			cluster.TB, installation.Cluster, of.Installation = t, &cluster, &installation
 			scenario.run(&of)
 			i.Servers, i.Managers, i.Metrics = installation.Servers, installation.Managers, installation.Metrics
+			s.provider = of.provider
 		}) {
 			return
 		}
@@ -121,11 +135,86 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("%s was not seen", r.Alert)
 		}
 	}
+	s.hasSelected(all)
 	for _, query := range s.queries {
 		if !s.answered[query] {
 			t.Errorf("a query of a dashboard was never answered: %s", query)
 		}
 	}
+}
+
+// jobs are the jobs of the monitors in config/.
+var jobs = []string{"ipam-apiserver", "ipam-controller-manager", "ipam-certificate-controller", "ipam-etcd", "ipam-cluster-api"}
+
+// hasSelected fails the test if a selector of a rule or a dashboard has selected nothing in any scrape. One that selects
+// several jobs must have selected series of each.
+func (s *system) hasSelected(all []rule) {
+	s.Helper()
+	recorded, queries := map[string]bool{}, slices.Clone(s.queries)
+	for _, r := range all {
+		recorded[r.Record] = true
+		queries = append(queries, r.Expr)
+	}
+	for _, query := range queries {
+		for _, selector := range selectorsOf(s, query) {
+			if recorded[selector.Name] || selector.Name == "ALERTS" {
+				continue
+			}
+			of := []string{""}
+			for _, matcher := range selector.LabelMatchers {
+				if matcher.Name == "job" && matcher.Value != "apiserver" {
+					of = slices.DeleteFunc(slices.Clone(jobs), func(job string) bool { return !matcher.Matches(job) })
+				}
+			}
+			if len(of) == 0 {
+				s.Errorf("there is no such job: %s", selector)
+			}
+			for _, job := range of {
+				if !slices.ContainsFunc(slices.Collect(maps.Values(s.scraped)), func(sample sample) bool {
+					return (job == "" || sample.labels.Get("job") == job) && !slices.ContainsFunc(selector.LabelMatchers, func(m *labels.Matcher) bool { return !m.Matches(sample.labels.Get(m.Name)) })
+				}) {
+					s.Errorf("job %q has nothing for %s in: %s", job, selector, query)
+				}
+			}
+		}
+	}
+}
+
+// clusterAPI is the namespace of the provider of Cluster API.
+const clusterAPI = "ipam-cluster-api-system"
+
+// installClusterAPI installs the definitions of Cluster API and the manifests of the provider.
+func (s *system) installClusterAPI() {
+	s.Helper()
+	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/cluster-api")
+	cmd.Dir = filepath.Join(kube.Root(), "clusterapi")
+	module, err := cmd.Output()
+	if err != nil {
+		s.Fatalf("%v: %v", cmd, err)
+	}
+	kubectl := s.Kubectl(s.AdminKubeconfig)
+	for _, crd := range []string{"cluster.x-k8s.io_clusters", "ipam.cluster.x-k8s.io_ipaddressclaims", "ipam.cluster.x-k8s.io_ipaddresses"} {
+		kubectl.Run("apply", "--server-side", "-f", filepath.Join(strings.TrimSpace(string(module)), "core/config/crd/bases", crd+".yaml"))
+	}
+	kubectl.Run("apply", "-k", filepath.Join(kube.Root(), "config/clusterapi"))
+	kubectl.Run("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+}
+
+// startProvider starts the provider of Cluster API, and returns when it leads.
+func (s *system) startProvider() *process.Process {
+	s.Helper()
+	kubeconfig, _ := s.ServiceAccount(clusterAPI, "ipam-cluster-api")
+	address := fmt.Sprintf("127.0.0.1:%d", process.ReservePort(s))
+	s.Metrics = append(s.Metrics, product.Target{Job: "ipam-cluster-api", URL: "https://" + address + "/metrics"})
+	p := process.Start(s.life, s.Dir, filepath.Join(programs, "ipam-cluster-api"), "--kubeconfig", kubeconfig, "--health-addr=0",
+		"--diagnostics-address", address, "--leader-elect", "--leader-elect-resource-namespace", clusterAPI)
+	s.scrapeWhen("the provider leads", func(scraped snapshot) error {
+		if p.HasEnded() {
+			s.Fatalf("The provider has ended:\n%s", p.LastOfLog(4000))
+		}
+		return has(1, "leader_election_master_status", "name", "ipam-cluster-api")(scraped)
+	})
+	return p
 }
 
 // mayReadMetrics gives the service account of Prometheus the role of config/monitoring.
@@ -155,7 +244,9 @@ func (s *system) mayReadMetrics() {
 // scrape scrapes all targets.
 func (s *system) scrape() snapshot {
 	s.Helper()
-	return scrape(s, targets(s, s.Installation))
+	scraped := scrape(s, targets(s, s.Installation))
+	maps.Copy(s.scraped, scraped)
+	return scraped
 }
 
 // scrapeWhen scrapes until the scrape is as expected.
@@ -238,7 +329,7 @@ func (s *system) healthy() {
 	s.pool("team-a", "half", "10.1.0.0/28", 8, 32)
 	s.children("team-a", "half", 8, 9, 32)
 	scraped := s.scrapeWhen("the scheduler is seen", has(1, "leader_election_master_status", "name", "ipam-controller-manager"))
-	for _, job := range []string{"ipam-apiserver", "ipam-controller-manager", "ipam-certificate-controller", "ipam-etcd", "apiserver"} {
+	for _, job := range []string{"ipam-apiserver", "ipam-controller-manager", "ipam-certificate-controller", "ipam-etcd", "ipam-cluster-api", "apiserver"} {
 		if up, _ := scraped.value("up", "job", job); up == 0 {
 			s.Errorf("nothing of %s answers", job)
 		}
@@ -362,33 +453,10 @@ func (s *system) refused() {
 	s.clear("team-b")
 }
 
-// etcdClient returns a client of the etcd of the product.
-func (s *system) etcdClient() *clientv3.Client {
-	s.Helper()
-	flags := map[string]string{}
-	for _, flag := range s.EtcdFlags() {
-		name, value, _ := strings.Cut(flag, "=")
-		flags[name] = value
-	}
-	pair, err := tls.LoadX509KeyPair(flags["--etcd-certfile"], flags["--etcd-keyfile"])
-	if err != nil {
-		s.Fatal(err)
-	}
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: strings.Split(flags["--etcd-servers"], ","),
-		TLS:       &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true},
-	})
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.Cleanup(func() { _ = client.Close() })
-	return client
-}
-
 func (s *system) claimsDiffer() {
 	s.pool("team-a", "damaged", "10.1.0.0/24", 2, 26)
 	const claims = "/registry/ipam.ironcore.dev/claims/"
-	deleted, err := s.etcdClient().Delete(s.Context(), claims, clientv3.WithPrefix())
+	deleted, err := s.EtcdClient().Delete(s.Context(), claims, clientv3.WithPrefix())
 	if err != nil || deleted.Deleted == 0 {
 		s.Fatalf("%v claims are deleted: %v", deleted, err)
 	}
@@ -563,35 +631,95 @@ func (s *system) slow() {
 	l.mustFire()
 }
 
-// memoryAlmostFull has an API server with little memory.
-func (s *system) memoryAlmostFull() {
-	dir := s.TempDir()
-	port := process.ReservePort(s)
-	small := process.StartWith(s, []string{"GOMEMLIMIT=10MiB"}, s.Dir, filepath.Join(programs, "ipam-standalone"), "--data-dir", dir, fmt.Sprintf("--secure-port=%d", port))
-	kubectl := kube.NewKubectl(s, filepath.Join(dir, "kubeconfig"))
-	s.Eventually("it answers", func() error {
-		_, _, err := kubectl.Try("", "get", "prefixes")
-		return err
+// claim creates an IPAddressClaim.
+func (s *system) claim(namespace, name, pool string) {
+	s.Helper()
+	s.Kubectl(s.AdminKubeconfig).Apply(fmt.Sprintf(`{"apiVersion": "ipam.cluster.x-k8s.io/v1beta2", "kind": "IPAddressClaim", "metadata": {"namespace": %q, "name": %q},
+		"spec": {"poolRef": {"apiGroup": "ipam.ironcore.dev", "kind": "Prefix", "name": %q}}}`, namespace, name, pool), "create", "-f", "-")
+}
+
+// clusterAPIErrors has a provider that may not create addresses.
+func (s *system) clusterAPIErrors() {
+	kubectl := s.Kubectl(s.AdminKubeconfig)
+	s.pool("team-b", "machines", "10.2.0.0/24", 0, 0)
+	role, err := s.Client.RbacV1().ClusterRoles().Get(s.Context(), "ipam-cluster-api", metav1.GetOptions{})
+	if err != nil {
+		s.Fatal(err)
+	}
+	complete := role.DeepCopy()
+	for n, r := range role.Rules {
+		if slices.Contains(r.Resources, "ipaddresses") {
+			role.Rules[n].Verbs = []string{"get", "list", "watch"}
+		}
+	}
+	if role, err = s.Client.RbacV1().ClusterRoles().Update(s.Context(), role, metav1.UpdateOptions{}); err != nil {
+		s.Fatal(err)
+	}
+	before, n := s.scrape(), 0
+	failed, _ := before.value("controller_runtime_reconcile_errors_total")
+	after := s.scrapeWhen("there are errors", func(scraped snapshot) error {
+		n++
+		s.claim("team-b", fmt.Sprintf("machine-%d", n), "machines")
+		now, _ := scraped.value("controller_runtime_reconcile_errors_total")
+		return harness.Unless(now > failed, "%v errors", now)
 	})
-	text := kubectl.Run("get", "--raw", "/metrics")
-	of := snapshot{}
-	limited := s.scrape()
-	for metric, value := range map[string]*float64{"go_gc_heap_live_bytes": new(float64), "go_gc_gomemlimit_bytes": new(float64)} {
-		found := regexp.MustCompile(`(?m)^` + metric + ` (\S+)$`).FindStringSubmatch(text)
-		if found == nil {
-			s.Fatalf("there is no %s", metric)
-		}
-		if _, err := fmt.Sscan(found[1], value); err != nil {
-			s.Fatal(err)
-		}
-		of.add(labels.FromStrings(model.MetricNameLabel, metric, "job", "ipam-apiserver", "instance", "small"), *value)
+	l := s.timelineFrom(time.Now(), 4*time.Minute)
+	l.play(time.Hour, before)
+	// Errors that pass do not fire.
+	l.ramp(8*time.Minute, before, after, true)
+	l.play(2*time.Hour, after)
+	l.mustFire()
+	later := s.scrapeWhen("there are more errors", func(scraped snapshot) error {
+		first, _ := after.value("controller_runtime_reconcile_errors_total")
+		now, _ := scraped.value("controller_runtime_reconcile_errors_total")
+		return harness.Unless(now > first, "%v errors", now)
+	})
+	l.ramp(2*time.Hour, after, later, true)
+	s.follow(l.mustFire("IPAMClusterAPIErrors"))
+	complete.ResourceVersion = role.ResourceVersion
+	if _, err := s.Client.RbacV1().ClusterRoles().Update(s.Context(), complete, metav1.UpdateOptions{}); err != nil {
+		s.Fatal(err)
 	}
-	for key, sample := range of {
-		limited[key] = sample
-	}
+	kubectl.Run("-n", "team-b", "wait", "--for=condition=Ready", "--timeout=60s", "ipaddressclaims", "--all")
+	mended := s.scrape()
+	l.ramp(8*time.Minute, later, mended, true)
+	l.play(time.Hour, mended)
+	l.mustFire()
+	kubectl.Run("-n", "team-b", "delete", "ipaddressclaims", "--all")
+	s.clear("team-b")
+}
+
+func (s *system) clusterAPINoLeader() {
+	s.provider.Kill()
+	l := s.timeline()
+	l.play(5*time.Minute, s.scrape())
+	s.follow(l.mustFire("IPAMClusterAPINoLeader"))
+	s.provider = s.startProvider()
+	l.play(5*time.Minute, s.scrape())
+	l.mustFire()
+}
+
+// memoryAlmostFull has an etcd with little memory.
+func (s *system) memoryAlmostFull() {
+	url := func() string { return fmt.Sprintf("http://127.0.0.1:%d", process.ReservePort(s)) }
+	client, peer, metrics := url(), url(), url()
+	small := process.StartWith(s, []string{"GOMEMLIMIT=4MiB"}, s.Dir, kube.Program("etcd"), "--data-dir="+s.TempDir(), "--log-level=error",
+		"--listen-client-urls="+client, "--advertise-client-urls="+client, "--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer,
+		"--initial-cluster=default="+peer, "--listen-metrics-urls="+metrics, "--unsafe-no-fsync")
+	s.Metrics = append(s.Metrics, product.Target{Job: "ipam-etcd", URL: metrics + "/metrics"})
+	instance := strings.TrimPrefix(metrics, "http://")
+	limited := s.scrapeWhen("it has little memory", func(scraped snapshot) error {
+		used, n := scraped.value("go_memstats_heap_alloc_bytes", "instance", instance)
+		limit, _ := scraped.value("go_gc_gomemlimit_bytes", "instance", instance)
+		return harness.Unless(n == 1 && used > 0.8*limit, "it uses %v of %v", used, limit)
+	})
 	l := s.timeline()
 	l.play(15*time.Minute, limited)
-	s.follow(l.mustFire("IPAMMemoryAlmostFull"))
+	alert := l.mustFire("IPAMMemoryAlmostFull")
+	if job, of := alert.Labels.Get("job"), alert.Labels.Get("instance"); job != "ipam-etcd" || of != instance {
+		s.Errorf("it fires for %s of %s", of, job)
+	}
+	s.follow(alert)
 	small.Kill()
 	l.play(5*time.Minute, s.scrape())
 	l.mustFire()
@@ -599,7 +727,7 @@ func (s *system) memoryAlmostFull() {
 
 // etcdAlmostFull fills the database of etcd.
 func (s *system) etcdAlmostFull() {
-	client := s.etcdClient()
+	client := s.EtcdClient()
 	text := strings.Repeat("x", 512<<10)
 	ratio := func(scraped snapshot) float64 {
 		size, _ := scraped.value("etcd_mvcc_db_total_size_in_bytes", "job", "ipam-etcd")

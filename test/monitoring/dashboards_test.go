@@ -66,12 +66,15 @@ func TestGenerated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule, err := os.ReadFile(filepath.Join(kube.Root(), "config/monitoring/prometheusrule.yaml"))
-	if err != nil {
-		t.Fatal(err)
+	want := map[string][]byte{}
+	for name, from := range dashboards.Rules {
+		rule, err := os.ReadFile(filepath.Join(kube.Root(), from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, spec, _ := bytes.Cut(rule, []byte("\nspec:\n"))
+		want["config/chart/ipam/files/"+name] = spec
 	}
-	_, spec, _ := bytes.Cut(rule, []byte("\nspec:\n"))
-	want := map[string][]byte{"config/chart/ipam/files/rules.yaml": spec}
 	for name, text := range files {
 		want["config/monitoring/dashboards/"+name], want["config/chart/ipam/files/dashboards/"+name] = text, text
 	}

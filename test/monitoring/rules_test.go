@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
+	"github.com/ironcore-dev/ipam-apiserver/test/monitoring/dashboards"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"sigs.k8s.io/yaml"
@@ -38,21 +39,25 @@ type ruleFile struct {
 	} `json:"spec"`
 }
 
-// readRules returns the rules, and their spec as Prometheus reads it.
+// readRules returns the rules of all PrometheusRules, and them as one rule file of Prometheus.
 func readRules(t testing.TB) (all []rule, spec []byte) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(kube.Root(), "config/monitoring/prometheusrule.yaml"))
-	if err != nil {
-		t.Fatal(err)
+	var merged ruleFile
+	for _, path := range dashboards.Rules {
+		text, err := os.ReadFile(filepath.Join(kube.Root(), path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file ruleFile
+		if err := yaml.UnmarshalStrict(text, &file); err != nil {
+			t.Fatal(err)
+		}
+		merged.Spec.Groups = append(merged.Spec.Groups, file.Spec.Groups...)
 	}
-	var file ruleFile
-	if err := yaml.UnmarshalStrict(text, &file); err != nil {
-		t.Fatal(err)
-	}
-	for _, group := range file.Spec.Groups {
+	for _, group := range merged.Spec.Groups {
 		all = append(all, group.Rules...)
 	}
-	spec, err = yaml.Marshal(file.Spec)
+	spec, err := yaml.Marshal(merged.Spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,18 +70,27 @@ var promQL = parser.NewParser(parser.Options{})
 // metricsOf returns the names of the metrics in a query.
 func metricsOf(t testing.TB, query string) []string {
 	t.Helper()
+	var names []string
+	for _, selector := range selectorsOf(t, query) {
+		names = append(names, selector.Name)
+	}
+	return names
+}
+
+// selectorsOf returns the selectors of a query.
+func selectorsOf(t testing.TB, query string) (all []*parser.VectorSelector) {
+	t.Helper()
 	expr, err := promQL.ParseExpr(query)
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
-	var names []string
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
 		if selector, ok := node.(*parser.VectorSelector); ok {
-			names = append(names, selector.Name)
+			all = append(all, selector)
 		}
 		return nil
 	})
-	return names
+	return all
 }
 
 // TestAlertsAreComplete looks for what an alert must have: what it means, values, how bad it is, and a runbook.
@@ -164,13 +178,13 @@ eval instant at 10m EXPR
 `,
 		"job_instance:ipam_memory_live:ratio": `
 load 1m
-  go_gc_heap_live_bytes{job="ipam-apiserver", instance="1"} 800x1
-  go_gc_gomemlimit_bytes{job="ipam-apiserver", instance="1"} 1000x1
-  go_gc_heap_live_bytes{job="ipam-apiserver", instance="without limit"} 800x1
-  go_gc_gomemlimit_bytes{job="ipam-apiserver", instance="without limit"} 9223372036854775807x1
-  go_gc_heap_live_bytes{job="others", instance="1"} 800x1
-  go_gc_gomemlimit_bytes{job="others", instance="1"} 1000x1
-eval instant at 1m EXPR
+  go_memstats_heap_alloc_bytes{job="ipam-apiserver", instance="1"} 900 950 800 980 900
+  go_gc_gomemlimit_bytes{job="ipam-apiserver", instance="1"} 1000x4
+  go_memstats_heap_alloc_bytes{job="ipam-apiserver", instance="without limit"} 800x4
+  go_gc_gomemlimit_bytes{job="ipam-apiserver", instance="without limit"} 9223372036854775807x4
+  go_memstats_heap_alloc_bytes{job="others", instance="1"} 800x4
+  go_gc_gomemlimit_bytes{job="others", instance="1"} 1000x4
+eval instant at 4m EXPR
   {job="ipam-apiserver", instance="1"} 0.8
 `,
 	} {

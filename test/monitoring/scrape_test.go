@@ -138,7 +138,11 @@ func targets(t testing.TB, i *product.Installation) []target {
 	plain := &http.Client{Timeout: 10 * time.Second}
 	var all []target
 	for _, m := range i.Metrics {
-		all = append(all, target{m, plain})
+		client := plain
+		if strings.HasPrefix(m.URL, "https:") {
+			client = clientFor(insecure)
+		}
+		all = append(all, target{m, client})
 	}
 	for _, s := range i.Servers {
 		all = append(all, target{product.Target{Job: "ipam-apiserver", URL: fmt.Sprintf("https://127.0.0.1:%d/metrics", s.Port)}, clientFor(insecure)})

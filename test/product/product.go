@@ -24,6 +24,9 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -385,6 +388,23 @@ func (i *Installation) EtcdFlags() []string {
 		"--etcd-servers=" + strings.Join(i.endpoints, ","), "--etcd-cafile=" + filepath.Join(secret, "ca.crt"),
 		"--etcd-certfile=" + filepath.Join(secret, "tls.crt"), "--etcd-keyfile=" + filepath.Join(secret, "tls.key"),
 	}
+}
+
+// EtcdClient returns a client of the etcd of the product.
+func (i *Installation) EtcdClient() *clientv3.Client {
+	i.Helper()
+	secret := filepath.Join(i.volumes, "ipam-etcd-client-tls")
+	info := transport.TLSInfo{CertFile: filepath.Join(secret, "tls.crt"), KeyFile: filepath.Join(secret, "tls.key"), TrustedCAFile: filepath.Join(secret, "ca.crt")}
+	config, err := info.ClientConfig()
+	if err != nil {
+		i.Fatal(err)
+	}
+	client, err := clientv3.New(clientv3.Config{Endpoints: i.endpoints, TLS: config, Logger: zap.NewNop()})
+	if err != nil {
+		i.Fatal(err)
+	}
+	i.Cleanup(func() { _ = client.Close() })
+	return client
 }
 
 // Audited fails the test if an audit finds differences between objects and claims.

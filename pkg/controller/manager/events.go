@@ -67,6 +67,8 @@ const (
 func LimitEvents(recorder events.EventRecorder, qps float32, burst int) events.EventRecorder {
 	l := &limitedEvents{recorder, map[string]*eventLimit{}}
 	for _, eventType := range []string{corev1.EventTypeNormal, corev1.EventTypeWarning} {
+		// The series is there before anything is dropped.
+		droppedEvents.WithLabelValues(eventType)
 		l.limits[eventType] = &eventLimit{
 			qps: qps / namespaceShare, burst: max(1, burst/namespaceShare),
 			total: flowcontrol.NewTokenBucketRateLimiter(qps, burst), ofNamespaces: lru.New(maxNamespaces),

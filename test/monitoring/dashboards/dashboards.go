@@ -35,6 +35,12 @@ func All() (map[string][]byte, error) {
 	return files, nil
 }
 
+// Rules has the PrometheusRules, by the name of the rule file in the chart that is made of them.
+var Rules = map[string]string{
+	"rules.yaml":             "config/monitoring/prometheusrule.yaml",
+	"rules-cluster-api.yaml": "config/clusterapi/monitoring/prometheusrule.yaml",
+}
+
 // source is the data source that the variable "datasource" selects.
 var source = common.DataSourceRef{Type: new("prometheus"), Uid: new("${datasource}")}
 

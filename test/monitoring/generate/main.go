@@ -34,15 +34,20 @@ func run(root string) error {
 			}
 		}
 	}
-	rule, err := os.ReadFile(filepath.Join(root, "config/monitoring/prometheusrule.yaml"))
-	if err != nil {
-		return err
+	for name, from := range dashboards.Rules {
+		rule, err := os.ReadFile(filepath.Join(root, from))
+		if err != nil {
+			return err
+		}
+		_, spec, found := bytes.Cut(rule, []byte("\nspec:\n"))
+		if !found {
+			return fmt.Errorf("%s has no spec", from)
+		}
+		if err := write(filepath.Join(chart, name), fmt.Appendf(nil, "# Written by 'make generate' from %s.\n%s", from, spec)); err != nil {
+			return err
+		}
 	}
-	_, spec, found := bytes.Cut(rule, []byte("\nspec:\n"))
-	if !found {
-		return fmt.Errorf("the rules have no spec")
-	}
-	return write(filepath.Join(chart, "rules.yaml"), append([]byte("# Written by 'make generate' from config/monitoring/prometheusrule.yaml.\n"), spec...))
+	return nil
 }
 
 func write(path string, text []byte) error {
