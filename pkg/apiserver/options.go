@@ -171,7 +171,7 @@ func (o *Options) Config() (*Config, error) {
 	config.OpenAPIConfig.Info.Title, config.OpenAPIConfig.Info.Version = "IPAM", version.Get()
 	config.OpenAPIV3Config.Info.Title, config.OpenAPIV3Config.Info.Version = "IPAM", version.Get()
 
-	if err := o.Recommended.ApplyTo(config); err != nil {
+	if err := o.applyRecommended(config); err != nil {
 		return nil, err
 	}
 	if o.WithoutCluster {
@@ -188,6 +188,21 @@ func (o *Options) Config() (*Config, error) {
 	return &Config{
 		GenericConfig: config, WithoutCluster: o.WithoutCluster, WatchCache: o.Recommended.Etcd.EnableWatchCache, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced,
 	}, nil
+}
+
+// applyRecommended applies the recommended options. These configure the clients of etcd before they configure tracing, so that
+// a trace would end at the API server. Here tracing comes first.
+func (o *Options) applyRecommended(config *genericapiserver.RecommendedConfig) error {
+	rest := *o.Recommended
+	if err := rest.EgressSelector.ApplyTo(&config.Config); err != nil {
+		return err
+	}
+	if err := rest.Traces.ApplyTo(config.EgressSelector, &config.Config); err != nil {
+		return err
+	}
+	rest.Traces = nil
+	rest.Etcd.StorageConfig.Transport.TracerProvider = config.TracerProvider
+	return rest.ApplyTo(config)
 }
 
 // admissionInitializers returns the initializer of the plugins of this API group. The recommended options have the

@@ -12,7 +12,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/kubernetes"
+	"go.opentelemetry.io/otel/attribute"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/component-base/tracing"
 )
 
 // Plan is what a write adds to its etcd transaction. All of it happens with the write, or nothing. The zero Plan adds
@@ -130,6 +132,8 @@ func (p *Plan) empty() bool { return len(p.Guards) == 0 && len(p.then) == 0 }
 // object as it is now, and the etcd store retries. If only a guard failed, commit returns an error. It must not
 // report an unsuccessful write then: the etcd store would retry forever.
 func (t *transactor) commit(ctx context.Context, p *Plan, key string, expectedRevision int64, write clientv3.Op) (*clientv3.TxnResponse, *mvccpb.KeyValue, error) {
+	ctx, span := tracing.Start(ctx, spanTransaction, attribute.String("key", key))
+	defer span.End(slow)
 	compares := append([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", expectedRevision)}, p.compares()...)
 	response, err := t.kv.Txn(ctx).If(compares...).Then(append([]clientv3.Op{write}, p.then...)...).Else(clientv3.OpGet(key)).Commit()
 	if err != nil {

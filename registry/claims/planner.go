@@ -6,13 +6,24 @@ package claims
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-base/tracing"
 )
+
+// Names of spans in the trace of a request.
+const (
+	spanPlan        = "Plan claims"
+	spanTransaction = "Commit claims"
+)
+
+// slow is how long a span takes at least that is written to the log, as in k8s.io/apiserver.
+const slow = 500 * time.Millisecond
 
 type parentUIDKey struct{}
 
@@ -28,6 +39,8 @@ func WithParentUID(ctx context.Context, uid types.UID) context.Context {
 // PlanUpdate plans an update from oldObj to newObj. For a create, oldObj is nil or an empty object. Unless live is set,
 // the plan may be made from data that is stale.
 func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runtime.Object) (Plan, error) {
+	ctx, span := tracing.Start(ctx, spanPlan)
+	defer span.End(slow)
 	r := c.reader(live)
 	switch newObj := newObj.(type) {
 	case *ipam.PrefixAllocation:
@@ -88,6 +101,8 @@ func (c *Claims) checkParentUID(ctx context.Context, resource, namespace, name s
 
 // PlanDelete plans the removal of an object. Unless live is set, the plan may be made from data that is stale.
 func (c *Claims) PlanDelete(ctx context.Context, live bool, obj runtime.Object) (Plan, error) {
+	ctx, span := tracing.Start(ctx, spanPlan)
+	defer span.End(slow)
 	r := c.reader(live)
 	switch obj := obj.(type) {
 	case *ipam.PrefixAllocation:

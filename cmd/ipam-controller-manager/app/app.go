@@ -6,6 +6,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
@@ -67,6 +68,11 @@ func run(ctx context.Context, options *Options) error {
 	if err != nil {
 		return err
 	}
+	trace, stop, err := startTracing(ctx, options.TracingConfigFile)
+	if err != nil {
+		return fmt.Errorf("--tracing-config-file: %w", err)
+	}
+	defer stop()
 	ipamConfig := restConfig
 	if options.APIServiceAddress != "" {
 		client, err := aggregator.NewForConfig(rest.AddUserAgent(restConfig, "apiservice"))
@@ -78,6 +84,9 @@ func run(ctx context.Context, options *Options) error {
 			return err
 		}
 	}
+	// Only the requests about Prefixes: those that renew the lease would be a trace each.
+	ipamConfig = rest.CopyConfig(ipamConfig)
+	trace(ipamConfig)
 	config := options.config()
 	if config.Client, err = versioned.NewForConfig(ipamConfig); err != nil {
 		return err

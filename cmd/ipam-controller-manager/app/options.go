@@ -34,6 +34,8 @@ type Options struct {
 	EventBurst int
 	// PoolMetricsLimit is the maximum number of pools that have metrics of their own.
 	PoolMetricsLimit int
+	// TracingConfigFile is the path of a TracingConfiguration of apiserver.config.k8s.io. If it is empty, there are no spans.
+	TracingConfigFile string
 }
 
 // NewOptions returns the default options.
@@ -64,6 +66,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.Workers, "workers", o.Workers, "Number of objects that each controller processes concurrently.")
 	fs.Float32Var(&o.EventQPS, "event-qps", o.EventQPS, "Maximum number of events per second, for each of the types Normal and Warning. Each namespace can use a quarter of it. Excess events are dropped.")
 	fs.IntVar(&o.PoolMetricsLimit, "pool-metrics-limit", o.PoolMetricsLimit, "Maximum number of pools that have metrics of their own. Each namespace gets an equal share.")
+	fs.StringVar(&o.TracingConfigFile, "tracing-config-file", o.TracingConfigFile, "File with a TracingConfiguration of apiserver.config.k8s.io, which says where spans are sent, and how many. If empty, none are.")
 	fs.IntVar(&o.EventBurst, "event-burst", o.EventBurst, "Maximum burst of events of each type. Each namespace can use a quarter of it.")
 }
 

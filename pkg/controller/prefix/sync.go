@@ -30,6 +30,8 @@ import (
 
 // syncPrefix reconciles one Prefix. After an error it has to be retried.
 func (c *Controller) syncPrefix(ctx context.Context, name types.NamespacedName) error {
+	ctx, span := queue.Span(ctx, "Sync Prefix", name)
+	defer span.End()
 	prefix, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
 		return nil
@@ -329,6 +331,8 @@ func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocat
 // complete binds a child to its allocation, which makes the child Allocated. The status of the parent is updated
 // separately.
 func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
+	ctx, span := queue.Span(ctx, "Bind Prefix", observe.NameOf(prefix))
+	defer span.End()
 	parent, prefixHeld, ok := holding.Of(allocation)
 	if !ok {
 		return fmt.Errorf("PrefixAllocation %s is Allocated, but has no prefixRef or no valid prefix", allocation.Name)

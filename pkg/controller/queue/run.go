@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"sync"
 
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -49,6 +52,16 @@ func Next(ctx context.Context, q Queue, process func(context.Context, types.Name
 		q.AddRateLimited(name)
 	}
 	return true
+}
+
+// Span starts a span for an object that a controller works at. It is a root, unless the context has a span. Requests that are
+// made with the returned context belong to it. It costs nearly nothing if the process has no tracer provider.
+func Span(ctx context.Context, work string, object types.NamespacedName) (context.Context, trace.Span) {
+	ctx, span := otel.Tracer("github.com/ironcore-dev/ipam-apiserver/pkg/controller").Start(ctx, work)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("namespace", object.Namespace), attribute.String("name", object.Name))
+	}
+	return ctx, span
 }
 
 // IsRefusal reports whether the API server refused a request for a reason such as a quota, a policy or a permission. The

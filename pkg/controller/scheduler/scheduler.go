@@ -207,6 +207,8 @@ const maxTries = 4
 
 // schedule schedules one allocation. If it returns an error, the caller must retry later.
 func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) error {
+	ctx, span := queue.Span(ctx, "Schedule", name)
+	defer span.End()
 	allocation, err := s.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
 		s.index.settle(name, true)
@@ -345,6 +347,8 @@ const quietConflicts = 4
 // bind writes an assumption to the API. It returns refused if the server refuses this prefix for this allocation. The
 // prefix is then released, and the caller may try another one. If it returns err, the caller must retry later.
 func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, place assumption) (refused, err error) {
+	ctx, span := queue.Span(ctx, "Bind PrefixAllocation", observe.NameOf(allocation))
+	defer span.End()
 	ref, from := v1alpha1.BindingReference{Name: place.parent.Name, UID: place.parentUID}, place.parent.Name
 	if place.parent.Namespace != allocation.Namespace {
 		ref.Namespace, from = place.parent.Namespace, place.parent.String()
