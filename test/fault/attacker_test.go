@@ -34,22 +34,17 @@ func TestAttacker(t *testing.T) {
 	}
 }
 
-// arena contains the parents that all users allocate from.
-var arena = []struct {
+// arena is a parent that all users allocate from.
+type arena struct {
 	name, prefix string
 	bits         int32
-}{
-	{"arena-v4", "10.0.0.0/22", 28},
-	{"arena-v6", "2001:db8::/56", 62},
+	// private is set if nobody but honest users can get anything of it.
+	private bool
 }
 
 func testAttacker(t *testing.T, seed uint64, operations int64) {
-	c := newCluster(t, 3, true)
-	for _, parent := range arena {
-		p := harness.Root(parent.name, parent.prefix)
-		p.Labels = map[string]string{"arena": parent.name}
-		c.servers[0].create(p)
-	}
+	b := newBattle(t, operations, arena{"arena-v4", "10.0.0.0/22", 28, false}, arena{"arena-v6", "2001:db8::/56", 62, false})
+	c := b.cluster
 	managers := []*manager{c.startManagerOn(0), c.startManagerOn(1)}
 	c.servers[2].settled()
 	var observers []*observer
@@ -57,7 +52,6 @@ func testAttacker(t *testing.T, seed uint64, operations int64) {
 		observers = append(observers, s.observe(time.Now()))
 	}
 
-	b := &battle{cluster: c, operations: operations}
 	over := make(chan struct{})
 	var users, others sync.WaitGroup
 	for i := range 8 {
@@ -71,54 +65,72 @@ func testAttacker(t *testing.T, seed uint64, operations int64) {
 		})
 	}
 	kills := 0
-	others.Go(func() {
-		random := rand.New(rand.NewPCG(seed, 1000))
-		for {
-			select {
-			case <-over:
-				return
-			case <-time.After(time.Duration(1000+random.IntN(2000)) * time.Millisecond):
-			}
-			kills++
-			if n := random.IntN(4); n < 3 {
-				c.servers[n].Kill()
-				c.servers[n].restart()
-			} else {
-				m := managers[random.IntN(len(managers))]
-				m.Kill()
-				m.start()
-			}
-		}
-	})
+	others.Go(func() { kills = c.killUntil(over, rand.New(rand.NewPCG(seed, 1000)), managers) })
 	users.Wait()
 	close(over)
 	others.Wait()
 	t.Logf("%d operations of attackers, of which %d went through, %d of %d children of others were given up, %d kills",
 		b.done.Load(), b.succeeded.Load(), b.givenUp.Load(), b.children.Load(), kills)
 	b.cleanUp()
+	b.judge(observers)
+}
 
-	all := c.servers[0].settled()
-	if err := all.check(); err != nil {
-		t.Error(err)
+// newBattle starts a cluster with three servers and the roots of the arenas.
+func newBattle(t *testing.T, operations int64, arenas ...arena) *battle {
+	b := &battle{cluster: newCluster(t, 3, true), operations: operations, arenas: arenas}
+	for _, parent := range arenas {
+		p := harness.Root(parent.name, parent.prefix)
+		p.Labels = map[string]string{"arena": parent.name}
+		b.servers[0].create(p)
 	}
-	claims, allocations := c.count(claimsPrefix), len(all.allocations)
-	if claims != allocations || allocations != len(all.prefixes)-len(arena) {
-		t.Errorf("There are %d claims, %d allocations and %d children", claims, allocations, len(all.prefixes)-len(arena))
+	return b
+}
+
+// killUntil kills and restarts servers and managers until the end. It returns how often.
+func (c *cluster) killUntil(over <-chan struct{}, random *rand.Rand, managers []*manager) (kills int) {
+	for {
+		select {
+		case <-over:
+			return kills
+		case <-time.After(time.Duration(1000+random.IntN(2000)) * time.Millisecond):
+		}
+		kills++
+		if n := random.IntN(4); n < 3 {
+			c.servers[n].Kill()
+			c.servers[n].restart()
+		} else {
+			m := managers[random.IntN(len(managers))]
+			m.Kill()
+			m.start()
+		}
+	}
+}
+
+// judge fails the test unless everything is in order at the end.
+func (b *battle) judge(observers []*observer) {
+	b.Helper()
+	all := b.servers[0].settled()
+	if err := all.check(); err != nil {
+		b.Error(err)
+	}
+	claims, allocations := b.count(claimsPrefix), len(all.allocations)
+	if claims != allocations || allocations != len(all.prefixes)-len(b.arenas) {
+		b.Errorf("There are %d claims, %d allocations and %d children", claims, allocations, len(all.prefixes)-len(b.arenas))
 	}
 	for _, p := range all.prefixes {
 		if prefix, ok := b.kept.Load(p.UID); ok && prefix != p.Spec.Prefix {
-			t.Errorf("%s had %s, and has %s", p.Name, prefix, p.Spec.Prefix)
+			b.Errorf("%s had %s, and has %s", p.Name, prefix, p.Spec.Prefix)
 		}
 	}
 	b.kept.Range(func(uid, prefix any) bool {
 		if !slices.ContainsFunc(all.prefixes, func(p v1alpha1.Prefix) bool { return p.UID == uid }) {
-			t.Errorf("The child that had %s is gone, and its owner did not delete it", prefix)
+			b.Errorf("The child that had %s is gone, and its owner did not delete it", prefix)
 		}
 		return true
 	})
-	c.audited()
+	b.audited()
 	for _, o := range observers {
-		observed(t, o)
+		observed(b, o)
 	}
 }
 
@@ -141,6 +153,7 @@ func (m *manager) start() { m.processOfManager = m.server.startManager() }
 // battle is the state that attackers and other users share.
 type battle struct {
 	*cluster
+	arenas                             []arena
 	operations                         int64
 	done, succeeded, givenUp, children atomic.Int64
 	// kept contains the prefixes that the other users hold until the end, by the uid of the child.
@@ -178,10 +191,10 @@ func (h *honest) run() {
 	}
 }
 
-// create creates a child and waits for it. If that takes long, it assumes that there is no space. It checks that
-// the user still has the earlier children.
+// create creates a child and waits for it. If that takes long, it assumes that there is no space, unless the arena is
+// private.
 func (h *honest) create() {
-	parent := arena[h.random.IntN(len(arena))]
+	parent := pick(h.random, h.arenas)
 	h.n++
 	name := fmt.Sprintf("honest-%d-%d", h.id, h.n)
 	p := harness.Child(name, parent.name, harness.Length(parent.bits))
@@ -199,7 +212,11 @@ func (h *honest) create() {
 		return
 	}
 	h.children.Add(1)
-	for end := time.Now().Add(3 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	patience := 3 * time.Second
+	if parent.private {
+		patience = harness.Patience
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		got, err := h.server().prefixes().Get(h.Context(), name, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
@@ -213,6 +230,9 @@ func (h *honest) create() {
 			return
 		}
 		if time.Now().After(end) || h.Failed() {
+			if parent.private && !h.Failed() {
+				h.Errorf("%s is not allocated in time, although nobody else can take the space: %v", name, err)
+			}
 			h.givenUp.Add(1)
 			h.delete(created)
 			return
@@ -316,11 +336,11 @@ func (a *attacker) step() error {
 		if !own {
 			return patch(p.Name, metadata("annotations", map[string]any{"x": fmt.Sprint(a.n)}))
 		}
-		return patch(p.Name, metadata("labels", map[string]any{"arena": pick(a.random, []any{nil, arena[0].name, arena[1].name})}))
+		return patch(p.Name, metadata("labels", map[string]any{"arena": pick(a.random, []any{nil, a.arenas[0].name, a.arenas[1].name})}))
 	case 9, 10:
 		// An allocation for a child or without one, for a prefix that may be in use.
 		request := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("attacker-%d-%d", a.id, a.n)}}
-		parent := pick(a.random, arena)
+		parent := pick(a.random, a.arenas)
 		request.Spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: parent.name}
 		request.Spec.PrefixLength = parent.bits
 		if a.random.IntN(2) == 0 && p.Spec.Prefix != "" && p.Spec.ParentRef != nil {
@@ -343,7 +363,7 @@ func (a *attacker) step() error {
 		_, err := allocations.Create(ctx, again, metav1.CreateOptions{})
 		return err
 	case 13:
-		parent := pick(a.random, arena)
+		parent := pick(a.random, a.arenas)
 		q := harness.Child(fmt.Sprintf("attacker-%d-%d", a.id, a.n%20), parent.name, harness.Length(parent.bits))
 		if a.random.IntN(2) == 0 && p.Spec.Prefix != "" {
 			// Allocate from the child of another user.

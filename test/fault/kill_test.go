@@ -19,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 )
 
 // TestKilledServer kills an API server before or after each of its writes, and restarts it. The controllers then
@@ -146,7 +147,7 @@ func newKilling(t testing.TB) *killing {
 		manager: c.servers[0].startManager(), random: newRand(2),
 		acknowledged: map[string]types.UID{}, deleted: map[string]bool{}, had: map[string]string{},
 	}
-	k.keepsCooling = true
+	k.keepsCooling = sets.New(namespace)
 	k.parent = "parent"
 	k.createPrefix(harness.Root("parent", "10.0.0.0/16"))
 	k.createPrefix(harness.Root("kept", "10.1.0.0/16"))

@@ -23,6 +23,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 )
 
 // TestLinearizability runs many clients of several API servers, and two active controller managers. Their view of
@@ -111,7 +112,7 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 	})
 	for _, s := range c.servers {
 		o := s.observe(epoch)
-		o.keepsCooling = true
+		o.keepsCooling = sets.New(tenants...)
 		w.observers = append(w.observers, o)
 	}
 

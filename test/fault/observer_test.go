@@ -20,13 +20,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
 // life is the observed history of an object.
 type life struct {
-	kind, name string
-	owner      types.UID
+	kind, namespace, name string
+	owner                 types.UID
 	// parent and prefix are set once the object is Allocated.
 	parent, prefix string
 	// allocated and gone are the times at which that was first observed. 0 means never.
@@ -52,8 +53,8 @@ type observer struct {
 	errs []error
 	// changed is closed and replaced with each change.
 	changed chan struct{}
-	// keepsCooling is set if nobody releases space before it has cooled down.
-	keepsCooling bool
+	// keepsCooling has the namespaces in which nobody releases space before it has cooled down.
+	keepsCooling sets.Set[string]
 }
 
 // observe starts an observer, which runs until the test ends. Its times are relative to epoch.
@@ -171,7 +172,7 @@ func (o *observer) see(obj runtime.Object, deleted bool) {
 	uid := obj.(metav1.Object).GetUID()
 	l := o.lives[uid]
 	if l == nil {
-		l = &life{kind: now.kind, name: now.name, owner: now.owner}
+		l = &life{kind: now.kind, namespace: obj.(metav1.Object).GetNamespace(), name: now.name, owner: now.owner}
 		o.lives[uid] = l
 		if l.owner != "" {
 			o.byOwner[l.owner] = append(o.byOwner[l.owner], uid)
@@ -201,7 +202,7 @@ func (o *observer) see(obj runtime.Object, deleted bool) {
 		}
 	}
 	if deleted {
-		if o.keepsCooling && time.Now().Before(l.coolingUntil) {
+		if o.keepsCooling.Has(l.namespace) && time.Now().Before(l.coolingUntil) {
 			o.errs = append(o.errs, fmt.Errorf("%s %s is gone before %v", l.kind, l.name, l.coolingUntil))
 		}
 		o.seeGone(uid, l)
