@@ -4,6 +4,7 @@
 package fault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,10 +14,12 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -38,7 +41,6 @@ func TestKilledServer(t *testing.T) {
 		// The writes: mark the child as deleted, remove it, release the allocation, update the status of the
 		// parent.
 		{"release", (*killing).createChild, (*killing).deleteChild, 4},
-		// The writes: mark the parent as deleted, set its condition, release the child as above, remove the parent.
 		// The writes: mark the child as deleted, remove it, make its space cool down, update the status of the parent.
 		{"cooling down", func(k *killing) {
 			k.parent, k.expect = "kept", k.expectTaken
@@ -66,6 +68,21 @@ func TestKilledServer(t *testing.T) {
 			k.expect = k.expectReleased
 			k.deleteChild()
 		}, 5},
+		// The writes: as for bind, of a child whose parent another namespace shares.
+		{"sharing", func(k *killing) { k.child, k.parent = tenants[1], "shared" }, (*killing).createChild, 5},
+		// The writes: change the policy and its status; create the child and its allocation, write why they wait; change the
+		// policy and its status again; as for bind.
+		{"consent", func(k *killing) {
+			k.child, k.parent = tenants[1], "shared"
+			k.createChild()
+		}, func(k *killing) {
+			k.share(false)
+			k.offset = k.parallel
+			k.createChild()
+			k.awaitNotShared()
+			k.share(true)
+		}, 10},
+		// The writes: mark the parent as deleted, set its condition, release the child as above, remove the parent.
 		{"parent deletion", func(k *killing) {
 			k.createParent()
 			k.createChild()
@@ -123,10 +140,11 @@ type killing struct {
 	manager *process.Process
 	random  *rand.Rand
 
-	// round is the number of rounds so far. parallel is the number of children in a round.
-	round, parallel int
-	// parent is the one that children are allocated from.
-	parent string
+	// round is the number of rounds so far. parallel is the number of children that are created or deleted at a time, and
+	// offset that of the earlier ones in the round.
+	round, parallel, offset int
+	// parent is the one that children are allocated from, and child the namespace of the children.
+	parent, child string
 
 	// expect, if set, returns an error if the space of the children of the round is not as it should be.
 	expect func(everything) error
@@ -152,6 +170,7 @@ func newKilling(t testing.TB) *killing {
 	k.createPrefix(harness.Root("parent", "10.0.0.0/16"))
 	k.createPrefix(harness.Root("kept", "10.1.0.0/16"))
 	k.createPrefix(harness.Root("brief", "10.2.0.0/16"))
+	k.createPrefix(harness.Root("shared", "10.3.0.0/16"))
 	for name, coolDown := range map[string]time.Duration{"kept": time.Hour, "brief": time.Second} {
 		policy := harness.Policy(name, nil, "name", name)
 		policy.Spec.CoolDown = &metav1.Duration{Duration: coolDown}
@@ -159,13 +178,53 @@ func newKilling(t testing.TB) *killing {
 			t.Fatal(err)
 		}
 	}
+	shared := harness.Policy("shared", nil, "name", "shared")
+	shared.Spec.SharedWith = &v1alpha1.PrefixSharing{All: true}
+	if _, err := c.servers[0].client.IpamV1alpha1().PrefixPolicies(namespace).Create(context.Background(), shared, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	return k
+}
+
+// prefixes are those of a namespace.
+func (k *killing) prefixes(namespace string) ipamclient.PrefixInterface {
+	return k.servers[0].client.IpamV1alpha1().Prefixes(namespace)
+}
+
+// share gives or withdraws the consent of the parent that is shared.
+func (k *killing) share(with bool) {
+	patch := []byte(`{"spec":{"sharedWith":null}}`)
+	if with {
+		patch = []byte(`{"spec":{"sharedWith":{"all":true}}}`)
+	}
+	k.persist(func(ctx context.Context) error {
+		_, err := k.servers[0].client.IpamV1alpha1().PrefixPolicies(namespace).Patch(ctx, "shared", types.MergePatchType, patch, metav1.PatchOptions{})
+		return err
+	})
+}
+
+// awaitNotShared waits until the children that were created last say that their parent is not shared.
+func (k *killing) awaitNotShared() {
+	k.each(func(name string) {
+		k.persist(func(ctx context.Context) error {
+			p, err := k.prefixes(k.child).Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+				k.Errorf("%s is Allocated without consent", name)
+				return nil
+			}
+			told := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAllocated)
+			return harness.Unless(told != nil && told.Reason == v1alpha1.ReasonNotShared, "%+v", told)
+		})
+	})
 }
 
 // begin starts a round.
 func (k *killing) begin() {
 	k.round++
-	k.parallel, k.parent, k.expect = 1, "parent", nil
+	k.parallel, k.offset, k.parent, k.child, k.expect = 1, 0, "parent", namespace, nil
 }
 
 func (k *killing) childName(i int) string { return fmt.Sprintf("child-%d-%d", k.round, i) }
@@ -174,7 +233,7 @@ func (k *killing) childName(i int) string { return fmt.Sprintf("child-%d-%d", k.
 func (k *killing) each(f func(name string)) {
 	var wg sync.WaitGroup
 	for i := range k.parallel {
-		wg.Go(func() { f(k.childName(i)) })
+		wg.Go(func() { f(k.childName(k.offset + i)) })
 	}
 	wg.Wait()
 }
@@ -188,6 +247,9 @@ func (k *killing) createChild() {
 	parent := k.parent
 	k.each(func(name string) {
 		p := harness.Child(name, parent, harness.Length(28))
+		if p.Namespace = k.child; p.Namespace != namespace {
+			p.Spec.ParentNamespace = namespace
+		}
 		if k.round%3 == 0 {
 			// Every bind makes a claim, however the parent was chosen.
 			p.Spec.IPFamily, p.Spec.ParentRef, p.Spec.ParentSelector = v1alpha1.IPv4, nil, &metav1.LabelSelector{MatchLabels: map[string]string{"name": parent}}
@@ -207,7 +269,7 @@ func (k *killing) createPrefix(p *v1alpha1.Prefix) {
 	delete(k.acknowledged, p.Name)
 	k.mu.Unlock()
 	k.persist(func(ctx context.Context) error {
-		created, err := k.servers[0].prefixes().Create(ctx, p, metav1.CreateOptions{})
+		created, err := k.prefixes(cmp.Or(p.Namespace, namespace)).Create(ctx, p, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) {
 			// An earlier attempt created it, and the response was lost.
 			return nil
@@ -279,7 +341,7 @@ func (k *killing) deletePrefix(name string) {
 	k.deleted[name] = true
 	k.mu.Unlock()
 	k.persist(func(ctx context.Context) error {
-		err := k.servers[0].prefixes().Delete(ctx, name, metav1.DeleteOptions{})
+		err := k.prefixes(namespace).Delete(ctx, name, metav1.DeleteOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
