@@ -10,7 +10,9 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -29,6 +31,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
 	"github.com/prometheus/prometheus/rules"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -334,10 +337,57 @@ func (s *system) healthy() {
 			s.Errorf("nothing of %s answers", job)
 		}
 	}
+	s.nativeHistogram("ipam_child_allocation_duration_seconds")
 	l := s.timeline()
 	l.play(2*time.Hour, scraped)
 	l.mustFire()
 	s.clear("team-a")
+}
+
+// nativeHistogram fails the test unless a controller manager serves a histogram as a native one to who asks for protobuf, as
+// Prometheus does.
+func (s *system) nativeHistogram(metric string) {
+	s.Helper()
+	for _, of := range s.Metrics {
+		if of.Job != "ipam-controller-manager" {
+			continue
+		}
+		request, err := http.NewRequestWithContext(s.Context(), http.MethodGet, of.URL, nil)
+		if err != nil {
+			s.Fatal(err)
+		}
+		request.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			s.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil {
+			s.Fatal(err)
+		}
+		parser, err := textparse.New(text, response.Header.Get("Content-Type"), labels.NewSymbolTable(), textparse.ParserOptions{})
+		if err != nil {
+			s.Fatal(err)
+		}
+		for {
+			entry, err := parser.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				s.Fatal(err)
+			}
+			if entry != textparse.EntryHistogram {
+				continue
+			}
+			if name, _, integers, floats := parser.Histogram(); strings.HasPrefix(string(name), metric) &&
+				(integers != nil && integers.Count > 0 || floats != nil && floats.Count > 0) {
+				return
+			}
+		}
+	}
+	s.Errorf("%s is no native histogram", metric)
 }
 
 func (s *system) poolAlmostFull() {
