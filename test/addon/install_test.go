@@ -101,10 +101,16 @@ func newHelm(c *kube.Cluster, port int) *helm {
 // install installs the chart of a tree. No node runs its pods, so it does not wait.
 func (h *helm) install(tree string) {
 	h.Helper()
+	h.installWith(tree, map[string]any{"etcd": map[string]any{"replicas": 1}})
+}
+
+// installWith installs the chart of a tree with values.
+func (h *helm) installWith(tree string, values map[string]any) {
+	h.Helper()
 	install := action.NewInstall(h.config)
 	install.ReleaseName, install.Namespace, install.CreateNamespace = releaseName, product.Namespace, true
 	install.WaitStrategy, install.PostRenderer = helmkube.HookOnlyStrategy, onLoopback{h.port}
-	if _, err := install.RunWithContext(h.Context(), loadChart(h, tree), map[string]any{"etcd": map[string]any{"replicas": 1}}); err != nil {
+	if _, err := install.RunWithContext(h.Context(), loadChart(h, tree), values); err != nil {
 		h.Fatal(err)
 	}
 }

@@ -5,6 +5,12 @@
 
 package process
 
-import "syscall"
+import (
+	"errors"
+	"os/exec"
+	"syscall"
+)
 
 func dieWithParent() *syscall.SysProcAttr { return nil }
+
+func chroot(*exec.Cmd, string) error { return errors.ErrUnsupported }

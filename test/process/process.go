@@ -36,6 +36,12 @@ func Start(t testing.TB, dir, program string, args ...string) *Process {
 // StartWith is like Start, with additional environment variables in the form NAME=value.
 func StartWith(t testing.TB, environment []string, dir, program string, args ...string) *Process {
 	t.Helper()
+	return StartIn(t, "", environment, dir, program, args...)
+}
+
+// StartIn is like StartWith. If root is not empty, it is the root directory of the process, in which program is a path.
+func StartIn(t testing.TB, root string, environment []string, dir, program string, args ...string) *Process {
+	t.Helper()
 	logFile, err := os.CreateTemp(dir, filepath.Base(program)+"-*.log")
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +51,11 @@ func StartWith(t testing.TB, environment []string, dir, program string, args ...
 	p.Cmd.Stdout, p.Cmd.Stderr = logFile, logFile
 	p.Cmd.Env = append(p.Cmd.Environ(), environment...)
 	p.Cmd.SysProcAttr = dieWithParent()
+	if root != "" {
+		if err := chroot(p.Cmd, root); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := p.Cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,9 @@ const (
 type Options struct {
 	// Programs is the directory of the programs.
 	Programs string
+	// Root is the root directory in which the programs of the product run, or empty. Programs is a path in it. The files of the
+	// cluster must be in it, too, and be found there by the paths that they have outside.
+	Root string
 	// Tree is the root directory of the checkout whose config/ is installed. If empty, it is this checkout.
 	Tree string
 	// Members, Servers and Managers are the numbers of etcd members, API servers and controller managers.
@@ -256,7 +259,12 @@ func (i *Installation) start(name string, pod *corev1.PodSpec, program string, i
 	for flag, value := range instead {
 		args = append(args, flag+"="+value)
 	}
-	return process.StartWith(i.life, i.environment(name, &pod.Containers[0]), i.Dir, program, args...)
+	root := i.options.Root
+	if program == kube.Program("etcd") {
+		// Its image is another one.
+		root = ""
+	}
+	return process.StartIn(i.life, root, i.environment(name, &pod.Containers[0]), i.Dir, program, args...)
 }
 
 // environment returns the environment of a container in a pod with the given name.
