@@ -55,6 +55,7 @@ e2e: ## Run the tests on a real Kubernetes control plane, which takes minutes to
 .PHONY: test-long
 test-long: ## Run the fault and race tests at full length; it takes hours.
 	IPAM_TEST_LONG=1 go test -timeout 12h -count=1 ./registry/claims/... ./test/claims ./test/fault
+	IPAM_TEST_LONG=1 go test -timeout 1h -count=1 ./test/cluster -run TestCapacity
 	IPAM_TEST_LONG=1 go test -C clusterapi -timeout 12h -count=1 ./...
 
 .PHONY: bench

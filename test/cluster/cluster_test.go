@@ -7,6 +7,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -15,10 +18,10 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 )
@@ -375,14 +378,19 @@ func testOwnerReferences(t *testing.T, i *installation) {
 func testQuota(t *testing.T, i *installation) {
 	u := i.newUser("team-quota", "edit")
 	quotas := i.Client.CoreV1().ResourceQuotas(u.namespace)
-	if _, err := quotas.Create(t.Context(), &corev1.ResourceQuota{
-		ObjectMeta: metav1.ObjectMeta{Name: "few"},
-		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/prefixes.ipam.ironcore.dev": resource.MustParse("2")}},
-	}, metav1.CreateOptions{}); err != nil {
+	// The quota of docs/operating/capacity.md, with a smaller number.
+	page, err := os.ReadFile(filepath.Join(kube.Root(), "docs/operating/capacity.md"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	block := regexp.MustCompile("(?ms)^```yaml\n(apiVersion: v1\nkind: ResourceQuota\n.*?)^```$").FindSubmatch(page)
+	if block == nil {
+		t.Fatal("the page has no ResourceQuota")
+	}
+	manifest := regexp.MustCompile(`(count/prefixes.ipam.ironcore.dev): .*`).ReplaceAllString(string(block[1]), `$1: "2"`)
+	i.Kubectl(i.AdminKubeconfig).Apply(strings.Replace(manifest, "namespace: team-a", "namespace: "+u.namespace, 1), "create", "-f", "-")
 	i.Eventually("the quota is counted", func() error {
-		quota, err := quotas.Get(t.Context(), "few", metav1.GetOptions{})
+		quota, err := quotas.Get(t.Context(), "ipam", metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -391,13 +399,12 @@ func testQuota(t *testing.T, i *installation) {
 		}
 		return nil
 	})
-	var err error
 	for n := range 3 {
 		if _, err = u.client.Prefixes(u.namespace).Create(t.Context(), root(fmt.Sprintf("root-%d", n), fmt.Sprintf("%d.0.0.0/8", 10+n)), metav1.CreateOptions{}); err != nil && n < 2 {
 			t.Fatal(err)
 		}
 	}
-	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "exceeded quota: few, requested: count/prefixes.ipam.ironcore.dev=1, used: count/prefixes.ipam.ironcore.dev=2, limited: count/prefixes.ipam.ironcore.dev=2") {
+	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "exceeded quota: ipam, requested: count/prefixes.ipam.ironcore.dev=1, used: count/prefixes.ipam.ironcore.dev=2, limited: count/prefixes.ipam.ironcore.dev=2") {
 		t.Errorf("the third of two: %v", err)
 	}
 	u.waitAllocated(2)
