@@ -204,7 +204,7 @@ func retried(f func() error) error {
 	return err
 }
 
-func startLoad(t testing.TB, prefixes ipamclient.PrefixInterface) *load {
+func startLoad(t testing.TB, name string, prefixes ipamclient.PrefixInterface) *load {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	l := &load{prefixes: prefixes, stop: stop, done: make(chan error, 1)}
@@ -212,7 +212,7 @@ func startLoad(t testing.TB, prefixes ipamclient.PrefixInterface) *load {
 	go func() {
 		l.done <- func() error {
 			for n := 0; ctx.Err() == nil; n++ {
-				child := harness.Child(fmt.Sprintf("child-%d", n), "pool", harness.Length(28))
+				child := harness.Child(fmt.Sprintf("%s-%d", name, n), "pool", harness.Length(28))
 				if err := retried(func() error {
 					_, err := prefixes.Create(context.WithoutCancel(ctx), child, metav1.CreateOptions{})
 					if n > 0 && apierrors.IsAlreadyExists(err) {
@@ -239,6 +239,12 @@ func (l *load) check(t testing.TB) {
 	if err := <-l.done; err != nil {
 		t.Errorf("a client with ordinary retries failed: %v", err)
 	}
+	l.allocated(t)
+}
+
+// allocated waits until everything that was created is Allocated.
+func (l *load) allocated(t testing.TB) {
+	t.Helper()
 	t.Logf("%d children were created", len(l.created))
 	harness.Eventually(t, "all that was created is allocated", func() error {
 		list, err := l.prefixes.List(t.Context(), metav1.ListOptions{})
@@ -307,7 +313,8 @@ func namespaceGone(i *product.Installation, name string) {
 }
 
 // TestHelmInCluster installs the previous commit with Helm in a real control plane, upgrades to this one and back under
-// load, and uninstalls it. Then it installs it again, and has somebody delete the namespace instead.
+// load. It uninstalls it under load, and installs it again: nothing that was acknowledged is lost. Then it uninstalls it and
+// installs it again, and has somebody delete the namespace instead.
 func TestHelmInCluster(t *testing.T) {
 	before, programs := previous(t), t.TempDir()
 	buildPrograms(t, before, programs)
@@ -322,7 +329,7 @@ func TestHelmInCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	l := startLoad(t, prefixes)
+	l := startLoad(t, "child", prefixes)
 	h.upgrade()
 	image := func() string {
 		deployment, err := i.Client.AppsV1().Deployments(product.Namespace).Get(t.Context(), "ipam-apiserver", metav1.GetOptions{})
@@ -346,14 +353,45 @@ func TestHelmInCluster(t *testing.T) {
 	l.check(t)
 	i.Audited()
 
+	// It is uninstalled under load, and installed again: what was acknowledged is there.
+	l = startLoad(t, "late", prefixes)
+	time.Sleep(time.Second)
+	uninstall := func() {
+		t.Helper()
+		h.deleted = nil
+		h.uninstall()
+		if len(h.deleted) == 0 || path.Base(h.deleted[0]) != product.APIService {
+			t.Errorf("deleted first: %q", h.deleted)
+		}
+		for _, server := range i.Servers {
+			end(i, server.Process)
+		}
+		for _, manager := range append(i.Managers, i.Certificates) {
+			manager.Kill()
+		}
+		i.Servers, i.Managers = nil, nil
+	}
+	uninstall()
+	l.stop()
+	if err := <-l.done; err != nil {
+		t.Logf("the end of the load: %v", err)
+	}
+	if len(l.created) == 0 {
+		t.Fatal("nothing was created before the end")
+	}
+	h.install(before)
+	i.StartCertificates()
+	i.StartServer()
+	i.StartManager()
+	i.Eventually("the API is there again", func() error {
+		_, err := prefixes.Get(t.Context(), "pool", metav1.GetOptions{})
+		return err
+	})
+	l.allocated(t)
+	i.Audited()
+
 	// The namespace of the team has Prefixes. Neither it nor another one waits for the API.
-	h.uninstall()
-	if len(h.deleted) == 0 || path.Base(h.deleted[0]) != product.APIService {
-		t.Errorf("deleted first: %q", h.deleted)
-	}
-	for _, server := range i.Servers {
-		end(i, server.Process)
-	}
+	uninstall()
 	namespaceGoes(i, "after-uninstall")
 	if err := i.Client.CoreV1().Namespaces().Delete(t.Context(), "team", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)

@@ -127,9 +127,8 @@ func Install(t testing.TB, options Options) *Installation {
 
 	// It issues the certificates that the other programs wait for. In earlier versions the controller manager does
 	// this.
-	const certificates = "ipam-certificate-controller"
 	if _, err := c.Client.AppsV1().Deployments(Namespace).Get(c.Context(), certificates, metav1.GetOptions{}); err == nil {
-		i.Certificates = i.startController(certificates, nil)
+		i.StartCertificates()
 	} else if !apierrors.IsNotFound(err) {
 		t.Fatal(err)
 	}
@@ -367,6 +366,15 @@ func (i *Installation) StartServer() *Server {
 		return nil
 	})
 	return s
+}
+
+// certificates is the name of the certificate controller.
+const certificates = "ipam-certificate-controller"
+
+// StartCertificates starts the certificate controller.
+func (i *Installation) StartCertificates() {
+	i.Helper()
+	i.Certificates = i.startController(certificates, nil)
 }
 
 // StartManager starts a controller manager.
