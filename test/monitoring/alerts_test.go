@@ -713,6 +713,8 @@ func (s *system) clusterAPIErrors() {
 		now, _ := scraped.value("controller_runtime_reconcile_errors_total")
 		return harness.Unless(now > failed, "%v errors", now)
 	})
+	const job = "ipam-cluster-api"
+	after = before.withJob(job, after)
 	l := s.timelineFrom(time.Now(), 4*time.Minute)
 	l.play(time.Hour, before)
 	// Errors that pass do not fire.
@@ -724,6 +726,7 @@ func (s *system) clusterAPIErrors() {
 		now, _ := scraped.value("controller_runtime_reconcile_errors_total")
 		return harness.Unless(now > first, "%v errors", now)
 	})
+	later = before.withJob(job, later)
 	l.ramp(2*time.Hour, after, later, true)
 	s.follow(l.mustFire("IPAMClusterAPIErrors"))
 	complete.ResourceVersion = role.ResourceVersion
@@ -731,7 +734,7 @@ func (s *system) clusterAPIErrors() {
 		s.Fatal(err)
 	}
 	kubectl.Run("-n", "team-b", "wait", "--for=condition=Ready", "--timeout=60s", "ipaddressclaims", "--all")
-	mended := s.scrape()
+	mended := before.withJob(job, s.scrape())
 	l.ramp(8*time.Minute, later, mended, true)
 	l.play(time.Hour, mended)
 	l.mustFire()

@@ -120,6 +120,23 @@ func (s snapshot) only(metrics []string) snapshot {
 	return kept
 }
 
+// withJob returns the snapshot with the series of a job from another one. With few requests, a single slow one would be a
+// matter of another alert.
+func (s snapshot) withJob(job string, of snapshot) snapshot {
+	mixed := snapshot{}
+	for key, sample := range s {
+		if sample.labels.Get("job") != job {
+			mixed[key] = sample
+		}
+	}
+	for key, sample := range of {
+		if sample.labels.Get("job") == job {
+			mixed[key] = sample
+		}
+	}
+	return mixed
+}
+
 // targets returns what is to be scraped of an installation now: all programs of the product that were ever started, and
 // kube-apiserver.
 func targets(t testing.TB, i *product.Installation) []target {
