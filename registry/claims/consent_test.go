@@ -13,6 +13,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/registry/rest"
 )
@@ -45,8 +46,9 @@ func (s *server) foreign(t *testing.T, ctx context.Context, name string, owner *
 	})
 }
 
-// TestConsentIsCompared takes a consent back when the plan of a bind is complete, just before its transaction. Nothing is
-// allocated then. Without the compare that sees it, it would be.
+// TestConsentIsCompared takes a consent back when the plan of a bind is complete, or of an update by which a child takes back
+// what cools down for it, just before its transaction. Nothing is allocated then. Without the compare that sees it, it would
+// be.
 func TestConsentIsCompared(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, test := range []struct {
@@ -77,24 +79,42 @@ func TestConsentIsCompared(t *testing.T) {
 		}},
 	} {
 		for _, v := range fewVariants {
-			for _, compares := range []bool{true, false} {
+			for n := range 4 {
+				compares, takesBack := n%2 == 0, n >= 2
 				s := newServer(t, etcd, v)
 				owner, namespace := newNamespace(t)
 				tenant, tenantName := newNamespace(t)
 				s.sharedPool(t, owner, "10.0.0.0/16", tenantName)
-				s.foreign(t, tenant, "a", nil, namespace, "10.0.5.0/24")
+				var write func() error
+				if takesBack {
+					s.coolDown(t, owner, "cool", forAnHour)
+					spec := ipam.PrefixSpec{IPFamily: ipam.IPv4, PrefixLength: 24, ParentRef: &ipam.LocalObjectReference{Name: "pool"}, ParentNamespace: namespace}
+					s.foreign(t, tenant, "a", must[*ipam.Prefix](t)(s.createPrefix(tenant, "child", spec)), namespace, "10.0.5.0/24")
+					ok(t, s.bindFrom(tenant, "a", namespace, "pool", "10.0.5.0/24"))
+					ok(t, s.end(tenant, "child"))
+					ok(t, s.deleteAllocation(tenant, "a"))
+					again := must[*ipam.Prefix](t)(s.createPrefix(tenant, "child", spec))
+					write = func() error { return s.takeBack(tenant, "a", again) }
+				} else {
+					s.foreign(t, tenant, "a", nil, namespace, "10.0.5.0/24")
+					write = func() error { return s.bindFrom(tenant, "a", namespace, "pool", "10.0.5.0/24") }
+				}
 				if !compares {
 					s.tamper.take(func(txn txn, c clientv3.Cmp) bool {
 						return txn.key() == s.allocationKey(tenantName, "a") && strings.Contains(string(c.GetCompare().Key), test.compared+namespace+"/")
 					})
 				}
 				s.tamper.beforeWriteOf(s.allocationKey(tenantName, "a"), func() { ok(t, test.withdraw(s, owner)) })
-				bound := kept(t, s.bindFrom(tenant, "a", namespace, "pool", "10.0.5.0/24"))
+				err := write()
+				bound := err == nil
+				if !bound && !apierrors.IsConflict(err) && !(takesBack && apierrors.IsForbidden(err)) {
+					t.Errorf("neither done nor refused: %v", err)
+				}
 				if waiting := s.tamper.waiting(); len(waiting) > 0 {
 					t.Errorf("%s: nothing was written to %v", test.name, waiting)
 				}
 				if bound == compares {
-					t.Errorf("%s, %+v: bound %v, with the compare: %v", test.name, v, bound, compares)
+					t.Errorf("%s, %+v: done %v, with the compare: %v, takes back: %v", test.name, v, bound, compares, takesBack)
 				}
 				s.check(t)
 			}
