@@ -13,6 +13,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned"
 	ipamclient "github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/typed/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/manager"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
@@ -207,4 +208,24 @@ func root(name, prefix string) *v1alpha1.Prefix {
 // of returns the spec of a child that requests a small part of a parent.
 func of(parent string) v1alpha1.PrefixSpec {
 	return v1alpha1.PrefixSpec{PrefixLength: 28, ParentRef: &v1alpha1.LocalObjectReference{Name: parent}}
+}
+
+// awaitWhy waits until all children of the batch "waits" tell why they wait. count is their number.
+func (s *site) awaitWhy(count int) {
+	s.eventually("all of them tell why they wait", func() error {
+		list, err := s.controller.List(s.ctx, metav1.ListOptions{LabelSelector: batchLabel + "=waits"})
+		if err != nil {
+			return err
+		}
+		told := 0
+		for i := range list.Items {
+			if meta.IsStatusConditionFalse(list.Items[i].Status.Conditions, v1alpha1.ConditionAllocated) {
+				told++
+			}
+		}
+		if told != count {
+			return fmt.Errorf("%d of %d", told, count)
+		}
+		return nil
+	})
 }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -100,22 +99,7 @@ func measureSharedFairness(b *bench) {
 		many.create(child("waits", n, spec))
 		s.progress.step()
 	})
-	b.eventually("all of them tell why they wait", func() error {
-		list, err := many.controller.List(b.ctx, metav1.ListOptions{LabelSelector: batchLabel + "=waits"})
-		if err != nil {
-			return err
-		}
-		told := 0
-		for i := range list.Items {
-			if meta.IsStatusConditionFalse(list.Items[i].Status.Conditions, v1alpha1.ConditionAllocated) {
-				told++
-			}
-		}
-		if told != hopeless {
-			return fmt.Errorf("%d of %d", told, hopeless)
-		}
-		return nil
-	})
+	many.awaitWhy(hopeless)
 	measure(1, "beside")
 	for i, id := range []string{"shared p50", "shared p99"} {
 		b.median(id, ratios(figures[1][i], figures[0][i]))

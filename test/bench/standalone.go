@@ -18,7 +18,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -357,22 +356,7 @@ func measureFairness(b *bench) {
 		}))
 		s.progress.step()
 	})
-	b.eventually("all of them tell why they wait", func() error {
-		list, err := tenant.controller.List(b.ctx, metav1.ListOptions{LabelSelector: batchLabel + "=waits"})
-		if err != nil {
-			return err
-		}
-		told := 0
-		for i := range list.Items {
-			if meta.IsStatusConditionFalse(list.Items[i].Status.Conditions, v1alpha1.ConditionAllocated) {
-				told++
-			}
-		}
-		if told != waiting {
-			return fmt.Errorf("%d of %d", told, waiting)
-		}
-		return nil
-	})
+	tenant.awaitWhy(waiting)
 
 	p99 := func(what string, round int) float64 {
 		of, batch := of(fmt.Sprintf("root-%s-%d", what, round)), fmt.Sprintf("child-%s-%d", what, round)

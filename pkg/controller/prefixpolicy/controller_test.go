@@ -141,7 +141,41 @@ func (w world) want(t *testing.T, of *v1alpha1.PrefixPolicy) (reason, message st
 	case differ:
 		return v1alpha1.ReasonStrategyConflict, "", prefixes
 	}
-	return v1alpha1.ReasonApplied, "", prefixes
+	return v1alpha1.ReasonApplied, "The rules apply to the Prefixes that prefixSelector selects", prefixes
+}
+
+// isConflict checks what the status of a policy says about different strategies. It names two policies that select the same
+// Prefix as this one, and says that the first one counts, which is the oldest with a strategy of all that select that Prefix.
+func (w world) isConflict(t *testing.T, of *v1alpha1.PrefixPolicy, message string) {
+	t.Helper()
+	var counts, strategy, other, differs, oldest string
+	if n, err := fmt.Sscanf(strings.NewReplacer(",", "", ".", "").Replace(message),
+		"PrefixPolicy %s has strategy %s but PrefixPolicy %s has %s The oldest counts %s", &counts, &strategy, &other, &differs, &oldest); n != 5 {
+		t.Fatalf("%q: %v", message, err)
+	}
+	for _, prefix := range w.prefixes {
+		byName := map[string]*v1alpha1.PrefixPolicy{}
+		first := ""
+		for _, policy := range w.policies {
+			selector, err := metav1.LabelSelectorAsSelector(policy.Spec.PrefixSelector)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !selector.Matches(labels.Set(prefix.Labels)) {
+				continue
+			}
+			byName[policy.Name] = policy
+			if before := byName[first]; policy.Spec.Strategy != "" && (before == nil || policy.CreationTimestamp.Before(&before.CreationTimestamp) ||
+				policy.CreationTimestamp.Equal(&before.CreationTimestamp) && policy.Name < before.Name) {
+				first = policy.Name
+			}
+		}
+		if a, b := byName[counts], byName[other]; byName[of.Name] != nil && a != nil && b != nil && first == counts && oldest == counts &&
+			string(a.Spec.Strategy) == strategy && string(b.Spec.Strategy) == differs && strategy != differs {
+			return
+		}
+	}
+	t.Errorf("%s is not true", message)
 }
 
 // TestStatus compares the status of the policies of random namespaces with that of a search through all objects.
@@ -157,7 +191,17 @@ func TestStatus(t *testing.T) {
 			status := statusOf(policy, found[policy.Name])
 			condition := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
 			reason, message, prefixes := w.want(t, policy)
-			if status.Prefixes != prefixes || condition.Reason != reason || !strings.HasPrefix(condition.Message, message) {
+			told := condition.Message
+			if before, conflict, both := strings.Cut(told, ". PrefixPolicy "); both && reason == v1alpha1.ReasonReservedInUse {
+				// It says both.
+				told = before
+				w.isConflict(t, policy, "PrefixPolicy "+conflict)
+			}
+			if reason == v1alpha1.ReasonStrategyConflict {
+				w.isConflict(t, policy, told)
+				told = message
+			}
+			if status.Prefixes != prefixes || condition.Reason != reason || told != message {
 				t.Fatalf("seed %d, %s: %d Prefixes, not %d; %s %q, not %s %q", seed, policy.Name, status.Prefixes, prefixes,
 					condition.Reason, condition.Message, reason, message)
 			}
