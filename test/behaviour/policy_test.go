@@ -232,6 +232,11 @@ func TestChildLengths(t *testing.T) {
 	e.create("largest", harness.Length(24), harness.From("root"))
 	e.create("small", harness.Length(30), harness.From("root"))
 	e.create("exactly", harness.Exactly("10.0.200.0/23"), harness.From("root"))
+	// The default is no bound, so an exact prefix may have any length that is allowed.
+	e.create("within", harness.Exactly("10.0.100.16/28"), harness.From("root"))
+	if p := e.allocated("within"); p.Spec.Prefix != "10.0.100.16/28" || p.Spec.PrefixLength != 0 && p.Spec.PrefixLength != 28 {
+		t.Error(harness.Describe(p))
+	}
 	if p := e.allocated("default"); p.Spec.PrefixLength != 26 {
 		t.Error(harness.Describe(p))
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
@@ -191,6 +192,44 @@ func TestSharedFields(t *testing.T) {
 	if _, err := net.Policies.Create(t.Context(), policy, metav1.CreateOptions{}); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "no cluster") {
 		t.Errorf("by labels: %v", err)
 	}
+	atRest(net, team)
+}
+
+// TestSharedCoolsInNamespaceThatEnds deletes all of a namespace, as the cluster does when it ends, while space of its children
+// cools down in a shared parent. The space is free at once for others, and neither end waits.
+func TestSharedCoolsInNamespaceThatEnds(t *testing.T) {
+	net := in(t)
+	team := net.besides(t, "team")
+	net.share("share", &v1alpha1.PrefixSharing{All: true}, "net", "a")
+	net.coolDown("cools", time.Hour)
+	net.policyIs("cools", 0, v1alpha1.ReasonApplied)
+	net.root("pool", "10.0.0.0/24", harness.Labelled("net", "a"))
+	net.policyIs("cools", 1, v1alpha1.ReasonApplied)
+	for _, name := range []string{"one", "two"} {
+		team.create(name, harness.Length(25), harness.From("pool"), harness.InNamespace(net.NS))
+		team.allocated(name)
+	}
+	team.Delete("one")
+	team.Gone("one")
+	team.cooling("one")
+	net.create("waits", harness.Length(25), harness.From("pool"))
+	net.waits("waits", v1alpha1.ReasonParentExhausted)
+	net.create("waits-too", harness.Length(25), harness.From("pool"))
+	net.waits("waits-too", v1alpha1.ReasonParentExhausted)
+
+	end := func() error {
+		if err := team.Prefixes.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+			return err
+		}
+		// An allocation that a child stands on is refused as long as the child is there, and the cluster tries again.
+		if err := team.Allocations.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+			return err
+		}
+		return harness.Unless(len(team.List())+len(team.ListAllocations()) == 0, "%d Prefixes and %d PrefixAllocations are left", len(team.List()), len(team.ListAllocations()))
+	}
+	team.Eventually("nothing is left in the namespace", end)
+	net.allocated("waits")
+	net.allocated("waits-too")
 	atRest(net, team)
 }
 

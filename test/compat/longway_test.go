@@ -203,3 +203,37 @@ func TestAStatusThatLostOurFieldsIsMended(t *testing.T) {
 		})
 	}
 }
+
+// TestClientsKeepTheNamespaceOfTheParent has a client that knows no parents of other namespaces read objects that have one,
+// and write them back, unchanged and changed.
+func TestClientsKeepTheNamespaceOfTheParent(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		t.Run(map[bool]string{false: "merge patches", true: "updates"}[whole], func(t *testing.T) {
+			t.Parallel()
+			c := &controller{t, harness.NewNamespace(), whole}
+			for k, test := range map[harness.Kind]struct{ manifest, field string }{
+				harness.PrefixKind:     {"{metadata: {name: shared}, spec: {ipFamily: IPv4, prefixLength: 24, parentNamespace: network, parentRef: {name: pool}}}", "spec.parentNamespace"},
+				harness.AllocationKind: {"{metadata: {name: shared}, spec: {ipFamily: IPv4, prefixLength: 24, prefixNamespace: network, prefixRef: {name: pool}}}", "spec.prefixNamespace"},
+			} {
+				created := shared.Create(t, c.namespace, k, test.manifest)
+				has(t, created, map[string]any{test.field: "network"})
+				// The first write without the field may change who owns it in metadata.managedFields, and nothing else.
+				unchanged := func(*clientPrefix, *clientAllocation) {}
+				written := c.write(k, "shared", unchanged).Must(t)
+				for _, field := range []string{"spec", "status", "metadata.generation", "metadata.uid", "metadata.finalizers"} {
+					harness.Same(t, created, written, field)
+				}
+				harness.Unwritten(t, written, c.write(k, "shared", unchanged).Must(t))
+				labelled := c.write(k, "shared", func(p *clientPrefix, a *clientAllocation) {
+					p.Labels, a.Labels = map[string]string{"team": "red"}, map[string]string{"team": "red"}
+				}).Must(t)
+				has(t, labelled, map[string]any{test.field: "network", "metadata.labels": map[string]any{"team": "red"}, "metadata.generation": int64(1)})
+				moved := ptr.To(metav1.Now())
+				status := c.write(k, "shared", func(p *clientPrefix, a *clientAllocation) {
+					p.Status.LastPhaseTransitionTime, a.Status.LastPhaseTransitionTime = moved, moved
+				}, "status").Must(t)
+				has(t, status, map[string]any{test.field: "network", "metadata.generation": int64(1)})
+			}
+		})
+	}
+}
