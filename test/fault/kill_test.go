@@ -192,13 +192,16 @@ func (k *killing) prefixes(namespace string) ipamclient.PrefixInterface {
 }
 
 // share gives or withdraws the consent of the parent that is shared.
-func (k *killing) share(with bool) {
+func (k *killing) share(with bool) { k.consent("shared", with) }
+
+// consent gives or withdraws the consent of a policy.
+func (k *killing) consent(policy string, with bool) {
 	patch := []byte(`{"spec":{"sharedWith":null}}`)
 	if with {
 		patch = []byte(`{"spec":{"sharedWith":{"all":true}}}`)
 	}
 	k.persist(func(ctx context.Context) error {
-		_, err := k.servers[0].client.IpamV1alpha1().PrefixPolicies(namespace).Patch(ctx, "shared", types.MergePatchType, patch, metav1.PatchOptions{})
+		_, err := k.servers[0].client.IpamV1alpha1().PrefixPolicies(namespace).Patch(ctx, policy, types.MergePatchType, patch, metav1.PatchOptions{})
 		return err
 	})
 }
@@ -473,4 +476,126 @@ func (k *killing) inOrder() error {
 		errs = append(errs, k.expect(all))
 	}
 	return errors.Join(append(errs, k.checkKept(all, k.deleted), all.check())...)
+}
+
+// TestKilledAtAnyTime kills the API server and the controller manager at random moments, while children in the namespace of a
+// small pool and in another one come and go, their space cools down, and the owner gives and withdraws his consent. No space
+// is given to another child before its time, and in the end all of it can be allocated.
+func TestKilledAtAnyTime(t *testing.T) {
+	const coolDown, tolerance = 3 * time.Second, time.Second
+	k := newKilling(t)
+	k.keepsCooling = sets.New(tenants...)
+	k.createPrefix(harness.Root("small", "10.4.0.0/26"))
+	cools, consent := harness.Policy("cools", nil, "name", "small"), harness.Policy("consent", nil, "name", "small")
+	cools.Spec.CoolDown = &metav1.Duration{Duration: coolDown}
+	consent.Spec.SharedWith = &v1alpha1.PrefixSharing{All: true}
+	policies := k.servers[0].client.IpamV1alpha1().PrefixPolicies(namespace)
+	for _, policy := range []*v1alpha1.PrefixPolicy{cools, consent} {
+		if _, err := policies.Create(t.Context(), policy, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// released says, by prefix, which child had it last and when its deletion began.
+	type release struct {
+		child string
+		at    time.Time
+	}
+	var mu sync.Mutex
+	released, reused := map[string]release{}, 0
+	over := make(chan struct{})
+	isOver := func() bool {
+		select {
+		case <-over:
+			return true
+		default:
+			return k.Failed()
+		}
+	}
+	var users sync.WaitGroup
+	for i := range 6 {
+		users.Go(func() {
+			random, in := newRand(uint64(10+i)), tenants[i%2]
+			for n := 0; !isOver(); n++ {
+				p := harness.Child(fmt.Sprintf("child-%d-%d", i, n%3), "small", harness.Length(28))
+				if in != namespace {
+					p.Spec.ParentNamespace = namespace
+				}
+				k.persist(func(ctx context.Context) error {
+					_, err := k.prefixes(in).Create(ctx, p, metav1.CreateOptions{})
+					if apierrors.IsAlreadyExists(err) {
+						return nil
+					}
+					return err
+				})
+				for end := time.Now().Add(6 * time.Second); time.Now().Before(end) && !isOver(); time.Sleep(20 * time.Millisecond) {
+					got, err := k.prefixes(in).Get(t.Context(), p.Name, metav1.GetOptions{})
+					if err != nil || got.Status.Phase != v1alpha1.PrefixPhaseAllocated {
+						continue
+					}
+					p = got
+					mu.Lock()
+					if last, ok := released[p.Spec.Prefix]; ok && last.child != in+"/"+p.Name {
+						reused++
+						if after := time.Since(last.at); after < coolDown-tolerance {
+							t.Errorf("%s/%s has %s %v after %s began to give it back", in, p.Name, p.Spec.Prefix, after, last.child)
+						}
+					}
+					mu.Unlock()
+					time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
+					break
+				}
+				if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
+					mu.Lock()
+					released[p.Spec.Prefix] = release{in + "/" + p.Name, time.Now()}
+					mu.Unlock()
+				}
+				k.persist(func(ctx context.Context) error {
+					if err := k.prefixes(in).Delete(ctx, p.Name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
+						return cmp.Or(err, errors.New("not gone yet"))
+					}
+					return nil
+				})
+			}
+		})
+	}
+	users.Go(func() {
+		for given := false; !isOver(); given = !given {
+			k.consent("consent", given)
+			time.Sleep(time.Duration(200+k.random.IntN(800)) * time.Millisecond)
+		}
+	})
+
+	random, s := newRand(3), k.servers[0]
+	for range times(20, 500) {
+		if k.Failed() {
+			break
+		}
+		time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+		what := random.IntN(3)
+		if what != 0 {
+			k.manager.Kill()
+		}
+		if what != 1 {
+			s.Kill()
+			s.restart()
+		}
+		if what != 0 {
+			k.manager = s.startManager()
+		}
+	}
+	close(over)
+	users.Wait()
+	t.Logf("%d times another child got space that had cooled down", reused)
+	if reused == 0 {
+		t.Error("No space was ever given to another child")
+	}
+
+	// Nothing is lost: four children fill the pool.
+	k.consent("consent", true)
+	k.round++
+	k.parallel, k.offset, k.parent, k.child = 4, 0, "small", tenants[1]
+	k.do((*killing).createChild)
+	k.audited()
+	observed(t, k.observer)
 }
