@@ -259,7 +259,11 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 	if h == nil || !h.Owner.same(claimed) {
 		return Plan{}, errStale
 	}
-	h.Owner, h.KeptUntil = requesterOf(allocation), until.UTC()
+	h.Owner = requesterOf(allocation)
+	if until.After(h.KeptUntil) {
+		// It is not earlier than what an earlier child was promised.
+		h.KeptUntil = until.UTC()
+	}
 	encoded, err := value.Encode()
 	if err != nil {
 		return Plan{}, err

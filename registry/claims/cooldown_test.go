@@ -369,6 +369,13 @@ func TestTakenBackStaysKept(t *testing.T) {
 		{name: "the child has other space", then: other, want: "cools"},
 		{name: "the child has other space, it did not cool down yet", early: true, then: other, want: "cools"},
 		{name: "the child is gone", then: func(t *testing.T, ctx context.Context, _ *ipam.Prefix) { ok(t, s.end(ctx, "a")) }, want: "cools"},
+		{name: "another child takes it back from that one, for a shorter time", then: func(t *testing.T, ctx context.Context, _ *ipam.Prefix) {
+			s.coolDown(t, ctx, "short", func(spec *ipam.PrefixPolicySpec) { spec.CoolDown = &metav1.Duration{Duration: time.Minute} })
+			ok(t, s.end(ctx, "a"))
+			again := s.child(t, ctx, "a", "parent", 24)
+			ok(t, s.takeBack(ctx, "a", again))
+			other(t, ctx, again)
+		}, want: "cools"},
 		{name: "the child waits", then: func(*testing.T, context.Context, *ipam.Prefix) {}, want: "refused"},
 		{name: "an hour later the child waits", then: func(*testing.T, context.Context, *ipam.Prefix) { now = now.Add(time.Hour + time.Second) }, want: "gone"},
 		{name: "the parent is being deleted", then: func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
