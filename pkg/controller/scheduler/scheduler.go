@@ -277,12 +277,13 @@ func (s *Scheduler) isGone(allocation *v1alpha1.PrefixAllocation) bool {
 	return err != nil || now.UID != allocation.UID
 }
 
-// heldLook is when an allocation is looked at again whose requester has space from another one.
-const heldLook = time.Second
+// heldTries is how often in a row an allocation is put off whose requester has space from another one, which is about a
+// second. If the requester does not get Allocated meanwhile, it cannot use that space, for instance because another server
+// stored the reference to it.
+const heldTries = 8
 
 // takeBack gives the requester of a candidate the space that an earlier Prefix of that name had, if that is kept for it and
-// the rules allow it. It reports whether the requester has space: then nobody needs the candidate, and the controller of
-// Prefixes deletes it.
+// the rules allow it. It reports whether it did: then nobody needs the candidate, and the controller of Prefixes deletes it.
 //
 // That controller does the same before it creates an allocation. The scheduler does it for those that could not be scheduled
 // when they were created, because it hears of everything that may change that.
@@ -291,10 +292,9 @@ func (s *Scheduler) takeBack(ctx context.Context, c candidate) (bool, error) {
 		return false, nil
 	}
 	child := types.NamespacedName{Namespace: c.name.Namespace, Name: c.requester.name}
-	if holding.Has(s.allocationIndex, child, c.requester.uid, c.request, c.home, c.ref) {
+	if s.queue.NumRequeues(c.name) < heldTries && holding.Has(s.allocationIndex, child, c.requester.uid, c.request, c.home, c.ref) {
 		// Another controller manager may have taken it back.
-		s.queue.AddAfter(c.name, heldLook)
-		return true, nil
+		return false, fmt.Errorf("another PrefixAllocation holds space for %s", child)
 	}
 	kept := holding.KeptFor(s.allocationIndex, child, c.requester.uid, c.request, c.home)
 	if len(kept) == 0 {

@@ -608,7 +608,7 @@ func TestTakeBack(t *testing.T) {
 					taken = append(taken, a.OwnerReferences[0].UID)
 					return true, a, answer
 				})
-				again := tt.takes && answer != nil && !apierrors.IsNotFound(answer)
+				again := tt.has || tt.takes && answer != nil && !apierrors.IsNotFound(answer)
 				d.schedules("asks", again)
 				wantTaken, wantBound := 0, 1
 				if tt.takes {
@@ -617,16 +617,16 @@ func TestTakeBack(t *testing.T) {
 				if tt.has || tt.takes && (answer == nil || again) {
 					wantBound = 0
 				}
-				if apierrors.IsInvalid(answer) && again {
-					// It is refused again and again.
+				if tries := map[bool]int{true: heldTries, false: quietConflicts}[tt.has]; again && (tt.has || apierrors.IsInvalid(answer)) {
+					// It is refused again and again, or the child does not use what it has.
 					if len(d.bound) > 0 {
-						t.Errorf("bound %q after one refusal", d.bound)
+						t.Errorf("bound %q at once", d.bound)
 					}
-					for range quietConflicts {
+					for range tries {
 						d.queue.AddRateLimited(types.NamespacedName{Namespace: asks.Namespace, Name: asks.Name})
 					}
 					d.schedules("asks", false)
-					wantTaken, wantBound = 2, 1
+					wantTaken, wantBound = 2*wantTaken, 1
 				}
 				if len(taken) != wantTaken || len(taken) > 0 && taken[0] != child.UID || len(d.bound) != wantBound {
 					t.Errorf("answer %v: taken back for %q, bound %q", answer, taken, d.bound)
