@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"path/filepath"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -16,7 +17,7 @@ import (
 
 // measureCoolDown makes the space of very many children cool down until the same time, and creates others when it has.
 func measureCoolDown(b *bench) {
-	s, count, others := startStandalone(b), b.count(100_000), b.count(300)
+	s, count, others := startSeparate(b, filepath.Join(b.TempDir(), "data"), 1), b.count(100_000), b.count(300)
 	const cools = "cools"
 	s.root(cools)
 	filling := time.Now()

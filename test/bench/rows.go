@@ -204,7 +204,7 @@ var measurements = []measurement{
 	},
 	{
 		name: "cool-down that ends",
-		how: "On an ipam-standalone, 100,000 children of a /8 are deleted, and a policy makes their space cool down until the same second. One child of " +
+		how: "With one ipam-apiserver and one ipam-controller-manager, 100,000 children of a /8 are deleted, and a policy makes their space cool down until the same second. One child of " +
 			"another /8 of the same namespace is created each 50 ms, 300 in each of 5 rounds, before the deletions and after that second, as long " +
 			"as space is released.",
 		rows: []*row{

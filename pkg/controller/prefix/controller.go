@@ -309,7 +309,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	wg.Go(func() { queue.Run(ctx, c.parents, min(c.workers, parentWorkers), c.syncUsage) })
 	wg.Go(func() { queue.Run(ctx, c.orphans, c.workers, c.syncOrphan) })
 	wg.Go(func() { queue.Run(ctx, c.rules, 1, c.syncRules) })
-	wg.Go(func() { queue.Run(ctx, c.cooling, min(c.workers, coolingWorkers), c.syncCooling) })
+	wg.Go(func() { queue.Run(ctx, c.cooling, coolingWorkers, c.syncCooling) })
 	wg.Wait()
 	return nil
 }

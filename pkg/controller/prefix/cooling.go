@@ -27,9 +27,11 @@ import (
 // lets a child of the same name take the space back before.
 
 const (
-	// coolingWorkers is the maximum number of allocations that are deleted at the same time after their space has cooled
-	// down. Very many may have at once, and others must not wait for that.
-	coolingWorkers = 2
+	// coolingWorkers is the number of allocations that are deleted at the same time after their space has cooled down. Very
+	// many may have at once, and others must not wait for that. So there is one worker, and it rests after each deletion.
+	coolingWorkers = 1
+	// coolingRest is the longest rest.
+	coolingRest = time.Second
 	// coolingLook is how long an allocation whose space cools down is not looked at, at the most.
 	coolingLook = 10 * time.Minute
 	// coolingRetry is the delay before the next try if the API server did not delete an allocation because its clock is
@@ -60,11 +62,23 @@ func (c *Controller) syncCooling(ctx context.Context, name types.NamespacedName)
 		c.cooling.AddAfter(name, min(wait, coolingLook))
 		return nil
 	}
-	if err := newerIsComing(c.deleteAsSeen(ctx, allocation)); err != nil {
+	began := time.Now()
+	err = newerIsComing(c.deleteAsSeen(ctx, allocation))
+	rest(ctx, time.Since(began))
+	if err != nil {
 		return err
 	}
 	c.cooling.AddAfter(name, coolingRetry)
 	return nil
+}
+
+// rest waits as long as a deletion took, so that releases take no more than half of the time of one client, and the less
+// of the API server the busier it is. It ends with the context.
+func rest(ctx context.Context, took time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(min(took, coolingRest)):
+	}
 }
 
 // parentEnds reports whether the parent of an allocation is being deleted or gone.
