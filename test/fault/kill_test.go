@@ -22,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
 )
 
 // TestKilledServer kills an API server before or after each of its writes, and restarts it. The controllers then
@@ -165,7 +164,7 @@ func newKilling(t testing.TB) *killing {
 		manager: c.servers[0].startManager(), random: newRand(2),
 		acknowledged: map[string]types.UID{}, deleted: map[string]bool{}, had: map[string]string{},
 	}
-	k.keepsCooling = sets.New(namespace)
+	k.observer.cools = func(l *life) bool { return l.namespace == namespace && (l.parent == "kept" || l.parent == "brief") }
 	k.parent = "parent"
 	k.createPrefix(harness.Root("parent", "10.0.0.0/16"))
 	k.createPrefix(harness.Root("kept", "10.1.0.0/16"))
@@ -484,7 +483,7 @@ func (k *killing) inOrder() error {
 func TestKilledAtAnyTime(t *testing.T) {
 	const coolDown, tolerance = 3 * time.Second, time.Second
 	k := newKilling(t)
-	k.keepsCooling = sets.New(tenants...)
+	k.observer.cools = func(l *life) bool { return l.parent == "small" }
 	k.createPrefix(harness.Root("small", "10.4.0.0/26"))
 	cools, consent := harness.Policy("cools", nil, "name", "small"), harness.Policy("consent", nil, "name", "small")
 	cools.Spec.CoolDown = &metav1.Duration{Duration: coolDown}

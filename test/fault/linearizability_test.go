@@ -23,7 +23,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
 )
 
 // TestLinearizability runs many clients of several API servers, and two active controller managers. Their view of
@@ -112,7 +111,9 @@ func testLinearizability(t *testing.T, seed uint64, operations int) {
 	})
 	for _, s := range c.servers {
 		o := s.observe(epoch)
-		o.keepsCooling = sets.New(tenants...)
+		o.cools = func(l *life) bool {
+			return slices.ContainsFunc(pools, func(p pool) bool { return p.name == l.parent && p.cools })
+		}
 		w.observers = append(w.observers, o)
 	}
 

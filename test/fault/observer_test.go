@@ -20,7 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -53,8 +52,9 @@ type observer struct {
 	errs []error
 	// changed is closed and replaced with each change.
 	changed chan struct{}
-	// keepsCooling has the namespaces in which nobody releases space before it has cooled down.
-	keepsCooling sets.Set[string]
+	// cools reports whether the space of an allocation cools down after its child is gone, and nobody ends that before its
+	// time. It may be nil.
+	cools func(allocation *life) bool
 }
 
 // observe starts an observer, which runs until the test ends. Its times are relative to epoch.
@@ -202,10 +202,23 @@ func (o *observer) see(obj runtime.Object, deleted bool) {
 		}
 	}
 	if deleted {
-		if o.keepsCooling.Has(l.namespace) && time.Now().Before(l.coolingUntil) {
-			o.errs = append(o.errs, fmt.Errorf("%s %s is gone before %v", l.kind, l.name, l.coolingUntil))
-		}
+		o.checkCooled(l)
 		o.seeGone(uid, l)
+	}
+}
+
+// checkCooled checks that a deleted allocation has given its space back no earlier than it may. Its last state must be known:
+// another child may have taken the space back while the watch was broken.
+func (o *observer) checkCooled(l *life) {
+	if l.kind != v1alpha1.PrefixAllocationKind || o.cools == nil || !o.cools(l) {
+		return
+	}
+	child := o.lives[l.lastOwner]
+	switch {
+	case time.Now().Before(l.coolingUntil):
+		o.errs = append(o.errs, fmt.Errorf("%s %s is gone before %v", l.kind, l.name, l.coolingUntil))
+	case l.coolingUntil.IsZero() && child != nil && child.allocated != 0 && child.parent == l.parent && child.prefix == l.prefix:
+		o.errs = append(o.errs, fmt.Errorf("%s %s is gone, and %s of %s did not cool down", l.kind, l.name, l.prefix, child.name))
 	}
 }
 

@@ -60,7 +60,7 @@ func testOutsiders(t *testing.T, seed uint64, operations int64) {
 	var observers []*observer
 	for _, s := range b.servers {
 		o := s.observe(time.Now())
-		o.keepsCooling = sets.New(namespace)
+		o.cools = func(l *life) bool { return l.namespace == namespace }
 		observers = append(observers, o)
 	}
 
