@@ -7,7 +7,7 @@ BIN := bin
 TOOLS := $(BIN)/tools
 
 # Pure packages and the controllers are where the race detector pays; the rest waits for a server.
-# What starts servers has the machine for itself, a package at a time.
+# What starts servers waits for them most of the time, so two packages run at once, and no more.
 RACE := ./pkg/allocator/... ./pkg/cidr ./pkg/controller/... ./pkg/standalone/...
 
 # The programs are static, so that they run in an image with nothing else. Only the race detector needs cgo.
@@ -41,16 +41,20 @@ test: ## Run all tests.
 	hack/chromium.sh
 	hack/web.sh install
 	go test -C hack/image .
-	go test -p 1 -timeout 20m ./registry/... $$(go list ./test/... | grep -v -e /test/cluster)
+	go test -p 2 -timeout 20m ./registry/... $$(go list ./test/... | grep -v -e /test/cluster)
 	$(MAKE) e2e
 
-.PHONY: e2e
+E2E := e2e-addon e2e-cluster e2e-clusterapi e2e-monitoring
+.PHONY: e2e $(E2E)
+e2e-addon e2e-monitoring: e2e-%:
+	go test -C test/$* -timeout 20m ./...
+e2e-cluster:
+	go test -timeout 20m ./test/cluster
+e2e-clusterapi:
+	go test -C clusterapi -timeout 20m ./...
 e2e: ## Run the tests on a real Kubernetes control plane, which takes minutes to build once.
 	hack/controlplane.sh
-	go test -timeout 20m ./test/cluster
-	go test -C test/addon -timeout 20m ./...
-	go test -C clusterapi -timeout 20m ./...
-	go test -C test/monitoring -timeout 20m ./...
+	$(MAKE) -j 2 $(E2E)
 
 .PHONY: test-long
 test-long: ## Run the fault and race tests at full length; it takes hours.
