@@ -69,10 +69,14 @@ func Equal(a, b string) bool {
 }
 
 // Canonical returns the canonical notation of the range that a stored notation means. It returns s unchanged if s is
-// not a valid prefix.
+// not a valid prefix. A string that is canonical shares its memory with the result.
 func Canonical(s string) string {
-	if prefix, err := ParseStored(s); err == nil {
-		return prefix.String()
+	prefix, err := ParseStored(s)
+	if err != nil {
+		return s
+	}
+	if canonical := prefix.String(); canonical != s {
+		return canonical
 	}
 	return s
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,6 +38,9 @@ func TestFieldAndLabelSelectors(t *testing.T) {
 		{harness.PrefixKind, "spec.ipFamily!=IPv4", "", "six"},
 		{harness.PrefixKind, "spec.prefix=10.9.0.0/16", "", "root"},
 		{harness.PrefixKind, "spec.prefix=2001:db8::/32", "", "six"},
+		{harness.PrefixKind, "spec.prefix=2001:DB8::1/32", "", "six"},
+		{harness.PrefixKind, "spec.prefix=10.9.0.0/16,status.phase=Allocated", "", ""},
+		{harness.PrefixKind, "spec.prefix=10.9.0.0/17", "", ""},
 		{harness.PrefixKind, "spec.prefix=", "", "child child-by-ref"},
 		{harness.PrefixKind, "spec.prefix!=", "", "child-allocated parent root six"},
 		{harness.PrefixKind, "spec.parentRef.name=parent", "", "child-allocated child-by-ref"},
@@ -59,6 +63,7 @@ func TestFieldAndLabelSelectors(t *testing.T) {
 		{harness.AllocationKind, "spec.prefix!=", "", "child-allocated request-six"},
 		{harness.AllocationKind, "spec.prefixRef.name=parent", "", "child-allocated request-allocated request-by-ref"},
 		{harness.AllocationKind, "spec.prefixRef.name!=parent", "", "request request-failed request-six"},
+		{harness.AllocationKind, "status.prefix=", "", "request request-by-ref request-failed request-six"},
 		{harness.AllocationKind, "status.phase=Failed", "", "request-failed"},
 		{harness.AllocationKind, "status.phase!=Failed,status.phase!=Pending", "", "child-allocated request-allocated"},
 		{harness.AllocationKind, "status.phase=Allocated,spec.prefixRef.name=parent,spec.ipFamily=IPv4", "", "child-allocated request-allocated"},
@@ -79,8 +84,8 @@ func TestFieldAndLabelSelectors(t *testing.T) {
 
 func TestUnknownFieldsAndBadSelectorsAreRefused(t *testing.T) {
 	for _, k := range harness.Kinds {
-		other := map[harness.Kind]string{harness.PrefixKind: "spec.prefixRef.name", harness.AllocationKind: "spec.parentRef.name"}[k]
-		for _, selector := range []string{other + "=a", "spec.prefixLength=24", "status.prefix=10.0.0.0/8", "metadata.uid=a", "spec=a", "status.phase", "status.phase in (a)"} {
+		others := map[harness.Kind][]string{harness.PrefixKind: {"spec.prefixRef.name", "status.prefix"}, harness.AllocationKind: {"spec.parentRef.name", "rangeHash"}}[k]
+		for _, selector := range []string{others[0] + "=a", "spec.prefixLength=24", "status.used=10.0.0.0/8", others[1] + "=10.0.0.0/8", "metadata.uid=a", "spec=a", "status.phase", "status.phase in (a)"} {
 			for _, watch := range []string{"", "&watch=true"} {
 				got := shared.Do(t, http.MethodGet, harness.Path(harness.NewNamespace(), k)+"?fieldSelector="+url.QueryEscape(selector)+watch, harness.JSON, "")
 				status := got.Refused(t, http.StatusBadRequest)
@@ -252,4 +257,76 @@ func TestListOfAllNamespaces(t *testing.T) {
 	if seen[first] != 1 || seen[second] != 1 {
 		t.Errorf("seen %v, looked for %s and %s", seen, first, second)
 	}
+}
+
+// TestListsByRange lists objects by their range, which the watch cache has an index of, while they come, change and go.
+func TestListsByRange(t *testing.T) {
+	namespace, _ := shared.setUp(t, "root")
+	elsewhere, _ := shared.setUp(t, "root")
+	// 10.9.3.0/24 as another server of the API group may have stored it.
+	const notation = "::ffff:10.9.3.7/120"
+	shared.store(t, namespace, harness.PrefixKind, "stored", "{ipFamily: IPv6, prefix: '"+notation+"', prefixLength: 120, parentRef: {name: root}}", "{phase: Allocated}")
+	shared.store(t, namespace, harness.AllocationKind, "stored", "{ipFamily: IPv6, prefix: '"+notation+"', prefixRef: {name: root}}", "{phase: Allocated, prefix: '"+notation+"'}")
+	for _, test := range []struct {
+		kind  harness.Kind
+		field string
+	}{{harness.PrefixKind, "spec.prefix"}, {harness.AllocationKind, "status.prefix"}} {
+		for _, prefix := range []string{notation, "10.9.3.0/24", "10.9.3.9/24"} {
+			before := shared.fetchedByRange(t, test.kind)
+			got := shared.Names(t, harness.Path(namespace, test.kind)+"?limit=10&fieldSelector="+url.QueryEscape(test.field+"="+prefix))
+			if !slices.Equal(got, []string{"stored"}) {
+				t.Errorf("%s with %s=%s: %q", test.kind.Name, test.field, prefix, got)
+			}
+			if fetched := shared.fetchedByRange(t, test.kind) - before; fetched != 1 {
+				t.Errorf("%s with %s=%s: the watch cache read %v objects", test.kind.Name, test.field, prefix, fetched)
+			}
+		}
+	}
+
+	byRange := func(k harness.Kind, of, selector string) string {
+		return strings.Join(shared.Names(t, harness.Path(of, k)+"?limit=10&fieldSelector="+url.QueryEscape(selector)), " ")
+	}
+	expect := func(when, prefixes, allocations string) {
+		t.Helper()
+		if got := byRange(harness.PrefixKind, namespace, "spec.prefix=10.9.4.0/24"); got != prefixes {
+			t.Errorf("%s: Prefixes %q, not %q", when, got, prefixes)
+		}
+		if got := byRange(harness.AllocationKind, namespace, "status.prefix=10.9.4.0/24"); got != allocations {
+			t.Errorf("%s: PrefixAllocations %q, not %q", when, got, allocations)
+		}
+		if got := byRange(harness.PrefixKind, elsewhere, "spec.prefix=10.9.4.0/24") + byRange(harness.AllocationKind, elsewhere, "status.prefix=10.9.4.0/24"); got != "" {
+			t.Errorf("%s: %q is in the other namespace", when, got)
+		}
+	}
+	expect("before", "", "")
+	request := shared.Create(t, namespace, harness.AllocationKind, "{metadata: {name: late}, spec: {prefixLength: 24, prefixRef: {name: root}}}")
+	expect("requested", "", "")
+	root := shared.Get(t, namespace, harness.PrefixKind, "root")
+	shared.write(t, root, harness.MergePatch, "{status: {phase: Allocated}}", "status").Must(t)
+	request = shared.write(t, request, harness.MergePatch, "{status: {phase: Allocated, prefix: 10.9.4.0/24}}", "status").Must(t)
+	expect("allocated", "", "late")
+	child := shared.Create(t, namespace, harness.PrefixKind, "{metadata: {name: child}, spec: {prefix: 10.9.4.0/24, parentRef: {name: root}}}")
+	expect("created", "child", "late")
+	shared.delete(t, request, "").Must(t)
+	expect("released", "child", "")
+	shared.delete(t, child, "").Must(t)
+	shared.write(t, child, harness.MergePatch, drop).Must(t)
+	expect("deleted", "", "")
+}
+
+// fetchedByRange returns the number of objects that the watch cache has read by the index of ranges.
+func (s server) fetchedByRange(t *testing.T, k harness.Kind) float64 {
+	t.Helper()
+	metrics := string(s.Do(t, http.MethodGet, "/metrics", harness.JSON, "").Body)
+	series := fmt.Sprintf("apiserver_cache_list_fetched_objects_total{group=%q,index=%q,resource=%q} ", "ipam.ironcore.dev", "f:rangeHash", k.Resource)
+	_, after, _ := strings.Cut(metrics, "\n"+series)
+	value, _, _ := strings.Cut(after, "\n")
+	if value == "" {
+		return 0
+	}
+	fetched, err := strconv.ParseFloat(value, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fetched
 }

@@ -6,6 +6,7 @@ package v1alpha1
 import (
 	"fmt"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
@@ -13,7 +14,7 @@ import (
 const (
 	// FieldIPFamily is spec.ipFamily of Prefixes and PrefixAllocations.
 	FieldIPFamily = "spec.ipFamily"
-	// FieldPrefix is spec.prefix of Prefixes and PrefixAllocations.
+	// FieldPrefix is spec.prefix of Prefixes and PrefixAllocations. All notations of a range are equal.
 	FieldPrefix = "spec.prefix"
 	// FieldParentRefName is spec.parentRef.name of a Prefix.
 	FieldParentRefName = "spec.parentRef.name"
@@ -21,12 +22,14 @@ const (
 	FieldPrefixRefName = "spec.prefixRef.name"
 	// FieldPhase is status.phase of Prefixes and PrefixAllocations.
 	FieldPhase = "status.phase"
+	// FieldAllocatedPrefix is status.prefix of a PrefixAllocation. All notations of a range are equal.
+	FieldAllocatedPrefix = "status.prefix"
 )
 
 func addFieldLabelConversionFuncs(scheme *runtime.Scheme) error {
 	for kind, fields := range map[string][]string{
 		PrefixKind:           {FieldIPFamily, FieldPrefix, FieldParentRefName, FieldPhase},
-		PrefixAllocationKind: {FieldIPFamily, FieldPrefix, FieldPrefixRefName, FieldPhase},
+		PrefixAllocationKind: {FieldIPFamily, FieldPrefix, FieldPrefixRefName, FieldPhase, FieldAllocatedPrefix},
 		PrefixPolicyKind:     {},
 	} {
 		known := map[string]bool{"metadata.name": true, "metadata.namespace": true}
@@ -36,6 +39,9 @@ func addFieldLabelConversionFuncs(scheme *runtime.Scheme) error {
 		err := scheme.AddFieldLabelConversionFunc(SchemeGroupVersion.WithKind(kind), func(label, value string) (string, string, error) {
 			if !known[label] {
 				return "", "", fmt.Errorf("field label not supported for %s: %s", kind, label)
+			}
+			if label == FieldPrefix || label == FieldAllocatedPrefix {
+				value = cidr.Canonical(value)
 			}
 			return label, value, nil
 		})

@@ -13,9 +13,9 @@ func TestFieldLabels(t *testing.T) {
 	scheme := newScheme(t)
 	known := map[string][]string{
 		PrefixKind:           {"metadata.name", "metadata.namespace", "spec.ipFamily", "spec.prefix", "spec.parentRef.name", "status.phase"},
-		PrefixAllocationKind: {"metadata.name", "metadata.namespace", "spec.ipFamily", "spec.prefix", "spec.prefixRef.name", "status.phase"},
+		PrefixAllocationKind: {"metadata.name", "metadata.namespace", "spec.ipFamily", "spec.prefix", "spec.prefixRef.name", "status.phase", "status.prefix"},
 	}
-	unknown := []string{"spec.prefixLength", "spec.parentRef", "spec.prefixRef", "spec.ipfamily", "status.prefix", "status", "metadata.uid", ""}
+	unknown := []string{"spec.prefixLength", "spec.parentRef", "spec.prefixRef", "spec.ipfamily", "status", "metadata.uid", ""}
 
 	for kind, labels := range known {
 		gvk := SchemeGroupVersion.WithKind(kind)
@@ -44,6 +44,24 @@ func TestFieldLabels(t *testing.T) {
 					t.Errorf("got %v, want %s", err, want)
 				}
 			})
+		}
+	}
+}
+
+// TestFieldsWithRanges shows that the value of a field with a range is converted to canonical notation.
+func TestFieldsWithRanges(t *testing.T) {
+	scheme := newScheme(t)
+	for _, field := range []string{FieldPrefix, FieldAllocatedPrefix, FieldPrefixRefName} {
+		for value, want := range map[string]string{
+			"": "", "10.0.0.5/24": "10.0.0.0/24", "::ffff:10.0.0.0/120": "10.0.0.0/24", "2001:DB8::/32": "2001:db8::/32", "fd00::/8": "fd00::/8", "nonsense": "nonsense",
+		} {
+			if field == FieldPrefixRefName {
+				want = value
+			}
+			label, got, err := scheme.ConvertFieldLabel(SchemeGroupVersion.WithKind(PrefixAllocationKind), field, value)
+			if err != nil || label != field || got != want {
+				t.Errorf("%s=%s: got %s=%s, %v", field, value, label, got, err)
+			}
 		}
 	}
 }

@@ -247,19 +247,30 @@ func Unused(s string) *ipam.PrefixUsage {
 	return usage
 }
 
-// indexers returns the indexes of the watch cache. They contain only roots, so the many children cost no memory.
+// indexers returns the indexes of the watch cache: of the roots of a namespace, and of all Prefixes by their range.
 func indexers() *cache.Indexers {
-	return &cache.Indexers{storage.FieldIndex(claims.FieldRootOf): func(obj any) ([]string, error) {
-		if prefix, ok := obj.(*ipam.Prefix); ok && prefix.Spec.IsRoot() {
-			return []string{prefix.Namespace}, nil
-		}
-		return nil, nil
-	}}
+	return &cache.Indexers{
+		storage.FieldIndex(claims.FieldRootOf): func(obj any) ([]string, error) {
+			if prefix, ok := obj.(*ipam.Prefix); ok && prefix.Spec.IsRoot() {
+				return []string{prefix.Namespace}, nil
+			}
+			return nil, nil
+		},
+		storage.FieldIndex(resource.FieldRangeHash): resource.IndexByRange(func(obj any) string {
+			if prefix, ok := obj.(*ipam.Prefix); ok {
+				return prefix.Spec.Prefix
+			}
+			return ""
+		}),
+	}
 }
 
 // match returns the selection predicate of a list or watch.
 func match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
-	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: getAttrs, IndexFields: []string{claims.FieldRootOf}}
+	return storage.SelectionPredicate{
+		Label: label, Field: resource.SelectByRange(field, v1alpha1.FieldPrefix), GetAttrs: getAttrs,
+		IndexFields: []string{claims.FieldRootOf, resource.FieldRangeHash},
+	}
 }
 
 // getAttrs returns the labels and the selectable fields of a Prefix.
@@ -277,7 +288,7 @@ func getAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
 	}
 	return prefix.Labels, generic.MergeFieldsSets(generic.ObjectMetaFieldsSet(&prefix.ObjectMeta, true), fields.Set{
 		v1alpha1.FieldIPFamily:      string(prefix.Spec.IPFamily),
-		v1alpha1.FieldPrefix:        prefix.Spec.Prefix,
+		v1alpha1.FieldPrefix:        cidr.Canonical(prefix.Spec.Prefix),
 		v1alpha1.FieldParentRefName: parent,
 		v1alpha1.FieldPhase:         string(prefix.Status.Phase),
 		claims.FieldRootOf:          rootOf,

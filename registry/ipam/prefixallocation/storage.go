@@ -32,7 +32,7 @@ func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims
 			SingularQualifiedResource: ipam.Resource("prefixallocation"),
 			TableConvertor:            tableConvertor,
 		},
-		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs},
+		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs, Indexers: indexers()},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}, Allow: strategy.allow,
 			CoolDown: CoolDownStrategy{strategy}, Cool: cool},
 		binder, "pfxa")

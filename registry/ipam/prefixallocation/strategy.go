@@ -26,6 +26,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/client-go/tools/cache"
 )
 
 var (
@@ -229,9 +230,22 @@ func phaseOf(status *ipam.PrefixAllocationStatus) resource.Phase[ipam.PrefixAllo
 	return resource.Phase[ipam.PrefixAllocationPhase]{Phase: &status.Phase, Since: &status.LastPhaseTransitionTime, Conditions: &status.Conditions}
 }
 
+// indexers returns the index of the watch cache: of the allocations by the range that they hold.
+func indexers() *cache.Indexers {
+	return &cache.Indexers{storage.FieldIndex(resource.FieldRangeHash): resource.IndexByRange(func(obj any) string {
+		if allocation, ok := obj.(*ipam.PrefixAllocation); ok {
+			return allocation.Status.Prefix
+		}
+		return ""
+	})}
+}
+
 // match returns the selection predicate of a list or watch.
 func match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
-	return storage.SelectionPredicate{Label: label, Field: field, GetAttrs: getAttrs}
+	return storage.SelectionPredicate{
+		Label: label, Field: resource.SelectByRange(field, v1alpha1.FieldAllocatedPrefix), GetAttrs: getAttrs,
+		IndexFields: []string{resource.FieldRangeHash},
+	}
 }
 
 // getAttrs returns the labels and the selectable fields of a PrefixAllocation.
@@ -245,9 +259,10 @@ func getAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
 		from = ref.Name
 	}
 	return allocation.Labels, generic.MergeFieldsSets(generic.ObjectMetaFieldsSet(&allocation.ObjectMeta, true), fields.Set{
-		v1alpha1.FieldIPFamily:      string(allocation.Spec.IPFamily),
-		v1alpha1.FieldPrefix:        allocation.Spec.Prefix,
-		v1alpha1.FieldPrefixRefName: from,
-		v1alpha1.FieldPhase:         string(allocation.Status.Phase),
+		v1alpha1.FieldIPFamily:        string(allocation.Spec.IPFamily),
+		v1alpha1.FieldPrefix:          cidr.Canonical(allocation.Spec.Prefix),
+		v1alpha1.FieldPrefixRefName:   from,
+		v1alpha1.FieldPhase:           string(allocation.Status.Phase),
+		v1alpha1.FieldAllocatedPrefix: cidr.Canonical(allocation.Status.Prefix),
 	}), nil
 }
