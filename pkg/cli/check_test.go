@@ -187,3 +187,8 @@ func TestFindParents(t *testing.T) {
 		}
 	}
 }
+
+// contains reports whether a range contains another one, or is equal to it.
+func contains(prefix, other netip.Prefix) bool {
+	return prefix.Bits() <= other.Bits() && prefix.Contains(other.Addr())
+}

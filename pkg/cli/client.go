@@ -128,10 +128,15 @@ func (c *clients) eachAllocationIn(ctx context.Context, namespace string, opts m
 	}, func(obj runtime.Object) error { return visit(obj.(*v1alpha1.PrefixAllocation)) })
 }
 
+// selecting returns the options for a list of the objects of which a field has a value.
+func selecting(field, value string) metav1.ListOptions {
+	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(field, value).String()}
+}
+
 // childrenOf returns the options for a list of the Prefixes whose parent has a name. An empty name stands for those
 // without a parent.
 func childrenOf(parent string) metav1.ListOptions {
-	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.parentRef.name", parent).String()}
+	return selecting(v1alpha1.FieldParentRefName, parent)
 }
 
 // isChildOf reports whether a Prefix names another one as its parent. A list by childrenOf also contains the Prefixes whose
@@ -148,7 +153,7 @@ func isAllocatedFrom(a *v1alpha1.PrefixAllocation, parent *v1alpha1.Prefix) bool
 
 // allocatedFrom returns the options for a list of the PrefixAllocations whose parent has a name.
 func allocatedFrom(parent string) metav1.ListOptions {
-	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.prefixRef.name", parent).String()}
+	return selecting(v1alpha1.FieldPrefixRefName, parent)
 }
 
 // scope calls list for the namespaces that the command is about: the current one, or all. Who may not read all

@@ -4,20 +4,23 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/metadata"
 )
 
@@ -67,7 +70,7 @@ type whoItem struct {
 	Name      string `json:"name,omitempty"`
 	Prefix    string `json:"prefix"`
 	State     string `json:"state"`
-	// Depth is 0 for a root.
+	// Depth is 0 for a Prefix whose parent is not shown.
 	Depth int `json:"depth"`
 	// Until is the time until which a range is kept for the child with the name.
 	Until *metav1.Time `json:"until,omitempty"`
@@ -89,13 +92,21 @@ const maxInside = 50
 
 // whoWalk collects the rows of who.
 type whoWalk struct {
-	// elsewhere is set if the target is held from a namespace that the caller may not read.
-	elsewhere bool
 	*session
 	target netip.Prefix
 	result result
-	// hidden is the number of Prefixes inside the range that are not shown.
-	hidden int
+	// partial is set if the caller may not read the Prefixes of all namespaces.
+	partial bool
+	// inside is the number of Prefixes inside the range. Only maxInside of them are shown.
+	inside int
+}
+
+// holder is a Prefix that contains the target.
+type holder struct {
+	*v1alpha1.Prefix
+	prefix netip.Prefix
+	// children are those that contain the target, too. There is one, unless allocations overlap.
+	children []*holder
 }
 
 // who shows who holds a range.
@@ -107,44 +118,104 @@ func (s *session) who(ctx context.Context, target netip.Prefix) error {
 	w := &whoWalk{session: s, target: target}
 	w.result.kind = "Holders"
 	w.result.columns = []column{{name: "NAMESPACE"}, {name: "NAME"}, {name: "PREFIX"}, {name: "AGE", wide: true}, {name: "OWNER"}, {name: "STATE"}}
-	var roots []*v1alpha1.Prefix
-	inside := 0
-	err = s.scope(ctx, !c.named, func(namespace string) error {
-		return c.eachPrefixIn(ctx, namespace, childrenOf(""), func(p *v1alpha1.Prefix) error {
-			switch prefix, ok := heldBy(p); {
-			case !ok:
-			case contains(prefix, target):
-				roots = append(roots, p.DeepCopy())
-			case target.Overlaps(prefix):
-				if inside++; inside <= maxInside {
-					roots = append(roots, p.DeepCopy())
-				} else {
-					w.hidden++
-				}
+	var found, inside []*holder
+	list := func(namespace string) error {
+		holders, err := w.holders(ctx, namespace)
+		if err != nil {
+			return err
+		}
+		roots, err := w.rootsInside(ctx, namespace)
+		found, inside = append(found, holders...), append(inside, roots...)
+		return err
+	}
+	if c.named {
+		// Children of other namespaces, if the caller may read them.
+		if err = list(metav1.NamespaceAll); apierrors.IsForbidden(err) {
+			w.partial, err = true, list(c.namespace)
+		}
+	} else {
+		err = s.scope(ctx, true, list)
+		w.partial = s.denied
+	}
+	if err != nil {
+		return err
+	}
+	for _, top := range w.chains(found) {
+		if err := w.descend(ctx, top, 0); err != nil {
+			return err
+		}
+	}
+	for _, root := range inside {
+		w.insideRow(root, 0)
+	}
+	if len(w.result.rows) == 0 {
+		return exitf(ExitNotFound, "no Prefix that you may read contains %s", printTarget(target))
+	}
+	if more := w.inside - maxInside; more > 0 {
+		s.note("%d more Prefixes lie inside %s.", more, target)
+	}
+	return s.print(w.result)
+}
+
+// maxQueries is the number of lists that run at the same time.
+const maxQueries = 16
+
+// eachAround calls list for the target and each range that contains it, down to a length, and stops at the first error.
+// The first call is made alone, since what is forbidden is forbidden for all of them. The others run at the same time.
+func (w *whoWalk) eachAround(ctx context.Context, bits int, list func(context.Context, netip.Prefix) error) error {
+	if err := list(ctx, w.target); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxQueries)
+	for bits := bits; bits < w.target.Bits(); bits++ {
+		group.Go(func() error { return list(ctx, netip.PrefixFrom(w.target.Addr(), bits).Masked()) })
+	}
+	return group.Wait()
+}
+
+// holders returns the Prefixes of a namespace that contain the target. It asks for each range that they could have. The
+// server has an index for that, so this takes as long with a million Prefixes as with a few.
+func (w *whoWalk) holders(ctx context.Context, namespace string) ([]*holder, error) {
+	var mu sync.Mutex
+	var found []*holder
+	err := w.eachAround(ctx, 0, func(ctx context.Context, prefix netip.Prefix) error {
+		return w.clients.eachPrefixIn(ctx, namespace, selecting(v1alpha1.FieldPrefix, prefix.String()), func(p *v1alpha1.Prefix) error {
+			if held, ok := heldBy(p); ok && held == prefix {
+				mu.Lock()
+				defer mu.Unlock()
+				found = append(found, &holder{Prefix: p.DeepCopy(), prefix: held})
 			}
 			return nil
 		})
 	})
-	if err != nil {
-		return err
-	}
-	for _, root := range roots {
-		prefix, _ := heldBy(root)
-		if !contains(prefix, target) {
-			w.inside(root, prefix, 0)
+	return found, err
+}
+
+// chains links the holders to their parents, and returns those with which the chains begin, sorted by namespace and name.
+// Of a namespace that the caller has named, only the roots are one of those.
+func (w *whoWalk) chains(found []*holder) (tops []*holder) {
+	slices.SortFunc(found, func(a, b *holder) int {
+		return cmp.Or(cmp.Compare(a.prefix.Bits(), b.prefix.Bits()), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	// The larger ones come first, so that a parent is there before its children.
+	byName := map[types.NamespacedName]*holder{}
+	for _, h := range found {
+		parent := byName[types.NamespacedName{Namespace: h.NamespaceOfParent(), Name: parentOf(h.Prefix)}]
+		switch {
+		case parentOf(h.Prefix) != "" && parent != nil && parent.prefix.Bits() < h.prefix.Bits():
+			parent.children = append(parent.children, h)
+		case !w.clients.named || h.Namespace == w.clients.namespace && parentOf(h.Prefix) == "":
+			tops = append(tops, h)
+		default:
 			continue
 		}
-		if err := w.descend(ctx, root, prefix); err != nil {
-			return err
-		}
+		byName[types.NamespacedName{Namespace: h.Namespace, Name: h.Name}] = h
 	}
-	if len(roots) == 0 {
-		return exitf(ExitNotFound, "no Prefix that you may read contains %s", printTarget(target))
-	}
-	if w.hidden > 0 {
-		s.note("%d more Prefixes lie inside %s.", w.hidden, target)
-	}
-	return s.print(w.result)
+	slices.SortFunc(tops, func(a, b *holder) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	return tops
 }
 
 // printTarget returns a range as text, and a single address without its length.
@@ -164,92 +235,84 @@ func heldBy(p *v1alpha1.Prefix) (netip.Prefix, bool) {
 	return prefix, err == nil
 }
 
-// contains reports whether a range contains another one, or is equal to it.
-func contains(prefix, other netip.Prefix) bool {
-	return prefix.Bits() <= other.Bits() && prefix.Contains(other.Addr())
-}
-
-// descend adds the rows for the Prefixes that contain the target, from p down to the smallest one.
-func (w *whoWalk) descend(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) error {
-	for depth := 0; ; depth++ {
-		if depth > 128 {
-			return exitf(ExitError, "%s/%s lies in itself", p.Namespace, p.Name)
-		}
-		child, inside, err := w.childOf(ctx, p, prefix)
-		if err != nil {
-			return err
-		}
-		if child != nil {
-			w.prefix(p, prefix, depth, nil)
-			p = child
-			prefix, _ = heldBy(p)
-			continue
-		}
-		owners, err := w.owners(ctx, p)
-		if err != nil {
-			return err
-		}
-		w.prefix(p, prefix, depth, owners)
-		for i := range inside {
-			of, _ := heldBy(&inside[i])
-			w.inside(&inside[i], of, depth+1)
-		}
-		if len(inside) > 0 || prefix == w.target {
-			return nil
-		}
-		return w.rest(ctx, p, prefix, depth+1)
-	}
-}
-
-// childOf returns the child of a Prefix that contains the target. If there is none, it returns those inside the target.
-func (w *whoWalk) childOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) (*v1alpha1.Prefix, []v1alpha1.Prefix, error) {
-	// The status follows within a second, so nothing else is concluded from it than where to look first.
-	if prefix.IsSingleIP() || w.isUnused(p) {
-		return nil, nil, nil
-	}
-	usage := p.Status.Usage
-	opts := childrenOf(p.Name)
-	// While status.used lists each child, it tells which one to read.
-	if usage != nil && int64(len(p.Status.Used)) == usage.Allocations {
-		for _, used := range p.Status.Used {
-			if prefix, err := cidr.ParseStored(used); err == nil && contains(prefix, w.target) {
-				child, err := w.find(ctx, p, fields.AndSelectors(fields.ParseSelectorOrDie(opts.FieldSelector), fields.OneTermEqualSelector("spec.prefix", used)).String())
-				if err != nil || child != nil {
-					return child, nil, err
-				}
+// descend adds the rows for a Prefix that contains the target and what contains it below.
+func (w *whoWalk) descend(ctx context.Context, h *holder, depth int) error {
+	if len(h.children) > 0 {
+		w.prefix(h.Prefix, h.prefix, depth, nil)
+		for _, child := range h.children {
+			if err := w.descend(ctx, child, depth+1); err != nil {
+				return err
 			}
 		}
+		return nil
 	}
-	var found *v1alpha1.Prefix
-	var inside []v1alpha1.Prefix
-	err := w.clients.eachPrefixIn(ctx, p.Namespace, opts, func(child *v1alpha1.Prefix) error {
-		switch prefix, ok := heldBy(child); {
-		case !ok || prefix.Bits() == 0 || !isChildOf(child, p):
-		case contains(prefix, w.target):
-			found = child.DeepCopy()
-			return errStop
-		case w.target.Overlaps(prefix) && len(inside) < maxInside:
-			inside = append(inside, *child.DeepCopy())
-		case w.target.Overlaps(prefix):
-			w.hidden++
+	owners, err := w.owners(ctx, h.Prefix)
+	if err != nil {
+		return err
+	}
+	w.prefix(h.Prefix, h.prefix, depth, owners)
+	if !w.target.IsSingleIP() {
+		inside, err := w.childrenInside(ctx, h.Prefix)
+		if err != nil {
+			return err
+		}
+		for _, child := range inside {
+			w.insideRow(child, depth+1)
+		}
+		if len(inside) > 0 {
+			return nil
+		}
+	}
+	if h.prefix == w.target {
+		return nil
+	}
+	return w.rest(ctx, h.Prefix, h.prefix, depth+1)
+}
+
+// rootsInside returns the roots of a namespace inside the target. Of a namespace that the caller has named, it returns no
+// others.
+func (w *whoWalk) rootsInside(ctx context.Context, namespace string) (found []*holder, err error) {
+	if w.target.IsSingleIP() {
+		return nil, nil
+	}
+	if w.clients.named {
+		namespace = w.clients.namespace
+	}
+	err = w.clients.eachPrefixIn(ctx, namespace, childrenOf(""), func(p *v1alpha1.Prefix) error {
+		found = w.appendInside(found, p)
+		return nil
+	})
+	return found, err
+}
+
+// childrenInside returns the children of a Prefix inside the target.
+func (w *whoWalk) childrenInside(ctx context.Context, p *v1alpha1.Prefix) (found []*holder, err error) {
+	if w.isUnused(p) {
+		return nil, nil
+	}
+	namespace := metav1.NamespaceAll
+	if w.partial {
+		namespace = p.Namespace
+	}
+	err = w.clients.eachPrefixIn(ctx, namespace, childrenOf(p.Name), func(child *v1alpha1.Prefix) error {
+		if isChildOf(child, p) {
+			found = w.appendInside(found, child)
 		}
 		return nil
 	})
-	if err != nil || found != nil || len(inside) > 0 || !w.isUsed(p) {
-		return found, inside, err
+	return found, err
+}
+
+// appendInside appends a Prefix that lies inside the target and does not contain it, unless enough are shown.
+func (w *whoWalk) appendInside(found []*holder, p *v1alpha1.Prefix) []*holder {
+	prefix, ok := heldBy(p)
+	if !ok || !cidr.StrictlyInside(prefix, w.target) {
+		return found
 	}
-	// Children of other namespaces, if the caller may read them.
-	err = w.clients.eachPrefixIn(ctx, metav1.NamespaceAll, opts, func(child *v1alpha1.Prefix) error {
-		if prefix, ok := heldBy(child); ok && isChildOf(child, p) && child.Namespace != p.Namespace && contains(prefix, w.target) {
-			found = child.DeepCopy()
-			return errStop
-		}
-		return nil
-	})
-	if apierrors.IsForbidden(err) {
-		w.elsewhere, err = true, nil
+	if w.inside++; w.inside <= maxInside {
+		found = append(found, &holder{Prefix: p.DeepCopy(), prefix: prefix})
 	}
-	return found, nil, err
+	return found
 }
 
 // isUsed reports whether something of the target is in use, according to the status of a Prefix.
@@ -273,18 +336,6 @@ func (w *whoWalk) isUnused(p *v1alpha1.Prefix) bool {
 	})
 }
 
-// find returns the child of a Prefix with a field selector that contains the target, or nil.
-func (w *whoWalk) find(ctx context.Context, p *v1alpha1.Prefix, selector string) (found *v1alpha1.Prefix, err error) {
-	err = w.clients.eachPrefixIn(ctx, p.Namespace, metav1.ListOptions{FieldSelector: selector}, func(child *v1alpha1.Prefix) error {
-		if prefix, ok := heldBy(child); ok && isChildOf(child, p) && contains(prefix, w.target) {
-			found = child.DeepCopy()
-			return errStop
-		}
-		return nil
-	})
-	return found, err
-}
-
 // rest adds the row for the target in a Prefix of which no child contains it: a PrefixAllocation without a Prefix holds it,
 // or it is free.
 func (w *whoWalk) rest(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix, depth int) error {
@@ -300,10 +351,7 @@ func (w *whoWalk) rest(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Pre
 	}
 	rules := rulesFor(policies, p.Labels)
 	held = append(held, reservedBy(rules).In(prefix)...)
-	free := true
-	if !w.isUnused(p) {
-		free, err = w.allocations(ctx, p, depth)
-	}
+	free, err := w.allocations(ctx, p, depth)
 	if apierrors.IsForbidden(err) {
 		w.denied = true
 		w.say("You may not read prefixallocations in namespace %q, so what holds space without a Prefix is missing.", p.Namespace)
@@ -312,7 +360,7 @@ func (w *whoWalk) rest(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Pre
 	if err != nil || !free {
 		return err
 	}
-	if w.elsewhere {
+	if w.partial && w.isUsed(p) {
 		w.denied = true
 		w.say("You may not read prefixes in all namespaces, so who holds it in another namespace is missing.")
 		w.add(row{cells: []string{none, indented(depth) + "-", w.target.String(), "", none, "In use by another namespace"},
@@ -336,23 +384,58 @@ func (w *whoWalk) rest(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Pre
 // allocations adds the rows of the PrefixAllocations from a Prefix that overlap the target. It returns true if there are
 // none.
 func (w *whoWalk) allocations(ctx context.Context, p *v1alpha1.Prefix, depth int) (free bool, err error) {
-	free = true
-	err = w.clients.eachAllocationIn(ctx, p.Namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
+	var found []*v1alpha1.PrefixAllocation
+	for _, namespace := range []string{metav1.NamespaceAll, p.Namespace} {
+		// Those of other namespaces, if the caller may read them.
+		if found, err = w.allocationsIn(ctx, namespace, p); !apierrors.IsForbidden(err) {
+			break
+		}
+	}
+	for _, a := range found {
 		held, err := cidr.ParseStored(a.Status.Prefix)
-		if err != nil || !held.Overlaps(w.target) || !isAllocatedFrom(a, p) {
-			return nil
+		if err != nil {
+			continue
 		}
-		free = false
 		if c, ok := coolingOf(a); ok {
-			w.add(row{cells: []string{p.Namespace, indented(depth) + "-", held.String(), "", none, c.String()}, color: cyan,
-				item: whoItem{Type: "Cooling", Namespace: p.Namespace, Name: c.child, Prefix: held.String(), State: "Cooling", Depth: depth, Until: &c.until}})
-			return nil
+			w.add(row{cells: []string{a.Namespace, indented(depth) + "-", held.String(), "", none, c.String()}, color: cyan,
+				item: whoItem{Type: "Cooling", Namespace: a.Namespace, Name: c.child, Prefix: held.String(), State: "Cooling", Depth: depth, Until: &c.until}})
+			continue
 		}
-		w.add(row{cells: []string{p.Namespace, indented(depth) + a.Name, held.String(), w.age(a.CreationTimestamp), none, "PrefixAllocation"},
-			item: whoItem{Type: "Allocation", Namespace: p.Namespace, Name: a.Name, Prefix: held.String(), State: string(a.Status.Phase), Depth: depth}})
-		return nil
+		w.add(row{cells: []string{a.Namespace, indented(depth) + a.Name, held.String(), w.age(a.CreationTimestamp), none, "PrefixAllocation"},
+			item: whoItem{Type: "Allocation", Namespace: a.Namespace, Name: a.Name, Prefix: held.String(), State: string(a.Status.Phase), Depth: depth}})
+	}
+	return len(found) == 0, err
+}
+
+// allocationsIn returns the PrefixAllocations of a namespace that are from a Prefix and overlap the target.
+func (w *whoWalk) allocationsIn(ctx context.Context, namespace string, p *v1alpha1.Prefix) ([]*v1alpha1.PrefixAllocation, error) {
+	var mu sync.Mutex
+	var found []*v1alpha1.PrefixAllocation
+	list := func(ctx context.Context, opts metav1.ListOptions) error {
+		return w.clients.eachAllocationIn(ctx, namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
+			if held, err := cidr.ParseStored(a.Status.Prefix); err == nil && held.Overlaps(w.target) && isAllocatedFrom(a, p) {
+				mu.Lock()
+				defer mu.Unlock()
+				found = append(found, a.DeepCopy())
+			}
+			return nil
+		})
+	}
+	if !w.target.IsSingleIP() {
+		if w.isUnused(p) {
+			return nil, nil
+		}
+		return found, list(ctx, allocatedFrom(p.Name))
+	}
+	prefix, _ := heldBy(p)
+	err := w.eachAround(ctx, prefix.Bits()+1, func(ctx context.Context, prefix netip.Prefix) error {
+		return list(ctx, selecting(v1alpha1.FieldAllocatedPrefix, prefix.String()))
 	})
-	return free, err
+	if apierrors.IsBadRequest(err) {
+		// Servers of earlier versions cannot select by this field.
+		err = list(ctx, allocatedFrom(p.Name))
+	}
+	return found, err
 }
 
 // blockAround returns the largest block of a prefix that contains the target and overlaps none of the held ones.
@@ -386,12 +469,12 @@ func (w *whoWalk) prefix(p *v1alpha1.Prefix, prefix netip.Prefix, depth int, own
 		name: p.Name, color: stateColor(state)})
 }
 
-// inside adds the row of a Prefix inside the target.
-func (w *whoWalk) inside(p *v1alpha1.Prefix, prefix netip.Prefix, depth int) {
-	state := stateOf(p)
-	w.add(row{cells: []string{p.Namespace, indented(depth) + p.Name, prefix.String(), w.age(p.CreationTimestamp), none, state + " (inside)"},
-		item: whoItem{Type: "Inside", Namespace: p.Namespace, Name: p.Name, Prefix: prefix.String(), State: state, Depth: depth},
-		name: p.Name, color: stateColor(state)})
+// insideRow adds the row of a Prefix inside the target.
+func (w *whoWalk) insideRow(h *holder, depth int) {
+	state := stateOf(h.Prefix)
+	w.add(row{cells: []string{h.Namespace, indented(depth) + h.Name, h.prefix.String(), w.age(h.CreationTimestamp), none, state + " (inside)"},
+		item: whoItem{Type: "Inside", Namespace: h.Namespace, Name: h.Name, Prefix: h.prefix.String(), State: state, Depth: depth},
+		name: h.Name, color: stateColor(state)})
 }
 
 func (w *whoWalk) add(r row) { w.result.rows = append(w.result.rows, r) }

@@ -14,12 +14,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/generated/clientset/versioned/scheme"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -42,6 +44,9 @@ type cluster struct {
 	prefixes    []*v1alpha1.Prefix
 	allocations []*v1alpha1.PrefixAllocation
 	policies    []*v1alpha1.PrefixPolicy
+	// byPrefix and byAllocated are indexes by the range. byPrefix is nil until they are needed.
+	byPrefix    map[string][]*v1alpha1.Prefix
+	byAllocated map[string][]*v1alpha1.PrefixAllocation
 	// changes are what watches send; the revision is their number.
 	changes []change
 	changed chan struct{}
@@ -50,6 +55,8 @@ type cluster struct {
 	// only is the namespace that may be read. If it is empty, all may.
 	only string
 	stop chan struct{}
+	// sent is the number of objects that lists have sent.
+	sent atomic.Int64
 }
 
 // change is an event of a watch of Prefixes.
@@ -92,7 +99,27 @@ func (c *cluster) mend() {
 func (c *cluster) add(prefixes ...*v1alpha1.Prefix) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.prefixes = append(c.prefixes, prefixes...)
+	c.prefixes, c.byPrefix = append(c.prefixes, prefixes...), nil
+}
+
+// index builds the indexes, before a test measures.
+func (c *cluster) index() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.indexLocked()
+}
+
+func (c *cluster) indexLocked() {
+	if c.byPrefix != nil {
+		return
+	}
+	c.byPrefix, c.byAllocated = map[string][]*v1alpha1.Prefix{}, map[string][]*v1alpha1.PrefixAllocation{}
+	for _, p := range c.prefixes {
+		c.byPrefix[p.Spec.Prefix] = append(c.byPrefix[p.Spec.Prefix], p)
+	}
+	for _, a := range c.allocations {
+		c.byAllocated[a.Status.Prefix] = append(c.byAllocated[a.Status.Prefix], a)
+	}
 }
 
 // send puts a change into the cluster, which watches see.
@@ -104,6 +131,7 @@ func (c *cluster) send(kind string, p *v1alpha1.Prefix) {
 	if kind != "DELETED" {
 		c.prefixes = append(c.prefixes, p)
 	}
+	c.byPrefix = nil
 	p = p.DeepCopy()
 	p.ResourceVersion = strconv.Itoa(len(c.changes) + 2)
 	c.changes = append(c.changes, change{kind, p})
@@ -148,11 +176,11 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, kind, namespace s
 	defer c.mu.Unlock()
 	from, _ := strconv.Atoi(r.URL.Query().Get("continue"))
 	limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
-	meta := metav1.ListMeta{ResourceVersion: strconv.Itoa(len(c.changes) + 1)}
+	listMeta := metav1.ListMeta{ResourceVersion: strconv.Itoa(len(c.changes) + 1)}
 	page := func(n int) (int, int) {
 		to := min(from+limit, n)
 		if to < n {
-			meta.Continue = strconv.Itoa(to)
+			listMeta.Continue = strconv.Itoa(to)
 		}
 		return from, to
 	}
@@ -163,19 +191,25 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, kind, namespace s
 		if parent != nil {
 			name = parent.Name
 		}
-		return selector.Matches(fields.Set{"spec.parentRef.name": name, "spec.prefixRef.name": name, "spec.prefix": prefix})
+		return selector.Matches(fields.Set{v1alpha1.FieldParentRefName: name, v1alpha1.FieldPrefixRefName: name,
+			v1alpha1.FieldPrefix: prefix, v1alpha1.FieldAllocatedPrefix: prefix})
 	}
 	var list runtime.Object
 	switch kind {
 	case "prefixes":
-		from, to := page(len(c.prefixes))
+		prefixes := c.prefixes
+		if prefix, ok := selector.RequiresExactMatch(v1alpha1.FieldPrefix); ok {
+			c.indexLocked()
+			prefixes = c.byPrefix[prefix]
+		}
+		from, to := page(len(prefixes))
 		l := &v1alpha1.PrefixList{}
-		for _, p := range c.prefixes[from:to] {
+		for _, p := range prefixes[from:to] {
 			if (namespace == "" || p.Namespace == namespace) && selects(p.Spec.ParentRef, p.Spec.Prefix) {
 				l.Items = append(l.Items, *p)
 			}
 		}
-		l.ListMeta = meta
+		l.ListMeta = listMeta
 		list = l
 	case "prefixpolicies":
 		from, to := page(len(c.policies))
@@ -183,19 +217,25 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, kind, namespace s
 		for _, p := range c.policies[from:to] {
 			l.Items = append(l.Items, *p)
 		}
-		l.ListMeta = meta
+		l.ListMeta = listMeta
 		list = l
 	default:
-		from, to := page(len(c.allocations))
+		allocations := c.allocations
+		if prefix, ok := selector.RequiresExactMatch(v1alpha1.FieldAllocatedPrefix); ok {
+			c.indexLocked()
+			allocations = c.byAllocated[prefix]
+		}
+		from, to := page(len(allocations))
 		l := &v1alpha1.PrefixAllocationList{}
-		for _, a := range c.allocations[from:to] {
+		for _, a := range allocations[from:to] {
 			if alone := r.URL.Query().Get("labelSelector") != ""; selects(a.Spec.PrefixRef, a.Status.Prefix) && !(alone && a.Labels[v1alpha1.RequesterUIDLabel] != "") {
 				l.Items = append(l.Items, *a)
 			}
 		}
-		l.ListMeta = meta
+		l.ListMeta = listMeta
 		list = l
 	}
+	c.sent.Add(int64(meta.LenList(list)))
 	w.Header().Set("Content-Type", "application/vnd.kubernetes.protobuf")
 	_ = c.encoder.Encode(list, w)
 }
