@@ -178,6 +178,7 @@ func (s *session) repair(ctx context.Context, found []difference) (left []differ
 
 // checked is what a pass keeps of a Prefix.
 type checked struct {
+	name   string
 	uid    uidHash
 	prefix netip.Prefix
 	// parent is that of parentInWords.
@@ -196,6 +197,29 @@ func hashOf(uid types.UID) uidHash {
 	return uidHash(sum[:])
 }
 
+// checkedPrefixes are the Prefixes of each namespace, sorted by name. Slices need half the memory of a map with the names.
+type checkedPrefixes map[string][]checked
+
+// sort sorts the Prefixes of a namespace, or of all namespaces if it is empty. The server lists them in that order.
+func (p checkedPrefixes) sort(namespace string) {
+	byName := func(a, b checked) int { return strings.Compare(a.name, b.name) }
+	for name, of := range p {
+		if (namespace == metav1.NamespaceAll || name == namespace) && !slices.IsSortedFunc(of, byName) {
+			slices.SortFunc(of, byName)
+		}
+	}
+}
+
+// find returns a Prefix, or nil if it does not exist.
+func (p checkedPrefixes) find(name types.NamespacedName) *checked {
+	of := p[name.Namespace]
+	i, ok := slices.BinarySearchFunc(of, name.Name, func(c checked, name string) int { return strings.Compare(c.name, name) })
+	if !ok {
+		return nil
+	}
+	return &of[i]
+}
+
 // holding is what a pass keeps of an allocation that holds space.
 type holding struct {
 	prefix netip.Prefix
@@ -209,21 +233,21 @@ type counted struct{ prefixes, allocations int }
 func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 	var found []difference
 	var counts counted
-	prefixes := map[types.NamespacedName]*checked{}
+	prefixes := checkedPrefixes{}
 	held := map[types.NamespacedName][]holding{}
 	reading := s.newProgress("Reading", 0)
 	defer reading.end()
 	err := s.scope(ctx, s.allNamespaces, func(namespace string) error {
 		err := s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
 			parent := parentInWords(p)
-			c := &checked{uid: hashOf(p.UID), parent: unique.Make(parent)}
+			c := checked{name: p.Name, uid: hashOf(p.UID), parent: unique.Make(parent)}
 			if prefix, ok := heldBy(p); ok {
 				c.prefix, c.isChild = prefix, parent != ""
 			} else if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 				found = append(found, difference{Type: allocationMissing, Namespace: p.Namespace, Name: p.Name, Parent: parent, Prefix: p.Spec.Prefix,
 					Message: "the Prefix is Allocated, but spec.prefix is no prefix"})
 			}
-			prefixes[types.NamespacedName{Namespace: interned(p.Namespace), Name: p.Name}] = c
+			prefixes[p.Namespace] = append(prefixes[p.Namespace], c)
 			counts.prefixes++
 			reading.step()
 			return nil
@@ -231,6 +255,7 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 		if err != nil {
 			return err
 		}
+		prefixes.sort(namespace)
 		return s.clients.eachAllocationIn(ctx, namespace, metav1.ListOptions{}, func(a *v1alpha1.PrefixAllocation) error {
 			counts.allocations++
 			reading.step()
@@ -244,10 +269,12 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 	for parent, holdings := range held {
 		found = append(found, overlaps(parent, holdings)...)
 	}
-	for name, c := range prefixes {
-		if c.isChild && !c.isHeld {
-			found = append(found, difference{Type: allocationMissing, Namespace: name.Namespace, Name: name.Name, Parent: c.parent.Value(), Prefix: c.prefix.String(),
-				Message: "no PrefixAllocation holds what the Prefix has"})
+	for namespace, of := range prefixes {
+		for i := range of {
+			if c := &of[i]; c.isChild && !c.isHeld {
+				found = append(found, difference{Type: allocationMissing, Namespace: namespace, Name: c.name, Parent: c.parent.Value(), Prefix: c.prefix.String(),
+					Message: "no PrefixAllocation holds what the Prefix has"})
+			}
 		}
 	}
 	slices.SortFunc(found, func(a, b difference) int { return cmp.Compare(a.key(), b.key()) })
@@ -257,7 +284,7 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 // checkAllocation returns the differences of an allocation, and adds what it holds.
 //
 // readAll tells whether the Prefixes of all namespaces are known.
-func checkAllocation(a *v1alpha1.PrefixAllocation, readAll bool, prefixes map[types.NamespacedName]*checked, held map[types.NamespacedName][]holding) (found []difference) {
+func checkAllocation(a *v1alpha1.PrefixAllocation, readAll bool, prefixes checkedPrefixes, held map[types.NamespacedName][]holding) (found []difference) {
 	if a.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated {
 		return nil
 	}
@@ -282,7 +309,7 @@ func checkAllocation(a *v1alpha1.PrefixAllocation, readAll bool, prefixes map[ty
 		return found
 	}
 	held[parent] = append(held[parent], holding{prefix, a.Name})
-	switch of := prefixes[parent]; {
+	switch of := prefixes.find(parent); {
 	case of == nil && parent.Namespace != a.Namespace && !readAll:
 		// The namespace of the parent was not read.
 	case of == nil:
@@ -298,7 +325,7 @@ func checkAllocation(a *v1alpha1.PrefixAllocation, readAll bool, prefixes map[ty
 	if owner == nil || owner.Kind != v1alpha1.PrefixKind || !strings.HasPrefix(owner.APIVersion, v1alpha1.GroupVersion.Group+"/") {
 		return found
 	}
-	child := prefixes[types.NamespacedName{Namespace: a.Namespace, Name: owner.Name}]
+	child := prefixes.find(types.NamespacedName{Namespace: a.Namespace, Name: owner.Name})
 	switch {
 	case child == nil || child.uid != hashOf(owner.UID):
 		differs(leftover, "it holds space for the Prefix %s, which does not exist", owner.Name)

@@ -44,12 +44,14 @@ func TestOverlaps(t *testing.T) {
 
 func TestCheckAllocation(t *testing.T) {
 	t.Parallel()
-	prefixes := func() map[types.NamespacedName]*checked {
-		return map[types.NamespacedName]*checked{
-			{Namespace: "a", Name: "root"}:    {uid: hashOf("1"), prefix: netip.MustParsePrefix("10.0.0.0/8"), parent: unique.Make("")},
-			{Namespace: "a", Name: "child"}:   {uid: hashOf("2"), prefix: netip.MustParsePrefix("10.1.0.0/16"), parent: unique.Make("root"), isChild: true},
-			{Namespace: "a", Name: "pending"}: {uid: hashOf("3"), parent: unique.Make("root")},
-		}
+	prefixes := func() checkedPrefixes {
+		p := checkedPrefixes{"a": {
+			{name: "root", uid: hashOf("1"), prefix: netip.MustParsePrefix("10.0.0.0/8"), parent: unique.Make("")},
+			{name: "child", uid: hashOf("2"), prefix: netip.MustParsePrefix("10.1.0.0/16"), parent: unique.Make("root"), isChild: true},
+			{name: "pending", uid: hashOf("3"), parent: unique.Make("root")},
+		}}
+		p.sort("a")
+		return p
 	}
 	for _, tt := range []struct {
 		name, parent, prefix, owner string

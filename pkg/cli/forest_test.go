@@ -314,7 +314,8 @@ func TestNodeSize(t *testing.T) {
 	if size := reflect.TypeFor[node]().Size(); size > 160 {
 		t.Errorf("a node has %d bytes, more than 160", size)
 	}
-	if size := reflect.TypeFor[checked]().Size(); size > 64 {
-		t.Errorf("what check keeps has %d bytes, more than 64", size)
+	// With the name: there is no map that has it as its key.
+	if size := reflect.TypeFor[checked]().Size(); size > 80 {
+		t.Errorf("what check keeps has %d bytes, more than 80", size)
 	}
 }
