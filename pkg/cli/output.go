@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -41,6 +42,8 @@ type result struct {
 	kind    string
 	columns []column
 	rows    []row
+	// each yields the rows one at a time. If it is set, rows is empty.
+	each iter.Seq[row]
 	// before and after are the lines above and below the table.
 	before, after []string
 	// fields are the fields of the document besides its items.
@@ -55,6 +58,14 @@ type row struct {
 	name string
 	// color is the color of the last cell.
 	color color
+}
+
+// all returns the rows.
+func (r result) all() iter.Seq[row] {
+	if r.each != nil {
+		return r.each
+	}
+	return slices.Values(r.rows)
 }
 
 // color is an ANSI color.
@@ -126,7 +137,7 @@ func (s *session) print(r result) error {
 		return nil
 	}
 	if s.output == "name" {
-		for _, row := range r.rows {
+		for row := range r.all() {
 			if row.name != "" {
 				fmt.Fprintf(s.machineOut(), "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, row.name)
 			}
@@ -134,7 +145,7 @@ func (s *session) print(r result) error {
 		return nil
 	}
 	items := make([]any, 0, len(r.rows))
-	for _, row := range r.rows {
+	for row := range r.all() {
 		if row.item != nil {
 			items = append(items, row.item)
 		}
@@ -210,11 +221,12 @@ func (s *session) printLines(lines []string) {
 	}
 }
 
+// maxBlock is the number of rows that are kept to align their columns. In the rows that follow a column may be wider, as in
+// what kubectl get prints of several pages.
+const maxBlock = 10_000
+
 // printTable prints a table.
 func (s *session) printTable(r result) error {
-	if len(r.rows) == 0 {
-		return nil
-	}
 	w := printers.GetNewTabWriter(s.Out)
 	shown := func(i int) bool { return !r.columns[i].wide || s.output == "wide" }
 	var line []string
@@ -223,9 +235,18 @@ func (s *session) printTable(r result) error {
 			line = append(line, column.name)
 		}
 	}
-	fmt.Fprintln(w, strings.Join(line, "\t"))
+	header := strings.Join(line, "\t")
 	colors := s.AllowsColor(s.Out)
-	for _, row := range r.rows {
+	count := 0
+	for row := range r.all() {
+		if count == 0 {
+			fmt.Fprintln(w, header)
+		}
+		if count++; count%maxBlock == 0 {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
 		line = line[:0]
 		for i, cell := range row.cells {
 			if !shown(i) {

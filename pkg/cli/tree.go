@@ -125,8 +125,12 @@ func (s *session) tree(ctx context.Context, o *treeOptions, name string) error {
 		{name: "NAMESPACE", wide: !s.allNamespaces}, {name: "NAME"}, {name: "PREFIX"}, {name: "USED"}, {name: "CHILDREN"},
 		{name: "LARGEST FREE"}, {name: "FREE ADDRESSES", wide: true}, {name: "AGE", wide: true}, {name: "STATE"},
 	}
-	for namespace, of := range chunked(top) {
-		w.siblings(namespace, nil, of, 0, "")
+	w.result.each = func(yield func(row) bool) {
+		more := true
+		w.add = func(r row) { more = more && yield(r) }
+		for namespace, of := range chunked(top) {
+			w.siblings(namespace, nil, of, 0, "")
+		}
 	}
 	return s.print(w.result)
 }
@@ -195,6 +199,8 @@ type treeWriter struct {
 	*session
 	*treeOptions
 	result result
+	// add prints a row. The rows of a large tree need more memory than the tree.
+	add func(row)
 }
 
 // siblings writes nodes with the same parent, and with --free the free and reserved blocks between them. indent is the
@@ -207,41 +213,46 @@ func (w *treeWriter) siblings(namespace string, of *node, nodes []*node, depth i
 	if !w.all && len(nodes) > maxSiblings {
 		shown, summed = sumUp(nodes)
 	}
-	// Blocks and nodes are in the order of their addresses, so all are needed before the first one is written: the last
-	// one is drawn differently.
-	var lines []func(indent, branch string)
-	// A Prefix from which nothing is allocated needs no row that says so, unless it was asked for.
-	if w.showFree && of != nil && of.prefix.IsValid() && (len(nodes) > 0 || depth == 1) {
-		blocks := w.blocks(of)
-		if !w.all && len(blocks) > maxSiblings {
-			lines = append(lines, func(_, branch string) { w.blockSums(of, blocks, depth, branch) })
-			blocks = nil
-		}
-		i := 0
-		for _, b := range blocks {
-			for ; i < len(shown) && shown[i].prefix.IsValid() && shown[i].prefix.Addr().Compare(b.prefix.Addr()) < 0; i++ {
-				lines = append(lines, w.line(shown[i], depth))
-			}
-			lines = append(lines, func(_, branch string) { w.block(of, b, depth, branch) })
-		}
-		shown = shown[i:]
-	}
-	for _, n := range shown {
-		lines = append(lines, w.line(n, depth))
-	}
-	if len(summed) > 0 {
-		lines = append(lines, func(_, branch string) { w.sum(namespace, of, summed, len(nodes) > len(summed), depth, branch) })
-	}
-	for i, line := range lines {
+	// The last line is drawn differently, so each line is written when the next one is known.
+	var held func(indent, branch string)
+	write := func(line func(indent, branch string), isLast bool) {
 		switch {
+		case line == nil:
 		case of == nil:
 			line("", "")
-		case i == len(lines)-1:
+		case isLast:
 			line(indent+"   ", indent+"└─ ")
 		default:
 			line(indent+"│  ", indent+"├─ ")
 		}
 	}
+	next := func(line func(indent, branch string)) {
+		write(held, false)
+		held = line
+	}
+	// A Prefix from which nothing is allocated needs no row that says so, unless it was asked for.
+	if w.showFree && of != nil && of.prefix.IsValid() && (len(nodes) > 0 || depth == 1) {
+		blocks := w.blocks(of)
+		if !w.all && len(blocks) > maxSiblings {
+			next(func(_, branch string) { w.blockSums(of, blocks, depth, branch) })
+			blocks = nil
+		}
+		i := 0
+		for _, b := range blocks {
+			for ; i < len(shown) && shown[i].prefix.IsValid() && shown[i].prefix.Addr().Compare(b.prefix.Addr()) < 0; i++ {
+				next(w.line(shown[i], depth))
+			}
+			next(func(_, branch string) { w.block(of, b, depth, branch) })
+		}
+		shown = shown[i:]
+	}
+	for _, n := range shown {
+		next(w.line(n, depth))
+	}
+	if len(summed) > 0 {
+		next(func(_, branch string) { w.sum(namespace, of, summed, len(nodes) > len(summed), depth, branch) })
+	}
+	write(held, true)
 }
 
 // block is a part of a Prefix that is not allocated.
@@ -440,8 +451,6 @@ func inWords(lengths map[string]int64) string {
 	}
 	return strings.Join(words, ", ")
 }
-
-func (w *treeWriter) add(r row) { w.result.rows = append(w.result.rows, r) }
 
 // age returns the age of an object as kubectl does.
 func (s *session) age(created metav1.Time) string {
