@@ -34,10 +34,18 @@ const (
 	listers = 3
 )
 
-// load puts Prefixes into etcd as the API server stores them, which is much faster than creating them.
-func load(b *bench, endpoint string, count int) {
+// stored is a key of etcd. Its value is that of an object, unless there is none.
+type stored struct {
+	key    string
+	object runtime.Object
+	value  string
+}
+
+// put puts objects into etcd as the API server stores them, which is much faster than creating them. objects returns the
+// keys of each of them.
+func (b *bench) put(endpoint, what string, count int, objects func(n int) []stored) {
 	b.Helper()
-	b.progress.phase(fmt.Sprintf("put %d Prefixes into etcd", count), count)
+	b.progress.phase(fmt.Sprintf("put %d %s into etcd", count, what), count)
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
 	if err != nil {
 		b.Fatal(err)
@@ -46,25 +54,36 @@ func load(b *bench, endpoint string, count int) {
 	info, _ := runtime.SerializerInfoForMediaType(apiserver.Codecs.SupportedMediaTypes(), runtime.ContentTypeProtobuf)
 	encoder := apiserver.Codecs.EncoderForVersion(info.Serializer, schema.GroupVersion(v1alpha1.GroupVersion))
 	// The limit of etcd is 128 operations in a transaction.
-	const batch = 100
+	const batch = 40
 	each(b.ctx, (count+batch-1)/batch, 8, func(n int) {
 		var puts []clientv3.Op
 		for i := n * batch; i < min(count, (n+1)*batch); i++ {
-			p := child("loaded", i, of("nobody"))
-			p.Namespace, p.UID, p.CreationTimestamp = namespace, uuid.NewUUID(), metav1.Now()
-			p.Generation, p.Finalizers, p.Spec.IPFamily = 1, []string{v1alpha1.PrefixFinalizer}, v1alpha1.IPv4
-			p.Status.Phase = v1alpha1.PrefixPhasePending
-			data, err := runtime.Encode(encoder, p)
-			if err != nil {
-				b.Error(err)
-				return
+			for _, s := range objects(i) {
+				if s.object != nil {
+					data, err := runtime.Encode(encoder, s.object)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					s.value = string(data)
+				}
+				puts = append(puts, clientv3.OpPut(s.key, s.value))
 			}
-			puts = append(puts, clientv3.OpPut(prefixKeys+namespace+"/"+p.Name, string(data)))
 			b.progress.step()
 		}
 		if _, err := client.Txn(b.ctx).Then(puts...).Commit(); err != nil {
 			b.Error(err)
 		}
+	})
+}
+
+// load puts Prefixes into etcd that wait for a parent.
+func load(b *bench, endpoint string, count int) {
+	b.Helper()
+	b.put(endpoint, "Prefixes", count, func(n int) []stored {
+		p := child("loaded", n, of("nobody"))
+		p.Status.Phase = v1alpha1.PrefixPhasePending
+		return []stored{{key: prefixKeys + namespace + "/" + p.Name, object: complete(p, uuid.NewUUID())}}
 	})
 }
 

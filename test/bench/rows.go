@@ -293,6 +293,24 @@ var measurements = []measurement{
 		measure: measureWriterBesideLists,
 	},
 	{
+		name: "commands",
+		how: "An ipam-apiserver without controllers has a parent with 1,000,000 children and what is allocated for them, which were put into its etcd " +
+			"before. Commands of kubectl-ipam run on it as a user runs them. who looks up 9 addresses that a child has and 9 that are free. Memory is " +
+			"VmHWM.",
+		rows: []*row{
+			{"K1", "tree", "kubectl ipam tree", "s", atMost(10)},
+			{"K1", "tree memory", "most resident memory of that", "MiB", atMost(500)},
+			{"K1", "tree all", "kubectl ipam tree --all", "s", goal{}},
+			{"K1", "tree all memory", "most resident memory of that", "MiB", atMost(500)},
+			{"K1", "who", "kubectl ipam who", "s", atMost(1)},
+			{"K1", "who memory", "most resident memory of that", "MiB", atMost(500)},
+			{"K1", "who server", "time of a processor that the API server uses for that", "s", goal{}},
+			{"K1", "check", "kubectl ipam check", "s", atMost(120)},
+			{"K1", "check memory", "most resident memory of that", "MiB", atMost(500)},
+		},
+		measure: measureCommands,
+	},
+	{
 		name: "memory by tenants",
 		how: "One ipam-apiserver and one ipam-controller-manager get 1,000 children; then a Prefix is patched 700 times with 2,000 new labels each time, " +
 			"3,200 children are created with 64 different selectors, and 10,000 with 3 KiB of labels while 100 watches are open " +
