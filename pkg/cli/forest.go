@@ -135,33 +135,45 @@ func parentOf(p *v1alpha1.Prefix) string {
 
 // forest is a set of trees of Prefixes.
 type forest struct {
-	nodes map[types.NamespacedName]*node
+	// nodes are all of them, in no order. A map by name would need half as much memory as the nodes.
+	nodes []*node
 	// roots are the nodes whose parent is not in the forest, sorted by namespace and address.
 	roots []*node
 }
 
-func newForest() *forest { return &forest{nodes: map[types.NamespacedName]*node{}} }
-
-// add adds a node.
-func (f *forest) add(n *node) { f.nodes[n.NamespacedName] = n }
+// find returns the node with a name, or nil.
+func (f *forest) find(name types.NamespacedName) *node {
+	if i := slices.IndexFunc(f.nodes, func(n *node) bool { return n.NamespacedName == name }); i >= 0 {
+		return f.nodes[i]
+	}
+	return nil
+}
 
 // link links the nodes to their parents. It returns the forest.
 func (f *forest) link() *forest {
+	childrenOf := map[types.NamespacedName][]*node{}
 	for _, n := range f.nodes {
-		parent := f.nodes[types.NamespacedName{Namespace: cmp.Or(n.details().parentNamespace, n.Namespace), Name: n.parent}]
-		// What waits for something that waits itself may wait in a circle.
-		if n.parent == "" || parent == nil || !parent.prefix.IsValid() {
+		if n.parent == "" {
 			f.roots = append(f.roots, n)
 			continue
 		}
-		parent.children = append(parent.children, n)
+		parent := types.NamespacedName{Namespace: cmp.Or(n.details().parentNamespace, n.Namespace), Name: n.parent}
+		childrenOf[parent] = append(childrenOf[parent], n)
+	}
+	for _, n := range f.nodes {
+		// What waits for something that waits itself may wait in a circle.
+		if children := childrenOf[n.NamespacedName]; len(children) > 0 && n.prefix.IsValid() {
+			n.children = children
+			slices.SortFunc(n.children, byAddress)
+			delete(childrenOf, n.NamespacedName)
+		}
+	}
+	for _, children := range childrenOf {
+		f.roots = append(f.roots, children...)
 	}
 	slices.SortFunc(f.roots, func(a, b *node) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), byAddress(a, b))
 	})
-	for _, n := range f.nodes {
-		slices.SortFunc(n.children, byAddress)
-	}
 	return f
 }
 

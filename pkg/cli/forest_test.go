@@ -158,9 +158,9 @@ func TestForest(t *testing.T) {
 			}
 			nodes = append(nodes, &node{NamespacedName: name(i), parent: parent.Name, prefix: prefix})
 		}
-		f := newForest()
+		f := &forest{}
 		for _, i := range random.Perm(len(nodes)) {
-			f.add(nodes[i])
+			f.nodes = append(f.nodes, nodes[i])
 		}
 		f.link()
 		if len(f.roots) != 1 || f.roots[0] != nodes[0] {
@@ -200,10 +200,9 @@ func name(i int) types.NamespacedName {
 // TestCircle shows that Prefixes that wait for each other are not lost.
 func TestCircle(t *testing.T) {
 	t.Parallel()
-	f := newForest()
-	f.add(&node{NamespacedName: name(1), parent: "n2"})
-	f.add(&node{NamespacedName: name(2), parent: "n1"})
-	f.add(&node{NamespacedName: name(3), parent: "n3"})
+	f := &forest{nodes: []*node{
+		{NamespacedName: name(1), parent: "n2"}, {NamespacedName: name(2), parent: "n1"}, {NamespacedName: name(3), parent: "n3"},
+	}}
 	if f.link(); len(f.roots) != 3 {
 		t.Errorf("%d of 3 nodes are at the top", len(f.roots))
 	}

@@ -107,7 +107,7 @@ func (s *session) tree(ctx context.Context, o *treeOptions, name string) error {
 		if err != nil {
 			return err
 		}
-		n := f.nodes[types.NamespacedName{Namespace: c.namespace, Name: name}]
+		n := f.find(types.NamespacedName{Namespace: c.namespace, Name: name})
 		if n == nil {
 			return exitf(ExitNotFound, "there is no Prefix %q in namespace %q", name, c.namespace)
 		}
@@ -141,13 +141,13 @@ func (s *session) readForest(ctx context.Context, withRules bool) (*forest, erro
 	if err != nil {
 		return nil, err
 	}
-	f := newForest()
+	f := &forest{}
 	policies := map[string][]policy{}
-	var cooled []*v1alpha1.Prefix
+	cooled := map[*node]*v1alpha1.Prefix{}
 	err = s.scope(ctx, s.allNamespaces, func(namespace string) error {
 		return s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
 			n := newNode(p, selector)
-			f.add(n)
+			f.nodes = append(f.nodes, n)
 			if !withRules {
 				return nil
 			}
@@ -162,7 +162,7 @@ func (s *session) readForest(ctx context.Context, withRules bool) (*forest, erro
 				n.own().rules = rules
 			}
 			if n.prefix.IsValid() && cools(p) {
-				cooled = append(cooled, p.DeepCopy())
+				cooled[n] = p.DeepCopy()
 			}
 			return nil
 		})
@@ -170,8 +170,8 @@ func (s *session) readForest(ctx context.Context, withRules bool) (*forest, erro
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range cooled {
-		if f.nodes[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}].own().cooling, err = s.coolingIn(ctx, p); err != nil {
+	for n, p := range cooled {
+		if n.own().cooling, err = s.coolingIn(ctx, p); err != nil {
 			return nil, err
 		}
 	}
