@@ -26,7 +26,10 @@ func (s *session) newCloseCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.changePolicy(cmd.Context(), o, dryRun, p, func(spec *v1alpha1.PrefixPolicySpec) { spec.Closed = true })
+			return s.changePolicy(cmd.Context(), o, dryRun, p, func(spec *v1alpha1.PrefixPolicySpec) error {
+				spec.Closed = true
+				return nil
+			})
 		},
 		ValidArgsFunction: s.completePrefixes(1),
 	}

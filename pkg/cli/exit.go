@@ -64,12 +64,14 @@ func exitf(code ExitCode, format string, args ...any) error {
 	return exitError{code, fmt.Errorf(format, args...), fmt.Sprintf(strings.ReplaceAll(format, "%w", "%v"), escaped(args)...)}
 }
 
-// escaped returns the arguments of a format, with texts and errors escaped.
+// escaped returns the arguments of a format, with texts, errors and what has a text of its own escaped.
 func escaped(args []any) []any {
 	safe := slices.Clone(args)
 	for i, arg := range safe {
 		if err, ok := arg.(error); ok {
 			safe[i] = messageOf(err)
+		} else if stringer, ok := arg.(fmt.Stringer); ok {
+			safe[i] = plaintext.Escape(stringer.String())
 		} else if text := reflect.ValueOf(arg); text.Kind() == reflect.String {
 			safe[i] = plaintext.Escape(text.String())
 		}

@@ -7,12 +7,12 @@ import (
 	"context"
 	"encoding/csv"
 	"fmt"
+	"io"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/cli-runtime/pkg/printers"
 )
 
 func (s *session) newExportCommand() *cobra.Command {
@@ -45,7 +45,7 @@ func (s *session) export(ctx context.Context, asCSV bool) error {
 	}
 	out := s.machineOut()
 	w := csv.NewWriter(out)
-	yaml := &printers.YAMLPrinter{}
+	documents := 0
 	if asCSV {
 		if err := w.Write(csvColumns); err != nil {
 			return err
@@ -66,7 +66,12 @@ func (s *session) export(ctx context.Context, asCSV bool) error {
 			}
 			clean := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Annotations: p.Annotations}, Spec: p.Spec}
 			clean.GetObjectKind().SetGroupVersionKind(kindOf(v1alpha1.PrefixKind))
-			return yaml.PrintObj(clean, out)
+			if documents++; documents > 1 {
+				if _, err := io.WriteString(out, "---\n"); err != nil {
+					return err
+				}
+			}
+			return printYAML(out, clean)
 		})
 	})
 	if err != nil {

@@ -9,16 +9,12 @@ import (
 	"math/big"
 	"math/rand"
 	"net/netip"
-	"net/url"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
@@ -272,37 +268,6 @@ func TestMessages(t *testing.T) {
 	}
 	if err := exitf(ExitUsage, "%w", evil); !errors.Is(err, evil) {
 		t.Error("the cause is lost")
-	}
-}
-
-func TestCodeOf(t *testing.T) {
-	t.Parallel()
-	resource := schema.GroupResource{Resource: "prefixes"}
-	for _, tt := range []struct {
-		err  error
-		want ExitCode
-	}{
-		{nil, ExitDone},
-		{errors.New("x"), ExitError},
-		{exitf(ExitNoRoom, "x"), ExitNoRoom},
-		{fmt.Errorf("y: %w", exitf(ExitUsage, "x")), ExitUsage},
-		{errors.Join(exitf(ExitUnavailable, "x")), ExitUnavailable},
-		{apierrors.NewForbidden(resource, "x", nil), ExitForbidden},
-		{fmt.Errorf("y: %w", apierrors.NewForbidden(resource, "x", nil)), ExitForbidden},
-		{apierrors.NewUnauthorized("x"), ExitForbidden},
-		{apierrors.NewNotFound(resource, "x"), ExitNotFound},
-		{apierrors.NewConflict(resource, "x", nil), ExitConflict},
-		{apierrors.NewAlreadyExists(resource, "x"), ExitConflict},
-		{apierrors.NewInvalid(schema.GroupKind{}, "x", nil), ExitInvalid},
-		{apierrors.NewBadRequest("x"), ExitInvalid},
-		{apierrors.NewServiceUnavailable("x"), ExitUnavailable},
-		{apierrors.NewTooManyRequests("x", 1), ExitUnavailable},
-		{apierrors.NewTimeoutError("x", 1), ExitUnavailable},
-		{&url.Error{Op: "Get", Err: os.ErrDeadlineExceeded}, ExitUnavailable},
-	} {
-		if got := codeOf(tt.err); got != tt.want {
-			t.Errorf("%v: %d instead of %d", tt.err, got, tt.want)
-		}
 	}
 }
 

@@ -82,9 +82,11 @@ type importItem struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Prefix    string `json:"prefix,omitempty"`
-	Parent    string `json:"parent,omitempty"`
-	Action    string `json:"action"`
-	Message   string `json:"message,omitempty"`
+	// Request is what is asked for if that is a length.
+	Request string `json:"request,omitempty"`
+	Parent  string `json:"parent,omitempty"`
+	Action  string `json:"action"`
+	Message string `json:"message,omitempty"`
 }
 
 // importFile creates what is in a file.
@@ -473,7 +475,7 @@ func (s *session) printImport(records []*record, exists map[*record]bool, create
 		if p := record.object; p != nil {
 			item.Namespace, item.Name, item.Prefix, item.Parent = p.Namespace, p.Name, p.Spec.Prefix, parentInWords(p)
 			if item.Prefix == "" && p.Spec.PrefixLength != 0 {
-				item.Prefix = fmt.Sprintf("a /%d", p.Spec.PrefixLength)
+				item.Request = fmt.Sprintf("a /%d", p.Spec.PrefixLength)
 			}
 		}
 		paint := green
@@ -491,7 +493,7 @@ func (s *session) printImport(records []*record, exists map[*record]bool, create
 		if item.Message != "" {
 			action += ": " + item.Message
 		}
-		r.rows = append(r.rows, row{cells: []string{fmt.Sprint(item.Line), item.Namespace, orNone(item.Name), orNone(item.Prefix), orNone(item.Parent), action},
+		r.rows = append(r.rows, row{cells: []string{fmt.Sprint(item.Line), item.Namespace, orNone(item.Name), orNone(item.Prefix + item.Request), orNone(item.Parent), action},
 			item: item, name: item.Name, color: paint})
 	}
 	return s.print(r)

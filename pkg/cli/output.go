@@ -21,6 +21,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/client-go/util/jsonpath"
+	"sigs.k8s.io/yaml"
 )
 
 // outputVersion is the apiVersion of what the commands print as JSON or YAML.
@@ -168,11 +169,37 @@ func (s *session) printDocument(document any) error {
 	if columns, ok := strings.CutPrefix(s.output, "custom-columns="); ok {
 		return printColumns(s.machineOut(), columns, obj.Object)
 	}
+	if s.output == "yaml" {
+		return printYAML(s.machineOut(), obj)
+	}
 	printer, err := s.printer()
 	if err != nil {
 		return err
 	}
 	return printer.PrintObj(obj, s.machineOut())
+}
+
+// printYAML prints a document as YAML. The printer of cli-runtime fails on control characters that JSON may have as they are,
+// but YAML may not: any annotation can have them.
+func printYAML(out io.Writer, document any) error {
+	data, err := json.Marshal(document)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, r := range string(data) {
+		if r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0xfeff || r == 0xfffe || r == 0xffff {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	text, err := yaml.JSONToYAML([]byte(b.String()))
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(text)
+	return err
 }
 
 // kindOf returns a kind of the API group.

@@ -305,7 +305,7 @@ func (s *session) confirm(question string) (ok, asked bool) {
 	if s.yes || !s.IsTerminal(s.In) {
 		return false, false
 	}
-	fmt.Fprint(plaintext.NewWriter(s.ErrOut), question+" [y/N] ")
+	fmt.Fprint(s.ErrOut, plaintext.Escape(question)+" [y/N] ")
 	line, _ := bufio.NewReader(s.In).ReadString('\n')
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return answer == "y" || answer == "yes", true

@@ -104,7 +104,7 @@ func parseReservation(arg, reason string) (v1alpha1.PrefixReservation, error) {
 	switch {
 	case arg == "edges":
 		r.Edges = true
-	case isRange:
+	case isRange && arg != "-":
 		r.From, r.To = from, to
 	case strings.Contains(arg, "/"):
 		r.CIDR = arg
@@ -153,7 +153,7 @@ func (s *session) reserve(ctx context.Context, o *reserveOptions, name string, a
 			}
 		}
 	}
-	return s.changePolicy(ctx, o, dryRun, p, func(spec *v1alpha1.PrefixPolicySpec) {
+	return s.changePolicy(ctx, o, dryRun, p, func(spec *v1alpha1.PrefixPolicySpec) error {
 		for _, r := range wanted {
 			if i := slices.IndexFunc(spec.Reserved, func(has v1alpha1.PrefixReservation) bool { return sameRange(has, r) }); i < 0 {
 				spec.Reserved = append(spec.Reserved, r)
@@ -161,11 +161,13 @@ func (s *session) reserve(ctx context.Context, o *reserveOptions, name string, a
 				spec.Reserved[i].Reason = o.reason
 			}
 		}
+		return nil
 	})
 }
 
-// changePolicy changes the policy for a Prefix, which it creates if there is none, and prints it.
-func (s *session) changePolicy(ctx context.Context, o *reserveOptions, dryRun []string, p *v1alpha1.Prefix, change func(*v1alpha1.PrefixPolicySpec)) error {
+// changePolicy changes the policy for a Prefix, which it creates if there is none, and prints it. An error of change ends it
+// before anything is written.
+func (s *session) changePolicy(ctx context.Context, o *reserveOptions, dryRun []string, p *v1alpha1.Prefix, change func(*v1alpha1.PrefixPolicySpec) error) error {
 	policies := s.clients.ipam.PrefixPolicies(p.Namespace)
 	wanted, err := newPolicy(p, cmp.Or(o.policy, p.Name), o.selector)
 	if err != nil && o.selector != "" {
@@ -180,11 +182,10 @@ func (s *session) changePolicy(ctx context.Context, o *reserveOptions, dryRun []
 			return noSelector
 		case apierrors.IsNotFound(err):
 			written = wanted.DeepCopy()
-			if change(&written.Spec); o.dryRun != "client" {
+			if err = change(&written.Spec); err == nil && o.dryRun != "client" {
 				written, err = policies.Create(ctx, written, metav1.CreateOptions{DryRun: dryRun, FieldManager: fieldManager})
-				return err
 			}
-			return nil
+			return err
 		case err != nil:
 			return err
 		}
@@ -198,16 +199,15 @@ func (s *session) changePolicy(ctx context.Context, o *reserveOptions, dryRun []
 			return exitf(ExitConflict, "PrefixPolicy %s exists, and selects by %s: leave out --selector, or use --policy with another name", existing.Name, selector)
 		}
 		written = existing
-		if change(&written.Spec); o.dryRun != "client" {
+		if err = change(&written.Spec); err == nil && o.dryRun != "client" {
 			written, err = policies.Update(ctx, written, metav1.UpdateOptions{DryRun: dryRun, FieldManager: fieldManager})
-			return err
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.printPolicy(written)
+	return s.printPolicy(o, written)
 }
 
 // newPolicy returns a policy that selects a Prefix.
@@ -335,11 +335,14 @@ func (s *session) writeOrDelete(ctx context.Context, o *reserveOptions, dryRun [
 			return err
 		}
 	}
-	return s.printPolicy(policy)
+	return s.printPolicy(o, policy)
 }
 
-// printPolicy prints a policy.
-func (s *session) printPolicy(p *v1alpha1.PrefixPolicy) error {
+// printPolicy prints a policy. With --dry-run=client, it leaves out what the server adds to what it is sent.
+func (s *session) printPolicy(o *reserveOptions, p *v1alpha1.PrefixPolicy) error {
+	if o.dryRun == "client" {
+		p = &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Annotations: p.Annotations}, Spec: p.Spec}
+	}
 	if !s.isTable() {
 		return s.printObject(p.DeepCopy(), "PrefixPolicy")
 	}

@@ -49,14 +49,12 @@ func (s *session) newShareCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			other := false
-			err = s.changePolicy(cmd.Context(), o, dryRun, p, func(spec *v1alpha1.PrefixPolicySpec) {
+			return s.changePolicy(cmd.Context(), o, dryRun, p, func(spec *v1alpha1.PrefixPolicySpec) error {
 				shared := &v1alpha1.PrefixSharing{NamespaceSelector: selector, All: all}
 				if has := spec.SharedWith; has != nil {
 					// To replace it would take back what somebody else has shared.
-					if other = len(has.Namespaces) > 0 != (len(with) > 0) || has.All != all ||
-						!equality.Semantic.DeepEqual(has.NamespaceSelector, selector); other {
-						return
+					if len(has.Namespaces) > 0 != (len(with) > 0) || has.All != all || !equality.Semantic.DeepEqual(has.NamespaceSelector, selector) {
+						return exitf(ExitConflict, "the PrefixPolicy shares %s in another way: use --policy with another name, or unshare first", p.Name)
 					}
 					shared.Namespaces = slices.Clone(has.Namespaces)
 				}
@@ -66,11 +64,8 @@ func (s *session) newShareCommand() *cobra.Command {
 					}
 				}
 				spec.SharedWith = shared
+				return nil
 			})
-			if err == nil && other {
-				return exitf(ExitConflict, "the PrefixPolicy shares %s in another way: use --policy with another name, or unshare first", p.Name)
-			}
-			return err
 		},
 		ValidArgsFunction: s.completePrefixes(1),
 	}

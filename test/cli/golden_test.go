@@ -7,12 +7,16 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cli"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
+	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
 
 var update = flag.Bool("update", false, "write what the commands print into testdata/commands.txt")
@@ -31,15 +35,18 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got strings.Builder
-	commands := 0
+	var commands [][]string
 	for line := range strings.Lines(string(data)) {
 		command, ok := strings.CutPrefix(strings.TrimSpace(line), "$ ")
 		if !ok {
 			continue
 		}
-		commands++
-		outcome := u.run(fields(command)...)
+		commands = append(commands, fields(command))
+		outcome := u.untilPrinted(fields(command))
 		fmt.Fprintf(&got, "$ %s\n%s", command, normal(outcome.out))
+		if outcome.err != "" && outcome.out != "" && !strings.HasSuffix(outcome.out, "\n") {
+			got.WriteString("\n")
+		}
 		for line := range strings.Lines(normal(outcome.err)) {
 			fmt.Fprintf(&got, "! %s", line)
 		}
@@ -48,9 +55,7 @@ func TestGolden(t *testing.T) {
 		}
 		got.WriteString("\n")
 	}
-	if commands == 0 {
-		t.Fatal("there are no commands")
-	}
+	complete(t, commands)
 	if *update {
 		if err := os.WriteFile(goldenFile, []byte(got.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -66,6 +71,39 @@ func TestGolden(t *testing.T) {
 			}
 		}
 		t.Fatal("commands are missing")
+	}
+}
+
+// complete fails the test unless there is a command for each that the plugin has, with each output format and each other flag
+// that it has of its own.
+func complete(t *testing.T, commands [][]string) {
+	t.Helper()
+	has := func(name string, matches func(arg string) bool) bool {
+		return slices.ContainsFunc(commands, func(args []string) bool { return args[0] == name && slices.ContainsFunc(args[1:], matches) })
+	}
+	for _, cmd := range cli.NewCommand(genericiooptions.NewTestIOStreamsDiscard()).Commands() {
+		name := cmd.Name()
+		if slices.Contains([]string{"help", "completion", "ui"}, name) {
+			continue
+		}
+		formats := []string{"wide", "json", "yaml", "name", "jsonpath=", "go-template=", "custom-columns="}
+		if name == "export" {
+			formats = []string{"csv", "yaml"}
+		}
+		for _, format := range formats {
+			if cmd.Flags().Lookup("output") != nil && !has(name, func(arg string) bool {
+				return arg == format || strings.HasSuffix(format, "=") && strings.HasPrefix(arg, format)
+			}) {
+				t.Errorf("no command %s -o %s", name, format)
+			}
+		}
+		cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !has(name, func(arg string) bool {
+				return arg == "--"+f.Name || strings.HasPrefix(arg, "--"+f.Name+"=") || arg == "-"+f.Shorthand
+			}) {
+				t.Errorf("no command %s --%s", name, f.Name)
+			}
+		})
 	}
 }
 

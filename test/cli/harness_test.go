@@ -5,10 +5,13 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -45,8 +48,12 @@ type user struct {
 	colors bool
 	// forbids reports whether the user may not make a request.
 	forbids func(*http.Request) bool
+	// breaks returns the code and the message of the error with which the server answers each request.
+	breaks func(*http.Request) (code int, message string)
 	// warning is what the server warns of with each answer.
 	warning string
+	// evil is what the user sees in place of the text marker, wherever the server has that. A real server refuses most of it.
+	evil string
 	// namespaces are those that the cluster has. The server alone has no API for them.
 	namespaces []string
 	// server is the server of the user.
@@ -88,7 +95,7 @@ func (u *user) options(out, errOut io.Writer) cli.Options {
 		IsTerminal:  func(any) bool { return u.terminal },
 		AllowsColor: func(io.Writer) bool { return u.colors },
 		WrapConfig: func(config *rest.Config) *rest.Config {
-			if u.forbids != nil || u.warning != "" {
+			if u.forbids != nil || u.breaks != nil || u.warning != "" || u.evil != "" {
 				config = rest.CopyConfig(config)
 				config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &gate{u, next} })
 			}
@@ -142,11 +149,71 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 			Code: http.StatusForbidden, Message: r.URL.Path + " is forbidden: User \"somebody\" cannot do that",
 		})
 	}
+	if g.breaks != nil {
+		code, message := g.breaks(r)
+		reasons := map[int]metav1.StatusReason{http.StatusForbidden: metav1.StatusReasonForbidden, http.StatusUnauthorized: metav1.StatusReasonUnauthorized,
+			http.StatusNotFound: metav1.StatusReasonNotFound, http.StatusConflict: metav1.StatusReasonConflict, http.StatusUnprocessableEntity: metav1.StatusReasonInvalid,
+			http.StatusInternalServerError: metav1.StatusReasonInternalError, http.StatusServiceUnavailable: metav1.StatusReasonServiceUnavailable}
+		return answer(code, metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Reason: reasons[code], Code: int32(code), Message: message})
+	}
+	if g.evil != "" {
+		return g.disguised(r)
+	}
 	response, err := g.next.RoundTrip(r)
 	if err == nil && g.warning != "" {
 		response.Header.Set("Warning", `299 - "`+g.warning+`"`)
 	}
 	return response, err
+}
+
+// marker is the text of the server in whose place the user sees user.evil.
+const marker = "marker"
+
+// disguised sends a request with the marker in the place of what is evil, and returns the answer the other way round. Events
+// are answered in the place of kube-apiserver.
+func (g *gate) disguised(r *http.Request) (*http.Response, error) {
+	quoted, err := json.Marshal(g.evil)
+	if err != nil {
+		return nil, err
+	}
+	quoted = bytes.Trim(quoted, `"`)
+	r = r.Clone(r.Context())
+	r.Header.Set("Accept", "application/json")
+	r.URL.Path, r.URL.RawPath = strings.ReplaceAll(r.URL.Path, g.evil, marker), ""
+	r.URL.RawQuery = strings.ReplaceAll(r.URL.RawQuery, url.QueryEscape(g.evil), marker)
+	if r.Body != nil {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.ReplaceAll(body, quoted, []byte(marker))
+		r.Body, r.ContentLength, r.GetBody = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	}
+	var response *http.Response
+	if strings.HasSuffix(r.URL.Path, "/events") && strings.HasPrefix(r.URL.Path, "/api/v1/") {
+		body := `{"kind":"EventList","apiVersion":"v1","items":[{"type":"marker","reason":"marker","message":"marker"}]}`
+		response = &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}
+	} else if response, err = g.next.RoundTrip(r); err != nil {
+		return nil, err
+	}
+	response.ContentLength = -1
+	response.Header.Del("Content-Length")
+	original := response.Body
+	in, out := io.Pipe()
+	response.Body = in
+	go func() {
+		defer original.Close()
+		// The documents of a watch are lines.
+		for lines := bufio.NewReader(original); ; {
+			line, err := lines.ReadBytes('\n')
+			_, failed := out.Write(bytes.ReplaceAll(line, []byte(marker), quoted))
+			if err = cmp.Or(failed, err); err != nil {
+				_ = out.CloseWithError(err)
+				return
+			}
+		}
+	}()
+	return response, nil
 }
 
 // unstable are the parts of the output that differ from run to run, and what stands for them.

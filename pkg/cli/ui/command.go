@@ -64,7 +64,13 @@ PLACE is what to show first: a part "#/NAMESPACE/NAME/CIDR" of the URL that some
 
   # On a machine without a browser: print the URL, on a port to forward
   kubectl ipam ui --open=false --port 8001`,
-		Args:              cobra.MaximumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := cobra.MaximumNArgs(1)(cmd, args); err != nil || len(args) == 0 {
+				return err
+			}
+			_, err := fragmentOf(args[0])
+			return err
+		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		SilenceUsage:      true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -149,7 +155,8 @@ func (o *options) connect(ctx context.Context) (ipamclient.IpamV1alpha1Interface
 	}
 	client := clientset.IpamV1alpha1()
 	if o.config.Namespace != nil && *o.config.Namespace != "" {
-		return client, *o.config.Namespace, nil
+		_, err := client.Prefixes(*o.config.Namespace).List(ctx, metav1.ListOptions{Limit: 1})
+		return client, *o.config.Namespace, err
 	}
 	_, err = client.Prefixes(metav1.NamespaceAll).List(ctx, metav1.ListOptions{Limit: 1})
 	if !apierrors.IsForbidden(err) {
@@ -186,7 +193,7 @@ func fragmentOf(place string) (string, error) {
 		u.Fragment = fragment
 	}
 	if !ok || !strings.HasPrefix(u.Fragment, "/") {
-		return "", fmt.Errorf("%q names no place: it is the part of the URL from # on", plaintext.Escape(place))
+		return "", fmt.Errorf("%q names no place: it is the part of the URL from # on", place)
 	}
 	return u.String(), nil
 }

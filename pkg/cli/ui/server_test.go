@@ -4,9 +4,11 @@
 package ui
 
 import (
+	"encoding/json"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,7 +162,7 @@ func TestFragment(t *testing.T) {
 		{"#/?namespace=edge", "#/?namespace=edge", ""},
 		{"root", "", `"root" names no place`},
 		{"#javascript:alert(1)", "", "names no place"},
-		{"x\x1b[31m", "", `\u001b`},
+		{"x\x1b[31m", "", `"x\x1b[31m" names`},
 	} {
 		got, err := fragmentOf(tc.place)
 		if tc.err == "" && (err != nil || got != tc.want) || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
@@ -174,4 +176,47 @@ func TestLimits(t *testing.T) {
 	if s := newServer(nil); s.ReadHeaderTimeout <= 0 || s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// FuzzFragment shows that the place on the command line is refused, or is one that the page can be opened at, and that means
+// itself.
+func FuzzFragment(f *testing.F) {
+	for _, seed := range []string{"", "#/default/root/10.0.0.0/16", "http://127.0.0.1:1/token/#/a/b", "#/?q=a%20b", "#javascript:alert(1)", "#//evil.example/", "#/%zz", "#/%2523", "#/\"><script>", "#/\x1b\n", "x#y#/z", "#/ü/\u202e"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, place string) {
+		fragment, err := fragmentOf(place)
+		if place == "" || err != nil {
+			if fragment != "" || (err == nil) != (place == "") {
+				t.Fatalf("%q: %q, %v", place, fragment, err)
+			}
+			return
+		}
+		page, err := url.Parse("http://127.0.0.1:1/token/" + fragment)
+		if err != nil || page.Host != "127.0.0.1:1" || page.Path != "/token/" || !strings.HasPrefix(page.Fragment, "/") || strings.ContainsFunc(fragment, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"<>`, r) }) {
+			t.Fatalf("%q is %q, which is %+v, %v", place, fragment, page, err)
+		}
+	})
+}
+
+// FuzzFilter shows that what a user types into the fields of the page is refused in words that can be shown, or selects nodes.
+func FuzzFilter(f *testing.F) {
+	for _, seed := range [][4]string{{"", "", "", ""}, {"10.0.0.1", "default", "used", "a=b"}, {"10.0.0.0/33", "", "waiting", "a in (b"}, {"::ffff:10.0.0.1", "x", "full", "!a"}, {"ROOT", "", "deleting", "a notin (b,c)"},
+		{"fe80::1%eth0", "", "", "==\x1b"}, {"\u202e", "\x00", "", ""}} {
+		f.Add(seed[0], seed[1], seed[2], seed[3])
+	}
+	m := newModel()
+	m.putPrefix(newPrefix("default", "root", "10.0.0.0/8", ""))
+	m.putPrefix(newPrefix("default", "waits", "/9", "root"))
+	f.Fuzz(func(t *testing.T, text, namespace, state, selector string) {
+		q := url.Values{"q": {text}, "namespace": {namespace}, "state": {state}, "labels": {selector}, "count": {"9"}, "bits": {"3"}}.Encode()
+		_, err := newFilter(text, namespace, state, selector)
+		for _, path := range []string{"tree", "map", "waiting"} {
+			w := httptest.NewRecorder()
+			(&api{model: m}).handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/"+path+"?"+q, nil))
+			if !json.Valid(w.Body.Bytes()) || (w.Code == http.StatusOK) != (err == nil) || strings.ContainsAny(w.Body.String(), "\x1b\u202e\u009b") {
+				t.Fatalf("%s: %d %s, %v", path, w.Code, w.Body, err)
+			}
+		}
+	})
 }
