@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +39,8 @@ import (
 //	-->
 //
 // Blocks of other languages are not run. The commands of a page run in one shell, in a directory with the files of the
-// repository. "make run" and "bin/ipam-standalone", with flags, start a server in the background.
+// repository. "make run" and "bin/ipam-standalone", with flags, start a server in the background. "kubectl ipam ui" opens its
+// page in a browser that reads it, and is ended then.
 
 // patience is the maximum time for a command, or for the start of a server, on a busy machine.
 const patience = 60 * time.Second
@@ -190,6 +192,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "<time>"},
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "<uid>"},
 	{regexp.MustCompile(`\b(\w+(?:-\w+)*)-[0-9a-f]{16}\b`), "$1-<sum>"},
+	{regexp.MustCompile(`127\.0\.0\.1:\d+/[\w-]{43}/`), "127.0.0.1:<port>/<token>/"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:<port>"},
 	{regexp.MustCompile(`\b\d+ bytes; it was \d+\b`), "<bytes>"},
 	// Ages.
@@ -249,6 +252,10 @@ func newSession(t *testing.T, programs map[string]string) *session {
 	}
 	for name, path := range programs {
 		link(path, filepath.Join("bin", name))
+	}
+	// The browser says only what it was asked to open.
+	if err := os.WriteFile(filepath.Join(s.dir, "bin", "xdg-open"), []byte("#!/bin/sh\nprintf %s \"$1\" >opened\n"), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	shell := exec.CommandContext(t.Context(), "bash", "--norc")
 	shell.Dir = s.dir
@@ -335,6 +342,55 @@ func (s *session) serve(program, flags, shown string) {
 	}
 }
 
+// browser matches the commands that open a page in the browser.
+var browser = regexp.MustCompile(`^(bin/kubectl-|kubectl )ipam ui$`)
+
+// browse runs a command that opens a page, waits until it has printed what the documentation shows, and reads the page.
+func (s *session) browse(command, shown string) {
+	s.t.Helper()
+	log, opened := filepath.Join(s.dir, "ui.log"), filepath.Join(s.dir, "opened")
+	s.run(command + " >ui.log 2>&1 &")
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		output, err := os.ReadFile(log)
+		if err == nil && matches(s.asShown(string(output)), shown) {
+			break
+		}
+		if time.Since(began) > patience {
+			s.t.Fatalf("%s prints\n%s\nand not\n%s", command, output, shown)
+		}
+	}
+	var page string
+	for began := time.Now(); page == ""; time.Sleep(50 * time.Millisecond) {
+		file, err := os.ReadFile(opened)
+		if err == nil {
+			file, err = os.ReadFile(string(file))
+		}
+		if link := regexp.MustCompile(`url=(http://127[^"]*/)"`).FindSubmatch(file); err == nil && link != nil {
+			page = string(link[1])
+		}
+		if time.Since(began) > patience {
+			s.t.Fatalf("%s opens %q, %v", command, file, err)
+		}
+	}
+	for path, part := range map[string]string{"": "<title>Address space</title>", "main.js": "import", "api/tree?count=100": `"name":"root"`} {
+		answer := ""
+		for began := time.Now(); !strings.Contains(answer, part); time.Sleep(50 * time.Millisecond) {
+			response, err := http.Get(page + path)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			body, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if answer = string(body); err != nil || time.Since(began) > patience {
+				s.t.Fatalf("%s%s has no %s: %v\n%s", page, path, part, err, answer)
+			}
+		}
+	}
+	if output, code := s.run("kill $! && wait $!"); code != 0 {
+		s.t.Errorf("%s ends with %d: %s", command, code, output)
+	}
+}
+
 // take executes a step.
 func (s *session) take(step step) {
 	s.t.Helper()
@@ -352,6 +408,10 @@ func (s *session) take(step step) {
 			s.serve(program, flags, step.output)
 			return
 		}
+	}
+	if step.kind == runCommand && browser.MatchString(step.text) {
+		s.browse(step.text, step.output)
+		return
 	}
 	output, code := s.run(step.text)
 	if step.kind == runHidden {
@@ -424,6 +484,10 @@ func jq(args []string) error {
 	}
 }
 
+// tour are the commands that docs/tour.md has at least.
+var tour = []string{"make run", "bin/kubectl-ipam tree", "bin/kubectl-ipam who 10.0.0.1", "bin/kubectl-ipam claim --from root --length 24 -q", "bin/kubectl-ipam why too-large",
+	"bin/kubectl-ipam free root", "bin/kubectl-ipam map root", "bin/kubectl-ipam ui"}
+
 // TestCommands runs the commands of every page, and compares their output with the page.
 func TestCommands(t *testing.T) {
 	t.Parallel()
@@ -461,7 +525,12 @@ func TestCommands(t *testing.T) {
 			}
 		})
 	}
-	for _, page := range []string{"README.md", "docs/tutorial.md", "docs/pools.md", "docs/operating/admission.md", "docs/operating/backup.md",
+	for _, command := range tour {
+		if todo, err := steps(read(t, "docs/tour.md")); err != nil || !slices.ContainsFunc(todo, func(s step) bool { return s.kind == runCommand && s.text == command }) {
+			t.Errorf("docs/tour.md does not show %s: %v", command, err)
+		}
+	}
+	for _, page := range []string{"README.md", "docs/tour.md", "docs/tutorial.md", "docs/pools.md", "docs/operating/admission.md", "docs/operating/backup.md",
 		"docs/operating/capacity.md", "docs/operating/troubleshooting.md"} {
 		if !ran[page] {
 			t.Errorf("%s has no commands", page)
