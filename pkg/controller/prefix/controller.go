@@ -55,10 +55,10 @@ type Controller struct {
 	heirs heirs
 	// affected tells which Prefixes have to be counted because of changed policies.
 	affected affected
-	// children is the queue of Prefixes to reconcile. parents is the queue of Prefixes whose usage changed.
+	// children is the queue of Prefixes to reconcile. usage is the queue of parents whose usage changed.
 	// orphans is the queue of PrefixAllocations whose Prefix may be gone, and cooling that of those whose space cools down.
 	// rules is the queue of namespaces in affected.
-	children, parents, orphans, cooling, rules queue.Queue
+	children, usage, orphans, cooling, rules queue.Queue
 	// notOurs holds the UIDs of allocations that refer to a child, but whose claim belongs to somebody else
 	// according to the server. Objects do not show this, since whoever writes an allocation can write its references.
 	notOurs sync.Map
@@ -84,7 +84,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		retries:         newRetries(),
 		arrivals:        newArrivals(),
 		children:        queue.New("prefix"),
-		parents:         queue.New("prefix_usage"),
+		usage:           queue.New("prefix_usage"),
 		orphans:         queue.New("prefix_orphans"),
 		rules:           queue.New("prefix_rules"),
 		cooling:         queue.New("prefix_cooling"),
@@ -210,7 +210,7 @@ const usageDelay = 200 * time.Millisecond
 const deletableDelay = time.Second
 
 // count queues a parent to update the usage in its status.
-func (c *Controller) count(parent types.NamespacedName) { c.parents.AddAfter(parent, usageDelay) }
+func (c *Controller) count(parent types.NamespacedName) { c.usage.AddAfter(parent, usageDelay) }
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
 	c.retries.forget(observe.NameOf(prefix))
@@ -295,7 +295,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	logger := klog.FromContext(ctx).WithName("prefix")
 	ctx = klog.NewContext(ctx, logger)
 	defer c.children.ShutDown()
-	defer c.parents.ShutDown()
+	defer c.usage.ShutDown()
 	defer c.orphans.ShutDown()
 	defer c.rules.ShutDown()
 	defer c.cooling.ShutDown()
@@ -306,7 +306,7 @@ func (c *Controller) Run(ctx context.Context) error {
 
 	var wg sync.WaitGroup
 	wg.Go(func() { queue.Run(ctx, c.children, c.workers, c.syncPrefix) })
-	wg.Go(func() { queue.Run(ctx, c.parents, min(c.workers, parentWorkers), c.syncUsage) })
+	wg.Go(func() { queue.Run(ctx, c.usage, min(c.workers, parentWorkers), c.syncUsage) })
 	wg.Go(func() { queue.Run(ctx, c.orphans, c.workers, c.syncOrphan) })
 	wg.Go(func() { queue.Run(ctx, c.rules, 1, c.syncRules) })
 	wg.Go(func() { queue.Run(ctx, c.cooling, coolingWorkers, c.syncCooling) })

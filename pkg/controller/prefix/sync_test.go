@@ -258,7 +258,7 @@ func newTestController(t *testing.T) (*Controller, externalversions.SharedInform
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, q := range []queue.Queue{c.children, c.parents, c.orphans, c.rules, c.cooling} {
+		for _, q := range []queue.Queue{c.children, c.usage, c.orphans, c.rules, c.cooling} {
 			q.ShutDown()
 		}
 	})

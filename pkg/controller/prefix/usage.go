@@ -118,9 +118,9 @@ func (l *ledgers) cools(parent types.NamespacedName) bool {
 	return acc != nil && acc.cooling.Len() > 0
 }
 
-// ledger returns the ledger of a parent with all changes, and the ledger of what does not cool down. They are the same if
-// nothing cools down, and empty if nothing is allocated from the parent.
-func (l *ledgers) ledger(parent types.NamespacedName) (all, used *allocator.Ledger[types.UID]) {
+// catchUp brings the ledgers of a parent up to date, and returns that of all its allocations and that of those that do not
+// cool down. They are the same if nothing cools down, and empty if nothing is allocated from the parent.
+func (l *ledgers) catchUp(parent types.NamespacedName) (all, used *allocator.Ledger[types.UID]) {
 	l.mu.Lock()
 	acc := l.byParent[parent]
 	if acc == nil {
@@ -176,7 +176,7 @@ type report struct {
 
 // report returns what is allocated from the parent now. It returns an error if the prefix of the parent is not valid.
 func (l *ledgers) report(parent types.NamespacedName, prefix netip.Prefix, reserved *allocator.Reserved) (report, error) {
-	ledger, used := l.ledger(parent)
+	ledger, used := l.catchUp(parent)
 	for _, of := range []*allocator.Ledger[types.UID]{ledger, used} {
 		if pool := of.Pool(); pool == nil || pool.Prefix() != prefix {
 			if err := of.SetPrefix(prefix); err != nil {

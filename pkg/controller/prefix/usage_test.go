@@ -289,7 +289,7 @@ func TestReservedIsDropped(t *testing.T) {
 				t.Errorf("%+v: %+v", test, r.usage)
 			}
 		}
-		ledger, _ := l.ledger(root)
+		ledger, _ := l.catchUp(root)
 		if kept := ledger.Pool().Reserved() != nil; kept != test.kept {
 			t.Errorf("%+v: kept: %v", test, kept)
 		}
