@@ -12,6 +12,8 @@ RACE := ./pkg/allocator/... ./pkg/cidr ./pkg/controller/... ./pkg/standalone/...
 
 # The programs are static, so that they run in an image with nothing else. Only the race detector needs cgo.
 export CGO_ENABLED := 0
+# The image and the release are built so, too. With the same flags nothing is compiled twice.
+export GOFLAGS := $(filter-out -trimpath,$(GOFLAGS)) -trimpath
 
 .PHONY: help
 help: ## Show what there is to make.

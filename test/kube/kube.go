@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -49,17 +48,30 @@ type Cluster struct {
 	APIServer *process.Process
 }
 
-// Root returns the root directory of the repository.
+// script builds the programs of the control plane. Its path is relative to the root directory of the repository.
+const script = "hack/controlplane.sh"
+
+// Root returns the root directory of the repository, in which the working directory must be.
 func Root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+	working, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	for dir := working; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, script)); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			panic(working + " is not in the repository")
+		}
+	}
 }
 
 // build builds the programs of the control plane, unless they exist.
 var build = sync.OnceValue(func() error { return buildPrograms() })
 
 func buildPrograms(programs ...string) error {
-	cmd := exec.Command(filepath.Join(Root(), "hack", "controlplane.sh"), programs...)
+	cmd := exec.Command(filepath.Join(Root(), script), programs...)
 	cmd.Stderr = os.Stderr
 	return cmd.Run()
 }
