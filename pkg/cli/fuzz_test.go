@@ -223,12 +223,12 @@ func FuzzStatus(f *testing.F) {
 		var out, errOut bytes.Buffer
 		s := newSession(Options{IOStreams: genericiooptions.IOStreams{In: &bytes.Buffer{}, Out: &out, ErrOut: &errOut}, IsTerminal: func(any) bool { return true }})
 		s.output = "wide"
-		forest := newForest()
-		for _, p := range []*v1alpha1.Prefix{parent, child} {
-			forest.add(newNode(p, everything))
-		}
+		trees := (&forest{nodes: []*node{newNode(parent, everything), newNode(child, everything)}}).link()
 		w := &treeWriter{session: s, treeOptions: &treeOptions{showFree: true}, result: result{kind: "PrefixTree", columns: slices.Repeat([]column{{name: "X"}}, 9)}}
-		w.siblings(text, nil, forest.link().roots, 0, "")
+		w.result.each = func(yield func(row) bool) {
+			w.add = func(r row) { yield(r) }
+			w.siblings(text, nil, trees.roots, 0, "")
+		}
 		if err := s.print(w.result); err != nil {
 			t.Fatal(err)
 		}

@@ -67,6 +67,8 @@ func TestFieldAndLabelSelectors(t *testing.T) {
 		{harness.AllocationKind, "status.phase=Failed", "", "request-failed"},
 		{harness.AllocationKind, "status.phase!=Failed,status.phase!=Pending", "", "child-allocated request-allocated"},
 		{harness.AllocationKind, "status.phase=Allocated,spec.prefixRef.name=parent,spec.ipFamily=IPv4", "", "child-allocated request-allocated"},
+		{harness.AllocationKind, "status.coolingUntil!=", "", ""},
+		{harness.AllocationKind, "status.coolingUntil=,spec.ipFamily=IPv6", "", "request-six"},
 		{harness.AllocationKind, "metadata.name=request", "", "request"},
 		{harness.AllocationKind, "", "net=green", "request-six"},
 		{harness.AllocationKind, "", "ipam.ironcore.dev/requester-uid", "child-allocated"},

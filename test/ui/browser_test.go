@@ -219,7 +219,10 @@ func (p *tab) still() {
 	})
 }
 
-// shot writes a screenshot, if screenshots are wanted.
+// pictures are the screenshots that the documentation shows.
+const pictures = "../../docs/ui"
+
+// shot writes a screenshot, if screenshots are wanted. Otherwise it compares one that the documentation has.
 func (p *tab) shot(name string) {
 	p.t.Helper()
 	picture, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
@@ -227,6 +230,16 @@ func (p *tab) shot(name string) {
 		p.t.Fatal(err)
 	}
 	if *screenshots == "" {
+		shown, err := os.ReadFile(filepath.Join(pictures, name+".png"))
+		if errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		if err == nil {
+			err = p.compare(picture, shown)
+		}
+		if err != nil {
+			p.t.Errorf("docs/ui/%s.png is not what the page looks like: %v. Run 'go test ./test/ui -run TestFlows -args -screenshots DIR', look at the picture, and put it there.", name, err)
+		}
 		return
 	}
 	small, err := shrink(picture)
@@ -237,6 +250,61 @@ func (p *tab) shot(name string) {
 		p.t.Fatal(err)
 	}
 }
+
+// compare returns an error unless two pictures of the page show the same to somebody who looks at them from afar: it compares
+// the colours of squares. Text differs with the fonts of a machine, so few squares of the map may differ, and more of the rest.
+func (p *tab) compare(a, b []byte) error {
+	const square, least, ofMap, ofAll = 20, 24, 0.01, 0.04
+	var pictures [2]image.Image
+	for i, data := range [][]byte{a, b} {
+		var err error
+		if pictures[i], err = png.Decode(bytes.NewReader(data)); err != nil {
+			return err
+		}
+	}
+	bounds := pictures[0].Bounds()
+	if other := pictures[1].Bounds(); bounds != other {
+		return fmt.Errorf("it is %v, not %v", other.Size(), bounds.Size())
+	}
+	colour := func(i int, r image.Rectangle) (sum [3]int) {
+		for y := r.Min.Y; y < r.Max.Y; y++ {
+			for x := r.Min.X; x < r.Max.X; x++ {
+				c := color.RGBAModel.Convert(pictures[i].At(x, y)).(color.RGBA)
+				sum = [3]int{sum[0] + int(c.R), sum[1] + int(c.G), sum[2] + int(c.B)}
+			}
+		}
+		for i := range sum {
+			sum[i] /= square * square
+		}
+		return sum
+	}
+	rect := eval[[4]float64](p, `(() => { const r = document.querySelector("#map").getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom] })()`)
+	area := image.Rect(int(rect[0]), int(rect[1]), int(rect[2]), int(rect[3]))
+	for _, part := range []struct {
+		name string
+		area image.Rectangle
+		most float64
+	}{{"map", area, ofMap}, {"page", bounds, ofAll}} {
+		different, all := 0, 0
+		for y := part.area.Min.Y; y+square <= part.area.Max.Y; y += square {
+			for x := part.area.Min.X; x+square <= part.area.Max.X; x += square {
+				r := image.Rect(x, y, x+square, y+square)
+				was, is := colour(0, r), colour(1, r)
+				all++
+				if max(abs(was[0]-is[0]), abs(was[1]-is[1]), abs(was[2]-is[2])) > least {
+					different++
+				}
+			}
+		}
+		p.t.Logf("%d of %d squares of the %s differ", different, all, part.name)
+		if float64(different) > part.most*float64(all) {
+			return fmt.Errorf("%d of %d squares of the %s have another colour", different, all, part.name)
+		}
+	}
+	return nil
+}
+
+func abs(n int) int { return max(n, -n) }
 
 // shrink returns a picture with 256 colours, which takes a third of the space: the most frequent ones, and one of each hue.
 func shrink(data []byte) ([]byte, error) {

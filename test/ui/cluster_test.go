@@ -184,15 +184,18 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, kind, namespace s
 		}
 		return from, to
 	}
-	// The selectors are those of the plugin: by the name of the parent, and by the prefix.
+	// The selectors are those of the plugin: by the name of the parent, by the prefix, and by what cools down.
 	selector := fields.ParseSelectorOrDie(r.URL.Query().Get("fieldSelector"))
-	selects := func(parent *v1alpha1.LocalObjectReference, prefix string) bool {
-		name := ""
+	selects := func(parent *v1alpha1.LocalObjectReference, prefix string, cools *metav1.Time) bool {
+		name, until := "", ""
 		if parent != nil {
 			name = parent.Name
 		}
+		if cools != nil {
+			until = cools.String()
+		}
 		return selector.Matches(fields.Set{v1alpha1.FieldParentRefName: name, v1alpha1.FieldPrefixRefName: name,
-			v1alpha1.FieldPrefix: prefix, v1alpha1.FieldAllocatedPrefix: prefix})
+			v1alpha1.FieldPrefix: prefix, v1alpha1.FieldAllocatedPrefix: prefix, v1alpha1.FieldCoolingUntil: until})
 	}
 	var list runtime.Object
 	switch kind {
@@ -205,7 +208,7 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, kind, namespace s
 		from, to := page(len(prefixes))
 		l := &v1alpha1.PrefixList{}
 		for _, p := range prefixes[from:to] {
-			if (namespace == "" || p.Namespace == namespace) && selects(p.Spec.ParentRef, p.Spec.Prefix) {
+			if (namespace == "" || p.Namespace == namespace) && selects(p.Spec.ParentRef, p.Spec.Prefix, nil) {
 				l.Items = append(l.Items, *p)
 			}
 		}
@@ -228,7 +231,7 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, kind, namespace s
 		from, to := page(len(allocations))
 		l := &v1alpha1.PrefixAllocationList{}
 		for _, a := range allocations[from:to] {
-			if alone := r.URL.Query().Get("labelSelector") != ""; selects(a.Spec.PrefixRef, a.Status.Prefix) && !(alone && a.Labels[v1alpha1.RequesterUIDLabel] != "") {
+			if alone := r.URL.Query().Get("labelSelector") != ""; selects(a.Spec.PrefixRef, a.Status.Prefix, a.Status.CoolingUntil) && !(alone && a.Labels[v1alpha1.RequesterUIDLabel] != "") {
 				l.Items = append(l.Items, *a)
 			}
 		}
@@ -435,7 +438,25 @@ func network() []*v1alpha1.Prefix {
 	p.waits(p.add("edge", "kubernetes", "/23", public), v1alpha1.ReasonNoSuitableParent, "public (203.0.113.0/24) is too small to hold a /23")
 	p.waits(p.add("edge", "partner-vpn", "203.0.113.128/26", public), v1alpha1.ReasonPrefixInUse, "203.0.113.128/26 overlaps 203.0.113.128/25, which Prefix customers holds")
 	p.waits(p.add("network", "datacenter", "/9", private), v1alpha1.ReasonParentExhausted, "private (10.0.0.0/8) has no room for a /9: 7340032 addresses are free, the largest block is a /10")
-	return p.count()
+	all := p.count()
+	// A policy reserves a part of what is free.
+	private.Status.Usage.LargestFree = "/12"
+	return all
+}
+
+// released returns the PrefixAllocations of children of the network that were deleted, and whose space cools down.
+func released() []*v1alpha1.PrefixAllocation {
+	var all []*v1alpha1.PrefixAllocation
+	yes := true
+	for _, of := range [][4]string{{"edge", "fax", "203.0.113.96/28", "public"}, {"network", "asia-lab", "10.216.0.0/13", "asia"}} {
+		a := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: of[0], Name: of[1] + "-1", Labels: map[string]string{v1alpha1.RequesterUIDLabel: of[1]},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: schemeVersion.String(), Kind: v1alpha1.PrefixKind, Name: of[1], UID: types.UID(of[1]), Controller: &yes}}}}
+		a.Spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: of[3]}
+		a.Status.Phase, a.Status.Prefix = v1alpha1.PrefixAllocationPhaseAllocated, of[2]
+		a.Status.CoolingUntil = &metav1.Time{Time: time.Now().Add(24 * time.Hour)}
+		all = append(all, a)
+	}
+	return all
 }
 
 // rules returns policies for the network.

@@ -45,7 +45,7 @@ var dark = chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 func TestFlows(t *testing.T) {
 	c := newCluster(t)
 	c.add(network()...)
-	c.policies = rules()
+	c.policies, c.allocations = rules(), released()
 	page := serve(t, c.URL)
 	p := open(t, page, width, height)
 	p.text("#status", "live")
@@ -133,6 +133,14 @@ func TestFlows(t *testing.T) {
 	p.text("#details", "routers: routers")
 	p.text("#details", "never chosen automatically")
 
+	// What cools down says for whom it is kept, and how that ends.
+	p.click("203.0.113.96/28")
+	p.text("#details", "Cooling down")
+	p.text("#details", "fax in edge")
+	p.text("#details", "kubectl ipam release fax --now -n edge")
+	p.hoverOn("203.0.113.96/28")
+	p.text("#tip", "cooling")
+
 	// The rules of a Prefix: which lengths are given, and that nothing is.
 	p.run(chromedp.Navigate(page + "#/edge/public"))
 	p.run(chromedp.Reload())
@@ -167,7 +175,7 @@ func TestFlows(t *testing.T) {
 func TestDark(t *testing.T) {
 	c := newCluster(t)
 	c.add(network()...)
-	c.policies = rules()
+	c.policies, c.allocations = rules(), released()
 	p := open(t, serve(t, c.URL)+"#/network/private", width, height, dark)
 	p.text("#title", "private")
 	p.still()
@@ -650,6 +658,39 @@ func TestLive(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.text("#waiting", "Nothing waits.")
+	p.text("#tree", "too-large")
+
+	// What a child had cools down, until it is released, or the child comes back.
+	cools := func(block string, want bool) {
+		t.Helper()
+		p.wait(fmt.Sprintf("that %s cools down is on the map: %v", block, want), fmt.Sprintf(`Promise.all([import(new URL("main.js", location.href)), import(new URL("cidr.js", location.href))]).then(([{map}, cidr]) =>
+			map.scene.boxes.some((b) => b.kind === "cooling" && cidr.format(b.block) === %q) === %v)`, block, want))
+	}
+	policy := &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Name: "cool"}, Spec: v1alpha1.PrefixPolicySpec{PrefixSelector: &metav1.LabelSelector{}, CoolDown: &metav1.Duration{Duration: time.Hour}}}
+	if _, err := s.Client.PrefixPolicies("default").Create(ctx, policy, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Client.Prefixes("default").Delete(ctx, "too-large", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	cools("10.0.0.0/17", true)
+	p.text("#legend", "cooling")
+	p.click("10.0.0.0/17")
+	p.text("#details", "kubectl ipam release too-large --now -n default")
+	if _, err := s.Client.Prefixes("default").Create(ctx, harness.Child("too-large", "root", harness.Length(17)), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	cools("10.0.0.0/17", false)
+	p.text("#tree", "too-large")
+	if err := s.Client.Prefixes("default").Delete(ctx, "too-large", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	cools("10.0.0.0/17", true)
+	now := int64(0)
+	if err := s.Client.PrefixAllocations("default").DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{FieldSelector: "status.coolingUntil!="}); err != nil {
+		t.Fatal(err)
+	}
+	cools("10.0.0.0/17", false)
 	p.text("#usage", "%")
 }
 

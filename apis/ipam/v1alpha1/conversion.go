@@ -24,12 +24,14 @@ const (
 	FieldPhase = "status.phase"
 	// FieldAllocatedPrefix is status.prefix of a PrefixAllocation. All notations of a range are equal.
 	FieldAllocatedPrefix = "status.prefix"
+	// FieldCoolingUntil is status.coolingUntil of a PrefixAllocation. It is empty unless the space cools down.
+	FieldCoolingUntil = "status.coolingUntil"
 )
 
 func addFieldLabelConversionFuncs(scheme *runtime.Scheme) error {
 	for kind, fields := range map[string][]string{
 		PrefixKind:           {FieldIPFamily, FieldPrefix, FieldParentRefName, FieldPhase},
-		PrefixAllocationKind: {FieldIPFamily, FieldPrefix, FieldPrefixRefName, FieldPhase, FieldAllocatedPrefix},
+		PrefixAllocationKind: {FieldIPFamily, FieldPrefix, FieldPrefixRefName, FieldPhase, FieldAllocatedPrefix, FieldCoolingUntil},
 		PrefixPolicyKind:     {},
 	} {
 		known := map[string]bool{"metadata.name": true, "metadata.namespace": true}

@@ -13,7 +13,7 @@ func TestFieldLabels(t *testing.T) {
 	scheme := newScheme(t)
 	known := map[string][]string{
 		PrefixKind:           {"metadata.name", "metadata.namespace", "spec.ipFamily", "spec.prefix", "spec.parentRef.name", "status.phase"},
-		PrefixAllocationKind: {"metadata.name", "metadata.namespace", "spec.ipFamily", "spec.prefix", "spec.prefixRef.name", "status.phase", "status.prefix"},
+		PrefixAllocationKind: {"metadata.name", "metadata.namespace", "spec.ipFamily", "spec.prefix", "spec.prefixRef.name", "status.phase", "status.prefix", "status.coolingUntil"},
 	}
 	unknown := []string{"spec.prefixLength", "spec.parentRef", "spec.prefixRef", "spec.ipfamily", "status", "metadata.uid", ""}
 

@@ -23,6 +23,8 @@ const (
 	maxRows  = 500
 	maxTiles = 400
 	maxExact = 200
+	// maxKeepers is the number of ranges that cool down of which the page shows for whom.
+	maxKeepers = 20
 )
 
 // tick is the time between two looks for changes. Many changes make one event.
@@ -59,6 +61,7 @@ func (a *api) handler() http.Handler {
 	answer("waiting", a.waitingOf)
 	answer("namespaces", a.namespaces)
 	answer("reserved", a.reservedOf)
+	answer("cooling", a.coolingOf)
 	mux.HandleFunc("GET /", serveFile)
 	return mux
 }
@@ -511,6 +514,28 @@ func (a *api) reservedOf(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return a.model.reservers(n, block), nil
+}
+
+// coolingOf answers with what cools down of a block of a node.
+func (a *api) coolingOf(r *http.Request) (any, error) {
+	block, err := cidr.ParseStored(r.URL.Query().Get("block"))
+	if err != nil {
+		return nil, err
+	}
+	a.model.mu.Lock()
+	defer a.model.mu.Unlock()
+	n, err := a.find(r)
+	if err != nil {
+		return nil, err
+	}
+	keepers := []keeper{}
+	for _, c := range a.model.coolingIn(n, block) {
+		if len(keepers) == maxKeepers {
+			break
+		}
+		keepers = append(keepers, c.keeper)
+	}
+	return keepers, nil
 }
 
 // namespaces answers with the namespaces that have something to show.

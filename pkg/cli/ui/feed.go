@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 )
@@ -52,10 +53,11 @@ type feed struct {
 	problem string
 }
 
-// newFeeds returns the feeds of a namespace, or of all if it is empty. PrefixAllocations that were made for a Prefix are
-// not read, since the Prefix says the same.
+// newFeeds returns the feeds of a namespace, or of all if it is empty. Of the PrefixAllocations that were made for a Prefix,
+// only those are read whose space cools down: before that, the Prefix says the same.
 func newFeeds(client ipamclient.IpamV1alpha1Interface, namespace string, m *model) []*feed {
 	alone := "!" + v1alpha1.RequesterUIDLabel
+	cools := fields.OneTermNotEqualSelector(v1alpha1.FieldCoolingUntil, "").String()
 	return []*feed{
 		{
 			kind: prefixKind, name: "Prefixes", model: m, phase: phaseReading,
@@ -72,6 +74,17 @@ func newFeeds(client ipamclient.IpamV1alpha1Interface, namespace string, m *mode
 			},
 			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 				o.LabelSelector = alone
+				return client.PrefixAllocations(namespace).Watch(ctx, o)
+			},
+		},
+		{
+			kind: coolingKind, name: "PrefixAllocations that cool down", model: m, phase: phaseReading,
+			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				o.FieldSelector = cools
+				return client.PrefixAllocations(namespace).List(ctx, o)
+			},
+			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				o.FieldSelector = cools
 				return client.PrefixAllocations(namespace).Watch(ctx, o)
 			},
 		},
@@ -130,8 +143,8 @@ func (f *feed) run(ctx context.Context) {
 			// waits like any other try, since a server may always say so.
 		case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 			f.set(phaseForbidden, err)
-		case apierrors.IsNotFound(err) && f.kind == policyKind:
-			// A server of an older version has no policies.
+		case apierrors.IsNotFound(err) && f.kind == policyKind, apierrors.IsBadRequest(err) && f.kind == coolingKind:
+			// A server of an older version has no policies, and does not know the field by which is selected what cools down.
 			f.set(phaseForbidden, nil)
 		default:
 			f.set(phaseLost, err)
@@ -217,7 +230,11 @@ func (f *feed) put(o runtime.Object) {
 	case *v1alpha1.Prefix:
 		f.model.putPrefix(o)
 	case *v1alpha1.PrefixAllocation:
-		f.model.putAllocation(o)
+		if f.kind == coolingKind {
+			f.model.putCooling(o)
+		} else {
+			f.model.putAllocation(o)
+		}
 	case *v1alpha1.PrefixPolicy:
 		f.model.putPolicy(o)
 	}

@@ -18,12 +18,13 @@ const maxMapBits = 15
 //
 //	0             free
 //	1             reserved by a PrefixPolicy
+//	2             cools down after a child was deleted
 //	[cell, cell]  two halves of the range
 //	*held       what one object holds
 //	*summary    several objects, too small to be shown
 type cell any
 
-var free, reserved cell = 0, 1
+var free, reserved, cools cell = 0, 1, 2
 
 // held is the range of one object.
 type held struct {
@@ -63,13 +64,43 @@ type mapper struct {
 func (d mapper) block(n *node, block netip.Prefix, bits int) cell {
 	n.sort()
 	from, to := n.within(block)
-	return d.divide(n, block, d.model.reserved(n), from, to, bits)
+	var cooling []netip.Prefix
+	for _, c := range d.model.coolingIn(n, block) {
+		cooling = append(cooling, c.prefix)
+	}
+	return d.divide(n, block, kept{fewest(cooling), d.model.reserved(n)}.in(block), from, to, bits)
 }
 
-// divide is like block, for a node of which children[from:to] hold a part of the block, and some space is kept.
-func (d mapper) divide(n *node, block netip.Prefix, kept []netip.Prefix, from, to, bits int) cell {
+// kept are ranges that are not given to everybody: those that cool down, and those that are reserved. Both are sorted by
+// address, and neither overlap among themselves nor have halves of the same prefix.
+type kept struct{ cooling, reserved []netip.Prefix }
+
+// in returns those that overlap a block.
+func (k kept) in(block netip.Prefix) kept {
+	return kept{overlapping(k.cooling, block), overlapping(k.reserved, block)}
+}
+
+// overlapping returns those of sorted prefixes that overlap a block.
+func overlapping(prefixes []netip.Prefix, block netip.Prefix) []netip.Prefix {
+	from, _ := slices.BinarySearchFunc(prefixes, block.Addr(), func(p netip.Prefix, a netip.Addr) int { return p.Addr().Compare(a) })
+	if from > 0 && prefixes[from-1].Overlaps(block) {
+		from--
+	}
+	to := from
+	for last := cidr.Last(block); to < len(prefixes) && prefixes[to].Addr().Compare(last) <= 0; to++ {
+	}
+	return prefixes[from:to]
+}
+
+// covers reports whether prefixes that overlap a block contain all of it.
+func covers(prefixes []netip.Prefix, block netip.Prefix) bool {
+	return len(prefixes) > 0 && prefixes[0].Bits() <= block.Bits()
+}
+
+// divide is like block, for a node of which children[from:to] hold a part of the block, and of which k overlaps the block.
+func (d mapper) divide(n *node, block netip.Prefix, k kept, from, to, bits int) cell {
 	if from >= to {
-		return d.rest(block, kept, bits)
+		return d.rest(block, k, bits)
 	}
 	if c := n.children[from]; c.prefix.Bits() <= block.Bits() {
 		// The child holds the whole block. Others could only overlap it, which the server does not allow.
@@ -91,24 +122,24 @@ func (d mapper) divide(n *node, block netip.Prefix, kept []netip.Prefix, from, t
 			upper = i
 		}
 	}
-	return [2]cell{d.divide(n, low, kept, from, middle, bits-1), d.divide(n, high, kept, middle, to, bits-1)}
+	return [2]cell{d.divide(n, low, k.in(low), from, middle, bits-1), d.divide(n, high, k.in(high), middle, to, bits-1)}
 }
 
-// rest returns the cells of a block that nobody holds a part of. What is kept is too small to be shown where the block is
-// not divided any more.
-func (d mapper) rest(block netip.Prefix, kept []netip.Prefix, bits int) cell {
-	kept = slices.DeleteFunc(slices.Clone(kept), func(p netip.Prefix) bool { return !p.Overlaps(block) })
+// rest returns the cells of a block that nobody holds a part of, and that k overlaps. What is kept is too small to be shown
+// where the block is not divided any more.
+func (d mapper) rest(block netip.Prefix, k kept, bits int) cell {
 	switch {
-	case len(kept) == 0:
-		return free
-	case kept[0].Bits() <= block.Bits():
+	case covers(k.cooling, block):
+		return cools
+	case bits > 0 && len(k.cooling) > 0:
+	case covers(k.reserved, block):
 		return reserved
-	case bits <= 0:
+	case bits <= 0 || len(k.reserved) == 0:
 		return free
 	}
 	low, high := cidr.Halves(block)
-	halves := [2]cell{d.rest(low, kept, bits-1), d.rest(high, kept, bits-1)}
-	if halves == [2]cell{reserved, reserved} || halves == [2]cell{free, free} {
+	halves := [2]cell{d.rest(low, k.in(low), bits-1), d.rest(high, k.in(high), bits-1)}
+	if _, whole := halves[0].(int); whole && halves[0] == halves[1] {
 		return halves[0]
 	}
 	return halves

@@ -30,6 +30,8 @@ const (
 	// allocationKind is a PrefixAllocation that was not made for a Prefix.
 	allocationKind
 	policyKind
+	// coolingKind is a PrefixAllocation whose space cools down.
+	coolingKind
 )
 
 // key identifies an object.
@@ -187,6 +189,10 @@ type model struct {
 	counts history
 	// policies has the PrefixPolicies by namespace and name.
 	policies map[string]map[string]*policy
+	// cooling has what cools down, by the Prefix of which it is a part and by the PrefixAllocation that holds it. cools has the
+	// Prefix of each PrefixAllocation.
+	cooling map[key]map[key]*cooling
+	cools   map[key]key
 	// shared holds one copy of each string that many objects have. sweep removes those that no object has any more.
 	shared map[string]string
 	// sharedMost is the number of shared strings at which they are swept.
@@ -205,7 +211,8 @@ type model struct {
 }
 
 func newModel() *model {
-	return &model{nodes: map[key]*node{}, usage: map[*node]*history{}, policies: map[string]map[string]*policy{}, shared: map[string]string{},
+	return &model{nodes: map[key]*node{}, usage: map[*node]*history{}, policies: map[string]map[string]*policy{},
+		cooling: map[key]map[key]*cooling{}, cools: map[key]key{}, shared: map[string]string{},
 		sharedMost: leastSwept, now: time.Now}
 }
 
@@ -336,6 +343,11 @@ func (m *model) end(of kind, round uint64) {
 			delete(m.policies, namespace)
 		}
 	}
+	for k, parent := range m.cools {
+		if of == coolingKind && m.cooling[parent][k].round < round {
+			m.warm(k)
+		}
+	}
 	m.revision++
 }
 
@@ -343,6 +355,9 @@ func (m *model) end(of kind, round uint64) {
 func (m *model) drop(of kind, namespace, name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if of == coolingKind {
+		m.warm(key{of, namespace, name})
+	}
 	if n := m.nodes[key{of, namespace, name}]; n != nil && n.known {
 		m.forget(n)
 	}

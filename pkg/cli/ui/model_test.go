@@ -181,19 +181,30 @@ func TestMap(t *testing.T) {
 		// kept has what a policy reserves of all.
 		var kept [256]bool
 		var reservations []v1alpha1.PrefixReservation
+		first := root.Addr().AsSlice()
+		address := func(at int) netip.Addr {
+			first[len(first)-1] = byte(at)
+			a, _ := netip.AddrFromSlice(first)
+			return a
+		}
 		for range random.IntN(4) {
-			first := root.Addr().AsSlice()
 			from := random.IntN(256)
 			to := from + random.IntN(256-from)
 			for at := from; at <= to; at++ {
 				kept[at] = true
 			}
-			address := func(at int) string {
-				first[len(first)-1] = byte(at)
-				a, _ := netip.AddrFromSlice(first)
-				return a.String()
+			reservations = append(reservations, v1alpha1.PrefixReservation{From: address(from).String(), To: address(to).String()})
+		}
+		// cold has what cools down. It may be in use again.
+		var cold [256]bool
+		for i := range random.IntN(6) {
+			bits := root.Bits() + random.IntN(9)
+			p := netip.PrefixFrom(address(random.IntN(256)), bits).Masked()
+			from := int(p.Addr().AsSlice()[len(first)-1])
+			for at := from; at < from+1<<(root.Addr().BitLen()-bits); at++ {
+				cold[at] = true
 			}
-			reservations = append(reservations, v1alpha1.PrefixReservation{From: address(from), To: address(to)})
+			m.putCooling(newCooling("default", fmt.Sprint(i), p.String(), "root"))
 		}
 		m.putPolicy(&v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "all"},
 			Spec: v1alpha1.PrefixPolicySpec{PrefixSelector: &metav1.LabelSelector{}, Reserved: reservations}})
@@ -218,17 +229,21 @@ func TestMap(t *testing.T) {
 			size := 1 << (block.Addr().BitLen() - block.Bits())
 			switch c := c.(type) {
 			case int:
-				// A block that is not divided any more is reserved if all of it is.
-				first := block.Addr().AsSlice()
+				// A block that is not divided any more is reserved if all of it is, and so it cools down. Only the root has a
+				// policy that reserves, and space that cools down.
+				begin := int(block.Addr().AsSlice()[len(first)-1])
 				undivided := max(size>>max(bits, 0), 1)
-				n := 0
-				for from := 0; from < size; from += undivided {
-					if begin := int(first[len(first)-1]) + from; !slices.Contains(kept[begin:begin+undivided], false) {
-						n++
+				for from := begin; from < begin+size; from += undivided {
+					want := free
+					switch {
+					case len(chain) == 0 && !slices.Contains(cold[from:from+undivided], false):
+						want = cools
+					case !slices.Contains(kept[from:from+undivided], false):
+						want = reserved
 					}
-				}
-				if used != 0 || c == reserved && n != size/undivided || c == free && n != 0 {
-					t.Fatalf("%v is shown as %v in %v, but %v hold it, and %d blocks are reserved", block, c, chain, found, n)
+					if used != 0 || c != want {
+						t.Fatalf("%v is shown as %v in %v, but %v hold it, and %d addresses from %d on should be %v", block, c, chain, found, undivided, from, want)
+					}
 				}
 			case [2]cell:
 				low, high := cidr.Halves(block)
@@ -257,6 +272,62 @@ func TestMap(t *testing.T) {
 			}
 		}
 		check(mapper{m, every}.block(n, root, bits), root, nil, bits)
+	}
+}
+
+// newCooling returns a PrefixAllocation whose space is kept for a child with its name.
+func newCooling(namespace, name, prefix, parent string) *v1alpha1.PrefixAllocation {
+	yes := true
+	a := &v1alpha1.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name,
+		OwnerReferences: []metav1.OwnerReference{{Kind: v1alpha1.PrefixKind, Name: "of-" + name, Controller: &yes}}}}
+	a.Spec.PrefixRef = &v1alpha1.LocalObjectReference{Name: parent}
+	a.Status.Phase, a.Status.Prefix = v1alpha1.PrefixAllocationPhaseAllocated, prefix
+	a.Status.CoolingUntil = &metav1.Time{Time: time.UnixMilli(7)}
+	return a
+}
+
+// TestCooling expects that what cools down is known of its parent, also of one in another namespace, for as long as it does.
+func TestCooling(t *testing.T) {
+	m := newModel()
+	m.putPrefix(newPrefix("default", "pool", "10.0.0.0/24", ""))
+	check := func(block, want string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		(&api{model: m}).handler().ServeHTTP(w, httptest.NewRequest("GET", "/api/cooling?in=default&name=pool&block="+block, nil))
+		if got := strings.TrimSpace(w.Body.String()); w.Code != http.StatusOK || got != want {
+			t.Errorf("%s: %d %s, want %s", block, w.Code, got, want)
+		}
+	}
+	round := m.begin()
+	m.putCooling(newCooling("default", "b", "10.0.0.64/26", "pool"))
+	foreign := newCooling("team\x1b", "a", "10.0.0.0/26", "pool")
+	foreign.Spec.PrefixNamespace = "default"
+	m.putCooling(foreign)
+	m.putCooling(newCooling("elsewhere", "a", "10.0.0.128/26", "pool"))
+	m.putCooling(newCooling("default", "c", "no prefix", "pool"))
+	const a, b = `{"cidr":"10.0.0.0/26","namespace":"team\\u001b","child":"of-a","until":7}`, `{"cidr":"10.0.0.64/26","namespace":"default","child":"of-b","until":7}`
+	check("10.0.0.0/24", "["+a+","+b+"]")
+	check("10.0.0.70/32", "["+b+"]")
+	check("10.0.0.128/25", "[]")
+	// Its child has it again, it is another one's, or it is gone.
+	warm := newCooling("default", "b", "10.0.0.64/26", "pool")
+	warm.Status.CoolingUntil = nil
+	m.putCooling(warm)
+	check("10.0.0.0/24", "["+a+"]")
+	m.drop(coolingKind, "team\x1b", "a")
+	check("10.0.0.0/24", "[]")
+	m.putCooling(foreign)
+	m.end(coolingKind, round)
+	check("10.0.0.0/24", "["+a+"]")
+	m.end(coolingKind, m.begin())
+	check("10.0.0.0/24", "[]")
+	if len(m.cooling) > 0 || len(m.cools) > 0 {
+		t.Errorf("%v %v are left", m.cooling, m.cools)
+	}
+	w := httptest.NewRecorder()
+	(&api{model: m}).handler().ServeHTTP(w, httptest.NewRequest("GET", "/api/cooling?in=default&name=pool&block=x", nil))
+	if w.Code != http.StatusBadRequest {
+		t.Errorf("a block that is none: %d %s", w.Code, w.Body)
 	}
 }
 
@@ -449,6 +520,8 @@ func TestModelShrinks(t *testing.T) {
 		waits.Status.Phase, waits.Status.Conditions = v1alpha1.PrefixPhasePending, []metav1.Condition{{Type: v1alpha1.ConditionAllocated, Reason: name("Reason")}}
 		m.putPrefix(waits)
 		m.putPolicy(&v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: name("namespace"), Name: "policy"}})
+		m.putCooling(newCooling("default", name("cooling"), "10.0.3.0/24", name("child")))
+		m.drop(coolingKind, "default", name("cooling"))
 		if i%2 == 0 {
 			m.drop(prefixKind, "default", name("child"))
 			m.drop(prefixKind, "default", name("grandchild"))
@@ -467,8 +540,8 @@ func TestModelShrinks(t *testing.T) {
 	}
 	root := m.nodes[key{prefixKind, "default", "root"}]
 	for what, n := range map[string]int{"nodes": len(m.nodes), "slots": len(m.byID), "shared strings": len(m.shared), "children": len(root.children),
-		"histories": len(m.usage), "namespaces with policies": len(m.policies)} {
-		if limit := 4 * leastSwept; n > limit || (what == "nodes" || what == "histories" || what == "namespaces with policies") && n > 1 {
+		"histories": len(m.usage), "namespaces with policies": len(m.policies), "ranges that cool down": len(m.cooling) + len(m.cools)} {
+		if limit := 4 * leastSwept; n > limit || what != "slots" && what != "shared strings" && what != "children" && n > 1 {
 			t.Errorf("the model has %d %s", n, what)
 		}
 	}

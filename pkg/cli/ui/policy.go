@@ -98,6 +98,11 @@ func (m *model) reserved(n *node) []netip.Prefix {
 			}
 		}
 	}
+	return fewest(all)
+}
+
+// fewest returns the same addresses as the fewest prefixes, by address. It changes the order of the prefixes.
+func fewest(all []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(all, netip.Prefix.Compare)
 	// In this order, a prefix follows those that contain it, and the half of a wider one its other half.
 	kept := all[:0]

@@ -258,11 +258,16 @@ func getAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
 	if ref := allocation.Spec.PrefixRef; ref != nil {
 		from = ref.Name
 	}
+	cooling := ""
+	if until := allocation.Status.CoolingUntil; until != nil {
+		cooling = until.UTC().Format(time.RFC3339)
+	}
 	return allocation.Labels, generic.MergeFieldsSets(generic.ObjectMetaFieldsSet(&allocation.ObjectMeta, true), fields.Set{
 		v1alpha1.FieldIPFamily:        string(allocation.Spec.IPFamily),
 		v1alpha1.FieldPrefix:          cidr.Canonical(allocation.Spec.Prefix),
 		v1alpha1.FieldPrefixRefName:   from,
 		v1alpha1.FieldPhase:           string(allocation.Status.Phase),
 		v1alpha1.FieldAllocatedPrefix: cidr.Canonical(allocation.Status.Prefix),
+		v1alpha1.FieldCoolingUntil:    cooling,
 	}), nil
 }

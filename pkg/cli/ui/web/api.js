@@ -46,7 +46,7 @@
 
 /** @typedef {{i: number, n?: string, u?: number, p?: boolean, m?: Cell, x?: boolean, d?: boolean}} Held */
 /** @typedef {{c: number, u: number, x?: boolean, i?: number, n?: string, r?: string}} Summary */
-/** @typedef {0|1|[Cell, Cell]|Held|Summary} Cell 0 is free, 1 is reserved */
+/** @typedef {0|1|2|[Cell, Cell]|Held|Summary} Cell 0 is free, 1 is reserved, 2 cools down */
 
 /** @typedef {{path: Reference[], block: string, leaf?: number, cells: Cell, waiting: {id: number, name: string, cidr: string}[]}} BlockMap */
 /** @typedef {Reference & {used: number, parent: boolean, cells: Cell}} Tile */
@@ -76,6 +76,7 @@
 /** @typedef {Reference & NodeDetails} Details */
 
 /** @typedef {Reference & {kind: string, asks: string, parent?: Reference, reason: string, message: string, created: number}} Wait */
+/** @typedef {{cidr: string, namespace: string, child: string, until: number}} Keeper for whom a range that cools down is kept */
 /** @typedef {{total: number, from: number, reasons: Record<string, number>, rows: Wait[]}} Waiting */
 
 /**

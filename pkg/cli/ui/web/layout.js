@@ -15,13 +15,27 @@ import * as cidr from "./cidr.js";
  * @property {number} y
  * @property {number} w
  * @property {number} h
- * @property {"free"|"reserved"|"used"|"parent"|"summary"} kind
+ * @property {"free"|"reserved"|"cooling"|"used"|"parent"|"summary"} kind
  * @property {number} depth the number of parents around it in the view
  * @property {Cell} cell
  * @property {Block} block
- * @property {number} [holder] the id of what holds it, or the parent of what is free or reserved
+ * @property {number} [holder] the id of what holds it, or the parent of what nobody holds
  * @property {string} within the name of the parent that it is drawn in, or ""
  */
+
+/**
+ * The kinds of boxes that nobody holds, by their cells.
+ * @type {["free", "reserved", "cooling"]}
+ */
+export const vacant = ["free", "reserved", "cooling"];
+
+/**
+ * Reports whether nobody holds a box.
+ * @param {Box} box
+ */
+export function isVacant(box) {
+  return box.kind === "free" || box.kind === "reserved" || box.kind === "cooling";
+}
 
 /** The height of the line with the name of a parent. */
 export const headHeight = 19;
@@ -55,8 +69,8 @@ export function layout(cell, block, area, holder, within) {
  * @param {string} within
  */
 function place(boxes, cell, block, x, y, w, h, depth, holder, within) {
-  if (cell === 0 || cell === 1) {
-    boxes.push({ x, y, w, h, kind: cell === 0 ? "free" : "reserved", depth, cell, block, holder, within });
+  if (typeof cell === "number") {
+    boxes.push({ x, y, w, h, kind: vacant[cell], depth, cell, block, holder, within });
     return;
   }
   if (Array.isArray(cell)) {

@@ -7,8 +7,9 @@
 import { ask, follow, oneAtATime } from "./api.js";
 import * as cidr from "./cidr.js";
 import { age, byId, count, h, percent, plural, quote, replace, say } from "./dom.js";
+import { isVacant } from "./layout.js";
 import { AddressMap, fonts, words } from "./map.js";
-import { showDetails, showFree, showHistory, showNumbers, showWaiting } from "./panels.js";
+import { showDetails, showVacant, showHistory, showNumbers, showWaiting } from "./panels.js";
 import { Tree } from "./tree.js";
 
 /** @typedef {import("./api.js").State} State */
@@ -25,7 +26,7 @@ import { Tree } from "./tree.js";
 let place = { in: "", name: "", block: "" };
 /** @type {Filter} */
 let filter = { q: "", namespace: "", state: "", labels: "" };
-/** @type {{id: number}|{free: Block, holder: number, reserved: boolean}|undefined} */
+/** @type {{id: number}|{vacant: Block, kind: Box["kind"], holder: number}|undefined} what is selected: a node, or a range that nobody holds */
 let selected;
 /** @type {State|undefined} */
 let state;
@@ -141,8 +142,8 @@ export const map = new AddressMap({
     go({ in: root.namespace, name: root.name, block: cidr.format(cidr.around(block, wanted)) });
   },
   select: (box) => {
-    if ((box.kind === "free" || box.kind === "reserved") && box.holder !== undefined) {
-      selected = { free: box.block, holder: box.holder, reserved: box.kind === "reserved" };
+    if (isVacant(box) && box.holder !== undefined) {
+      selected = { vacant: box.block, kind: box.kind, holder: box.holder };
     } else if (box.holder !== undefined) selected = { id: box.holder };
     map.ring = ringOf();
     map.redraw();
@@ -169,7 +170,7 @@ function goTo(node) {
 /** Returns what the map draws a ring around. */
 function ringOf() {
   if (selected === undefined) return undefined;
-  return "id" in selected ? { id: selected.id } : { block: selected.free };
+  return "id" in selected ? { id: selected.id } : { block: selected.vacant };
 }
 
 // The tip beside the pointer or the keyboard.
@@ -198,7 +199,7 @@ async function hover(box, x, y) {
   };
   const cell = box.cell;
   const head = h("div", { class: "mono range" }, range);
-  if (cell === 0 || cell === 1 || Array.isArray(cell)) {
+  if (typeof cell === "number" || Array.isArray(cell)) {
     put([head, h("div", { class: "kind" }, box.kind), cidr.size(box.block)]);
     return;
   }
@@ -367,9 +368,9 @@ const refreshDetails = oneAtATime(async () => {
   try {
     const of = node ? await details(node.id) : undefined;
     if (of && shown) showNumbers(byId("numbers"), of, cidr.parse(shown.block));
-    if (selected !== undefined && "free" in selected) {
-      const { free, holder, reserved } = selected;
-      showFree(element, free, await details(holder), reserved ? await ask("reserved", { id: holder, block: cidr.format(free) }) : []);
+    if (selected !== undefined && "vacant" in selected) {
+      const { vacant, kind, holder } = selected;
+      showVacant(element, vacant, kind, await details(holder), kind === "free" ? [] : await ask(kind, { id: holder, block: cidr.format(vacant) }));
     } else if (selected !== undefined) {
       showDetails(element, await details(selected.id));
     } else if (of) {
@@ -436,7 +437,7 @@ async function refresh() {
 }
 
 function legend() {
-  const entries = [["used", "used"], ["some", "partly used"], ["free", "free"], ["reserved", "reserved"], ["waiting", "waiting"], ["deleting", "being deleted"]];
+  const entries = [["used", "used"], ["some", "partly used"], ["free", "free"], ["reserved", "reserved"], ["cooling", "cooling"], ["waiting", "waiting"], ["deleting", "being deleted"]];
   replace(byId("legend"), ...entries.map(([kind, name]) => h("li", {}, h("span", { class: "swatch " + kind }), name)));
 }
 

@@ -9,7 +9,7 @@
 
 import * as cidr from "./cidr.js";
 import { byId, count, percent, plural } from "./dom.js";
-import { areaOf, hasHead, headHeight, hit, layout, neighbour } from "./layout.js";
+import { areaOf, hasHead, headHeight, hit, isVacant, layout, neighbour } from "./layout.js";
 
 /** @typedef {import("./layout.js").Box} Box */
 /** @typedef {import("./cidr.js").Block} Block */
@@ -238,9 +238,8 @@ export class AddressMap {
   ringed(scene) {
     const ring = this.ring;
     if (ring === undefined) return undefined;
-    const empty = (/** @type {Box} */ b) => b.kind === "free" || b.kind === "reserved";
-    if ("id" in ring) return scene.boxes.find((b) => b.holder === ring.id && !empty(b));
-    return scene.boxes.find((b) => b.block.value === ring.block.value && b.block.bits === ring.block.bits && empty(b));
+    if ("id" in ring) return scene.boxes.find((b) => b.holder === ring.id && !isVacant(b));
+    return scene.boxes.find((b) => b.block.value === ring.block.value && b.block.bits === ring.block.bits && isVacant(b));
   }
 
   /**
@@ -498,7 +497,7 @@ export class AddressMap {
 export function words(box) {
   const range = cidr.format(box.block);
   const cell = box.cell;
-  if (cell === 0 || cell === 1 || Array.isArray(cell)) return range + ", " + box.kind + ", " + cidr.size(box.block);
+  if (typeof cell === "number" || Array.isArray(cell)) return range + ", " + box.kind + ", " + cidr.size(box.block);
   if ("c" in cell) return `${range}, ${plural(cell.c, "Prefix", "Prefixes")}, ${percent(cell.u)} used`;
   const name = cell.n ? cell.n + ", " : "";
   return box.kind === "parent" ? `${name}${range}, ${percent(cell.u ?? 0)} used` : `${name}${range}, used`;
@@ -514,6 +513,7 @@ function palette() {
     free: get("free"),
     freeLine: get("free-line"),
     reserved: get("reserved"),
+    cooling: get("cooling"),
     waiting: get("waiting"),
     deleting: get("deleting"),
     panel: get("panel"),
@@ -558,15 +558,16 @@ function drawBox(context, b, colours) {
   const parent = b.kind === "parent";
   const nested = parent && /** @type {import("./api.js").Held} */ (cell).m !== undefined && w >= 8 && h >= 8;
   const nest = colours.nest[Math.min(b.depth, colours.nest.length - 1)];
-  if (b.kind === "free" || b.kind === "reserved") context.fillStyle = colours.free;
+  if (isVacant(b)) context.fillStyle = colours.free;
   else if (b.kind === "summary") context.fillStyle = mix(colours.free, colours.used, 0.16 + 0.84 * Math.sqrt(/** @type {import("./api.js").Summary} */ (cell).u));
   else if (nested) context.fillStyle = nest;
   else if (parent) context.fillStyle = mix(nest, colours.used, 0.25 + 0.75 * (/** @type {import("./api.js").Held} */ (cell).u ?? 0));
   else context.fillStyle = colours.used;
   context.fill();
-  if (b.kind === "reserved") hatch(context, x, y, w, h, colours.reserved);
-  if ((b.kind === "free" || b.kind === "reserved") && small > 10) {
-    context.strokeStyle = b.kind === "free" ? colours.freeLine : colours.reserved;
+  if (b.kind === "reserved") hatch(context, x, y, w, h, colours.reserved, dots);
+  if (b.kind === "cooling") hatch(context, x, y, w, h, colours.cooling, lines);
+  if (isVacant(b) && small > 10) {
+    context.strokeStyle = b.kind === "reserved" ? colours.reserved : b.kind === "cooling" ? colours.cooling : colours.freeLine;
     context.lineWidth = 1;
     context.stroke();
   }
@@ -591,7 +592,7 @@ function drawBox(context, b, colours) {
     label(context, name, b.within, h > 34 ? range : "", x + 7, y + (h > 34 ? 13 : h / 2 + 1), w - 12, colours.usedInk, colours.usedInk);
   } else if (b.kind === "parent" && !nested && w > 46 && h > 18) {
     label(context, /** @type {import("./api.js").Held} */ (cell).n ?? "", b.within, "", x + 7, y + h / 2 + 1, w - 12, colours.ink, colours.muted);
-  } else if ((b.kind === "free" || b.kind === "reserved") && w > 60 && h > 22) {
+  } else if (isVacant(b) && w > 60 && h > 22) {
     const ink = b.kind === "free" ? colours.muted : colours.ink;
     label(context, "", "", range, x + 7, y + (h > 34 ? 13 : h / 2 + 1), w - 12, ink, ink);
     if (h > 46) {
@@ -607,15 +608,16 @@ function drawBox(context, b, colours) {
 }
 
 /**
- * Fills a rectangle with a pale colour, and dots of it where there is room.
+ * Fills a rectangle with a pale colour, and a pattern of it where there is room.
  * @param {CanvasRenderingContext2D} context
  * @param {number} x
  * @param {number} y
  * @param {number} w
  * @param {number} h
  * @param {string} colour
+ * @param {(context: CanvasRenderingContext2D, x: number, y: number, w: number, h: number) => void} pattern
  */
-function hatch(context, x, y, w, h, colour) {
+function hatch(context, x, y, w, h, colour, pattern) {
   context.save();
   context.clip();
   const alpha = context.globalAlpha;
@@ -624,11 +626,35 @@ function hatch(context, x, y, w, h, colour) {
   context.fillRect(x, y, w, h);
   if (Math.min(w, h) > 10) {
     context.globalAlpha = alpha * 0.4;
-    for (let row = 0; row * 6 < h; row++) {
-      for (let at = x + (row % 2) * 3; at < x + w; at += 6) context.fillRect(at + 1, y + row * 6 + 2, 1.6, 1.6);
-    }
+    pattern(context, x, y, w, h);
   }
   context.restore();
+}
+
+/**
+ * Draws dots, for what is reserved.
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} x
+ * @param {number} y
+ * @param {number} w
+ * @param {number} h
+ */
+function dots(context, x, y, w, h) {
+  for (let row = 0; row * 6 < h; row++) {
+    for (let at = x + (row % 2) * 3; at < x + w; at += 6) context.fillRect(at + 1, y + row * 6 + 2, 1.6, 1.6);
+  }
+}
+
+/**
+ * Draws level lines, for what cools down.
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} x
+ * @param {number} y
+ * @param {number} w
+ * @param {number} h
+ */
+function lines(context, x, y, w, h) {
+  for (let at = y + 3; at < y + h; at += 6) context.fillRect(x, at, w, 1.6);
 }
 
 /**

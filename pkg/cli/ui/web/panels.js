@@ -9,6 +9,7 @@ import * as cidr from "./cidr.js";
 /** @typedef {import("./api.js").Details} Details */
 /** @typedef {import("./api.js").Waiting} Waiting */
 /** @typedef {import("./api.js").Wait} Wait */
+/** @typedef {import("./api.js").Keeper} Keeper */
 /** @typedef {import("./cidr.js").Block} Block */
 
 /**
@@ -82,28 +83,57 @@ export function showDetails(element, d) {
 }
 
 /**
+ * The titles of ranges that nobody holds, by kind, and what they mean.
+ * @type {Record<string, string>}
+ */
+const titles = { free: "Free", reserved: "Reserved", cooling: "Cooling down" };
+/** @type {Record<string, string>} */
+const meanings = {
+  free: "",
+  reserved: "It is never chosen automatically. Who asks for exactly it gets it.",
+  cooling: "It was released, and is kept for a Prefix of the same namespace and name.",
+};
+
+/**
  * Shows a range that nobody holds.
  * @param {HTMLElement} element
  * @param {Block} block
+ * @param {string} kind free, reserved or cooling
  * @param {Details|undefined} parent
- * @param {{policy: string, reason: string}[]} reservers the policies that reserve it
+ * @param {({policy: string, reason: string}|Keeper)[]} why the policies that reserve it, or for whom it is kept
  */
-export function showFree(element, block, parent, reservers) {
+export function showVacant(element, block, kind, parent, why) {
   const of = parent?.cidr ? cidr.parse(parent.cidr) : undefined;
   const length = of && of.bits === block.bits ? Math.min(block.bits + 1, block.width) : block.bits;
   replace(
     element,
-    h("h3", {}, reservers.length > 0 ? "Reserved" : "Free"),
+    h("h3", {}, titles[kind]),
     terms([
       ["Range", h("span", { class: "mono" }, cidr.format(block))],
       ["Size", cidr.size(block)],
       ["Of", parent?.name ?? ""],
       ["Namespace", parent?.namespace ?? ""],
-      ...reservers.map((r) => /** @type {[string, string]} */ (["Policy", r.policy + (r.reason ? ": " + r.reason : "")])),
-      ["Meaning", reservers.length > 0 ? "It is never chosen automatically. Who asks for exactly it gets it." : ""],
+      ...why.flatMap((w) => /** @type {[string, import("./dom.js").Child][]} */ ("policy" in w ? [["Policy", w.policy + (w.reason ? ": " + w.reason : "")]] : keeperTerms(w, block))),
+      ["Meaning", meanings[kind]],
     ]),
-    parent && length > (of?.bits ?? 0) ? command(`kubectl ipam claim --from ${quote(parent.name)} ${of && of.bits === block.bits ? "--length " + length : "--prefix " + cidr.format(block)} -n ${quote(parent.namespace)}`, "claim it") : "",
+    ...why.map((w) => ("policy" in w || w.child === "" ? "" : command(`kubectl ipam release ${quote(w.child)} --now -n ${quote(w.namespace)}`, "release it now"))),
+    kind === "cooling" ? "" : parent && length > (of?.bits ?? 0) ? command(`kubectl ipam claim --from ${quote(parent.name)} ${of && of.bits === block.bits ? "--length " + length : "--prefix " + cidr.format(block)} -n ${quote(parent.namespace)}`, "claim it") : "",
   );
+}
+
+/**
+ * Returns what is known of a range that cools down.
+ * @param {Keeper} keeper
+ * @param {Block} block the range that is shown
+ * @returns {[string, import("./dom.js").Child][]}
+ */
+function keeperTerms(keeper, block) {
+  const until = new Date(keeper.until);
+  return [
+    ["Was", keeper.cidr === cidr.format(block) ? "" : h("span", { class: "mono" }, keeper.cidr)],
+    ["Kept for", (keeper.child || "a Prefix that is not known") + " in " + keeper.namespace],
+    ["Until", h("time", { datetime: until.toISOString() }, until.toLocaleString())],
+  ];
 }
 
 /**
