@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -289,7 +290,7 @@ func (c *Claims) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, w
 	shown, who := c.tell(ctx, allocation.Namespace, allocation.NamespaceOfParent(), wanted, held, h)
 	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName, shown, who))
 	refusal.ErrStatus.Details.Causes = append([]metav1.StatusCause{
-		{Type: ipam.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, shown, who)},
+		{Type: v1alpha1.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, shown, who)},
 	}, holderCauses(shown, h, allocation.Namespace)...)
 	return refusal
 }
@@ -298,11 +299,11 @@ func (c *Claims) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, w
 // namespace. A holder of another namespace is not named.
 func holderCauses(held netip.Prefix, h Holder, namespace string) []metav1.StatusCause {
 	causes := []metav1.StatusCause{
-		{Type: ipam.CauseTypeHolderPrefix, Message: held.String()},
-		{Type: ipam.CauseTypeHolderUID, Message: string(h.UID)},
+		{Type: v1alpha1.CauseTypeHolderPrefix, Message: held.String()},
+		{Type: v1alpha1.CauseTypeHolderUID, Message: string(h.UID)},
 	}
 	if h.Namespace == namespace {
-		causes = append(causes, metav1.StatusCause{Type: ipam.CauseTypeHolderName, Message: h.Name})
+		causes = append(causes, metav1.StatusCause{Type: v1alpha1.CauseTypeHolderName, Message: h.Name})
 	}
 	return causes
 }
@@ -501,7 +502,7 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 	unclaimed := func() (Plan, error) {
 		refusal := conflict("prefixes", child.Name, fmt.Errorf("none of its PrefixAllocations holds %s of Prefix %s", prefix, name))
 		refusal.ErrStatus.Details.Causes = []metav1.StatusCause{{
-			Type: ipam.CauseTypeNotAllocatedFor, Field: "spec.prefix", Message: fmt.Sprintf("%s of Prefix %s is not allocated for it", prefix, name),
+			Type: v1alpha1.CauseTypeNotAllocatedFor, Field: "spec.prefix", Message: fmt.Sprintf("%s of Prefix %s is not allocated for it", prefix, name),
 		}}
 		return Plan{}, refusal
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/audit"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -128,9 +129,9 @@ func TestCoolDown(t *testing.T) {
 						return
 					}
 					a := s.getAllocation(t, ctx, "a")
-					told := meta.FindStatusCondition(a.Status.Conditions, ipam.ConditionAllocated)
+					told := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionAllocated)
 					if until := a.Status.CoolingUntil; until == nil || until.Before(ptr.To(metav1.NewTime(now.Add(time.Hour)))) || until.After(now.Add(time.Hour+2*time.Second)) ||
-						a.DeletionTimestamp != nil || told.Reason != ipam.ReasonCooling || a.Status.Phase != ipam.PrefixAllocationPhaseAllocated {
+						a.DeletionTimestamp != nil || told.Reason != v1alpha1.ReasonCooling || a.Status.Phase != ipam.PrefixAllocationPhaseAllocated {
 						t.Errorf("%v: %+v", a.DeletionTimestamp, a.Status)
 					}
 					s.requestLength(t, ctx, "next", nil, "10.0.5.0/24")
@@ -325,7 +326,7 @@ func TestTakeBack(t *testing.T) {
 					}
 					ok(t, s.takeBack(ctx, "a", child))
 					a := s.getAllocation(t, ctx, "a")
-					if told := meta.FindStatusCondition(a.Status.Conditions, ipam.ConditionAllocated); a.Status.CoolingUntil != nil || told.Reason != ipam.ReasonAllocated {
+					if told := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionAllocated); a.Status.CoolingUntil != nil || told.Reason != v1alpha1.ReasonAllocated {
 						t.Errorf("%+v", a.Status)
 					}
 					if owners := s.owners(t, ctx, parent, "10.0.5.0/24"); len(owners) != 1 || owners[0].UID != child.UID {

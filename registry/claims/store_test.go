@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -219,18 +220,18 @@ func checkInUse(t *testing.T, s *server, ctx context.Context, write func() error
 	if status.ErrStatus.Details != nil {
 		for _, cause := range status.ErrStatus.Details.Causes {
 			causes[cause.Type] = cause.Message
-			if cause.Type == ipam.CauseTypePrefixInUse && cause.Field != "status.prefix" {
+			if cause.Type == v1alpha1.CauseTypePrefixInUse && cause.Field != "status.prefix" {
 				t.Errorf("the cause is at %q", cause.Field)
 			}
 		}
 	}
 	for _, part := range []string{wanted, held.Status.Prefix, holder} {
-		if !strings.Contains(causes[ipam.CauseTypePrefixInUse], part) {
+		if !strings.Contains(causes[v1alpha1.CauseTypePrefixInUse], part) {
 			t.Errorf("the cause does not tell %q: %v", part, causes)
 		}
 	}
 	for cause, want := range map[metav1.CauseType]string{
-		ipam.CauseTypeHolderPrefix: held.Status.Prefix, ipam.CauseTypeHolderName: holder, ipam.CauseTypeHolderUID: string(held.UID),
+		v1alpha1.CauseTypeHolderPrefix: held.Status.Prefix, v1alpha1.CauseTypeHolderName: holder, v1alpha1.CauseTypeHolderUID: string(held.UID),
 	} {
 		if causes[cause] != want {
 			t.Errorf("cause %s is %q, want %q", cause, causes[cause], want)
@@ -840,7 +841,7 @@ func TestParentEnds(t *testing.T) {
 							for _, cause := range status.ErrStatus.Details.Causes {
 								causes[cause.Type] = cause.Message
 							}
-							if causes[ipam.CauseTypeHolderPrefix] != tt.holds || causes[ipam.CauseTypeHolderName] != "a" || causes[ipam.CauseTypeHolderUID] == "" {
+							if causes[v1alpha1.CauseTypeHolderPrefix] != tt.holds || causes[v1alpha1.CauseTypeHolderName] != "a" || causes[v1alpha1.CauseTypeHolderUID] == "" {
 								t.Errorf("got %v", causes)
 							}
 							return

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -116,7 +116,7 @@ func requirement(key string, operator metav1.LabelSelectorOperator, values ...st
 }
 
 var goodCondition = metav1.Condition{
-	Type: ipam.ConditionAllocated, Status: metav1.ConditionFalse, Reason: ipam.ReasonParentExhausted,
+	Type: v1alpha1.ConditionAllocated, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonParentExhausted,
 	Message: "No room", ObservedGeneration: 1, LastTransitionTime: metav1.Unix(1700000000, 0),
 }
 

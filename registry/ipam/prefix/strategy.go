@@ -218,13 +218,13 @@ func completeTransition(newPrefix, oldPrefix *ipam.Prefix) {
 	if status.Usage == nil {
 		status.Usage = Unused(newPrefix.Spec.Prefix)
 	}
-	if meta.IsStatusConditionTrue(status.Conditions, ipam.ConditionAllocated) {
+	if meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionAllocated) {
 		return
 	}
 	if parent := newPrefix.Spec.ParentRef; parent != nil {
-		resource.SetAllocated(&status.Conditions, ipam.ReasonAllocated, fmt.Sprintf("Allocated %s from %s", newPrefix.Spec.Prefix, resource.ParentName(newPrefix.Namespace, newPrefix.NamespaceOfParent(), parent.Name)), newPrefix.Generation)
+		resource.SetAllocated(&status.Conditions, v1alpha1.ReasonAllocated, fmt.Sprintf("Allocated %s from %s", newPrefix.Spec.Prefix, resource.ParentName(newPrefix.Namespace, newPrefix.NamespaceOfParent(), parent.Name)), newPrefix.Generation)
 	} else {
-		resource.SetAllocated(&status.Conditions, ipam.ReasonRoot, "A root Prefix is allocated without a parent", newPrefix.Generation)
+		resource.SetAllocated(&status.Conditions, v1alpha1.ReasonRoot, "A root Prefix is allocated without a parent", newPrefix.Generation)
 	}
 	status.ObservedGeneration = newPrefix.Generation
 }

@@ -61,7 +61,7 @@ func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	if claims.TakesBack(newAllocation, oldAllocation) && oldAllocation.Status.CoolingUntil != nil {
 		newAllocation.Status = *oldAllocation.Status.DeepCopy()
 		newAllocation.Status.CoolingUntil = nil
-		tell(newAllocation, ipam.ReasonAllocated, allocatedFrom(newAllocation))
+		tell(newAllocation, v1alpha1.ReasonAllocated, allocatedFrom(newAllocation))
 	}
 	keepSpec(newAllocation, oldAllocation)
 	bumpGeneration(newAllocation, oldAllocation)
@@ -189,7 +189,7 @@ func completeTransition(newAllocation, oldAllocation *ipam.PrefixAllocation) {
 	status := &newAllocation.Status
 	moved := phaseOf(status).Move(phaseOf(&oldAllocation.Status), ipam.PrefixAllocationPhasePending, ipam.PrefixAllocationPhaseAllocated)
 	if from := newAllocation.Spec.PrefixRef; moved && status.Phase == ipam.PrefixAllocationPhaseAllocated && from != nil {
-		resource.SetAllocated(&status.Conditions, ipam.ReasonAllocated, allocatedFrom(newAllocation), newAllocation.Generation)
+		resource.SetAllocated(&status.Conditions, v1alpha1.ReasonAllocated, allocatedFrom(newAllocation), newAllocation.Generation)
 	}
 }
 
@@ -202,7 +202,7 @@ func allocatedFrom(allocation *ipam.PrefixAllocation) string {
 // tell changes the reason and the message of the condition Allocated.
 func tell(allocation *ipam.PrefixAllocation, reason, message string) {
 	meta.SetStatusCondition(&allocation.Status.Conditions, metav1.Condition{
-		Type: ipam.ConditionAllocated, Status: metav1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: allocation.Generation,
+		Type: v1alpha1.ConditionAllocated, Status: metav1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: allocation.Generation,
 	})
 }
 
@@ -222,7 +222,7 @@ func cool(obj runtime.Object, claims *claims.Claims, d time.Duration) {
 	allocation := obj.(*ipam.PrefixAllocation)
 	until := metav1.NewTime(claims.CoolUntil(allocation, d))
 	allocation.Status.CoolingUntil = &until
-	tell(allocation, ipam.ReasonCooling, fmt.Sprintf("%s of %s cools down until %s; until then only a Prefix of the same name gets it",
+	tell(allocation, v1alpha1.ReasonCooling, fmt.Sprintf("%s of %s cools down until %s; until then only a Prefix of the same name gets it",
 		allocation.Status.Prefix, allocation.Spec.PrefixRef.Name, until.UTC().Format(time.RFC3339)))
 }
 

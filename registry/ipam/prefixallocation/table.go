@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -38,7 +39,7 @@ var tableConvertor = resource.Convertor{
 		}
 		phase, until := string(allocation.Status.Phase), ""
 		if allocation.Status.CoolingUntil != nil {
-			phase, until = ipam.ReasonCooling, allocation.Status.CoolingUntil.UTC().Format(time.RFC3339)
+			phase, until = v1alpha1.ReasonCooling, allocation.Status.CoolingUntil.UTC().Format(time.RFC3339)
 		}
 		return []any{name, resource.OrNone(parent), request, resource.PhaseCell(allocation, phase), resource.OrNone(allocation.Status.Prefix), age, resource.OrNone(until)}, nil
 	},

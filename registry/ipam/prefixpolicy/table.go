@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/resource"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,7 +36,7 @@ var tableConvertor = resource.Convertor{
 			return nil, fmt.Errorf("not a PrefixPolicy: %T", obj)
 		}
 		ready := string(metav1.ConditionUnknown)
-		if condition := meta.FindStatusCondition(policy.Status.Conditions, ipam.ConditionReady); condition != nil {
+		if condition := meta.FindStatusCondition(policy.Status.Conditions, v1alpha1.ConditionReady); condition != nil {
 			ready = string(condition.Status)
 		}
 		return []any{name, metav1.FormatLabelSelector(policy.Spec.PrefixSelector), policy.Status.Prefixes, len(policy.Spec.Reserved), coolDown(policy.Spec.CoolDown), shared(policy.Spec.SharedWith), policy.Spec.Closed, ready, age,

@@ -160,7 +160,7 @@ func TestEveryState(t *testing.T) {
 func TestStalled(t *testing.T) {
 	scheme := newScheme(t)
 	told := func(reason string, observed int64) []metav1.Condition {
-		return []metav1.Condition{{Type: ipam.ConditionAllocated, Status: metav1.ConditionFalse, Reason: reason, Message: "why", ObservedGeneration: observed}}
+		return []metav1.Condition{{Type: v1alpha1.ConditionAllocated, Status: metav1.ConditionFalse, Reason: reason, Message: "why", ObservedGeneration: observed}}
 	}
 	named := ipam.PrefixSpec{PrefixLength: 24, ParentRef: &ipam.LocalObjectReference{Name: "parent"}}
 	selecting := ipam.PrefixSpec{PrefixLength: 24, ParentSelector: &metav1.LabelSelector{}}
@@ -170,16 +170,16 @@ func TestStalled(t *testing.T) {
 		conditions []metav1.Condition
 		want       bool
 	}{
-		"named parent cannot hold it":            {named, ipam.PrefixPhasePending, told(ipam.ReasonNoSuitableParent, 2), true},
-		"no generation is known":                 {named, ipam.PrefixPhasePending, told(ipam.ReasonNoSuitableParent, 0), true},
-		"the request has changed since":          {named, ipam.PrefixPhasePending, told(ipam.ReasonNoSuitableParent, 1), false},
-		"another parent may match":               {selecting, ipam.PrefixPhasePending, told(ipam.ReasonNoSuitableParent, 2), false},
-		"the request contradicts itself":         {selecting, ipam.PrefixPhasePending, told(ipam.ReasonInvalidRequest, 2), true},
-		"no room":                                {named, ipam.PrefixPhasePending, told(ipam.ReasonParentExhausted, 2), false},
-		"the parent may come":                    {named, ipam.PrefixPhasePending, told(ipam.ReasonParentNotFound, 2), false},
+		"named parent cannot hold it":            {named, ipam.PrefixPhasePending, told(v1alpha1.ReasonNoSuitableParent, 2), true},
+		"no generation is known":                 {named, ipam.PrefixPhasePending, told(v1alpha1.ReasonNoSuitableParent, 0), true},
+		"the request has changed since":          {named, ipam.PrefixPhasePending, told(v1alpha1.ReasonNoSuitableParent, 1), false},
+		"another parent may match":               {selecting, ipam.PrefixPhasePending, told(v1alpha1.ReasonNoSuitableParent, 2), false},
+		"the request contradicts itself":         {selecting, ipam.PrefixPhasePending, told(v1alpha1.ReasonInvalidRequest, 2), true},
+		"no room":                                {named, ipam.PrefixPhasePending, told(v1alpha1.ReasonParentExhausted, 2), false},
+		"the parent may come":                    {named, ipam.PrefixPhasePending, told(v1alpha1.ReasonParentNotFound, 2), false},
 		"nobody has answered":                    {named, ipam.PrefixPhasePending, nil, false},
-		"allocated, with an outdated condition":  {named, ipam.PrefixPhaseAllocated, told(ipam.ReasonNoSuitableParent, 2), false},
-		"no phase, since another server made it": {named, "", told(ipam.ReasonNoSuitableParent, 2), true},
+		"allocated, with an outdated condition":  {named, ipam.PrefixPhaseAllocated, told(v1alpha1.ReasonNoSuitableParent, 2), false},
+		"no phase, since another server made it": {named, "", told(v1alpha1.ReasonNoSuitableParent, 2), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			prefix := &ipam.Prefix{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Spec: c.spec, Status: ipam.PrefixStatus{Phase: c.phase, Conditions: c.conditions}}
@@ -229,7 +229,7 @@ func TestPrefixPolicy(t *testing.T) {
 	} {
 		checkConditions(t, &created.ObjectMeta, nil, got.Status.Conditions, false)
 	}
-	told := []metav1.Condition{{Type: ipam.ConditionReady, Status: metav1.ConditionTrue, Reason: ipam.ReasonApplied, Message: "It applies"}}
+	told := []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonApplied, Message: "It applies"}}
 	created.Status.Conditions = told
 	got := served[*v1alpha1.PrefixPolicy](t, scheme, created)
 	if !equality.Semantic.DeepEqual(got.Status.Conditions, told) {

@@ -102,7 +102,7 @@ type DerivedSubresource struct{}
 func (DerivedSubresource) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
 	fields := resets("spec", "metadata")
 	for _, set := range fields {
-		for _, derived := range []string{ipam.ConditionReady, ipam.ConditionStalled} {
+		for _, derived := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionStalled} {
 			set.Insert(fieldpath.MakePathOrDie("status", "conditions", fieldpath.KeyByFields("type", derived)))
 		}
 	}
@@ -154,8 +154,8 @@ func (p Phase[P]) Move(old Phase[P], pending, allocated P) (moved bool) {
 		return true
 	}
 	*p.Since = *old.Since
-	if condition := meta.FindStatusCondition(*old.Conditions, ipam.ConditionAllocated); condition != nil &&
-		*p.Phase == allocated && meta.FindStatusCondition(*p.Conditions, ipam.ConditionAllocated) == nil {
+	if condition := meta.FindStatusCondition(*old.Conditions, v1alpha1.ConditionAllocated); condition != nil &&
+		*p.Phase == allocated && meta.FindStatusCondition(*p.Conditions, v1alpha1.ConditionAllocated) == nil {
 		meta.SetStatusCondition(p.Conditions, *condition)
 	}
 	return false
@@ -163,11 +163,11 @@ func (p Phase[P]) Move(old Phase[P], pending, allocated P) (moved bool) {
 
 // SetAllocated sets the condition Allocated to true. It does nothing if the condition is true already.
 func SetAllocated(conditions *[]metav1.Condition, reason, message string, generation int64) {
-	if meta.IsStatusConditionTrue(*conditions, ipam.ConditionAllocated) {
+	if meta.IsStatusConditionTrue(*conditions, v1alpha1.ConditionAllocated) {
 		return
 	}
 	meta.SetStatusCondition(conditions, metav1.Condition{
-		Type: ipam.ConditionAllocated, Status: metav1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: generation,
+		Type: v1alpha1.ConditionAllocated, Status: metav1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: generation,
 	})
 }
 

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Reasons are the reasons of the condition Allocated that tests use.
 var Reasons = []string{
-	ipam.ReasonNoMatchingParent, ipam.ReasonNoSuitableParent, ipam.ReasonParentExhausted, ipam.ReasonParentNotFound,
-	ipam.ReasonParentNotReady, ipam.ReasonPrefixInUse, ipam.ReasonRefused, ipam.ReasonRequesterNotFound, ipam.ReasonInvalidRequest,
+	v1alpha1.ReasonNoMatchingParent, v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonParentExhausted, v1alpha1.ReasonParentNotFound,
+	v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse, v1alpha1.ReasonRefused, v1alpha1.ReasonRequesterNotFound, v1alpha1.ReasonInvalidRequest,
 }
 
 const generation = 2
@@ -36,21 +37,21 @@ func conditions(yield func(string, []metav1.Condition) bool) {
 	}
 	for _, observed := range []int64{0, generation - 1, generation} {
 		for _, reason := range append([]string{""}, Reasons...) {
-			allocated := condition(ipam.ConditionAllocated, metav1.ConditionFalse, reason, observed)
+			allocated := condition(v1alpha1.ConditionAllocated, metav1.ConditionFalse, reason, observed)
 			if !yield(fmt.Sprintf("not allocated, %s of %d", reason, observed), []metav1.Condition{allocated}) {
 				return
 			}
 		}
-		allocated := condition(ipam.ConditionAllocated, metav1.ConditionTrue, ipam.ReasonAllocated, observed)
-		deletable := condition(ipam.ConditionDeletable, metav1.ConditionFalse, ipam.ReasonHasChildren, observed)
-		foreign := condition(ipam.ConditionReady, metav1.ConditionTrue, "Foreign", observed)
-		stalled := condition(ipam.ConditionStalled, metav1.ConditionTrue, "Foreign", observed)
+		allocated := condition(v1alpha1.ConditionAllocated, metav1.ConditionTrue, v1alpha1.ReasonAllocated, observed)
+		deletable := condition(v1alpha1.ConditionDeletable, metav1.ConditionFalse, v1alpha1.ReasonHasChildren, observed)
+		foreign := condition(v1alpha1.ConditionReady, metav1.ConditionTrue, "Foreign", observed)
+		stalled := condition(v1alpha1.ConditionStalled, metav1.ConditionTrue, "Foreign", observed)
 		for name, all := range map[string][]metav1.Condition{
 			"allocated":                  {allocated},
 			"allocated, not deletable":   {deletable, allocated},
 			"stored Ready":               {foreign},
 			"stored Ready and Stalled":   {stalled, allocated, foreign},
-			"unknown whether allocated":  {condition(ipam.ConditionAllocated, metav1.ConditionUnknown, "Unknown", observed)},
+			"unknown whether allocated":  {condition(v1alpha1.ConditionAllocated, metav1.ConditionUnknown, "Unknown", observed)},
 			"another condition, no more": {condition("Other", metav1.ConditionTrue, "Other", observed)},
 		} {
 			if !yield(fmt.Sprintf("%s, of %d", name, observed), all) {
