@@ -4,6 +4,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -204,7 +205,7 @@ type state struct {
 }
 
 // hold creates the Prefixes that hold the addresses that no machine may get, and deletes those that are held no longer. If
-// the server refuses one, the state says why, too.
+// the server refuses some, it holds the others, and the state says why the first one was refused.
 func (r *pools) hold(ctx context.Context, p *pool, wanted bool) (state, error) {
 	var s state
 	var err error
@@ -222,6 +223,8 @@ func (r *pools) hold(ctx context.Context, p *pool, wanted bool) (state, error) {
 	for i := range held.Items {
 		exists[held.Items[i].Name] = &held.Items[i]
 	}
+	var refused *notReady
+	var refusals []error
 	if s.resolved != nil {
 		for _, h := range s.holds {
 			name := h.name(p)
@@ -229,10 +232,9 @@ func (r *pools) hold(ctx context.Context, p *pool, wanted bool) (state, error) {
 			case existing == nil:
 				if err := r.Create(ctx, h.prefix(p)); apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 					return s, nil
+				} else if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
+					refused, refusals = cmp.Or(refused, h.unheld(err.Error())), append(refusals, err)
 				} else if err != nil && !apierrors.IsAlreadyExists(err) {
-					if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
-						s.why = h.unheld(err.Error())
-					}
 					return s, err
 				}
 			case !h.isHeldBy(p, existing):
@@ -248,7 +250,11 @@ func (r *pools) hold(ctx context.Context, p *pool, wanted bool) (state, error) {
 			return s, err
 		}
 	}
-	if s.resolved != nil {
+	switch {
+	case refused != nil:
+		s.why = refused
+		return s, errors.Join(refusals...)
+	case s.resolved != nil:
 		s.why, err = s.unheld(ctx, r)
 	}
 	return s, err
