@@ -34,7 +34,7 @@ type Config struct {
 	WatchCache bool
 	// DisjointRoots forbids a new root that overlaps another root of its namespace.
 	DisjointRoots bool
-	// ReadAhead is how many objects of a paged list the watch cache reads at a time. 0 means 10,000.
+	// ReadAhead is how many objects of a paged list the watch cache reads at a time, at least. 0 means 10,000.
 	ReadAhead int64
 	// NamespaceLabels returns the labels of a namespace. It is nil if there are no namespaces.
 	NamespaceLabels claims.NamespaceLabels

@@ -31,8 +31,8 @@ type cachedLists struct {
 	resourcePrefix string
 	// keyOf returns the storage key of an object.
 	keyOf func(runtime.Object) (string, error)
-	// readAhead is how many objects are read at a time for the pages of a list. For each read, the cache visits all
-	// objects that follow. So with reads of 500, the time would be quadratic in the number of objects.
+	// readAhead is how many objects are read at a time for the pages of a list, at least. For each read, the cache visits
+	// all objects that follow. So with reads of 500, the time would be quadratic in the number of objects.
 	readAhead int64
 
 	mu sync.Mutex
@@ -46,6 +46,9 @@ const (
 	// maxAhead is the number of paged lists for which objects are read ahead at the same time. Each list takes a few
 	// MiB.
 	maxAhead = 8
+	// shareAhead is how many times readAhead objects are read ahead for all lists together, if there are few lists. Then a
+	// list of a million is read 13 times, not 100 times.
+	shareAhead = 2 * maxAhead
 )
 
 // remainder is the part of a list that was read beyond a page.
@@ -104,7 +107,8 @@ func (l *cachedLists) page(ctx context.Context, key string, opts storage.ListOpt
 	r, ok := l.take(key, opts.Predicate)
 	if !ok {
 		// With a multiple of the limit, every page except the last one is full.
-		opts.Predicate.Limit = l.readAhead - l.readAhead%opts.Predicate.Limit
+		ahead := l.room()
+		opts.Predicate.Limit = ahead - ahead%opts.Predicate.Limit
 		if err := l.cache.GetList(ctx, key, opts, list); err != nil {
 			return err
 		}
@@ -141,6 +145,17 @@ func (l *cachedLists) page(ctx context.Context, key string, opts storage.ListOpt
 	}
 	l.put(r)
 	return l.Versioner().UpdateList(list, r.resourceVersion, r.token, remaining)
+}
+
+// room returns how many objects to read ahead for a list: half of what the other lists leave, but not less than readAhead.
+func (l *cachedLists) room() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := shareAhead * l.readAhead
+	for _, r := range l.ahead {
+		left -= int64(r.items.Len())
+	}
+	return max(l.readAhead, left/2)
 }
 
 // take removes and returns what was read ahead for a page.
