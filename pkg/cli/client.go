@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	// pageSize is the number of objects in a page of a list. The server reads 10,000 at a time for the pages that follow
-	// the first one.
+	// pageSize is the number of objects in a page of a list. The server reads 10,000 or more at a time for the pages that
+	// follow the first one.
 	pageSize = 2500
 	// mediaTypes are what the client accepts. Objects in protobuf are decoded eight times as fast as in JSON, which other
 	// servers of the API group may serve instead.

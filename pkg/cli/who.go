@@ -157,19 +157,34 @@ func (s *session) who(ctx context.Context, target netip.Prefix) error {
 	return s.print(w.result)
 }
 
-// maxQueries is the number of lists that run at the same time.
-const maxQueries = 16
+const (
+	// maxQueries is the number of lists that run at the same time.
+	maxQueries = 16
+	// manyChildren are too many to read them all for a small range.
+	manyChildren = 2 * pageSize
+	// maxBitsInside is the number of host bits of a small range, such as a /24 of IPv4. There are 510 ranges inside.
+	maxBitsInside = 8
+)
 
-// eachAround calls list for the target and each range that contains it, down to a length, and stops at the first error.
-// The first call is made alone, since what is forbidden is forbidden for all of them. The others run at the same time.
+// eachAround calls list for the target and each range that contains it, down to a length.
 func (w *whoWalk) eachAround(ctx context.Context, bits int, list func(context.Context, netip.Prefix) error) error {
-	if err := list(ctx, w.target); err != nil {
+	ranges := []netip.Prefix{w.target}
+	for ; bits < w.target.Bits(); bits++ {
+		ranges = append(ranges, netip.PrefixFrom(w.target.Addr(), bits).Masked())
+	}
+	return eachRange(ctx, ranges, list)
+}
+
+// eachRange calls list for each range, and stops at the first error. The first call is made alone, since what is forbidden is
+// forbidden for all of them. The others run at the same time.
+func eachRange(ctx context.Context, ranges []netip.Prefix, list func(context.Context, netip.Prefix) error) error {
+	if err := list(ctx, ranges[0]); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxQueries)
-	for bits := bits; bits < w.target.Bits(); bits++ {
-		group.Go(func() error { return list(ctx, netip.PrefixFrom(w.target.Addr(), bits).Masked()) })
+	for _, r := range ranges[1:] {
+		group.Go(func() error { return list(ctx, r) })
 	}
 	return group.Wait()
 }
@@ -294,12 +309,38 @@ func (w *whoWalk) childrenInside(ctx context.Context, p *v1alpha1.Prefix) (found
 	if w.partial {
 		namespace = p.Namespace
 	}
-	err = w.clients.eachPrefixIn(ctx, namespace, childrenOf(p.Name), func(child *v1alpha1.Prefix) error {
-		if isChildOf(child, p) {
-			found = w.appendInside(found, child)
-		}
-		return nil
+	bits := w.target.Addr().BitLen() - w.target.Bits()
+	if usage := p.Status.Usage; usage == nil || usage.Allocations < manyChildren || bits > maxBitsInside {
+		err = w.clients.eachPrefixIn(ctx, namespace, childrenOf(p.Name), func(child *v1alpha1.Prefix) error {
+			if isChildOf(child, p) {
+				found = w.appendInside(found, child)
+			}
+			return nil
+		})
+		return found, err
+	}
+	// To ask for each range inside a small one is faster than to read very many children.
+	ranges := []netip.Prefix{w.target}
+	for i := 0; !ranges[i].IsSingleIP(); i++ {
+		low, high := cidr.Halves(ranges[i])
+		ranges = append(ranges, low, high)
+	}
+	var mu sync.Mutex
+	var children []*v1alpha1.Prefix
+	err = eachRange(ctx, ranges[1:], func(ctx context.Context, prefix netip.Prefix) error {
+		return w.clients.eachPrefixIn(ctx, namespace, selecting(v1alpha1.FieldPrefix, prefix.String()), func(child *v1alpha1.Prefix) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if isChildOf(child, p) {
+				children = append(children, child.DeepCopy())
+			}
+			return nil
+		})
 	})
+	slices.SortFunc(children, func(a, b *v1alpha1.Prefix) int { return strings.Compare(a.Name, b.Name) })
+	for _, child := range children {
+		found = w.appendInside(found, child)
+	}
 	return found, err
 }
 
@@ -425,7 +466,8 @@ func (w *whoWalk) allocationsIn(ctx context.Context, namespace string, p *v1alph
 		if w.isUnused(p) {
 			return nil, nil
 		}
-		return found, list(ctx, allocatedFrom(p.Name))
+		err := list(ctx, allocatedFrom(p.Name))
+		return found, err
 	}
 	prefix, _ := heldBy(p)
 	err := w.eachAround(ctx, prefix.Bits()+1, func(ctx context.Context, prefix netip.Prefix) error {

@@ -115,12 +115,15 @@ func measureCommands(b *bench) {
 
 	for id, args := range map[string][]string{"tree": {"tree"}, "tree all": {"tree", "--all"}, "check": {"check"}} {
 		want := map[string]string{"tree": fmt.Sprintf("%d Prefixes", count), "tree all": "child-0 ", "check": "0 differences"}[id]
+		before := b.processor(s.server.Cmd.Process.Pid)
 		cost := run(want, args...)
+		b.set(id+" server", b.processor(s.server.Cmd.Process.Pid)-before)
+		b.set(id+" processor", cost.Processor.Seconds())
 		b.set(id, cost.Time.Seconds())
 		b.set(id+" memory", float64(cost.MiB))
 	}
 
-	var took, memory, used []float64
+	var took, memory, used, ranges []float64
 	for n := range whoRounds {
 		held := n * (count / whoRounds)
 		for address, want := range map[netip.Addr]string{poolAddress(held): fmt.Sprintf("child-%d ", held), freeAddress(held): "Free"} {
@@ -129,8 +132,11 @@ func measureCommands(b *bench) {
 			used = append(used, b.processor(s.server.Cmd.Process.Pid)-before)
 			took, memory = append(took, cost.Time.Seconds()), append(memory, float64(cost.MiB))
 		}
+		cost := run("inside", "who", netip.PrefixFrom(poolAddress(held), 24).Masked().String())
+		ranges = append(ranges, cost.Time.Seconds())
 	}
 	b.median("who", took)
 	b.median("who memory", memory)
 	b.median("who server", used)
+	b.median("who range", ranges)
 }

@@ -295,18 +295,25 @@ var measurements = []measurement{
 	{
 		name: "commands",
 		how: "An ipam-apiserver without controllers has a parent with 1,000,000 children and what is allocated for them, which were put into its etcd " +
-			"before. Commands of kubectl-ipam run on it as a user runs them. who looks up 9 addresses that a child has and 9 that are free. Memory is " +
+			"before. Commands of kubectl-ipam run on it as a user runs them. who looks up 9 addresses that a child has, 9 that are free, and 9 ranges. Memory is " +
 			"VmHWM.",
 		rows: []*row{
 			{"K1", "tree", "kubectl ipam tree", "s", atMost(10)},
 			{"K1", "tree memory", "most resident memory of that", "MiB", atMost(500)},
+			{"K1", "tree processor", "time of a processor that it uses for that", "s", goal{}},
+			{"K1", "tree server", "time of a processor that the API server uses for that", "s", goal{}},
 			{"K1", "tree all", "kubectl ipam tree --all", "s", goal{}},
 			{"K1", "tree all memory", "most resident memory of that", "MiB", atMost(500)},
+			{"K1", "tree all processor", "time of a processor that it uses for that", "s", goal{}},
+			{"K1", "tree all server", "time of a processor that the API server uses for that", "s", goal{}},
 			{"K1", "who", "kubectl ipam who", "s", atMost(1)},
 			{"K1", "who memory", "most resident memory of that", "MiB", atMost(500)},
 			{"K1", "who server", "time of a processor that the API server uses for that", "s", goal{}},
+			{"K1", "who range", "kubectl ipam who of a /24 in which they have most addresses", "s", goal{}},
 			{"K1", "check", "kubectl ipam check", "s", atMost(120)},
 			{"K1", "check memory", "most resident memory of that", "MiB", atMost(500)},
+			{"K1", "check processor", "time of a processor that it uses for that", "s", goal{}},
+			{"K1", "check server", "time of a processor that the API server uses for that", "s", goal{}},
 		},
 		measure: measureCommands,
 	},
