@@ -128,6 +128,9 @@ func (o *claimOptions) request() (*v1alpha1.Prefix, error) {
 	return p, nil
 }
 
+// claimTries is how often claim looks for a Prefix that exists, but is deleted before it is read.
+const claimTries = 5
+
 // claim creates a Prefix, waits until it is allocated, and prints it.
 func (s *session) claim(ctx context.Context, o *claimOptions, p *v1alpha1.Prefix) error {
 	c, err := s.connect()
@@ -147,8 +150,18 @@ func (s *session) claim(ctx context.Context, o *claimOptions, p *v1alpha1.Prefix
 	}
 	created, err := c.ipam.Prefixes(c.namespace).Create(ctx, p, opts)
 	isNew := err == nil
-	if apierrors.IsAlreadyExists(err) && o.name != "" {
-		if created, err = c.ipam.Prefixes(c.namespace).Get(ctx, o.name, metav1.GetOptions{}); err != nil {
+	for range claimTries {
+		if !apierrors.IsAlreadyExists(err) || o.name == "" {
+			break
+		}
+		created, err = c.ipam.Prefixes(c.namespace).Get(ctx, o.name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			// It was deleted meanwhile.
+			created, err = c.ipam.Prefixes(c.namespace).Create(ctx, p, opts)
+			isNew = err == nil
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		if difference := differs(p, created); difference != "" {

@@ -188,7 +188,10 @@ func (s *session) scope(ctx context.Context, all bool, list func(namespace strin
 		return refused
 	}
 	s.denied = true
-	s.say("You may not read all namespaces. This is what is in: %s", strings.Join(readable, ", "))
+	if in := strings.Join(readable, ", "); in != s.readable {
+		s.readable = in
+		s.say("You may not read all namespaces. This is what is in: %s", in)
+	}
 	return nil
 }
 

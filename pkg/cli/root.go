@@ -52,6 +52,8 @@ type session struct {
 	clients *clients
 	// said has the lines that have been said. It is nil unless each is said only once.
 	said map[string]bool
+	// readable are the namespaces of which it has been said that only they may be read.
+	readable string
 	// denied is set when a part of what was asked for may not be read.
 	denied bool
 }

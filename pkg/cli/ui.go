@@ -10,5 +10,5 @@ import (
 
 // newUICommand returns the command "ui".
 func (s *session) newUICommand() *cobra.Command {
-	return ui.NewCommand(s.config, s.IOStreams)
+	return ui.NewCommand(s.config, s.IOStreams, func() { s.denied = true })
 }

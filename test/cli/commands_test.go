@@ -175,6 +175,19 @@ func TestClaimAgain(t *testing.T) {
 	u.fails(cli.ExitConflict, "asks for a /24", with("--length", "25")...)
 	u.fails(cli.ExitConflict, "asks for 10.0.0.0/24", with("--prefix", "10.0.1.0/24")...)
 	u.fails(cli.ExitConflict, "is IPv4", with("--length", "24", "--family", "IPv6")...)
+	// Somebody deletes it when it is about to be read.
+	u.Create(harness.Child("brief", "root", harness.Length(25)))
+	u.forbids = func(r *http.Request) bool {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/prefixes/brief") {
+			u.forbids = nil
+			u.Delete("brief")
+			u.Gone("brief")
+		}
+		return false
+	}
+	if got := u.must("claim", "--from", "root", "--name", "brief", "--length", "26", "-q"); !strings.HasSuffix(got, "/26\n") {
+		t.Errorf("claim: %s", got)
+	}
 	u.Create(harness.Child("host", "net", harness.Length(32)))
 	u.Allocated("host")
 	u.Delete("net")

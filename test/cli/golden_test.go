@@ -36,6 +36,7 @@ func TestGolden(t *testing.T) {
 	}
 	var got strings.Builder
 	var commands [][]string
+	codes := map[cli.ExitCode]bool{}
 	for line := range strings.Lines(string(data)) {
 		command, ok := strings.CutPrefix(strings.TrimSpace(line), "$ ")
 		if !ok {
@@ -50,12 +51,19 @@ func TestGolden(t *testing.T) {
 		for line := range strings.Lines(normal(outcome.err)) {
 			fmt.Fprintf(&got, "! %s", line)
 		}
+		codes[outcome.code] = true
 		if outcome.code != 0 {
 			fmt.Fprintf(&got, "exit code %d\n", outcome.code)
 		}
 		got.WriteString("\n")
 	}
 	complete(t, commands)
+	// TestEscapesOfErrors has the other ones.
+	for _, code := range []cli.ExitCode{cli.ExitDone, cli.ExitUsage, cli.ExitNotFound, cli.ExitConflict, cli.ExitInvalid, cli.ExitNoRoom, cli.ExitUnavailable} {
+		if !codes[code] {
+			t.Errorf("no command ends with exit code %d", code)
+		}
+	}
 	if *update {
 		if err := os.WriteFile(goldenFile, []byte(got.String()), 0o644); err != nil {
 			t.Fatal(err)

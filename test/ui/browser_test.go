@@ -81,7 +81,7 @@ func serveWith(t *testing.T, kubeconfig string, args ...string) string {
 	out := &lines{first: make(chan string, 1)}
 	flags := genericclioptions.NewConfigFlags(true)
 	flags.KubeConfig = &kubeconfig
-	cmd := ui.NewCommand(flags, genericiooptions.IOStreams{In: &bytes.Buffer{}, Out: out, ErrOut: &bytes.Buffer{}})
+	cmd := ui.NewCommand(flags, genericiooptions.IOStreams{In: &bytes.Buffer{}, Out: out, ErrOut: &bytes.Buffer{}}, func() {})
 	flags.AddFlags(cmd.Flags())
 	cmd.SetArgs(append([]string{"--open=false"}, args...))
 	done := make(chan error, 1)

@@ -97,6 +97,18 @@ func TestFlows(t *testing.T) {
 	p.text("#title", "10.8.0.0/13")
 	p.text("#subtitle", "of berlin")
 
+	// The button copies a command that shows a colleague the same.
+	p.wait("the button can copy", `(navigator.clipboard.writeText = async (text) => { window.copied = text }, true)`)
+	p.run(chromedp.Click("#share"))
+	p.text("#share", "Copied")
+	place, ok := strings.CutPrefix(eval[string](p, `window.copied`), "kubectl ipam ui '")
+	if place = strings.TrimSuffix(place, "'"); !ok || place != "#/network/berlin/10.8.0.0/13" {
+		t.Errorf("it copies %q", place)
+	}
+	colleague := open(t, serve(t, c.URL, place), width, height)
+	colleague.text("#title", "10.8.0.0/13")
+	colleague.text("#subtitle", "of berlin")
+
 	// The breadcrumb.
 	p.press("#crumbs a", "europe")
 	p.text("#title", "europe")

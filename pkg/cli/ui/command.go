@@ -39,13 +39,15 @@ type options struct {
 
 	config  *genericclioptions.ConfigFlags
 	streams genericiooptions.IOStreams
+	// denied is called if a part of the cluster may not be read.
+	denied func()
 	// openBrowser shows a file in the browser of the user.
 	openBrowser func(file string) error
 }
 
-// NewCommand returns the command "ui".
-func NewCommand(configFlags *genericclioptions.ConfigFlags, streams genericiooptions.IOStreams) *cobra.Command {
-	o := &options{config: configFlags, streams: streams, openBrowser: openBrowser}
+// NewCommand returns the command "ui". It calls denied if the user may read only one namespace.
+func NewCommand(configFlags *genericclioptions.ConfigFlags, streams genericiooptions.IOStreams, denied func()) *cobra.Command {
+	o := &options{config: configFlags, streams: streams, denied: denied, openBrowser: openBrowser}
 	cmd := &cobra.Command{
 		Use:   "ui [PLACE]",
 		Short: "Show the address space in the browser",
@@ -169,6 +171,7 @@ func (o *options) connect(ctx context.Context) (ipamclient.IpamV1alpha1Interface
 	if _, err := client.Prefixes(namespace).List(ctx, metav1.ListOptions{Limit: 1}); err != nil {
 		return nil, "", err
 	}
+	o.denied()
 	_, _ = fmt.Fprintf(o.streams.ErrOut, "You may not read all namespaces, so the page shows only %s. -n names another one.\n", plaintext.Escape(namespace))
 	return client, namespace, nil
 }
