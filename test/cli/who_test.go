@@ -31,7 +31,10 @@ func TestWho(t *testing.T) {
 	// Somebody else has a part of the same range.
 	tenant.Create(harness.Root("copy", "172.31.16.0/24"))
 	tenant.Allocated("copy")
-	owner.AtRest()
+	owner.Eventually("the status counts what both have", func() error {
+		usage := owner.Get("big").Status.Usage
+		return harness.Unless(usage != nil && usage.Allocations == 4, "%+v", usage)
+	})
 
 	alone := func(u *user) *user {
 		blind := *u
