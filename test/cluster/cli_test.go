@@ -71,9 +71,9 @@ func testPlugin(t *testing.T, i *installation) {
 		var stdout io.Writer = &out
 		switch {
 		case args[0] == "ui":
-			stdout = &visit{Buffer: &out, end: cancel}
+			stdout = &visit{out: &out, end: cancel}
 		case slices.Contains(args, "--watch"):
-			stdout = &once{Buffer: &out, end: cancel}
+			stdout = &once{out: &out, end: cancel}
 		}
 		o := cli.Options{IOStreams: genericiooptions.IOStreams{In: strings.NewReader(""), Out: stdout, ErrOut: &errOut},
 			Now: func() time.Time { return time.Now().Add(10*24*time.Hour + 12*time.Hour) }}
@@ -82,7 +82,11 @@ func testPlugin(t *testing.T, i *installation) {
 			flags = append([]string{"__complete"}, flags...)
 			args = append(args[1:], "")
 		}
+		began := time.Now()
 		code := o.Run(ctx, append(flags, args...))
+		if took := time.Since(began); took > harness.Patience/2 {
+			t.Errorf("%s: %s takes %v", role, command, took)
+		}
 		var b strings.Builder
 		for line := range strings.Lines(out.String()) {
 			b.WriteString(strings.TrimRight(line, "\n") + "\n")
@@ -169,24 +173,24 @@ var unstable = []struct {
 
 // once ends a command with --watch when it has printed something.
 type once struct {
-	*bytes.Buffer
+	out *bytes.Buffer
 	end func()
 }
 
 func (w *once) Write(p []byte) (int, error) {
 	defer w.end()
-	return w.Buffer.Write(p)
+	return w.out.Write(p)
 }
 
 // visit asks the page of the command ui, once that has printed where it is, for what its tree shows and what is wrong.
 type visit struct {
-	*bytes.Buffer
+	out *bytes.Buffer
 	end func()
 }
 
 func (v *visit) Write(p []byte) (int, error) {
 	page := strings.TrimSpace(string(p))
-	n, err := v.Buffer.Write(p)
+	n, err := v.out.Write(p)
 	go func() {
 		defer v.end()
 		_, err := harness.Wait(func() error {
@@ -197,7 +201,7 @@ func (v *visit) Write(p []byte) (int, error) {
 			return err
 		})
 		if err != nil {
-			fmt.Fprintln(v.Buffer, err)
+			fmt.Fprintln(v.out, err)
 		}
 	}()
 	return n, err
