@@ -113,10 +113,17 @@ func measureCommands(b *bench) {
 		return cost
 	}
 
-	for id, args := range map[string][]string{"tree": {"tree"}, "tree all": {"tree", "--all"}, "check": {"check"}} {
-		want := map[string]string{"tree": fmt.Sprintf("%d Prefixes", count), "tree all": "child-0 ", "check": "0 differences"}[id]
+	for _, command := range []struct {
+		id, want string
+		args     []string
+	}{
+		{"tree", fmt.Sprintf("%d Prefixes", count), []string{"tree"}},
+		{"tree all", "child-0 ", []string{"tree", "--all"}},
+		{"check", "0 differences", []string{"check"}},
+	} {
+		id := command.id
 		before := b.processor(s.server.Cmd.Process.Pid)
-		cost := run(want, args...)
+		cost := run(command.want, command.args...)
 		b.set(id+" server", b.processor(s.server.Cmd.Process.Pid)-before)
 		b.set(id+" processor", cost.Processor.Seconds())
 		b.set(id, cost.Time.Seconds())
