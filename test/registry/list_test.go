@@ -274,15 +274,24 @@ func TestListsByRange(t *testing.T) {
 		field string
 	}{{harness.PrefixKind, "spec.prefix"}, {harness.AllocationKind, "status.prefix"}} {
 		for _, prefix := range []string{notation, "10.9.3.0/24", "10.9.3.9/24"} {
-			before := shared.fetchedByRange(t, test.kind)
+			before := shared.fetched(t, "f:rangeHash", test.kind)
 			got := shared.Names(t, harness.Path(namespace, test.kind)+"?limit=10&fieldSelector="+url.QueryEscape(test.field+"="+prefix))
 			if !slices.Equal(got, []string{"stored"}) {
 				t.Errorf("%s with %s=%s: %q", test.kind.Name, test.field, prefix, got)
 			}
-			if fetched := shared.fetchedByRange(t, test.kind) - before; fetched != 1 {
+			if fetched := shared.fetched(t, "f:rangeHash", test.kind) - before; fetched != 1 {
 				t.Errorf("%s with %s=%s: the watch cache read %v objects", test.kind.Name, test.field, prefix, fetched)
 			}
 		}
+	}
+
+	// The Prefixes without a parent have an index, too.
+	before := shared.fetched(t, "f:withoutParent", harness.PrefixKind)
+	if got := shared.Names(t, harness.Path(namespace, harness.PrefixKind)+"?limit=10&fieldSelector="+url.QueryEscape("spec.parentRef.name=")); !slices.Equal(got, []string{"parent", "root"}) {
+		t.Errorf("without a parent: %q", got)
+	}
+	if fetched := shared.fetched(t, "f:withoutParent", harness.PrefixKind) - before; fetched != 2 {
+		t.Errorf("the watch cache read %v objects", fetched)
 	}
 
 	byRange := func(k harness.Kind, of, selector string) string {
@@ -316,11 +325,11 @@ func TestListsByRange(t *testing.T) {
 	expect("deleted", "", "")
 }
 
-// fetchedByRange returns the number of objects that the watch cache has read by the index of ranges.
-func (s server) fetchedByRange(t *testing.T, k harness.Kind) float64 {
+// fetched returns the number of objects that the watch cache has read by an index.
+func (s server) fetched(t *testing.T, index string, k harness.Kind) float64 {
 	t.Helper()
 	metrics := string(s.Do(t, http.MethodGet, "/metrics", harness.JSON, "").Body)
-	series := fmt.Sprintf("apiserver_cache_list_fetched_objects_total{group=%q,index=%q,resource=%q} ", "ipam.ironcore.dev", "f:rangeHash", k.Resource)
+	series := fmt.Sprintf("apiserver_cache_list_fetched_objects_total{group=%q,index=%q,resource=%q} ", "ipam.ironcore.dev", index, k.Resource)
 	_, after, _ := strings.Cut(metrics, "\n"+series)
 	value, _, _ := strings.Cut(after, "\n")
 	if value == "" {

@@ -247,12 +247,39 @@ func Unused(s string) *ipam.PrefixUsage {
 	return usage
 }
 
-// indexers returns the indexes of the watch cache: of the roots of a namespace, and of all Prefixes by their range.
+// fieldWithoutParent is the field of the index of the Prefixes without spec.parentRef: the roots, and children that select
+// a parent and have none yet. It is for the watch cache; clients select by the empty name.
+const fieldWithoutParent = "withoutParent"
+
+// withoutParent makes a selector that requires an empty name of the parent use that index.
+type withoutParent struct{ fields.Selector }
+
+// RequiresExactMatch implements fields.Selector.
+func (w withoutParent) RequiresExactMatch(field string) (string, bool) {
+	if field == fieldWithoutParent {
+		return "", true
+	}
+	return w.Selector.RequiresExactMatch(field)
+}
+
+// DeepCopySelector implements fields.Selector.
+func (w withoutParent) DeepCopySelector() fields.Selector {
+	return withoutParent{w.Selector.DeepCopySelector()}
+}
+
+// indexers returns the indexes of the watch cache: of the roots of a namespace, of the Prefixes without a parent, and of all
+// Prefixes by their range.
 func indexers() *cache.Indexers {
 	return &cache.Indexers{
 		storage.FieldIndex(claims.FieldRootOf): func(obj any) ([]string, error) {
 			if prefix, ok := obj.(*ipam.Prefix); ok && prefix.Spec.IsRoot() {
 				return []string{prefix.Namespace}, nil
+			}
+			return nil, nil
+		},
+		storage.FieldIndex(fieldWithoutParent): func(obj any) ([]string, error) {
+			if prefix, ok := obj.(*ipam.Prefix); ok && parentOf(prefix) == "" {
+				return []string{""}, nil
 			}
 			return nil, nil
 		},
@@ -267,10 +294,22 @@ func indexers() *cache.Indexers {
 
 // match returns the selection predicate of a list or watch.
 func match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
-	return storage.SelectionPredicate{
-		Label: label, Field: resource.SelectByRange(field, v1alpha1.FieldPrefix), GetAttrs: getAttrs,
-		IndexFields: []string{claims.FieldRootOf, resource.FieldRangeHash},
+	field = resource.SelectByRange(field, v1alpha1.FieldPrefix)
+	if parent, ok := field.RequiresExactMatch(v1alpha1.FieldParentRefName); ok && parent == "" {
+		field = withoutParent{field}
 	}
+	return storage.SelectionPredicate{
+		Label: label, Field: field, GetAttrs: getAttrs,
+		IndexFields: []string{claims.FieldRootOf, resource.FieldRangeHash, fieldWithoutParent},
+	}
+}
+
+// parentOf returns the name of the parent, or "".
+func parentOf(prefix *ipam.Prefix) string {
+	if ref := prefix.Spec.ParentRef; ref != nil {
+		return ref.Name
+	}
+	return ""
 }
 
 // getAttrs returns the labels and the selectable fields of a Prefix.
@@ -279,17 +318,14 @@ func getAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("not a Prefix: %T", obj)
 	}
-	parent, rootOf := "", ""
-	if ref := prefix.Spec.ParentRef; ref != nil {
-		parent = ref.Name
-	}
+	rootOf := ""
 	if prefix.Spec.IsRoot() {
 		rootOf = prefix.Namespace
 	}
 	return prefix.Labels, generic.MergeFieldsSets(generic.ObjectMetaFieldsSet(&prefix.ObjectMeta, true), fields.Set{
 		v1alpha1.FieldIPFamily:      string(prefix.Spec.IPFamily),
 		v1alpha1.FieldPrefix:        cidr.Canonical(prefix.Spec.Prefix),
-		v1alpha1.FieldParentRefName: parent,
+		v1alpha1.FieldParentRefName: parentOf(prefix),
 		v1alpha1.FieldPhase:         string(prefix.Status.Phase),
 		claims.FieldRootOf:          rootOf,
 	}), nil
