@@ -73,6 +73,15 @@ func (l *cachedLists) GetList(ctx context.Context, key string, opts storage.List
 	if _, _, err := storage.ValidateListOptions(l.resourcePrefix, l.Versioner(), opts); err != nil {
 		return err
 	}
+	p := opts.Predicate
+	isPage := p.Continue != "" && p.Limit > 0 && p.Limit < l.readAhead && p.Label != nil && p.Field != nil && p.ShardSelector == nil
+	if isPage {
+		// What has been read ahead is served even if the cache no longer has the revision. A server on which nothing is written
+		// has no revision after a compaction.
+		if r, ok := l.take(key, p); ok {
+			return l.serve(key, p, r, list)
+		}
+	}
 	decision, err := delegator.ShouldDelegateList(opts, l.cache)
 	if err != nil {
 		return err
@@ -80,7 +89,7 @@ func (l *cachedLists) GetList(ctx context.Context, key string, opts storage.List
 	if decision.ShouldDelegate {
 		return expired(opts)
 	}
-	if p := opts.Predicate; p.Continue != "" && p.Limit > 0 && p.Limit < l.readAhead && p.Label != nil && p.Field != nil && p.ShardSelector == nil {
+	if isPage {
 		err = l.page(ctx, key, opts, list)
 	} else {
 		err = l.cache.GetList(ctx, key, opts, list)
@@ -95,35 +104,49 @@ func (l *cachedLists) GetList(ctx context.Context, key string, opts storage.List
 	return err
 }
 
-// page returns any page of a list except the first one. Either an earlier page has read it ahead, or page reads it
-// now, together with the pages that follow.
+// page reads a page of a list, not the first one, together with the pages that follow.
 func (l *cachedLists) page(ctx context.Context, key string, opts storage.ListOptions, list runtime.Object) error {
-	itemsPtr, err := meta.GetItemsPtr(list)
+	p := opts.Predicate
+	// With a multiple of the limit, every page except the last one is full.
+	ahead := l.room()
+	opts.Predicate.Limit = ahead - ahead%p.Limit
+	if err := l.cache.GetList(ctx, key, opts, list); err != nil {
+		return err
+	}
+	accessor, err := meta.ListAccessor(list)
 	if err != nil {
 		return err
 	}
-	items := reflect.ValueOf(itemsPtr).Elem()
-	limit := int(opts.Predicate.Limit)
-	r, ok := l.take(key, opts.Predicate)
-	if !ok {
-		// With a multiple of the limit, every page except the last one is full.
-		ahead := l.room()
-		opts.Predicate.Limit = ahead - ahead%opts.Predicate.Limit
-		if err := l.cache.GetList(ctx, key, opts, list); err != nil {
-			return err
-		}
-		accessor, err := meta.ListAccessor(list)
-		if err != nil {
-			return err
-		}
-		r = remainder{
-			key: key, label: opts.Predicate.Label.String(), field: opts.Predicate.Field.String(),
-			items: items.Slice(0, items.Len()), next: accessor.GetContinue(), remaining: accessor.GetRemainingItemCount(),
-		}
-		if r.resourceVersion, err = l.Versioner().ParseResourceVersion(accessor.GetResourceVersion()); err != nil {
-			return err
-		}
+	items, err := itemsOf(list)
+	if err != nil {
+		return err
 	}
+	r := remainder{
+		key: key, label: p.Label.String(), field: p.Field.String(),
+		items: items.Slice(0, items.Len()), next: accessor.GetContinue(), remaining: accessor.GetRemainingItemCount(),
+	}
+	if r.resourceVersion, err = l.Versioner().ParseResourceVersion(accessor.GetResourceVersion()); err != nil {
+		return err
+	}
+	return l.serve(key, p, r, list)
+}
+
+// itemsOf returns the items of a list.
+func itemsOf(list runtime.Object) (reflect.Value, error) {
+	items, err := meta.GetItemsPtr(list)
+	if err != nil {
+		return reflect.Value{}, err
+	}
+	return reflect.ValueOf(items).Elem(), nil
+}
+
+// serve sets the items of a page from what was read, and keeps the rest for the pages that follow.
+func (l *cachedLists) serve(key string, p storage.SelectionPredicate, r remainder, list runtime.Object) error {
+	items, err := itemsOf(list)
+	if err != nil {
+		return err
+	}
+	limit := int(p.Limit)
 	if r.items.Len() <= limit {
 		items.Set(r.items)
 		return l.Versioner().UpdateList(list, r.resourceVersion, r.next, r.remaining)
@@ -140,7 +163,7 @@ func (l *cachedLists) page(ctx context.Context, key string, opts storage.ListOpt
 	}
 	r.items = r.items.Slice(limit, r.items.Len())
 	var remaining *int64
-	if opts.Predicate.Empty() {
+	if p.Empty() {
 		remaining = ptr.To(int64(r.items.Len()) + ptr.Deref(r.remaining, 0))
 	}
 	l.put(r)
