@@ -14,7 +14,9 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
@@ -104,6 +106,9 @@ func TestConsentIsCompared(t *testing.T) {
 						return txn.key() == s.allocationKey(tenantName, "a") && strings.Contains(string(c.GetCompare().Key), test.compared+namespace+"/")
 					})
 				}
+				// A consistent list waits for the watch cache. With an old version of the allocation the first transaction would
+				// fail, and the next one begins when the consent is gone.
+				must[runtime.Object](t)(s.allocations.Main.List(tenant, &internalversion.ListOptions{}))
 				s.tamper.beforeWriteOf(s.allocationKey(tenantName, "a"), func() { ok(t, test.withdraw(s, owner)) })
 				err := write()
 				bound := err == nil

@@ -18,7 +18,9 @@ import (
 )
 
 // supported is an etcd with all features.
-type supported struct{ etcdfeature.FeatureSupportChecker }
+type supported struct {
+	etcdfeature.FeatureSupportChecker
+}
 
 func (supported) Supports(storage.Feature) bool { return true }
 
