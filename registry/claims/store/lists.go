@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -38,6 +39,8 @@ type cachedLists struct {
 	mu sync.Mutex
 	// ahead holds what was read beyond the pages that were asked for, the oldest first.
 	ahead []remainder
+	// sweeper is set while dropOld is to be called.
+	sweeper *time.Timer
 }
 
 const (
@@ -49,6 +52,9 @@ const (
 	// shareAhead is how many times readAhead objects are read ahead for all lists together, if there are few lists. Then a
 	// list of a million is read 13 times, not 100 times.
 	shareAhead = 2 * maxAhead
+	// keepAhead is how long objects are kept for a client that does not ask for the next page. Many lists are abandoned, and
+	// what was read for them may be the only reference to old versions of objects.
+	keepAhead = time.Minute
 )
 
 // remainder is the part of a list that was read beyond a page.
@@ -61,6 +67,8 @@ type remainder struct {
 	// next and remaining are the continue token and the remainingItemCount that follow the items.
 	next      string
 	remaining *int64
+	// stored is the time of put.
+	stored time.Time
 }
 
 // GetList implements storage.Interface.
@@ -195,14 +203,29 @@ func (l *cachedLists) take(key string, p storage.SelectionPredicate) (remainder,
 	return remainder{}, false
 }
 
-// put stores what was read ahead. If there is no room, it drops the oldest.
+// put stores what was read ahead, for keepAhead. If there is no room, it drops the oldest.
 func (l *cachedLists) put(r remainder) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.ahead) == maxAhead {
 		l.ahead = slices.Delete(l.ahead, 0, 1)
 	}
+	r.stored = time.Now()
 	l.ahead = append(l.ahead, r)
+	if l.sweeper == nil {
+		l.sweeper = time.AfterFunc(keepAhead, l.dropOld)
+	}
+}
+
+// dropOld drops what nobody has asked for in time, and comes back while there is something left.
+func (l *cachedLists) dropOld() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ahead = slices.DeleteFunc(l.ahead, func(r remainder) bool { return time.Since(r.stored) >= keepAhead })
+	l.sweeper = nil
+	if len(l.ahead) > 0 {
+		l.sweeper = time.AfterFunc(keepAhead-time.Since(l.ahead[0].stored), l.dropOld)
+	}
 }
 
 // expired returns the error for a list at a revision that the cache no longer has. If the list continues an earlier

@@ -6,6 +6,8 @@ package store
 import (
 	"reflect"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +18,43 @@ import (
 	etcdfeature "k8s.io/apiserver/pkg/storage/feature"
 	"k8s.io/utils/ptr"
 )
+
+// TestAbandonedLists shows that what was read ahead is dropped if nobody asks for it, and not before.
+func TestAbandonedLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &cachedLists{readAhead: 10}
+		left := func() (tokens string) {
+			synctest.Wait()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			for _, r := range l.ahead {
+				tokens += r.token
+			}
+			return tokens
+		}
+		put := func(token string) { l.put(remainder{token: token, items: reflect.ValueOf([]int{1})}) }
+		put("a")
+		time.Sleep(keepAhead / 2)
+		put("b")
+		time.Sleep(keepAhead/2 - 1)
+		if got := left(); got != "ab" {
+			t.Errorf("%q are left before the time of the first one", got)
+		}
+		time.Sleep(1)
+		if got := left(); got != "b" {
+			t.Errorf("%q are left after the time of the first one", got)
+		}
+		time.Sleep(keepAhead / 2)
+		if got := left(); got != "" || l.sweeper != nil {
+			t.Errorf("%q are left in the end, and a timer: %v", got, l.sweeper != nil)
+		}
+		put("c")
+		time.Sleep(keepAhead)
+		if got := left(); got != "" {
+			t.Errorf("%q are left of a later list", got)
+		}
+	})
+}
 
 // supported is an etcd with all features.
 type supported struct {
