@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -501,8 +502,8 @@ func (a *api) waitingOf(r *http.Request) (any, error) {
 	return answer, nil
 }
 
-// reservedOf answers with the policies that reserve a part of a block of a node.
-func (a *api) reservedOf(r *http.Request) (any, error) {
+// inBlock answers with what a function returns for the node and the block of a request.
+func (a *api) inBlock(r *http.Request, of func(n *node, block netip.Prefix) any) (any, error) {
 	block, err := cidr.ParseStored(r.URL.Query().Get("block"))
 	if err != nil {
 		return nil, err
@@ -513,29 +514,26 @@ func (a *api) reservedOf(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.model.reservers(n, block), nil
+	return of(n, block), nil
+}
+
+// reservedOf answers with the policies that reserve a part of a block of a node.
+func (a *api) reservedOf(r *http.Request) (any, error) {
+	return a.inBlock(r, func(n *node, block netip.Prefix) any { return a.model.reservers(n, block) })
 }
 
 // coolingOf answers with what cools down of a block of a node.
 func (a *api) coolingOf(r *http.Request) (any, error) {
-	block, err := cidr.ParseStored(r.URL.Query().Get("block"))
-	if err != nil {
-		return nil, err
-	}
-	a.model.mu.Lock()
-	defer a.model.mu.Unlock()
-	n, err := a.find(r)
-	if err != nil {
-		return nil, err
-	}
-	keepers := []keeper{}
-	for _, c := range a.model.coolingIn(n, block) {
-		if len(keepers) == maxKeepers {
-			break
+	return a.inBlock(r, func(n *node, block netip.Prefix) any {
+		keepers := []keeper{}
+		for _, c := range a.model.coolingIn(n, block) {
+			if len(keepers) == maxKeepers {
+				break
+			}
+			keepers = append(keepers, c.keeper)
 		}
-		keepers = append(keepers, c.keeper)
-	}
-	return keepers, nil
+		return keepers
+	})
 }
 
 // namespaces answers with the namespaces that have something to show.

@@ -58,6 +58,19 @@ type feed struct {
 func newFeeds(client ipamclient.IpamV1alpha1Interface, namespace string, m *model) []*feed {
 	alone := "!" + v1alpha1.RequesterUIDLabel
 	cools := fields.OneTermNotEqualSelector(v1alpha1.FieldCoolingUntil, "").String()
+	allocations := func(kind kind, name string, selecting func(*metav1.ListOptions)) *feed {
+		return &feed{
+			kind: kind, name: name, model: m, phase: phaseReading,
+			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				selecting(&o)
+				return client.PrefixAllocations(namespace).List(ctx, o)
+			},
+			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				selecting(&o)
+				return client.PrefixAllocations(namespace).Watch(ctx, o)
+			},
+		}
+	}
 	return []*feed{
 		{
 			kind: prefixKind, name: "Prefixes", model: m, phase: phaseReading,
@@ -66,28 +79,8 @@ func newFeeds(client ipamclient.IpamV1alpha1Interface, namespace string, m *mode
 			},
 			watch: client.Prefixes(namespace).Watch,
 		},
-		{
-			kind: allocationKind, name: "PrefixAllocations", model: m, phase: phaseReading,
-			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				o.LabelSelector = alone
-				return client.PrefixAllocations(namespace).List(ctx, o)
-			},
-			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-				o.LabelSelector = alone
-				return client.PrefixAllocations(namespace).Watch(ctx, o)
-			},
-		},
-		{
-			kind: coolingKind, name: "PrefixAllocations that cool down", model: m, phase: phaseReading,
-			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				o.FieldSelector = cools
-				return client.PrefixAllocations(namespace).List(ctx, o)
-			},
-			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-				o.FieldSelector = cools
-				return client.PrefixAllocations(namespace).Watch(ctx, o)
-			},
-		},
+		allocations(allocationKind, "PrefixAllocations", func(o *metav1.ListOptions) { o.LabelSelector = alone }),
+		allocations(coolingKind, "PrefixAllocations that cool down", func(o *metav1.ListOptions) { o.FieldSelector = cools }),
 		{
 			kind: policyKind, name: "PrefixPolicies", model: m, phase: phaseReading,
 			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
