@@ -36,11 +36,11 @@ func TestAbandonedLists(t *testing.T) {
 		put("a")
 		time.Sleep(keepAhead / 2)
 		put("b")
-		time.Sleep(keepAhead/2 - 1)
+		time.Sleep(keepAhead/2 - time.Nanosecond)
 		if got := left(); got != "ab" {
 			t.Errorf("%q are left before the time of the first one", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if got := left(); got != "b" {
 			t.Errorf("%q are left after the time of the first one", got)
 		}
