@@ -251,22 +251,6 @@ func Unused(s string) *ipam.PrefixUsage {
 // a parent and have none yet. It is for the watch cache; clients select by the empty name.
 const fieldWithoutParent = "withoutParent"
 
-// withoutParent makes a selector that requires an empty name of the parent use that index.
-type withoutParent struct{ fields.Selector }
-
-// RequiresExactMatch implements fields.Selector.
-func (w withoutParent) RequiresExactMatch(field string) (string, bool) {
-	if field == fieldWithoutParent {
-		return "", true
-	}
-	return w.Selector.RequiresExactMatch(field)
-}
-
-// DeepCopySelector implements fields.Selector.
-func (w withoutParent) DeepCopySelector() fields.Selector {
-	return withoutParent{w.Selector.DeepCopySelector()}
-}
-
 // indexers returns the indexes of the watch cache: of the roots of a namespace, of the Prefixes without a parent, and of all
 // Prefixes by their range.
 func indexers() *cache.Indexers {
@@ -296,7 +280,7 @@ func indexers() *cache.Indexers {
 func match(label labels.Selector, field fields.Selector) storage.SelectionPredicate {
 	field = resource.SelectByRange(field, v1alpha1.FieldPrefix)
 	if parent, ok := field.RequiresExactMatch(v1alpha1.FieldParentRefName); ok && parent == "" {
-		field = withoutParent{field}
+		field = resource.WithIndex(field, fieldWithoutParent, "")
 	}
 	return storage.SelectionPredicate{
 		Label: label, Field: field, GetAttrs: getAttrs,

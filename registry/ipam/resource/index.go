@@ -44,26 +44,32 @@ func IndexByRange(rangeOf func(obj any) string) cache.IndexFunc {
 // value of the field with the range. A list then takes as long as there are objects with the range, not objects in all.
 func SelectByRange(selector fields.Selector, field string) fields.Selector {
 	if s, ok := selector.RequiresExactMatch(field); ok && s != "" {
-		return byRange{selector, hashOfRange(s)}
+		return WithIndex(selector, FieldRangeHash, hashOfRange(s))
 	}
 	return selector
 }
 
-// byRange adds the hash of a range to a selector.
-type byRange struct {
+// WithIndex returns a selector that selects the same objects, and has the watch cache look only at those with a value in the
+// index of a field. All that it selects must be there.
+func WithIndex(selector fields.Selector, field, value string) fields.Selector {
+	return withIndex{selector, field, value}
+}
+
+// withIndex is the selector of WithIndex.
+type withIndex struct {
 	fields.Selector
-	hash string
+	field, value string
 }
 
 // RequiresExactMatch implements fields.Selector.
-func (r byRange) RequiresExactMatch(field string) (string, bool) {
-	if field == FieldRangeHash {
-		return r.hash, true
+func (w withIndex) RequiresExactMatch(field string) (string, bool) {
+	if field == w.field {
+		return w.value, true
 	}
-	return r.Selector.RequiresExactMatch(field)
+	return w.Selector.RequiresExactMatch(field)
 }
 
 // DeepCopySelector implements fields.Selector.
-func (r byRange) DeepCopySelector() fields.Selector {
-	return byRange{r.Selector.DeepCopySelector(), r.hash}
+func (w withIndex) DeepCopySelector() fields.Selector {
+	return withIndex{w.Selector.DeepCopySelector(), w.field, w.value}
 }
