@@ -33,6 +33,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 )
@@ -51,8 +52,9 @@ const workers = 32
 
 func testStaleLeader(t *testing.T, random *rand.Rand) {
 	t.Parallel()
-	// room is the number of /28 in the parent. More children than that request one.
-	const room, n = 128, 256
+	// room is the number of /28 in the parent. More children than that request one. The parent does not match older at
+	// first.
+	const room, n, older = 128, 256, 112
 	c := newCluster(t, 1, false)
 	s := c.servers[0]
 	o := s.observe(time.Now())
@@ -63,10 +65,20 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 	s.create(harness.Root("parent", "10.0.0.0/21"))
 	s.settled()
 
-	// The binds of the first manager are in flight when it is suspended. The names are in random order, so that the
-	// second manager allocates other prefixes to the same children, or none.
+	// The binds of the first manager are in flight when it is suspended. The second manager begins with the older
+	// children, which match the parent only then, and has nothing left for most of those that the first one binds.
+	for i := range older {
+		s.create(harness.NewPrefix(fmt.Sprintf("a-%d", i), harness.Selecting("open", "yes"), harness.Length(28)))
+	}
+	harness.Eventually(c, "allocations of the older children", func() error {
+		all, err := s.list()
+		if err == nil && len(all.allocations) < older {
+			err = fmt.Errorf("only %d", len(all.allocations))
+		}
+		return err
+	})
 	fronts[0].hold()
-	for range n {
+	for range n - older {
 		s.create(harness.Child(fmt.Sprintf("child-%016x", random.Uint64()), "parent", harness.Length(28)))
 	}
 	harness.Eventually(c, "binds under way", func() error {
@@ -77,6 +89,9 @@ func testStaleLeader(t *testing.T, random *rand.Rand) {
 	})
 	first.Signal(syscall.SIGSTOP)
 	stopped := time.Now()
+	if _, err := s.prefixes().Patch(c.Context(), "parent", types.MergePatchType, []byte(`{"metadata":{"labels":{"open":"yes"}}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
 
 	second := fronts[1].startManager()
 	var all everything
