@@ -34,12 +34,16 @@ import (
 // The size of the window.
 const width, height = 1440, 900
 
-// dark makes the page dark.
-var dark = chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-	_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}})
-	return err
-})
+// dark and light make the system of the page dark and light.
+var dark, light = colours("dark"), colours("light")
+
+func colours(scheme string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+		return err
+	})
+}
 
 // TestFlows goes through the page as a person does, with the pointer and the keyboard.
 func TestFlows(t *testing.T) {
@@ -192,9 +196,15 @@ func TestDark(t *testing.T) {
 	p.text("#title", "private")
 	p.still()
 	p.shot("dark")
-	p.wait("the page is dark", `getComputedStyle(document.documentElement).getPropertyValue("--panel") === "#151d28"`)
+	const isDark, isLight = `getComputedStyle(document.documentElement).getPropertyValue("--panel") === "#151d28"`,
+		`getComputedStyle(document.documentElement).getPropertyValue("--panel") === "#ffffff"`
+	p.wait("the page is dark, as the system", isDark)
 	p.run(chromedp.Click("#theme"))
-	p.wait("the button makes it light", `getComputedStyle(document.documentElement).getPropertyValue("--panel") === "#ffffff"`)
+	p.wait("the button makes it light", isLight)
+	p.run(light, chromedp.Click("#theme"))
+	p.wait("the button makes it dark", isDark)
+	p.run(chromedp.Click("#theme"))
+	p.wait("the button makes it as the system, which is light now", isLight)
 }
 
 // TestKeyboard does everything with the keyboard alone.

@@ -512,15 +512,21 @@ byId("share").addEventListener("click", async () => {
   setTimeout(() => (byId("share").textContent = "Copy link"), 1500);
 });
 
-const themes = ["system", "light", "dark"];
+const systemIsDark = "(prefers-color-scheme: dark)";
+const themes = [
+  { name: "as the system", darkIf: systemIsDark },
+  { name: "light", darkIf: "not all" },
+  { name: "dark", darkIf: "all" },
+];
 let theme = 0;
 byId("theme").addEventListener("click", () => {
   theme = (theme + 1) % themes.length;
-  document.documentElement.dataset.theme = themes[theme];
-  byId("theme").setAttribute("aria-label", "Colours: " + (theme === 0 ? "as the system" : themes[theme]));
+  const { name, darkIf } = themes[theme];
+  byId("dark").setAttribute("media", darkIf);
+  byId("theme").setAttribute("aria-label", "Colours: " + name);
   map.redraw();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => map.redraw());
+matchMedia(systemIsDark).addEventListener("change", () => map.redraw());
 
 let size = "";
 new ResizeObserver(() => {
