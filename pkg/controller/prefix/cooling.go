@@ -57,14 +57,18 @@ func (c *Controller) syncCooling(ctx context.Context, name types.NamespacedName)
 	if !isCooling(allocation) || allocation.DeletionTimestamp != nil {
 		return nil
 	}
-	if wait := time.Until(allocation.Status.CoolingUntil.Time); wait > 0 && !c.parentEnds(allocation) {
+	parentEnds := c.parentEnds(allocation)
+	if wait := time.Until(allocation.Status.CoolingUntil.Time); wait > 0 && !parentEnds {
 		// A timer does not follow a clock that is put right, and stays when there is nothing left to wait for.
 		c.cooling.AddAfter(name, min(wait, coolingLook))
 		return nil
 	}
 	began := time.Now()
 	err = newerIsComing(c.deleteAsSeen(ctx, allocation))
-	rest(ctx, time.Since(began))
+	if !parentEnds {
+		// Who deletes a parent waits for this.
+		rest(ctx, time.Since(began))
+	}
 	if err != nil {
 		return err
 	}
