@@ -9,8 +9,8 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"k8s.io/apimachinery/pkg/types"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -45,12 +45,5 @@ func AddIndex(indexer cache.Indexer) error {
 
 // From returns the allocations that hold space of a parent, in any order.
 func From(indexer cache.Indexer, parent types.NamespacedName) []*v1alpha1.PrefixAllocation {
-	objs, err := indexer.ByIndex(byParent, parent.String())
-	// The only possible error is that there is no such index.
-	utilruntime.Must(err)
-	allocations := make([]*v1alpha1.PrefixAllocation, len(objs))
-	for i, obj := range objs {
-		allocations[i] = obj.(*v1alpha1.PrefixAllocation)
-	}
-	return allocations
+	return observe.ByIndex[*v1alpha1.PrefixAllocation](indexer, byParent, parent.String())
 }

@@ -1,12 +1,14 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package observe reduces the events of informers to two typed callbacks: an object exists, or it is gone.
+// Package observe reduces the events of informers to two typed callbacks: an object exists, or it is gone. It also reads
+// their indexes.
 package observe
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -43,4 +45,15 @@ func Handler[T interface {
 // NameOf returns the namespace and name of an object.
 func NameOf(obj metav1.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+}
+
+// ByIndex returns the objects with a key in an index of an informer, in any order. It panics if there is no such index.
+func ByIndex[T any](indexer cache.Indexer, index, key string) []T {
+	objs, err := indexer.ByIndex(index, key)
+	utilruntime.Must(err)
+	typed := make([]T, 0, len(objs))
+	for _, obj := range objs {
+		typed = append(typed, obj.(T))
+	}
+	return typed
 }

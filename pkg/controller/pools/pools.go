@@ -20,6 +20,7 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	informers "github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/cache"
 )
@@ -108,7 +109,7 @@ func (c *Collector) pools() (exposed []pool, omitted int) {
 	oldest := map[string][]*v1alpha1.Prefix{}
 	for _, namespace := range c.prefixes.ListIndexFuncValues(poolIndex) {
 		var of []*v1alpha1.Prefix
-		for _, prefix := range c.in(poolIndex, namespace) {
+		for _, prefix := range observe.ByIndex[*v1alpha1.Prefix](c.prefixes, poolIndex, namespace) {
 			// Keep the oldest ones only, because there may be very many.
 			at, _ := slices.BinarySearchFunc(of, prefix, byAge)
 			switch {
@@ -138,17 +139,6 @@ func (c *Collector) pools() (exposed []pool, omitted int) {
 		}
 	}
 	return exposed, omitted + left
-}
-
-// in returns the Prefixes of a namespace in an index.
-func (c *Collector) in(index, namespace string) []*v1alpha1.Prefix {
-	// The only possible error is that there is no such index.
-	objs, _ := c.prefixes.ByIndex(index, namespace)
-	prefixes := make([]*v1alpha1.Prefix, 0, len(objs))
-	for _, obj := range objs {
-		prefixes = append(prefixes, obj.(*v1alpha1.Prefix))
-	}
-	return prefixes
 }
 
 // byAge orders Prefixes from the oldest to the newest one.
@@ -269,7 +259,7 @@ func (c *Collector) pending() map[string]map[string]*pending {
 	for _, namespace := range c.prefixes.ListIndexFuncValues(pendingIndex) {
 		var sum pending
 		byReason := map[string]*pending{}
-		for _, child := range c.in(pendingIndex, namespace) {
+		for _, child := range observe.ByIndex[*v1alpha1.Prefix](c.prefixes, pendingIndex, namespace) {
 			one := &pending{1, child.CreationTimestamp.Time}
 			reason := reasonOf(child)
 			if byReason[reason] == nil {

@@ -28,7 +28,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
@@ -48,8 +47,8 @@ type Controller struct {
 	recorder        events.EventRecorder
 	workers         int
 
-	// ledgers is what the usage in the status of parents is computed from.
-	ledgers  *ledgers
+	// tracker is what the usage in the status of parents is computed from.
+	tracker  *usageTracker
 	policies policy.Index
 	// heirs are the children that a change of policies may give back what was theirs.
 	heirs heirs
@@ -59,10 +58,10 @@ type Controller struct {
 	// orphans is the queue of PrefixAllocations whose Prefix may be gone, and cooling that of those whose space cools down.
 	// rules is the queue of namespaces in affected.
 	children, usage, orphans, cooling, rules queue.Queue
-	// notOurs holds the UIDs of allocations that refer to a child, but whose claim belongs to somebody else
+	// claimedByOthers holds the UIDs of allocations that refer to a child, but whose claim belongs to somebody else
 	// according to the server. Objects do not show this, since whoever writes an allocation can write its references.
-	notOurs sync.Map
-	retries *retries
+	claimedByOthers sync.Map
+	retries         *retries
 	// arrivals measures how long children take.
 	arrivals *arrivals
 	synced   []cache.InformerSynced
@@ -80,7 +79,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		allocationIndex: allocations.Informer().GetIndexer(),
 		recorder:        recorder,
 		workers:         workers,
-		ledgers:         newLedgers(),
+		tracker:         newUsageTracker(),
 		retries:         newRetries(),
 		arrivals:        newArrivals(),
 		children:        queue.New("prefix"),
@@ -143,21 +142,9 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	}
 	// Children that wait for this parent, or whose requests failed for an earlier parent of this name, may succeed
 	// now.
-	for _, child := range objects[*v1alpha1.Prefix](c.prefixIndex, pendingByRef, name.String()) {
+	for _, child := range observe.ByIndex[*v1alpha1.Prefix](c.prefixIndex, pendingByRef, name.String()) {
 		c.children.Add(observe.NameOf(child))
 	}
-}
-
-// objects returns the objects with a key in an index of an informer.
-func objects[T any](indexer cache.Indexer, index, key string) []T {
-	objs, err := indexer.ByIndex(index, key)
-	// The only possible error is that there is no such index.
-	utilruntime.Must(err)
-	typed := make([]T, 0, len(objs))
-	for _, obj := range objs {
-		typed = append(typed, obj.(T))
-	}
-	return typed
 }
 
 // isSettled reports whether a Prefix needs no reconciliation: it is Allocated, is not being deleted, and has no
@@ -191,10 +178,10 @@ func (c *Controller) isCounted(prefix *v1alpha1.Prefix) bool {
 	if c.policies.For(prefix).HasReserved() || usage != nil && (usage.Reserved != "" || usage.Cooling != "") {
 		return false
 	}
-	if c.ledgers.cools(observe.NameOf(prefix)) {
+	if c.tracker.cools(observe.NameOf(prefix)) {
 		return false
 	}
-	count := c.ledgers.count(observe.NameOf(prefix))
+	count := c.tracker.count(observe.NameOf(prefix))
 	if usage == nil {
 		return count == 0 && len(prefix.Status.Used) == 0
 	}
@@ -254,13 +241,13 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 		c.released(oldParent, allocation.UID)
 	}
 	if holds {
-		c.ledgers.hold(parent, allocation.UID, prefix, isCooling(allocation))
+		c.tracker.hold(parent, allocation.UID, prefix, isCooling(allocation))
 		c.count(parent)
 	}
 }
 
 func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
-	c.notOurs.Delete(allocation.UID)
+	c.claimedByOthers.Delete(allocation.UID)
 	if ref := requester.Of(allocation); ref != nil {
 		c.children.Add(types.NamespacedName{Namespace: allocation.Namespace, Name: ref.Name})
 	}
@@ -272,7 +259,7 @@ func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
 // released records that an allocation holds no space of a parent any more.
 func (c *Controller) released(parent types.NamespacedName, uid types.UID) {
 	c.count(parent)
-	if c.ledgers.release(parent, uid) == 0 {
+	if c.tracker.release(parent, uid) == 0 {
 		// A parent that is being deleted waits for this.
 		c.children.Add(parent)
 	} else {

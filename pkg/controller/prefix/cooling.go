@@ -28,12 +28,12 @@ import (
 
 const (
 	// coolingWorkers is the number of allocations that are deleted at the same time after their space has cooled down. Very
-	// many may have at once, and others must not wait for that. So there is one worker, and it rests after each deletion.
+	// many may have at once, and others must not wait for that. So there is one worker, and it pauses after each deletion.
 	coolingWorkers = 1
-	// coolingRest is the longest rest.
-	coolingRest = time.Second
-	// coolingLook is how long an allocation whose space cools down is not looked at, at the most.
-	coolingLook = 10 * time.Minute
+	// maxCoolingPause is the longest pause.
+	maxCoolingPause = time.Second
+	// coolingResync is the longest time between two looks at an allocation whose space cools down.
+	coolingResync = 10 * time.Minute
 	// coolingRetry is the delay before the next try if the API server did not delete an allocation because its clock is
 	// behind.
 	coolingRetry = 2 * time.Second
@@ -59,15 +59,15 @@ func (c *Controller) syncCooling(ctx context.Context, name types.NamespacedName)
 	}
 	parentEnds := c.parentEnds(allocation)
 	if wait := time.Until(allocation.Status.CoolingUntil.Time); wait > 0 && !parentEnds {
-		// A timer does not follow a clock that is put right, and stays when there is nothing left to wait for.
-		c.cooling.AddAfter(name, min(wait, coolingLook))
+		// A timer does not follow corrections of the clock, and cannot be cancelled.
+		c.cooling.AddAfter(name, min(wait, coolingResync))
 		return nil
 	}
 	began := time.Now()
-	err = newerIsComing(c.deleteAsSeen(ctx, allocation))
+	err = ignoreStaleWrite(c.deleteAsSeen(ctx, allocation))
 	if !parentEnds {
 		// Who deletes a parent waits for this.
-		rest(ctx, time.Since(began))
+		pause(ctx, time.Since(began))
 	}
 	if err != nil {
 		return err
@@ -76,12 +76,12 @@ func (c *Controller) syncCooling(ctx context.Context, name types.NamespacedName)
 	return nil
 }
 
-// rest waits as long as a deletion took, so that releases take no more than half of the time of one client, and the less
+// pause waits as long as a deletion took, so that releases take no more than half of the time of one client, and the less
 // of the API server the busier it is. It ends with the context.
-func rest(ctx context.Context, took time.Duration) {
+func pause(ctx context.Context, took time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(min(took, coolingRest)):
+	case <-time.After(min(took, maxCoolingPause)):
 	}
 }
 
@@ -149,7 +149,7 @@ func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (boo
 	}
 	var forbidden func() bool
 	kept := slices.DeleteFunc(holding.KeptFor(c.allocationIndex, observe.NameOf(prefix), prefix.UID, requested, prefix.NamespaceOfParent()), func(k holding.Kept) bool {
-		parent := c.asksFor(prefix, k.Parent)
+		parent := c.requestedParent(prefix, k.Parent)
 		if parent == nil {
 			return true
 		}
@@ -182,8 +182,8 @@ func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (boo
 	return false, err
 }
 
-// asksFor returns a parent if it exists, is not being deleted, and a child names or selects it. Otherwise it returns nil.
-func (c *Controller) asksFor(child *v1alpha1.Prefix, name types.NamespacedName) *v1alpha1.Prefix {
+// requestedParent returns a parent if it exists, is not being deleted, and a child names or selects it. Otherwise it returns nil.
+func (c *Controller) requestedParent(child *v1alpha1.Prefix, name types.NamespacedName) *v1alpha1.Prefix {
 	parent, err := c.prefixes.Prefixes(name.Namespace).Get(name.Name)
 	if err != nil || parent.DeletionTimestamp != nil {
 		return nil

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-func TestRest(t *testing.T) {
+func TestPause(t *testing.T) {
 	for _, tt := range []struct {
 		name             string
 		took, ends, want time.Duration
 	}{
 		{"as long as it took", 3 * time.Millisecond, time.Minute, 3 * time.Millisecond},
-		{"a request that timed out", 30 * time.Second, time.Minute, coolingRest},
+		{"a request that timed out", 30 * time.Second, time.Minute, maxCoolingPause},
 		{"the controller ends", 30 * time.Second, time.Millisecond, time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -24,7 +24,7 @@ func TestRest(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), tt.ends)
 				defer cancel()
 				began := time.Now()
-				rest(ctx, tt.took)
+				pause(ctx, tt.took)
 				if took := time.Since(began); took != tt.want {
 					t.Errorf("It rests for %v instead of %v", took, tt.want)
 				}

@@ -13,20 +13,20 @@ import (
 )
 
 const (
-	// minRefused and maxRefused are the minimum and maximum delay before a refused request is retried. The cause,
+	// minRefusedDelay and maxRefusedDelay are the minimum and maximum delay before a refused request is retried. The cause,
 	// such as a quota, may end without an event.
-	minRefused = 500 * time.Millisecond
-	maxRefused = 10 * time.Second
+	minRefusedDelay = 500 * time.Millisecond
+	maxRefusedDelay = 10 * time.Second
 	// refusedPerSecond is the maximum number of refused requests of one namespace that are retried per second. So
 	// a namespace with many of them does not slow down the others.
 	refusedPerSecond = 10
 	// maxLimits is the maximum number of namespaces whose limits are kept. A namespace that was evicted is limited
 	// again from the next refusal on.
 	maxLimits = 4096
-	// minReplaced and maxReplaced limit the delay before allocations of a child are replaced again. The first ones
-	// are replaced at once, the next ones after minReplaced. The delay doubles each time, up to maxReplaced.
-	minReplaced = time.Second
-	maxReplaced = 2 * time.Minute
+	// minReplaceDelay and maxReplaceDelay limit the delay before allocations of a child are replaced again. The first ones
+	// are replaced at once, the next ones after minReplaceDelay. The delay doubles each time, up to maxReplaceDelay.
+	minReplaceDelay = time.Second
+	maxReplaceDelay = 2 * time.Minute
 )
 
 // retries limits how often the controller tries the same again for a child. It is safe for concurrent use.
@@ -40,8 +40,8 @@ type retries struct {
 
 func newRetries() *retries {
 	return &retries{
-		refused:  flowcontrol.NewBackOff(minRefused, maxRefused),
-		replaced: flowcontrol.NewBackOff(minReplaced, maxReplaced),
+		refused:  flowcontrol.NewBackOff(minRefusedDelay, maxRefusedDelay),
+		replaced: flowcontrol.NewBackOff(minReplaceDelay, maxReplaceDelay),
 		limits:   lru.New(maxLimits),
 	}
 }

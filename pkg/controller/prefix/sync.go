@@ -57,15 +57,15 @@ func (c *Controller) syncRoot(ctx context.Context, prefix *v1alpha1.Prefix) erro
 	updated := prefix.DeepCopy()
 	updated.Status.Phase = v1alpha1.PrefixPhaseAllocated
 	if _, err := c.client.IpamV1alpha1().Prefixes(prefix.Namespace).UpdateStatus(ctx, updated, metav1.UpdateOptions{}); err != nil {
-		return newerIsComing(err)
+		return ignoreStaleWrite(err)
 	}
 	c.recorder.Eventf(prefix, nil, corev1.EventTypeNormal, v1alpha1.ReasonRoot, "Allocate", "A root Prefix is allocated without a parent")
 	return nil
 }
 
-// newerIsComing returns nil instead of a Conflict or NotFound error. Such a write was based on a stale object. The
+// ignoreStaleWrite returns nil instead of a Conflict or NotFound error. Such a write was based on a stale object. The
 // informer delivers the new state, which triggers the next sync.
-func newerIsComing(err error) error {
+func ignoreStaleWrite(err error) error {
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -82,19 +82,19 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 		}
 	}
 	own := slices.DeleteFunc(c.allocationsOf(prefix), func(allocation *v1alpha1.PrefixAllocation) bool {
-		_, notOurs := c.notOurs.Load(allocation.UID)
-		return notOurs
+		_, claimedByOthers := c.claimedByOthers.Load(allocation.UID)
+		return claimedByOthers
 	})
-	sorted := sortOut(prefix, own)
+	sorted := classify(prefix, own)
 	for _, allocation := range sorted.leftovers {
 		// If the child is bound to it after all, the server refuses the deletion.
-		if err := newerIsComing(c.deleteAllocation(ctx, allocation)); err != nil {
+		if err := ignoreStaleWrite(c.deleteAllocation(ctx, allocation)); err != nil {
 			return err
 		}
 	}
 	if prefix.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 		for _, allocation := range sorted.outdated {
-			if err := newerIsComing(c.deleteAsSeen(ctx, allocation)); err != nil {
+			if err := ignoreStaleWrite(c.deleteAsSeen(ctx, allocation)); err != nil {
 				return err
 			}
 		}
@@ -107,7 +107,7 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 			for _, allocation := range sorted.outdated {
 				if err := c.deleteAsSeen(ctx, allocation); err != nil {
 					// After a conflict the allocation may be Allocated, and the child may need it.
-					return newerIsComing(err)
+					return ignoreStaleWrite(err)
 				}
 			}
 		case sorted.active == nil:
@@ -120,11 +120,11 @@ func (c *Controller) syncChild(ctx context.Context, prefix *v1alpha1.Prefix) err
 	}
 	switch active.Status.Phase {
 	case v1alpha1.PrefixAllocationPhaseAllocated:
-		return c.complete(ctx, prefix, active)
+		return c.bindChild(ctx, prefix, active)
 	case v1alpha1.PrefixAllocationPhaseFailed:
-		if c.mayFitNow(prefix, active) && c.mayReplace(observe.NameOf(prefix)) {
+		if c.shouldRetryFailed(prefix, active) && c.mayReplace(observe.NameOf(prefix)) {
 			// The deletion event triggers the next sync of the child.
-			return newerIsComing(c.deleteAsSeen(ctx, active))
+			return ignoreStaleWrite(c.deleteAsSeen(ctx, active))
 		}
 	}
 	return c.explain(ctx, prefix, active)
@@ -154,10 +154,10 @@ type allocationsOfChild struct {
 	leftovers []*v1alpha1.PrefixAllocation
 }
 
-// sortOut sorts the allocations of a child. A Pending child prefers Allocated to Pending allocations, and then the
+// classify sorts the allocations of a child. A Pending child prefers Allocated to Pending allocations, and then the
 // oldest. If it can be bound to several Allocated ones, it keeps all of them until it is bound to one, because
 // another controller manager may choose a different one.
-func sortOut(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) allocationsOfChild {
+func classify(prefix *v1alpha1.Prefix, own []*v1alpha1.PrefixAllocation) allocationsOfChild {
 	own = slices.DeleteFunc(own, func(allocation *v1alpha1.PrefixAllocation) bool {
 		return allocation.DeletionTimestamp != nil || isCooling(allocation)
 	})
@@ -220,9 +220,9 @@ func matches(prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) boo
 	return have.Prefix == "" && want.PrefixLength == have.PrefixLength
 }
 
-// mayFitNow reports whether a child whose allocation failed should get a new one. It should if it names no parent,
+// shouldRetryFailed reports whether a child whose allocation failed should get a new one. It should if it names no parent,
 // or if the parent that it names could hold the request.
-func (c *Controller) mayFitNow(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixAllocation) bool {
+func (c *Controller) shouldRetryFailed(prefix *v1alpha1.Prefix, failed *v1alpha1.PrefixAllocation) bool {
 	if prefix.Spec.ParentRef == nil {
 		return true
 	}
@@ -256,7 +256,7 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 			c.retries.accepted(child)
 			return nil
 		case queue.IsRefusal(err):
-			return c.refused(ctx, prefix, "The API server refused the PrefixAllocation", err)
+			return c.recordRefusal(ctx, prefix, "The API server refused the PrefixAllocation", err)
 		case !apierrors.IsAlreadyExists(err):
 			return err
 		}
@@ -269,7 +269,7 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 		case err != nil:
 			return err
 		}
-		if _, notOurs := c.notOurs.Load(existing.UID); !notOurs && requester.IsOf(existing, prefix) && existing.DeletionTimestamp == nil {
+		if _, claimedByOthers := c.claimedByOthers.Load(existing.UID); !claimedByOthers && requester.IsOf(existing, prefix) && existing.DeletionTimestamp == nil {
 			return nil
 		}
 	}
@@ -278,18 +278,18 @@ func (c *Controller) createAllocation(ctx context.Context, prefix *v1alpha1.Pref
 	if err := c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonInvalidRequest, why); err != nil {
 		return err
 	}
-	c.children.AddAfter(child, maxRefused)
+	c.children.AddAfter(child, maxRefusedDelay)
 	return nil
 }
 
-// maxRefusalMessage is the maximum length of the server's error message in a condition, in bytes.
-const maxRefusalMessage = 1024
+// maxRefusalMessageBytes is the maximum length of the server's error message in a condition, in bytes.
+const maxRefusalMessageBytes = 1024
 
-// refused records in the condition of a child that the server refused a request for it, and schedules a retry.
-func (c *Controller) refused(ctx context.Context, prefix *v1alpha1.Prefix, what string, err error) error {
+// recordRefusal records in the condition of a child that the server refused a request for it, and schedules a retry.
+func (c *Controller) recordRefusal(ctx context.Context, prefix *v1alpha1.Prefix, what string, err error) error {
 	child := observe.NameOf(prefix)
 	c.children.AddAfter(child, c.retries.afterRefusal(child))
-	message := what + ": " + text.Cut(err.Error(), maxRefusalMessage)
+	message := what + ": " + text.Cut(err.Error(), maxRefusalMessageBytes)
 	return c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionAllocated, v1alpha1.ReasonRefused, message)
 }
 
@@ -328,9 +328,9 @@ func newAllocation(prefix *v1alpha1.Prefix, attempt int) *v1alpha1.PrefixAllocat
 	}
 }
 
-// complete binds a child to its allocation, which makes the child Allocated. The status of the parent is updated
+// bindChild binds a child to its allocation, which makes the child Allocated. The status of the parent is updated
 // separately.
-func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
+func (c *Controller) bindChild(ctx context.Context, prefix *v1alpha1.Prefix, allocation *v1alpha1.PrefixAllocation) error {
 	ctx, span := queue.Span(ctx, "Bind Prefix", observe.NameOf(prefix))
 	defer span.End()
 	parent, prefixHeld, ok := holding.Of(allocation)
@@ -361,11 +361,11 @@ func (c *Controller) complete(ctx context.Context, prefix *v1alpha1.Prefix, allo
 	if apierrors.HasStatusCause(err, v1alpha1.CauseTypeNotAllocatedFor) {
 		// The claim belongs to somebody else, whatever the allocation refers to. The child needs another
 		// allocation.
-		c.notOurs.Store(allocation.UID, struct{}{})
+		c.claimedByOthers.Store(allocation.UID, struct{}{})
 	}
 	switch {
 	case queue.IsRefusal(err):
-		return c.refused(ctx, prefix, fmt.Sprintf("The API server refused the binding to %s from %s", allocation.Status.Prefix, from), err)
+		return c.recordRefusal(ctx, prefix, fmt.Sprintf("The API server refused the binding to %s from %s", allocation.Status.Prefix, from), err)
 	case err != nil:
 		return fmt.Errorf("completing with %s from %s: %w", allocation.Status.Prefix, from, err)
 	}
@@ -452,7 +452,7 @@ func (c *Controller) setCondition(ctx context.Context, prefix *v1alpha1.Prefix, 
 	}
 	updated.Status.ObservedGeneration = prefix.Generation
 	if _, err := c.client.IpamV1alpha1().Prefixes(prefix.Namespace).UpdateStatus(ctx, updated, metav1.UpdateOptions{}); err != nil {
-		return newerIsComing(err)
+		return ignoreStaleWrite(err)
 	}
 	if status == metav1.ConditionFalse && (before == nil || before.Reason != reason) {
 		c.recorder.Eventf(prefix, nil, corev1.EventTypeWarning, reason, "Sync", "%s", message)
@@ -496,7 +496,7 @@ func (c *Controller) syncDeletion(ctx context.Context, prefix *v1alpha1.Prefix) 
 		// the condition and retry.
 		return errors.Join(err, c.setCondition(ctx, prefix, metav1.ConditionFalse, v1alpha1.ConditionDeletable, v1alpha1.ReasonHasChildren, err.Error()))
 	}
-	return newerIsComing(err)
+	return ignoreStaleWrite(err)
 }
 
 // describe returns words for the allocations that hold something of a parent. Those of other namespaces are not named:
@@ -552,7 +552,7 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	case allocation.DeletionTimestamp != nil, isCooling(allocation):
 		return nil
 	case owner == nil && requester.IsLost(allocation) && allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated:
-		return newerIsComing(c.deleteAsSeen(ctx, allocation))
+		return ignoreStaleWrite(c.deleteAsSeen(ctx, allocation))
 	case owner == nil:
 		return nil
 	}

@@ -232,7 +232,7 @@ func TestSortOut(t *testing.T) {
 			}
 			// The order of the allocations does not matter.
 			for range 5 {
-				got := sortOut(p, slices.Clone(objs))
+				got := classify(p, slices.Clone(objs))
 				active := ""
 				if got.active != nil {
 					active = got.active.Name
@@ -290,7 +290,7 @@ func TestMayFitNow(t *testing.T) {
 				}
 			}
 			p := child(tt.child)
-			if got := c.mayFitNow(p, newAllocation(p, 0)); got != tt.want {
+			if got := c.shouldRetryFailed(p, newAllocation(p, 0)); got != tt.want {
 				t.Errorf("got %v", got)
 			}
 		})
@@ -504,9 +504,9 @@ func TestRefused(t *testing.T) {
 			t.Errorf("asked %d times in a minute", again)
 		}
 		refuse = false
-		wait(2 * maxRefused)
+		wait(2 * maxRefusedDelay)
 		if len(made) != children {
-			t.Errorf("%d of %d have an allocation, %v after the server refuses no more", len(made), children, 2*maxRefused)
+			t.Errorf("%d of %d have an allocation, %v after the server refuses no more", len(made), children, 2*maxRefusedDelay)
 		}
 		for i := range children {
 			if delay := c.retries.refused.Get("default/" + fmt.Sprint("child-", i)); delay != 0 {
@@ -566,9 +566,9 @@ func TestBindingRefused(t *testing.T) {
 			t.Errorf("says %q", said)
 		}
 		refuse = false
-		wait(maxRefused + time.Second)
+		wait(maxRefusedDelay + time.Second)
 		if bound == 0 {
-			t.Errorf("not bound %v after the server refuses no more", maxRefused)
+			t.Errorf("not bound %v after the server refuses no more", maxRefusedDelay)
 		}
 		mu.Unlock()
 	})
@@ -615,7 +615,7 @@ func TestNotAllocatedFor(t *testing.T) {
 		t.Errorf("made %v", made)
 	}
 	c.allocationGone(a)
-	if _, kept := c.notOurs.Load(a.UID); kept {
+	if _, kept := c.claimedByOthers.Load(a.UID); kept {
 		t.Error("kept though the allocation is gone")
 	}
 }
@@ -838,13 +838,13 @@ func TestAllocatedNoMore(t *testing.T) {
 				Status:     v1alpha1.PrefixAllocationStatus{Phase: v1alpha1.PrefixAllocationPhaseAllocated, Prefix: "10.0.0.0/24"},
 			}
 			c.allocationSeen(nil, before)
-			if n := c.ledgers.count(root); n != 1 {
+			if n := c.tracker.count(root); n != 1 {
 				t.Fatalf("%d hold something of the parent", n)
 			}
 			after := before.DeepCopy()
 			change(after)
 			c.allocationSeen(before, after)
-			if n := c.ledgers.count(root); n != 0 {
+			if n := c.tracker.count(root); n != 0 {
 				t.Errorf("%d hold something of the parent that it was allocated from", n)
 			}
 			if c.children.Len() == 0 {
@@ -854,7 +854,7 @@ func TestAllocatedNoMore(t *testing.T) {
 				t.Errorf("%s is looked at, not the parent, which may wait to be deleted", name)
 			}
 			c.allocationGone(after)
-			if n := len(c.ledgers.byParent); n != 0 {
+			if n := len(c.tracker.byParent); n != 0 {
 				t.Errorf("%d ledgers are kept", n)
 			}
 		})

@@ -24,24 +24,24 @@ import (
 // maxUsed is the maximum number of entries in status.used.
 const maxUsed = 1000
 
-// ledgers records what is allocated from each parent, according to the informer. It is safe for concurrent use, but only
-// one report of a parent may run at a time.
-type ledgers struct {
+// usageTracker records what is allocated from each parent, according to the informer. It is safe for concurrent use, but
+// compute may run only once at a time for each parent.
+type usageTracker struct {
 	mu sync.Mutex
 	// byParent has an entry for each parent from which something is allocated.
-	byParent map[types.NamespacedName]*account
+	byParent map[types.NamespacedName]*parentUsage
 }
 
-// account is what is allocated from one parent.
-type account struct {
-	// holders are the allocations that hold something now, and cooling those whose space cools down.
-	holders, cooling sets.Set[types.UID]
-	// changes holds the allocations that changed since the last report. The prefix of those that hold nothing any more is
+// parentUsage is what is allocated from one parent.
+type parentUsage struct {
+	// active are the allocations that are in use, and cooling those whose space cools down.
+	active, cooling sets.Set[types.UID]
+	// changes holds the allocations that changed since the last compute. The prefix of those that hold nothing any more is
 	// not valid.
 	changes map[types.UID]change
-	// ledger is the state of the last report. used is the part that does not cool down. It is nil if none does.
-	// Only reports use them, so that events do not wait for them: with hundreds of thousands of allocations a report can
-	// take a second, if it is the first one or if reserved space changes.
+	// ledger is the state of the last compute. used is the part that does not cool down. It is nil if none does.
+	// Only compute uses them, so that events do not wait for them: with hundreds of thousands of allocations it can take a
+	// second, the first time or if reserved space changes.
 	ledger allocator.Ledger[types.UID]
 	used   *allocator.Ledger[types.UID]
 }
@@ -52,146 +52,148 @@ type change struct {
 	cooling bool
 }
 
-func newLedgers() *ledgers { return &ledgers{byParent: map[types.NamespacedName]*account{}} }
+func newUsageTracker() *usageTracker {
+	return &usageTracker{byParent: map[types.NamespacedName]*parentUsage{}}
+}
 
 // hold records that an allocation holds a prefix of a parent, instead of any other one of this parent. cooling is whether
 // that cools down.
-func (l *ledgers) hold(parent types.NamespacedName, uid types.UID, prefix netip.Prefix, cooling bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	acc := l.byParent[parent]
-	if acc == nil {
-		acc = &account{holders: sets.Set[types.UID]{}, cooling: sets.Set[types.UID]{}}
-		l.byParent[parent] = acc
+func (t *usageTracker) hold(parent types.NamespacedName, uid types.UID, prefix netip.Prefix, cooling bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.byParent[parent]
+	if p == nil {
+		p = &parentUsage{active: sets.Set[types.UID]{}, cooling: sets.Set[types.UID]{}}
+		t.byParent[parent] = p
 	}
-	acc.holders.Delete(uid)
-	acc.cooling.Delete(uid)
+	p.active.Delete(uid)
+	p.cooling.Delete(uid)
 	if cooling {
-		acc.cooling.Insert(uid)
+		p.cooling.Insert(uid)
 	} else {
-		acc.holders.Insert(uid)
+		p.active.Insert(uid)
 	}
-	acc.change(uid, change{prefix, cooling})
+	p.change(uid, change{prefix, cooling})
 }
 
 // release records that an allocation holds nothing of a parent any more, if it did. It returns the number of allocations
 // that are left, with those that cool down.
-func (l *ledgers) release(parent types.NamespacedName, uid types.UID) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	acc := l.byParent[parent]
-	if acc == nil {
+func (t *usageTracker) release(parent types.NamespacedName, uid types.UID) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.byParent[parent]
+	if p == nil {
 		return 0
 	}
-	acc.holders.Delete(uid)
-	acc.cooling.Delete(uid)
-	acc.change(uid, change{})
-	left := acc.holders.Len() + acc.cooling.Len()
+	p.active.Delete(uid)
+	p.cooling.Delete(uid)
+	p.change(uid, change{})
+	left := p.active.Len() + p.cooling.Len()
 	if left == 0 {
-		delete(l.byParent, parent)
+		delete(t.byParent, parent)
 	}
 	return left
 }
 
-func (a *account) change(uid types.UID, to change) {
-	if a.changes == nil {
-		a.changes = map[types.UID]change{}
+func (p *parentUsage) change(uid types.UID, to change) {
+	if p.changes == nil {
+		p.changes = map[types.UID]change{}
 	}
-	a.changes[uid] = to
+	p.changes[uid] = to
 }
 
 // count returns the number of allocations from the parent, without those whose space cools down.
-func (l *ledgers) count(parent types.NamespacedName) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if acc := l.byParent[parent]; acc != nil {
-		return acc.holders.Len()
+func (t *usageTracker) count(parent types.NamespacedName) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.byParent[parent]; p != nil {
+		return p.active.Len()
 	}
 	return 0
 }
 
 // cools reports whether any space of the parent cools down.
-func (l *ledgers) cools(parent types.NamespacedName) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	acc := l.byParent[parent]
-	return acc != nil && acc.cooling.Len() > 0
+func (t *usageTracker) cools(parent types.NamespacedName) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.byParent[parent]
+	return p != nil && p.cooling.Len() > 0
 }
 
 // catchUp brings the ledgers of a parent up to date, and returns that of all its allocations and that of those that do not
 // cool down. They are the same if nothing cools down, and empty if nothing is allocated from the parent.
-func (l *ledgers) catchUp(parent types.NamespacedName) (all, used *allocator.Ledger[types.UID]) {
-	l.mu.Lock()
-	acc := l.byParent[parent]
-	if acc == nil {
-		acc = &account{}
+func (t *usageTracker) catchUp(parent types.NamespacedName) (all, used *allocator.Ledger[types.UID]) {
+	t.mu.Lock()
+	p := t.byParent[parent]
+	if p == nil {
+		p = &parentUsage{}
 	}
-	changes := acc.changes
-	acc.changes = nil
-	cools := acc.cooling.Len() > 0
-	var holders []types.UID
-	if cools && acc.used == nil {
-		holders = acc.holders.UnsortedList()
+	changes := p.changes
+	p.changes = nil
+	cools := p.cooling.Len() > 0
+	var active []types.UID
+	if cools && p.used == nil {
+		active = p.active.UnsortedList()
 	}
-	l.mu.Unlock()
+	t.mu.Unlock()
 	for uid, to := range changes {
 		if to.prefix.IsValid() {
-			acc.ledger.Hold(uid, to.prefix)
+			p.ledger.Hold(uid, to.prefix)
 		} else {
-			acc.ledger.Release(uid)
+			p.ledger.Release(uid)
 		}
 	}
 	switch {
 	case !cools:
-		acc.used = nil
-		return &acc.ledger, &acc.ledger
-	case acc.used == nil:
-		acc.used = allocator.NewLedger[types.UID]()
-		for _, uid := range holders {
-			if prefix, ok := acc.ledger.Get(uid); ok {
-				acc.used.Hold(uid, prefix)
+		p.used = nil
+		return &p.ledger, &p.ledger
+	case p.used == nil:
+		p.used = allocator.NewLedger[types.UID]()
+		for _, uid := range active {
+			if prefix, ok := p.ledger.Get(uid); ok {
+				p.used.Hold(uid, prefix)
 			}
 		}
 	default:
 		for uid, to := range changes {
 			if to.prefix.IsValid() && !to.cooling {
-				acc.used.Hold(uid, to.prefix)
+				p.used.Hold(uid, to.prefix)
 			} else {
-				acc.used.Release(uid)
+				p.used.Release(uid)
 			}
 		}
 	}
-	return &acc.ledger, acc.used
+	return &p.ledger, p.used
 }
 
 // maxReservedExcess is how many reserved prefixes a ledger may keep beyond the number of its allocations. Otherwise a
 // policy for many parents could take much memory.
 const maxReservedExcess = 64
 
-// report is the usage of a parent for its status.
-type report struct {
+// parentStatus is what the status of a parent says about what is allocated from it.
+type parentStatus struct {
 	used  []string
 	usage v1alpha1.PrefixUsage
 }
 
-// report returns what is allocated from the parent now. It returns an error if the prefix of the parent is not valid.
-func (l *ledgers) report(parent types.NamespacedName, prefix netip.Prefix, reserved *allocator.Reserved) (report, error) {
-	ledger, used := l.catchUp(parent)
-	for _, of := range []*allocator.Ledger[types.UID]{ledger, used} {
-		if pool := of.Pool(); pool == nil || pool.Prefix() != prefix {
-			if err := of.SetPrefix(prefix); err != nil {
-				return report{}, err
+// compute returns what is allocated from the parent now. It returns an error if the prefix of the parent is not valid.
+func (t *usageTracker) compute(parent types.NamespacedName, prefix netip.Prefix, reserved *allocator.Reserved) (parentStatus, error) {
+	ledger, used := t.catchUp(parent)
+	for _, each := range []*allocator.Ledger[types.UID]{ledger, used} {
+		if pool := each.Pool(); pool == nil || pool.Prefix() != prefix {
+			if err := each.SetPrefix(prefix); err != nil {
+				return parentStatus{}, err
 			}
 		}
 	}
 	ledger.Reserve(reserved)
 	pool, usedPool := ledger.Pool(), used.Pool()
 	if pool.ReservedExcess() > maxReservedExcess {
-		// The next report reserves it again. That takes time in proportion to what is reserved.
+		// The next compute reserves it again. That takes time in proportion to what is reserved.
 		defer ledger.Reserve(nil)
 	}
 
-	var r report
+	var r parentStatus
 	var cidrs []netip.Prefix
 	if usedPool.Len() <= maxUsed {
 		cidrs = slices.Collect(usedPool.All())
@@ -237,7 +239,7 @@ func (c *Controller) syncUsage(ctx context.Context, name types.NamespacedName) e
 	if err != nil {
 		return err
 	}
-	r, err := c.ledgers.report(name, prefix, c.policies.Reserved(parent))
+	r, err := c.tracker.compute(name, prefix, c.policies.Reserved(parent))
 	if err != nil {
 		return err
 	}

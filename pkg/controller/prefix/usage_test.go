@@ -20,9 +20,9 @@ var root = types.NamespacedName{Namespace: "default", Name: "root"}
 
 func name(s string) types.NamespacedName { return types.NamespacedName{Namespace: "default", Name: s} }
 
-func (l *ledgers) mustReport(t *testing.T, prefix string) report {
+func (l *usageTracker) mustCompute(t *testing.T, prefix string) parentStatus {
 	t.Helper()
-	r, err := l.report(root, netip.MustParsePrefix(prefix), nil)
+	r, err := l.compute(root, netip.MustParsePrefix(prefix), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,13 +71,13 @@ func TestReport(t *testing.T) {
 		usage: v1alpha1.PrefixUsage{Total: "256", Used: "128", Free: "128", Percent: 50, Allocations: 2, LargestFree: "/25"},
 	}} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := newLedgers()
+			l := newUsageTracker()
 			for i, s := range tt.held {
 				l.hold(root, types.UID(fmt.Sprint(i)), netip.MustParsePrefix(s), false)
 			}
 			// Of another parent.
 			l.hold(name("other"), "x", netip.MustParsePrefix("10.0.0.0/32"), false)
-			r := l.mustReport(t, tt.prefix)
+			r := l.mustCompute(t, tt.prefix)
 			if !slices.Equal(r.used, tt.used) {
 				t.Errorf("used: %v, want %v", r.used, tt.used)
 			}
@@ -90,19 +90,19 @@ func TestReport(t *testing.T) {
 
 // TestReportInvalidPrefix has a parent whose prefix is invalid for a while.
 func TestReportInvalidPrefix(t *testing.T) {
-	l := newLedgers()
+	l := newUsageTracker()
 	invalid := []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("::ffff:10.0.0.0/112"), {}}
 	for _, prefix := range invalid {
-		if _, err := l.report(root, prefix, nil); err == nil {
+		if _, err := l.compute(root, prefix, nil); err == nil {
 			t.Errorf("%s: no error", prefix)
 		}
 	}
 	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/25"), false)
 	for _, prefix := range invalid {
-		if _, err := l.report(root, prefix, nil); err == nil {
+		if _, err := l.compute(root, prefix, nil); err == nil {
 			t.Errorf("%s: no error", prefix)
 		}
-		if r := l.mustReport(t, "10.0.0.0/24"); l.count(root) != 1 || !slices.Equal(r.used, []string{"10.0.0.0/25"}) {
+		if r := l.mustCompute(t, "10.0.0.0/24"); l.count(root) != 1 || !slices.Equal(r.used, []string{"10.0.0.0/25"}) {
 			t.Errorf("after %s: %d allocations, used %v", prefix, l.count(root), r.used)
 		}
 	}
@@ -130,11 +130,11 @@ func TestReportOfMany(t *testing.T) {
 		{"more than fit even so", func(i int) netip.Prefix { return addr(2 * i) }, maxUsed + 1, maxUsed, "10.0.0.0/32", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := newLedgers()
+			l := newUsageTracker()
 			for i := range tt.n {
 				l.hold(root, types.UID(fmt.Sprint(i)), tt.allocation(i), false)
 			}
-			r := l.mustReport(t, "10.0.0.0/16")
+			r := l.mustCompute(t, "10.0.0.0/16")
 			if len(r.used) != tt.used || r.used[0] != tt.first || r.usage.Truncated != tt.truncated {
 				t.Errorf("%d used, from %s, truncated %v", len(r.used), r.used[0], r.usage.Truncated)
 			}
@@ -153,7 +153,7 @@ func TestReportOfMany(t *testing.T) {
 			for i := range tt.n - 10 {
 				l.release(root, types.UID(fmt.Sprint(i)))
 			}
-			if r := l.mustReport(t, "10.0.0.0/16"); len(r.used) != 10 || r.usage.Truncated || r.used[9] != tt.allocation(tt.n-1).String() {
+			if r := l.mustCompute(t, "10.0.0.0/16"); len(r.used) != 10 || r.usage.Truncated || r.used[9] != tt.allocation(tt.n-1).String() {
 				t.Errorf("the last ten: %v", r.used)
 			}
 		})
@@ -161,7 +161,7 @@ func TestReportOfMany(t *testing.T) {
 }
 
 func TestCount(t *testing.T) {
-	l := newLedgers()
+	l := newUsageTracker()
 	if n := l.count(root); n != 0 {
 		t.Errorf("%d of nothing", n)
 	}
@@ -185,7 +185,7 @@ func TestCount(t *testing.T) {
 // TestLedgersForget has nothing left in memory of what is gone, and nothing carried over to a
 // parent of the same name.
 func TestLedgersForget(t *testing.T) {
-	l := newLedgers()
+	l := newUsageTracker()
 	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/24"), false)
 	l.release(root, "a")
 	l.release(name("other"), "never")
@@ -193,21 +193,21 @@ func TestLedgersForget(t *testing.T) {
 	if n := len(l.byParent); n != 0 {
 		t.Errorf("%d left over", n)
 	}
-	r := l.mustReport(t, "192.168.0.0/24")
+	r := l.mustCompute(t, "192.168.0.0/24")
 	if len(r.used) != 0 || r.usage.Total != "256" || r.usage.Allocations != 0 {
 		t.Errorf("carried over: %+v", r)
 	}
 	if n := len(l.byParent); n != 0 {
-		t.Errorf("%d left over of a report", n)
+		t.Errorf("%d left over of a compute", n)
 	}
 }
 
 // TestParentWithAnotherPrefix recreates the parent under the same name with another prefix.
 func TestParentWithAnotherPrefix(t *testing.T) {
-	l := newLedgers()
+	l := newUsageTracker()
 	l.hold(root, "a", netip.MustParsePrefix("10.0.0.0/24"), false)
-	l.mustReport(t, "10.0.0.0/16")
-	if r := l.mustReport(t, "10.0.0.0/20"); r.usage.Total != "4096" || !slices.Equal(r.used, []string{"10.0.0.0/24"}) {
+	l.mustCompute(t, "10.0.0.0/16")
+	if r := l.mustCompute(t, "10.0.0.0/20"); r.usage.Total != "4096" || !slices.Equal(r.used, []string{"10.0.0.0/24"}) {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -215,7 +215,7 @@ func TestParentWithAnotherPrefix(t *testing.T) {
 // TestReportWhileAllocationsChange changes allocations while the ledger of a parent is built. The last one is
 // removed and added again.
 func TestReportWhileAllocationsChange(t *testing.T) {
-	l := newLedgers()
+	l := newUsageTracker()
 	const many = 2000
 	of := func(i int) netip.Prefix {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32)
@@ -224,9 +224,9 @@ func TestReportWhileAllocationsChange(t *testing.T) {
 	for i := range many {
 		l.hold(root, uid(i), of(i), false)
 	}
-	var reports sync.WaitGroup
+	var computes sync.WaitGroup
 	done := make(chan struct{})
-	reports.Go(func() {
+	computes.Go(func() {
 		for n := 0; ; n++ {
 			select {
 			case <-done:
@@ -234,7 +234,7 @@ func TestReportWhileAllocationsChange(t *testing.T) {
 			default:
 			}
 			// Another prefix each time.
-			if _, err := l.report(root, netip.PrefixFrom(netip.AddrFrom4([4]byte{10}), 8+n%8), nil); err != nil {
+			if _, err := l.compute(root, netip.PrefixFrom(netip.AddrFrom4([4]byte{10}), 8+n%8), nil); err != nil {
 				t.Error(err)
 			}
 		}
@@ -252,16 +252,16 @@ func TestReportWhileAllocationsChange(t *testing.T) {
 		l.release(root, uid(2*i))
 	}
 	close(done)
-	reports.Wait()
+	computes.Wait()
 	for _, prefix := range []string{"10.0.0.0/16", "10.0.0.0/20"} {
-		r := l.mustReport(t, prefix)
+		r := l.mustCompute(t, prefix)
 		if r.usage.Allocations != many/2 || r.usage.Used != fmt.Sprint(many/2) || len(r.used) != many/2 || r.used[0] != "10.0.0.1/32" {
 			t.Errorf("%s: %+v, %d used, from %s", prefix, r.usage, len(r.used), r.used[0])
 		}
 	}
 }
 
-// TestReservedIsDropped reports on a parent of which much is reserved. The ledger keeps it only if there are as many
+// TestReservedIsDropped computes the status of a parent of which much is reserved. The ledger keeps it only if there are as many
 // allocations.
 func TestReservedIsDropped(t *testing.T) {
 	prefix := netip.MustParsePrefix("10.0.0.0/16")
@@ -269,7 +269,7 @@ func TestReservedIsDropped(t *testing.T) {
 		allocations, reserved int
 		kept                  bool
 	}{{1, 10, true}, {1, 1000, false}, {100, 1000, false}, {1000, 1000, true}} {
-		l := newLedgers()
+		l := newUsageTracker()
 		for i := range test.allocations {
 			uid := types.UID(fmt.Sprint(i))
 			l.hold(root, uid, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 128 + byte(i/256), byte(i)}), 32), false)
@@ -280,7 +280,7 @@ func TestReservedIsDropped(t *testing.T) {
 		}
 		set := allocator.NewReserved(reserved, false)
 		for range 3 {
-			r, err := l.report(root, prefix, set)
+			r, err := l.compute(root, prefix, set)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -296,10 +296,10 @@ func TestReservedIsDropped(t *testing.T) {
 	}
 }
 
-// TestReportOfCooling has allocations come, cool down, get back to life and go, and compares the report with a naive count.
-func TestReportOfCooling(t *testing.T) {
+// TestComputeCooling has allocations come, cool down, get back to life and go, and compares the status with a naive count.
+func TestComputeCooling(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
-	l := newLedgers()
+	l := newUsageTracker()
 	type state struct {
 		prefix  netip.Prefix
 		cooling bool
@@ -335,7 +335,7 @@ func TestReportOfCooling(t *testing.T) {
 		if cooling > 0 {
 			want.Cooling = fmt.Sprint(4 * cooling)
 		}
-		r := l.mustReport(t, "10.0.0.0/24")
+		r := l.mustCompute(t, "10.0.0.0/24")
 		// The largest free block is not the point here.
 		want.LargestFree = r.usage.LargestFree
 		if !slices.Equal(r.used, used) || r.usage != want || l.count(root) != int(live) || l.cools(root) != (cooling > 0) {

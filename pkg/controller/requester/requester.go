@@ -16,10 +16,10 @@ import (
 	"strings"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/cache"
 )
@@ -127,12 +127,5 @@ func AddIndex(indexer cache.Indexer) error {
 
 // AllocationsFor returns the allocations that were created for any Prefix of a name, in any order.
 func AllocationsFor(indexer cache.Indexer, child types.NamespacedName) []*v1alpha1.PrefixAllocation {
-	objs, err := indexer.ByIndex(byChild, child.String())
-	// The only possible error is that there is no such index.
-	utilruntime.Must(err)
-	allocations := make([]*v1alpha1.PrefixAllocation, len(objs))
-	for i, obj := range objs {
-		allocations[i] = obj.(*v1alpha1.PrefixAllocation)
-	}
-	return allocations
+	return observe.ByIndex[*v1alpha1.PrefixAllocation](indexer, byChild, child.String())
 }
