@@ -95,5 +95,5 @@ verify: ## Check that generated code and go.mod are up to date.
 	hack/verify.sh
 
 .PHONY: lint
-lint: ## Check format, vet, import walls and license headers, and run staticcheck.
+lint: ## Check format, vet, import rules and license headers, and run staticcheck.
 	hack/lint.sh

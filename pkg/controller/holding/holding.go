@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package holding tells which space a PrefixAllocation holds, and finds the allocations from a parent in an informer.
+// Package holding tells which space a PrefixAllocation holds, finds the allocations from a parent in an informer, and gives
+// space that is kept for a child to that child.
 package holding
 
 import (
