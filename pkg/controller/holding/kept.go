@@ -55,24 +55,24 @@ func Last(kept []Kept) *Kept {
 // KeptFor returns the space that was for an earlier Prefix with the name of a child, and that the child requests, if parents
 // of a namespace have it. Whether the child asks for that parent, and whether its rules keep the space, the caller must
 // check. The informer must have the index of package requester.
-func KeptFor(indexer cache.Indexer, child types.NamespacedName, uid types.UID, request cidr.Request, home string) []Kept {
-	return slices.DeleteFunc(heldFor(indexer, child, request, home), func(k Kept) bool { return requester.Of(k.Allocation).UID == uid })
+func KeptFor(indexer cache.Indexer, child types.NamespacedName, uid types.UID, request cidr.Request, parentNamespace string) []Kept {
+	return slices.DeleteFunc(heldFor(indexer, child, request, parentNamespace), func(k Kept) bool { return requester.Of(k.Allocation).UID == uid })
 }
 
 // Has reports whether space is held for a child, and does not cool down, that the child requests. The arguments are those of
 // KeptFor. parent is the name of the parent that the child asks for, or empty.
-func Has(indexer cache.Indexer, child types.NamespacedName, uid types.UID, request cidr.Request, home, parent string) bool {
-	return slices.ContainsFunc(heldFor(indexer, child, request, home), func(k Kept) bool {
+func Has(indexer cache.Indexer, child types.NamespacedName, uid types.UID, request cidr.Request, parentNamespace, parent string) bool {
+	return slices.ContainsFunc(heldFor(indexer, child, request, parentNamespace), func(k Kept) bool {
 		return requester.Of(k.Allocation).UID == uid && !k.IsCooling() && (parent == "" || parent == k.Parent.Name)
 	})
 }
 
 // heldFor returns the space from parents of a namespace that is or was for a Prefix with the name of a child, and that the
 // child requests.
-func heldFor(indexer cache.Indexer, child types.NamespacedName, request cidr.Request, home string) []Kept {
+func heldFor(indexer cache.Indexer, child types.NamespacedName, request cidr.Request, parentNamespace string) []Kept {
 	var held []Kept
 	for _, allocation := range requester.AllocationsFor(indexer, child) {
-		if parent, prefix, holds := Of(allocation); holds && allocation.DeletionTimestamp == nil && parent.Namespace == home && request.IsFor(prefix) {
+		if parent, prefix, holds := Of(allocation); holds && allocation.DeletionTimestamp == nil && parent.Namespace == parentNamespace && request.IsFor(prefix) {
 			held = append(held, Kept{allocation, parent, prefix})
 		}
 	}
