@@ -14,6 +14,7 @@ import (
 	"unique"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,9 +47,11 @@ type node struct {
 type nodeDetails struct {
 	// reason and message say why the Prefix is not allocated.
 	reason, message string
-	// rules are the rules of policies for the Prefix, and cooling is what cools down of it, if the command needs them.
-	rules   []rule
-	cooling []cooling
+	// reserved is all that is reserved of the Prefix, reservations are its parts, and cooling is what cools down of it, if the
+	// command needs them.
+	reserved     *allocator.Reserved
+	reservations []reservation
+	cooling      []cooling
 	// parentNamespace is the namespace of the parent if it is another one.
 	parentNamespace string
 }

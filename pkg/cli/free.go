@@ -64,7 +64,7 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 	if err != nil {
 		return err
 	}
-	if reason, why := forbids(policies, p.Labels, length); reason == v1alpha1.ReasonLengthNotAllowed {
+	if reason, why := policies.forbids(p.Labels, length); reason == v1alpha1.ReasonLengthNotAllowed {
 		return exitf(ExitInvalid, "%s %s", name, why)
 	} else if reason != "" {
 		s.note("%s %s: nothing would be given from it now.", name, why)
@@ -78,7 +78,7 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 	}
 	r.columns = []column{{name: "PREFIX"}, {name: "ADDRESSES", wide: true}, {name: "FREE AFTER"}, {name: "LARGEST AFTER"}}
 	find := pool.Find
-	switch strategyFor(policies, p.Labels) {
+	switch policies.strategyFor(p.Labels) {
 	case v1alpha1.PrefixStrategySpread:
 		find = pool.FindSpread
 	case v1alpha1.PrefixStrategyRandom:
@@ -103,7 +103,7 @@ func (s *session) free(ctx context.Context, name string, length, count int) erro
 }
 
 // poolOf returns the free space of a Prefix, and the policies of its namespace.
-func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) (*allocator.Pool, []policy, error) {
+func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Prefix) (*allocator.Pool, *policySet, error) {
 	pool, err := allocator.New(prefix)
 	if err != nil {
 		return nil, nil, err
@@ -112,7 +112,7 @@ func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.P
 	if err != nil {
 		return nil, nil, err
 	}
-	pool.Reserve(reservedBy(rulesFor(policies, p.Labels)))
+	pool.Reserve(policies.reservedFor(p.Labels))
 	own := int64(0)
 	err = s.clients.eachAllocationIn(ctx, p.Namespace, allocatedFrom(p.Name), func(a *v1alpha1.PrefixAllocation) error {
 		held, err := cidr.ParseStored(a.Status.Prefix)

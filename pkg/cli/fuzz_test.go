@@ -242,7 +242,7 @@ func FuzzStatus(f *testing.F) {
 			}
 		}
 		if request, err := requestOf(child); err == nil {
-			item := judge(child, parent, request, nil)
+			item := judge(child, parent, request, &policySet{})
 			s.printLines(append(whatHelps(child, request, nil, []whyItem{item}), item.Message, item.LargestFree))
 		}
 		for _, text := range []string{out.String(), errOut.String()} {

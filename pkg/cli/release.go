@@ -160,7 +160,7 @@ func (s *session) afterwards(ctx context.Context, p *v1alpha1.Prefix, now bool) 
 	}
 	if !now {
 		policies, err := s.policiesIn(ctx, p.Namespace)
-		if err != nil || !slices.ContainsFunc(policies, func(p policy) bool { return p.spec.CoolDown != nil }) {
+		if err != nil || !slices.ContainsFunc(policies.policies, func(p namedPolicy) bool { return p.spec.CoolDown != nil }) {
 			return err
 		}
 	}

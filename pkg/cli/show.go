@@ -151,10 +151,7 @@ func (s *session) show(ctx context.Context, name string) error {
 	}
 	r.fields["cooling"] = cooled
 	applied := []string{}
-	for _, policy := range policies {
-		if !policy.selector.Matches(labels.Set(p.Labels)) {
-			continue
-		}
+	for _, policy := range policies.selecting(p.Labels) {
 		for _, rule := range rules.Of(policy.spec) {
 			text := policy.name + ": " + rule.String()
 			line("Policy", "%s", text)

@@ -135,20 +135,20 @@ func (s *session) tree(ctx context.Context, o *treeOptions, name string) error {
 	return s.print(w.result)
 }
 
-// readForest reads the Prefixes of the namespace, or of all namespaces, and with them the rules for them.
-func (s *session) readForest(ctx context.Context, withRules bool) (*forest, error) {
+// readForest reads the Prefixes of the namespace, or of all namespaces, and with them what is reserved and cools down of them.
+func (s *session) readForest(ctx context.Context, withBlocks bool) (*forest, error) {
 	selector, err := s.parseSelector()
 	if err != nil {
 		return nil, err
 	}
 	f := &forest{}
-	policies := map[string][]policy{}
+	policies := map[string]*policySet{}
 	cooled := map[*node]*v1alpha1.Prefix{}
 	err = s.scope(ctx, s.allNamespaces, func(namespace string) error {
 		return s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
 			n := newNode(p, selector)
 			f.nodes = append(f.nodes, n)
-			if !withRules {
+			if !withBlocks {
 				return nil
 			}
 			if _, ok := policies[p.Namespace]; !ok {
@@ -158,8 +158,8 @@ func (s *session) readForest(ctx context.Context, withRules bool) (*forest, erro
 				}
 				policies[p.Namespace] = of
 			}
-			if rules := rulesFor(policies[p.Namespace], p.Labels); len(rules) > 0 {
-				n.own().rules = rules
+			if reserved := policies[p.Namespace].reservedFor(p.Labels); reserved != nil {
+				n.own().reserved, n.own().reservations = reserved, policies[p.Namespace].reservationsFor(p.Labels)
 			}
 			if n.prefix.IsValid() && cools(p) {
 				cooled[n] = p.DeepCopy()
@@ -267,7 +267,7 @@ type block struct {
 // blocks returns what is not allocated from a node, sorted by address.
 func (w *treeWriter) blocks(n *node) []block {
 	held := n.held()
-	reserved := reservedBy(n.details().rules).In(n.prefix)
+	reserved := n.details().reserved.In(n.prefix)
 	var blocks []block
 	for i := range n.details().cooling {
 		// The status may be that of a moment ago, and the child have its space back.
@@ -282,7 +282,7 @@ func (w *treeWriter) blocks(n *node) []block {
 	for _, r := range reserved {
 		inside := slices.DeleteFunc(slices.Clone(held), func(h netip.Prefix) bool { return !h.Overlaps(r) })
 		for prefix := range freeBlocks(r, inside) {
-			blocks = append(blocks, block{prefix: prefix, policies: inWordsOf(n.details().rules, prefix, n.prefix)})
+			blocks = append(blocks, block{prefix: prefix, policies: inWordsOf(n.details().reservations, prefix, n.prefix)})
 		}
 	}
 	taken := slices.Concat(held, reserved)

@@ -390,8 +390,7 @@ func (w *whoWalk) rest(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Pre
 	if err != nil {
 		return err
 	}
-	rules := rulesFor(policies, p.Labels)
-	held = append(held, reservedBy(rules).In(prefix)...)
+	held = append(held, policies.reservedFor(p.Labels).In(prefix)...)
 	free, err := w.allocations(ctx, p, depth)
 	if apierrors.IsForbidden(err) {
 		w.denied = true
@@ -408,7 +407,7 @@ func (w *whoWalk) rest(ctx context.Context, p *v1alpha1.Prefix, prefix netip.Pre
 			item: whoItem{Type: "Elsewhere", Prefix: w.target.String(), State: "Allocated", Depth: depth}})
 		return nil
 	}
-	if words := inWordsOf(rules, w.target, prefix); words != "" {
+	if words := inWordsOf(policies.reservationsFor(p.Labels), w.target, prefix); words != "" {
 		w.add(row{cells: []string{p.Namespace, indented(depth) + "-", w.target.String(), "", none, "Reserved by " + words}, color: yellow,
 			item: whoItem{Type: "Reserved", Namespace: p.Namespace, Prefix: w.target.String(), State: "Reserved", Depth: depth, Policies: words}})
 		return nil

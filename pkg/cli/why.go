@@ -153,7 +153,7 @@ func (s *session) whyPending(ctx context.Context, p *v1alpha1.Prefix, r *result)
 		r.before = append(r.before, condition.Reason+": "+condition.Message)
 	}
 
-	var policies []policy
+	policies := &policySet{}
 	if len(parents) > 0 {
 		if policies, err = s.policiesIn(ctx, p.NamespaceOfParent()); err != nil {
 			return err
@@ -272,7 +272,7 @@ func (s *session) parentsOf(ctx context.Context, p *v1alpha1.Prefix) ([]*v1alpha
 }
 
 // judge returns why a request cannot be allocated from a parent now, according to the status of the parent.
-func judge(p, parent *v1alpha1.Prefix, request cidr.Request, policies []policy) whyItem {
+func judge(p, parent *v1alpha1.Prefix, request cidr.Request, policies *policySet) whyItem {
 	item := whyItem{Parent: parent.Name, Prefix: parent.Spec.Prefix}
 	refuse := func(reason, format string, args ...any) whyItem {
 		item.Reason, item.Message = reason, fmt.Sprintf(format, args...)
@@ -294,7 +294,7 @@ func judge(p, parent *v1alpha1.Prefix, request cidr.Request, policies []policy) 
 	if why := request.Misfit(prefix); why != "" {
 		return refuse(v1alpha1.ReasonNoSuitableParent, "%s", why)
 	}
-	if reason, why := forbids(policies, parent.Labels, request.Bits); reason != "" {
+	if reason, why := policies.forbids(parent.Labels, request.Bits); reason != "" {
 		return refuse(reason, "%s", why)
 	}
 	usage := parent.Status.Usage

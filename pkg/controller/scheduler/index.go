@@ -14,8 +14,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/text"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/policy"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/policy"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/policy"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package policy finds the rules that PrefixPolicies set for a Prefix.
+// Package policy finds the rules that PrefixPolicies set for a Prefix. The controllers choose by them, and kubectl ipam explains
+// them. The API server keeps them: see Rules in registry/ipam/prefixpolicy.
 package policy
 
 import (
@@ -137,13 +138,12 @@ func Older(a, b *Rules) *Rules {
 // HasReserved reports whether there is space that is not chosen automatically.
 func (r *Rules) HasReserved() bool { return r != nil && r.hasReserved }
 
-// RulesOf returns the rules of one policy. It ignores what the API server would refuse.
-func RulesOf(policy *v1alpha1.PrefixPolicy) *Rules {
-	spec := &policy.Spec
+// ReservedOf returns the space that reservations mean, or nil if there is none. It ignores what the API server would refuse.
+func ReservedOf(reservations ...v1alpha1.PrefixReservation) *allocator.Reserved {
 	var prefixes []netip.Prefix
 	edges := false
-	for i := range spec.Reserved {
-		reservation := &spec.Reserved[i]
+	for i := range reservations {
+		reservation := &reservations[i]
 		if prefix, err := cidr.ParseStored(reservation.CIDR); err == nil {
 			prefixes = append(prefixes, prefix)
 		}
@@ -152,7 +152,13 @@ func RulesOf(policy *v1alpha1.PrefixPolicy) *Rules {
 		}
 		edges = edges || reservation.Edges
 	}
-	reserved := allocator.NewReserved(prefixes, edges)
+	return allocator.NewReserved(prefixes, edges)
+}
+
+// RulesOf returns the rules of one policy. It ignores what the API server would refuse.
+func RulesOf(policy *v1alpha1.PrefixPolicy) *Rules {
+	spec := &policy.Spec
+	reserved := ReservedOf(spec.Reserved...)
 	rules := &Rules{
 		reserved: reserved, hasReserved: reserved != nil, closed: spec.Closed,
 		strategy: spec.Strategy, by: origin{policy.CreationTimestamp.Time, policy.Name},
