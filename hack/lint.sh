@@ -39,8 +39,10 @@ wall ./... "${module}/registry/claims/claimstest" "only tests import claimstest"
 wall ./pkg/apiserver/... "${module}/(cmd|pkg/controller|generated/(clientset|informers|listers))" "pkg/apiserver imports neither controllers nor clients"
 wall ./pkg/admission/... "${module}/(registry|cmd|pkg/(apiserver|controller)|generated)" "pkg/admission imports apis and pkg/cidr only"
 wall ./pkg/controller/... "${module}/(registry|cmd|pkg/apiserver|apis/ipam\$|apis/ipam/(install|validation|fuzzer))" "controllers use generated clients and v1alpha1 only"
-wall ./pkg/cli/... "${module}/(registry|cmd|apis/ipam\$|apis/ipam/(install|validation|fuzzer)|pkg/(apiserver|admission|controller|standalone|pki))" "pkg/cli uses generated clients, v1alpha1 and what pkg/policy, pkg/cidr and pkg/allocator compute only"
-wall ./pkg/policy/... "${module}/(registry|cmd|generated|apis/ipam\$|apis/ipam/(install|validation|fuzzer)|pkg/(apiserver|admission|controller|cli|standalone|pki))" "pkg/policy imports v1alpha1, pkg/cidr and pkg/allocator only"
+wall ./pkg/cli/... "${module}/(registry|cmd|apis/ipam\$|apis/ipam/(install|validation|fuzzer)|pkg/(apiserver|admission|controller|standalone|pki))" "pkg/cli uses generated clients, v1alpha1 and what pkg/policy, pkg/request, pkg/cidr and pkg/allocator compute only"
+for each in policy request; do
+    wall "./pkg/${each}/..." "${module}/(registry|cmd|generated|apis/ipam\$|apis/ipam/(install|validation|fuzzer)|pkg/(apiserver|admission|controller|cli|standalone|pki))" "pkg/${each} imports v1alpha1, pkg/cidr and pkg/allocator only"
+done
 wall ./pkg/allocator/... "k8s.io/|sigs.k8s.io/|${module}" "pkg/allocator imports nothing of Kubernetes"
 wall ./pkg/cidr/... "[^ ]*\\." "pkg/cidr imports the standard library only"
 wall ./pkg/pki/... "${module}" "pkg/pki knows nothing but certificates"

@@ -133,8 +133,8 @@ func (s *session) check(ctx context.Context, repair bool) error {
 	return nil
 }
 
-// repair deletes the allocations that nobody needs, and returns the other differences. The server refuses to delete an
-// allocation that a Prefix stands on.
+// repair deletes the allocations that nobody needs, and returns the other differences. The server refuses to delete one
+// that a Prefix needs.
 func (s *session) repair(ctx context.Context, found []difference) (left []difference, err error) {
 	var names []string
 	for _, d := range found {
@@ -237,7 +237,7 @@ func (s *session) pass(ctx context.Context) ([]difference, counted, error) {
 	held := map[types.NamespacedName][]holding{}
 	reading := s.newProgress("Reading", 0)
 	defer reading.end()
-	err := s.scope(ctx, s.allNamespaces, func(namespace string) error {
+	err := s.eachNamespace(ctx, s.allNamespaces, func(namespace string) error {
 		err := s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
 			parent := parentInWords(p)
 			c := checked{name: p.Name, uid: hashOf(p.UID), parent: unique.Make(parent)}

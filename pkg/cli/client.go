@@ -156,10 +156,10 @@ func allocatedFrom(parent string) metav1.ListOptions {
 	return selecting(v1alpha1.FieldPrefixRefName, parent)
 }
 
-// scope calls list for the namespaces that the command is about: the current one, or all. Who may not read all
-// namespaces at once gets those that he may read. Then scope says which are left out, and the command ends with
-// ExitForbidden.
-func (s *session) scope(ctx context.Context, all bool, list func(namespace string) error) error {
+// eachNamespace calls list for the namespaces that the command is about: the current one, or all of them, if possible at
+// once. A caller who may not list all namespaces gets the readable ones. Then eachNamespace says which these are, and the
+// command ends with ExitForbidden.
+func (s *session) eachNamespace(ctx context.Context, all bool, list func(namespace string) error) error {
 	c, err := s.connect()
 	if err != nil {
 		return err

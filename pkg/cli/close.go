@@ -9,7 +9,7 @@ import (
 )
 
 func (s *session) newCloseCommand() *cobra.Command {
-	o := &reserveOptions{}
+	o := &policyOptions{}
 	cmd := &cobra.Command{
 		Use:   "close NAME",
 		Short: "Let nothing new be allocated from a Prefix",
@@ -34,12 +34,12 @@ func (s *session) newCloseCommand() *cobra.Command {
 		ValidArgsFunction: s.completePrefixes(1),
 	}
 	addPolicyFlags(cmd, o)
-	s.addReserveFlags(cmd, o)
+	s.addDryRunFlags(cmd, o)
 	return cmd
 }
 
 func (s *session) newOpenCommand() *cobra.Command {
-	o := &reserveOptions{}
+	o := &policyOptions{}
 	cmd := &cobra.Command{
 		Use:   "open NAME",
 		Short: "Open a Prefix that was closed",
@@ -67,6 +67,6 @@ func (s *session) newOpenCommand() *cobra.Command {
 		},
 		ValidArgsFunction: s.completePrefixes(1),
 	}
-	s.addReserveFlags(cmd, o)
+	s.addDryRunFlags(cmd, o)
 	return cmd
 }

@@ -54,7 +54,7 @@ func (s *session) export(ctx context.Context, asCSV bool) error {
 	exporting := s.newProgress("Reading", 0)
 	defer exporting.end()
 	left := 0
-	err := s.scope(ctx, s.allNamespaces, func(namespace string) error {
+	err := s.eachNamespace(ctx, s.allNamespaces, func(namespace string) error {
 		return s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{LabelSelector: s.selector}, func(p *v1alpha1.Prefix) error {
 			exporting.step()
 			if p.DeletionTimestamp != nil {
@@ -93,7 +93,7 @@ func (s *session) sayAlone(ctx context.Context) error {
 	}
 	alone := 0
 	opts := metav1.ListOptions{LabelSelector: "!" + v1alpha1.RequesterUIDLabel}
-	err := s.scope(ctx, s.allNamespaces, func(namespace string) error {
+	err := s.eachNamespace(ctx, s.allNamespaces, func(namespace string) error {
 		return s.clients.eachAllocationIn(ctx, namespace, opts, func(a *v1alpha1.PrefixAllocation) error {
 			if a.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated {
 				alone++

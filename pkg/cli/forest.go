@@ -64,8 +64,8 @@ func (n *node) details() *nodeDetails {
 	return n.more
 }
 
-// own returns the details of a node to change them.
-func (n *node) own() *nodeDetails {
+// mutableDetails returns the details of a node to change them.
+func (n *node) mutableDetails() *nodeDetails {
 	if n.more == nil {
 		n.more = &nodeDetails{}
 	}
@@ -96,12 +96,12 @@ func newNode(p *v1alpha1.Prefix, selector labels.Selector) *node {
 		n.created = p.CreationTimestamp.Unix()
 	}
 	if foreign := p.NamespaceOfParent(); n.parent != "" && foreign != p.Namespace {
-		n.own().parentNamespace = interned(foreign)
+		n.mutableDetails().parentNamespace = interned(foreign)
 	}
 	if p.Status.Phase == v1alpha1.PrefixPhaseAllocated {
 		n.prefix, _ = cidr.ParseStored(p.Spec.Prefix)
 	} else if c := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionAllocated); c != nil {
-		n.own().reason, n.own().message = c.Reason, c.Message
+		n.mutableDetails().reason, n.mutableDetails().message = c.Reason, c.Message
 	}
 	if usage := p.Status.Usage; usage != nil && usage.Allocations > 0 {
 		n.usage = usage.DeepCopy()

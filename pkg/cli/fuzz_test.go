@@ -17,8 +17,10 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/rules"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/request"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
@@ -223,7 +225,7 @@ func FuzzStatus(f *testing.F) {
 		var out, errOut bytes.Buffer
 		s := newSession(Options{IOStreams: genericiooptions.IOStreams{In: &bytes.Buffer{}, Out: &out, ErrOut: &errOut}, IsTerminal: func(any) bool { return true }})
 		s.output = "wide"
-		trees := (&forest{nodes: []*node{newNode(parent, everything), newNode(child, everything)}}).link()
+		trees := (&forest{nodes: []*node{newNode(parent, labels.Everything()), newNode(child, labels.Everything())}}).link()
 		w := &treeWriter{session: s, treeOptions: &treeOptions{showFree: true}, result: result{kind: "PrefixTree", columns: slices.Repeat([]column{{name: "X"}}, 9)}}
 		w.result.each = func(yield func(row) bool) {
 			w.add = func(r row) { yield(r) }
@@ -241,9 +243,9 @@ func FuzzStatus(f *testing.F) {
 				}
 			}
 		}
-		if request, err := requestOf(child); err == nil {
-			item := judge(child, parent, request, &policySet{})
-			s.printLines(append(whatHelps(child, request, nil, []whyItem{item}), item.Message, item.LargestFree))
+		if asked, err := request.OfPrefix(&child.Spec); err == nil {
+			item := judge(child, parent, asked, &policySet{})
+			s.printLines(append(whatHelps(child, asked, nil, []whyItem{item}), item.Message, item.LargestFree))
 		}
 		for _, text := range []string{out.String(), errOut.String()} {
 			if plain := strings.ReplaceAll(text, "\n", ""); plaintext.Escape(plain) != plain {

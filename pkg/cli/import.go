@@ -26,6 +26,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -245,7 +246,7 @@ func (s *session) plan(ctx context.Context, records []*record) (exists map[*reco
 			byName[r.object.Name] = append(byName[r.object.Name], r)
 		}
 		err := s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
-			n := newNode(p, everything)
+			n := newNode(p, labels.Everything())
 			there[n.NamespacedName] = n
 			for _, r := range byName[p.Name] {
 				exists[r] = true

@@ -21,22 +21,22 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// reserveOptions are the flags of the commands that write policies.
-type reserveOptions struct {
+// policyOptions are the flags of the commands that write policies.
+type policyOptions struct {
 	policy, selector, reason string
 	dryRun                   string
 }
 
-// reservations is the help text for the arguments of reserve and unreserve.
-const reservations = "RANGE is a CIDR, an address, two addresses as FROM-TO, or edges for the network and broadcast addresses."
+// rangeHelp is the help text for the arguments of reserve and unreserve.
+const rangeHelp = "RANGE is a CIDR, an address, two addresses as FROM-TO, or edges for the network and broadcast addresses."
 
 func (s *session) newReserveCommand() *cobra.Command {
-	o := &reserveOptions{}
+	o := &policyOptions{}
 	cmd := &cobra.Command{
 		Use:   "reserve NAME RANGE...",
 		Short: "Keep space of a Prefix from being chosen automatically",
 		Long: "Keep space of a Prefix from being chosen automatically. Who asks for exactly it gets it, and what is allocated stays. " +
-			reservations + "\n\n" +
+			rangeHelp + "\n\n" +
 			"The reservations are in a PrefixPolicy with the name of the Prefix, which is created if there is none. It selects the Prefix " +
 			"by all of its labels, and others that have the same. Use --selector to select by other labels.",
 		Example: "  kubectl ipam reserve office edges 10.20.0.1-10.20.0.9 --reason routers\n  kubectl ipam reserve office 10.20.0.128/25 --dry-run=client -o yaml",
@@ -48,16 +48,16 @@ func (s *session) newReserveCommand() *cobra.Command {
 	}
 	addPolicyFlags(cmd, o)
 	cmd.Flags().StringVar(&o.reason, "reason", "", "What the space is reserved for.")
-	s.addReserveFlags(cmd, o)
+	s.addDryRunFlags(cmd, o)
 	return cmd
 }
 
 func (s *session) newUnreserveCommand() *cobra.Command {
-	o := &reserveOptions{}
+	o := &policyOptions{}
 	cmd := &cobra.Command{
 		Use:   "unreserve NAME RANGE...",
 		Short: "Take back reservations of a Prefix",
-		Long: "Take back reservations of a Prefix, in the PrefixPolicies that select it. " + reservations + " A " +
+		Long: "Take back reservations of a Prefix, in the PrefixPolicies that select it. " + rangeHelp + " A " +
 			"PrefixPolicy that has no rules any more is deleted.",
 		Example: "  kubectl ipam unreserve office 10.20.0.1-10.20.0.9",
 		Args:    cobra.MinimumNArgs(2),
@@ -66,25 +66,25 @@ func (s *session) newUnreserveCommand() *cobra.Command {
 		},
 		ValidArgsFunction: s.completePrefixes(1),
 	}
-	s.addReserveFlags(cmd, o)
+	s.addDryRunFlags(cmd, o)
 	return cmd
 }
 
 // addPolicyFlags adds the flags of the commands that create a policy.
-func addPolicyFlags(cmd *cobra.Command, o *reserveOptions) {
+func addPolicyFlags(cmd *cobra.Command, o *policyOptions) {
 	cmd.Flags().StringVar(&o.policy, "policy", "", "Name of the PrefixPolicy. If unset, it is the name of the Prefix.")
 	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Label selector of a new PrefixPolicy. If unset, it is the labels of the Prefix.")
 }
 
-// addReserveFlags adds the flags of all commands that write a policy.
-func (s *session) addReserveFlags(cmd *cobra.Command, o *reserveOptions) {
+// addDryRunFlags adds --dry-run and --output, for the commands that write a policy.
+func (s *session) addDryRunFlags(cmd *cobra.Command, o *policyOptions) {
 	cmd.Flags().StringVar(&o.dryRun, "dry-run", "none", "none, server (send the request, but store nothing), or client (only print the PrefixPolicy).")
 	_ = cmd.RegisterFlagCompletionFunc("dry-run", cobra.FixedCompletions([]string{"none", "server", "client"}, cobra.ShellCompDirectiveNoFileComp))
 	s.addOutputFlag(cmd)
 }
 
 // complete checks the flags and returns the options of a write.
-func (o *reserveOptions) complete(s *session) ([]string, error) {
+func (o *policyOptions) complete(s *session) ([]string, error) {
 	if err := s.checkOutput(); err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func sameRange(a, b v1alpha1.PrefixReservation) bool {
 }
 
 // reserve adds reservations to a policy.
-func (s *session) reserve(ctx context.Context, o *reserveOptions, name string, args []string) error {
+func (s *session) reserve(ctx context.Context, o *policyOptions, name string, args []string) error {
 	dryRun, err := o.complete(s)
 	if err != nil {
 		return err
@@ -167,7 +167,7 @@ func (s *session) reserve(ctx context.Context, o *reserveOptions, name string, a
 
 // changePolicy changes the policy for a Prefix, which it creates if there is none, and prints it. An error of change ends it
 // before anything is written.
-func (s *session) changePolicy(ctx context.Context, o *reserveOptions, dryRun []string, p *v1alpha1.Prefix, change func(*v1alpha1.PrefixPolicySpec) error) error {
+func (s *session) changePolicy(ctx context.Context, o *policyOptions, dryRun []string, p *v1alpha1.Prefix, change func(*v1alpha1.PrefixPolicySpec) error) error {
 	policies := s.clients.ipam.PrefixPolicies(p.Namespace)
 	wanted, err := newPolicy(p, cmp.Or(o.policy, p.Name), o.selector)
 	if err != nil && o.selector != "" {
@@ -232,7 +232,7 @@ func newPolicy(p *v1alpha1.Prefix, name, selector string) (*v1alpha1.PrefixPolic
 }
 
 // unreserve removes reservations from the policies that select a Prefix.
-func (s *session) unreserve(ctx context.Context, o *reserveOptions, name string, args []string) error {
+func (s *session) unreserve(ctx context.Context, o *policyOptions, name string, args []string) error {
 	dryRun, err := o.complete(s)
 	if err != nil {
 		return err
@@ -264,7 +264,7 @@ func (s *session) unreserve(ctx context.Context, o *reserveOptions, name string,
 // changePolicies changes the policies that select a Prefix, and prints those that change reports to have changed. It
 // deletes those that have no rules any more. Before anything is written, change has been called for each of them, and then
 // check is. After a conflict, change is called again for what the policy has become.
-func (s *session) changePolicies(ctx context.Context, o *reserveOptions, dryRun []string, name string, change func(*v1alpha1.PrefixPolicySpec) bool, check func() error) error {
+func (s *session) changePolicies(ctx context.Context, o *policyOptions, dryRun []string, name string, change func(*v1alpha1.PrefixPolicySpec) bool, check func() error) error {
 	c, p, err := s.get(ctx, name)
 	if err != nil {
 		return err
@@ -312,7 +312,7 @@ func (s *session) changePolicies(ctx context.Context, o *reserveOptions, dryRun 
 }
 
 // writeOrDelete writes a policy and prints it, or deletes it if it has no rules.
-func (s *session) writeOrDelete(ctx context.Context, o *reserveOptions, dryRun []string, policy *v1alpha1.PrefixPolicy) (err error) {
+func (s *session) writeOrDelete(ctx context.Context, o *policyOptions, dryRun []string, policy *v1alpha1.PrefixPolicy) (err error) {
 	policies := s.clients.ipam.PrefixPolicies(policy.Namespace)
 	rules := policy.Spec.DeepCopy()
 	rules.PrefixSelector = nil
@@ -339,7 +339,7 @@ func (s *session) writeOrDelete(ctx context.Context, o *reserveOptions, dryRun [
 }
 
 // printPolicy prints a policy. With --dry-run=client, it leaves out what the server adds to what it is sent.
-func (s *session) printPolicy(o *reserveOptions, p *v1alpha1.PrefixPolicy) error {
+func (s *session) printPolicy(o *policyOptions, p *v1alpha1.PrefixPolicy) error {
 	if o.dryRun == "client" {
 		p = &v1alpha1.PrefixPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Annotations: p.Annotations}, Spec: p.Spec}
 	}

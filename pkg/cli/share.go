@@ -13,7 +13,7 @@ import (
 )
 
 func (s *session) newShareCommand() *cobra.Command {
-	o := &reserveOptions{}
+	o := &policyOptions{}
 	var with []string
 	var namespaceSelector string
 	var all bool
@@ -73,12 +73,12 @@ func (s *session) newShareCommand() *cobra.Command {
 	cmd.Flags().StringVar(&namespaceSelector, "namespace-selector", "", "Label selector of namespaces. It needs an API server in a cluster.")
 	cmd.Flags().BoolVar(&all, "all", false, "All namespaces.")
 	addPolicyFlags(cmd, o)
-	s.addReserveFlags(cmd, o)
+	s.addDryRunFlags(cmd, o)
 	return cmd
 }
 
 func (s *session) newUnshareCommand() *cobra.Command {
-	o := &reserveOptions{}
+	o := &policyOptions{}
 	var with []string
 	cmd := &cobra.Command{
 		Use:   "unshare NAME",
@@ -128,6 +128,6 @@ func (s *session) newUnshareCommand() *cobra.Command {
 		ValidArgsFunction: s.completePrefixes(1),
 	}
 	cmd.Flags().StringSliceVar(&with, "with", nil, "Names of namespaces. If unset, nothing is shared any more.")
-	s.addReserveFlags(cmd, o)
+	s.addDryRunFlags(cmd, o)
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/rules"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/request"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -115,9 +116,9 @@ func (s *session) show(ctx context.Context, name string) error {
 	if prefix, ok := heldBy(p); ok {
 		r.fields["prefix"] = prefix.String()
 		line("Prefix", "%s, %s addresses", prefix, sizeOf(prefix))
-	} else if request, err := requestOf(p); err == nil {
-		r.fields["request"] = request.String()
-		line("Request", "%s%s", request, ofFamily(request))
+	} else if asked, err := request.OfPrefix(&p.Spec); err == nil {
+		r.fields["request"] = asked.String()
+		line("Request", "%s%s", asked, ofFamily(asked))
 	}
 	line("State", "%s", stateOf(p))
 	line("Age", "%s", s.age(p.CreationTimestamp))
@@ -185,7 +186,7 @@ func (s *session) ancestors(ctx context.Context, p *v1alpha1.Prefix) ([]ancestor
 		parent, err := s.clients.ipam.Prefixes(at.NamespaceOfParent()).Get(ctx, parentOf(at), metav1.GetOptions{})
 		foreign := at.NamespaceOfParent() != p.Namespace
 		if apierrors.IsNotFound(err) || foreign && apierrors.IsForbidden(err) {
-			// Who shares a Prefix need not let others read it.
+			// The owners of a shared Prefix need not let others read it.
 			return slices.Insert(found, 0, ancestor{Name: parentInWords(at)}), nil
 		}
 		if err != nil {
@@ -206,8 +207,8 @@ func (s *session) around(ctx context.Context, p *v1alpha1.Prefix) (allocated, wa
 			return
 		}
 		item := showItem{Name: child.Name, State: stateOf(child)}
-		if request, err := requestOf(child); err == nil {
-			item.Request = request.String()
+		if asked, err := request.OfPrefix(&child.Spec); err == nil {
+			item.Request = asked.String()
 		}
 		if condition := reported(child); condition != nil {
 			item.Reason, item.Message = condition.Reason, condition.Message
@@ -221,7 +222,7 @@ func (s *session) around(ctx context.Context, p *v1alpha1.Prefix) (allocated, wa
 		case !ok:
 			wait(child)
 		case len(nodes) < 50*maxChildren:
-			nodes = append(nodes, newNode(child, everything))
+			nodes = append(nodes, newNode(child, labels.Everything()))
 		default:
 			more++
 		}

@@ -15,7 +15,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/duration"
 )
@@ -144,7 +143,7 @@ func (s *session) readForest(ctx context.Context, withBlocks bool) (*forest, err
 	f := &forest{}
 	policies := map[string]*policySet{}
 	cooled := map[*node]*v1alpha1.Prefix{}
-	err = s.scope(ctx, s.allNamespaces, func(namespace string) error {
+	err = s.eachNamespace(ctx, s.allNamespaces, func(namespace string) error {
 		return s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{}, func(p *v1alpha1.Prefix) error {
 			n := newNode(p, selector)
 			f.nodes = append(f.nodes, n)
@@ -159,7 +158,7 @@ func (s *session) readForest(ctx context.Context, withBlocks bool) (*forest, err
 				policies[p.Namespace] = of
 			}
 			if reserved := policies[p.Namespace].reservedFor(p.Labels); reserved != nil {
-				n.own().reserved, n.own().reservations = reserved, policies[p.Namespace].reservationsFor(p.Labels)
+				n.mutableDetails().reserved, n.mutableDetails().reservations = reserved, policies[p.Namespace].reservationsFor(p.Labels)
 			}
 			if n.prefix.IsValid() && cools(p) {
 				cooled[n] = p.DeepCopy()
@@ -171,7 +170,7 @@ func (s *session) readForest(ctx context.Context, withBlocks bool) (*forest, err
 		return nil, err
 	}
 	for n, p := range cooled {
-		if n.own().cooling, err = s.coolingIn(ctx, p); err != nil {
+		if n.mutableDetails().cooling, err = s.coolingIn(ctx, p); err != nil {
 			return nil, err
 		}
 	}
@@ -478,6 +477,3 @@ func stateColor(state string) color {
 	}
 	return plain
 }
-
-// everything selects all objects.
-var everything = labels.Everything()

@@ -134,7 +134,7 @@ func (s *session) who(ctx context.Context, target netip.Prefix) error {
 			w.partial, err = true, list(c.namespace)
 		}
 	} else {
-		err = s.scope(ctx, true, list)
+		err = s.eachNamespace(ctx, true, list)
 		w.partial = s.denied
 	}
 	if err != nil {

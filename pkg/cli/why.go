@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/request"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -53,9 +55,13 @@ type whyItem struct {
 	LargestFree string `json:"largestFree,omitempty"`
 }
 
-// hope orders reasons: the parents that are most likely to have room soon come first.
-var hope = []string{"", v1alpha1.ReasonReserved, v1alpha1.ReasonParentExhausted, v1alpha1.ReasonPrefixInUse, v1alpha1.ReasonParentNotReady,
-	v1alpha1.ReasonParentClosed, v1alpha1.ReasonLengthNotAllowed, v1alpha1.ReasonNoSuitableParent}
+// hope is the higher, the more likely the parent has room soon. Most hope is for one that has room now.
+func (i whyItem) hope() int {
+	if i.Reason == "" {
+		return math.MaxInt
+	}
+	return v1alpha1.HopeOf(i.Reason)
+}
 
 // maxParents is the number of parents that why shows.
 const maxParents = 50
@@ -127,11 +133,11 @@ func (r *result) help(help []string) {
 
 // whyPending explains why a Prefix waits.
 func (s *session) whyPending(ctx context.Context, p *v1alpha1.Prefix, r *result) error {
-	request, err := requestOf(p)
+	asked, err := request.OfPrefix(&p.Spec)
 	if err != nil {
 		return exitf(ExitInvalid, "%s: %w", p.Name, err)
 	}
-	r.fields["request"] = request.String()
+	r.fields["request"] = asked.String()
 	parents, selector, err := s.parentsOf(ctx, p)
 	if foreign := p.NamespaceOfParent(); apierrors.IsForbidden(err) && foreign != p.Namespace {
 		s.denied = true
@@ -148,7 +154,7 @@ func (s *session) whyPending(ctx context.Context, p *v1alpha1.Prefix, r *result)
 			from += " in namespace " + foreign
 		}
 	}
-	r.before = []string{fmt.Sprintf("%s is Pending: it asks for %s%s from %s.", p.Name, request, ofFamily(request), from)}
+	r.before = []string{fmt.Sprintf("%s is Pending: it asks for %s%s from %s.", p.Name, asked, ofFamily(asked), from)}
 	if condition := reported(p); condition != nil {
 		r.before = append(r.before, condition.Reason+": "+condition.Message)
 	}
@@ -161,10 +167,10 @@ func (s *session) whyPending(ctx context.Context, p *v1alpha1.Prefix, r *result)
 	}
 	items := make([]whyItem, 0, len(parents))
 	for _, parent := range parents {
-		items = append(items, judge(p, parent, request, policies))
+		items = append(items, judge(p, parent, asked, policies))
 	}
 	slices.SortFunc(items, func(a, b whyItem) int {
-		return cmp.Or(cmp.Compare(slices.Index(hope, a.Reason), slices.Index(hope, b.Reason)), strings.Compare(a.Parent, b.Parent))
+		return cmp.Or(cmp.Compare(b.hope(), a.hope()), strings.Compare(a.Parent, b.Parent))
 	})
 	for i, item := range items {
 		if i == maxParents {
@@ -174,7 +180,7 @@ func (s *session) whyPending(ctx context.Context, p *v1alpha1.Prefix, r *result)
 		r.rows = append(r.rows, row{item: item, name: item.Parent,
 			cells: []string{item.Parent, orNone(item.Prefix), orNone(item.LargestFree), strings.TrimPrefix(item.Reason+": "+item.Message, ": ")}})
 	}
-	r.help(whatHelps(p, request, selector, items))
+	r.help(whatHelps(p, asked, selector, items))
 	return nil
 }
 
@@ -184,18 +190,6 @@ func ofFamily(request cidr.Request) string {
 		return ""
 	}
 	return " of " + request.Family
-}
-
-// requestOf returns what a Prefix asks for.
-func requestOf(p *v1alpha1.Prefix) (cidr.Request, error) {
-	if p.Spec.Prefix != "" {
-		prefix, err := cidr.ParseStored(p.Spec.Prefix)
-		if err != nil {
-			return cidr.Request{}, err
-		}
-		return cidr.Exactly(prefix), nil
-	}
-	return cidr.Request{Family: string(p.Spec.IPFamily), Bits: int(p.Spec.PrefixLength)}, nil
 }
 
 // parentsOf returns the parents that a Prefix could be allocated from: the one that it names, or the outermost ones that

@@ -3,6 +3,8 @@
 
 package v1alpha1
 
+import "slices"
+
 // Condition types.
 const (
 	// ConditionAllocated says whether the object has been allocated, and if not, why. Prefixes and PrefixAllocations have it.
@@ -74,6 +76,21 @@ const (
 	// policy for the same Prefix. The message says which counts.
 	ReasonStrategyConflict = "StrategyConflict"
 )
+
+// HopeOf returns how likely a request gets what it asks for from a parent later, if it does not get it now for the given
+// reason: 1 for the least hope, and more for more. It returns 0 for the reasons that are not about one parent.
+func HopeOf(reason string) int {
+	return 1 + slices.Index([]string{
+		ReasonNoSuitableParent,
+		ReasonLengthNotAllowed,
+		ReasonParentClosed,
+		ReasonParentNotReady,
+		ReasonPrefixInUse,
+		ReasonParentExhausted,
+		ReasonReserved,
+		ReasonRefused,
+	}, reason)
+}
 
 // Types of the causes in the details of a 409 (Conflict). The server responds with it to a write that would
 // allocate a prefix that is in use.

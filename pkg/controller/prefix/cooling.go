@@ -13,8 +13,8 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/holding"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/observe"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/queue"
-	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/request"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/controller/requester"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/request"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -142,7 +142,7 @@ const maxTakeBacks = 5
 // It reports whether it did. Then the child has an allocation that holds space. What a later change allows, such as one of
 // labels or of consent, the scheduler takes back.
 func (c *Controller) takeBack(ctx context.Context, prefix *v1alpha1.Prefix) (bool, error) {
-	requested, err := request.Of(&newAllocation(prefix, 0).Spec)
+	requested, err := request.OfPrefix(&prefix.Spec)
 	if err != nil {
 		// createAllocation reports it.
 		return false, nil

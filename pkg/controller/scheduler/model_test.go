@@ -232,7 +232,7 @@ func (m *model) reason(c candidate) string {
 				m.refused[c.uid] = saved
 			}
 		}
-		if hopeOf(is) > hopeOf(reason) {
+		if v1alpha1.HopeOf(is) > v1alpha1.HopeOf(reason) {
 			reason = is
 		}
 	}

@@ -353,7 +353,7 @@ func (x *index) refreshTenant(t *tenant, p *parent, before *prefixState, beforeU
 		if !w.target.affected || w.stale {
 			continue
 		}
-		hope := hopeOf(w.reason)
+		hope := v1alpha1.HopeOf(w.reason)
 		stale := hope == 0 || w.target.hidden || slices.Contains(w.explainedBy, p)
 		if !stale && p.uid != "" {
 			kind, _ := x.refuses(p, w)

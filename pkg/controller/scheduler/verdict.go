@@ -52,21 +52,8 @@ func (k refusalKind) reason() string {
 	}[k]
 }
 
-// hope returns the rank of a kind. It is comparable with hopeOf. Kinds with the same reason have the same rank.
-func (k refusalKind) hope() int { return hopeOf(k.reason()) }
-
-// hopeOf returns the rank of a reason, from 1 for the least hope. It returns 0 for reasons that no refusalKind has, such
-// as that there is no parent.
-func hopeOf(reason string) int {
-	for i, of := range []string{v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonLengthNotAllowed, v1alpha1.ReasonParentClosed,
-		v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse,
-		v1alpha1.ReasonParentExhausted, v1alpha1.ReasonReserved, v1alpha1.ReasonRefused} {
-		if of == reason {
-			return i + 1
-		}
-	}
-	return 0
-}
+// hope returns the rank of a kind: HopeOf of its reason. Kinds with the same reason have the same rank.
+func (k refusalKind) hope() int { return v1alpha1.HopeOf(k.reason()) }
 
 // refusal describes why a request cannot be allocated from one parent. It copies what the message needs, because the
 // message is built after the lock is released.

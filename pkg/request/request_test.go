@@ -34,6 +34,10 @@ func TestOf(t *testing.T) {
 			if (err != nil) != tt.failed || got != tt.want {
 				t.Fatalf("got %+v, %v", got, err)
 			}
+			prefix := v1alpha1.PrefixSpec{IPFamily: tt.spec.IPFamily, Prefix: tt.spec.Prefix, PrefixLength: tt.spec.PrefixLength}
+			if got, err := OfPrefix(&prefix); (err != nil) != tt.failed || got != tt.want {
+				t.Fatalf("a Prefix requests %+v, %v", got, err)
+			}
 			if err == nil && got.String() != tt.text {
 				t.Errorf("reads %q, want %q", got, tt.text)
 			}
