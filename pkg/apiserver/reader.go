@@ -119,8 +119,3 @@ func (r prefixReader) Shared(ctx context.Context, prefix *ipam.Prefix, namespace
 	defer cancel()
 	return r.claims.IsShared(ctx, prefix, namespace)
 }
-
-// Checkable implements initializer.Reader.
-func (r prefixReader) Checkable(parent, prefix netip.Prefix, forChild bool) bool {
-	return r.claims.Checkable(parent, prefix, forChild)
-}

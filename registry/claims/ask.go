@@ -141,18 +141,6 @@ func (c *Claims) describeTo(ctx context.Context, namespace string, h Holder) str
 	return c.describe(ctx, h)
 }
 
-// Checkable reports whether one etcd transaction can check that wanted is free in parent. Its number of compares is
-// limited, see MaxTxnOps. forChild is whether the allocation is made for a child, which takes one more compare.
-func (c *Claims) Checkable(parent, wanted netip.Prefix, forChild bool) bool {
-	// One compare for each range around the prefix, and one each for the range inside it, the allocation and the
-	// parent.
-	compares := len(c.Keys.Around("", parent, wanted)) + 3
-	if forChild {
-		compares++
-	}
-	return compares <= MaxTxnOps
-}
-
 // firstOfFew returns a key of the first range that is not empty, or nil if all are. It reads the ranges completely
 // and many in one transaction, so each of them must have few keys.
 func (c *Claims) firstOfFew(ctx context.Context, ranges []Range) (*mvccpb.KeyValue, error) {

@@ -4,6 +4,7 @@
 package claims_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -12,9 +13,11 @@ import (
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/registry/claims/claimstest"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/registry/rest"
 )
 
 // TestHoldersAreNamed checks that an error names the Prefix that holds the range, and the controller of that
@@ -137,31 +140,39 @@ func TestChildren(t *testing.T) {
 	count(0)
 }
 
-// TestCheckable compares Checkable with the storage, around the limit of a transaction.
+// TestCheckable compares cidr.Checkable with the storage, around the limit of a transaction.
 func TestCheckable(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	s := newServer(t, etcd, variant{})
-	ctx, _ := newNamespace(t)
+	pools, poolNamespace := newNamespace(t)
+	ctx, namespace := newNamespace(t)
 	ones := netip.MustParseAddr("fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 	outcomes := map[bool]int{}
 	n := 0
 	for _, whole := range []string{"::/0", "f800::/5", "fc00::/6"} {
-		s.root(t, ctx, "root", whole)
-		for bits := 124; bits <= 128; bits++ {
-			for _, forChild := range []bool{false, true} {
+		s.root(t, ctx, "pool", whole)
+		s.sharedPool(t, pools, whole, namespace)
+		for bits := 123; bits <= 128; bits++ {
+			for i := range 4 {
+				forChild, foreign := i&1 != 0, i&2 != 0
 				n++
 				wanted := netip.PrefixFrom(ones, bits).Masked()
-				checkable := s.claims.Checkable(netip.MustParsePrefix(whole), wanted, forChild)
+				checkable := cidr.Checkable(netip.MustParsePrefix(whole), wanted, forChild, foreign)
 				outcomes[checkable]++
-				name := fmt.Sprintf("a-%d", n)
+				name, home := fmt.Sprintf("a-%d", n), namespace
+				if foreign {
+					home = poolNamespace
+				}
 				var owner *ipam.Prefix
 				if forChild {
-					owner = must[*ipam.Prefix](t)(s.createPrefix(ctx, "c-"+name, ipam.PrefixSpec{IPFamily: ipam.IPv6, Prefix: wanted.String(), ParentRef: &ipam.LocalObjectReference{Name: "root"}}))
+					owner = must[*ipam.Prefix](t)(s.createPrefix(ctx, "c-"+name, ipam.PrefixSpec{
+						IPFamily: ipam.IPv6, Prefix: wanted.String(), ParentNamespace: home, ParentRef: &ipam.LocalObjectReference{Name: "pool"},
+					}))
 				}
-				s.requestLength(t, ctx, name, owner, wanted.String())
-				err := s.bind(ctx, name, "root", wanted.String(), "")
+				s.foreign(t, ctx, name, owner, home, wanted.String())
+				err := s.bindFrom(ctx, name, home, "pool", wanted.String())
 				if (err == nil) != checkable || err != nil && !strings.Contains(err.Error(), "too far below") {
-					t.Errorf("%s of %s, for a child %v: checkable is %v, the storage answers %v", wanted, whole, forChild, checkable, err)
+					t.Errorf("%s of %s, for a child %v, foreign %v: checkable is %v, the storage answers %v", wanted, whole, forChild, foreign, checkable, err)
 				}
 				if err == nil {
 					if err := s.deleteAllocation(ctx, name); err != nil {
@@ -170,7 +181,12 @@ func TestCheckable(t *testing.T) {
 				}
 			}
 		}
-		if err := s.end(ctx, "root"); err != nil {
+		for _, ctx := range []context.Context{ctx, pools} {
+			if err := s.end(ctx, "pool"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, _, err := s.policies.Main.Delete(pools, "share", rest.ValidateAllObjectFunc, &metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}

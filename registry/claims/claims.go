@@ -196,7 +196,7 @@ func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.Pr
 	}
 	ranges := len(guards)
 	guards = append(guards, child...)
-	if len(guards)+1 > MaxTxnOps {
+	if !cidr.Checkable(p.prefix, prefix, len(child) > 0, namespace != allocation.Namespace) {
 		return refused(apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
 			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix,
 				fmt.Sprintf("is too far below %s of Prefix %s to be checked in one transaction: create a Prefix in between", p.prefix, name)),

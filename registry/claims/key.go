@@ -68,24 +68,12 @@ func (k Keyspace) Inside(parent types.UID, prefix netip.Prefix) Range {
 
 // Around returns the ranges of the claims that Inside misses: claims to prefixes that contain prefix, are strictly
 // inside parentPrefix, and have another first address than prefix. Such claims with a common first address have
-// adjacent keys and need only one range. So there is at most one range for each 1 bit of prefix after the first
-// parentPrefix.Bits() bits.
+// adjacent keys and need only one range.
 func (k Keyspace) Around(parent types.UID, parentPrefix, prefix netip.Prefix) []Range {
 	var ranges []Range
-	for bits := prefix.Bits() - 1; bits > parentPrefix.Bits(); {
-		ancestor := netip.PrefixFrom(prefix.Addr(), bits).Masked()
-		if ancestor.Addr() == prefix.Addr() {
-			bits--
-			continue
-		}
-		// The first address stays the same while only 0 bits are dropped.
-		shortest := bits
-		for shortest-1 > parentPrefix.Bits() && netip.PrefixFrom(prefix.Addr(), shortest-1).Masked().Addr() == ancestor.Addr() {
-			shortest--
-		}
-		at := k.at(parent, ancestor.Addr())
-		ranges = append(ranges, Range{at + lengthOf(shortest), at + lengthOf(bits+1)})
-		bits = shortest - 1
+	for a := range cidr.Around(parentPrefix, prefix) {
+		at := k.at(parent, a.Addr)
+		ranges = append(ranges, Range{at + lengthOf(a.Shortest), at + lengthOf(a.Longest+1)})
 	}
 	return ranges
 }
@@ -107,7 +95,7 @@ func (k Keyspace) Parse(key string) (parent types.UID, prefix netip.Prefix, err 
 		return "", netip.Prefix{}, fmt.Errorf("invalid key of a claim: %q", key)
 	}
 	prefix = netip.PrefixFrom(addr, bits)
-	// Accept only what claim returns: the ranges above find no other form.
+	// Accept only what Claim returns: the ranges above find no other form.
 	if parent = types.UID(parts[0]); !prefix.IsValid() || prefix.Masked() != prefix || k.Claim(parent, prefix) != key {
 		return "", netip.Prefix{}, fmt.Errorf("invalid key of a claim: %q", key)
 	}

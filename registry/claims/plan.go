@@ -8,6 +8,7 @@ import (
 	"errors"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -62,9 +63,8 @@ func (g Guard) question() clientv3.Op {
 // errStale means that the state on which a plan is based has changed. A new plan may succeed.
 var errStale = errors.New("claims: the plan is stale")
 
-// MaxTxnOps is the number of compares, and of operations, that etcd accepts in a transaction. It is the default of
-// etcd's flag --max-txn-ops.
-const MaxTxnOps = 128
+// MaxTxnOps is the number of compares, and of operations, that etcd accepts in a transaction.
+const MaxTxnOps = cidr.MaxTxnOps
 
 // maxPlans is how often a write is planned at most. A plan becomes stale only when a concurrent write commits, so
 // each new attempt means that another write succeeded.

@@ -35,9 +35,6 @@ type Reader struct {
 	Err error
 	// Held maps the name of a parent to its allocated prefixes, and each of these to the name of its holder.
 	Held map[string]map[string]string
-	// MaxDepth is the maximum difference in bits between a prefix and its parent that Checkable accepts. 0 means no
-	// limit.
-	MaxDepth int
 }
 
 // AnyMatches implements initializer.Reader.
@@ -65,11 +62,6 @@ func (r *Reader) Holder(_ context.Context, parent *ipam.Prefix, wanted netip.Pre
 // Shared implements initializer.Reader.
 func (r *Reader) Shared(_ context.Context, prefix *ipam.Prefix, namespace string) (bool, error) {
 	return prefix.Namespace == namespace || r.SharedWith[prefix.Name] == namespace, r.Err
-}
-
-// Checkable implements initializer.Reader.
-func (r *Reader) Checkable(parent, prefix netip.Prefix, _ bool) bool {
-	return r.MaxDepth == 0 || prefix.Bits()-parent.Bits() <= r.MaxDepth
 }
 
 // Prefix implements initializer.Reader.

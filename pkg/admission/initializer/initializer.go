@@ -37,10 +37,6 @@ type Reader interface {
 	Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix, namespace string) (held netip.Prefix, by string, err error)
 	// Shared reports whether a Prefix is in a namespace, or shared with it, according to a cache.
 	Shared(ctx context.Context, prefix *ipam.Prefix, namespace string) (bool, error)
-	// Checkable reports whether the storage can check in one transaction that prefix is free in parent. forChild is set
-	// if the prefix is for a child Prefix, and not for a PrefixAllocation that a user created. A child needs a larger
-	// transaction.
-	Checkable(parent, prefix netip.Prefix, forChild bool) bool
 }
 
 // Enforced holds the rules that the storage must enforce in its transactions. A plugin alone cannot enforce them: it
@@ -109,7 +105,7 @@ func (i pluginInitializer) Initialize(plugin admission.Interface) {
 var ErrNotReady = errors.New("the storage is not ready yet")
 
 // Deferred is a Reader whose target is set later, because the plugins are created before the storage. Until then, its
-// methods return ErrNotReady, and Checkable returns true.
+// methods return ErrNotReady.
 type Deferred struct{ reader atomic.Pointer[Reader] }
 
 var _ Reader = &Deferred{}
@@ -144,12 +140,6 @@ func (d *Deferred) Shared(ctx context.Context, prefix *ipam.Prefix, namespace st
 		return (*reader).Shared(ctx, prefix, namespace)
 	}
 	return false, ErrNotReady
-}
-
-// Checkable implements Reader.
-func (d *Deferred) Checkable(parent, prefix netip.Prefix, forChild bool) bool {
-	reader := d.reader.Load()
-	return reader == nil || (*reader).Checkable(parent, prefix, forChild)
 }
 
 // Set sets the reader to which all calls are delegated.

@@ -68,7 +68,7 @@ func (p *Plugin) Validate(ctx context.Context, a admission.Attributes, _ admissi
 		if errs := r.Misfit(parent); len(errs) > 0 {
 			return errs
 		}
-		return r.TooDeep(parent, p.Reader.Checkable)
+		return r.TooDeep(parent)
 	})
 	return p.action.Take(ctx, r.Kind, r.Name, errs)
 }

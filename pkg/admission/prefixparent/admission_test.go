@@ -27,7 +27,13 @@ func TestValidate(t *testing.T) {
 	pending.Name = "pending"
 	elsewhere := admissiontest.Root("elsewhere", "10.0.0.0/24")
 	elsewhere.Namespace = "other"
-	reader := &admissiontest.Reader{Live: []*ipam.Prefix{four, six, ending, pending, elsewhere}, MaxDepth: 60}
+	// A transaction can check a parent of the own namespace for a child at a depth of 124 bits, and a parent of another
+	// namespace at 123.
+	all, shared := admissiontest.Root("all", "::/0"), admissiontest.Root("shared", "::/0")
+	shared.Namespace = "other"
+	fromShared := func(child *ipam.Prefix) *ipam.Prefix { child.Spec.ParentNamespace = "other"; return child }
+	const ones = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:"
+	reader := &admissiontest.Reader{Live: []*ipam.Prefix{four, six, ending, pending, elsewhere, all, shared}, SharedWith: map[string]string{"shared": admissiontest.Root("", "").Namespace}}
 	of6 := func(child *ipam.Prefix) *ipam.Prefix { child.Spec.IPFamily = ipam.IPv6; return child }
 	root := admissiontest.Root("child", "10.0.0.0/8")
 
@@ -51,9 +57,14 @@ func TestValidate(t *testing.T) {
 		{"a fitting prefix of IPv6", admissiontest.Child("six", "2001:db8:0:1::/64"), ""},
 		{"too large of IPv6", admissiontest.Child("six", "/48"), "spec.prefixLength: six (2001:db8::/48) is too small to hold a /48"},
 		{"outside of IPv6", admissiontest.Child("six", "2001:db8:1::/64"), "spec.prefix: six (2001:db8::/48) does not contain 2001:db8:1::/64"},
-		{"too deep", admissiontest.Child("six", "2001:db8::ffff:ffff:ffff/128"), "spec.prefix: six (2001:db8::/48) is too large: 2001:db8::ffff:ffff:ffff/128 is too far below it to be checked in one transaction; create a Prefix in between"},
-		{"an allocation that is too deep", admissiontest.Allocation("six", "2001:db8::1/128"), "spec.prefix: six (2001:db8::/48) is too large: 2001:db8::1/128 is too far below it to be checked in one transaction; create a Prefix in between"},
-		{"as deep by length", of6(admissiontest.Child("six", "/128")), ""},
+		{"a child at the limit", admissiontest.Child("all", ones+"fff8/125"), ""},
+		{"a child that is too deep", admissiontest.Child("all", ones+"fffc/126"), "spec.prefix: all (::/0) is too large: " + ones + "fffc/126 is too far below it to be checked in one transaction; create a Prefix in between"},
+		{"an allocation at the limit", admissiontest.Allocation("all", ones+"fffc/126"), ""},
+		{"an allocation that is too deep", admissiontest.Allocation("all", ones+"fffe/127"), "spec.prefix: all (::/0) is too large: " + ones + "fffe/127 is too far below it to be checked in one transaction; create a Prefix in between"},
+		{"at the limit of a shared parent", fromShared(admissiontest.Child("shared", ones+"fff0/124")), ""},
+		{"too deep for a shared parent", fromShared(admissiontest.Child("shared", ones+"fff8/125")), "spec.prefix: other/shared (::/0) is too large: " + ones + "fff8/125 is too far below it to be checked in one transaction; create a Prefix in between"},
+		{"few ones", admissiontest.Child("all", "::1/128"), ""},
+		{"as deep by length", of6(admissiontest.Child("all", "/128")), ""},
 		{"IPv4 of IPv6", admissiontest.Child("six", "10.0.0.0/24"), "spec.prefix: six (2001:db8::/48) is IPv6, not IPv4"},
 		{"a parent that does not exist", admissiontest.Child("nobody", "/8"), ""},
 		{"a parent of another namespace", admissiontest.Child("elsewhere", "/8"), ""},

@@ -89,9 +89,9 @@ func (r Request) Misfit(parent *ipam.Prefix) field.ErrorList {
 
 // TooDeep returns an error if the storage cannot check in one transaction that the requested prefix is free in the
 // parent. The storage would refuse to allocate it.
-func (r Request) TooDeep(parent *ipam.Prefix, checkable func(parent, prefix netip.Prefix, forChild bool) bool) field.ErrorList {
+func (r Request) TooDeep(parent *ipam.Prefix) field.ErrorList {
 	prefix := PrefixOf(parent)
-	if !prefix.IsValid() || !r.Prefix.IsValid() || checkable(prefix, r.Prefix, r.Kind.Kind == ipam.PrefixKind) {
+	if !prefix.IsValid() || !r.Prefix.IsValid() || cidr.Checkable(prefix, r.Prefix, r.Kind.Kind == ipam.PrefixKind, r.ParentNamespace != r.Namespace) {
 		return nil
 	}
 	return r.against(r.sizePath(), parent, fmt.Sprintf("is too large: %s is too far below it to be checked in one transaction; create a Prefix in between", r.Prefix))

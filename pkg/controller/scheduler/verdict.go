@@ -286,29 +286,9 @@ func (v *verdict) message() string {
 	return message.String()
 }
 
-// isTooFar reports whether the requested prefix is too far below a parent to be allocated from it. The binding is one
-// etcd transaction. It must check that nobody holds a prefix around the requested one, at each length between the two.
-// Lengths that begin at the same address share one compare. etcd allows 128 compares in a transaction: three are for
-// other checks, and one is for the child if there is one. The API server refuses bindings that need more.
-// See docs/design/claims.md.
+// isTooFar reports whether the requested prefix is too far below a parent to be allocated from it. The binding is one etcd
+// transaction, which must check that nobody holds a prefix around the requested one. The API server refuses bindings that
+// need more compares than etcd allows. See docs/design/claims.md.
 func (c *candidate) isTooFar(parent netip.Prefix) bool {
-	most, prefix := 128-3, c.request.Prefix
-	if c.requester != nil {
-		most--
-	}
-	if c.isForeign() {
-		// It also checks the consent.
-		most--
-	}
-	if prefix.Bits()-parent.Bits() <= most {
-		return false
-	}
-	ones := 0
-	bytes := prefix.Addr().AsSlice()
-	for bit := parent.Bits() + 1; bit < prefix.Bits(); bit++ {
-		if bytes[bit/8]&(0x80>>(bit%8)) != 0 {
-			ones++
-		}
-	}
-	return ones > most
+	return !cidr.Checkable(parent, c.request.Prefix, c.requester != nil, c.isForeign())
 }
