@@ -124,8 +124,8 @@ func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.P
 }
 
 // tell returns what a reader of a namespace is told of a holder: what it holds, and who it is. The holders of another
-// namespace are not named. Who asks for a parent in parentNamespace, which is not his own, is not even told how much of
-// the wanted prefix they hold.
+// namespace are not named. A reader of another namespace than that of the parent is not even told how much of the wanted
+// prefix they hold.
 func (c *Claims) tell(ctx context.Context, namespace, parentNamespace string, wanted, held netip.Prefix, h Holder) (shown netip.Prefix, who string) {
 	if namespace != parentNamespace && h.Namespace != namespace {
 		held = wanted

@@ -112,13 +112,13 @@ func parentOf(prefix *ipam.Prefix, createRevision, modRevision int64) *parent {
 // and every other write waits meanwhile.
 const manyBits = 10
 
-// planAllocate plans the change of an allocation to Allocated. The transaction fails if the parent is not the Prefix
+// planBindAllocation plans the change of an allocation to Allocated. The transaction fails if the parent is not the Prefix
 // that the plan was made for, or if a claim overlaps the prefix.
-func (c *Claims) planAllocate(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
+func (c *Claims) planBindAllocation(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
 	refused := func(err error) (Plan, error) {
 		if !r.isLive() {
 			// The cache may be stale, and the current parent may accept the allocation.
-			return c.planAllocate(ctx, live{c}, allocation)
+			return c.planBindAllocation(ctx, live{c}, allocation)
 		}
 		return Plan{}, err
 	}
@@ -250,15 +250,15 @@ func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.
 		return refuse("it was created for Prefix %s, which is a root and needs no PrefixAllocation", child.Name)
 	case child.Status.Phase == ipam.PrefixPhaseAllocated:
 		return refuse("it was created for Prefix %s, which is Allocated already", child.Name)
-	case child.NamespaceOfParent() != namespace || !asksFor(child, prefix, own):
+	case child.NamespaceOfParent() != namespace || !requests(child, prefix, own):
 		return refuse("it was created for Prefix %s, which does not ask for %s of Prefix %s", child.Name, prefix, parentName)
 	}
 	return []Guard{IsUnchanged(c.Prefixes.Key(allocation.Namespace, child.Name), revision)}, nil, nil
 }
 
-// asksFor reports whether a Pending child can become Allocated with a prefix of a parent. It ignores the child's
+// requests reports whether a Pending child can become Allocated with a prefix of a parent. It ignores the child's
 // parent selector, which only the scheduler evaluates.
-func asksFor(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
+func requests(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
 	spec := &child.Spec
 	switch {
 	case spec.ParentRef != nil && spec.ParentRef.Name != parentName:
@@ -312,7 +312,7 @@ func holderCauses(held netip.Prefix, h Holder, namespace string) []metav1.Status
 // the allocation, and with a CoolingError while its space has to cool down.
 func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
 	plan, err := c.planReleaseFrom(ctx, r, allocation)
-	if !r.isLive() && isCooling(err) {
+	if !r.isLive() && isCoolingError(err) {
 		// The cache may be stale, and the current parent may be about to end.
 		return c.planReleaseFrom(ctx, live{c}, allocation)
 	}
@@ -331,7 +331,7 @@ func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam
 	if p == nil {
 		return c.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{})
 	}
-	if err := c.cools(ctx, p, allocation, Holder{}, false); err != nil {
+	if err := c.checkCoolDown(ctx, p, allocation, Holder{}, false); err != nil {
 		return Plan{}, err
 	}
 	key := c.Keys.Claim(p.uid, prefix)
@@ -385,8 +385,8 @@ func (c *Claims) guardChild(ctx context.Context, p *parent, h Holder, allocation
 			fmt.Errorf("%s is in use by Prefix %s: delete that Prefix instead", prefix, found.Name))
 	}
 	if p != nil {
-		err := c.cools(ctx, p, allocation, h, gone)
-		if isCooling(err) && !gone && found.Status.Phase != ipam.PrefixPhaseAllocated {
+		err := c.checkCoolDown(ctx, p, allocation, h, gone)
+		if isCoolingError(err) && !gone && found.Status.Phase != ipam.PrefixPhaseAllocated {
 			err = conflict("prefixallocations", allocation.Name,
 				fmt.Errorf("%s was given back to Prefix %s, which is about to use it: delete that Prefix instead", prefix, found.Name))
 		}
@@ -483,9 +483,9 @@ func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocati
 	return nil, nil
 }
 
-// planComplete plans the change of a child to Allocated. There must be a claim to its prefix that was made for this
+// planBindChild plans the change of a child to Allocated. There must be a claim to its prefix that was made for this
 // child.
-func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix) (Plan, error) {
+func (c *Claims) planBindChild(ctx context.Context, r reader, child *ipam.Prefix) (Plan, error) {
 	refuse := func(format string, args ...any) (Plan, error) {
 		return Plan{}, conflict("prefixes", child.Name, fmt.Errorf(format, args...))
 	}
@@ -529,7 +529,7 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 	}
 	if !r.isLive() {
 		// The cache may be stale, so check again with the current parent.
-		return c.planComplete(ctx, live{c}, child)
+		return c.planBindChild(ctx, live{c}, child)
 	}
 	if namespace != child.Namespace {
 		name = namespace + "/" + name
@@ -537,8 +537,8 @@ func (c *Claims) planComplete(ctx context.Context, r reader, child *ipam.Prefix)
 	return unclaimed()
 }
 
-// planVanish plans the final removal of a Prefix. It is refused while anything is allocated from the Prefix.
-func (c *Claims) planVanish(ctx context.Context, prefix *ipam.Prefix) (Plan, error) {
+// planDeletePrefix plans the final removal of a Prefix. It is refused while anything is allocated from the Prefix.
+func (c *Claims) planDeletePrefix(ctx context.Context, prefix *ipam.Prefix) (Plan, error) {
 	held := c.Keys.Of(prefix.UID)
 	refuse := func(kv *mvccpb.KeyValue) error {
 		part, h, err := c.holderIn(kv)

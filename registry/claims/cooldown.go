@@ -71,10 +71,10 @@ func WithEarlyRelease(ctx context.Context) context.Context {
 	return context.WithValue(ctx, earlyKey{}, true)
 }
 
-// cools returns a CoolingError if the space of an allocation has to cool down before it is released. h is the holder in the
-// claim. gone tells whether the child that the space was claimed for does not exist any more. The parent is the one that
-// exists.
-func (c *Claims) cools(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation, h Holder, gone bool) error {
+// checkCoolDown returns a CoolingError if the space of an allocation has to cool down before it is released. h is the holder
+// in the claim. gone tells whether the child that the space was claimed for does not exist any more. The parent is the one
+// that exists.
+func (c *Claims) checkCoolDown(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation, h Holder, gone bool) error {
 	early, _ := ctx.Value(earlyKey{}).(bool)
 	switch until := allocation.Status.CoolingUntil; {
 	case early, p.deleting, allocation.DeletionTimestamp != nil:
@@ -109,8 +109,8 @@ func (c *Claims) coolDownOf(ctx context.Context, p *parent, namespace string) (t
 	return c.coolDown(ctx, namespace, p.labels)
 }
 
-// isCooling reports whether an error is a CoolingError.
-func isCooling(err error) bool { return errors.As(err, new(*CoolingError)) }
+// isCoolingError reports whether an error is a CoolingError.
+func isCoolingError(err error) bool { return errors.As(err, new(*CoolingError)) }
 
 // CoolUntil returns the time until which the space of an allocation cools down, if that takes d from now on. It is in whole
 // seconds, rounded up. If the clock is behind the time at which the allocation was allocated, it has gone back, and d
@@ -170,8 +170,8 @@ func TakesBack(allocation, old *ipam.PrefixAllocation) bool {
 	return was != nil && is != nil && was.Name == is.Name && was.UID != is.UID
 }
 
-// planKeep plans an update of an allocation that holds space, and goes on doing so.
-func (c *Claims) planKeep(ctx context.Context, allocation, old *ipam.PrefixAllocation) (Plan, error) {
+// planUpdateAllocated plans an update of an allocation that holds space, and goes on doing so.
+func (c *Claims) planUpdateAllocated(ctx context.Context, allocation, old *ipam.PrefixAllocation) (Plan, error) {
 	if TakesBack(allocation, old) {
 		claimed, err := c.claimedFor(ctx, old)
 		if err != nil {

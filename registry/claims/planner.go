@@ -49,12 +49,12 @@ func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runti
 		is := newObj.Status.Phase == ipam.PrefixAllocationPhaseAllocated
 		switch {
 		case !was && is:
-			return c.planAllocate(ctx, r, newObj)
+			return c.planBindAllocation(ctx, r, newObj)
 		case was && (!is || !cidr.Equal(oldAllocation.Status.Prefix, newObj.Status.Prefix) || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef) || oldAllocation.NamespaceOfParent() != newObj.NamespaceOfParent()):
 			// Validation already refuses this today. This check does not rely on it.
 			return Plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
 		case was:
-			plan, err := c.planKeep(ctx, newObj, oldAllocation)
+			plan, err := c.planUpdateAllocated(ctx, newObj, oldAllocation)
 			if err != nil {
 				return Plan{}, err
 			}
@@ -69,7 +69,7 @@ func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runti
 		case isNew(oldPrefix) && newObj.Spec.IsRoot():
 			return c.planRoot(ctx, newObj)
 		case !was && is && !newObj.Spec.IsRoot():
-			return c.planComplete(ctx, r, newObj)
+			return c.planBindChild(ctx, r, newObj)
 		case was && (!is || !cidr.Equal(oldPrefix.Spec.Prefix, newObj.Spec.Prefix) || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef) || oldPrefix.NamespaceOfParent() != newObj.NamespaceOfParent()):
 			return Plan{}, conflict("prefixes", newObj.Name, fmt.Errorf("it is allocated as %s, which is final", oldPrefix.Spec.Prefix))
 		case was:
@@ -108,11 +108,11 @@ func (c *Claims) PlanDelete(ctx context.Context, live bool, obj runtime.Object) 
 	case *ipam.PrefixAllocation:
 		return c.planRelease(ctx, r, obj)
 	case *ipam.Prefix:
-		vanish, err := c.planVanish(ctx, obj)
+		vanish, err := c.planDeletePrefix(ctx, obj)
 		if err != nil || !obj.Spec.IsRoot() {
 			return vanish, err
 		}
-		return c.planLastRoot(ctx, obj, vanish)
+		return c.planDeleteRoot(ctx, obj, vanish)
 	case *ipam.PrefixPolicy:
 		return Plan{}, nil
 	}

@@ -90,9 +90,9 @@ func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (Plan, error) 
 	return made, nil
 }
 
-// planLastRoot adds to vanish, the plan for the removal of a root. If the root is the last one of its namespace, the
+// planDeleteRoot adds to vanish, the plan for the removal of a root. If the root is the last one of its namespace, the
 // transaction also removes the key of the namespace. If not, it requires that another root still exists.
-func (c *Claims) planLastRoot(ctx context.Context, root *ipam.Prefix, vanish Plan) (Plan, error) {
+func (c *Claims) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish Plan) (Plan, error) {
 	key := c.Keys.rootsOf(root.Namespace)
 	kv, err := c.revisions(ctx, key)
 	if err != nil {

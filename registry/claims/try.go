@@ -44,7 +44,7 @@ func (c *Claims) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFun
 		if object, err := meta.Accessor(obj); err != nil || len(object.GetFinalizers()) > 0 {
 			return err
 		}
-		if err := c.try(ctx, func() (Plan, error) { return c.PlanDelete(ctx, true, obj) }); !isCooling(err) {
+		if err := c.try(ctx, func() (Plan, error) { return c.PlanDelete(ctx, true, obj) }); !isCoolingError(err) {
 			return err
 		}
 		return nil

@@ -33,7 +33,7 @@ func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims
 			TableConvertor:            tableConvertor,
 		},
 		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs, Indexers: indexers()},
-		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}, Allow: strategy.allow,
+		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}, Allow: strategy.validatePolicies,
 			CoolDown: CoolDownStrategy{strategy}, Cool: cool},
 		binder, "pfxa")
 }

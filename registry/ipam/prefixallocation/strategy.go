@@ -132,15 +132,13 @@ func (StatusStrategy) ValidateUpdate(_ context.Context, obj, old runtime.Object)
 	return validation.ValidatePrefixAllocationStatusUpdate(obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation))
 }
 
-// allow returns an error if the policies of the parent do not allow an allocation that becomes Allocated, or that another
-// child takes back. So the rules hold
-// for every writer, whether he needs one write or two. The error is another one if the policies are not known, as while
-// their watch cache is filled.
-func (s Strategy) allow(ctx context.Context, obj, old runtime.Object) error {
+// validatePolicies returns an Invalid error if the policies of the parent forbid this allocation, and another error if the
+// policies are unknown, for example while their watch cache fills. It applies to every writer.
+func (s Strategy) validatePolicies(ctx context.Context, obj, old runtime.Object) error {
 	newAllocation, oldAllocation := obj.(*ipam.PrefixAllocation), old.(*ipam.PrefixAllocation)
-	const is = ipam.PrefixAllocationPhaseAllocated
+	const allocated = ipam.PrefixAllocationPhaseAllocated
 	ref := newAllocation.Spec.PrefixRef
-	if newAllocation.Status.Phase != is || ref == nil || oldAllocation.Status.Phase == is && !claims.TakesBack(newAllocation, oldAllocation) {
+	if newAllocation.Status.Phase != allocated || ref == nil || oldAllocation.Status.Phase == allocated && !claims.TakesBack(newAllocation, oldAllocation) {
 		return nil
 	}
 	prefix, err := cidr.ParseStored(newAllocation.Status.Prefix)

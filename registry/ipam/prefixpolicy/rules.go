@@ -19,7 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// Rules are the rules for a parent that the server keeps: what all policies that select it say together. Controllers and
+// Rules are the rules for a parent that the server enforces: what all policies that select it say together. Controllers and
 // kubectl ipam read the same policies with pkg/policy, to choose and to explain; only these Rules are enforced. They are apart
 // because the registry imports nothing of pkg but cidr, and works with the hub types.
 type Rules struct {
