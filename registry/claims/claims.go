@@ -25,8 +25,9 @@ import (
 	"k8s.io/utils/lru"
 )
 
-// Claims plans the checks and the changes of claims that a write of a Prefix or PrefixAllocation needs, and compares
-// objects with claims. It is usable once ReadPrefixesFrom was called, and then safe for concurrent use.
+// Claims plans the checks and the changes of claims that a write of a Prefix or PrefixAllocation needs, and answers
+// questions about claims. ReadPrefixesFrom, ReadPoliciesFrom and ReadCoolDownFrom must be called before the first write.
+// After that it is safe for concurrent use.
 type Claims struct {
 	*Etcd
 	// prefixes is the storage of Prefixes, with its watch cache if that is enabled. It may be stale.

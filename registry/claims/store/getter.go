@@ -156,7 +156,8 @@ func (g *RESTOptionsGetter) GetRESTOptions(resource schema.GroupResource, exampl
 	return options, nil
 }
 
-// newStorage returns the storage of a kind, and a function that closes it.
+// newStorage returns the storage of a kind, and a function that closes it. The planner reads Prefixes and policies from the
+// storage that is returned for them.
 func (g *RESTOptionsGetter) newStorage(config *storagebackend.ConfigForResource, kind cacher.Config) (storage.Interface, factory.DestroyFunc, error) {
 	client, err := g.connect(config.Transport)
 	if err != nil {

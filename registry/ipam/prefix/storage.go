@@ -20,6 +20,7 @@ import (
 )
 
 // NewStorage returns the storage of Prefixes and their subresources, and what answers questions about them as parents.
+// The planner of the claims asks the latter for the coolDown of a parent.
 func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims *claims.Claims, policies prefixpolicy.Finder) (*resource.Storage, resource.Parents, error) {
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return &ipam.Prefix{} },
