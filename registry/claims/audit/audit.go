@@ -200,7 +200,7 @@ func (p *pass) eachPage(ctx context.Context, keys claims.Range, check func(conte
 			}
 		}
 		page := unchecked[:min(p.Page, len(unchecked))]
-		if err := p.unlessItFails(func() error { return check(ctx, page) }); err != nil {
+		if err := p.withRollback(func() error { return check(ctx, page) }); err != nil {
 			return false, err
 		}
 		unchecked = unchecked[len(page):]
@@ -211,12 +211,12 @@ func (p *pass) eachPage(ctx context.Context, keys claims.Range, check func(conte
 // once runs a check that is not about a page. It is retried like a page.
 func (p *pass) once(ctx context.Context, check func(context.Context) error) error {
 	return p.do(ctx, func() (bool, error) {
-		return true, p.unlessItFails(func() error { return check(ctx) })
+		return true, p.withRollback(func() error { return check(ctx) })
 	})
 }
 
-// unlessItFails discards the findings of a check that fails, because the check is repeated.
-func (p *pass) unlessItFails(check func() error) error {
+// withRollback discards the findings of a check that fails, because the check is repeated.
+func (p *pass) withRollback(check func() error) error {
 	before := p.findings
 	err := check()
 	if err != nil {

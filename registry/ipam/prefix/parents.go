@@ -83,8 +83,8 @@ func familyOf(spec *ipam.PrefixSpec) ipam.IPFamily {
 	return spec.IPFamily
 }
 
-// Refuses implements resource.Parents.
-func (p parents) Refuses(ctx context.Context, namespace, name string, bits int) (why string, err error) {
+// PolicyViolation implements resource.Parents.
+func (p parents) PolicyViolation(ctx context.Context, namespace, name string, bits int) (why string, err error) {
 	in, err := p.in(ctx, namespace)
 	if err != nil || len(in.policies) == 0 {
 		return "", err

@@ -146,7 +146,7 @@ func (s Strategy) validatePolicies(ctx context.Context, obj, old runtime.Object)
 		// The storage refuses it.
 		return nil
 	}
-	why, err := s.parents.Refuses(ctx, newAllocation.NamespaceOfParent(), ref.Name, prefix.Bits())
+	why, err := s.parents.PolicyViolation(ctx, newAllocation.NamespaceOfParent(), ref.Name, prefix.Bits())
 	if err != nil || why == "" {
 		return err
 	}

@@ -24,9 +24,9 @@ import (
 type Parents interface {
 	// Family returns the IP family of a Prefix, or "" if it is not known.
 	Family(ctx context.Context, namespace, name string) ipam.IPFamily
-	// Refuses returns why the PrefixPolicies of a Prefix do not allow that a prefix of a length is allocated from it. It
+	// PolicyViolation returns why the PrefixPolicies of a Prefix do not allow that a prefix of a length is allocated from it. It
 	// returns "" if they do. It fails if the policies are not known.
-	Refuses(ctx context.Context, namespace, name string, bits int) (why string, err error)
+	PolicyViolation(ctx context.Context, namespace, name string, bits int) (why string, err error)
 }
 
 // ParentName returns the name of a parent for messages to an object of a namespace: with the namespace of the parent if
