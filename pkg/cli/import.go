@@ -438,7 +438,7 @@ func (s *session) waitImported(ctx context.Context, records []*record, timeout t
 		return err
 	}
 	slices.Sort(pending)
-	for _, line := range pending[:min(len(pending), maxStanding)] {
+	for _, line := range pending[:min(len(pending), maxListed)] {
 		s.say("%s", line)
 	}
 	return exitf(ExitUnavailable, "%d Prefixes exist, but are not allocated", len(pending))
@@ -459,7 +459,7 @@ func (s *session) confirmImported(ctx context.Context, names map[types.Namespace
 		}
 	}
 	missing := slices.SortedFunc(maps.Keys(left), func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
-	for _, name := range missing[:min(len(missing), maxStanding)] {
+	for _, name := range missing[:min(len(missing), maxListed)] {
 		s.say("%s was deleted meanwhile.", name)
 	}
 	if len(missing) > 0 {

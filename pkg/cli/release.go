@@ -54,8 +54,8 @@ func (s *session) newReleaseCommand() *cobra.Command {
 // followTimeout is how long release waits until the PrefixAllocation of a Prefix that is gone is gone, too, or cools down.
 const followTimeout = 10 * time.Second
 
-// maxStanding is the number of children that release names.
-const maxStanding = 10
+// maxListed is the number of objects that release and import list one by one.
+const maxListed = 10
 
 // release deletes Prefixes.
 func (s *session) release(ctx context.Context, names []string, timeout time.Duration, now bool) error {
@@ -66,7 +66,7 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 	var prefixes []*v1alpha1.Prefix
 	// gone are the names of those that were deleted before, and whose space cools down.
 	var gone []string
-	standing := 0
+	dependents := 0
 	for _, name := range names {
 		p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
 		if now && apierrors.IsNotFound(err) {
@@ -86,15 +86,15 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 			return err
 		}
 		prefixes = append(prefixes, p)
-		children, count, released, err := s.standingOn(ctx, p, names)
+		children, count, released, err := s.dependents(ctx, p, names)
 		if err != nil {
 			return err
 		}
-		elsewhere, err := s.standingElsewhere(ctx, p, count+released)
+		elsewhere, err := s.dependentsElsewhere(ctx, p, count+released)
 		if err != nil {
 			return err
 		}
-		standing += count + elsewhere
+		dependents += count + elsewhere
 		s.note("%s %s", p.Name, orNone(p.Spec.Prefix))
 		if owner := ownerOf(p); owner != nil {
 			s.note("  belongs to %s %s, which may make it again", owner.Kind, owner.Name)
@@ -110,15 +110,15 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 		}
 	}
 	question := fmt.Sprintf("Delete %s? This cannot be undone.", strings.Join(names, ", "))
-	if standing > 0 {
+	if dependents > 0 {
 		question = fmt.Sprintf("Delete %s? There are %d prefixes in it, which keep it until they are gone. This cannot be undone.",
-			strings.Join(names, ", "), standing)
+			strings.Join(names, ", "), dependents)
 	}
 	switch ok, asked := s.confirm(question); {
 	case asked && !ok:
 		return exitf(ExitConflict, "nothing is deleted")
-	case !asked && !s.yes && standing > 0:
-		return exitf(ExitConflict, "there are %d prefixes in it: release them first, or use --yes", standing)
+	case !asked && !s.yes && dependents > 0:
+		return exitf(ExitConflict, "there are %d prefixes in it: release them first, or use --yes", dependents)
 	}
 	for _, name := range gone {
 		if _, err := s.endCooling(ctx, name, nil); err != nil {
@@ -190,12 +190,12 @@ func (s *session) afterwards(ctx context.Context, p *v1alpha1.Prefix, now bool) 
 	return err
 }
 
-// standingOn returns what is allocated from a Prefix for its own namespace, in words, and how much that is. Prefixes with
+// dependents returns what is allocated from a Prefix for its own namespace, in words, and how much that is. Prefixes with
 // the names are released, too, and counted apart.
-func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, names []string) (standing []string, count, released int, err error) {
+func (s *session) dependents(ctx context.Context, p *v1alpha1.Prefix, names []string) (listed []string, count, released int, err error) {
 	add := func(format string, args ...any) {
-		if count++; len(standing) < maxStanding {
-			standing = append(standing, fmt.Sprintf(format, args...))
+		if count++; len(listed) < maxListed {
+			listed = append(listed, fmt.Sprintf(format, args...))
 		}
 	}
 	err = s.clients.eachPrefixIn(ctx, p.Namespace, childrenOf(p.Name), func(child *v1alpha1.Prefix) error {
@@ -228,19 +228,19 @@ func (s *session) standingOn(ctx context.Context, p *v1alpha1.Prefix, names []st
 		s.say("You may not read prefixallocations in namespace %q, so what holds space without a Prefix is missing.", p.Namespace)
 		err = nil
 	}
-	return standing, count, released, err
+	return listed, count, released, err
 }
 
 // usageTimeout is how long release waits for a status that counts more allocations than there are. The controller updates
 // the status within a second after an allocation is deleted.
 const usageTimeout = 2 * time.Second
 
-// standingElsewhere returns how many prefixes are allocated from a Prefix for other namespaces. own is the number of those
+// dependentsElsewhere returns how many prefixes are allocated from a Prefix for other namespaces. own is the number of those
 // of its own namespace that are known. Ranges that cool down do not count.
 //
 // The owner of a shared Prefix need not be allowed to read other namespaces. Then the result is the number of allocations
 // in the status of the Prefix, without those of its own namespace.
-func (s *session) standingElsewhere(ctx context.Context, p *v1alpha1.Prefix, own int) (elsewhere int, err error) {
+func (s *session) dependentsElsewhere(ctx context.Context, p *v1alpha1.Prefix, own int) (elsewhere int, err error) {
 	missing := func(p *v1alpha1.Prefix) int {
 		if p.Status.Usage == nil {
 			return 0
