@@ -195,8 +195,8 @@ func (c *Claims) describe(ctx context.Context, h Holder) string {
 	return text
 }
 
-// isName reports whether text can be the kind or the name of an object. An owner reference can contain any text of
-// up to a million bytes, and describe repeats it in a response to another user.
+// isName reports whether text can be the kind or the name of an object. An owner reference can contain any text, also a
+// long one, and describe repeats it in a response to another user.
 func isName(text string) bool {
 	return len(text) <= validation.DNS1123SubdomainMaxLength && utf8.ValidString(text) &&
 		!strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })

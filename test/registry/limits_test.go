@@ -36,6 +36,8 @@ func many(n int, format string) string {
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	owner := "{apiVersion: v1, kind: ConfigMap, name: a, uid: u-%d}"
+	// The texts of each have 1 KiB.
+	largeOwner := "{apiVersion: v1, kind: ConfigMap, name: " + strings.Repeat("a", 1007) + ", uid: u-%04d}"
 	// Each label has the same size.
 	label := "a-%04d/" + strings.Repeat("b", 63) + ": " + strings.Repeat("c", 63)
 	labelBytes := len("a-0000/") + 126
@@ -47,6 +49,7 @@ func TestLimits(t *testing.T) {
 		least int
 	}{
 		{"owner references", "metadata.ownerReferences", func(n int) string { return "{ownerReferences: [" + many(n, owner) + "]}" }, validation.MaxOwnerReferences},
+		{"large owner references", "metadata.ownerReferences", func(n int) string { return "{ownerReferences: [" + many(n, largeOwner) + "]}" }, validation.MaxOwnerReferenceBytes >> 10},
 		{"finalizers", "metadata.finalizers", func(n int) string {
 			return "{finalizers: [" + many(n-1, "example.org/f-%d") + ", ipam.ironcore.dev/prefix]}"
 		}, validation.MaxFinalizers},

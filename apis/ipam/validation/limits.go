@@ -16,6 +16,9 @@ import (
 const (
 	// MaxOwnerReferences is the maximum number of owner references.
 	MaxOwnerReferences = 64
+	// MaxOwnerReferenceBytes is the maximum total size of the texts in all owner references, in bytes. Kubernetes does
+	// not limit them.
+	MaxOwnerReferenceBytes = 32 << 10
 	// MaxFinalizers is the maximum number of finalizers.
 	MaxFinalizers = 64
 	// MaxManagers is the maximum number of entries in metadata.managedFields.
@@ -44,6 +47,7 @@ func validateMetadataLimits(newMeta, oldMeta *metav1.ObjectMeta, fldPath *field.
 		}
 	}
 	count("ownerReferences", len(newMeta.OwnerReferences), len(oldMeta.OwnerReferences), MaxOwnerReferences)
+	size("ownerReferences", ownerReferenceBytes(newMeta), ownerReferenceBytes(oldMeta), MaxOwnerReferenceBytes)
 	count("finalizers", len(newMeta.Finalizers), len(oldMeta.Finalizers), MaxFinalizers)
 	count("managedFields", len(newMeta.ManagedFields), len(oldMeta.ManagedFields), MaxManagers)
 	size("managedFields", managedBytes(newMeta), managedBytes(oldMeta), MaxManagedBytes)
@@ -55,9 +59,19 @@ func validateMetadataLimits(newMeta, oldMeta *metav1.ObjectMeta, fldPath *field.
 	return allErrs
 }
 
+func ownerReferenceBytes(meta *metav1.ObjectMeta) (total int) {
+	for i := range meta.OwnerReferences {
+		ref := &meta.OwnerReferences[i]
+		total += len(ref.APIVersion) + len(ref.Kind) + len(ref.Name) + len(ref.UID)
+	}
+	return total
+}
+
 func managedBytes(meta *metav1.ObjectMeta) (total int) {
 	for i := range meta.ManagedFields {
-		if fields := meta.ManagedFields[i].FieldsV1; fields != nil {
+		entry := &meta.ManagedFields[i]
+		total += len(entry.Manager) + len(entry.APIVersion) + len(entry.Subresource)
+		if fields := entry.FieldsV1; fields != nil {
 			total += len(fields.GetRawBytes())
 		}
 	}
