@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package policy finds the rules that PrefixPolicies set for a Prefix. The controllers choose by them, and kubectl ipam explains
-// them. The API server keeps them: see Rules in registry/ipam/prefixpolicy.
+// them. The API server enforces them: see Rules in registry/ipam/prefixpolicy.
 package policy
 
 import (

@@ -230,8 +230,8 @@ func withoutDerived(conditions []metav1.Condition) []metav1.Condition {
 // that such a request adds to the shutdown.
 const awaitPatience = 5 * time.Second
 
-// awaitAPI waits until the API is served. This requires a serving certificate, which one of the controllers may
-// have to issue first. Informers would retry with growing delays.
+// awaitAPI waits until the API is served. This requires a serving certificate, which another process,
+// ipam-certificate-controller, may have to issue first. Informers would retry with growing delays.
 func (c Config) awaitAPI(ctx context.Context) {
 	logger, waits := klog.FromContext(ctx), false
 	// The only possible error is the end of the context.
