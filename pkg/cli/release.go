@@ -24,7 +24,7 @@ func (s *session) newReleaseCommand() *cobra.Command {
 	timeout, now := 30*time.Second, false
 	cmd := &cobra.Command{
 		Use:   "release NAME...",
-		Short: "Delete Prefixes, and show first what stands on them",
+		Short: "Delete Prefixes, and first show what is allocated from them",
 		Long: "Delete Prefixes, so that their space is free again, and wait until they are gone. A Prefix with children stays until " +
 			"the last of them is gone, and nothing new is allocated from it meanwhile.\n\n" +
 			"If a PrefixPolicy has a coolDown, the space is then kept for a Prefix of the same name. --now ends that, also for Prefixes " +
