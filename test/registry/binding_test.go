@@ -308,9 +308,9 @@ func TestDryRunOfABindingIsRefusedLikeTheBinding(t *testing.T) {
 func TestARefusalRepeatsOnlyWhatCanBeAName(t *testing.T) {
 	t.Parallel()
 	for owner, want := range map[string]string{
-		"machine-1":                "Prefix child-allocated of Machine machine-1 holds",
-		strings.Repeat("x", 1<<20): "Prefix child-allocated holds",
-		"a\n\x1b[31m":              "Prefix child-allocated holds",
+		"machine-1":                 "Prefix child-allocated of Machine machine-1 holds",
+		strings.Repeat("x", 31<<10): "Prefix child-allocated holds",
+		"a\n\x1b[31m":               "Prefix child-allocated holds",
 	} {
 		namespace, child := shared.setUp(t, "child-allocated")
 		held, _, err := unstructured.NestedString(child.Object, "spec", "prefix")
