@@ -67,7 +67,7 @@ var controllers = []struct {
 		return prefix.New(c.Client, v1alpha1.Prefixes(), v1alpha1.PrefixAllocations(), v1alpha1.PrefixPolicies(), c.Recorder, c.Workers)
 	}},
 	{"scheduler", func(c Config, f factories) (controller, error) {
-		strategy, err := scheduler.StrategyByName(c.Strategy)
+		strategy, err := scheduler.ParseStrategy(c.Strategy)
 		if err != nil {
 			return nil, err
 		}
@@ -131,7 +131,7 @@ func (c Config) Validate() error {
 	if c.Workers < 1 {
 		return fmt.Errorf("the number of workers must be positive, not %d", c.Workers)
 	}
-	_, err := scheduler.StrategyByName(c.Strategy)
+	_, err := scheduler.ParseStrategy(c.Strategy)
 	return err
 }
 

@@ -10,13 +10,13 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 )
 
-// BenchmarkReserve reserves a place for a request, by name and by a selector that matches many parents, and
+// BenchmarkAssume assumes a place for a request, by name and by a selector that matches many parents, and
 // releases it. The parents have a few children each.
-func BenchmarkReserve(b *testing.B) {
+func BenchmarkAssume(b *testing.B) {
 	for _, strategy := range []string{"Pack", "Spread"} {
 		for _, parents := range []int{1, 100, 1000, 10000} {
 			b.Run(fmt.Sprintf("%s/%d", strategy, parents), func(b *testing.B) {
-				score, err := StrategyByName(strategy)
+				score, err := ParseStrategy(strategy)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -30,7 +30,7 @@ func BenchmarkReserve(b *testing.B) {
 				}
 				c := want(b, "c", "IPv4/29", "net=a")
 				for b.Loop() {
-					if _, why := f.reserve(c); why != nil {
+					if _, why := f.assume(c); why != nil {
 						b.Fatal(why)
 					}
 					f.forgetAssumed(c.name)
@@ -49,7 +49,7 @@ func BenchmarkRelease(b *testing.B) {
 			f.holds("one", "root", "10.0.0.0/32")
 			f.holds("two", "root", "10.0.0.2/32")
 			for i := range waiting {
-				f.reserve(want(b, fmt.Sprintf("c%d", i), "IPv4/31", "net=a"))
+				f.assume(want(b, fmt.Sprintf("c%d", i), "IPv4/31", "net=a"))
 			}
 			for b.Loop() {
 				f.holds("three", "root", "10.0.0.1/32")
@@ -70,7 +70,7 @@ func BenchmarkReleaseShared(b *testing.B) {
 			for i := range waiting {
 				c := want(b, fmt.Sprintf("c%d", i), "IPv4/31", fmt.Sprintf("net=n%d", i))
 				c.name.Namespace = "other"
-				f.reserve(c)
+				f.assume(c)
 			}
 			for b.Loop() {
 				f.holds("of-child", "root", "10.0.0.0/28")

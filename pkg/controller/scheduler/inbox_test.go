@@ -427,11 +427,11 @@ func TestWorkForALabel(t *testing.T) {
 	for i := range many {
 		c := want(t, fmt.Sprintf("c%d", i), "IPv4/32", fmt.Sprintf("net=n%d", i))
 		c.selector = counting{c.selector, &asked}
-		f.reserve(c)
+		f.assume(c)
 	}
 	c := want(t, "affected", "IPv4/32", "pool=a")
 	c.selector = counting{c.selector, &asked}
-	f.reserve(c)
+	f.assume(c)
 	for _, option := range []parentOption{labelled("pool", "b"), labelled("pool", "a"), labelled("pool", "b")} {
 		asked = 0
 		f.set(prefix("root", "10.0.0.0/8", option))
@@ -459,8 +459,8 @@ func TestWorkForSelectorsOfOthers(t *testing.T) {
 	var others []candidate
 	for i := range many {
 		c := want(t, fmt.Sprintf("c%d", i), "IPv4/32", fmt.Sprintf("net=n%d", i))
-		c.selector, c.name.Namespace, c.home = counting{c.selector, &asked}, "other", ns
-		if _, why := f.reserve(c); why == nil || why.reason != v1alpha1.ReasonNotShared {
+		c.selector, c.name.Namespace, c.parentNamespace = counting{c.selector, &asked}, "other", ns
+		if _, why := f.assume(c); why == nil || why.reason != v1alpha1.ReasonNotShared {
 			t.Fatalf("%+v", why)
 		}
 		others = append(others, c)
@@ -470,7 +470,7 @@ func TestWorkForSelectorsOfOthers(t *testing.T) {
 	}
 	named := want(t, "named", "IPv4/32", "root")
 	named.name.Namespace = "other"
-	if _, why := f.reserve(named); why == nil || why.reason != v1alpha1.ReasonParentExhausted {
+	if _, why := f.assume(named); why == nil || why.reason != v1alpha1.ReasonParentExhausted {
 		t.Fatalf("%+v", why)
 	}
 	for _, change := range []func(){
@@ -489,13 +489,13 @@ func TestWorkForSelectorsOfOthers(t *testing.T) {
 		t.Errorf("woken: %v", woken)
 	}
 	f.set(prefix("last", "10.1.0.0/16", labelled("net", fmt.Sprintf("n%d", many-1))))
-	if _, why := f.reserve(others[many-1]); why != nil {
+	if _, why := f.assume(others[many-1]); why != nil {
 		t.Errorf("not served when it is tried again: %s", why.message())
 	}
-	// The home itself has no such limit.
+	// The namespace of the parents itself has no such limit.
 	f.takeRefreshed()
 	for i := range many {
-		f.reserve(want(t, fmt.Sprintf("own%d", i), "IPv4/32", fmt.Sprintf("net=m%d", i)))
+		f.assume(want(t, fmt.Sprintf("own%d", i), "IPv4/32", fmt.Sprintf("net=m%d", i)))
 	}
 	if again := f.takeRefreshed(); len(again) > 0 {
 		t.Errorf("%d are tried again", len(again))
@@ -512,11 +512,11 @@ func TestRevealedIsServed(t *testing.T) {
 		prefix("innermost", "10.0.0.0/31", labelled("pool", "a"), below("inner")))
 	f.holds("lower", "root", "10.0.0.0/29")
 	f.holds("upper", "root", "10.0.0.8/29")
-	f.reserve(want(t, "c", "IPv4/32", "pool=a"))
-	f.reserve(want(t, "d", "IPv4/29", "pool=a"))
+	f.assume(want(t, "c", "IPv4/32", "pool=a"))
+	f.assume(want(t, "d", "IPv4/29", "pool=a"))
 	f.takeRefreshed()
 	f.set(prefix("root", "10.0.0.0/28"))
-	if parent, _ := f.reservedFor("c"); parent != "inner" {
+	if parent, _ := f.assumedFor("c"); parent != "inner" {
 		t.Errorf("reserved of %q", parent)
 	}
 	if woken := f.takeWoken(); !slices.Equal(woken, []string{"c"}) {

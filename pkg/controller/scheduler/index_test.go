@@ -27,7 +27,7 @@ type fixture struct {
 	woken, refreshed []string
 }
 
-func newFixture(score Strategy) *fixture {
+func newFixture(score ScoreFunc) *fixture {
 	f := &fixture{}
 	f.index = newIndex(score, func(name types.NamespacedName) { f.woken = append(f.woken, name.Name) },
 		func(name types.NamespacedName, _ time.Duration) { f.refreshed = append(f.refreshed, name.Name) })
@@ -50,8 +50,25 @@ func (f *fixture) takeRefreshed() []string {
 	return refreshed
 }
 
+// waitingIn returns the sorted names of the allocations that wait in a namespace.
+func (x *index) waitingIn(nsName string) []string {
+	ns := x.lock(nsName)
+	defer x.unlock(ns)
+	var names []string
+	for w := range ns.waiting() {
+		names = append(names, w.name.Name)
+	}
+	for _, waiting := range ns.requesters {
+		for w := range waiting {
+			names = append(names, w.name.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // stopWaiting does what the scheduler does when the informer no longer has an allocation.
-func (f *fixture) stopWaiting(name types.NamespacedName) { f.settle(name, true) }
+func (f *fixture) stopWaiting(name types.NamespacedName) { f.abandon(name) }
 
 // parentOption modifies a Prefix.
 type parentOption func(*v1alpha1.Prefix)
@@ -127,17 +144,17 @@ func (f *fixture) gone(name string) {
 	f.forget(key(name), types.UID("uid-of-"+name), ns)
 }
 
-// mustReserve reserves a place for a candidate and returns it as "prefix from parent".
-func (f *fixture) mustReserve(t testing.TB, c candidate) string {
+// mustAssume assumes a place for a candidate and returns it as "prefix from parent".
+func (f *fixture) mustAssume(t testing.TB, c candidate) string {
 	t.Helper()
-	place, why := f.reserve(c)
+	place, why := f.assume(c)
 	if why != nil {
 		t.Fatalf("%s: %s: %s", c.name.Name, why.reason, why.message())
 	}
 	return fmt.Sprintf("%s from %s", place.prefix, place.parent.Name)
 }
 
-func TestReserve(t *testing.T) {
+func TestAssume(t *testing.T) {
 	full := func(f *fixture) {
 		f.set(prefix("root", "10.0.0.0/31", labelled("net", "a")))
 		f.holds("one", "root", "10.0.0.0/32")
@@ -147,7 +164,7 @@ func TestReserve(t *testing.T) {
 		name  string
 		given func(f *fixture)
 		want  func(t *testing.T) candidate
-		// place is the expected reservation. If it is empty, a verdict is expected.
+		// place is the expected assumption. If it is empty, a verdict is expected.
 		place   string
 		reason  string
 		message string
@@ -301,7 +318,7 @@ func TestReserve(t *testing.T) {
 		name: "in use by an assumption",
 		given: func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"))
-			if _, why := f.reserve(candidate{name: key("a"), home: ns, uid: "a", request: cidr.Request{Bits: 25}, ref: "root"}); why != nil {
+			if _, why := f.assume(candidate{name: key("a"), parentNamespace: ns, uid: "a", request: cidr.Request{Bits: 25}, ref: "root"}); why != nil {
 				panic(why)
 			}
 		},
@@ -322,7 +339,7 @@ func TestReserve(t *testing.T) {
 			f := newFixture(Pack)
 			tt.given(f)
 			c := tt.want(t)
-			place, why := f.reserve(c)
+			place, why := f.assume(c)
 			if tt.place != "" {
 				if why != nil {
 					t.Fatalf("got verdict %+v", *why)
@@ -406,18 +423,18 @@ func TestWake(t *testing.T) {
 		}, "/31", "root", func(f *fixture) { f.gone("three") }, refreshes},
 		{"assumption is given up", func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"))
-			f.reserve(candidate{name: key("a"), home: ns, uid: "a", request: cidr.Request{Bits: 25}, ref: "root"})
-			f.reserve(candidate{name: key("b"), home: ns, uid: "b", request: cidr.Request{Bits: 25}, ref: "root"})
+			f.assume(candidate{name: key("a"), parentNamespace: ns, uid: "a", request: cidr.Request{Bits: 25}, ref: "root"})
+			f.assume(candidate{name: key("b"), parentNamespace: ns, uid: "b", request: cidr.Request{Bits: 25}, ref: "root"})
 		}, "/26", "root", func(f *fixture) { f.forgetAssumed(key("b")) }, wakes},
 		{"assumption turns out to be elsewhere", func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"))
-			f.reserve(candidate{name: key("a"), home: ns, uid: "uid-of-a", request: cidr.Request{Bits: 26}, ref: "root"})
+			f.assume(candidate{name: key("a"), parentNamespace: ns, uid: "uid-of-a", request: cidr.Request{Bits: 26}, ref: "root"})
 			f.holds("b", "root", "10.0.0.64/26")
 			f.holds("d", "root", "10.0.0.192/26")
 		}, "10.0.0.0/26", "root", func(f *fixture) { f.holds("a", "root", "10.0.0.128/26") }, wakes},
 		{"assumption turns out to be of another parent", func(f *fixture) {
 			f.set(prefix("root", "10.0.0.0/24"), prefix("other", "11.0.0.0/24"))
-			f.reserve(candidate{name: key("a"), home: ns, uid: "uid-of-a", request: cidr.Request{Bits: 25}, ref: "root"})
+			f.assume(candidate{name: key("a"), parentNamespace: ns, uid: "uid-of-a", request: cidr.Request{Bits: 25}, ref: "root"})
 			f.holds("b", "root", "10.0.0.128/25")
 		}, "/25", "root", func(f *fixture) { f.holds("a", "other", "11.0.0.0/25") }, wakes},
 		{"space of a parent that is being deleted", func(f *fixture) {
@@ -429,7 +446,7 @@ func TestWake(t *testing.T) {
 			f := newFixture(Pack)
 			tt.given(f)
 			c := want(t, "c", tt.what, tt.from)
-			if place, why := f.reserve(c); why == nil {
+			if place, why := f.assume(c); why == nil {
 				t.Fatalf("does not wait, but has %+v", place)
 			}
 			f.takeWoken()
@@ -454,7 +471,7 @@ func TestWake(t *testing.T) {
 
 	t.Run("what does not wait any more", func(t *testing.T) {
 		f := newFixture(Pack)
-		f.reserve(want(t, "c", "/24", "root"))
+		f.assume(want(t, "c", "/24", "root"))
 		f.stopWaiting(key("c"))
 		f.set(prefix("root", "10.0.0.0/8"))
 		if woken := f.takeWoken(); len(woken) != 0 {
@@ -467,16 +484,16 @@ func TestAssumptions(t *testing.T) {
 	given := func(t *testing.T) *fixture {
 		f := newFixture(Pack)
 		f.set(prefix("root", "10.0.0.0/30"))
-		if got := f.mustReserve(t, want(t, "a", "/31", "root")); got != "10.0.0.0/31 from root" {
+		if got := f.mustAssume(t, want(t, "a", "/31", "root")); got != "10.0.0.0/31 from root" {
 			t.Fatalf("got %s", got)
 		}
 		return f
 	}
 	t.Run("asked again", func(t *testing.T) {
 		f := given(t)
-		f.mustReserve(t, want(t, "b", "/31", "root"))
+		f.mustAssume(t, want(t, "b", "/31", "root"))
 		// No other place is free, and no other place would be correct: the bind may have succeeded.
-		if got := f.mustReserve(t, want(t, "a", "/31", "root")); got != "10.0.0.0/31 from root" {
+		if got := f.mustAssume(t, want(t, "a", "/31", "root")); got != "10.0.0.0/31 from root" {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -485,14 +502,14 @@ func TestAssumptions(t *testing.T) {
 		f.holds("a", "root", "10.0.0.0/31")
 		// It is confirmed, so forgetAssumed does not release it.
 		f.forgetAssumed(key("a"))
-		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
+		if got := f.mustAssume(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
 			t.Errorf("got %s", got)
 		}
 	})
 	t.Run("comes true elsewhere", func(t *testing.T) {
 		f := given(t)
 		f.holds("a", "root", "10.0.0.2/31")
-		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
+		if got := f.mustAssume(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -501,7 +518,7 @@ func TestAssumptions(t *testing.T) {
 		f.deletePrefix(key("root"), "uid-of-root")
 		f.holds("a", "late", "10.9.0.0/31")
 		f.set(prefix("late", "10.9.0.0/30"))
-		if got := f.mustReserve(t, want(t, "b", "/31", "late")); got != "10.9.0.2/31 from late" {
+		if got := f.mustAssume(t, want(t, "b", "/31", "late")); got != "10.9.0.2/31 from late" {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -509,21 +526,21 @@ func TestAssumptions(t *testing.T) {
 		f := given(t)
 		f.forgetAssumed(key("a"))
 		f.forgetAssumed(key("a"))
-		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
+		if got := f.mustAssume(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
 			t.Errorf("got %s", got)
 		}
 	})
 	t.Run("its allocation is gone", func(t *testing.T) {
 		f := given(t)
 		f.gone("a")
-		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
+		if got := f.mustAssume(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
 			t.Errorf("got %s", got)
 		}
 	})
 	t.Run("a namesake of its allocation is gone", func(t *testing.T) {
 		f := given(t)
 		f.forget(key("a"), "older", ns)
-		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
+		if got := f.mustAssume(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -533,7 +550,7 @@ func TestAssumptions(t *testing.T) {
 		f.holds("a", "root", "10.0.0.0/31")
 		f.gone("a")
 		f.gone("a")
-		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
+		if got := f.mustAssume(t, want(t, "b", "/31", "root")); got != "10.0.0.0/31 from root" {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -542,7 +559,7 @@ func TestAssumptions(t *testing.T) {
 		f.forgetAssumed(key("a"))
 		f.deletePrefix(key("root"), "uid-of-root")
 		f.set(prefix("root", "192.168.0.0/30", uid("newer")))
-		place, why := f.reserve(want(t, "b", "/31", "root"))
+		place, why := f.assume(want(t, "b", "/31", "root"))
 		if why != nil || place.parentUID != "newer" || place.prefix != netip.MustParsePrefix("192.168.0.0/31") {
 			t.Errorf("got %+v, %v", place, why)
 		}
@@ -553,7 +570,7 @@ func TestAssumptions(t *testing.T) {
 		f.set(prefix("root", "192.168.0.0/30", uid("newer")))
 		// The deletion of the old one has no further effect.
 		f.deletePrefix(key("root"), "uid-of-root")
-		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "192.168.0.0/31 from root" {
+		if got := f.mustAssume(t, want(t, "b", "/31", "root")); got != "192.168.0.0/31 from root" {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -561,7 +578,7 @@ func TestAssumptions(t *testing.T) {
 		f := given(t)
 		f.deletePrefix(key("root"), "uid-of-root")
 		f.set(prefix("root", "10.0.0.0/30", uid("newer")))
-		if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
+		if got := f.mustAssume(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -572,11 +589,11 @@ func TestAllocationsBeforeTheirParent(t *testing.T) {
 	f := newFixture(Pack)
 	f.holds("a", "root", "10.0.0.0/31")
 	f.set(prefix("root", "10.0.0.0/30"))
-	if got := f.mustReserve(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
+	if got := f.mustAssume(t, want(t, "b", "/31", "root")); got != "10.0.0.2/31 from root" {
 		t.Errorf("got %s", got)
 	}
 	f.gone("a")
-	if got := f.mustReserve(t, want(t, "c", "/31", "root")); got != "10.0.0.0/31 from root" {
+	if got := f.mustAssume(t, want(t, "c", "/31", "root")); got != "10.0.0.0/31 from root" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -585,12 +602,12 @@ func TestAllocationsBeforeTheirParent(t *testing.T) {
 func TestIndexForgets(t *testing.T) {
 	f := newFixture(Pack)
 	f.set(prefix("root", "10.0.0.0/8", labelled("net", "a")))
-	f.mustReserve(t, want(t, "a", "/24", "root"))
-	f.mustReserve(t, want(t, "b", "IPv4/24", "net=a"))
+	f.mustAssume(t, want(t, "a", "/24", "root"))
+	f.mustAssume(t, want(t, "b", "IPv4/24", "net=a"))
 	f.holds("a", "root", "10.0.0.0/24")
 	f.holds("c", "unseen", "10.0.0.0/24")
-	f.reserve(want(t, "d", "/24", "nowhere"))
-	f.reserve(want(t, "e", "IPv4/4", "net=a"))
+	f.assume(want(t, "d", "/24", "nowhere"))
+	f.assume(want(t, "e", "IPv4/4", "net=a"))
 
 	f.deletePrefix(key("root"), "uid-of-root")
 	f.deletePrefix(key("unseen"), "uid-of-unseen")
@@ -633,7 +650,7 @@ func TestStrategies(t *testing.T) {
 		{"Spread", pool("10.0.0.0/8"), pool("10.0.0.0/8", "10.0.0.0/26"), 26},
 		{"Spread", pool("2001:db8::/32"), pool("10.0.0.0/8"), 26},
 	} {
-		score, err := StrategyByName(tt.strategy)
+		score, err := ParseStrategy(tt.strategy)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -643,7 +660,7 @@ func TestStrategies(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "pack", "Random"} {
-		if _, err := StrategyByName(name); err == nil {
+		if _, err := ParseStrategy(name); err == nil {
 			t.Errorf("%q is a strategy", name)
 		}
 	}
@@ -700,7 +717,7 @@ func TestManySelectors(t *testing.T) {
 	}
 	for round := range 3 {
 		for n := range many {
-			place, why := f.reserve(want(t, fmt.Sprintf("c-%d-%d", round, n), "IPv4/25", fmt.Sprintf("net=%d", n)))
+			place, why := f.assume(want(t, fmt.Sprintf("c-%d-%d", round, n), "IPv4/25", fmt.Sprintf("net=%d", n)))
 			switch {
 			case round < 2 && (why != nil || place.parent.Name != fmt.Sprintf("parent-%d", n)):
 				t.Errorf("round %d, selector %d: got %+v, %+v", round, n, place, why)
@@ -718,7 +735,7 @@ func TestManySelectors(t *testing.T) {
 	if got := f.takeWoken(); !slices.Equal(got, []string{"c-2-0"}) {
 		t.Errorf("woken: %v", got)
 	}
-	if got := f.mustReserve(t, want(t, "c-2-0", "IPv4/25", "net=0")); got != "10.0.0.0/25 from parent-0" {
+	if got := f.mustAssume(t, want(t, "c-2-0", "IPv4/25", "net=0")); got != "10.0.0.0/25 from parent-0" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -728,15 +745,15 @@ func TestManySelectors(t *testing.T) {
 func TestRequesterChangesWhileWaiting(t *testing.T) {
 	for _, to := range []*requesterRef{nil, {"other", "uid-of-other"}, {"missing", "another uid"}} {
 		for again, f := range map[string]func(*fixture, candidate){
-			"reserve": func(f *fixture, c candidate) { f.reserve(c) },
-			"give up": func(f *fixture, c candidate) { f.giveUp(c) },
-			"retry":   func(f *fixture, c candidate) { f.retry(c); f.reserve(c) },
+			"assume":  func(f *fixture, c candidate) { f.assume(c) },
+			"give up": func(f *fixture, c candidate) { f.refusedVerdict(c) },
+			"retry":   func(f *fixture, c candidate) { f.retry(c); f.assume(c) },
 		} {
 			x := newFixture(Pack)
 			x.set(prefix("root", "10.0.0.0/8"))
 			c := want(t, "a", "/24", "root")
 			c.requester = &requesterRef{"missing", "uid-of-missing"}
-			x.reserve(c)
+			x.assume(c)
 			c.requester = to
 			f(x, c)
 			x.gone("a")
@@ -790,7 +807,7 @@ func TestWhatIsBelowIsServedOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 				c.selector, c.key = countingSelector{selector, &asked}, selector.String()
-				if _, why := f.reserve(c); why == nil {
+				if _, why := f.assume(c); why == nil {
 					t.Fatalf("%s is allocated", c.name.Name)
 				}
 			}

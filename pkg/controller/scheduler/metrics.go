@@ -12,7 +12,7 @@ import (
 )
 
 var objectsDesc = metrics.NewDesc("ipam_scheduler_objects",
-	"Number of objects in memory of the scheduler, by type: namespaces; prefixes; holders, which are allocations that hold space or have it reserved; pending allocations; and waiting ones, which are pending and for which there is no space.",
+	"Number of objects in memory of the scheduler, by type: namespaces; prefixes; holders, which are allocations that hold space or for which it is assumed; pending allocations; and waiting ones, which are pending and for which there is no space.",
 	[]string{"type"}, nil, metrics.ALPHA, "")
 
 // exposed is the collector that is registered. It serves the metrics of the current scheduler.
@@ -40,13 +40,13 @@ func (*exposed) CollectWithStability(collected chan<- metrics.Metric) {
 	if x == nil {
 		return
 	}
-	for kind, count := range x.sizes() {
+	for kind, count := range x.objectCounts() {
 		collected <- metrics.NewLazyConstMetric(objectsDesc, metrics.GaugeValue, float64(count), kind)
 	}
 }
 
-// sizes returns the numbers of objects in the index, by type.
-func (x *index) sizes() map[string]int {
+// objectCounts returns the numbers of objects in the index, by type.
+func (x *index) objectCounts() map[string]int {
 	x.mu.Lock()
 	namespaces := make([]*namespace, 0, len(x.namespaces))
 	for _, ns := range x.namespaces {

@@ -15,18 +15,18 @@ import (
 	"k8s.io/component-base/metrics/testutil"
 )
 
-// TestMetrics has two full parents, requests that wait for them, and one that has a reservation.
+// TestMetrics has two full parents, requests that wait for them, and one that has an assumption.
 func TestMetrics(t *testing.T) {
 	f := newFixture(Pack)
 	f.set(prefix("full", "10.0.0.0/31", labelled("net", "a")), prefix("small", "10.1.0.0/32", labelled("net", "a")), prefix("wide", "11.0.0.0/8"))
 	f.holds("one", "full", "10.0.0.0/32")
 	f.holds("two", "full", "10.0.0.1/32")
 	for _, c := range []candidate{want(t, "by-name", "/32", "full"), want(t, "by-selector", "IPv4/32", "net=a"), want(t, "exactly", "10.0.0.1/32", "full"), want(t, "nowhere", "IPv4/32", "net=z")} {
-		if _, why := f.reserve(c); why == nil {
+		if _, why := f.assume(c); why == nil {
 			t.Fatalf("%s does not wait", c.name)
 		}
 	}
-	f.mustReserve(t, want(t, "served", "/24", "wide"))
+	f.mustAssume(t, want(t, "served", "/24", "wide"))
 
 	s := &Scheduler{index: f.index}
 	wanted := map[string]map[string]int{"full": {v1alpha1.ReasonParentExhausted: 2, v1alpha1.ReasonPrefixInUse: 1}}
@@ -47,7 +47,7 @@ func TestMetrics(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	f.expose(ctx)
 	expect(`
-# HELP ipam_scheduler_objects [ALPHA] Number of objects in memory of the scheduler, by type: namespaces; prefixes; holders, which are allocations that hold space or have it reserved; pending allocations; and waiting ones, which are pending and for which there is no space.
+# HELP ipam_scheduler_objects [ALPHA] Number of objects in memory of the scheduler, by type: namespaces; prefixes; holders, which are allocations that hold space or for which it is assumed; pending allocations; and waiting ones, which are pending and for which there is no space.
 # TYPE ipam_scheduler_objects gauge
 ipam_scheduler_objects{type="holders"} 3
 ipam_scheduler_objects{type="namespaces"} 1

@@ -259,7 +259,7 @@ func (m *model) drop(c candidate) {
 }
 
 // TestIndexAgainstModel applies random events in random order, and compares the index with the model. Above all: no
-// reservation overlaps a held prefix, no request waits although there is a place for it, only requests that an
+// assumption overlaps a held prefix, no request waits although there is a place for it, only requests that an
 // event helps are woken, and the oldest one is woken first.
 func TestIndexAgainstModel(t *testing.T) {
 	runs := 400
@@ -398,7 +398,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			m.refused[c.uid] = append(m.refused[c.uid], refused)
 			delete(m.held, c.uid)
 			delete(m.assumed, c.uid)
-			f.refuse(c.name, place, whole, "no")
+			f.recordRefusal(c.name, place, whole, "no")
 
 		case 6: // The informer confirms a bind.
 			if m.assumed[c.uid] {
@@ -456,7 +456,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 					delete(m.refused, c.uid)
 				}
 			}
-			place, why := f.reserve(c)
+			place, why := f.assume(c)
 			best, able := m.best(c)
 			known := c.requester == nil || m.parents[c.requester.name].uid == c.requester.uid
 			switch {
@@ -508,7 +508,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 				}
 				continue
 			}
-			parent, prefix := f.reservedFor(name)
+			parent, prefix := f.assumedFor(name)
 			if _, waits := m.waiting[name]; !waits || !slices.Contains(m.feasible(c), parent) {
 				fail(step, "%s was woken for %s of %q, waiting %v, feasible %v", name, prefix, parent, waits, m.feasible(c))
 				break
@@ -587,14 +587,14 @@ func (f *fixture) strayRequesters() []string {
 	return stray
 }
 
-// reservedFor returns the place that is reserved for an allocation.
-func (f *fixture) reservedFor(name string) (parent string, prefix netip.Prefix) {
+// assumedFor returns the place that is assumed for an allocation.
+func (f *fixture) assumedFor(name string) (parent string, prefix netip.Prefix) {
 	ns := f.lock(ns)
 	defer f.unlock(ns)
 	w := ns.pending[key(name)]
-	if w == nil || w.reserved == nil {
+	if w == nil || w.assumedParent == nil {
 		return "", netip.Prefix{}
 	}
-	prefix, _ = w.reserved.ledger.Get(w.uid)
-	return w.reserved.name, prefix
+	prefix, _ = w.assumedParent.ledger.Get(w.uid)
+	return w.assumedParent.name, prefix
 }

@@ -22,8 +22,8 @@ type candidate struct {
 	request cidr.Request
 	// requester is the Prefix that the allocation was created for, or nil.
 	requester *requesterRef
-	// home is the namespace of the parents.
-	home string
+	// parentNamespace is the namespace of the parents.
+	parentNamespace string
 	// ref is the name of the requested parent. If it is empty, selector selects the parents. key is the selector as a
 	// string.
 	ref, key string
@@ -31,21 +31,21 @@ type candidate struct {
 }
 
 // isForeign reports whether the parents are in another namespace.
-func (c *candidate) isForeign() bool { return c.home != c.name.Namespace }
+func (c *candidate) isForeign() bool { return c.parentNamespace != c.name.Namespace }
 
 type requesterRef struct {
 	name string
 	uid  types.UID
 }
 
-// pending is an allocation that is not allocated yet. It waits, or it has a reservation, or a worker processes it.
+// pending is an allocation that is not allocated yet. It waits, or a prefix is assumed for it, or a worker processes it.
 type pending struct {
 	candidate
 	tenant *tenant
 	// number is the position in the order in which the scheduler first saw the allocations.
 	number uint64
-	// reserved is the parent in which a prefix is reserved, until the informer shows the binding.
-	reserved *parent
+	// assumedParent is the parent of the assumed prefix, if there is one, until the informer shows the binding.
+	assumedParent *parent
 	// target is set while the allocation waits. size is also set then, unless it requests a specific prefix.
 	target *target
 	size   *sizeCount
@@ -54,28 +54,28 @@ type pending struct {
 	explainedBy []*parent
 	// stale is set when the message must be rebuilt.
 	stale bool
-	// refusals holds the bindings that the server refused although the prefix was free.
-	refusals []refusedPlace
+	// refusedBindings holds the bindings that the server refused although the prefix was free.
+	refusedBindings []refusedBinding
 	// waitsForRequester is set while the Prefix that the allocation was created for is unknown. missed is the time
 	// since when it is.
 	waitsForRequester bool
 	missed            time.Time
 }
 
-// refusedPlace is a binding that the server refused. Without a valid prefix it stands for all prefixes of the parent.
-type refusedPlace struct {
+// refusedBinding is a binding that the server refused. Without a valid prefix it stands for all prefixes of the parent.
+type refusedBinding struct {
 	parentName string
 	parent     types.UID
 	prefix     netip.Prefix
 	words      string
 }
 
-// maxRefusals is the maximum number of refused bindings that are kept for an allocation. When it is reached, the list is
+// maxRefusedBindings is the maximum number of refused bindings that are kept for an allocation. When it is reached, the list is
 // cleared and all prefixes are tried again.
-const maxRefusals = 64
+const maxRefusedBindings = 64
 
-// is reports whether the target names the parent, or its selector selects it.
-func (t *target) is(p *parent) bool {
+// matches reports whether the target names the parent, or its selector selects it.
+func (t *target) matches(p *parent) bool {
 	if t.scope.Selector == nil {
 		return t.ref == p.name && t.scope.sees(&p.prefixState)
 	}
@@ -92,9 +92,9 @@ func before(a, b *pending) int {
 	return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.number, b.number))
 }
 
-// pendingOf returns the entry of an allocation and updates its candidate. It creates the entry if there is none. The
+// beginAttempt returns the entry of an allocation and updates its candidate. It creates the entry if there is none. The
 // allocation no longer waits afterwards.
-func (ns *namespace) pendingOf(c candidate) *pending {
+func (ns *namespace) beginAttempt(c candidate) *pending {
 	w := ns.pending[c.name]
 	if w != nil {
 		// Call this before the candidate changes: the old values are needed to find the entries in the summaries.
@@ -102,13 +102,13 @@ func (ns *namespace) pendingOf(c candidate) *pending {
 	}
 	if w == nil || w.uid != c.uid {
 		ns.removePending(w)
-		ns.numbers++
-		w = &pending{number: ns.numbers, tenant: ns.tenant(c.name.Namespace)}
+		ns.lastNumber++
+		w = &pending{number: ns.lastNumber, tenant: ns.tenant(c.name.Namespace)}
 		w.tenant.pending++
 		ns.pending[c.name] = w
 		if c.isForeign() {
 			ns.index.mu.Lock()
-			ns.index.homes[c.name] = ns.name
+			ns.index.parentNamespaces[c.name] = ns.name
 			ns.index.mu.Unlock()
 		}
 	}
@@ -124,8 +124,8 @@ func (ns *namespace) removePending(w *pending) {
 	delete(ns.pending, w.name)
 	if w.isForeign() {
 		ns.index.mu.Lock()
-		if ns.index.homes[w.name] == ns.name {
-			delete(ns.index.homes, w.name)
+		if ns.index.parentNamespaces[w.name] == ns.name {
+			delete(ns.index.parentNamespaces, w.name)
 		}
 		ns.index.mu.Unlock()
 	}
@@ -165,7 +165,7 @@ func (ns *namespace) wait(w *pending, why *verdict) {
 	}
 
 	w.reason = why.reason
-	for _, r := range why.refusals {
+	for _, r := range why.misfits {
 		w.explainedBy = append(w.explainedBy, r.parent)
 		r.parent.messages++
 		r.parent.freshMessages++
@@ -241,14 +241,14 @@ func (ns *namespace) waitForRequester(w *pending) {
 	ns.requesters[w.requester.name][w] = struct{}{}
 }
 
-// place returns the prefix that an allocation would get from a parent now. It reports false if there is none.
-func (x *index) place(p *parent, w *pending) (netip.Prefix, bool) {
+// prefixFor returns the prefix that an allocation would get from the parent now. It reports false if there is none.
+func (p *parent) prefixFor(w *pending) (netip.Prefix, bool) {
 	r := w.request
 	if !p.usable() || !w.tenant.sees(&p.prefixState) || !r.Fits(p.prefix) || !p.rules.Allow(r.Bits) || w.isFor(p) {
 		return netip.Prefix{}, false
 	}
 	var except []netip.Prefix
-	for _, refused := range w.refusals {
+	for _, refused := range w.refusedBindings {
 		switch {
 		case refused.parent != p.uid:
 		case !refused.prefix.IsValid(), refused.prefix == r.Prefix:
@@ -264,9 +264,9 @@ func (x *index) place(p *parent, w *pending) (netip.Prefix, bool) {
 	return p.find(r.Bits, except)
 }
 
-// reserve reserves a prefix of a parent for an allocation.
-func (ns *namespace) reserve(w *pending, p *parent, prefix netip.Prefix) {
+// assume makes an allocation hold a prefix of a parent in the index, before the API does.
+func (ns *namespace) assume(w *pending, p *parent, prefix netip.Prefix) {
 	p.ledger.Hold(w.uid, prefix)
 	ns.holders[w.uid] = holder{parent: p, name: w.name.Name}
-	w.reserved = p
+	w.assumedParent = p
 }

@@ -44,8 +44,8 @@ var (
 func (f *fixture) outcome(t *testing.T, what, from string) string {
 	t.Helper()
 	c := want(t, "probe", what, from)
-	place, why := f.reserve(c)
-	f.settle(c.name, true)
+	place, why := f.assume(c)
+	f.abandon(c.name)
 	if why != nil {
 		return why.reason
 	}
@@ -192,7 +192,7 @@ func TestPolicyPairs(t *testing.T) {
 			}
 			// Who waits is served when the rules are gone, if there is room.
 			c := want(t, "c", test.what, "root")
-			if _, why := f.reserve(c); why == nil || why.final {
+			if _, why := f.assume(c); why == nil || why.final {
 				return
 			}
 			f.takeWoken()
@@ -220,7 +220,7 @@ func TestPolicyWords(t *testing.T) {
 		if strings.HasPrefix(want, "other") {
 			parent = "other"
 		}
-		if _, why := f.reserve(wants(t, what, parent)); why == nil || why.message() != want || why.final {
+		if _, why := f.assume(wants(t, what, parent)); why == nil || why.message() != want || why.final {
 			t.Errorf("%s: %+v", what, why)
 		}
 	}
@@ -283,7 +283,7 @@ func TestPolicyWakes(t *testing.T) {
 			f.setPolicy(policy)
 			f.holds("other", "root", "10.0.0.128/25")
 			c := want(t, "c", "/28", "root")
-			_, why := f.reserve(c)
+			_, why := f.assume(c)
 			if why == nil || why.reason != v1alpha1.ReasonReserved || why.final ||
 				why.message() != "root (10.0.0.0/24) has no room for a /28 outside of reserved space: no address is free" {
 				t.Fatalf("%+v", why)
@@ -298,7 +298,7 @@ func TestPolicyWakes(t *testing.T) {
 			if change(f); !slices.Equal(f.takeWoken(), []string{"c"}) {
 				t.Fatal("not woken")
 			}
-			if got := f.mustReserve(t, c); !strings.HasPrefix(got, "10.0.0.") {
+			if got := f.mustAssume(t, c); !strings.HasPrefix(got, "10.0.0.") {
 				t.Error(got)
 			}
 		})
@@ -310,15 +310,15 @@ func TestPolicyRefreshes(t *testing.T) {
 	f := newFixture(Pack)
 	f.set(prefix("root", "10.0.0.0/24"))
 	f.holds("other", "root", "10.0.0.128/25")
-	if _, why := f.reserve(want(t, "c", "/24", "root")); why == nil {
+	if _, why := f.assume(want(t, "c", "/24", "root")); why == nil {
 		t.Fatal("it fits")
 	}
-	if _, why := f.reserve(want(t, "d", "/25", "root")); why != nil {
+	if _, why := f.assume(want(t, "d", "/25", "root")); why != nil {
 		t.Fatal(why)
 	}
 	f.gone("d")
 	f.setPolicy(rules("p", "", v1alpha1.PrefixReservation{CIDR: "10.0.0.0/26"}))
-	_, why := f.reserve(want(t, "d", "/25", "root"))
+	_, why := f.assume(want(t, "d", "/25", "root"))
 	if why == nil || why.reason != v1alpha1.ReasonReserved {
 		t.Fatalf("%+v", why)
 	}
@@ -328,7 +328,7 @@ func TestPolicyRefreshes(t *testing.T) {
 	if got := f.takeRefreshed(); !slices.Contains(got, "d") {
 		t.Errorf("made anew: %s", got)
 	}
-	if _, why := f.reserve(want(t, "d", "/25", "root")); why == nil || why.reason != v1alpha1.ReasonParentExhausted {
+	if _, why := f.assume(want(t, "d", "/25", "root")); why == nil || why.reason != v1alpha1.ReasonParentExhausted {
 		t.Fatalf("%+v", why)
 	}
 	f.takeRefreshed()
@@ -385,7 +385,7 @@ func TestManyReservedRanges(t *testing.T) {
 		all = slices.AppendSeq(all, cidr.Cover(netip.MustParseAddr(r.From), netip.MustParseAddr(r.To)))
 	}
 	for i := range 100 {
-		place, why := f.reserve(want(t, fmt.Sprintf("c%d", i), "/31", "root"))
+		place, why := f.assume(want(t, fmt.Sprintf("c%d", i), "/31", "root"))
 		if why != nil {
 			t.Fatal(why.message())
 		}

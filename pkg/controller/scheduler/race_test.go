@@ -41,7 +41,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 	var mu sync.Mutex
 	namespaces := []string{"one", "two"}
 	// Some of the allocations ask for parents of the other namespace.
-	home := func(name types.NamespacedName) string {
+	parentNamespace := func(name types.NamespacedName) string {
 		if strings.HasSuffix(name.Name, "3") == (name.Namespace == "one") {
 			return "one"
 		}
@@ -69,7 +69,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 			t.Error(err)
 		}
 		c := want(t, name.Name, []string{"IPv4/32", "IPv4/31", "IPv4/30", "10.0.0.4/31"}[n%4], []string{"net=a", "p1", "net=b"}[n%3])
-		c.name, c.uid, c.home = name, uid, home(name)
+		c.name, c.uid, c.parentNamespace = name, uid, parentNamespace(name)
 		return c, exists
 	}
 
@@ -85,8 +85,8 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 				}
 				busy.Add(1)
 				if c, exists := candidateFor(name); !exists {
-					x.settle(name, true)
-				} else if place, why := x.reserve(c); why == nil {
+					x.abandon(name)
+				} else if place, why := x.assume(c); why == nil {
 					outcome := random.IntN(5)
 					mu.Lock()
 					if uids[name] != c.uid {
@@ -106,7 +106,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 						x.forgetAssumed(name)
 						q.Add(name)
 					case 1:
-						x.refuse(name, place, false, "no")
+						x.recordRefusal(name, place, false, "no")
 						x.retry(c)
 						q.Add(name)
 					case 2:
@@ -118,7 +118,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 						mu.Unlock()
 					}
 				} else if now, exists := candidateFor(name); !exists || now.uid != c.uid {
-					x.forget(name, c.uid, c.home)
+					x.forget(name, c.uid, c.parentNamespace)
 				} else if why.reason == "Refused" {
 					x.retry(c)
 					q.Add(name)
@@ -138,7 +138,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 					mu.Lock()
 					if uid, exists := uids[name]; exists {
 						delete(uids, name)
-						in.put(namespace, eventKey{v1alpha1.PrefixAllocationKind, name.Name, uid}, func() { x.forget(name, uid, home(name)) })
+						in.put(namespace, eventKey{v1alpha1.PrefixAllocationKind, name.Name, uid}, func() { x.forget(name, uid, parentNamespace(name)) })
 					} else {
 						uid := types.UID(fmt.Sprintf("%d-%d-%s", n, step, name))
 						uids[name] = uid
@@ -203,7 +203,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 		ns := x.lock(namespace)
 		for w := range ns.waiting() {
 			waiting++
-			if p, prefix, ok := x.choose(ns, w); ok {
+			if p, prefix, ok := ns.choose(w); ok {
 				t.Errorf("seed %d: %s waits, but there is %s of %s", seed, w.name, prefix, p.name)
 			}
 		}
@@ -225,7 +225,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 		}
 		mu.Lock()
 		for name, uid := range uids {
-			if _, holds := ns.holders[uid]; home(name) == namespace && !holds {
+			if _, holds := ns.holders[uid]; parentNamespace(name) == namespace && !holds {
 				if w := ns.pending[name]; w == nil || w.target == nil {
 					t.Errorf("seed %d: %s neither holds anything nor waits", seed, name)
 				}
@@ -238,9 +238,9 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 		t.Errorf("seed %d: nothing of another namespace is held: the test does not see what it is about", seed)
 	}
 	x.mu.Lock()
-	for name := range x.homes {
+	for name := range x.parentNamespaces {
 		if _, exists := uids[name]; !exists {
-			t.Errorf("seed %d: %s is gone, but the index has its home", seed, name)
+			t.Errorf("seed %d: %s is gone, but the index has the namespace of its parents", seed, name)
 		}
 	}
 	x.mu.Unlock()

@@ -5,9 +5,9 @@
 // allocation to them.
 //
 // The design follows kube-scheduler. Informers feed an index of free space. For each candidate the scheduler finds the
-// parents with enough space (filter), chooses the best one (score), and takes a prefix in the index (reserve).
-// Then it writes the prefix to the API (bind). Many workers do this in parallel. An allocation that cannot be scheduled
-// waits. An event that frees space reserves it immediately for the oldest waiting allocations that fit, and wakes only
+// parents with enough space (filter), chooses the best one (score), and holds a prefix in the index (assume). Then it
+// writes the prefix to the API (bind). Many workers do this in parallel. An allocation that cannot be scheduled waits.
+// When an event frees space, the index assumes it at once for the oldest waiting allocations that fit, and wakes only
 // those.
 package scheduler
 
@@ -55,10 +55,10 @@ type Scheduler struct {
 	synced []cache.InformerSynced
 }
 
-// New returns a scheduler. namespaces is nil if there are no namespaces. strategy ranks the parents, and workers is the number of allocations that are scheduled
-// concurrently. New fails if it cannot add its handlers to the informers.
+// New returns a scheduler. namespaces is nil if there are no namespaces. score ranks the parents, and workers is the
+// number of allocations that are scheduled concurrently. New fails if it cannot add its handlers to the informers.
 func New(client versioned.Interface, prefixes informers.PrefixInformer, allocations informers.PrefixAllocationInformer,
-	policies informers.PrefixPolicyInformer, namespaces coreinformers.NamespaceInformer, recorder events.EventRecorder, strategy Strategy, workers int) (*Scheduler, error) {
+	policies informers.PrefixPolicyInformer, namespaces coreinformers.NamespaceInformer, recorder events.EventRecorder, score ScoreFunc, workers int) (*Scheduler, error) {
 	s := &Scheduler{
 		client:          client,
 		allocations:     allocations.Lister(),
@@ -68,7 +68,7 @@ func New(client versioned.Interface, prefixes informers.PrefixInformer, allocati
 		inbox:           newInbox(),
 		queue:           queue.New("scheduler"),
 	}
-	s.index = newIndex(strategy, s.queue.Add, s.queue.AddAfter)
+	s.index = newIndex(score, s.queue.Add, s.queue.AddAfter)
 
 	if err := requester.AddIndex(s.allocationIndex); err != nil {
 		return nil, err
@@ -116,8 +116,8 @@ func (s *Scheduler) allocationHandler() cache.ResourceEventHandler {
 	return observe.Handler(func(_, allocation *v1alpha1.PrefixAllocation) {
 		put(allocation, func() { s.observe(allocation) })
 	}, func(allocation *v1alpha1.PrefixAllocation) {
-		name, uid, home := observe.NameOf(allocation), allocation.UID, allocation.NamespaceOfParent()
-		put(allocation, func() { s.index.forget(name, uid, home) })
+		name, uid, parentNamespace := observe.NameOf(allocation), allocation.UID, allocation.NamespaceOfParent()
+		put(allocation, func() { s.index.forget(name, uid, parentNamespace) })
 	})
 }
 
@@ -150,9 +150,7 @@ func (s *Scheduler) namespaceHandler() cache.ResourceEventHandler {
 func (s *Scheduler) observe(allocation *v1alpha1.PrefixAllocation) {
 	switch allocation.Status.Phase {
 	case v1alpha1.PrefixAllocationPhaseAllocated:
-		prefix, err := cidr.ParseStored(allocation.Status.Prefix)
-		if err == nil && allocation.Spec.PrefixRef != nil {
-			parent := types.NamespacedName{Namespace: allocation.NamespaceOfParent(), Name: allocation.Spec.PrefixRef.Name}
+		if parent, prefix, ok := holding.Of(allocation); ok {
 			s.index.hold(observe.NameOf(allocation), allocation.UID, parent, prefix)
 		}
 	case v1alpha1.PrefixAllocationPhaseFailed:
@@ -211,7 +209,7 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 	defer span.End()
 	allocation, err := s.allocations.PrefixAllocations(name.Namespace).Get(name.Name)
 	if apierrors.IsNotFound(err) {
-		s.index.settle(name, true)
+		s.index.abandon(name)
 		return nil
 	}
 	if err != nil {
@@ -220,38 +218,44 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 	switch {
 	case allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseAllocated:
 		// The binding succeeded. The event of the informer updates the index.
-		s.index.settle(name, false)
+		s.index.markBound(name)
 		return nil
 	case allocation.Status.Phase == v1alpha1.PrefixAllocationPhaseFailed, allocation.DeletionTimestamp != nil:
 		// It will never be bound.
-		s.index.settle(name, true)
+		s.index.abandon(name)
 		return nil
 	case requester.IsLost(allocation):
-		s.index.settle(name, true)
+		s.index.abandon(name)
 		return s.report(ctx, allocation, &verdict{reason: v1alpha1.ReasonRequesterNotFound,
 			words: "This PrefixAllocation was created for a Prefix, but has no controller reference to one"})
 	}
 
 	c, err := candidateOf(allocation)
 	if err != nil {
-		s.index.settle(name, true)
+		s.index.abandon(name)
 		return s.report(ctx, allocation, &verdict{reason: v1alpha1.ReasonInvalidRequest, words: err.Error()})
 	}
 	if done, err := s.takeBack(ctx, c); done || err != nil {
 		return err
 	}
+	return s.assumeAndBind(ctx, allocation, c)
+}
+
+// assumeAndBind finds a prefix for an allocation and binds it. If the server refuses it, it tries others. If there is none, it
+// reports that. If it returns an error, the caller must retry later.
+func (s *Scheduler) assumeAndBind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, c candidate) (err error) {
 	s.index.retry(c)
 	var refused error
 	for range maxTries {
-		place, why := s.index.reserve(c)
+		assumed, why := s.index.assume(c)
 		switch {
 		case why == nil:
 		case why.early:
-			s.queue.AddAfter(name, requesterPatience)
+			s.queue.AddAfter(c.name, requesterGracePeriod)
 			return nil
 		case s.isGone(allocation):
 			// The index may have handled its deletion before it began to wait.
-			s.index.forget(name, allocation.UID, c.home)
+			s.index.forget(c.name, c.uid, c.parentNamespace)
 			return nil
 		default:
 			// An event wakes the allocation when there may be space for it. If the server refused a binding, retry
@@ -261,11 +265,11 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 			}
 			return refused
 		}
-		if refused, err = s.bind(ctx, allocation, place); refused == nil {
+		if refused, err = s.bind(ctx, allocation, assumed); refused == nil {
 			return err
 		}
 	}
-	if err := s.report(ctx, allocation, s.index.giveUp(c)); err != nil {
+	if err := s.report(ctx, allocation, s.index.refusedVerdict(c)); err != nil {
 		return err
 	}
 	return refused
@@ -292,11 +296,11 @@ func (s *Scheduler) takeBack(ctx context.Context, c candidate) (bool, error) {
 		return false, nil
 	}
 	child := types.NamespacedName{Namespace: c.name.Namespace, Name: c.requester.name}
-	if s.queue.NumRequeues(c.name) < heldTries && holding.Has(s.allocationIndex, child, c.requester.uid, c.request, c.home, c.ref) {
+	if s.queue.NumRequeues(c.name) < heldTries && holding.Has(s.allocationIndex, child, c.requester.uid, c.request, c.parentNamespace, c.ref) {
 		// Another controller manager may have taken it back.
 		return false, fmt.Errorf("another PrefixAllocation holds space for %s", child)
 	}
-	kept := holding.KeptFor(s.allocationIndex, child, c.requester.uid, c.request, c.home)
+	kept := holding.KeptFor(s.allocationIndex, child, c.requester.uid, c.request, c.parentNamespace)
 	if len(kept) == 0 {
 		return false, nil
 	}
@@ -307,7 +311,7 @@ func (s *Scheduler) takeBack(ctx context.Context, c candidate) (bool, error) {
 	err := last.GiveTo(ctx, s.client, c.requester.uid)
 	switch {
 	case err == nil:
-		s.index.settle(c.name, true)
+		s.index.abandon(c.name)
 		return true, nil
 	case apierrors.IsNotFound(err), (queue.IsRefusal(err) || apierrors.IsConflict(err)) && s.queue.NumRequeues(c.name) >= quietConflicts:
 		// It gets other space. A single refusal may be of a moment, such as that of a consent that is given again at once.
@@ -324,7 +328,7 @@ func candidateOf(allocation *v1alpha1.PrefixAllocation) (candidate, error) {
 	}
 	c := candidate{
 		name: observe.NameOf(allocation), uid: allocation.UID, created: allocation.CreationTimestamp.Time, request: r,
-		home: allocation.NamespaceOfParent(),
+		parentNamespace: allocation.NamespaceOfParent(),
 	}
 	if owner := requester.Of(allocation); owner != nil {
 		c.requester = &requesterRef{owner.Name, owner.UID}
@@ -346,37 +350,37 @@ const quietConflicts = 4
 
 // bind writes an assumption to the API. It returns refused if the server refuses this prefix for this allocation. The
 // prefix is then released, and the caller may try another one. If it returns err, the caller must retry later.
-func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, place assumption) (refused, err error) {
+func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, assumed assumption) (refused, err error) {
 	ctx, span := queue.Span(ctx, "Bind PrefixAllocation", observe.NameOf(allocation))
 	defer span.End()
-	ref, from := v1alpha1.BindingReference{Name: place.parent.Name, UID: place.parentUID}, place.parent.Name
-	if place.parent.Namespace != allocation.Namespace {
-		ref.Namespace, from = place.parent.Namespace, place.parent.String()
+	ref, from := v1alpha1.BindingReference{Name: assumed.parent.Name, UID: assumed.parentUID}, assumed.parent.Name
+	if assumed.parent.Namespace != allocation.Namespace {
+		ref.Namespace, from = assumed.parent.Namespace, assumed.parent.String()
 	}
 	_, err = s.client.IpamV1alpha1().PrefixAllocations(allocation.Namespace).Bind(ctx, allocation.Name, &v1alpha1.PrefixAllocationBinding{
 		Metadata:  v1alpha1.BindingMeta{Name: allocation.Name, Namespace: allocation.Namespace, UID: allocation.UID},
-		Prefix:    place.prefix.String(),
+		Prefix:    assumed.prefix.String(),
 		PrefixRef: ref,
 	}, metav1.CreateOptions{})
 	queue.CountRefusedBinding("prefixallocations", err)
 	name := observe.NameOf(allocation)
-	wrapped := fmt.Errorf("binding to %s from %s: %w", place.prefix, from, err)
+	wrapped := fmt.Errorf("binding to %s from %s: %w", assumed.prefix, from, err)
 	switch {
 	case err == nil:
 		// For a child Prefix, the prefix controller records an event on the Prefix. One event is enough.
 		if metav1.GetControllerOf(allocation) == nil {
-			s.recorder.Eventf(allocation, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Bind", "Allocated %s from %s", place.prefix, from)
+			s.recorder.Eventf(allocation, nil, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Bind", "Allocated %s from %s", assumed.prefix, from)
 		}
 		return nil, nil
 	case apierrors.IsNotFound(err):
 		s.index.forgetAssumed(name)
 		return nil, wrapped
 	case apierrors.IsConflict(err):
-		// The informer may not have shown the holder of the prefix yet. Record the holder before the reservation is
-		// released. Otherwise the index would reserve the same prefix for the next waiting allocation.
-		learned := s.learn(name.Namespace, place.parent, err)
+		// The informer may not have shown the holder of the prefix yet. Record the holder before the assumption is
+		// released. Otherwise the index would assume the same prefix for the next waiting allocation.
+		learned := s.learn(name.Namespace, assumed.parent, err)
 		if !learned && s.queue.NumRequeues(name) >= quietConflicts {
-			s.index.refuse(name, place, true, err.Error())
+			s.index.recordRefusal(name, assumed, true, err.Error())
 			return wrapped, nil
 		}
 		s.index.forgetAssumed(name)
@@ -387,10 +391,10 @@ func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocat
 		return nil, wrapped
 	case queue.IsRefusal(err):
 		// Forbidden applies to the whole parent. Other refusals may apply to this prefix only.
-		s.index.refuse(name, place, apierrors.IsForbidden(err), err.Error())
+		s.index.recordRefusal(name, assumed, apierrors.IsForbidden(err), err.Error())
 		return wrapped, nil
 	}
-	// The binding may have succeeded. Keep the reservation and retry with the same prefix.
+	// The binding may have succeeded. Keep the assumption and retry with the same prefix.
 	return nil, wrapped
 }
 
@@ -461,10 +465,10 @@ func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAlloc
 	return err
 }
 
-// nameHolders adds the holders of the prefixes in use to the refusals.
+// nameHolders adds the holders of the prefixes in use to the misfits.
 func (s *Scheduler) nameHolders(namespace string, why *verdict) {
-	for i := range why.refusals {
-		r := &why.refusals[i]
+	for i := range why.misfits {
+		r := &why.misfits[i]
 		if r.holderUID == "" {
 			continue
 		}

@@ -97,7 +97,7 @@ func (d *desk) stores(a *v1alpha1.PrefixAllocation) {
 func (d *desk) nextPlace(length string) string {
 	d.t.Helper()
 	c := want(d.t, "next", length, "root")
-	place, why := d.index.reserve(c)
+	place, why := d.index.assume(c)
 	if why != nil {
 		return why.reason
 	}
@@ -708,7 +708,7 @@ func TestRefreshesAreLimited(t *testing.T) {
 	}
 	const many = 5000
 	for i := range many {
-		f.reserve(want(t, fmt.Sprintf("c%d", i), "IPv4/28", "net=a"))
+		f.assume(want(t, fmt.Sprintf("c%d", i), "IPv4/28", "net=a"))
 	}
 	for range 100 {
 		f.set(prefix("leaf", "10.0.0.0/32", labelled("net", "a")))
@@ -738,7 +738,7 @@ func TestSelectionsAreBounded(t *testing.T) {
 		f.set(p)
 	}
 	for l := range maxSelections {
-		f.reserve(want(t, fmt.Sprintf("c%d", l), "IPv4/32", fmt.Sprintf("l%d=x", l)))
+		f.assume(want(t, fmt.Sprintf("c%d", l), "IPv4/32", fmt.Sprintf("l%d=x", l)))
 	}
 	sum := 0
 	for _, s := range f.namespaces[ns].selections {

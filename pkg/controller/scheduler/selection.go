@@ -33,7 +33,7 @@ type selection struct {
 	scope
 	// parents are sorted by name.
 	parents []*parent
-	// used is the value of namespace.uses at the last use.
+	// used is the value of namespace.lastUse at the last use.
 	used uint64
 }
 
@@ -60,8 +60,8 @@ func (ns *namespace) selection(key string, scope scope) *selection {
 		slices.SortFunc(s.parents, func(a, b *parent) int { return strings.Compare(a.name, b.name) })
 		ns.selections[key] = s
 	}
-	ns.uses++
-	s.used = ns.uses
+	ns.lastUse++
+	s.used = ns.lastUse
 	ns.limitSelections()
 	return s
 }

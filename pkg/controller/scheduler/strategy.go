@@ -12,10 +12,10 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 )
 
-// Strategy returns the score of a parent for a request. bits is the requested prefix length, and the parent has a free
+// ScoreFunc returns the score of a parent for a request. bits is the requested prefix length, and the parent has a free
 // block for it. The scheduler chooses the parent with the highest score. It calls the strategy for each possible parent,
 // so a strategy must take constant time and allocate no memory.
-type Strategy func(parent *allocator.Pool, bits int) Score
+type ScoreFunc func(parent *allocator.Pool, bits int) Score
 
 // Score is an unsigned 128-bit number, because Spread counts IPv6 addresses.
 type Score struct{ hi, lo uint64 }
@@ -42,7 +42,7 @@ func Spread(parent *allocator.Pool, _ int) Score {
 func Random(*allocator.Pool, int) Score { return Score{rand.Uint64(), rand.Uint64()} }
 
 // scoreOf returns the strategy of a policy. It returns other if the policy has none.
-func scoreOf(strategy v1alpha1.PrefixStrategy, other Strategy) Strategy {
+func scoreOf(strategy v1alpha1.PrefixStrategy, other ScoreFunc) ScoreFunc {
 	switch strategy {
 	case v1alpha1.PrefixStrategyPack:
 		return Pack
@@ -67,8 +67,8 @@ func (p *parent) find(bits int, except []netip.Prefix) (netip.Prefix, bool) {
 	return pool.FindExcept(bits, except, find)
 }
 
-// StrategyByName returns the strategy with the given name, "Pack" or "Spread". It fails for any other name.
-func StrategyByName(name string) (Strategy, error) {
+// ParseStrategy returns the strategy with the given name, "Pack" or "Spread". It fails for any other name.
+func ParseStrategy(name string) (ScoreFunc, error) {
 	switch name {
 	case "Pack":
 		return Pack, nil

@@ -53,7 +53,7 @@ type tenant struct {
 	// exact holds the prefixes of the requests for one specific prefix, sorted. The other requests are counted in sizes.
 	exact []netip.Prefix
 	sizes map[size]*sizeCount
-	// served is the value of namespace.turns at the last reservation for a waiting allocation.
+	// served is the value of namespace.lastTurn at the last assumption for a waiting allocation.
 	served uint64
 	// refreshes limits the updates of messages, and retries what is not in waiting because there are maxSelectors.
 	refreshes, retries *rate.Limiter
@@ -106,7 +106,7 @@ type target struct {
 	scope scope
 	// count is the number of the waiting allocations.
 	count int
-	// serving is the value of namespace.serving when serve last found that the parent is the target.
+	// serving is the value of namespace.lastServe when serve last found that the parent is the target.
 	serving uint64
 	// affected and hidden are used only within refreshTenant. affected is set if the changed parent is or was the target, or
 	// a descendant of it is. hidden is set if the change shows or hides descendants. Then all messages are stale.
@@ -148,18 +148,18 @@ func (t *tenant) waitsWithin(prefix netip.Prefix) bool {
 	return i < len(t.exact) && prefix.Contains(t.exact[i].Addr())
 }
 
-// serve reserves free space of a parent for the waiting allocations. The tenants take turns, and of each tenant the
+// serve assumes free space of a parent for the waiting allocations. The tenants take turns, and of each tenant the
 // oldest comes first. This maintains the invariant of the index: no allocation waits while there is space for it. freed
 // is the prefix that became free. If it is not valid, any space of the parent may have become free. If only is not nil,
 // only allocations with these targets are served.
-func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, only map[*target]bool) {
+func (ns *namespace) serve(p *parent, freed netip.Prefix, only map[*target]bool) {
 	if !p.usable() || p.rules.Closed() {
 		return
 	}
-	ns.serving++
+	ns.lastServe++
 	var turns []*turn
 	for _, t := range ns.tenants {
-		if t.mayFit(p, ns.serving, only) {
+		if t.mayFit(p, ns.lastServe, only) {
 			turns = append(turns, &turn{tenant: t, rest: t.waiting})
 		}
 	}
@@ -169,10 +169,10 @@ func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, only map[*ta
 	var served []*pending
 	for len(turns) > 0 {
 		turns = slices.DeleteFunc(turns, func(t *turn) bool {
-			w := x.serveNext(ns, p, freed, t)
+			w := ns.serveNext(p, freed, t)
 			if w != nil {
-				ns.turns++
-				t.tenant.served = ns.turns
+				ns.lastTurn++
+				t.tenant.served = ns.lastTurn
 				served = append(served, w)
 			}
 			return w == nil
@@ -180,7 +180,7 @@ func (x *index) serve(ns *namespace, p *parent, freed netip.Prefix, only map[*ta
 	}
 	ns.stopWaiting(served...)
 	for _, w := range served {
-		x.wake(w.name)
+		ns.index.wake(w.name)
 	}
 }
 
@@ -209,7 +209,7 @@ func (t *tenant) mayFit(p *parent, serving uint64, only map[*target]bool) bool {
 	}
 	some = false
 	for of := range t.targets(p.name) {
-		if (only == nil || only[of]) && of.is(p) {
+		if (only == nil || only[of]) && of.matches(p) {
 			of.serving, some = serving, true
 		}
 	}
@@ -224,21 +224,21 @@ func (t *tenant) mayFit(p *parent, serving uint64, only map[*target]bool) bool {
 	return some
 }
 
-// serveNext reserves space of a parent for the first allocation of a turn that fits, and returns that. It returns nil if
+// serveNext assumes space of a parent for the first allocation of a turn that fits, and returns that. It returns nil if
 // none fits.
-func (x *index) serveNext(ns *namespace, p *parent, freed netip.Prefix, t *turn) *pending {
+func (ns *namespace) serveNext(p *parent, freed netip.Prefix, t *turn) *pending {
 	for len(t.rest) > 0 {
 		w := t.rest[0]
 		t.rest = t.rest[1:]
 		switch {
-		case w.target.serving != ns.serving, w.size != nil && w.size.unfit:
+		case w.target.serving != ns.lastServe, w.size != nil && w.size.unfit:
 			continue
 		case w.request.Prefix.IsValid() && freed.IsValid() && !freed.Overlaps(w.request.Prefix):
 			continue
 		}
-		prefix, ok := x.place(p, w)
+		prefix, ok := p.prefixFor(w)
 		if ok {
-			ns.reserve(w, p, prefix)
+			ns.assume(w, p, prefix)
 		}
 		if w.size != nil {
 			w.size.unfit = !fits(p, w.size.bits)
@@ -267,7 +267,7 @@ const (
 )
 
 // refreshLater marks the message of a waiting allocation as stale and schedules its update, after delay at the earliest.
-func (x *index) refreshLater(w *pending, delay time.Duration) {
+func (ns *namespace) refreshLater(w *pending, delay time.Duration) {
 	if w.stale {
 		return
 	}
@@ -275,49 +275,49 @@ func (x *index) refreshLater(w *pending, delay time.Duration) {
 	for _, p := range w.explainedBy {
 		p.freshMessages--
 	}
-	x.refresh(w.name, max(delay, w.tenant.refreshes.Reserve().Delay()))
+	ns.index.refresh(w.name, max(delay, w.tenant.refreshes.Reserve().Delay()))
 }
 
 // refreshCounts updates the messages that report how much of a parent is free. Those for other namespaces do not.
-func (x *index) refreshCounts(ns *namespace, p *parent) {
+func (ns *namespace) refreshCounts(p *parent) {
 	if t := ns.tenants[ns.name]; t != nil {
-		x.refreshNaming(t, p, countsDelay, func(w *pending) bool {
+		ns.refreshNaming(t, p, countsDelay, func(w *pending) bool {
 			return w.reason == v1alpha1.ReasonParentExhausted || w.reason == v1alpha1.ReasonReserved
 		})
 	}
 }
 
 // refreshHolders updates the messages that name the previous holder of the freed prefix.
-func (x *index) refreshHolders(ns *namespace, p *parent, freed netip.Prefix) {
+func (ns *namespace) refreshHolders(p *parent, freed netip.Prefix) {
 	for _, t := range ns.tenants {
-		x.refreshNaming(t, p, wordsDelay, func(w *pending) bool {
+		ns.refreshNaming(t, p, wordsDelay, func(w *pending) bool {
 			return w.reason == v1alpha1.ReasonPrefixInUse && freed.Overlaps(w.request.Prefix)
 		})
 	}
 }
 
 // refreshNaming updates the messages for a tenant that name the parent and for which stale returns true.
-func (x *index) refreshNaming(t *tenant, p *parent, delay time.Duration, stale func(*pending) bool) {
+func (ns *namespace) refreshNaming(t *tenant, p *parent, delay time.Duration, stale func(*pending) bool) {
 	if p.freshMessages == 0 {
 		return
 	}
 	for _, w := range t.waiting {
 		if !w.stale && stale(w) && slices.Contains(w.explainedBy, p) {
-			x.refreshLater(w, delay)
+			ns.refreshLater(w, delay)
 		}
 	}
 }
 
 // refreshWords updates the messages that a change of a parent made wrong: those that name the parent, those that say
-// that there is no parent, and those for which this parent now gives a more hopeful reason (see refusalKind).
+// that there is no parent, and those for which this parent now gives a more hopeful reason (see misfitKind).
 // It returns the targets that descendants of the parent may be now. The caller updates the messages of the allocations with
 // these targets after it has served those descendants.
-func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, beforeUp *parent) (revealed map[*target]bool) {
+func (ns *namespace) refreshWords(p *parent, before *prefixState, beforeUp *parent) (revealed map[*target]bool) {
 	for _, t := range ns.tenants {
 		if len(t.waiting) == 0 || beforeUp == p.up && !t.sees(before) && !t.sees(&p.prefixState) {
 			continue
 		}
-		for of := range x.refreshTenant(t, p, before, beforeUp) {
+		for of := range ns.refreshTenant(t, p, before, beforeUp) {
 			if revealed == nil {
 				revealed = map[*target]bool{}
 			}
@@ -328,7 +328,7 @@ func (x *index) refreshWords(ns *namespace, p *parent, before *prefixState, befo
 }
 
 // refreshTenant does refreshWords for one tenant.
-func (x *index) refreshTenant(t *tenant, p *parent, before *prefixState, beforeUp *parent) (revealed map[*target]bool) {
+func (ns *namespace) refreshTenant(t *tenant, p *parent, before *prefixState, beforeUp *parent) (revealed map[*target]bool) {
 	some := false
 	for of := range t.targets(p.name) {
 		if of.scope.Selector == nil {
@@ -356,11 +356,11 @@ func (x *index) refreshTenant(t *tenant, p *parent, before *prefixState, beforeU
 		hope := v1alpha1.HopeOf(w.reason)
 		stale := hope == 0 || w.target.hidden || slices.Contains(w.explainedBy, p)
 		if !stale && p.uid != "" {
-			kind, _ := x.refuses(p, w)
+			kind, _ := p.misfitOf(w)
 			stale = kind.hope() > hope
 		}
 		if stale {
-			x.refreshLater(w, wordsDelay)
+			ns.refreshLater(w, wordsDelay)
 		}
 	}
 	for of := range t.targets(p.name) {

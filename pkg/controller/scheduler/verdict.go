@@ -16,14 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// refusalKind is the reason why a request cannot be allocated from a parent.
-type refusalKind int
+// misfitKind is the reason why a request cannot be allocated from a parent.
+type misfitKind int
 
 // The kinds are ordered by hope, that is, how likely the request can be allocated from the parent later. The least
 // likely kind comes first.
 const (
 	// unsuitable: the request does not fit into the parent, even if all of it is free.
-	unsuitable refusalKind = iota
+	unsuitable misfitKind = iota
 	// wrongLength: the policies of the parent do not allow the length.
 	wrongLength
 	// closed: a policy of the parent allows nothing new.
@@ -44,7 +44,7 @@ const (
 )
 
 // reason returns the condition reason for a kind.
-func (k refusalKind) reason() string {
+func (k misfitKind) reason() string {
 	return [kinds]string{
 		v1alpha1.ReasonNoSuitableParent, v1alpha1.ReasonLengthNotAllowed, v1alpha1.ReasonParentClosed,
 		v1alpha1.ReasonParentNotReady, v1alpha1.ReasonParentNotReady, v1alpha1.ReasonPrefixInUse,
@@ -53,18 +53,18 @@ func (k refusalKind) reason() string {
 }
 
 // hope returns the rank of a kind: HopeOf of its reason. Kinds with the same reason have the same rank.
-func (k refusalKind) hope() int { return v1alpha1.HopeOf(k.reason()) }
+func (k misfitKind) hope() int { return v1alpha1.HopeOf(k.reason()) }
 
-// refusal describes why a request cannot be allocated from one parent. It copies what the message needs, because the
+// misfit describes why a request cannot be allocated from one parent. It copies what the message needs, because the
 // message is built after the lock is released.
-type refusal struct {
+type misfit struct {
 	parent *parent
-	kind   refusalKind
+	kind   misfitKind
 	name   string
 	prefix netip.Prefix
-	// holder is the prefix in use that overlaps the requested one. holderName and holderUID identify the allocation that
+	// used is the prefix in use that overlaps the requested one. holderName and holderUID identify the allocation that
 	// holds it. holdsIt is the part of the message that names the holder.
-	holder     netip.Prefix
+	used       netip.Prefix
 	holdsIt    string
 	holderName string
 	holderUID  types.UID
@@ -84,16 +84,16 @@ type verdict struct {
 	fresh bool
 	// early is set if the informer may only be behind. The verdict is then not reported yet.
 	early bool
-	// words is the message if there are no refusals.
-	words    string
-	request  cidr.Request
-	refusals []refusal
-	// more is set if there are more refusals than the message names.
+	// words is the message if there are no misfits.
+	words   string
+	request cidr.Request
+	misfits []misfit
+	// more is set if there are more misfits than the message names.
 	more bool
 }
 
-// refuses returns why a request cannot be allocated from a parent now. For inUse it also returns the prefix in use.
-func (x *index) refuses(p *parent, w *pending) (refusalKind, netip.Prefix) {
+// misfitOf returns why a request cannot be allocated from a parent now. For inUse it also returns the prefix in use.
+func (p *parent) misfitOf(w *pending) (misfitKind, netip.Prefix) {
 	r := w.request
 	switch {
 	case w.isFor(p):
@@ -113,8 +113,8 @@ func (x *index) refuses(p *parent, w *pending) (refusalKind, netip.Prefix) {
 		return notReady, netip.Prefix{}
 	}
 	if r.Prefix.IsValid() {
-		if holder, ok := p.pool().Overlapping(r.Prefix); ok {
-			return inUse, holder
+		if used, ok := p.pool().Overlapping(r.Prefix); ok {
+			return inUse, used
 		}
 	} else if !fits(p, r.Bits) {
 		if p.pool().FitsReserved(r.Bits) {
@@ -128,16 +128,16 @@ func (x *index) refuses(p *parent, w *pending) (refusalKind, netip.Prefix) {
 // maxNamed is the maximum number of parents that a message names.
 const maxNamed = 5
 
-// conclude combines the refusals of all parents into one verdict. Its reason is that of the most hopeful kind. The message
+// conclude combines the misfits of all parents into one verdict. Its reason is that of the most hopeful kind. The message
 // names the parents in the same order, most hopeful first. It names unsuitable parents only if there are no others.
-func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict {
+func (ns *namespace) conclude(w *pending, parents []*parent) *verdict {
 	v := &verdict{request: w.request}
-	var first [kinds][]refusal
+	var first [kinds][]misfit
 	var count [kinds]int
 	for _, p := range parents {
-		kind, holder := x.refuses(p, w)
+		kind, used := p.misfitOf(w)
 		if count[kind]++; len(first[kind]) < maxNamed {
-			first[kind] = append(first[kind], refusal{parent: p, kind: kind, holder: holder})
+			first[kind] = append(first[kind], misfit{parent: p, kind: kind, used: used})
 		}
 	}
 	total := 0
@@ -149,12 +149,12 @@ func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict 
 			v.reason = kind.reason()
 		}
 		total += count[kind]
-		room := maxNamed - len(v.refusals)
-		v.refusals = append(v.refusals, first[kind][:min(room, len(first[kind]))]...)
+		room := maxNamed - len(v.misfits)
+		v.misfits = append(v.misfits, first[kind][:min(room, len(first[kind]))]...)
 	}
-	v.more = total > len(v.refusals)
-	for i := range v.refusals {
-		r := &v.refusals[i]
+	v.more = total > len(v.misfits)
+	for i := range v.misfits {
+		r := &v.misfits[i]
 		p := r.parent
 		r.name, r.prefix, r.hidden = w.tenant.nameOf(ns, p), p.prefix, w.tenant.foreign
 		switch r.kind {
@@ -165,7 +165,7 @@ func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict 
 		case wrongLength:
 			r.words = p.rules.Lengths().String()
 		case inUse:
-			if uid, ok := p.ledger.Holder(r.holder); ok {
+			if uid, ok := p.ledger.Holder(r.used); ok {
 				r.holderName, r.holderUID = ns.holders[uid].name, uid
 			}
 		case exhausted, reserved:
@@ -177,9 +177,9 @@ func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict 
 				r.largest = largest
 			}
 		case refused:
-			for _, place := range w.refusals {
-				if place.parent == p.uid {
-					r.words = place.words
+			for _, binding := range w.refusedBindings {
+				if binding.parent == p.uid {
+					r.words = binding.words
 				}
 			}
 		}
@@ -191,7 +191,7 @@ func (x *index) conclude(ns *namespace, w *pending, parents []*parent) *verdict 
 }
 
 // String returns the part of the message about this parent. of is the request.
-func (r *refusal) String(of cidr.Request) string {
+func (r *misfit) String(of cidr.Request) string {
 	name := r.name
 	if r.prefix.IsValid() {
 		name = fmt.Sprintf("%s (%s)", name, r.prefix)
@@ -219,10 +219,10 @@ func (r *refusal) String(of cidr.Request) string {
 		switch {
 		case r.hidden && r.holdsIt == "":
 			why = fmt.Sprintf("has %s in use, or a part of it", of)
-		case r.holder == of.Prefix:
-			why = fmt.Sprintf("has %s in use%s", r.holder, r.holdsIt)
+		case r.used == of.Prefix:
+			why = fmt.Sprintf("has %s in use%s", r.used, r.holdsIt)
 		default:
-			why = fmt.Sprintf("has %s in use%s, which overlaps %s", r.holder, r.holdsIt, of)
+			why = fmt.Sprintf("has %s in use%s, which overlaps %s", r.used, r.holdsIt, of)
 		}
 	case exhausted:
 		why = fmt.Sprintf("has no room for %s%s", of, freeWords(r.free, r.largest))
@@ -263,14 +263,14 @@ const (
 
 // message returns the message of the condition. It has at most maxMessage bytes.
 func (v *verdict) message() string {
-	if len(v.refusals) == 0 {
+	if len(v.misfits) == 0 {
 		return text.Cut(v.words, maxMessage)
 	}
 	const others = "; and others"
 	var message strings.Builder
 	more := v.more
-	for i := range v.refusals {
-		part := text.Cut(v.refusals[i].String(v.request), maxMessage-len(others))
+	for i := range v.misfits {
+		part := text.Cut(v.misfits[i].String(v.request), maxMessage-len(others))
 		if i > 0 {
 			part = "; " + part
 		}
