@@ -6,7 +6,10 @@ package cluster
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +20,7 @@ import (
 
 	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	"github.com/ironcore-dev/ipam-apiserver/test/product"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -214,6 +218,47 @@ func TestMembers(t *testing.T) {
 		l.more(20)
 	}
 	l.end()
+	i.isProbed()
+}
+
+// isProbed kills all members. The API server is not ready then, but alive: a restart would not bring etcd back.
+func (i *installation) isProbed() {
+	i.Helper()
+	d, err := i.Client.AppsV1().Deployments(product.Namespace).Get(i.Context(), "ipam-apiserver", metav1.GetOptions{})
+	if err != nil {
+		i.Fatal(err)
+	}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer client.CloseIdleConnections()
+	probe := func(p *corev1.Probe) error {
+		response, err := client.Get(fmt.Sprintf("https://127.0.0.1:%d%s", i.Servers[0].Port, p.HTTPGet.Path))
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if body, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s: %s", p.HTTPGet.Path, response.Status, body)
+		}
+		return nil
+	}
+	container := d.Spec.Template.Spec.Containers[0]
+	for _, p := range []*corev1.Probe{container.StartupProbe, container.LivenessProbe, container.ReadinessProbe} {
+		if err := probe(p); err != nil {
+			i.Errorf("with etcd: %v", err)
+		}
+	}
+	for _, member := range i.Etcd {
+		member.Kill()
+	}
+	i.Eventually("the server is not ready", func() error {
+		if probe(container.ReadinessProbe) == nil {
+			return errors.New("it is")
+		}
+		return nil
+	})
+	if err := probe(container.LivenessProbe); err != nil {
+		i.Errorf("without etcd: %v", err)
+	}
 }
 
 // wantsCertificates fails the test unless an etcd member requires a client certificate on each port with access to
