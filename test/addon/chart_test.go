@@ -315,6 +315,7 @@ func TestChartValues(t *testing.T) {
 		"manager":       {"{controllerManager: " + everywhere + "}", everywhereLines, nil},
 		"certificates":  {"{certificates: {controller: " + everywhere + "}}", everywhereLines, nil},
 		"etcd":          {"{etcd: " + everywhere + "}", everywhereLines, nil},
+		"Cluster API":   {"{clusterAPI: {enabled: true, " + everywhere[1:] + "}", everywhereLines, nil},
 		"replicas":      {"{apiserver: {replicas: 7}, controllerManager: {replicas: 8}}", []string{"replicas: 7", "replicas: 8"}, []string{"replicas: 2"}},
 		"external etcd": {"{etcd: {enabled: false}, externalEtcd: {endpoints: ['https://a:1']}}", []string{"- --etcd-servers=https://a:1", "name: ipam-apiserver-etcd"}, []string{"kind: StatefulSet", "- --certificate-etcd-service=ipam-etcd"}},
 		"no affinity":   {"{etcd: {affinity: null}}", nil, []string{"podAntiAffinity:"}},
@@ -360,9 +361,11 @@ func TestChartWithoutEtcd(t *testing.T) {
 
 // everywhere has the values that all components have, and everywhereLines what they add to the manifests.
 const everywhere = "{extraArgs: ['--v=7'], podLabels: {my: label}, podAnnotations: {my: annotation}, nodeSelector: {my: node}, " +
-	"tolerations: [{key: mine, operator: Exists}], affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}}"
+	"tolerations: [{key: mine, operator: Exists}], affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: []}}, " +
+	"extraEnv: [{name: MINE, value: x}], extraVolumes: [{name: my-files, configMap: {name: my-config}}], extraVolumeMounts: [{name: my-files, mountPath: /my}]}"
 
-var everywhereLines = []string{`- "--v=7"`, "my: label", "my: annotation", "my: node", "- key: mine", "nodeAffinity:"}
+var everywhereLines = []string{`- "--v=7"`, "my: label", "my: annotation", "my: node", "- key: mine", "nodeAffinity:",
+	"- name: MINE", "name: my-config", "- mountPath: /my", "name: my-files"}
 
 func linesOf(manifest string) map[string]bool {
 	lines := map[string]bool{}
@@ -380,6 +383,9 @@ func TestChartRefuses(t *testing.T) {
 		"{apiserver: {replicas: two}}":                                "replicas",
 		"{apiserver: {replicas: 0}}":                                  "replicas",
 		"{apiserver: {extraArgs: [v=7]}}":                             "extraArgs",
+		"{apiserver: {extraVolumes: [{emptyDir: {}}]}}":               "extraVolumes",
+		"{apiserver: {extraVolumeMounts: [{name: a}]}}":               "extraVolumeMounts",
+		"{apiserver: {extraEnv: [{value: a}]}}":                       "extraEnv",
 		"{apiserver: {resources: {limits: {memory: 2G}}}}":            "memory",
 		"{etcd: {replicas: 2}}":                                       "replicas",
 		"{certificates: {manager: somebody}}":                         "manager",
