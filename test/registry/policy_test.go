@@ -271,6 +271,63 @@ func TestDefaultLength(t *testing.T) {
 	}
 }
 
+// TestDefaultLengthOfAnotherNamespace creates children without a length of pools in another namespace. Only the pools that are
+// shared count. Whether there are others is not told.
+func TestDefaultLengthOfAnotherNamespace(t *testing.T) {
+	owner, tenant := harness.In(t, shared.Client, harness.NewNamespace()), harness.In(t, shared.Client, harness.NewNamespace())
+	for i, pool := range []string{"shared", "elsewhere", "own"} {
+		owner.Create(harness.Root(pool, fmt.Sprintf("10.%d.0.0/16", i), harness.Labelled("pool", pool, "all", "yes")))
+		policy := harness.Policy(pool, nil, "pool", pool)
+		policy.Spec.ChildLengths = &v1alpha1.PrefixChildLengths{Default: []int32{24, 26, 28}[i]}
+		switch pool {
+		case "shared":
+			policy.Spec.SharedWith = &v1alpha1.PrefixSharing{Namespaces: []string{tenant.NS}}
+		case "elsewhere":
+			policy.Spec.SharedWith = &v1alpha1.PrefixSharing{Namespaces: []string{"somebody-else"}}
+		}
+		owner.CreatePolicy(policy)
+	}
+	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	// The owner sees all three.
+	for pool, want := range map[string]int32{"shared": 24, "elsewhere": 26, "own": 28} {
+		harness.Eventually(t, pool, func() error {
+			created, err := owner.Prefixes.Create(t.Context(), harness.NewPrefix("c", harness.From(pool)), dry)
+			if err != nil {
+				return err
+			}
+			return harness.Unless(created.Spec.PrefixLength == want, "%s", harness.Describe(created))
+		})
+	}
+	for name, test := range map[string]struct {
+		parent harness.PrefixOption
+		// want is 0 if the child is refused.
+		want int32
+	}{
+		"by name":                            {harness.From("shared"), 24},
+		"by name, not shared":                {harness.From("own"), 0},
+		"by name, shared with another":       {harness.From("elsewhere"), 0},
+		"by selector":                        {harness.Selecting("pool", "shared"), 24},
+		"by selector, only what is shared":   {harness.Selecting("all", "yes"), 24},
+		"by selector, not shared":            {harness.Selecting("pool", "own"), 0},
+		"by selector, shared with another":   {harness.Selecting("pool", "elsewhere"), 0},
+		"by selector, which matches nothing": {harness.Selecting("pool", "nothing"), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			child := harness.NewPrefix("c", test.parent, harness.InNamespace(owner.NS))
+			harness.Eventually(t, name, func() error {
+				created, err := tenant.Prefixes.Create(t.Context(), child, dry)
+				if test.want == 0 {
+					return harness.Unless(apierrors.IsInvalid(err) && strings.Contains(err.Error(), "spec.prefixLength: Required"), "%v", err)
+				}
+				if err != nil {
+					return err
+				}
+				return harness.Unless(created.Spec.PrefixLength == test.want, "%s", harness.Describe(created))
+			})
+		})
+	}
+}
+
 // TestPoliciesAreLimited fills a namespace with policies. One more is refused, by whatever verb, until another one is gone.
 func TestPoliciesAreLimited(t *testing.T) {
 	t.Parallel()
