@@ -29,7 +29,8 @@ helm upgrade ipam config/chart/ipam --namespace ipam-system --set image.tag=VERS
 helm uninstall ipam --namespace ipam-system
 ` + "```" + `
 
-The chart makes the same objects as the kustomizations in ` + "`config/`" + `, but for the namespace. There can be one release
+The chart makes the same objects as the kustomizations in ` + "`config/`" + `, but for the namespace, and that its NetworkPolicies leave
+other pods of the namespace alone. There can be one release
 in a cluster. [Installation](../../../docs/operating/installation.md) has the details.
 
 ## Values

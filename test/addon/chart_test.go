@@ -91,7 +91,7 @@ func objectsOf(t testing.TB, manifest string) map[string]*unstructured.Unstructu
 }
 
 // TestChartIsKustomize renders the chart and the kustomizations: they have the same objects, but for the namespace, which
-// Helm creates.
+// Helm creates, and the policy that denies connections of all pods of the namespace.
 func TestChartIsKustomize(t *testing.T) {
 	for dir, values := range map[string]string{
 		"config/default":               "",
@@ -118,6 +118,12 @@ func TestChartIsKustomize(t *testing.T) {
 			if len(want) < 20 {
 				t.Errorf("only %d objects", len(want))
 			}
+			// In the namespace of a release may be pods of others.
+			deny := want["NetworkPolicy ipam-system/default-deny"]
+			if !maps.Equal(harness.At(deny, "spec.podSelector").(map[string]any), map[string]any{}) {
+				t.Errorf("the policy of the namespace is for %v", harness.At(deny, "spec.podSelector"))
+			}
+			deny.Object["spec"].(map[string]any)["podSelector"] = map[string]any{"matchLabels": map[string]any{"app.kubernetes.io/part-of": "ipam"}}
 			for _, key := range slices.Sorted(maps.Keys(want)) {
 				if got[key] == nil {
 					t.Errorf("the chart has no %s", key)
@@ -356,6 +362,49 @@ func TestChartWithoutEtcd(t *testing.T) {
 		if got := objectsOf(t, rel.Manifest)["Certificate ipam-system/ipam-etcd-tls"] != nil; got != want {
 			t.Errorf("%s: a certificate of etcd: %v", values, got)
 		}
+	}
+}
+
+// TestChartLeavesOtherPodsAlone requires that no NetworkPolicy of the chart is for pods that are not of the chart, unless they
+// have the label of a client of etcd, and that the one that denies is for all of its own.
+func TestChartLeavesOtherPodsAlone(t *testing.T) {
+	rel, err := template(t, "kube-system", "{clusterAPI: {enabled: true}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	selector := func(o *unstructured.Unstructured) labels.Selector {
+		t.Helper()
+		var s metav1.LabelSelector
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(harness.At(o, "spec.podSelector").(map[string]any), &s); err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := metav1.LabelSelectorAsSelector(&s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed
+	}
+	objects := objectsOf(t, rel.Manifest)
+	pods := 0
+	for key, o := range objects {
+		switch o.GetKind() {
+		case "NetworkPolicy":
+			if selector(o).Matches(labels.Set{"app.kubernetes.io/name": "coredns", "k8s-app": "kube-dns"}) {
+				t.Errorf("%s is for the pods of others", key)
+			}
+		case "Deployment", "StatefulSet":
+			pods++
+			of := labels.Set{}
+			for name, value := range harness.At(o, "spec.template.metadata.labels").(map[string]any) {
+				of[name] = value.(string)
+			}
+			if deny := objects["NetworkPolicy kube-system/default-deny"]; !selector(deny).Matches(of) {
+				t.Errorf("nothing denies connections of %s", key)
+			}
+		}
+	}
+	if pods != 5 {
+		t.Errorf("there are %d kinds of pods", pods)
 	}
 }
 
