@@ -128,6 +128,12 @@ func TestAuthorities(t *testing.T) {
 		if o.GetKind() == "Certificate" {
 			issuer, _, _ := unstructured.NestedString(o.Object, "spec", "issuerRef", "name")
 			issued[issuer] = append(issued[issuer], o.GetName())
+			// With another key, certificates of a renewed CA and those from before would not be valid together.
+			ca, _, _ := unstructured.NestedBool(o.Object, "spec", "isCA")
+			rotation, _, _ := unstructured.NestedString(o.Object, "spec", "privateKey", "rotationPolicy")
+			if want := map[bool]string{true: "Never", false: "Always"}[ca]; rotation != want {
+				t.Errorf("%s: the rotation policy is %q, not %q", o.GetName(), rotation, want)
+			}
 		}
 	}
 	for issuer, names := range issued {
