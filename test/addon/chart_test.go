@@ -6,6 +6,7 @@ package addon
 import (
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -405,6 +406,39 @@ func TestChartLeavesOtherPodsAlone(t *testing.T) {
 	}
 	if pods != 5 {
 		t.Errorf("there are %d kinds of pods", pods)
+	}
+}
+
+// TestChartTraces renders the chart with the values of docs/operating/tracing.md: both programs get the file.
+func TestChartTraces(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(kube.Root(), "docs/operating/tracing.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := regexp.MustCompile("(?s)```yaml\n(# values.yaml\n.*?)```").FindSubmatch(page)
+	if values == nil {
+		t.Fatal("no values on the page")
+	}
+	rel, err := template(t, "ipam-system", string(values[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := objectsOf(t, rel.Manifest)
+	for _, name := range []string{"ipam-apiserver", "ipam-controller-manager"} {
+		var pod corev1.PodTemplateSpec
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(harness.At(objects["Deployment ipam-system/"+name], "spec.template").(map[string]any), &pod); err != nil {
+			t.Fatal(err)
+		}
+		container := pod.Spec.Containers[0]
+		if flag := "--tracing-config-file=/etc/ipam/tracing/tracing.yaml"; !slices.Contains(container.Args, flag) {
+			t.Errorf("%s: no %s in %q", name, flag, container.Args)
+		}
+		if !slices.ContainsFunc(container.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "tracing" && m.MountPath == "/etc/ipam/tracing" }) ||
+			!slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+				return v.Name == "tracing" && v.ConfigMap != nil && v.ConfigMap.Name == "ipam-tracing"
+			}) {
+			t.Errorf("%s has no file: %v, %v", name, container.VolumeMounts, pod.Spec.Volumes)
+		}
 	}
 }
 

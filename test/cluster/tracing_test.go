@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -121,22 +120,31 @@ func TestTracing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := regexp.MustCompile("(?ms)^```(?:yaml)?\n(.*?)^```$").FindAllSubmatch(page, -1)
-	if len(blocks) != 3 {
-		t.Fatalf("%d blocks instead of a file, commands and a NetworkPolicy", len(blocks))
+	blocks := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllSubmatch(page, -1)
+	if len(blocks) != 4 {
+		t.Fatalf("%d blocks instead of a file, a kustomization, a NetworkPolicy and values", len(blocks))
 	}
 	config := regexp.MustCompile(`(?m)^endpoint: .*$`).ReplaceAll(blocks[0][1], []byte("endpoint: "+c.address))
 	config = regexp.MustCompile(`(?m)^samplingRatePerMillion: .*$`).ReplaceAll(config, []byte("samplingRatePerMillion: 1000000"))
-	commands := exec.CommandContext(t.Context(), "bash", "-o", "errexit", "-c", string(blocks[1][1]))
-	commands.Dir = t.TempDir()
-	commands.Env = append(os.Environ(), "KUBECONFIG="+i.AdminKubeconfig, "PATH="+filepath.Dir(kube.Program("kubectl"))+string(filepath.ListSeparator)+os.Getenv("PATH"))
-	if err := os.WriteFile(filepath.Join(commands.Dir, "tracing.yaml"), config, 0o600); err != nil {
+	dir := t.TempDir()
+	relative, err := filepath.Rel(dir, filepath.Join(kube.Root(), "config/default"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := commands.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	kustomization := regexp.MustCompile(`(?m)^- https://.*$`).ReplaceAll(blocks[1][1], []byte("- "+relative))
+	for name, content := range map[string][]byte{"tracing.yaml": config, "kustomization.yaml": kustomization, "networkpolicy.yaml": blocks[2][1]} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	i.Kubectl(i.AdminKubeconfig).Apply(string(blocks[2][1]), "apply", "-f", "-")
+	// The Service and the APIService are not as in the manifests here.
+	var changed []string
+	for _, document := range strings.Split(i.Kubectl(i.AdminKubeconfig).Run("kustomize", dir), "\n---\n") {
+		if !strings.Contains(document, "kind: Service\n") && !strings.Contains(document, "kind: APIService\n") {
+			changed = append(changed, document)
+		}
+	}
+	i.Kubectl(i.AdminKubeconfig).Apply(strings.Join(changed, "\n---\n"), "apply", "-f", "-")
 	i.Managers[0].Kill()
 	i.Servers[0].Kill()
 	i.StartServer()
