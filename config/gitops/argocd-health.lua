@@ -1,7 +1,7 @@
 -- SPDX-FileCopyrightText: 2026 SAP SE or an SAP affiliate company and IronCore contributors
 -- SPDX-License-Identifier: Apache-2.0
 
--- The health of a Prefix or PrefixAllocation in Argo CD. See docs/gitops.md.
+-- The health of a Prefix, PrefixAllocation or PrefixPolicy in Argo CD. See docs/gitops.md.
 local health = { status = "Progressing", message = "Waits for the controllers" }
 if obj.status == nil or obj.status.conditions == nil then
   return health

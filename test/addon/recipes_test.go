@@ -70,7 +70,7 @@ func TestKapp(t *testing.T) {
 		of := matcher.(map[string]any)["apiVersionKindMatcher"].(map[string]any)
 		kinds = append(kinds, fmt.Sprint(of["apiVersion"], " ", of["kind"]))
 	}
-	if want := []string{harness.GroupVersion + " Prefix", harness.GroupVersion + " PrefixAllocation"}; len(rules) != 1 || !slices.Equal(kinds, want) {
+	if want := []string{harness.GroupVersion + " Prefix", harness.GroupVersion + " PrefixAllocation", harness.GroupVersion + " PrefixPolicy"}; len(rules) != 1 || !slices.Equal(kinds, want) {
 		t.Errorf("the rules are for %v, not %v", kinds, want)
 	}
 	seen := map[string]int{}

@@ -13,9 +13,11 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/apiserver"
 	"github.com/ironcore-dev/ipam-apiserver/registry/ipam/ready/readytest"
+	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
 	lua "github.com/yuin/gopher-lua"
 	"github.com/yuin/gopher-lua/parse"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -93,6 +95,10 @@ func TestKstatus(t *testing.T) {
 		}
 		seen[want]++
 	})
+	// A PrefixPolicy has no condition until a controller has written it.
+	if result, err := status.Compute(served(t, harness.Policy("rules", nil))); err != nil || result.Status != status.CurrentStatus {
+		t.Errorf("a new policy: %v, %v", result, err)
+	}
 	for _, s := range []status.Status{status.CurrentStatus, status.FailedStatus, status.InProgressStatus, status.TerminatingStatus} {
 		if seen[s] == 0 {
 			t.Errorf("no object is %s", s)
@@ -183,6 +189,15 @@ func TestArgoCD(t *testing.T) {
 	})
 	if len(seen) != 3 {
 		t.Errorf("only %v", seen)
+	}
+	// A PrefixPolicy has no condition until a controller has written it.
+	policy := harness.Policy("rules", nil)
+	if is, _ := health(t, script, served(t, policy)); is != "Progressing" {
+		t.Errorf("a new policy is %s", is)
+	}
+	policy.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Message: "applies"}}
+	if is, why := health(t, script, served(t, policy)); is != "Healthy" || why != "applies" {
+		t.Errorf("a policy that applies is %s (%s)", is, why)
 	}
 	// An object of a server without the conditions.
 	if is, _ := health(t, script, &unstructured.Unstructured{Object: map[string]any{}}); is != "Progressing" {
