@@ -22,11 +22,14 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/generated/informers/externalversions"
 	"github.com/ironcore-dev/ipam-apiserver/test/harness"
 	"github.com/ironcore-dev/ipam-apiserver/test/kube"
+	"github.com/ironcore-dev/ipam-apiserver/test/process"
 	"github.com/ironcore-dev/ipam-apiserver/test/product"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -72,7 +75,7 @@ type page struct {
 	blocks []string
 }
 
-// newPage reads a section of a file. The block with the text connect comes before each other one.
+// newPage reads a section of a file. The block with the text connect, in any section, comes before each other one.
 func newPage(i *product.Installation, programs, file, section, connect string) *page {
 	i.Helper()
 	tools := i.TempDir()
@@ -107,20 +110,26 @@ func newPage(i *product.Installation, programs, file, section, connect string) *
 	if err != nil {
 		i.Fatal(err)
 	}
-	_, text, found := strings.Cut(string(content), "\n## "+section+"\n")
+	first, text, found := strings.Cut("\n"+string(content), "\n## "+section+"\n")
 	if !found {
 		i.Fatalf("%s has no section %s", file, section)
 	}
-	text, _, _ = strings.Cut(text, "\n## ")
-	for _, match := range block.FindAllStringSubmatch(text, -1) {
-		commands := strings.ReplaceAll("\n"+match[2], "\n"+match[1], "\n")
+	text, last, _ := strings.Cut(text, "\n## ")
+	for _, commands := range commandsIn(first + text + last) {
 		if strings.Contains(commands, connect) {
 			r.connect = commands
-		} else {
-			r.blocks = append(r.blocks, commands)
 		}
 	}
+	r.blocks = slices.DeleteFunc(commandsIn(text), func(commands string) bool { return commands == r.connect })
 	return r
+}
+
+// commandsIn returns the blocks of commands in a text.
+func commandsIn(text string) (blocks []string) {
+	for _, match := range block.FindAllStringSubmatch(text, -1) {
+		blocks = append(blocks, strings.ReplaceAll("\n"+match[2], "\n"+match[1], "\n"))
+	}
+	return blocks
 }
 
 // block matches a block of commands, which may be indented.
@@ -285,6 +294,88 @@ func TestRestore(t *testing.T) {
 	})
 	i.Audited()
 	t.Logf("%d children were allocated before the snapshot, and %d are restored", len(before)-1, len(restored)-1)
+}
+
+// TestLostMember loses the volume of a member of etcd while children are created, and replaces the member with the commands of
+// the documentation. Then it can replace another one.
+func TestLostMember(t *testing.T) {
+	programs := t.TempDir()
+	buildPrograms(t, kube.Root(), programs)
+	i := product.Install(t, product.Options{Programs: programs, Members: 3, Servers: 1, Managers: 1})
+	docs := newPage(i, programs, "docs/operating/backup.md", "A lost member of etcd", "port-forward")
+	_, _, config := i.NewUser(team, "admin")
+	ns := harness.In(t, versioned.NewForConfigOrDie(config).IpamV1alpha1(), team)
+	ns.Create(harness.Root("pool", "10.0.0.0/16"))
+	l := startLoad(t, "child", ns.Prefixes)
+	more := func() {
+		t.Helper()
+		before := len(allocated(ns.List()))
+		i.Eventually("more children are allocated", func() error {
+			list, err := ns.Prefixes.List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				return err
+			}
+			n := len(allocated(list.Items))
+			return harness.Unless(n >= before+20, "there are %d, and %d more", before, n-before)
+		})
+	}
+	more()
+
+	// The member that the page is about.
+	const lost = 1
+	i.Etcd[lost].Kill()
+	if err := os.RemoveAll(filepath.Join(i.Dir, "ipam-etcd-1", "data", "data")); err != nil {
+		t.Fatal(err)
+	}
+	more()
+	sets := i.Client.AppsV1().StatefulSets(product.Namespace)
+	before, err := sets.Get(t.Context(), "ipam-etcd", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs.run(0, "--initial-cluster-state=existing")
+	set, err := sets.Get(t.Context(), "ipam-etcd", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	added := set.Spec.Template.Spec.Containers[0].Args[len(before.Spec.Template.Spec.Containers[0].Args):]
+	docs.run(0, "etcdctl member add")
+	docs.run(0, "delete pod")
+	i.Etcd[lost] = process.Start(t, i.Dir, kube.Program("etcd"), append(i.Etcd[lost].Cmd.Args[1:], added...)...)
+	etcd := i.EtcdClient()
+	i.Eventually("all members are started", func() error {
+		members, err := etcd.MemberList(t.Context())
+		if err != nil {
+			return err
+		}
+		for _, m := range members.Members {
+			if m.Name == "" {
+				return fmt.Errorf("%v is not", m.PeerURLs)
+			}
+		}
+		return harness.Unless(len(members.Members) == 3, "there are %d", len(members.Members))
+	})
+	if i.Etcd[lost].HasEnded() {
+		t.Fatalf("The new member ended:\n%s", i.Etcd[lost].LastOfLog(4000))
+	}
+	docs.run(0, "rollout undo")
+	i.Eventually("the StatefulSet is as before", func() error {
+		set, err := sets.Get(t.Context(), "ipam-etcd", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		return harness.Unless(equality.Semantic.DeepEqual(set.Spec, before.Spec), "%s", diff.Diff(before.Spec, set.Spec))
+	})
+	more()
+
+	// The new member starts again, with its data and without the flag. Then it is one of the two that are left.
+	i.Etcd[lost].Kill()
+	i.Etcd[lost] = i.StartMember(lost)
+	more()
+	i.Etcd[0].Kill()
+	more()
+	l.check(t)
+	i.Audited()
 }
 
 // allocated returns what Prefixes have that are Allocated, by name.
