@@ -11,9 +11,9 @@ const (
 	ConditionAllocated = "Allocated"
 	// ConditionDeletable says what a Prefix that is being deleted waits for.
 	ConditionDeletable = "Deletable"
-	// ConditionReady says whether the object holds addresses, with the reason and the message of Allocated. On a
-	// PrefixPolicy it says whether its rules apply. It is on all kinds from their creation on, and is what tools wait
-	// for. The server derives it and does not store it, except on a PrefixPolicy.
+	// ConditionReady says whether the object holds addresses, with the reason and the message of Allocated. It is what tools
+	// wait for. Prefixes and PrefixAllocations have it from their creation on: the server derives it and does not store it.
+	// On a PrefixPolicy it says whether its rules apply, and a controller writes it.
 	ConditionReady = "Ready"
 	// ConditionStalled is True if the request can never be met. Otherwise it is not there. The server derives it and
 	// does not store it.
