@@ -32,7 +32,7 @@ const readTimeout = time.Second
 type prefixReader struct {
 	rest.Getter
 	rest.Lister
-	claims *claims.Claims
+	planner *claims.Planner
 }
 
 var _ initializer.Reader = prefixReader{}
@@ -45,7 +45,7 @@ func readerOf(registry *ipamrest.Registry) (prefixReader, error) {
 	if !isGetter || !isLister {
 		return prefixReader{}, fmt.Errorf("prefixes cannot be read from a %T", storage)
 	}
-	return prefixReader{getter, lister, registry.Claims}, nil
+	return prefixReader{getter, lister, registry.Planner}, nil
 }
 
 // Prefix implements initializer.Reader.
@@ -103,19 +103,19 @@ func (r prefixReader) AnyMatches(ctx context.Context, namespace string, selector
 func (r prefixReader) Children(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	return r.claims.Children(ctx, prefix)
+	return r.planner.Children(ctx, prefix)
 }
 
 // Holder implements initializer.Reader.
 func (r prefixReader) Holder(ctx context.Context, parent *ipam.Prefix, prefix netip.Prefix, namespace string) (netip.Prefix, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	return r.claims.Holder(ctx, parent, prefix, namespace)
+	return r.planner.Holder(ctx, parent, prefix, namespace)
 }
 
 // Shared implements initializer.Reader.
 func (r prefixReader) Shared(ctx context.Context, prefix *ipam.Prefix, namespace string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	return r.claims.IsShared(ctx, prefix, namespace)
+	return r.planner.IsShared(ctx, prefix, namespace)
 }

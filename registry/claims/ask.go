@@ -23,22 +23,22 @@ import (
 // Children returns how many prefixes are allocated from a Prefix, without those that cool down. 0 is exact, because it is
 // read from the claims, unless very many cool down. Any other number may be a moment old: it is status.usage.allocations, or
 // the number of claims if the status counts none yet.
-func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
-	claims := c.Keys.Of(prefix.UID)
-	kv, err := c.FirstOf(ctx, claims)
+func (pl *Planner) Children(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
+	claims := pl.Keys.Of(prefix.UID)
+	kv, err := pl.FirstOf(ctx, claims)
 	if err != nil || kv == nil {
 		return 0, err
 	}
-	if cools, err := c.mayCool(ctx, prefix); err != nil {
+	if cools, err := pl.mayCool(ctx, prefix); err != nil {
 		return 0, err
 	} else if cools {
-		return c.childrenBesideCooling(ctx, prefix)
+		return pl.childrenBesideCooling(ctx, prefix)
 	}
 	if usage := prefix.Status.Usage; usage != nil && usage.Allocations > 0 {
 		return usage.Allocations, nil
 	}
 	// The status is at most a moment old, so there are few claims to count.
-	response, err := c.KV.Get(ctx, claims.Start, clientv3.WithRange(claims.End), clientv3.WithCountOnly())
+	response, err := pl.KV.Get(ctx, claims.Start, clientv3.WithRange(claims.End), clientv3.WithCountOnly())
 	if err != nil {
 		return 0, err
 	}
@@ -46,44 +46,44 @@ func (c *Claims) Children(ctx context.Context, prefix *ipam.Prefix) (int64, erro
 }
 
 // mayCool reports whether space of a Prefix may cool down.
-func (c *Claims) mayCool(ctx context.Context, prefix *ipam.Prefix) (bool, error) {
+func (pl *Planner) mayCool(ctx context.Context, prefix *ipam.Prefix) (bool, error) {
 	if usage := prefix.Status.Usage; usage != nil && usage.Cooling != "" {
 		return true, nil
 	}
-	if c.coolDown == nil {
+	if pl.coolDown == nil {
 		return false, nil
 	}
-	d, err := c.coolDown(ctx, prefix.Namespace, prefix.Labels)
+	d, err := pl.coolDown(ctx, prefix.Namespace, prefix.Labels)
 	return d > 0, err
 }
 
 // childrenBesideCooling implements Children for a Prefix of which space cools down. It looks at the holders of the first
 // claims. If they all cool down and there are more, it returns what the status says.
-func (c *Claims) childrenBesideCooling(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
-	kvs, _, err := c.Next(ctx, c.Keys.Of(prefix.UID), MaxTxnOps+1)
+func (pl *Planner) childrenBesideCooling(ctx context.Context, prefix *ipam.Prefix) (int64, error) {
+	kvs, _, err := pl.Next(ctx, pl.Keys.Of(prefix.UID), MaxTxnOps+1)
 	if err != nil {
 		return 0, err
 	}
 	most := min(len(kvs), MaxTxnOps)
 	gets := make([]clientv3.Op, 0, most)
 	for _, kv := range kvs[:most] {
-		_, h, err := c.holderIn(kv)
+		_, h, err := pl.holderIn(kv)
 		if err != nil {
 			return 0, err
 		}
-		gets = append(gets, clientv3.OpGet(c.Allocations.Key(h.Namespace, h.Name)))
+		gets = append(gets, clientv3.OpGet(pl.Allocations.Key(h.Namespace, h.Name)))
 	}
 	if len(gets) == 0 {
 		return 0, nil
 	}
-	response, err := c.KV.Txn(ctx).Then(gets...).Commit()
+	response, err := pl.KV.Txn(ctx).Then(gets...).Commit()
 	if err != nil {
 		return 0, err
 	}
 	cooling := 0
 	for _, answer := range answersOf(response) {
 		allocation := &ipam.PrefixAllocation{}
-		if kv := first(answer); kv != nil && c.Allocations.Decode(ctx, kv, allocation) == nil && allocation.Status.CoolingUntil != nil {
+		if kv := first(answer); kv != nil && pl.Allocations.Decode(ctx, kv, allocation) == nil && allocation.Status.CoolingUntil != nil {
 			cooling++
 		}
 	}
@@ -101,55 +101,55 @@ func (c *Claims) childrenBesideCooling(ctx context.Context, prefix *ipam.Prefix)
 
 // Holder returns a prefix that is allocated from parent and overlaps wanted, and describes who holds it to a reader of a
 // namespace. If there is none, the returned prefix is not valid.
-func (c *Claims) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.Prefix, namespace string) (netip.Prefix, string, error) {
+func (pl *Planner) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip.Prefix, namespace string) (netip.Prefix, string, error) {
 	whole, err := cidr.ParseStored(parent.Spec.Prefix)
 	if err != nil {
 		return netip.Prefix{}, "", fmt.Errorf("prefix of the parent: %w", err)
 	}
-	kv, err := c.FirstOf(ctx, c.Keys.Inside(parent.UID, wanted))
+	kv, err := pl.FirstOf(ctx, pl.Keys.Inside(parent.UID, wanted))
 	if err != nil {
 		return netip.Prefix{}, "", err
 	}
 	if kv == nil {
-		if kv, err = c.firstOfFew(ctx, c.Keys.Around(parent.UID, whole, wanted)); err != nil || kv == nil {
+		if kv, err = pl.firstOfFew(ctx, pl.Keys.Around(parent.UID, whole, wanted)); err != nil || kv == nil {
 			return netip.Prefix{}, "", err
 		}
 	}
-	held, h, err := c.holderIn(kv)
+	held, h, err := pl.holderIn(kv)
 	if err != nil {
 		return netip.Prefix{}, "", err
 	}
-	shown, who := c.tell(ctx, namespace, parent.Namespace, wanted, held, h)
+	shown, who := pl.tell(ctx, namespace, parent.Namespace, wanted, held, h)
 	return shown, who, nil
 }
 
 // tell returns what a reader of a namespace is told of a holder: what it holds, and who it is. The holders of another
 // namespace are not named. A reader of another namespace than that of the parent is not even told how much of the wanted
 // prefix they hold.
-func (c *Claims) tell(ctx context.Context, namespace, parentNamespace string, wanted, held netip.Prefix, h Holder) (shown netip.Prefix, who string) {
+func (pl *Planner) tell(ctx context.Context, namespace, parentNamespace string, wanted, held netip.Prefix, h Holder) (shown netip.Prefix, who string) {
 	if namespace != parentNamespace && h.Namespace != namespace {
 		held = wanted
 	}
-	return held, c.describeTo(ctx, namespace, h)
+	return held, pl.describeTo(ctx, namespace, h)
 }
 
 // describeTo is describe for a reader of a namespace, who does not learn about another one.
-func (c *Claims) describeTo(ctx context.Context, namespace string, h Holder) string {
+func (pl *Planner) describeTo(ctx context.Context, namespace string, h Holder) string {
 	if h.Namespace != "" && h.Namespace != namespace {
 		return "another namespace"
 	}
-	return c.describe(ctx, h)
+	return pl.describe(ctx, h)
 }
 
 // firstOfFew returns a key of the first range that is not empty, or nil if all are. It reads the ranges completely
 // and many in one transaction, so each of them must have few keys.
-func (c *Claims) firstOfFew(ctx context.Context, ranges []Range) (*mvccpb.KeyValue, error) {
+func (pl *Planner) firstOfFew(ctx context.Context, ranges []Range) (*mvccpb.KeyValue, error) {
 	for chunk := range slices.Chunk(ranges, MaxTxnOps) {
 		gets := make([]clientv3.Op, 0, len(chunk))
 		for _, r := range chunk {
 			gets = append(gets, clientv3.OpGet(r.Start, clientv3.WithRange(r.End)))
 		}
-		response, err := c.KV.Txn(ctx).Then(gets...).Commit()
+		response, err := pl.KV.Txn(ctx).Then(gets...).Commit()
 		if err != nil {
 			return nil, err
 		}
@@ -163,8 +163,8 @@ func (c *Claims) firstOfFew(ctx context.Context, ranges []Range) (*mvccpb.KeyVal
 }
 
 // holderIn returns the prefix of a claim and its first holder. If the holder is not known, it has no name.
-func (c *Claims) holderIn(kv *mvccpb.KeyValue) (netip.Prefix, Holder, error) {
-	_, held, err := c.Keys.Parse(string(kv.Key))
+func (pl *Planner) holderIn(kv *mvccpb.KeyValue) (netip.Prefix, Holder, error) {
+	_, held, err := pl.Keys.Parse(string(kv.Key))
 	if err != nil {
 		return netip.Prefix{}, Holder{}, err
 	}
@@ -177,7 +177,7 @@ func (c *Claims) holderIn(kv *mvccpb.KeyValue) (netip.Prefix, Holder, error) {
 
 // describe names the holder of a claim: the Prefix that it was made for and the controller of that, or else the
 // PrefixAllocation.
-func (c *Claims) describe(ctx context.Context, h Holder) string {
+func (pl *Planner) describe(ctx context.Context, h Holder) string {
 	switch {
 	case h.Name == "":
 		return "an unknown PrefixAllocation"
@@ -185,7 +185,7 @@ func (c *Claims) describe(ctx context.Context, h Holder) string {
 		return "PrefixAllocation " + h.Name
 	}
 	text := "Prefix " + h.Owner.Name
-	child, revision, err := cached{c}.prefix(ctx, h.Namespace, h.Owner.Name)
+	child, revision, err := cached{pl}.prefix(ctx, h.Namespace, h.Owner.Name)
 	if err != nil || revision == 0 || !h.Owner.is(child) {
 		return text
 	}

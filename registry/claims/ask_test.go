@@ -48,7 +48,7 @@ func TestHoldersAreNamed(t *testing.T) {
 				s.requestLength(t, ctx, name, nil, test.wanted)
 				// The watch cache gets the controller reference a moment later.
 				waitFor(t, func() error {
-					held, by, err := s.claims.Holder(ctx, parent, netip.MustParsePrefix(test.wanted), parent.Namespace)
+					held, by, err := s.planner.Holder(ctx, parent, netip.MustParsePrefix(test.wanted), parent.Namespace)
 					if err != nil || held.String() != test.held || by != test.by {
 						return fmt.Errorf("%s is held by %q as %s, %v", test.wanted, by, held, err)
 					}
@@ -57,7 +57,7 @@ func TestHoldersAreNamed(t *testing.T) {
 				s.refused(t, func() error { return s.bind(ctx, name, "root", test.wanted, "") }, metav1.StatusReasonConflict,
 					test.wanted+" of Prefix root overlaps "+test.held+", which "+test.by+" holds")
 			}
-			if held, by, err := s.claims.Holder(ctx, parent, netip.MustParsePrefix("10.0.4.0/24"), parent.Namespace); held.IsValid() || err != nil {
+			if held, by, err := s.planner.Holder(ctx, parent, netip.MustParsePrefix("10.0.4.0/24"), parent.Namespace); held.IsValid() || err != nil {
 				t.Errorf("what is free is held by %q as %s, %v", by, held, err)
 			}
 			if err := s.deletePrefix(ctx, "root"); err != nil {
@@ -97,7 +97,7 @@ func TestHolderFindsWhatOverlaps(t *testing.T) {
 		}
 		for range 300 {
 			wanted := pick()
-			found, by, err := s.claims.Holder(ctx, parent, wanted, parent.Namespace)
+			found, by, err := s.planner.Holder(ctx, parent, wanted, parent.Namespace)
 			overlaps, isOne := false, false
 			for _, h := range held {
 				overlaps = overlaps || h.Overlaps(wanted)
@@ -107,7 +107,7 @@ func TestHolderFindsWhatOverlaps(t *testing.T) {
 				t.Errorf("%s: found %s of %q, %v, among %v", wanted, found, by, err, held)
 			}
 		}
-		if n, err := s.claims.Children(ctx, parent); n != int64(len(held)) || err != nil {
+		if n, err := s.planner.Children(ctx, parent); n != int64(len(held)) || err != nil {
 			t.Errorf("counted %d of %d, %v", n, len(held), err)
 		}
 	}
@@ -121,7 +121,7 @@ func TestChildren(t *testing.T) {
 	parent := s.root(t, ctx, "root", "10.0.0.0/16")
 	count := func(want int64) {
 		t.Helper()
-		if n, err := s.claims.Children(ctx, parent); n != want || err != nil {
+		if n, err := s.planner.Children(ctx, parent); n != want || err != nil {
 			t.Errorf("counted %d, not %d, %v", n, want, err)
 		}
 	}

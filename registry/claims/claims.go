@@ -25,10 +25,10 @@ import (
 	"k8s.io/utils/lru"
 )
 
-// Claims plans the checks and the changes of claims that a write of a Prefix or PrefixAllocation needs, and answers
+// Planner plans the checks and the changes of claims that a write of a Prefix or PrefixAllocation needs, and answers
 // questions about claims. ReadPrefixesFrom, ReadPoliciesFrom and ReadCoolDownFrom must be called before the first write.
 // After that it is safe for concurrent use.
-type Claims struct {
+type Planner struct {
 	*Etcd
 	// prefixes is the storage of Prefixes, with its watch cache if that is enabled. It may be stale.
 	prefixes storage.Interface
@@ -67,23 +67,23 @@ type made struct {
 	claim    Claim
 }
 
-// New returns Claims for what is stored in etcd. disjointRoots forbids a new root that overlaps another root of its
+// NewPlanner returns the planner for what is stored in etcd. disjointRoots forbids a new root that overlaps another root of its
 // namespace. namespaceLabels is nil if there are no namespaces.
-func New(etcd *Etcd, disjointRoots bool, namespaceLabels NamespaceLabels) *Claims {
-	return &Claims{
+func NewPlanner(etcd *Etcd, disjointRoots bool, namespaceLabels NamespaceLabels) *Planner {
+	return &Planner{
 		Etcd: etcd, disjointRoots: disjointRoots, namespaceLabels: namespaceLabels,
 		createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade), now: time.Now,
 	}
 }
 
 // ReadPrefixesFrom sets the storage from which plans read Prefixes that may be stale, and the function that returns the
-// labels and selectable fields of a Prefix. That storage itself plans its writes with the Claims, so it exists later.
-func (c *Claims) ReadPrefixesFrom(prefixes storage.Interface, attributes storage.AttrFunc) {
-	c.prefixes, c.attributes = prefixes, attributes
+// labels and selectable fields of a Prefix. That storage itself plans its writes with the Planner, so it exists later.
+func (pl *Planner) ReadPrefixesFrom(prefixes storage.Interface, attributes storage.AttrFunc) {
+	pl.prefixes, pl.attributes = prefixes, attributes
 }
 
 // ReadPoliciesFrom sets the storage from which plans read PrefixPolicies.
-func (c *Claims) ReadPoliciesFrom(policies storage.Interface) { c.policies = policies }
+func (pl *Planner) ReadPoliciesFrom(policies storage.Interface) { pl.policies = policies }
 
 // parent is the part of a parent Prefix that a plan needs.
 type parent struct {
@@ -115,11 +115,11 @@ const manyBits = 10
 
 // planBindAllocation plans the change of an allocation to Allocated. The transaction fails if the parent is not the Prefix
 // that the plan was made for, or if a claim overlaps the prefix.
-func (c *Claims) planBindAllocation(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
+func (pl *Planner) planBindAllocation(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
 	refused := func(err error) (Plan, error) {
 		if !r.isLive() {
 			// The cache may be stale, and the current parent may accept the allocation.
-			return c.planBindAllocation(ctx, live{c}, allocation)
+			return pl.planBindAllocation(ctx, live{pl}, allocation)
 		}
 		return Plan{}, err
 	}
@@ -135,7 +135,7 @@ func (c *Claims) planBindAllocation(ctx context.Context, r reader, allocation *i
 	if err != nil {
 		return Plan{}, err
 	}
-	parentKey := c.Prefixes.Key(namespace, name)
+	parentKey := pl.Prefixes.Key(namespace, name)
 	var same []Guard
 	if namespace == allocation.Namespace {
 		if p == nil {
@@ -144,7 +144,7 @@ func (c *Claims) planBindAllocation(ctx context.Context, r reader, allocation *i
 		same = []Guard{IsSame(parentKey, p.createRevision)}
 	} else {
 		name = namespace + "/" + name
-		consent, err := c.guardConsent(ctx, r, p, namespace, allocation.Namespace)
+		consent, err := pl.guardConsent(ctx, r, p, namespace, allocation.Namespace)
 		if err != nil {
 			return Plan{}, err
 		}
@@ -169,11 +169,11 @@ func (c *Claims) planBindAllocation(ctx context.Context, r reader, allocation *i
 		}))
 	}
 
-	key := c.Keys.Claim(p.uid, prefix)
-	inside := c.Keys.Inside(p.uid, prefix)
+	key := pl.Keys.Claim(p.uid, prefix)
+	inside := pl.Keys.Inside(p.uid, prefix)
 	if prefix.Addr().BitLen()-prefix.Bits() >= manyBits {
 		// Check here first: see manyBits.
-		if err := c.refuseInUse(ctx, allocation, prefix, name, inside); err != nil {
+		if err := pl.refuseInUse(ctx, allocation, prefix, name, inside); err != nil {
 			return Plan{}, err
 		}
 	}
@@ -182,7 +182,7 @@ func (c *Claims) planBindAllocation(ctx context.Context, r reader, allocation *i
 	if err != nil {
 		return Plan{}, err
 	}
-	child, why, err := c.guardRequester(ctx, r, allocation, prefix, name)
+	child, why, err := pl.guardRequester(ctx, r, allocation, prefix, name)
 	switch {
 	case err != nil:
 		return Plan{}, err
@@ -190,7 +190,7 @@ func (c *Claims) planBindAllocation(ctx context.Context, r reader, allocation *i
 		return refused(why)
 	}
 
-	around := c.Keys.Around(p.uid, p.prefix, prefix)
+	around := pl.Keys.Around(p.uid, p.prefix, prefix)
 	guards := append(append(make([]Guard, 0, 4+len(around)), same...), IsEmpty(inside))
 	for _, r := range around {
 		guards = append(guards, IsEmpty(r))
@@ -206,15 +206,15 @@ func (c *Claims) planBindAllocation(ctx context.Context, r reader, allocation *i
 	return Plan{
 		Guards:    guards,
 		then:      []clientv3.Op{clientv3.OpPut(key, value)},
-		committed: func(revision int64) { c.claimsMade.Add(key, made{revision, held}) },
+		committed: func(revision int64) { pl.claimsMade.Add(key, made{revision, held}) },
 		explain: func(answers []*pb.RangeResponse) error {
 			if kv := first(answers[0]); kv == nil || kv.CreateRevision != p.createRevision {
-				c.createdAt.Remove(p.uid)
+				pl.createdAt.Remove(p.uid)
 				return errStale
 			}
 			for _, answer := range answers[len(same):ranges] {
 				if kv := first(answer); kv != nil {
-					return c.inUse(ctx, allocation, prefix, name, kv)
+					return pl.inUse(ctx, allocation, prefix, name, kv)
 				}
 			}
 			return errStale
@@ -229,7 +229,7 @@ func (c *Claims) planBindAllocation(ctx context.Context, r reader, allocation *i
 // It returns a guard against changes of the Prefix until the commit. If the allocation is refused, the first error
 // says why. The second error means that the check failed. If the allocation refers to no Prefix, all results are
 // nil.
-func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string) ([]Guard, error, error) {
+func (pl *Planner) guardRequester(ctx context.Context, r reader, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string) ([]Guard, error, error) {
 	requester := requesterOf(allocation)
 	if requester == nil {
 		return nil, nil, nil
@@ -254,7 +254,7 @@ func (c *Claims) guardRequester(ctx context.Context, r reader, allocation *ipam.
 	case child.NamespaceOfParent() != namespace || !requests(child, prefix, own):
 		return refuse("it was created for Prefix %s, which does not ask for %s of Prefix %s", child.Name, prefix, parentName)
 	}
-	return []Guard{IsUnchanged(c.Prefixes.Key(allocation.Namespace, child.Name), revision)}, nil, nil
+	return []Guard{IsUnchanged(pl.Prefixes.Key(allocation.Namespace, child.Name), revision)}, nil, nil
 }
 
 // requests reports whether a Pending child can become Allocated with a prefix of a parent. It ignores the child's
@@ -273,22 +273,22 @@ func requests(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
 }
 
 // refuseInUse returns the error of inUse if there is a claim in a range.
-func (c *Claims) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, r Range) error {
-	kv, err := c.FirstOf(ctx, r)
+func (pl *Planner) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, r Range) error {
+	kv, err := pl.FirstOf(ctx, r)
 	if err != nil || kv == nil {
 		return err
 	}
-	return c.inUse(ctx, allocation, prefix, parentName, kv)
+	return pl.inUse(ctx, allocation, prefix, parentName, kv)
 }
 
 // inUse returns the Conflict error for an allocation that overlaps an existing claim. Its causes identify the claim
 // and the holder.
-func (c *Claims) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, wanted netip.Prefix, parentName string, kv *mvccpb.KeyValue) error {
-	held, h, err := c.holderIn(kv)
+func (pl *Planner) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, wanted netip.Prefix, parentName string, kv *mvccpb.KeyValue) error {
+	held, h, err := pl.holderIn(kv)
 	if err != nil {
 		return err
 	}
-	shown, who := c.tell(ctx, allocation.Namespace, allocation.NamespaceOfParent(), wanted, held, h)
+	shown, who := pl.tell(ctx, allocation.Namespace, allocation.NamespaceOfParent(), wanted, held, h)
 	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName, shown, who))
 	refusal.ErrStatus.Details.Causes = append([]metav1.StatusCause{
 		{Type: v1alpha1.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, shown, who)},
@@ -311,16 +311,16 @@ func holderCauses(held netip.Prefix, h Holder, namespace string) []metav1.Status
 
 // planRelease plans the removal of an allocation and its claim. It is refused while an allocated Prefix depends on
 // the allocation, and with a CoolingError while its space has to cool down.
-func (c *Claims) planRelease(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
-	plan, err := c.planReleaseFrom(ctx, r, allocation)
+func (pl *Planner) planRelease(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
+	plan, err := pl.planReleaseFrom(ctx, r, allocation)
 	if !r.isLive() && isCoolingError(err) {
 		// The cache may be stale, and the current parent may be about to end.
-		return c.planReleaseFrom(ctx, live{c}, allocation)
+		return pl.planReleaseFrom(ctx, live{pl}, allocation)
 	}
 	return plan, err
 }
 
-func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
+func (pl *Planner) planReleaseFrom(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
 	name, prefix, ok := Allocated(allocation)
 	if !ok {
 		return Plan{}, nil
@@ -330,12 +330,12 @@ func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam
 		return Plan{}, err
 	}
 	if p == nil {
-		return c.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{})
+		return pl.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{})
 	}
-	if err := c.checkCoolDown(ctx, p, allocation, Holder{}, false); err != nil {
+	if err := pl.checkCoolDown(ctx, p, allocation, Holder{}, false); err != nil {
 		return Plan{}, err
 	}
-	key := c.Keys.Claim(p.uid, prefix)
+	key := pl.Keys.Claim(p.uid, prefix)
 	kv, value, err := r.claim(ctx, key)
 	if err != nil {
 		return Plan{}, err
@@ -343,13 +343,13 @@ func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam
 	h := value.Find(allocation.UID)
 	if h == nil && !r.isLive() {
 		// The cache may be stale. The current parent may have another uid, and the claim may be stored under that.
-		return c.planReleaseFrom(ctx, live{c}, allocation)
+		return pl.planReleaseFrom(ctx, live{pl}, allocation)
 	}
 	switch {
 	case kv == nil:
-		return c.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, 0)}})
+		return pl.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, 0)}})
 	case h == nil:
-		return c.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}})
+		return pl.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}})
 	}
 
 	released := Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}}
@@ -363,19 +363,19 @@ func (c *Claims) planReleaseFrom(ctx context.Context, r reader, allocation *ipam
 	} else {
 		released.then = []clientv3.Op{clientv3.OpDelete(key)}
 	}
-	return c.guardChild(ctx, p, *h, allocation, released)
+	return pl.guardChild(ctx, p, *h, allocation, released)
 }
 
 // guardChild adds a check to the plan for the removal of an allocation: no allocated child depends on the
 // allocation. h is the holder in the claim. An allocation without a claim was written by another server; then h is made of
 // its controller reference. If the child does not exist, or another one has its name, it must not be in lost+found either.
 // The space may have to cool down, if p, the parent from which it was claimed for the child, is set.
-func (c *Claims) guardChild(ctx context.Context, p *parent, h Holder, allocation *ipam.PrefixAllocation, removal Plan) (Plan, error) {
+func (pl *Planner) guardChild(ctx context.Context, p *parent, h Holder, allocation *ipam.PrefixAllocation, removal Plan) (Plan, error) {
 	child := h.Owner
 	if child == nil {
 		return removal, nil
 	}
-	found, revision, err := live{c}.prefix(ctx, allocation.Namespace, child.Name)
+	found, revision, err := live{pl}.prefix(ctx, allocation.Namespace, child.Name)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -386,7 +386,7 @@ func (c *Claims) guardChild(ctx context.Context, p *parent, h Holder, allocation
 			fmt.Errorf("%s is in use by Prefix %s: delete that Prefix instead", prefix, found.Name))
 	}
 	if p != nil {
-		err := c.checkCoolDown(ctx, p, allocation, h, gone)
+		err := pl.checkCoolDown(ctx, p, allocation, h, gone)
 		if isCoolingError(err) && !gone && found.Status.Phase != ipam.PrefixPhaseAllocated {
 			err = conflict("prefixallocations", allocation.Name,
 				fmt.Errorf("%s was given back to Prefix %s, which is about to use it: delete that Prefix instead", prefix, found.Name))
@@ -395,11 +395,11 @@ func (c *Claims) guardChild(ctx context.Context, p *parent, h Holder, allocation
 			return Plan{}, err
 		}
 	}
-	key := c.Prefixes.Key(allocation.Namespace, child.Name)
+	key := pl.Prefixes.Key(allocation.Namespace, child.Name)
 	removal.Guards = append(removal.Guards, IsUnchanged(key, revision))
 	if gone {
 		at := len(removal.Guards)
-		removal.Guards = append(removal.Guards, IsUnchanged(c.Lost(key), 0))
+		removal.Guards = append(removal.Guards, IsUnchanged(pl.Lost(key), 0))
 		removal.explain = func(answers []*pb.RangeResponse) error {
 			if first(answers[at]) == nil {
 				return errStale
@@ -425,12 +425,12 @@ func standsOn(child *ipam.Prefix, allocation *ipam.PrefixAllocation) bool {
 //   - Removing it is refused while the child exists and is not being deleted.
 //   - Once the child is being deleted or gone, a removed reference is restored without an error. A deletion that
 //     orphans its dependents removes the reference, but the space must be released all the same.
-func (c *Claims) keepRequester(ctx context.Context, allocation, old *ipam.PrefixAllocation) error {
+func (pl *Planner) keepRequester(ctx context.Context, allocation, old *ipam.PrefixAllocation) error {
 	was, is := requesterOf(old), requesterOf(allocation)
 	if is.same(was) {
 		return nil
 	}
-	claimed, err := c.claimedFor(ctx, old)
+	claimed, err := pl.claimedFor(ctx, old)
 	if err != nil {
 		return err
 	}
@@ -449,7 +449,7 @@ func (c *Claims) keepRequester(ctx context.Context, allocation, old *ipam.Prefix
 	case !was.same(claimed):
 		return nil
 	}
-	child, revision, err := live{c}.prefix(ctx, old.Namespace, claimed.Name)
+	child, revision, err := live{pl}.prefix(ctx, old.Namespace, claimed.Name)
 	if err != nil {
 		return err
 	}
@@ -465,16 +465,16 @@ func (c *Claims) keepRequester(ctx context.Context, allocation, old *ipam.Prefix
 
 // claimedFor returns the child that the space of an allocation was claimed for. It is nil if there is no claim, or
 // if the claim was not made for a child.
-func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocation) (*Owner, error) {
+func (pl *Planner) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocation) (*Owner, error) {
 	name, prefix, ok := Allocated(allocation)
 	if !ok {
 		return nil, nil
 	}
-	p, err := live{c}.parent(ctx, allocation.NamespaceOfParent(), name)
+	p, err := live{pl}.parent(ctx, allocation.NamespaceOfParent(), name)
 	if err != nil || p == nil {
 		return nil, err
 	}
-	_, value, err := live{c}.claim(ctx, c.Keys.Claim(p.uid, prefix))
+	_, value, err := live{pl}.claim(ctx, pl.Keys.Claim(p.uid, prefix))
 	if err != nil {
 		return nil, err
 	}
@@ -486,7 +486,7 @@ func (c *Claims) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocati
 
 // planBindChild plans the change of a child to Allocated. There must be a claim to its prefix that was made for this
 // child.
-func (c *Claims) planBindChild(ctx context.Context, r reader, child *ipam.Prefix) (Plan, error) {
+func (pl *Planner) planBindChild(ctx context.Context, r reader, child *ipam.Prefix) (Plan, error) {
 	refuse := func(format string, args ...any) (Plan, error) {
 		return Plan{}, conflict("prefixes", child.Name, fmt.Errorf(format, args...))
 	}
@@ -517,7 +517,7 @@ func (c *Claims) planBindChild(ctx context.Context, r reader, child *ipam.Prefix
 	case demanded && wanted != p.uid:
 		return refuse("it cannot get %s from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
 	}
-	key := c.Keys.Claim(p.uid, prefix)
+	key := pl.Keys.Claim(p.uid, prefix)
 	if m, ok := r.made(key); ok && m.claim.isOf(child) {
 		return Plan{Guards: []Guard{IsUnchanged(key, m.revision)}}, nil
 	}
@@ -530,7 +530,7 @@ func (c *Claims) planBindChild(ctx context.Context, r reader, child *ipam.Prefix
 	}
 	if !r.isLive() {
 		// The cache may be stale, so check again with the current parent.
-		return c.planBindChild(ctx, live{c}, child)
+		return pl.planBindChild(ctx, live{pl}, child)
 	}
 	if namespace != child.Namespace {
 		name = namespace + "/" + name
@@ -539,20 +539,20 @@ func (c *Claims) planBindChild(ctx context.Context, r reader, child *ipam.Prefix
 }
 
 // planDeletePrefix plans the final removal of a Prefix. It is refused while anything is allocated from the Prefix.
-func (c *Claims) planDeletePrefix(ctx context.Context, prefix *ipam.Prefix) (Plan, error) {
-	held := c.Keys.Of(prefix.UID)
+func (pl *Planner) planDeletePrefix(ctx context.Context, prefix *ipam.Prefix) (Plan, error) {
+	held := pl.Keys.Of(prefix.UID)
 	refuse := func(kv *mvccpb.KeyValue) error {
-		part, h, err := c.holderIn(kv)
+		part, h, err := pl.holderIn(kv)
 		if err != nil {
 			return err
 		}
-		refusal := conflict("prefixes", prefix.Name, fmt.Errorf("%s is still allocated from it: %s holds it", part, c.describeTo(ctx, prefix.Namespace, h)))
+		refusal := conflict("prefixes", prefix.Name, fmt.Errorf("%s is still allocated from it: %s holds it", part, pl.describeTo(ctx, prefix.Namespace, h)))
 		refusal.ErrStatus.Details.Causes = holderCauses(part, h, prefix.Namespace)
 		return refusal
 	}
 	// A Prefix can have many claims, and the compare in the transaction makes etcd load all of them. Check here
 	// first.
-	switch kv, err := c.FirstOf(ctx, held); {
+	switch kv, err := pl.FirstOf(ctx, held); {
 	case err != nil:
 		return Plan{}, err
 	case kv != nil:

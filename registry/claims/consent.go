@@ -22,14 +22,14 @@ import (
 type NamespaceLabels func(name string) (labels.Set, bool)
 
 // KnowsNamespaceLabels reports whether namespaces can be selected by their labels.
-func (c *Claims) KnowsNamespaceLabels() bool { return c.namespaceLabels != nil }
+func (pl *Planner) KnowsNamespaceLabels() bool { return pl.namespaceLabels != nil }
 
 // Sharing returns the first of some policies that shares a Prefix of their namespace, which has the given labels, with
 // another namespace. It returns nil if there is none.
-func (c *Claims) Sharing(policies []ipam.PrefixPolicy, set labels.Set, tenant string) *ipam.PrefixPolicy {
+func (pl *Planner) Sharing(policies []ipam.PrefixPolicy, set labels.Set, tenant string) *ipam.PrefixPolicy {
 	for i := range policies {
 		spec := &policies[i].Spec
-		if !c.Includes(spec.SharedWith, tenant) {
+		if !pl.Includes(spec.SharedWith, tenant) {
 			continue
 		}
 		if selector, err := metav1.LabelSelectorAsSelector(spec.PrefixSelector); err == nil && selector.Matches(set) {
@@ -40,7 +40,7 @@ func (c *Claims) Sharing(policies []ipam.PrefixPolicy, set labels.Set, tenant st
 }
 
 // Includes reports whether sharing, which may be nil, includes a namespace.
-func (c *Claims) Includes(sharing *ipam.PrefixSharing, namespace string) bool {
+func (pl *Planner) Includes(sharing *ipam.PrefixSharing, namespace string) bool {
 	switch {
 	case sharing == nil:
 		return false
@@ -48,10 +48,10 @@ func (c *Claims) Includes(sharing *ipam.PrefixSharing, namespace string) bool {
 		return true
 	case sharing.NamespaceSelector == nil:
 		return slices.Contains(sharing.Namespaces, namespace)
-	case c.namespaceLabels == nil:
+	case pl.namespaceLabels == nil:
 		return false
 	}
-	set, ok := c.namespaceLabels(namespace)
+	set, ok := pl.namespaceLabels(namespace)
 	if !ok {
 		return false
 	}
@@ -61,7 +61,7 @@ func (c *Claims) Includes(sharing *ipam.PrefixSharing, namespace string) bool {
 
 // guardConsent returns a guard that the consent of a policy stays until the commit. p is the parent, in namespace. It
 // returns nil if the parent does not exist or is not shared with tenant.
-func (c *Claims) guardConsent(ctx context.Context, r reader, p *parent, namespace, tenant string) (*Guard, error) {
+func (pl *Planner) guardConsent(ctx context.Context, r reader, p *parent, namespace, tenant string) (*Guard, error) {
 	if p == nil {
 		return nil, nil
 	}
@@ -69,7 +69,7 @@ func (c *Claims) guardConsent(ctx context.Context, r reader, p *parent, namespac
 	if err != nil {
 		return nil, err
 	}
-	policy := c.Sharing(policies, p.labels, tenant)
+	policy := pl.Sharing(policies, p.labels, tenant)
 	if policy == nil {
 		return nil, nil
 	}
@@ -77,23 +77,23 @@ func (c *Claims) guardConsent(ctx context.Context, r reader, p *parent, namespac
 	if err != nil {
 		return nil, err
 	}
-	guard := IsUnchanged(c.Policies.Key(namespace, policy.Name), int64(revision))
+	guard := IsUnchanged(pl.Policies.Key(namespace, policy.Name), int64(revision))
 	return &guard, nil
 }
 
 // IsShared reports whether a Prefix is in a namespace, or shared with it. The answer may be stale.
-func (c *Claims) IsShared(ctx context.Context, prefix *ipam.Prefix, namespace string) (bool, error) {
+func (pl *Planner) IsShared(ctx context.Context, prefix *ipam.Prefix, namespace string) (bool, error) {
 	if prefix.Namespace == namespace {
 		return true, nil
 	}
-	policies, err := cached{c}.policiesOf(ctx, prefix.Namespace)
-	return err == nil && c.Sharing(policies, prefix.Labels, namespace) != nil, err
+	policies, err := cached{pl}.policiesOf(ctx, prefix.Namespace)
+	return err == nil && pl.Sharing(policies, prefix.Labels, namespace) != nil, err
 }
 
 // listPolicies lists the policies of a namespace. If the resource version is empty, the list is not older than the call.
-func (c *Claims) listPolicies(ctx context.Context, namespace, resourceVersion string) ([]ipam.PrefixPolicy, error) {
+func (pl *Planner) listPolicies(ctx context.Context, namespace, resourceVersion string) ([]ipam.PrefixPolicy, error) {
 	var list ipam.PrefixPolicyList
 	options := storage.ListOptions{Predicate: storage.Everything, Recursive: true, ResourceVersion: resourceVersion}
-	err := c.policies.GetList(ctx, c.Policies.storageKey(namespace, ""), options, &list)
+	err := pl.policies.GetList(ctx, pl.Policies.storageKey(namespace, ""), options, &list)
 	return list.Items, err
 }

@@ -38,7 +38,7 @@ import (
 type CoolDown func(ctx context.Context, namespace string, set labels.Set) (time.Duration, error)
 
 // ReadCoolDownFrom sets the function that finds the coolDown of a parent. Until it is called, nothing cools down.
-func (c *Claims) ReadCoolDownFrom(coolDown CoolDown) { c.coolDown = coolDown }
+func (pl *Planner) ReadCoolDownFrom(coolDown CoolDown) { pl.coolDown = coolDown }
 
 // CoolingError means that an allocation cannot be removed yet, because its space cools down.
 type CoolingError struct {
@@ -74,7 +74,7 @@ func WithEarlyRelease(ctx context.Context) context.Context {
 // checkCoolDown returns a CoolingError if the space of an allocation has to cool down before it is released. h is the holder
 // in the claim. gone tells whether the child that the space was claimed for does not exist any more. The parent is the one
 // that exists.
-func (c *Claims) checkCoolDown(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation, h Holder, gone bool) error {
+func (pl *Planner) checkCoolDown(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation, h Holder, gone bool) error {
 	early, _ := ctx.Value(earlyKey{}).(bool)
 	switch until := allocation.Status.CoolingUntil; {
 	case early, p.deleting, allocation.DeletionTimestamp != nil:
@@ -82,14 +82,14 @@ func (c *Claims) checkCoolDown(ctx context.Context, p *parent, allocation *ipam.
 		// requested.
 		return nil
 	case until != nil:
-		if c.now().Before(until.Time) {
+		if pl.now().Before(until.Time) {
 			return &CoolingError{Until: until.Time, allocation: allocation}
 		}
 		return nil
 	}
-	d := h.KeptUntil.Sub(c.now())
+	d := h.KeptUntil.Sub(pl.now())
 	if gone {
-		of, err := c.coolDownOf(ctx, p, allocation.NamespaceOfParent())
+		of, err := pl.coolDownOf(ctx, p, allocation.NamespaceOfParent())
 		if err != nil {
 			return err
 		}
@@ -102,11 +102,11 @@ func (c *Claims) checkCoolDown(ctx context.Context, p *parent, allocation *ipam.
 }
 
 // coolDownOf returns for how long the space of a parent cools down. It is 0 if it does not.
-func (c *Claims) coolDownOf(ctx context.Context, p *parent, namespace string) (time.Duration, error) {
-	if c.coolDown == nil {
+func (pl *Planner) coolDownOf(ctx context.Context, p *parent, namespace string) (time.Duration, error) {
+	if pl.coolDown == nil {
 		return 0, nil
 	}
-	return c.coolDown(ctx, namespace, p.labels)
+	return pl.coolDown(ctx, namespace, p.labels)
 }
 
 // isCoolingError reports whether an error is a CoolingError.
@@ -115,8 +115,8 @@ func isCoolingError(err error) bool { return errors.As(err, new(*CoolingError)) 
 // CoolUntil returns the time until which the space of an allocation cools down, if that takes d from now on. It is in whole
 // seconds, rounded up. If the clock is behind the time at which the allocation was allocated, it has gone back, and d
 // counts from that time on.
-func (c *Claims) CoolUntil(allocation *ipam.PrefixAllocation, d time.Duration) time.Time {
-	now := c.now()
+func (pl *Planner) CoolUntil(allocation *ipam.PrefixAllocation, d time.Duration) time.Time {
+	now := pl.now()
 	if since := allocation.Status.LastPhaseTransitionTime; since != nil && now.Before(since.Time) {
 		now = since.Time
 	}
@@ -130,19 +130,19 @@ func (c *Claims) CoolUntil(allocation *ipam.PrefixAllocation, d time.Duration) t
 // planCool plans the update that makes the space of an allocation cool down. The claim must be for a child that is gone, or
 // that has other space. It needs no guards: what is gone stays so, and what a child has. A child of the same name that takes
 // the space back writes the allocation.
-func (c *Claims) planCool(ctx context.Context, allocation *ipam.PrefixAllocation) (Plan, error) {
+func (pl *Planner) planCool(ctx context.Context, allocation *ipam.PrefixAllocation) (Plan, error) {
 	refuse := func(why string) (Plan, error) {
 		return Plan{}, conflict("prefixallocations", allocation.Name, errors.New(why))
 	}
 	name, prefix, _ := Allocated(allocation)
-	p, err := live{c}.parent(ctx, allocation.NamespaceOfParent(), name)
+	p, err := live{pl}.parent(ctx, allocation.NamespaceOfParent(), name)
 	if err != nil {
 		return Plan{}, err
 	}
 	if p == nil {
 		return refuse("its parent does not exist")
 	}
-	_, value, err := live{c}.claim(ctx, c.Keys.Claim(p.uid, prefix))
+	_, value, err := live{pl}.claim(ctx, pl.Keys.Claim(p.uid, prefix))
 	if err != nil {
 		return Plan{}, err
 	}
@@ -150,7 +150,7 @@ func (c *Claims) planCool(ctx context.Context, allocation *ipam.PrefixAllocation
 	if h == nil || h.Owner == nil {
 		return refuse("its space is not claimed for a Prefix")
 	}
-	child, revision, err := live{c}.prefix(ctx, allocation.Namespace, h.Owner.Name)
+	child, revision, err := live{pl}.prefix(ctx, allocation.Namespace, h.Owner.Name)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -171,23 +171,23 @@ func TakesBack(allocation, old *ipam.PrefixAllocation) bool {
 }
 
 // planUpdateAllocated plans an update of an allocation that holds space, and goes on doing so.
-func (c *Claims) planUpdateAllocated(ctx context.Context, allocation, old *ipam.PrefixAllocation) (Plan, error) {
+func (pl *Planner) planUpdateAllocated(ctx context.Context, allocation, old *ipam.PrefixAllocation) (Plan, error) {
 	if TakesBack(allocation, old) {
-		claimed, err := c.claimedFor(ctx, old)
+		claimed, err := pl.claimedFor(ctx, old)
 		if err != nil {
 			return Plan{}, err
 		}
 		if is := requesterOf(allocation); claimed != nil && claimed.Name == is.Name && claimed.UID != is.UID {
-			return c.planTakeBack(ctx, allocation, old, claimed)
+			return pl.planTakeBack(ctx, allocation, old, claimed)
 		}
 	}
 	if old.DeletionTimestamp == nil && allocation.DeletionTimestamp != nil {
 		// It is deleted, and only waits for its finalizers.
-		if _, err := c.planRelease(ctx, live{c}, old); err != nil {
+		if _, err := pl.planRelease(ctx, live{pl}, old); err != nil {
 			return Plan{}, err
 		}
 	}
-	if err := c.keepRequester(ctx, allocation, old); err != nil {
+	if err := pl.keepRequester(ctx, allocation, old); err != nil {
 		return Plan{}, err
 	}
 	was, is := old.Status.CoolingUntil, allocation.Status.CoolingUntil
@@ -195,19 +195,19 @@ func (c *Claims) planUpdateAllocated(ctx context.Context, allocation, old *ipam.
 	case was.Equal(is):
 		return Plan{}, nil
 	case was == nil:
-		return c.planCool(ctx, allocation)
+		return pl.planCool(ctx, allocation)
 	}
 	return Plan{}, conflict("prefixallocations", allocation.Name, fmt.Errorf("its space cools down until %s", was.UTC().Format(time.RFC3339)))
 }
 
 // planTakeBack plans the update that makes an allocation the one of another child with the same name as the one that it
 // was claimed for. That child must exist, be Pending, and ask for what the allocation holds. So the first one is gone.
-func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixAllocation, claimed *Owner) (Plan, error) {
+func (pl *Planner) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixAllocation, claimed *Owner) (Plan, error) {
 	refuse := func(format string, args ...any) (Plan, error) {
 		return Plan{}, conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...))
 	}
 	name, prefix, _ := Allocated(old)
-	p, err := live{c}.parent(ctx, old.NamespaceOfParent(), name)
+	p, err := live{pl}.parent(ctx, old.NamespaceOfParent(), name)
 	switch {
 	case err != nil:
 		return Plan{}, err
@@ -219,7 +219,7 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 	until := old.Status.CoolingUntil
 	if until == nil {
 		// Its controller has not deleted it yet. Without a coolDown the space is released then.
-		d, err := c.coolDownOf(ctx, p, old.NamespaceOfParent())
+		d, err := pl.coolDownOf(ctx, p, old.NamespaceOfParent())
 		if err != nil {
 			return Plan{}, err
 		}
@@ -229,11 +229,11 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 					"%s is allocated to it for Prefix %s, not for another one of that name. It does not cool down, since no PrefixPolicy of Prefix %s has a coolDown", prefix, claimed.Name, name)),
 			})
 		}
-		until = &metav1.Time{Time: c.CoolUntil(old, d)}
+		until = &metav1.Time{Time: pl.CoolUntil(old, d)}
 	}
 	var consent []Guard
 	if namespace := old.NamespaceOfParent(); namespace != old.Namespace {
-		guard, err := c.guardConsent(ctx, live{c}, p, namespace, old.Namespace)
+		guard, err := pl.guardConsent(ctx, live{pl}, p, namespace, old.Namespace)
 		if err != nil {
 			return Plan{}, err
 		}
@@ -241,17 +241,17 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 			return Plan{}, apierrors.NewForbidden(ipam.Resource("prefixallocations"), allocation.Name,
 				fmt.Errorf("%s cannot be taken back from Prefix %s/%s, which is not shared with namespace %s any more", prefix, namespace, name, old.Namespace))
 		}
-		consent = []Guard{IsUnchanged(c.Prefixes.Key(namespace, name), p.modRevision), *guard}
+		consent = []Guard{IsUnchanged(pl.Prefixes.Key(namespace, name), p.modRevision), *guard}
 	}
-	child, why, err := c.guardRequester(ctx, live{c}, allocation, prefix, name)
+	child, why, err := pl.guardRequester(ctx, live{pl}, allocation, prefix, name)
 	switch {
 	case err != nil:
 		return Plan{}, err
 	case why != nil:
 		return Plan{}, why
 	}
-	key := c.Keys.Claim(p.uid, prefix)
-	kv, value, err := live{c}.claim(ctx, key)
+	key := pl.Keys.Claim(p.uid, prefix)
+	kv, value, err := live{pl}.claim(ctx, key)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -268,8 +268,8 @@ func (c *Claims) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixA
 	if err != nil {
 		return Plan{}, err
 	}
-	lost := c.Lost(c.Prefixes.Key(old.Namespace, claimed.Name))
-	if kv, err := c.revisions(ctx, lost); err != nil {
+	lost := pl.Lost(pl.Prefixes.Key(old.Namespace, claimed.Name))
+	if kv, err := pl.revisions(ctx, lost); err != nil {
 		return Plan{}, err
 	} else if kv.ModRevision != 0 {
 		return refuse("%s may be in use by an earlier Prefix %s, which is in lost+found in etcd", prefix, claimed.Name)

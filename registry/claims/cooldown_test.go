@@ -72,7 +72,7 @@ func TestCoolDown(t *testing.T) {
 		t.Run(v.String(), func(t *testing.T) {
 			s := newServer(t, etcd, v)
 			now := time.Now()
-			s.claims.SetClock(func() time.Time { return now })
+			s.planner.SetClock(func() time.Time { return now })
 			const gone, cools, refused = "gone", "cools", "refused"
 			for _, tt := range []struct {
 				name    string
@@ -355,7 +355,7 @@ func TestTakeBack(t *testing.T) {
 func TestTakenBackStaysKept(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	now := time.Now()
-	s.claims.SetClock(func() time.Time { return now })
+	s.planner.SetClock(func() time.Time { return now })
 	other := func(t *testing.T, ctx context.Context, child *ipam.Prefix) {
 		s.allocate(t, ctx, "another", child, "parent", "10.0.6.0/24")
 		ok(t, s.complete(ctx, "a", "parent", "10.0.6.0/24", ""))
@@ -445,19 +445,19 @@ func TestCoolingIsNoLeftover(t *testing.T) {
 		}
 	}
 	find(1)
-	if n := must[int64](t)(s.claims.Children(ctx, parent)); n != 1 {
+	if n := must[int64](t)(s.planner.Children(ctx, parent)); n != 1 {
 		t.Errorf("%d children", n)
 	}
 	ok(t, s.deleteAllocation(ctx, "a"))
 	find(0)
-	if n := must[int64](t)(s.claims.Children(ctx, parent)); n != 0 {
+	if n := must[int64](t)(s.planner.Children(ctx, parent)); n != 0 {
 		t.Errorf("%d children", n)
 	}
 	// An hour before now, the clock was an hour and a second behind.
 	ok(t, s.takeBack(ctx, "a", s.child(t, ctx, "a", "parent", 24)))
 	ok(t, s.end(ctx, "a"))
 	since := s.getAllocation(t, ctx, "a").Status.LastPhaseTransitionTime
-	s.claims.SetClock(func() time.Time { return since.Add(-2 * time.Hour) })
+	s.planner.SetClock(func() time.Time { return since.Add(-2 * time.Hour) })
 	ok(t, s.deleteAllocation(ctx, "a"))
 	if until := s.getAllocation(t, ctx, "a").Status.CoolingUntil; until.Time.Before(since.Add(time.Hour)) {
 		t.Errorf("allocated at %v, cools until %v", since, until)
@@ -474,7 +474,7 @@ func TestCoolDownAgainstModel(t *testing.T) {
 	s := newServer(t, etcd, variant{cached: true})
 	now := time.Now()
 	clock := func() time.Time { return now }
-	s.claims.SetClock(clock)
+	s.planner.SetClock(clock)
 	s.root(t, ctx, "parent", "10.0.0.0/30")
 	s.coolDown(t, ctx, "rules", forAnHour)
 	// place is where a child of a name is or was, until is when others may have it, latest is the latest time so far.
@@ -488,7 +488,7 @@ func TestCoolDownAgainstModel(t *testing.T) {
 	for step := range 40 * restarts {
 		if step%40 == 39 {
 			s = newServerAt(t, etcd, variant{cached: step%80 == 79}, s.prefix)
-			s.claims.SetClock(clock)
+			s.planner.SetClock(clock)
 		}
 		name := fmt.Sprintf("child-%d", random.IntN(names))
 		of := model[name]

@@ -15,12 +15,12 @@
 // The etcd transaction that writes an object also checks and writes the claims that depend on it. So the invariants
 // hold for every writer and after a crash at any point. They need neither a lock nor leader election.
 //
-// [Claims] plans the compares and operations that a write needs. Package store wraps the etcd store of a kind, below the
+// [Planner] plans the compares and operations that a write needs. Package store wraps the etcd store of a kind, below the
 // watch cache. It sees an object before and after a write, asks for the [Plan], and passes it down in the context. The
 // etcd store performs every write through the Kubernetes interface of its etcd client. The transactor of this package
 // replaces that interface and adds the plan to the transaction. Encryption at rest happens in between and is not
 // affected.
 //
-// Package audit compares all objects with all claims, past Claims and stores. Both packages import this one, and neither
+// Package audit compares all objects with all claims, past the planner and the stores. Both packages import this one, and neither
 // imports the other.
 package claims

@@ -16,12 +16,12 @@ import (
 // package.
 
 // WrapCache wraps the watch cache in which Prefixes are looked up.
-func (c *Claims) WrapCache(wrap func(storage.Interface) storage.Interface) {
-	c.prefixes = wrap(c.prefixes)
+func (pl *Planner) WrapCache(wrap func(storage.Interface) storage.Interface) {
+	pl.prefixes = wrap(pl.prefixes)
 }
 
 // SetClock replaces the clock.
-func (c *Claims) SetClock(now func() time.Time) { c.now = now }
+func (pl *Planner) SetClock(now func() time.Time) { pl.now = now }
 
 // PageSize is the number of keys in a read if etcd has no streams.
 const PageSize = pageSize

@@ -86,7 +86,7 @@ type server struct {
 	prefix      string
 	transformer value.Transformer
 
-	claims      *claims.Claims
+	planner     *claims.Planner
 	auditor     *audit.Auditor
 	prefixes    *resource.Storage
 	allocations *resource.Storage
@@ -130,21 +130,21 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 		t.Fatal(err)
 	}
 	t.Cleanup(getter.Close)
-	s.claims, s.auditor = getter.Claims, audit.New(getter.Etcd)
+	s.planner, s.auditor = getter.Planner, audit.New(getter.Etcd)
 	getter.BeforeUpdate = s.auditor.ClaimOrphans
 
-	policies, rules, err := prefixpolicy.NewStorage(scheme, getter, s.claims)
+	policies, rules, err := prefixpolicy.NewStorage(scheme, getter, s.planner)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(policies.Main.Destroy)
 	s.policies = policies
 	var parents resource.Parents
-	if s.prefixes, parents, err = prefix.NewStorage(scheme, getter, s.claims, rules); err != nil {
+	if s.prefixes, parents, err = prefix.NewStorage(scheme, getter, s.planner, rules); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.prefixes.Main.Destroy)
-	if s.allocations, err = prefixallocation.NewStorage(scheme, getter, s.claims, parents); err != nil {
+	if s.allocations, err = prefixallocation.NewStorage(scheme, getter, s.planner, parents); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.allocations.Main.Destroy)

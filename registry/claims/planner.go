@@ -38,10 +38,10 @@ func WithParentUID(ctx context.Context, uid types.UID) context.Context {
 
 // PlanUpdate plans an update from oldObj to newObj. For a create, oldObj is nil or an empty object. Unless live is set,
 // the plan may be made from data that is stale.
-func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runtime.Object) (Plan, error) {
+func (pl *Planner) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runtime.Object) (Plan, error) {
 	ctx, span := tracing.Start(ctx, spanPlan)
 	defer span.End(slow)
-	r := c.reader(live)
+	r := pl.reader(live)
 	switch newObj := newObj.(type) {
 	case *ipam.PrefixAllocation:
 		oldAllocation, _ := oldObj.(*ipam.PrefixAllocation)
@@ -49,16 +49,16 @@ func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runti
 		is := newObj.Status.Phase == ipam.PrefixAllocationPhaseAllocated
 		switch {
 		case !was && is:
-			return c.planBindAllocation(ctx, r, newObj)
+			return pl.planBindAllocation(ctx, r, newObj)
 		case was && (!is || !cidr.Equal(oldAllocation.Status.Prefix, newObj.Status.Prefix) || !sameRef(oldAllocation.Spec.PrefixRef, newObj.Spec.PrefixRef) || oldAllocation.NamespaceOfParent() != newObj.NamespaceOfParent()):
 			// Validation already refuses this today. This check does not rely on it.
 			return Plan{}, conflict("prefixallocations", newObj.Name, fmt.Errorf("%s is allocated to it, which is final", oldAllocation.Status.Prefix))
 		case was:
-			plan, err := c.planUpdateAllocated(ctx, newObj, oldAllocation)
+			plan, err := pl.planUpdateAllocated(ctx, newObj, oldAllocation)
 			if err != nil {
 				return Plan{}, err
 			}
-			return plan, c.checkParentUID(ctx, "prefixallocations", newObj.NamespaceOfParent(), newObj.Name, newObj.Spec.PrefixRef)
+			return plan, pl.checkParentUID(ctx, "prefixallocations", newObj.NamespaceOfParent(), newObj.Name, newObj.Spec.PrefixRef)
 		}
 		return Plan{}, nil
 	case *ipam.Prefix:
@@ -67,13 +67,13 @@ func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runti
 		is := newObj.Status.Phase == ipam.PrefixPhaseAllocated
 		switch {
 		case isNew(oldPrefix) && newObj.Spec.IsRoot():
-			return c.planRoot(ctx, newObj)
+			return pl.planRoot(ctx, newObj)
 		case !was && is && !newObj.Spec.IsRoot():
-			return c.planBindChild(ctx, r, newObj)
+			return pl.planBindChild(ctx, r, newObj)
 		case was && (!is || !cidr.Equal(oldPrefix.Spec.Prefix, newObj.Spec.Prefix) || !sameRef(oldPrefix.Spec.ParentRef, newObj.Spec.ParentRef) || oldPrefix.NamespaceOfParent() != newObj.NamespaceOfParent()):
 			return Plan{}, conflict("prefixes", newObj.Name, fmt.Errorf("it is allocated as %s, which is final", oldPrefix.Spec.Prefix))
 		case was:
-			return Plan{}, c.checkParentUID(ctx, "prefixes", newObj.NamespaceOfParent(), newObj.Name, newObj.Spec.ParentRef)
+			return Plan{}, pl.checkParentUID(ctx, "prefixes", newObj.NamespaceOfParent(), newObj.Name, newObj.Spec.ParentRef)
 		}
 		return Plan{}, nil
 	case *ipam.PrefixPolicy:
@@ -84,12 +84,12 @@ func (c *Claims) PlanUpdate(ctx context.Context, live bool, oldObj, newObj runti
 
 // checkParentUID checks the uid of WithParentUID for an object that is allocated already, for instance when a
 // binding is sent twice. namespace is that of the parent.
-func (c *Claims) checkParentUID(ctx context.Context, resource, namespace, name string, ref *ipam.LocalObjectReference) error {
+func (pl *Planner) checkParentUID(ctx context.Context, resource, namespace, name string, ref *ipam.LocalObjectReference) error {
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	if !demanded || ref == nil {
 		return nil
 	}
-	p, err := cached{c}.parent(ctx, namespace, ref.Name)
+	p, err := cached{pl}.parent(ctx, namespace, ref.Name)
 	if err != nil {
 		return err
 	}
@@ -100,19 +100,19 @@ func (c *Claims) checkParentUID(ctx context.Context, resource, namespace, name s
 }
 
 // PlanDelete plans the removal of an object. Unless live is set, the plan may be made from data that is stale.
-func (c *Claims) PlanDelete(ctx context.Context, live bool, obj runtime.Object) (Plan, error) {
+func (pl *Planner) PlanDelete(ctx context.Context, live bool, obj runtime.Object) (Plan, error) {
 	ctx, span := tracing.Start(ctx, spanPlan)
 	defer span.End(slow)
-	r := c.reader(live)
+	r := pl.reader(live)
 	switch obj := obj.(type) {
 	case *ipam.PrefixAllocation:
-		return c.planRelease(ctx, r, obj)
+		return pl.planRelease(ctx, r, obj)
 	case *ipam.Prefix:
-		vanish, err := c.planDeletePrefix(ctx, obj)
+		vanish, err := pl.planDeletePrefix(ctx, obj)
 		if err != nil || !obj.Spec.IsRoot() {
 			return vanish, err
 		}
-		return c.planDeleteRoot(ctx, obj, vanish)
+		return pl.planDeleteRoot(ctx, obj, vanish)
 	case *ipam.PrefixPolicy:
 		return Plan{}, nil
 	}

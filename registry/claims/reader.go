@@ -32,15 +32,15 @@ type reader interface {
 }
 
 // reader returns a reader of the current state of etcd, or one that may be stale.
-func (c *Claims) reader(current bool) reader {
+func (pl *Planner) reader(current bool) reader {
 	if current {
-		return live{c}
+		return live{pl}
 	}
-	return cached{c}
+	return cached{pl}
 }
 
 // live is a reader that reads the current state of etcd.
-type live struct{ *Claims }
+type live struct{ *Planner }
 
 func (r live) isLive() bool { return true }
 
@@ -78,7 +78,7 @@ func (r live) made(string) (made, bool) { return made{}, false }
 
 // cached is a reader that uses the watch cache, the memory of this server, and serializable reads of etcd. What it
 // returns may be stale.
-type cached struct{ *Claims }
+type cached struct{ *Planner }
 
 func (r cached) isLive() bool { return false }
 

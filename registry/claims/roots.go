@@ -32,30 +32,30 @@ import (
 // changed since. The transaction that removes the last root also removes the key.
 
 // planRoot plans the creation of a root.
-func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (Plan, error) {
-	key := c.Keys.rootsOf(root.Namespace)
+func (pl *Planner) planRoot(ctx context.Context, root *ipam.Prefix) (Plan, error) {
+	key := pl.Keys.rootsOf(root.Namespace)
 	made := Plan{then: []clientv3.Op{clientv3.OpPut(key, "")}}
 	wanted, err := cidr.ParseStored(root.Spec.Prefix)
-	if !c.disjointRoots || err != nil {
+	if !pl.disjointRoots || err != nil {
 		return made, nil
 	}
 
 	// Of concurrent plans for one namespace only one can commit, so the creations of one server take turns.
-	if made.release, err = c.rootLocks.lock(ctx, root.Namespace); err != nil {
+	if made.release, err = pl.rootLocks.lock(ctx, root.Namespace); err != nil {
 		return Plan{}, err
 	}
 	fail := func(err error) (Plan, error) {
 		made.release()
 		return Plan{}, err
 	}
-	kv, err := c.revisions(ctx, key)
+	kv, err := pl.revisions(ctx, key)
 	if err != nil {
 		return fail(err)
 	}
 	revision := kv.ModRevision
 	overlapping := RootsOverlapping(root.Namespace, wanted)
 	if revision > 0 {
-		others, err := c.listRoots(ctx, root.Namespace, overlapping, strconv.FormatInt(revision, 10), 1)
+		others, err := pl.listRoots(ctx, root.Namespace, overlapping, strconv.FormatInt(revision, 10), 1)
 		if err != nil {
 			return fail(err)
 		}
@@ -68,7 +68,7 @@ func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (Plan, error) 
 		made.release()
 	}
 
-	others, err := c.listRoots(ctx, root.Namespace, overlapping, "", validation.MaxOverlapsNamed)
+	others, err := pl.listRoots(ctx, root.Namespace, overlapping, "", validation.MaxOverlapsNamed)
 	if err != nil {
 		return fail(err)
 	}
@@ -92,9 +92,9 @@ func (c *Claims) planRoot(ctx context.Context, root *ipam.Prefix) (Plan, error) 
 
 // planDeleteRoot adds to vanish, the plan for the removal of a root. If the root is the last one of its namespace, the
 // transaction also removes the key of the namespace. If not, it requires that another root still exists.
-func (c *Claims) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish Plan) (Plan, error) {
-	key := c.Keys.rootsOf(root.Namespace)
-	kv, err := c.revisions(ctx, key)
+func (pl *Planner) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish Plan) (Plan, error) {
+	key := pl.Keys.rootsOf(root.Namespace)
+	kv, err := pl.revisions(ctx, key)
 	if err != nil {
 		return Plan{}, err
 	}
@@ -105,7 +105,7 @@ func (c *Claims) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish P
 	// List at the revision of the key first, which is cheaper. That list may contain deleted roots. If the other
 	// root that it finds is deleted, list at the current revision.
 	for _, resourceVersion := range []string{strconv.FormatInt(revision, 10), ""} {
-		roots, err := c.listRoots(ctx, root.Namespace, rootsIn(root.Namespace), resourceVersion, 2)
+		roots, err := pl.listRoots(ctx, root.Namespace, rootsIn(root.Namespace), resourceVersion, 2)
 		if err != nil {
 			return Plan{}, err
 		}
@@ -120,8 +120,8 @@ func (c *Claims) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish P
 			vanish.then = append(vanish.then, clientv3.OpDelete(key))
 			return vanish, nil
 		}
-		otherKey := c.Prefixes.Key(other.Namespace, other.Name)
-		otherKV, err := c.revisions(ctx, otherKey)
+		otherKey := pl.Prefixes.Key(other.Namespace, other.Name)
+		otherKV, err := pl.revisions(ctx, otherKey)
 		if err != nil {
 			return Plan{}, err
 		}
@@ -135,10 +135,10 @@ func (c *Claims) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish P
 
 // listRoots lists roots of a namespace from a watch cache that has reached a resource version. If the resource
 // version is empty, the cache must have reached the current revision of etcd.
-func (c *Claims) listRoots(ctx context.Context, namespace string, selector fields.Selector, resourceVersion string, limit int64) ([]ipam.Prefix, error) {
+func (pl *Planner) listRoots(ctx context.Context, namespace string, selector fields.Selector, resourceVersion string, limit int64) ([]ipam.Prefix, error) {
 	options := storage.ListOptions{
 		Predicate: storage.SelectionPredicate{
-			Label: labels.Everything(), Field: selector, GetAttrs: c.attributes, IndexFields: []string{FieldRootOf}, Limit: limit,
+			Label: labels.Everything(), Field: selector, GetAttrs: pl.attributes, IndexFields: []string{FieldRootOf}, Limit: limit,
 		},
 		Recursive: true, ResourceVersion: resourceVersion,
 	}
@@ -146,13 +146,13 @@ func (c *Claims) listRoots(ctx context.Context, namespace string, selector field
 		options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
 	}
 	var list ipam.PrefixList
-	err := c.prefixes.GetList(ctx, c.Prefixes.storageKey(namespace, ""), options, &list)
+	err := pl.prefixes.GetList(ctx, pl.Prefixes.storageKey(namespace, ""), options, &list)
 	return list.Items, err
 }
 
 // revisions reads a key without its value. All its revisions are 0 if the key does not exist.
-func (c *Claims) revisions(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
-	response, err := c.KV.Get(ctx, key, clientv3.WithKeysOnly())
+func (pl *Planner) revisions(ctx context.Context, key string) (*mvccpb.KeyValue, error) {
+	response, err := pl.KV.Get(ctx, key, clientv3.WithKeysOnly())
 	if err != nil {
 		return nil, err
 	}

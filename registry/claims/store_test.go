@@ -345,7 +345,7 @@ func TestStaleCache(t *testing.T) {
 		t.Run(v.String(), func(t *testing.T) {
 			s := newServer(t, etcd, v)
 			cache := &staleCache{stale: map[string]*ipam.Prefix{}}
-			s.claims.WrapCache(func(cached storage.Interface) storage.Interface {
+			s.planner.WrapCache(func(cached storage.Interface) storage.Interface {
 				cache.Interface = cached
 				return cache
 			})

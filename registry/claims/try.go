@@ -14,7 +14,7 @@ import (
 
 // OnDryRun returns the validation of an update. dryRun is the option of the request. If it is set, the validation
 // also reports what the transaction would refuse, because a dry run does not get as far as the transaction.
-func (c *Claims) OnDryRun(dryRun []string, validate rest.ValidateObjectUpdateFunc) rest.ValidateObjectUpdateFunc {
+func (pl *Planner) OnDryRun(dryRun []string, validate rest.ValidateObjectUpdateFunc) rest.ValidateObjectUpdateFunc {
 	if !dryrun.IsDryRun(dryRun) {
 		return validate
 	}
@@ -24,14 +24,14 @@ func (c *Claims) OnDryRun(dryRun []string, validate rest.ValidateObjectUpdateFun
 				return err
 			}
 		}
-		return c.try(ctx, func() (Plan, error) { return c.PlanUpdate(ctx, true, old, obj) })
+		return pl.try(ctx, func() (Plan, error) { return pl.PlanUpdate(ctx, true, old, obj) })
 	}
 }
 
 // OnDryRunDelete returns the validation of a removal. If dryRun is set, it also reports what the transaction would
 // refuse. It does not for an object with finalizers, which a delete request does not remove yet. An allocation whose space
 // cools down is not refused: the request is accepted, and changes nothing.
-func (c *Claims) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFunc) rest.ValidateObjectFunc {
+func (pl *Planner) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFunc) rest.ValidateObjectFunc {
 	if !dryrun.IsDryRun(dryRun) {
 		return validate
 	}
@@ -44,7 +44,7 @@ func (c *Claims) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFun
 		if object, err := meta.Accessor(obj); err != nil || len(object.GetFinalizers()) > 0 {
 			return err
 		}
-		if err := c.try(ctx, func() (Plan, error) { return c.PlanDelete(ctx, true, obj) }); !isCoolingError(err) {
+		if err := pl.try(ctx, func() (Plan, error) { return pl.PlanDelete(ctx, true, obj) }); !isCoolingError(err) {
 			return err
 		}
 		return nil
@@ -53,7 +53,7 @@ func (c *Claims) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectFun
 
 // try returns the error with which a write would be refused, and nil if it would not. It writes nothing. make plans
 // the write.
-func (c *Claims) try(ctx context.Context, make func() (Plan, error)) error {
+func (pl *Planner) try(ctx context.Context, make func() (Plan, error)) error {
 	return WithPlan(ctx, func(ctx context.Context, p *Plan, _ bool) error {
 		made, err := make()
 		if err != nil {
@@ -63,10 +63,10 @@ func (c *Claims) try(ctx context.Context, make func() (Plan, error)) error {
 		if p.empty() {
 			return nil
 		}
-		response, err := c.KV.Txn(ctx).If(p.compares()...).Commit()
+		response, err := pl.KV.Txn(ctx).If(p.compares()...).Commit()
 		if err != nil || response.Succeeded {
 			return err
 		}
-		return p.why(ctx, c.KV)
+		return p.why(ctx, pl.KV)
 	})
 }

@@ -49,8 +49,8 @@ type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
 	// Etcd reads the objects and claims of all kinds directly from etcd.
 	Etcd *claims.Etcd
-	// Claims plans the writes of all storages. It is usable once the storage of Prefixes exists.
-	Claims *claims.Claims
+	// Planner plans the writes of all storages. It is usable once the storage of Prefixes exists.
+	Planner *claims.Planner
 	// BeforeUpdate, if set, is called before each update of an object from old to obj. What it does stays even if the
 	// update fails. Set it before the storages are created.
 	BeforeUpdate func(ctx context.Context, old, obj runtime.Object) error
@@ -105,7 +105,7 @@ func New(getter generic.RESTOptionsGetter, config Config) (*RESTOptionsGetter, e
 		Allocations: claims.NewObjects(allocations.StorageConfig, allocations.ResourcePrefix),
 		Policies:    claims.NewObjects(policies.StorageConfig, policies.ResourcePrefix),
 	}
-	g.Claims = claims.New(g.Etcd, config.DisjointRoots, config.NamespaceLabels)
+	g.Planner = claims.NewPlanner(g.Etcd, config.DisjointRoots, config.NamespaceLabels)
 	return g, nil
 }
 
@@ -174,7 +174,7 @@ func (g *RESTOptionsGetter) newStorage(config *storagebackend.ConfigForResource,
 		_ = client.Close()
 		return nil, nil, err
 	}
-	store := &Store{Interface: tolerantStore{raw, config.GroupResource}, planner: g.Claims, beforeUpdate: g.BeforeUpdate}
+	store := &Store{Interface: tolerantStore{raw, config.GroupResource}, planner: g.Planner, beforeUpdate: g.BeforeUpdate}
 	var result storage.Interface = store
 	destroy := sync.OnceFunc(func() {
 		raw.Close()
@@ -187,9 +187,9 @@ func (g *RESTOptionsGetter) newStorage(config *storagebackend.ConfigForResource,
 	}
 	switch config.GroupResource {
 	case ipam.Resource("prefixes"):
-		g.Claims.ReadPrefixesFrom(result, kind.GetAttrsFunc)
+		g.Planner.ReadPrefixesFrom(result, kind.GetAttrsFunc)
 	case ipam.Resource("prefixpolicies"):
-		g.Claims.ReadPoliciesFrom(result)
+		g.Planner.ReadPoliciesFrom(result)
 	}
 	return result, destroy, nil
 }

@@ -28,13 +28,13 @@ type Store struct {
 
 var _ storage.Interface = &Store{}
 
-// planner plans the checks and operations that a write needs. See claims.Claims.
+// planner plans the checks and operations that a write needs. See claims.Planner.
 type planner interface {
 	PlanUpdate(ctx context.Context, live bool, oldObj, newObj runtime.Object) (claims.Plan, error)
 	PlanDelete(ctx context.Context, live bool, obj runtime.Object) (claims.Plan, error)
 }
 
-var _ planner = &claims.Claims{}
+var _ planner = &claims.Planner{}
 
 // Create implements storage.Interface.
 func (s *Store) Create(ctx context.Context, key string, obj, out runtime.Object, ttl uint64) error {

@@ -24,7 +24,7 @@ import (
 type parents struct {
 	store    *genericregistry.Store
 	policies prefixpolicy.Finder
-	claims   *claims.Claims
+	planner  *claims.Planner
 }
 
 var _ resource.Parents = parents{}
@@ -59,7 +59,7 @@ func (i in) get(name string) *ipam.Prefix {
 
 // isShared reports whether the Prefix is shared with the namespace of the request, or in it.
 func (i in) isShared(prefix *ipam.Prefix) bool {
-	return !i.foreign || i.policies.Share(i.claims, prefix.Labels, i.tenant)
+	return !i.foreign || i.policies.Share(i.planner, prefix.Labels, i.tenant)
 }
 
 // Family implements resource.Parents. A stale answer is safe: a family never changes, and a Prefix that is not in the
@@ -120,7 +120,7 @@ func (p parents) coolDown(ctx context.Context, namespace string, set labels.Set)
 func (p parents) defaultLength(ctx context.Context, child *ipam.Prefix) (length int32) {
 	spec := &child.Spec
 	in, err := p.in(ctx, child.NamespaceOfParent())
-	if err != nil || !in.policies.HaveDefault() || in.foreign && !in.policies.ShareAny(in.claims, in.tenant) {
+	if err != nil || !in.policies.HaveDefault() || in.foreign && !in.policies.ShareAny(in.planner, in.tenant) {
 		return 0
 	}
 	if spec.ParentRef != nil {

@@ -21,7 +21,7 @@ import (
 
 // NewStorage returns the storage of Prefixes and their subresources, and what answers questions about them as parents.
 // The planner of the claims asks the latter for the coolDown of a parent.
-func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims *claims.Claims, policies prefixpolicy.Finder) (*resource.Storage, resource.Parents, error) {
+func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, planner *claims.Planner, policies prefixpolicy.Finder) (*resource.Storage, resource.Parents, error) {
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return &ipam.Prefix{} },
 		NewListFunc:               func() runtime.Object { return &ipam.PrefixList{} },
@@ -30,10 +30,10 @@ func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims
 		SingularQualifiedResource: ipam.Resource("prefix"),
 		TableConvertor:            tableConvertor,
 	}
-	parents := parents{store, policies, claims}
-	claims.ReadCoolDownFrom(parents.coolDown)
+	parents := parents{store, policies, planner}
+	planner.ReadCoolDownFrom(parents.coolDown)
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixKind), parents}
-	storage, err := resource.NewBoundStorage(claims, store,
+	storage, err := resource.NewBoundStorage(planner, store,
 		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs, Indexers: indexers()},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
 		binder, "pfx")

@@ -21,9 +21,9 @@ import (
 
 // NewStorage returns the storage of PrefixAllocations and their subresources. parents has the Prefixes to which
 // allocations refer.
-func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims *claims.Claims, parents resource.Parents) (*resource.Storage, error) {
+func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, planner *claims.Planner, parents resource.Parents) (*resource.Storage, error) {
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixAllocationKind), parents}
-	return resource.NewBoundStorage(claims,
+	return resource.NewBoundStorage(planner,
 		&genericregistry.Store{
 			NewFunc:                   func() runtime.Object { return &ipam.PrefixAllocation{} },
 			NewListFunc:               func() runtime.Object { return &ipam.PrefixAllocationList{} },

@@ -216,9 +216,9 @@ func (CoolDownStrategy) WarningsOnUpdate(context.Context, runtime.Object, runtim
 }
 
 // cool makes the space of an allocation cool down, for d from now on.
-func cool(obj runtime.Object, claims *claims.Claims, d time.Duration) {
+func cool(obj runtime.Object, planner *claims.Planner, d time.Duration) {
 	allocation := obj.(*ipam.PrefixAllocation)
-	until := metav1.NewTime(claims.CoolUntil(allocation, d))
+	until := metav1.NewTime(planner.CoolUntil(allocation, d))
 	allocation.Status.CoolingUntil = &until
 	tell(allocation, v1alpha1.ReasonCooling, fmt.Sprintf("%s of %s cools down until %s; until then only a Prefix of the same name gets it",
 		allocation.Status.Prefix, allocation.Spec.PrefixRef.Name, until.UTC().Format(time.RFC3339)))

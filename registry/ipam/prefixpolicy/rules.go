@@ -95,13 +95,13 @@ func (p Policies) HaveDefault() bool {
 }
 
 // ShareAny reports whether any policy shares with another namespace, whatever the policy selects.
-func (p Policies) ShareAny(claims *claims.Claims, namespace string) bool {
-	return slices.ContainsFunc(p, func(policy selecting) bool { return claims.Includes(policy.spec.SharedWith, namespace) })
+func (p Policies) ShareAny(planner *claims.Planner, namespace string) bool {
+	return slices.ContainsFunc(p, func(policy selecting) bool { return planner.Includes(policy.spec.SharedWith, namespace) })
 }
 
 // Share reports whether any of the policies shares a parent with the given labels with another namespace.
-func (p Policies) Share(claims *claims.Claims, set labels.Set, namespace string) bool {
+func (p Policies) Share(planner *claims.Planner, set labels.Set, namespace string) bool {
 	return slices.ContainsFunc(p, func(policy selecting) bool {
-		return claims.Includes(policy.spec.SharedWith, namespace) && policy.selector.Matches(set)
+		return planner.Includes(policy.spec.SharedWith, namespace) && policy.selector.Matches(set)
 	})
 }

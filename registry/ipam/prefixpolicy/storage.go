@@ -24,8 +24,8 @@ import (
 const MaxPolicies = 1000
 
 // NewStorage returns the storage of PrefixPolicies and their status, and what finds the rules in it.
-func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims *claims.Claims) (*resource.Storage, Finder, error) {
-	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixPolicyKind), claims.KnowsNamespaceLabels()}
+func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, planner *claims.Planner) (*resource.Storage, Finder, error) {
+	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixPolicyKind), planner.KnowsNamespaceLabels()}
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return &ipam.PrefixPolicy{} },
 		NewListFunc:               func() runtime.Object { return &ipam.PrefixPolicyList{} },
@@ -37,7 +37,7 @@ func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, claims
 	store.BeginCreate = func(ctx context.Context, obj runtime.Object, _ *metav1.CreateOptions) (genericregistry.FinishFunc, error) {
 		return func(context.Context, bool) {}, limit(ctx, store, obj.(*ipam.PrefixPolicy).Name)
 	}
-	storage, err := resource.NewStorage(claims, store,
+	storage, err := resource.NewStorage(planner, store,
 		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}}, "pfxp")
 	if err != nil {

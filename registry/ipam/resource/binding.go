@@ -47,9 +47,9 @@ type Binder[B, T runtime.Object] struct {
 
 // BindingREST implements the binding subresource of a kind. It writes spec and status in one update.
 type BindingREST[B, T runtime.Object] struct {
-	binder Binder[B, T]
-	store  *genericregistry.Store
-	claims *claims.Claims
+	binder  Binder[B, T]
+	store   *genericregistry.Store
+	planner *claims.Planner
 	// allow is Strategies.Allow.
 	allow rest.ValidateObjectUpdateFunc
 }
@@ -93,7 +93,7 @@ func (r *BindingREST[B, T]) Create(ctx context.Context, name string, obj runtime
 		return object, nil
 	}
 	result, _, err := r.store.Update(claims.WithParentUID(ctx, parentUID), name, rest.DefaultUpdatedObjectInfo(nil, bind),
-		rest.ValidateAllObjectFunc, r.claims.OnDryRun(options.DryRun, and(rest.ValidateAllObjectUpdateFunc, r.allow)), false,
+		rest.ValidateAllObjectFunc, r.planner.OnDryRun(options.DryRun, and(rest.ValidateAllObjectUpdateFunc, r.allow)), false,
 		&metav1.UpdateOptions{DryRun: options.DryRun, FieldManager: options.FieldManager})
 	return result, err
 }

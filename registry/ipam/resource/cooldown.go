@@ -27,9 +27,9 @@ type cooler struct {
 	store *genericregistry.Store
 	// updates is the store for the update that makes the space of an object cool down.
 	updates *genericregistry.Store
-	claims  *claims.Claims
+	planner *claims.Planner
 	// cool is Strategies.Cool.
-	cool func(obj runtime.Object, claims *claims.Claims, d time.Duration)
+	cool func(obj runtime.Object, planner *claims.Planner, d time.Duration)
 }
 
 // releasesEarly reports whether a request wants an object to be gone at once: with a grace period of 0 seconds, or of 1,
@@ -73,7 +73,7 @@ func (c *cooler) begin(ctx context.Context, name string, options *metav1.DeleteO
 			return nil, apierrors.NewConflict(c.store.DefaultQualifiedResource, name, errors.New("it is another one than at the beginning of this request"))
 		}
 		if allocation.Status.CoolingUntil == nil {
-			c.cool(allocation, c.claims, cooling.For)
+			c.cool(allocation, c.planner, cooling.For)
 		}
 		return allocation, nil
 	}

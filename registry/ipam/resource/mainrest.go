@@ -27,7 +27,7 @@ var (
 // the errors of the storage transaction, and watches are buffered (see package watchbuffer).
 type MainREST struct {
 	*genericregistry.Store
-	claims     *claims.Claims
+	planner    *claims.Planner
 	shortNames []string
 	// allow is Strategies.Allow.
 	allow rest.ValidateObjectUpdateFunc
@@ -63,7 +63,7 @@ func (r *MainREST) Watch(ctx context.Context, options *metainternalversion.ListO
 // Update implements rest.Updater.
 func (r *MainREST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc,
 	updateValidation rest.ValidateObjectUpdateFunc, forceAllowCreate bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	updateValidation = r.claims.OnDryRun(options.DryRun, and(updateValidation, r.allow))
+	updateValidation = r.planner.OnDryRun(options.DryRun, and(updateValidation, r.allow))
 	return r.Store.Update(ctx, name, objInfo, createValidation, updateValidation, forceAllowCreate, options)
 }
 
@@ -86,5 +86,5 @@ func (r *MainREST) onDryRun(validate rest.ValidateObjectFunc, options *metav1.De
 	if options == nil {
 		return validate
 	}
-	return r.claims.OnDryRunDelete(options.DryRun, validate)
+	return r.planner.OnDryRunDelete(options.DryRun, validate)
 }

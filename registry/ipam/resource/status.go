@@ -21,8 +21,8 @@ var (
 
 // StatusREST implements the status subresource of a kind. It reads whole objects and updates their status.
 type StatusREST struct {
-	store  *genericregistry.Store
-	claims *claims.Claims
+	store   *genericregistry.Store
+	planner *claims.Planner
 	// allow is Strategies.Allow.
 	allow rest.ValidateObjectUpdateFunc
 }
@@ -40,7 +40,7 @@ func (r *StatusREST) Get(ctx context.Context, name string, options *metav1.GetOp
 
 // Update implements rest.Updater. It never creates an object.
 func (r *StatusREST) Update(ctx context.Context, name string, objInfo rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc, updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	updateValidation = r.claims.OnDryRun(options.DryRun, and(updateValidation, r.allow))
+	updateValidation = r.planner.OnDryRun(options.DryRun, and(updateValidation, r.allow))
 	return r.store.Update(ctx, name, objInfo, createValidation, updateValidation, false, options)
 }
 

@@ -33,7 +33,7 @@ type Strategies struct {
 	// have it.
 	CoolDown rest.RESTUpdateStrategy
 	// Cool makes that update: the space of the object cools down until a time.
-	Cool func(obj runtime.Object, claims *claims.Claims, d time.Duration)
+	Cool func(obj runtime.Object, planner *claims.Planner, d time.Duration)
 }
 
 // and returns a function that calls both in turn until one fails. The second may be nil.
@@ -62,23 +62,23 @@ type Storage struct {
 
 // NewBoundStorage returns the storage of a kind that has bindings. See NewStorage.
 func NewBoundStorage[B, T runtime.Object](
-	claims *claims.Claims, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
+	planner *claims.Planner, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
 	binder Binder[B, T], shortNames ...string,
 ) (*Storage, error) {
-	storage, err := NewStorage(claims, store, options, strategies, shortNames...)
+	storage, err := NewStorage(planner, store, options, strategies, shortNames...)
 	if err != nil {
 		return nil, err
 	}
 	binding := *store
 	binding.UpdateStrategy = strategies.Binding
-	storage.Binding = &BindingREST[B, T]{binder, &binding, claims, strategies.Allow}
+	storage.Binding = &BindingREST[B, T]{binder, &binding, planner, strategies.Allow}
 	return storage, nil
 }
 
 // NewStorage returns the storage of a kind without bindings. It completes store with the options and the strategies, and
-// fails if that is not possible. The claims are those with which the storage of the options' RESTOptions plans its writes.
+// fails if that is not possible. The planner is the one with which the storage of the options' RESTOptions plans its writes.
 func NewStorage(
-	claims *claims.Claims, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
+	planner *claims.Planner, store *genericregistry.Store, options generic.StoreOptions, strategies Strategies,
 	shortNames ...string,
 ) (*Storage, error) {
 	store.CreateStrategy, store.UpdateStrategy, store.DeleteStrategy = strategies.Main, strategies.Main, strategies.Main
@@ -91,11 +91,11 @@ func NewStorage(
 	}
 	status := *store
 	status.UpdateStrategy, status.ResetFieldsStrategy = strategies.Status, strategies.Status
-	main := &MainREST{Store: store, claims: claims, shortNames: shortNames, allow: strategies.Allow}
+	main := &MainREST{Store: store, planner: planner, shortNames: shortNames, allow: strategies.Allow}
 	if strategies.CoolDown != nil {
 		updates := *store
 		updates.UpdateStrategy = strategies.CoolDown
-		main.cooler = &cooler{store: store, updates: &updates, claims: claims, cool: strategies.Cool}
+		main.cooler = &cooler{store: store, updates: &updates, planner: planner, cool: strategies.Cool}
 	}
-	return &Storage{Main: main, Status: &StatusREST{&status, claims, strategies.Allow}}, nil
+	return &Storage{Main: main, Status: &StatusREST{&status, planner, strategies.Allow}}, nil
 }

@@ -25,8 +25,8 @@ import (
 type Registry struct {
 	// Group has the storage of each resource and subresource, for each version. An API server installs it.
 	Group genericapiserver.APIGroupInfo
-	// Claims plans the writes of all storages.
-	Claims *claims.Claims
+	// Planner plans the writes of all storages.
+	Planner *claims.Planner
 	// Auditor compares the objects with the claims.
 	Auditor *audit.Auditor
 
@@ -43,15 +43,15 @@ func New(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter generic.
 	auditor := audit.New(stores.Etcd)
 	stores.BeforeUpdate = auditor.ClaimOrphans
 
-	policies, rules, err := prefixpolicy.NewStorage(scheme, stores, stores.Claims)
+	policies, rules, err := prefixpolicy.NewStorage(scheme, stores, stores.Planner)
 	if err != nil {
 		return nil, err
 	}
-	prefixes, parents, err := prefix.NewStorage(scheme, stores, stores.Claims, rules)
+	prefixes, parents, err := prefix.NewStorage(scheme, stores, stores.Planner, rules)
 	if err != nil {
 		return nil, err
 	}
-	allocations, err := prefixallocation.NewStorage(scheme, stores, stores.Claims, parents)
+	allocations, err := prefixallocation.NewStorage(scheme, stores, stores.Planner, parents)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func New(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter generic.
 		"prefixpolicies":            policies.Main,
 		"prefixpolicies/status":     policies.Status,
 	}
-	return &Registry{Group: group, Claims: stores.Claims, Auditor: auditor, stores: stores}, nil
+	return &Registry{Group: group, Planner: stores.Planner, Auditor: auditor, stores: stores}, nil
 }
 
 // Destroy closes the storages and the connections to etcd. It may be called more than once.
