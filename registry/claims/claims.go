@@ -26,16 +26,17 @@ import (
 )
 
 // Planner plans the checks and the changes of claims that a write of a Prefix or PrefixAllocation needs, and answers
-// questions about claims. ReadPrefixesFrom, ReadPoliciesFrom and ReadCoolDownFrom must be called before the first write.
-// After that it is safe for concurrent use.
+// questions about claims. It is made in three steps, because the storages plan their writes with it and it reads from them:
+//
+//	planner := NewPlanner(...)
+//	make the storage of each kind, which plans with it
+//	planner.ReadFrom(Sources{...})
+//
+// After that it is safe for concurrent use. Before, a write panics.
 type Planner struct {
 	*Etcd
-	// prefixes is the storage of Prefixes, with its watch cache if that is enabled. It may be stale.
-	prefixes storage.Interface
-	// attributes returns the labels and selectable fields of a Prefix.
-	attributes storage.AttrFunc
-	// policies is the storage of PrefixPolicies, with its watch cache if that is enabled.
-	policies storage.Interface
+	// sources are nil until ReadFrom is called.
+	sources *Sources
 	// namespaceLabels returns the labels of a namespace. It is nil if there are no namespaces.
 	namespaceLabels NamespaceLabels
 	// createdAt caches the etcd create revision of allocated Prefixes by uid. It never changes, and only etcd has
@@ -47,8 +48,6 @@ type Planner struct {
 	disjointRoots bool
 	// rootLocks has a lock for each namespace. It is held while a root is created there.
 	rootLocks keyLocks
-	// coolDown finds the coolDown of a parent. It is nil if nothing cools down.
-	coolDown CoolDown
 	// now is the clock.
 	now func() time.Time
 }
@@ -76,14 +75,33 @@ func NewPlanner(etcd *Etcd, disjointRoots bool, namespaceLabels NamespaceLabels)
 	}
 }
 
-// ReadPrefixesFrom sets the storage from which plans read Prefixes that may be stale, and the function that returns the
-// labels and selectable fields of a Prefix. That storage itself plans its writes with the Planner, so it exists later.
-func (pl *Planner) ReadPrefixesFrom(prefixes storage.Interface, attributes storage.AttrFunc) {
-	pl.prefixes, pl.attributes = prefixes, attributes
+// Sources are what a planner reads from besides etcd. All of them must be set.
+type Sources struct {
+	// Prefixes is the storage of Prefixes, with its watch cache if that is enabled. It may be stale.
+	Prefixes storage.Interface
+	// Attributes returns the labels and selectable fields of a Prefix.
+	Attributes storage.AttrFunc
+	// Policies is the storage of PrefixPolicies, with its watch cache if that is enabled.
+	Policies storage.Interface
+	// CoolDown finds the coolDown of a parent.
+	CoolDown CoolDown
 }
 
-// ReadPoliciesFrom sets the storage from which plans read PrefixPolicies.
-func (pl *Planner) ReadPoliciesFrom(policies storage.Interface) { pl.policies = policies }
+// ReadFrom sets the sources. It is called once, before the first write. It panics if one of them is missing.
+func (pl *Planner) ReadFrom(sources Sources) {
+	if sources.Prefixes == nil || sources.Attributes == nil || sources.Policies == nil || sources.CoolDown == nil {
+		panic("claims: Planner.ReadFrom needs all of the Sources")
+	}
+	pl.sources = &sources
+}
+
+// readFrom returns the sources. It panics if there are none yet, which is a mistake in the construction of the server.
+func (pl *Planner) readFrom() *Sources {
+	if pl.sources == nil {
+		panic("claims: Planner.ReadFrom must be called before the first write")
+	}
+	return pl.sources
+}
 
 // parent is the part of a parent Prefix that a plan needs.
 type parent struct {

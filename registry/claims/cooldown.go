@@ -37,9 +37,6 @@ import (
 // does not. The answer may be stale.
 type CoolDown func(ctx context.Context, namespace string, set labels.Set) (time.Duration, error)
 
-// ReadCoolDownFrom sets the function that finds the coolDown of a parent. Until it is called, nothing cools down.
-func (pl *Planner) ReadCoolDownFrom(coolDown CoolDown) { pl.coolDown = coolDown }
-
 // CoolingError means that an allocation cannot be removed yet, because its space cools down.
 type CoolingError struct {
 	// Until is when the space has cooled down. It is zero if the allocation does not say so yet. Then it must be set to a
@@ -103,10 +100,7 @@ func (pl *Planner) checkCoolDown(ctx context.Context, p *parent, allocation *ipa
 
 // coolDownOf returns for how long the space of a parent cools down. It is 0 if it does not.
 func (pl *Planner) coolDownOf(ctx context.Context, p *parent, namespace string) (time.Duration, error) {
-	if pl.coolDown == nil {
-		return 0, nil
-	}
-	return pl.coolDown(ctx, namespace, p.labels)
+	return pl.readFrom().CoolDown(ctx, namespace, p.labels)
 }
 
 // isCoolingError reports whether an error is a CoolingError.

@@ -17,7 +17,7 @@ import (
 
 // WrapCache wraps the watch cache in which Prefixes are looked up.
 func (pl *Planner) WrapCache(wrap func(storage.Interface) storage.Interface) {
-	pl.prefixes = wrap(pl.prefixes)
+	pl.sources.Prefixes = wrap(pl.sources.Prefixes)
 }
 
 // SetClock replaces the clock.

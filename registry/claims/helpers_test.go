@@ -148,8 +148,11 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 		t.Fatal(err)
 	}
 	t.Cleanup(s.allocations.Main.Destroy)
+	s.planner.ReadFrom(claims.Sources{
+		Prefixes: s.prefixes.Stored(), Attributes: prefix.GetAttrs, Policies: policies.Stored(), CoolDown: parents.CoolDown,
+	})
 	// A server is ready when its watch caches are ready.
-	for _, store := range []storage.Interface{s.rawPrefixes(), s.rawAllocations(), policies.Main.Storage.Storage} {
+	for _, store := range []storage.Interface{s.rawPrefixes(), s.rawAllocations(), policies.Stored()} {
 		for err := store.ReadinessCheck(); err != nil; err = store.ReadinessCheck() {
 			if t.Context().Err() != nil {
 				t.Fatal(err)
@@ -851,10 +854,10 @@ func (s *server) end(ctx context.Context, name string) error {
 
 // rawPrefixes and rawAllocations return the storage below the registry.
 
-func (s *server) rawPrefixes() storage.Interface { return s.prefixes.Main.Storage.Storage }
+func (s *server) rawPrefixes() storage.Interface { return s.prefixes.Stored() }
 
 func (s *server) rawAllocations() storage.Interface {
-	return s.allocations.Main.Storage.Storage
+	return s.allocations.Stored()
 }
 
 func (s *server) rawKey(t testing.TB, ctx context.Context, store *genericregistry.Store, name string) string {

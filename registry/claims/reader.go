@@ -31,8 +31,9 @@ type reader interface {
 	made(key string) (made, bool)
 }
 
-// reader returns a reader of the current state of etcd, or one that may be stale.
+// reader returns a reader of the current state of etcd, or one that may be stale. It panics if there are no sources yet.
 func (pl *Planner) reader(current bool) reader {
+	pl.readFrom()
 	if current {
 		return live{pl}
 	}
@@ -88,7 +89,7 @@ func (r cached) isLive() bool { return false }
 func (r cached) parent(ctx context.Context, namespace, name string) (*parent, error) {
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	prefix := &ipam.Prefix{}
-	err := r.prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}, prefix)
+	err := r.readFrom().Prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}, prefix)
 	if err == nil && (!demanded || wanted == prefix.UID) {
 		if created, ok := r.createdAt.Get(prefix.UID); ok {
 			revision, err := storage.APIObjectVersioner{}.ObjectResourceVersion(prefix)
@@ -106,7 +107,7 @@ func (r cached) parent(ctx context.Context, namespace, name string) (*parent, er
 func (r cached) prefix(ctx context.Context, namespace, name string) (*ipam.Prefix, int64, error) {
 	prefix := &ipam.Prefix{}
 	options := storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}
-	if err := r.prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), options, prefix); err != nil {
+	if err := r.readFrom().Prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), options, prefix); err != nil {
 		return nil, 0, err
 	}
 	revision, err := storage.APIObjectVersioner{}.ObjectResourceVersion(prefix)

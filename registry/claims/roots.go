@@ -138,7 +138,7 @@ func (pl *Planner) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish
 func (pl *Planner) listRoots(ctx context.Context, namespace string, selector fields.Selector, resourceVersion string, limit int64) ([]ipam.Prefix, error) {
 	options := storage.ListOptions{
 		Predicate: storage.SelectionPredicate{
-			Label: labels.Everything(), Field: selector, GetAttrs: pl.attributes, IndexFields: []string{FieldRootOf}, Limit: limit,
+			Label: labels.Everything(), Field: selector, GetAttrs: pl.readFrom().Attributes, IndexFields: []string{FieldRootOf}, Limit: limit,
 		},
 		Recursive: true, ResourceVersion: resourceVersion,
 	}
@@ -146,7 +146,7 @@ func (pl *Planner) listRoots(ctx context.Context, namespace string, selector fie
 		options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
 	}
 	var list ipam.PrefixList
-	err := pl.prefixes.GetList(ctx, pl.Prefixes.storageKey(namespace, ""), options, &list)
+	err := pl.readFrom().Prefixes.GetList(ctx, pl.Prefixes.storageKey(namespace, ""), options, &list)
 	return list.Items, err
 }
 

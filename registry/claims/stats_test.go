@@ -27,7 +27,7 @@ func TestStats(t *testing.T) {
 			ctx, _ := newNamespace(t)
 			// Watch caches that are not ready read from etcd.
 			if err := wait.PollUntilContextTimeout(t.Context(), time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
-				return store.Storage.ReadinessCheck() == nil && s.allocations.Main.Storage.Storage.ReadinessCheck() == nil, nil
+				return store.Storage.ReadinessCheck() == nil && s.allocations.Stored().ReadinessCheck() == nil, nil
 			}); err != nil {
 				t.Fatal(err)
 			}

@@ -43,13 +43,13 @@ type Config struct {
 }
 
 // RESTOptionsGetter wraps another getter. The storage that it returns checks and writes the claims with each object. New
-// connects to etcd; then each kind creates its storage; then its REST objects use that. Nothing may be written before the
-// storage of Prefixes exists.
+// connects to etcd; then each kind creates its storage; then the planner gets some of them as its sources. Nothing may be
+// written before that.
 type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
 	// Etcd reads the objects and claims of all kinds directly from etcd.
 	Etcd *claims.Etcd
-	// Planner plans the writes of all storages. It is usable once the storage of Prefixes exists.
+	// Planner plans the writes of all storages. It is usable once its ReadFrom was called.
 	Planner *claims.Planner
 	// BeforeUpdate, if set, is called before each update of an object from old to obj. What it does stays even if the
 	// update fails. Set it before the storages are created.
@@ -156,8 +156,7 @@ func (g *RESTOptionsGetter) GetRESTOptions(resource schema.GroupResource, exampl
 	return options, nil
 }
 
-// newStorage returns the storage of a kind, and a function that closes it. The planner reads Prefixes and policies from the
-// storage that is returned for them.
+// newStorage returns the storage of a kind, and a function that closes it.
 func (g *RESTOptionsGetter) newStorage(config *storagebackend.ConfigForResource, kind cacher.Config) (storage.Interface, factory.DestroyFunc, error) {
 	client, err := g.connect(config.Transport)
 	if err != nil {
@@ -184,12 +183,6 @@ func (g *RESTOptionsGetter) newStorage(config *storagebackend.ConfigForResource,
 		if result, destroy, err = g.withCache(store, kind, destroy); err != nil {
 			return nil, nil, err
 		}
-	}
-	switch config.GroupResource {
-	case ipam.Resource("prefixes"):
-		g.Planner.ReadPrefixesFrom(result, kind.GetAttrsFunc)
-	case ipam.Resource("prefixpolicies"):
-		g.Planner.ReadPoliciesFrom(result)
 	}
 	return result, destroy, nil
 }

@@ -104,8 +104,8 @@ func (p parents) PolicyViolation(ctx context.Context, namespace, name string, bi
 	return "", nil
 }
 
-// coolDown implements claims.CoolDown.
-func (p parents) coolDown(ctx context.Context, namespace string, set labels.Set) (time.Duration, error) {
+// CoolDown implements resource.Parents. It is a claims.CoolDown.
+func (p parents) CoolDown(ctx context.Context, namespace string, set labels.Set) (time.Duration, error) {
 	// It holds for the children of all namespaces.
 	policies, err := p.policies.Policies(genericapirequest.WithNamespace(ctx, namespace))
 	if err != nil {

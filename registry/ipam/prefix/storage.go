@@ -20,7 +20,6 @@ import (
 )
 
 // NewStorage returns the storage of Prefixes and their subresources, and what answers questions about them as parents.
-// The planner of the claims asks the latter for the coolDown of a parent.
 func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, planner *claims.Planner, policies prefixpolicy.Finder) (*resource.Storage, resource.Parents, error) {
 	store := &genericregistry.Store{
 		NewFunc:                   func() runtime.Object { return &ipam.Prefix{} },
@@ -31,10 +30,9 @@ func NewStorage(scheme *runtime.Scheme, getter generic.RESTOptionsGetter, planne
 		TableConvertor:            tableConvertor,
 	}
 	parents := parents{store, policies, planner}
-	planner.ReadCoolDownFrom(parents.coolDown)
 	strategy := Strategy{resource.NewStrategy(scheme, ipam.PrefixKind), parents}
 	storage, err := resource.NewBoundStorage(planner, store,
-		generic.StoreOptions{RESTOptions: getter, AttrFunc: getAttrs, Indexers: indexers()},
+		generic.StoreOptions{RESTOptions: getter, AttrFunc: GetAttrs, Indexers: indexers()},
 		resource.Strategies{Main: strategy, Status: StatusStrategy{Strategy: strategy}, Binding: BindingStrategy{Strategy: strategy}},
 		binder, "pfx")
 	return storage, parents, err

@@ -283,7 +283,7 @@ func match(label labels.Selector, field fields.Selector) storage.SelectionPredic
 		field = resource.WithIndex(field, fieldWithoutParent, "")
 	}
 	return storage.SelectionPredicate{
-		Label: label, Field: field, GetAttrs: getAttrs,
+		Label: label, Field: field, GetAttrs: GetAttrs,
 		IndexFields: []string{claims.FieldRootOf, resource.FieldRangeHash, fieldWithoutParent},
 	}
 }
@@ -296,8 +296,8 @@ func parentOf(prefix *ipam.Prefix) string {
 	return ""
 }
 
-// getAttrs returns the labels and the selectable fields of a Prefix.
-func getAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
+// GetAttrs returns the labels and the selectable fields of a Prefix.
+func GetAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
 	prefix, ok := obj.(*ipam.Prefix)
 	if !ok {
 		return nil, nil, fmt.Errorf("not a Prefix: %T", obj)

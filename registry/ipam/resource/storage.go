@@ -15,6 +15,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/generic"
 	genericregistry "k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/storage"
 )
 
 // Strategies holds the strategies of a kind: for its main resource, its status subresource and, if it has bindings, its
@@ -59,6 +60,9 @@ type Storage struct {
 		rest.NamedCreater
 	}
 }
+
+// Stored returns the storage of the kind, with its watch cache if that is enabled.
+func (s *Storage) Stored() storage.Interface { return s.Main.Storage.Storage }
 
 // NewBoundStorage returns the storage of a kind that has bindings. See NewStorage.
 func NewBoundStorage[B, T runtime.Object](

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage/names"
@@ -27,6 +28,9 @@ type Parents interface {
 	// PolicyViolation returns why the PrefixPolicies of a Prefix do not allow that a prefix of a length is allocated from it. It
 	// returns "" if they do. It fails if the policies are not known.
 	PolicyViolation(ctx context.Context, namespace, name string, bits int) (why string, err error)
+	// CoolDown returns for how long the space of a Prefix of the namespace cools down, if it has the given labels. It is 0 if
+	// it does not.
+	CoolDown(ctx context.Context, namespace string, set labels.Set) (time.Duration, error)
 }
 
 // ParentName returns the name of a parent for messages to an object of a namespace: with the namespace of the parent if

@@ -56,6 +56,11 @@ func New(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter generic.
 		return nil, err
 	}
 
+	// All of the storages plan their writes with the planner, and it reads from some of them.
+	stores.Planner.ReadFrom(claims.Sources{
+		Prefixes: prefixes.Stored(), Attributes: prefix.GetAttrs, Policies: policies.Stored(), CoolDown: parents.CoolDown,
+	})
+
 	group := genericapiserver.NewDefaultAPIGroupInfo(ipam.GroupName, scheme, metav1.ParameterCodec, codecs)
 	group.VersionedResourcesStorageMap[v1alpha1.GroupVersion.Version] = map[string]rest.Storage{
 		"prefixes":                  prefixes.Main,
