@@ -199,6 +199,13 @@ func TestRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	set, err := i.Client.AppsV1().StatefulSets(product.Namespace).Get(t.Context(), "ipam-etcd", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is, want := job.Spec.JobTemplate.Spec.Template.Spec.Containers[0].Image, set.Spec.Template.Spec.Containers[0].Image; is != want {
+		t.Errorf("the image of the job is %s, and that of etcd %s", is, want)
+	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "backup-"}, Spec: job.Spec.JobTemplate.Spec.Template.Spec}
 	if _, err := i.Client.CoreV1().Pods(product.Namespace).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
 		t.Error(err)
@@ -344,6 +351,9 @@ func TestLostMember(t *testing.T) {
 	i.Etcd[lost] = process.Start(t, i.Dir, kube.Program("etcd"), append(i.Etcd[lost].Cmd.Args[1:], added...)...)
 	etcd := i.EtcdClient()
 	i.Eventually("all members are started", func() error {
+		if i.Etcd[lost].HasEnded() {
+			t.Fatalf("The new member ended:\n%s", i.Etcd[lost].LastOfLog(4000))
+		}
 		members, err := etcd.MemberList(t.Context())
 		if err != nil {
 			return err
@@ -355,9 +365,6 @@ func TestLostMember(t *testing.T) {
 		}
 		return harness.Unless(len(members.Members) == 3, "there are %d", len(members.Members))
 	})
-	if i.Etcd[lost].HasEnded() {
-		t.Fatalf("The new member ended:\n%s", i.Etcd[lost].LastOfLog(4000))
-	}
 	docs.run(0, "rollout undo")
 	i.Eventually("the StatefulSet is as before", func() error {
 		set, err := sets.Get(t.Context(), "ipam-etcd", metav1.GetOptions{})
