@@ -13,7 +13,6 @@ import (
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -154,12 +153,20 @@ func (pl *Planner) planBindAllocation(ctx context.Context, r reader, allocation 
 		return Plan{}, err
 	}
 	parentKey := pl.Prefixes.Key(namespace, name)
+	// A parent that has been deleted, or created again, also ends what is remembered of it.
+	parentGone := func(kv *mvccpb.KeyValue) error {
+		if kv == nil || kv.CreateRevision != p.createRevision {
+			pl.createdAt.Remove(p.uid)
+			return errStale
+		}
+		return nil
+	}
 	var same []Guard
 	if namespace == allocation.Namespace {
 		if p == nil {
 			return refuse("%s cannot be allocated from Prefix %s, which does not exist", prefix, name)
 		}
-		same = []Guard{IsSame(parentKey, p.createRevision)}
+		same = []Guard{IsSame(parentKey, p.createRevision).orFail(parentGone)}
 	} else {
 		name = namespace + "/" + name
 		consent, err := pl.guardConsent(ctx, r, p, namespace, allocation.Namespace)
@@ -171,7 +178,7 @@ func (pl *Planner) planBindAllocation(ctx context.Context, r reader, allocation 
 			return refuse("%s cannot be allocated from Prefix %s, which does not exist or is not shared with namespace %s", prefix, name, allocation.Namespace)
 		}
 		// The consent depends on the labels of the parent, so the parent must be unchanged.
-		same = []Guard{IsUnchanged(parentKey, p.modRevision), *consent}
+		same = []Guard{IsUnchanged(parentKey, p.modRevision).orFail(parentGone), *consent}
 	}
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	switch {
@@ -209,11 +216,16 @@ func (pl *Planner) planBindAllocation(ctx context.Context, r reader, allocation 
 	}
 
 	around := pl.Keys.Around(p.uid, p.prefix, prefix)
-	guards := append(append(make([]Guard, 0, 4+len(around)), same...), IsEmpty(inside))
-	for _, r := range around {
-		guards = append(guards, IsEmpty(r))
+	inUse := func(kv *mvccpb.KeyValue) error {
+		if kv == nil {
+			return nil
+		}
+		return pl.inUse(ctx, allocation, prefix, name, kv)
 	}
-	ranges := len(guards)
+	guards := append(append(make([]Guard, 0, 4+len(around)), same...), IsEmpty(inside).orFail(inUse))
+	for _, r := range around {
+		guards = append(guards, IsEmpty(r).orFail(inUse))
+	}
 	guards = append(guards, child...)
 	if !cidr.Checkable(p.prefix, prefix, len(child) > 0, namespace != allocation.Namespace) {
 		return refused(apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
@@ -225,18 +237,6 @@ func (pl *Planner) planBindAllocation(ctx context.Context, r reader, allocation 
 		Guards:    guards,
 		then:      []clientv3.Op{clientv3.OpPut(key, value)},
 		committed: func(revision int64) { pl.claimsMade.Add(key, made{revision, held}) },
-		explain: func(answers []*pb.RangeResponse) error {
-			if kv := first(answers[0]); kv == nil || kv.CreateRevision != p.createRevision {
-				pl.createdAt.Remove(p.uid)
-				return errStale
-			}
-			for _, answer := range answers[len(same):ranges] {
-				if kv := first(answer); kv != nil {
-					return pl.inUse(ctx, allocation, prefix, name, kv)
-				}
-			}
-			return errStale
-		},
 	}, nil
 }
 
@@ -416,15 +416,13 @@ func (pl *Planner) guardChild(ctx context.Context, p *parent, h Holder, allocati
 	key := pl.Prefixes.Key(allocation.Namespace, child.Name)
 	removal.Guards = append(removal.Guards, IsUnchanged(key, revision))
 	if gone {
-		at := len(removal.Guards)
-		removal.Guards = append(removal.Guards, IsUnchanged(pl.Lost(key), 0))
-		removal.explain = func(answers []*pb.RangeResponse) error {
-			if first(answers[at]) == nil {
-				return errStale
+		removal.Guards = append(removal.Guards, IsUnchanged(pl.Lost(key), 0).orFail(func(kv *mvccpb.KeyValue) error {
+			if kv == nil {
+				return nil
 			}
 			return conflict("prefixallocations", allocation.Name,
 				fmt.Errorf("%s may be in use by Prefix %s, which is in lost+found in etcd", prefix, child.Name))
-		}
+		}))
 	}
 	return removal, nil
 }
@@ -576,13 +574,10 @@ func (pl *Planner) planDeletePrefix(ctx context.Context, prefix *ipam.Prefix) (P
 	case kv != nil:
 		return Plan{}, refuse(kv)
 	}
-	return Plan{
-		Guards: []Guard{IsEmpty(held)},
-		explain: func(answers []*pb.RangeResponse) error {
-			if kv := first(answers[0]); kv != nil {
-				return refuse(kv)
-			}
-			return errStale
-		},
-	}, nil
+	return Plan{Guards: []Guard{IsEmpty(held).orFail(func(kv *mvccpb.KeyValue) error {
+		if kv == nil {
+			return nil
+		}
+		return refuse(kv)
+	})}}, nil
 }

@@ -25,10 +25,6 @@ type Plan struct {
 	Guards []Guard
 	// then are operations that the transaction performs besides the write.
 	then []clientv3.Op
-	// explain, if set, returns the error for guards that did not hold. answers are the results of the guards'
-	// questions, in the order of the guards, read after the transaction failed. errStale means that a new plan may
-	// succeed. Without explain, the error is errStale.
-	explain func(answers []*pb.RangeResponse) error
 	// committed, if set, is called after the transaction succeeded, with its revision.
 	committed func(revision int64)
 	// release, if set, releases the lock that the plan holds. It may be called more than once.
@@ -49,9 +45,19 @@ type Guard struct {
 	Compare clientv3.Cmp
 	// keys is a range, or a single key if its end is empty.
 	keys Range
+	// failed, if set, returns the error of a write whose transaction failed. kv is the first of the keys, read after that, or
+	// nil if there is none. The error is nil if the guard was not the reason. errStale means that a new plan may succeed,
+	// which is also the error if no guard knows the reason.
+	failed func(kv *mvccpb.KeyValue) error
 }
 
-// question returns the read that shows why a guard failed. It is not in the Else branch of the transaction: etcd
+// orFail returns the guard with the error of a write that fails because of it. See Guard.failed.
+func (g Guard) orFail(failed func(kv *mvccpb.KeyValue) error) Guard {
+	g.failed = failed
+	return g
+}
+
+// question returns the read that shows whether a guard failed. It is not in the Else branch of the transaction: etcd
 // would encode, propose and check it each time, although it is rarely needed.
 func (g Guard) question() clientv3.Op {
 	if g.keys.End == "" {
@@ -164,21 +170,29 @@ func (p *Plan) compares() []clientv3.Cmp {
 	return compares
 }
 
-// why returns the error for Guards that did not hold. It asks their questions now. If the state has changed again
-// since the transaction, the error is errStale.
+// why returns the error for Guards that did not hold: that of the first one which knows an error. It asks their questions
+// now. If the state has changed again since the transaction, the error is errStale.
 func (p *Plan) why(ctx context.Context, kv clientv3.KV) error {
-	if p.explain == nil {
-		return errStale
-	}
-	questions := make([]clientv3.Op, 0, len(p.Guards))
+	var asked []Guard
+	var questions []clientv3.Op
 	for _, g := range p.Guards {
-		questions = append(questions, g.question())
+		if g.failed != nil {
+			asked, questions = append(asked, g), append(questions, g.question())
+		}
+	}
+	if len(asked) == 0 {
+		return errStale
 	}
 	response, err := kv.Txn(ctx).Then(questions...).Commit()
 	if err != nil {
 		return err
 	}
-	return p.explain(answersOf(response))
+	for i, answer := range answersOf(response) {
+		if err := asked[i].failed(first(answer)); err != nil {
+			return err
+		}
+	}
+	return errStale
 }
 
 func answersOf(response *clientv3.TxnResponse) []*pb.RangeResponse {
@@ -202,15 +216,15 @@ func IsEmpty(r Range) Guard {
 	compare := clientv3.CreateRevision(r.Start)
 	c := compare.GetCompare()
 	c.Result, c.TargetUnion, c.RangeEnd = pb.Compare_EQUAL, &pb.Compare_CreateRevision{}, []byte(r.End)
-	return Guard{compare, r}
+	return Guard{Compare: compare, keys: r}
 }
 
 // IsSame requires that a key has this create revision. It does not if it was deleted and created again.
 func IsSame(key string, createRevision int64) Guard {
-	return Guard{clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision), Range{Start: key}}
+	return Guard{Compare: clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision), keys: Range{Start: key}}
 }
 
 // IsUnchanged requires that a key has this mod revision. 0 requires that the key does not exist.
 func IsUnchanged(key string, modRevision int64) Guard {
-	return Guard{clientv3.Compare(clientv3.ModRevision(key), "=", modRevision), Range{Start: key}}
+	return Guard{Compare: clientv3.Compare(clientv3.ModRevision(key), "=", modRevision), keys: Range{Start: key}}
 }
