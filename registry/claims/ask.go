@@ -178,12 +178,12 @@ func (pl *Planner) describe(ctx context.Context, h Holder) string {
 	switch {
 	case h.Name == "":
 		return "an unknown PrefixAllocation"
-	case h.Owner == nil:
+	case h.Child == nil:
 		return "PrefixAllocation " + h.Name
 	}
-	text := "Prefix " + h.Owner.Name
-	child, revision, err := cached{pl}.prefix(ctx, h.Namespace, h.Owner.Name)
-	if err != nil || revision == 0 || !h.Owner.is(child) {
+	text := "Prefix " + h.Child.Name
+	child, revision, err := cached{pl}.prefix(ctx, h.Namespace, h.Child.Name)
+	if err != nil || revision == 0 || !h.Child.is(child) {
 		return text
 	}
 	if controller := metav1.GetControllerOfNoCopy(child); controller != nil && isName(controller.Kind) && isName(controller.Name) {

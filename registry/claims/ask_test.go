@@ -163,13 +163,13 @@ func TestCheckable(t *testing.T) {
 				if foreign {
 					home = poolNamespace
 				}
-				var owner *ipam.Prefix
+				var child *ipam.Prefix
 				if forChild {
-					owner = must[*ipam.Prefix](t)(s.createPrefix(ctx, "c-"+name, ipam.PrefixSpec{
+					child = must[*ipam.Prefix](t)(s.createPrefix(ctx, "c-"+name, ipam.PrefixSpec{
 						IPFamily: ipam.IPv6, Prefix: wanted.String(), ParentNamespace: home, ParentRef: &ipam.LocalObjectReference{Name: "pool"},
 					}))
 				}
-				s.foreign(t, ctx, name, owner, home, wanted.String())
+				s.foreign(t, ctx, name, child, home, wanted.String())
 				err := s.bindFrom(ctx, name, home, "pool", wanted.String())
 				if (err == nil) != checkable || err != nil && !strings.Contains(err.Error(), "too far below") {
 					t.Errorf("%s of %s, for a child %v, foreign %v: checkable is %v, the storage answers %v", wanted, whole, forChild, foreign, checkable, err)

@@ -22,17 +22,17 @@ type Holder struct {
 	Namespace string    `json:"namespace"`
 	Name      string    `json:"name"`
 	UID       types.UID `json:"uid"`
-	// Owner is the child that the space was claimed for, the only Prefix that may use it. It is nil if the space was
+	// Child is the Prefix that the space was claimed for, the only one that may use it. It is nil if the space was
 	// not claimed for a child. It is verified when the claim is made. No API request can change it later; Repair and
 	// Adopt can set it if it is nil.
-	Owner *Owner `json:"owner,omitempty"`
-	// KeptUntil is set if the owner took the space back that an earlier Prefix of its name had. Nobody else may get it before
-	// that time, also if the owner gets other space instead.
+	Child *ChildRef `json:"owner,omitempty"`
+	// KeptUntil is set if the child took the space back that an earlier Prefix of its name had. Nobody else may get it before
+	// that time, also if the child gets other space instead.
 	KeptUntil time.Time `json:"keptUntil,omitzero"`
 }
 
-// Owner identifies a Prefix in the namespace of the holder.
-type Owner struct {
+// ChildRef identifies a child in the namespace of the holder. In etcd it is called the owner.
+type ChildRef struct {
 	Name string    `json:"name"`
 	UID  types.UID `json:"uid"`
 }
@@ -44,16 +44,16 @@ type Claim struct {
 	Holders []Holder `json:"holders"`
 }
 
-// HolderOf returns an allocation as the holder of a claim. The owner is the Prefix in its controller reference.
-// Anybody who may write the allocation can set that reference, so the caller must verify the owner before it makes a
+// HolderOf returns an allocation as the holder of a claim. The child is the Prefix in its controller reference.
+// Anybody who may write the allocation can set that reference, so the caller must verify the child before it makes a
 // claim.
 func HolderOf(allocation *ipam.PrefixAllocation) Holder {
-	return Holder{Namespace: allocation.Namespace, Name: allocation.Name, UID: allocation.UID, Owner: requesterOf(allocation)}
+	return Holder{Namespace: allocation.Namespace, Name: allocation.Name, UID: allocation.UID, Child: childOf(allocation)}
 }
 
-// requesterOf returns the Prefix in the controller reference of an allocation. It is nil if there is no controller
+// childOf returns the Prefix in the controller reference of an allocation. It is nil if there is no controller
 // reference, or if that refers to another kind or API group.
-func requesterOf(allocation *ipam.PrefixAllocation) *Owner {
+func childOf(allocation *ipam.PrefixAllocation) *ChildRef {
 	ref := metav1.GetControllerOfNoCopy(allocation)
 	if ref == nil || ref.Kind != ipam.PrefixKind {
 		return nil
@@ -61,18 +61,18 @@ func requesterOf(allocation *ipam.PrefixAllocation) *Owner {
 	if gv, err := schema.ParseGroupVersion(ref.APIVersion); err != nil || gv.Group != ipam.GroupName {
 		return nil
 	}
-	return &Owner{Name: ref.Name, UID: ref.UID}
+	return &ChildRef{Name: ref.Name, UID: ref.UID}
 }
 
-// is reports whether a Prefix in the namespace of the holder is the owner. A Prefix that was deleted and created
+// is reports whether a Prefix in the namespace of the holder is the child. A Prefix that was deleted and created
 // again has another uid and is not.
-func (o *Owner) is(prefix *ipam.Prefix) bool {
-	return o != nil && o.Name == prefix.Name && o.UID == prefix.UID
+func (c *ChildRef) is(prefix *ipam.Prefix) bool {
+	return c != nil && c.Name == prefix.Name && c.UID == prefix.UID
 }
 
-// same reports whether both owners are the same Prefix or both are nil.
-func (o *Owner) same(other *Owner) bool {
-	return o == other || o != nil && other != nil && *o == *other
+// same reports whether both references are to the same Prefix or both are nil.
+func (c *ChildRef) same(other *ChildRef) bool {
+	return c == other || c != nil && other != nil && *c == *other
 }
 
 func (c Claim) Encode() (string, error) {
@@ -101,7 +101,7 @@ func (c Claim) Find(uid types.UID) *Holder {
 // isOf reports whether the claim was made for a child.
 func (c Claim) isOf(child *ipam.Prefix) bool {
 	return slices.ContainsFunc(c.Holders, func(h Holder) bool {
-		return h.Namespace == child.Namespace && h.Owner.is(child)
+		return h.Namespace == child.Namespace && h.Child.is(child)
 	})
 }
 

@@ -207,7 +207,7 @@ func (pl *Planner) planBindAllocation(ctx context.Context, r reader, allocation 
 	if err != nil {
 		return Plan{}, err
 	}
-	child, why, err := pl.guardRequester(ctx, r, allocation, prefix, name)
+	child, why, err := pl.guardPendingChild(ctx, r, allocation, prefix, name)
 	switch {
 	case err != nil:
 		return Plan{}, err
@@ -240,19 +240,19 @@ func (pl *Planner) planBindAllocation(ctx context.Context, r reader, allocation 
 	}, nil
 }
 
-// guardRequester checks the Prefix in the controller reference of an allocation. The Prefix must exist, be Pending,
+// guardPendingChild checks the child of an allocation that is in its controller reference. The child must exist, be Pending,
 // and request what the allocation is about to get from the parent. The claim then records this Prefix, so later
 // changes of the reference do not matter.
 //
 // It returns a guard against changes of the Prefix until the commit. If the allocation is refused, the first error
 // says why. The second error means that the check failed. If the allocation refers to no Prefix, all results are
 // nil.
-func (pl *Planner) guardRequester(ctx context.Context, r reader, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string) ([]Guard, error, error) {
-	requester := requesterOf(allocation)
-	if requester == nil {
+func (pl *Planner) guardPendingChild(ctx context.Context, r reader, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string) ([]Guard, error, error) {
+	ref := childOf(allocation)
+	if ref == nil {
 		return nil, nil, nil
 	}
-	child, revision, err := r.prefix(ctx, allocation.Namespace, requester.Name)
+	child, revision, err := r.prefix(ctx, allocation.Namespace, ref.Name)
 	namespace, own := allocation.NamespaceOfParent(), allocation.Spec.PrefixRef.Name
 	if err != nil {
 		return nil, nil, err
@@ -261,8 +261,8 @@ func (pl *Planner) guardRequester(ctx context.Context, r reader, allocation *ipa
 		return nil, conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...)), nil
 	}
 	switch {
-	case revision == 0 || !requester.is(child):
-		return refuse("it was created for Prefix %s with uid %s, which does not exist", requester.Name, requester.UID)
+	case revision == 0 || !ref.is(child):
+		return refuse("it was created for Prefix %s with uid %s, which does not exist", ref.Name, ref.UID)
 	case child.DeletionTimestamp != nil:
 		return refuse("it was created for Prefix %s, which is being deleted", child.Name)
 	case child.Spec.IsRoot():
@@ -348,7 +348,7 @@ func (pl *Planner) planReleaseFrom(ctx context.Context, r reader, allocation *ip
 		return Plan{}, err
 	}
 	if p == nil {
-		return pl.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{})
+		return pl.guardUnused(ctx, nil, HolderOf(allocation), allocation, Plan{})
 	}
 	if err := pl.checkCoolDown(ctx, p, allocation, Holder{}, false); err != nil {
 		return Plan{}, err
@@ -365,9 +365,9 @@ func (pl *Planner) planReleaseFrom(ctx context.Context, r reader, allocation *ip
 	}
 	switch {
 	case kv == nil:
-		return pl.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, 0)}})
+		return pl.guardUnused(ctx, nil, HolderOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, 0)}})
 	case h == nil:
-		return pl.guardChild(ctx, nil, HolderOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}})
+		return pl.guardUnused(ctx, nil, HolderOf(allocation), allocation, Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}})
 	}
 
 	released := Plan{Guards: []Guard{IsUnchanged(key, kv.ModRevision)}}
@@ -381,39 +381,39 @@ func (pl *Planner) planReleaseFrom(ctx context.Context, r reader, allocation *ip
 	} else {
 		released.then = []clientv3.Op{clientv3.OpDelete(key)}
 	}
-	return pl.guardChild(ctx, p, *h, allocation, released)
+	return pl.guardUnused(ctx, p, *h, allocation, released)
 }
 
-// guardChild adds a check to the plan for the removal of an allocation: no allocated child depends on the
-// allocation. h is the holder in the claim. An allocation without a claim was written by another server; then h is made of
-// its controller reference. If the child does not exist, or another one has its name, it must not be in lost+found either.
-// The space may have to cool down, if p, the parent from which it was claimed for the child, is set.
-func (pl *Planner) guardChild(ctx context.Context, p *parent, h Holder, allocation *ipam.PrefixAllocation, removal Plan) (Plan, error) {
-	child := h.Owner
-	if child == nil {
+// guardUnused adds a check to the plan for the removal of an allocation: no allocated child uses its space. h is the
+// holder in the claim. An allocation without a claim was written by another server; then h is made of its controller
+// reference. If the child does not exist, or another one has its name, it must not be in lost+found either. The space may
+// have to cool down, if p, the parent from which it was claimed for the child, is set.
+func (pl *Planner) guardUnused(ctx context.Context, p *parent, h Holder, allocation *ipam.PrefixAllocation, removal Plan) (Plan, error) {
+	ref := h.Child
+	if ref == nil {
 		return removal, nil
 	}
-	found, revision, err := live{pl}.prefix(ctx, allocation.Namespace, child.Name)
+	child, revision, err := live{pl}.prefix(ctx, allocation.Namespace, ref.Name)
 	if err != nil {
 		return Plan{}, err
 	}
 	_, prefix, _ := Allocated(allocation)
-	gone := revision == 0 || !child.is(found)
-	if !gone && standsOn(found, allocation) {
+	gone := revision == 0 || !ref.is(child)
+	if !gone && standsOn(child, allocation) {
 		return Plan{}, conflict("prefixallocations", allocation.Name,
-			fmt.Errorf("%s is in use by Prefix %s: delete that Prefix instead", prefix, found.Name))
+			fmt.Errorf("%s is in use by Prefix %s: delete that Prefix instead", prefix, child.Name))
 	}
 	if p != nil {
 		err := pl.checkCoolDown(ctx, p, allocation, h, gone)
-		if isCoolingError(err) && !gone && found.Status.Phase != ipam.PrefixPhaseAllocated {
+		if isCoolingError(err) && !gone && child.Status.Phase != ipam.PrefixPhaseAllocated {
 			err = conflict("prefixallocations", allocation.Name,
-				fmt.Errorf("%s was given back to Prefix %s, which is about to use it: delete that Prefix instead", prefix, found.Name))
+				fmt.Errorf("%s was given back to Prefix %s, which is about to use it: delete that Prefix instead", prefix, child.Name))
 		}
 		if err != nil {
 			return Plan{}, err
 		}
 	}
-	key := pl.Prefixes.Key(allocation.Namespace, child.Name)
+	key := pl.Prefixes.Key(allocation.Namespace, ref.Name)
 	removal.Guards = append(removal.Guards, IsUnchanged(key, revision))
 	if gone {
 		removal.Guards = append(removal.Guards, IsUnchanged(pl.Lost(key), 0).orFail(func(kv *mvccpb.KeyValue) error {
@@ -421,7 +421,7 @@ func (pl *Planner) guardChild(ctx context.Context, p *parent, h Holder, allocati
 				return nil
 			}
 			return conflict("prefixallocations", allocation.Name,
-				fmt.Errorf("%s may be in use by Prefix %s, which is in lost+found in etcd", prefix, child.Name))
+				fmt.Errorf("%s may be in use by Prefix %s, which is in lost+found in etcd", prefix, ref.Name))
 		}))
 	}
 	return removal, nil
@@ -434,15 +434,15 @@ func standsOn(child *ipam.Prefix, allocation *ipam.PrefixAllocation) bool {
 		child.NamespaceOfParent() == allocation.NamespaceOfParent() && child.Spec.ParentRef != nil && child.Spec.ParentRef.Name == parent
 }
 
-// keepRequester checks a change of the controller reference of an allocation that holds space. The claim of the
+// keepChild checks a change of the controller reference of an allocation that holds space. The claim of the
 // allocation records permanently which child the space is for, and the reference must agree with it:
 //
 //   - Setting the reference to another Prefix than the claim's is refused.
 //   - Removing it is refused while the child exists and is not being deleted.
 //   - Once the child is being deleted or gone, a removed reference is restored without an error. A deletion that
 //     orphans its dependents removes the reference, but the space must be released all the same.
-func (pl *Planner) keepRequester(ctx context.Context, allocation, old *ipam.PrefixAllocation) error {
-	was, is := requesterOf(old), requesterOf(allocation)
+func (pl *Planner) keepChild(ctx context.Context, allocation, old *ipam.PrefixAllocation) error {
+	was, is := childOf(old), childOf(allocation)
 	if is.same(was) {
 		return nil
 	}
@@ -481,7 +481,7 @@ func (pl *Planner) keepRequester(ctx context.Context, allocation, old *ipam.Pref
 
 // claimedFor returns the child that the space of an allocation was claimed for. It is nil if there is no claim, or
 // if the claim was not made for a child.
-func (pl *Planner) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocation) (*Owner, error) {
+func (pl *Planner) claimedFor(ctx context.Context, allocation *ipam.PrefixAllocation) (*ChildRef, error) {
 	name, prefix, ok := Allocated(allocation)
 	if !ok {
 		return nil, nil
@@ -495,7 +495,7 @@ func (pl *Planner) claimedFor(ctx context.Context, allocation *ipam.PrefixAlloca
 		return nil, err
 	}
 	if h := value.Find(allocation.UID); h != nil {
-		return h.Owner, nil
+		return h.Child, nil
 	}
 	return nil, nil
 }

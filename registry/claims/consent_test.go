@@ -41,9 +41,9 @@ func (s *server) bindFrom(ctx context.Context, name, namespace, parent, prefix s
 }
 
 // foreign creates a Pending allocation for space of a parent in another namespace.
-func (s *server) foreign(t *testing.T, ctx context.Context, name string, owner *ipam.Prefix, namespace, prefix string) *ipam.PrefixAllocation {
+func (s *server) foreign(t *testing.T, ctx context.Context, name string, child *ipam.Prefix, namespace, prefix string) *ipam.PrefixAllocation {
 	t.Helper()
-	return s.request(t, ctx, name, owner, ipam.PrefixAllocationSpec{
+	return s.request(t, ctx, name, child, ipam.PrefixAllocationSpec{
 		IPFamily: familyOf(prefix), PrefixLength: int32(netip.MustParsePrefix(prefix).Bits()), PrefixSelector: anyParent, PrefixNamespace: namespace,
 	})
 }
@@ -229,9 +229,9 @@ func (s *server) tellsNothing(t *testing.T, message string, causes []metav1.Stat
 	}
 }
 
-// TestForeignRequester expects that nobody gets space for a child that asks for a parent in another namespace than the
+// TestForeignChild expects that nobody gets space for a child that asks for a parent in another namespace than the
 // allocation does: the child would stand on space that the claim does not protect.
-func TestForeignRequester(t *testing.T) {
+func TestForeignChild(t *testing.T) {
 	etcd := claimstest.RunEtcd(t)
 	for _, v := range fewVariants {
 		s := newServer(t, etcd, v)

@@ -24,7 +24,7 @@ import (
 //	child is deleted
 //	allocation is deleted        the deletion is turned into an update that sets coolingUntil     planCool
 //	a child of the same name
-//	asks for the same            becomes the controller reference and the owner in the claim      planTakeBack
+//	asks for the same            becomes the controller reference and the child in the claim      planTakeBack
 //	allocation is deleted again  does nothing before coolingUntil, then removes both              planRelease
 //
 // A child that takes space back may get other space all the same, if two controller managers serve it at once. Then the
@@ -141,14 +141,14 @@ func (pl *Planner) planCool(ctx context.Context, allocation *ipam.PrefixAllocati
 		return Plan{}, err
 	}
 	h := value.Find(allocation.UID)
-	if h == nil || h.Owner == nil {
+	if h == nil || h.Child == nil {
 		return refuse("its space is not claimed for a Prefix")
 	}
-	child, revision, err := live{pl}.prefix(ctx, allocation.Namespace, h.Owner.Name)
+	child, revision, err := live{pl}.prefix(ctx, allocation.Namespace, h.Child.Name)
 	if err != nil {
 		return Plan{}, err
 	}
-	if revision != 0 && h.Owner.is(child) && (child.Status.Phase != ipam.PrefixPhaseAllocated || standsOn(child, allocation)) {
+	if revision != 0 && h.Child.is(child) && (child.Status.Phase != ipam.PrefixPhaseAllocated || standsOn(child, allocation)) {
 		return refuse(fmt.Sprintf("its space is claimed for Prefix %s, which exists", child.Name))
 	}
 	return Plan{}, nil
@@ -160,7 +160,7 @@ func TakesBack(allocation, old *ipam.PrefixAllocation) bool {
 	if old.Status.Phase != ipam.PrefixAllocationPhaseAllocated {
 		return false
 	}
-	was, is := requesterOf(old), requesterOf(allocation)
+	was, is := childOf(old), childOf(allocation)
 	return was != nil && is != nil && was.Name == is.Name && was.UID != is.UID
 }
 
@@ -171,7 +171,7 @@ func (pl *Planner) planUpdateAllocated(ctx context.Context, allocation, old *ipa
 		if err != nil {
 			return Plan{}, err
 		}
-		if is := requesterOf(allocation); claimed != nil && claimed.Name == is.Name && claimed.UID != is.UID {
+		if is := childOf(allocation); claimed != nil && claimed.Name == is.Name && claimed.UID != is.UID {
 			return pl.planTakeBack(ctx, allocation, old, claimed)
 		}
 	}
@@ -181,7 +181,7 @@ func (pl *Planner) planUpdateAllocated(ctx context.Context, allocation, old *ipa
 			return Plan{}, err
 		}
 	}
-	if err := pl.keepRequester(ctx, allocation, old); err != nil {
+	if err := pl.keepChild(ctx, allocation, old); err != nil {
 		return Plan{}, err
 	}
 	was, is := old.Status.CoolingUntil, allocation.Status.CoolingUntil
@@ -196,7 +196,7 @@ func (pl *Planner) planUpdateAllocated(ctx context.Context, allocation, old *ipa
 
 // planTakeBack plans the update that makes an allocation the one of another child with the same name as the one that it
 // was claimed for. That child must exist, be Pending, and ask for what the allocation holds. So the first one is gone.
-func (pl *Planner) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixAllocation, claimed *Owner) (Plan, error) {
+func (pl *Planner) planTakeBack(ctx context.Context, allocation, old *ipam.PrefixAllocation, claimed *ChildRef) (Plan, error) {
 	refuse := func(format string, args ...any) (Plan, error) {
 		return Plan{}, conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...))
 	}
@@ -237,7 +237,7 @@ func (pl *Planner) planTakeBack(ctx context.Context, allocation, old *ipam.Prefi
 		}
 		consent = []Guard{IsUnchanged(pl.Prefixes.Key(namespace, name), p.modRevision), *guard}
 	}
-	child, why, err := pl.guardRequester(ctx, live{pl}, allocation, prefix, name)
+	child, why, err := pl.guardPendingChild(ctx, live{pl}, allocation, prefix, name)
 	switch {
 	case err != nil:
 		return Plan{}, err
@@ -250,10 +250,10 @@ func (pl *Planner) planTakeBack(ctx context.Context, allocation, old *ipam.Prefi
 		return Plan{}, err
 	}
 	h := value.Find(allocation.UID)
-	if h == nil || !h.Owner.same(claimed) {
+	if h == nil || !h.Child.same(claimed) {
 		return Plan{}, errStale
 	}
-	h.Owner = requesterOf(allocation)
+	h.Child = childOf(allocation)
 	if until.After(h.KeptUntil) {
 		// It is not earlier than what an earlier child was promised.
 		h.KeptUntil = until.UTC()

@@ -329,8 +329,8 @@ func TestTakeBack(t *testing.T) {
 					if told := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionAllocated); a.Status.CoolingUntil != nil || told.Reason != v1alpha1.ReasonAllocated {
 						t.Errorf("%+v", a.Status)
 					}
-					if owners := s.owners(t, ctx, parent, "10.0.5.0/24"); len(owners) != 1 || owners[0].UID != child.UID {
-						t.Errorf("claimed for %v", owners)
+					if children := s.children(t, ctx, parent, "10.0.5.0/24"); len(children) != 1 || children[0].UID != child.UID {
+						t.Errorf("claimed for %v", children)
 					}
 					ok(t, s.complete(ctx, "a", "parent", "10.0.5.0/24", ""))
 					s.refused(t, func() error { return s.deleteAllocation(ctx, "a") }, metav1.StatusReasonConflict, "in use by Prefix a")

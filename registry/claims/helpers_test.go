@@ -480,10 +480,10 @@ type storedHolder struct {
 	Namespace string       `json:"namespace"`
 	Name      string       `json:"name"`
 	UID       types.UID    `json:"uid"`
-	Owner     *storedOwner `json:"owner,omitempty"`
+	Child     *storedChild `json:"owner,omitempty"`
 }
 
-type storedOwner struct {
+type storedChild struct {
 	Name string    `json:"name"`
 	UID  types.UID `json:"uid"`
 }
@@ -600,7 +600,7 @@ func (s *server) violations(t testing.TB) []string {
 		}
 		parent := prefixes[child.NamespaceOfParent()+"/"+child.Spec.ParentRef.Name]
 		if parent == nil || !slices.ContainsFunc(stored[s.claimKey(parent.UID, netip.MustParsePrefix(child.Spec.Prefix))].Holders, func(h storedHolder) bool {
-			return h.Namespace == child.Namespace && h.Owner != nil && *h.Owner == storedOwner{child.Name, child.UID}
+			return h.Namespace == child.Namespace && h.Child != nil && *h.Child == storedChild{child.Name, child.UID}
 		}) {
 			report("child without allocation: %s/%s stands on %s", child.Namespace, child.Name, child.Spec.Prefix)
 		}
@@ -744,12 +744,12 @@ func (s *server) updateAllocationStatus(ctx context.Context, name string, change
 	return update(ctx, s.allocations.Status, name, change)
 }
 
-// request creates a Pending allocation. owner is the child that it is for, or nil.
-func (s *server) request(t testing.TB, ctx context.Context, name string, owner *ipam.Prefix, spec ipam.PrefixAllocationSpec) *ipam.PrefixAllocation {
+// request creates a Pending allocation. child is the child that it is for, or nil.
+func (s *server) request(t testing.TB, ctx context.Context, name string, child *ipam.Prefix, spec ipam.PrefixAllocationSpec) *ipam.PrefixAllocation {
 	t.Helper()
 	allocation := &ipam.PrefixAllocation{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
-	if owner != nil {
-		allocation.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(owner, schema.GroupVersion(v1alpha1.GroupVersion).WithKind(ipam.PrefixKind))}
+	if child != nil {
+		allocation.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(child, schema.GroupVersion(v1alpha1.GroupVersion).WithKind(ipam.PrefixKind))}
 	}
 	obj, err := s.allocations.Main.Create(ctx, allocation, rest.ValidateAllObjectFunc, &metav1.CreateOptions{})
 	if err != nil {
@@ -761,9 +761,9 @@ func (s *server) request(t testing.TB, ctx context.Context, name string, owner *
 var anyParent = &metav1.LabelSelector{}
 
 // requestLength creates an allocation that requests the length of a prefix, by selector.
-func (s *server) requestLength(t testing.TB, ctx context.Context, name string, owner *ipam.Prefix, prefix string) *ipam.PrefixAllocation {
+func (s *server) requestLength(t testing.TB, ctx context.Context, name string, child *ipam.Prefix, prefix string) *ipam.PrefixAllocation {
 	t.Helper()
-	return s.request(t, ctx, name, owner, ipam.PrefixAllocationSpec{
+	return s.request(t, ctx, name, child, ipam.PrefixAllocationSpec{
 		IPFamily: familyOf(prefix), PrefixLength: int32(netip.MustParsePrefix(prefix).Bits()), PrefixSelector: anyParent,
 	})
 }
@@ -777,9 +777,9 @@ func (s *server) bind(ctx context.Context, name, parent, prefix string, uid type
 }
 
 // allocate creates an Allocated allocation.
-func (s *server) allocate(t testing.TB, ctx context.Context, name string, owner *ipam.Prefix, parent, prefix string) *ipam.PrefixAllocation {
+func (s *server) allocate(t testing.TB, ctx context.Context, name string, child *ipam.Prefix, parent, prefix string) *ipam.PrefixAllocation {
 	t.Helper()
-	s.requestLength(t, ctx, name, owner, prefix)
+	s.requestLength(t, ctx, name, child, prefix)
 	if err := s.bind(ctx, name, parent, prefix, ""); err != nil {
 		t.Fatal(err)
 	}

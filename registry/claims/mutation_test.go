@@ -213,7 +213,7 @@ func races() []race {
 			s.requestLength(t, ctx, "a", child, "10.0.5.0/24")
 			s.tamper.beforeWriteOf(s.allocationKey(namespace, "a"), func() { ok(t, s.end(ctx, "child")) })
 			if kept(t, s.bind(ctx, "a", "parent", "10.0.5.0/24", "")) {
-				return []string{fmt.Sprintf("10.0.5.0/24 was claimed for %v, which was gone", s.owners(t, ctx, parent, "10.0.5.0/24"))}
+				return []string{fmt.Sprintf("10.0.5.0/24 was claimed for %v, which was gone", s.children(t, ctx, parent, "10.0.5.0/24"))}
 			}
 			return nil
 		}},

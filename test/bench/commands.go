@@ -62,7 +62,7 @@ func loadPool(b *bench, endpoint string, count int) {
 		}}
 		a.Spec = v1alpha1.PrefixAllocationSpec{IPFamily: v1alpha1.IPv4, PrefixLength: 32, PrefixRef: p.Spec.ParentRef}
 		a.Status.Phase, a.Status.Prefix = v1alpha1.PrefixAllocationPhaseAllocated, p.Spec.Prefix
-		claim, err := claims.Claim{Holders: []claims.Holder{{Namespace: namespace, Name: a.Name, UID: a.UID, Owner: &claims.Owner{Name: p.Name, UID: p.UID}}}}.Encode()
+		claim, err := claims.Claim{Holders: []claims.Holder{{Namespace: namespace, Name: a.Name, UID: a.UID, Child: &claims.ChildRef{Name: p.Name, UID: p.UID}}}}.Encode()
 		if err != nil {
 			b.Error(err)
 		}

@@ -88,7 +88,7 @@ func New(etcd *claims.Etcd) *Auditor { return &Auditor{Etcd: etcd} }
 // of differences.
 //
 //	page of       looks up                             finds
-//	allocations   parent, claim, owner of the claim    ParentMissing, OutsideParent, AllocationWithoutClaim, Leftover
+//	allocations   parent, claim, child of the claim    ParentMissing, OutsideParent, AllocationWithoutClaim, Leftover
 //	claims        allocations that hold them, parent   ClaimWithoutAllocation, Overlap
 //	Prefixes      parent, claim                        ChildDiffers
 //
@@ -496,11 +496,11 @@ func (p *pass) report(ctx context.Context, v *view, found []Difference) {
 				// The uid of the parent is not known. Its namespace and name take the place of the uid in the key.
 				p.orphans = append(p.orphans, unclaimed{p.Keys.Claim(types.UID(a.parentNamespace+"/"+a.parent), a.prefix), a})
 			}
-			if a.Owner != nil {
+			if a.Child != nil {
 				if p.unclaimedOf == nil {
 					p.unclaimedOf = map[types.UID][]*allocationInfo{}
 				}
-				p.unclaimedOf[a.Owner.UID] = append(p.unclaimedOf[a.Owner.UID], a)
+				p.unclaimedOf[a.Child.UID] = append(p.unclaimedOf[a.Child.UID], a)
 			}
 		}
 		p.differences = append(p.differences, d)
@@ -545,20 +545,20 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	if h == nil {
 		return append(wrong, a.difference(AllocationWithoutClaim, "there is no claim to %s of Prefix %s", a.prefix, a.parentName()))
 	}
-	if h.Owner == nil || p.grace < 0 {
+	if h.Child == nil || p.grace < 0 {
 		return wrong
 	}
-	child, found := v.prefix(ctx, p.Prefixes.Key(h.Namespace, h.Owner.Name))
+	child, found := v.prefix(ctx, p.Prefixes.Key(h.Namespace, h.Child.Name))
 	switch {
 	case found == unread || found == undecodable:
 	case a.cooling:
 		// It is kept for a child of that name.
-	case found == absent || child.uid != h.Owner.UID:
+	case found == absent || child.uid != h.Child.UID:
 		wrong = append(wrong, a.difference(Leftover, "%s of Prefix %s is held for Prefix %s with uid %s, which does not exist",
-			a.prefix, a.parentName(), h.Owner.Name, h.Owner.UID))
+			a.prefix, a.parentName(), h.Child.Name, h.Child.UID))
 	case child.allocated && (child.prefix != a.prefix || child.parent != a.parent || child.parentNamespace != a.parentNamespace):
 		wrong = append(wrong, a.difference(Leftover, "%s of Prefix %s is held for Prefix %s, which is allocated as %s of Prefix %s",
-			a.prefix, a.parentName(), h.Owner.Name, child.written, child.parent))
+			a.prefix, a.parentName(), h.Child.Name, child.written, child.parent))
 	}
 	return wrong
 }

@@ -332,7 +332,7 @@ func (g *ground) randomSnapshot(random *rand.Rand) *snapshot {
 		if n := len(s.prefixes); n > 0 && chance(8) {
 			// The owner reference of the object differs from the claim.
 			child := s.prefixes[pick(n)]
-			h.Owner = &claims.Owner{Name: child.Name, UID: child.UID}
+			h.Child = &claims.ChildRef{Name: child.Name, UID: child.UID}
 		}
 		values[key] = claims.Claim{Holders: append(values[key].Holders, h)}
 	}
@@ -479,12 +479,12 @@ func (m model) differences() (found []string) {
 		case known && h == nil:
 			tell(AllocationWithoutClaim)
 			unclaimed = append(unclaimed, a)
-		case known && h.Owner != nil:
-			child, known := m.prefixAt(a.Namespace, h.Owner.Name)
+		case known && h.Child != nil:
+			child, known := m.prefixAt(a.Namespace, h.Child.Name)
 			if !known {
 				continue
 			}
-			if child == nil || child.UID != h.Owner.UID || child.Status.Phase == ipam.PrefixPhaseAllocated &&
+			if child == nil || child.UID != h.Child.UID || child.Status.Phase == ipam.PrefixPhaseAllocated &&
 				(child.Spec.Prefix != a.Status.Prefix || child.Spec.ParentRef == nil || *child.Spec.ParentRef != *a.Spec.PrefixRef) {
 				tell(Leftover)
 			}
@@ -527,7 +527,7 @@ func (m model) differences() (found []string) {
 			if prefix, err := netip.ParsePrefix(child.Spec.Prefix); err == nil && parent != nil {
 				c, known := m.claimAt(m.Keys.Claim(parent.UID, prefix))
 				if !known || c != nil && slices.ContainsFunc(c.Holders, func(h claims.Holder) bool {
-					return h.Namespace == child.Namespace && h.Owner != nil && h.Owner.Name == child.Name && h.Owner.UID == child.UID
+					return h.Namespace == child.Namespace && h.Child != nil && h.Child.Name == child.Name && h.Child.UID == child.UID
 				}) {
 					continue
 				}
@@ -569,7 +569,7 @@ func (g *ground) broken(s *snapshot) map[string]*snapshot {
 		return nil
 	}
 	// Prefer one that a child may use.
-	n := max(0, slices.IndexFunc(s.claims, func(c storedEntry) bool { return c.Holders[0].Owner != nil }))
+	n := max(0, slices.IndexFunc(s.claims, func(c storedEntry) bool { return c.Holders[0].Child != nil }))
 	c, rest := s.claims[n], slices.Delete(slices.Clone(s.claims), n, n+1)
 	at := slices.IndexFunc(s.allocations, func(a ipam.PrefixAllocation) bool { return a.UID == c.Holders[0].UID })
 	held := s.allocations[at]
@@ -756,7 +756,7 @@ func (g *ground) checkNobodyUnderChild(t *testing.T, is *snapshot) {
 			continue
 		}
 		if c, known := m.claimAt(g.Keys.Claim(parent.UID, prefix)); known && c != nil && len(c.Holders) == 1 {
-			if h := c.Holders[0]; h.Namespace == child.Namespace && h.Owner == nil {
+			if h := c.Holders[0]; h.Namespace == child.Namespace && h.Child == nil {
 				t.Errorf("Prefix %s/%s has %s, which is claimed for nobody", child.Namespace, child.Name, prefix)
 			}
 		}
@@ -780,9 +780,9 @@ func (g *ground) checkNothingLost(t *testing.T, was, is *snapshot) {
 		}
 		for _, h := range c.Holders {
 			needed := before.holds(h, c)
-			if h.Owner != nil {
-				child, known := before.prefixAt(h.Namespace, h.Owner.Name)
-				stands := child != nil && child.UID == h.Owner.UID && child.Status.Phase == ipam.PrefixPhaseAllocated && child.Spec.Prefix == c.prefix.String()
+			if h.Child != nil {
+				child, known := before.prefixAt(h.Namespace, h.Child.Name)
+				stands := child != nil && child.UID == h.Child.UID && child.Status.Phase == ipam.PrefixPhaseAllocated && child.Spec.Prefix == c.prefix.String()
 				if known && stands && child.Spec.ParentRef != nil {
 					if parent, known := before.prefixAt(h.Namespace, child.Spec.ParentRef.Name); known && parent != nil {
 						stands = parent.UID == c.parent

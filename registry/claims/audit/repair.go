@@ -33,7 +33,7 @@ const (
 //	AllocationWithoutClaim   makes the claim, unless it would overlap another one
 //	ClaimWithoutAllocation   removes the holder, unless a child may use the space that was claimed for it, or
 //	                         what the claim refers to is in lost+found
-//	ChildDiffers             makes the child the owner of the claim to its prefix, if that has no owner
+//	ChildDiffers             puts the child into the claim to its prefix, if there is none in it
 //	Undecodable              moves it to lost+found, unless it is encrypted or of an unknown version
 //
 // Each repair is one transaction, which compares everything that it is based on.
@@ -74,7 +74,7 @@ func (a *Auditor) repair(ctx context.Context, rate Rate, grace time.Duration) (r
 //   - Each allocation gets a claim. Allocations that overlap all get one, so that nothing new is allocated over any
 //     of them. An operator has to decide which of them stays.
 //   - Claims of allocations that are gone are removed. Adopt calls freed for each of them, if freed is not nil.
-//   - A child becomes the owner of the claim to its prefix, if its allocation has lost the reference to it.
+//   - A child is put into the claim to its prefix, if its allocation has lost the reference to it.
 //
 // Adopt returns the differences that are left. Each change is one transaction, and a change that has been made
 // already is not made again. So several servers can adopt the store at the same time, and any of them can crash.
@@ -175,7 +175,7 @@ func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool)
 }
 
 // asHolder returns an allocation as the holder of its claim, and compares which require that the allocation, its
-// parent and its owner are the same. It drops an owner that does not exist or is a root: the server that wrote the
+// parent and its child are the same. It drops a child that does not exist or is a root: the server that wrote the
 // allocation did not check it.
 func (p *pass) asHolder(ctx context.Context, v *view, a *allocationInfo, parent *prefixInfo) (claims.Holder, []clientv3.Cmp, error) {
 	same := []clientv3.Cmp{
@@ -183,21 +183,21 @@ func (p *pass) asHolder(ctx context.Context, v *view, a *allocationInfo, parent 
 		claims.IsSame(p.Prefixes.Key(a.parentNamespace, a.parent), parent.createRevision).Compare,
 	}
 	h := a.Holder
-	if h.Owner == nil {
+	if h.Child == nil {
 		return h, same, nil
 	}
-	key := p.Prefixes.Key(h.Namespace, h.Owner.Name)
+	key := p.Prefixes.Key(h.Namespace, h.Child.Name)
 	if err := v.complete(ctx, func() { v.prefix(ctx, key) }); err != nil {
 		return h, nil, err
 	}
 	child, found := v.prefix(ctx, key)
 	switch {
-	case found == present && child.uid == h.Owner.UID && !child.root:
+	case found == present && child.uid == h.Child.UID && !child.root:
 		same = append(same, claims.IsSame(key, child.createRevision).Compare)
 	case found == undecodable:
-		// The owner may be this object, so keep it.
+		// The child may be this object, so keep it.
 	default:
-		h.Owner = nil
+		h.Child = nil
 	}
 	return h, same, nil
 }
@@ -261,10 +261,10 @@ func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 			return nil
 		}
 		lost := []string{p.Lost(d.Key), p.Lost(p.Allocations.Key(h.Namespace, h.Name))}
-		if full := entry.Find(h.UID); full != nil && full.Owner != nil {
-			key := p.Prefixes.Key(h.Namespace, full.Owner.Name)
+		if full := entry.Find(h.UID); full != nil && full.Child != nil {
+			key := p.Prefixes.Key(h.Namespace, full.Child.Name)
 			lost = append(lost, p.Lost(key))
-			if mayStandOn(ctx, v, key, *full.Owner, entry) {
+			if mayStandOn(ctx, v, key, *full.Child, entry) {
 				return nil
 			}
 		}
@@ -298,7 +298,7 @@ func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 
 // mayStandOn reports whether a child may use the space of a claim that was made for it. It may if it cannot be
 // decoded.
-func mayStandOn(ctx context.Context, v *view, key string, of claims.Owner, entry *claimEntry) bool {
+func mayStandOn(ctx context.Context, v *view, key string, of claims.ChildRef, entry *claimEntry) bool {
 	child, found := v.prefix(ctx, key)
 	if found != present {
 		return found == undecodable
@@ -310,9 +310,9 @@ func mayStandOn(ctx context.Context, v *view, key string, of claims.Owner, entry
 	return found != present || parent.uid == entry.parent
 }
 
-// giveToChild makes a child the owner of the claim to its prefix if the claim has no owner. Such a claim results
-// from a server without claims, which let somebody remove the reference to the child from the allocation. Without an
-// owner, the allocation could be deleted while the child uses its space.
+// giveToChild puts a child into the claim to its prefix if there is none in it. Such a claim results
+// from a server without claims, which let somebody remove the reference to the child from the allocation. Without a
+// child, the allocation could be deleted while the child uses its space.
 func (p *pass) giveToChild(ctx context.Context, v *view, d Difference) (outcome, error) {
 	child, _ := v.prefix(ctx, p.Prefixes.Key(d.Namespace, d.Name))
 	parent, found := v.prefix(ctx, p.Prefixes.Key(child.parentNamespace, child.parent))
@@ -321,11 +321,11 @@ func (p *pass) giveToChild(ctx context.Context, v *view, d Difference) (outcome,
 	}
 	key := p.Keys.Claim(parent.uid, child.prefix)
 	entry, found := v.claim(key)
-	if found != present || len(entry.Holders) != 1 || entry.Holders[0].Namespace != child.namespace || entry.Holders[0].Owner != nil {
+	if found != present || len(entry.Holders) != 1 || entry.Holders[0].Namespace != child.namespace || entry.Holders[0].Child != nil {
 		return leave, nil
 	}
 	h := entry.Holders[0]
-	h.Owner = &claims.Owner{Name: child.name, UID: child.uid}
+	h.Child = &claims.ChildRef{Name: child.name, UID: child.uid}
 	encoded, err := claims.Claim{Holders: []claims.Holder{h}}.Encode()
 	if err != nil {
 		return leave, err

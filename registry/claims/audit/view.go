@@ -67,7 +67,7 @@ type prefixInfo struct {
 
 // allocationInfo is the part of an allocation that a comparison needs.
 type allocationInfo struct {
-	// Holder is the allocation as the holder of a claim. Its Owner is taken from the allocation, not from the claim.
+	// Holder is the allocation as the holder of a claim. Its Child is taken from the allocation, not from the claim.
 	claims.Holder
 	// allocated is whether the allocation holds prefix, which is space of the Prefix named parent in parentNamespace.
 	allocated               bool
@@ -209,7 +209,7 @@ func (e *claimEntry) holder(a *allocationInfo) *claims.Holder {
 // madeFor reports whether the claim was made for a child.
 func (e *claimEntry) madeFor(child *prefixInfo) bool {
 	return e != nil && slices.ContainsFunc(e.Holders, func(h claims.Holder) bool {
-		return h.Namespace == child.namespace && h.Owner != nil && *h.Owner == claims.Owner{Name: child.name, UID: child.uid}
+		return h.Namespace == child.namespace && h.Child != nil && *h.Child == claims.ChildRef{Name: child.name, UID: child.uid}
 	})
 }
 

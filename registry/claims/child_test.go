@@ -15,20 +15,20 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
-// owners returns the children in the claim to a prefix.
-func (s *server) owners(t *testing.T, ctx context.Context, parent *ipam.Prefix, prefix string) []storedOwner {
+// children returns the children in the claim to a prefix.
+func (s *server) children(t *testing.T, ctx context.Context, parent *ipam.Prefix, prefix string) []storedChild {
 	t.Helper()
 	var claim storedClaim
 	if err := json.Unmarshal([]byte(s.value(t, ctx, s.claimKey(parent.UID, netip.MustParsePrefix(prefix)))), &claim); err != nil {
 		t.Fatal(err)
 	}
-	var owners []storedOwner
+	var children []storedChild
 	for _, h := range claim.Holders {
-		if h.Owner != nil {
-			owners = append(owners, *h.Owner)
+		if h.Child != nil {
+			children = append(children, *h.Child)
 		}
 	}
-	return owners
+	return children
 }
 
 // controllerRef returns a controller reference to a Prefix.
@@ -36,9 +36,9 @@ func controllerRef(to *ipam.Prefix) metav1.OwnerReference {
 	return metav1.OwnerReference{APIVersion: "ipam.ironcore.dev/v1alpha1", Kind: "Prefix", Name: to.Name, UID: to.UID, Controller: new(true)}
 }
 
-// TestRequester binds allocations with all kinds of controller references, to children in all states. The bind is
+// TestChild binds allocations with all kinds of controller references, to children in all states. The bind is
 // rejected, or the claim has no child, unless the child exists by name and uid and requests the prefix.
-func TestRequester(t *testing.T) {
+func TestChild(t *testing.T) {
 	const forChild, forNobody, refused = "for the child", "for nobody", "refused"
 	etcd := claimstest.RunEtcd(t)
 	for _, tt := range []struct {
@@ -110,12 +110,12 @@ func TestRequester(t *testing.T) {
 					return
 				}
 				ok(t, bind())
-				owners := s.owners(t, ctx, parent, "10.0.5.0/24")
+				children := s.children(t, ctx, parent, "10.0.5.0/24")
 				switch {
-				case tt.want == forNobody && len(owners) > 0:
-					t.Errorf("claimed for %v", owners)
-				case tt.want == forChild && (len(owners) != 1 || owners[0] != storedOwner{"child", child.UID}):
-					t.Errorf("claimed for %v, not for the child", owners)
+				case tt.want == forNobody && len(children) > 0:
+					t.Errorf("claimed for %v", children)
+				case tt.want == forChild && (len(children) != 1 || children[0] != storedChild{"child", child.UID}):
+					t.Errorf("claimed for %v, not for the child", children)
 				}
 				complete := func() error { return s.complete(ctx, "child", "parent", "10.0.5.0/24", "") }
 				if tt.want == forNobody {
@@ -130,9 +130,9 @@ func TestRequester(t *testing.T) {
 	}
 }
 
-// TestRequesterStays changes the controller reference of an Allocated allocation in every way. The claim
+// TestChildStays changes the controller reference of an Allocated allocation in every way. The claim
 // permanently records the child, so the reference must agree with it.
-func TestRequesterStays(t *testing.T) {
+func TestChildStays(t *testing.T) {
 	const kept, silently, refused = "the change is made", "the reference stays silently", "refused"
 	etcd := claimstest.RunEtcd(t)
 	states := map[string]func(t *testing.T, s *server, ctx context.Context){
@@ -241,9 +241,9 @@ func TestRequesterStays(t *testing.T) {
 	}
 }
 
-// TestRequesterOfNobody adds a controller reference to an allocation without a child, which is rejected. Otherwise
+// TestNoChild adds a controller reference to an allocation without a child, which is rejected. Otherwise
 // the child could appear to hold the prefix, and the claim would not record that.
-func TestRequesterOfNobody(t *testing.T) {
+func TestNoChild(t *testing.T) {
 	s := newServer(t, claimstest.RunEtcd(t), variant{cached: true})
 	ctx, _ := newNamespace(t)
 	s.root(t, ctx, "parent", "10.0.0.0/16")
