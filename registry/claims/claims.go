@@ -133,72 +133,34 @@ const manyBits = 10
 // planBindAllocation plans the change of an allocation to Allocated. The transaction fails if the parent is not the Prefix
 // that the plan was made for, or if a claim overlaps the prefix.
 func (pl *Planner) planBindAllocation(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
-	refused := func(err error) (Plan, error) {
-		if !r.isLive() {
-			// The cache may be stale, and the current parent may accept the allocation.
-			return pl.planBindAllocation(ctx, live{pl}, allocation)
-		}
-		return Plan{}, err
+	plan, err := pl.planBindAllocationFrom(ctx, r, allocation)
+	if !r.isLive() && isRefusal(err) {
+		// The cache may be stale, and the current parent may accept the allocation.
+		plan, err = pl.planBindAllocationFrom(ctx, live{pl}, allocation)
 	}
-	refuse := func(format string, args ...any) (Plan, error) {
-		return refused(conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...)))
-	}
+	return plan, reasonOf(err)
+}
+
+// planBindAllocationFrom implements planBindAllocation for one reader. Its error is a refusal if the reader may be the reason.
+func (pl *Planner) planBindAllocationFrom(ctx context.Context, r reader, allocation *ipam.PrefixAllocation) (Plan, error) {
 	name, prefix, ok := Allocated(allocation)
 	if !ok {
-		return refuse("it cannot be Allocated without prefixRef and a valid prefix")
+		return Plan{}, refused(allocation, "it cannot be Allocated without prefixRef and a valid prefix")
 	}
-	namespace := allocation.NamespaceOfParent()
-	p, err := r.parent(ctx, namespace, name)
+	p, err := r.parent(ctx, allocation.NamespaceOfParent(), name)
 	if err != nil {
 		return Plan{}, err
 	}
-	parentKey := pl.Prefixes.Key(namespace, name)
-	// A parent that has been deleted, or created again, also ends what is remembered of it.
-	parentGone := func(kv *mvccpb.KeyValue) error {
-		if kv == nil || kv.CreateRevision != p.createRevision {
-			pl.createdAt.Remove(p.uid)
-			return errStale
-		}
-		return nil
+	parentGuards, err := pl.guardParent(ctx, r, p, allocation, prefix)
+	if err != nil {
+		return Plan{}, err
 	}
-	var same []Guard
-	if namespace == allocation.Namespace {
-		if p == nil {
-			return refuse("%s cannot be allocated from Prefix %s, which does not exist", prefix, name)
-		}
-		same = []Guard{IsSame(parentKey, p.createRevision).orFail(parentGone)}
-	} else {
-		name = namespace + "/" + name
-		consent, err := pl.guardConsent(ctx, r, p, namespace, allocation.Namespace)
-		if err != nil {
-			return Plan{}, err
-		}
-		if consent == nil {
-			// Whether the parent exists is not told.
-			return refuse("%s cannot be allocated from Prefix %s, which does not exist or is not shared with namespace %s", prefix, name, allocation.Namespace)
-		}
-		// The consent depends on the labels of the parent, so the parent must be unchanged.
-		same = []Guard{IsUnchanged(parentKey, p.modRevision).orFail(parentGone), *consent}
+	if err := checkParent(ctx, p, allocation, prefix); err != nil {
+		return Plan{}, err
 	}
-	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
-	switch {
-	case demanded && wanted != p.uid:
-		return refuse("%s cannot be allocated from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
-	case !p.allocated:
-		return refuse("%s cannot be allocated from Prefix %s, which is not allocated", prefix, name)
-	case p.deleting:
-		return refuse("%s cannot be allocated from Prefix %s, which is being deleted", prefix, name)
-	case !cidr.StrictlyInside(prefix, p.prefix):
-		return refused(apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
-			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix, fmt.Sprintf("must be strictly inside %s of Prefix %s", p.prefix, name)),
-		}))
-	}
-
-	key := pl.Keys.Claim(p.uid, prefix)
-	inside := pl.Keys.Inside(p.uid, prefix)
 	if prefix.Addr().BitLen()-prefix.Bits() >= manyBits {
 		// Check here first: see manyBits.
-		if err := pl.refuseInUse(ctx, allocation, prefix, name, inside); err != nil {
+		if err := pl.refuseInUse(ctx, allocation, prefix, pl.Keys.Inside(p.uid, prefix)); err != nil {
 			return Plan{}, err
 		}
 	}
@@ -207,72 +169,123 @@ func (pl *Planner) planBindAllocation(ctx context.Context, r reader, allocation 
 	if err != nil {
 		return Plan{}, err
 	}
-	child, why, err := pl.guardPendingChild(ctx, r, allocation, prefix, name)
-	switch {
-	case err != nil:
+	childGuards, err := pl.guardPendingChild(ctx, r, allocation, prefix, parentName(allocation))
+	if err != nil {
 		return Plan{}, err
-	case why != nil:
-		return refused(why)
 	}
-
-	around := pl.Keys.Around(p.uid, p.prefix, prefix)
-	inUse := func(kv *mvccpb.KeyValue) error {
-		if kv == nil {
-			return nil
-		}
-		return pl.inUse(ctx, allocation, prefix, name, kv)
+	if !cidr.Checkable(p.prefix, prefix, len(childGuards) > 0, allocation.NamespaceOfParent() != allocation.Namespace) {
+		return Plan{}, refusedPrefix(allocation, "is too far below %s of Prefix %s to be checked in one transaction: create a Prefix in between",
+			p.prefix, parentName(allocation))
 	}
-	guards := append(append(make([]Guard, 0, 4+len(around)), same...), IsEmpty(inside).orFail(inUse))
-	for _, r := range around {
-		guards = append(guards, IsEmpty(r).orFail(inUse))
-	}
-	guards = append(guards, child...)
-	if !cidr.Checkable(p.prefix, prefix, len(child) > 0, namespace != allocation.Namespace) {
-		return refused(apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
-			field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix,
-				fmt.Sprintf("is too far below %s of Prefix %s to be checked in one transaction: create a Prefix in between", p.prefix, name)),
-		}))
-	}
+	key := pl.Keys.Claim(p.uid, prefix)
 	return Plan{
-		Guards:    guards,
+		Guards:    slices.Concat(parentGuards, pl.guardFree(ctx, p, allocation, prefix), childGuards),
 		then:      []clientv3.Op{clientv3.OpPut(key, value)},
 		committed: func(revision int64) { pl.claimsMade.Add(key, made{revision, held}) },
 	}, nil
 }
 
-// guardPendingChild checks the child of an allocation that is in its controller reference. The child must exist, be Pending,
-// and request what the allocation is about to get from the parent. The claim then records this Prefix, so later
-// changes of the reference do not matter.
-//
-// It returns a guard against changes of the Prefix until the commit. If the allocation is refused, the first error
-// says why. The second error means that the check failed. If the allocation refers to no Prefix, all results are
-// nil.
-func (pl *Planner) guardPendingChild(ctx context.Context, r reader, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string) ([]Guard, error, error) {
+// parentName returns the name of the parent of an allocation for messages: with its namespace if that is another one.
+func parentName(allocation *ipam.PrefixAllocation) string {
+	name, namespace := allocation.Spec.PrefixRef.Name, allocation.NamespaceOfParent()
+	if namespace == allocation.Namespace {
+		return name
+	}
+	return namespace + "/" + name
+}
+
+// guardParent returns guards that the parent of an allocation is the same until the commit, and is still shared with the
+// namespace of the allocation if it is in another one. It refuses the allocation if the parent does not exist or is not
+// shared.
+func (pl *Planner) guardParent(ctx context.Context, r reader, p *parent, allocation *ipam.PrefixAllocation, prefix netip.Prefix) ([]Guard, error) {
+	name, namespace := allocation.Spec.PrefixRef.Name, allocation.NamespaceOfParent()
+	key := pl.Prefixes.Key(namespace, name)
+	// A parent that has been deleted, or created again, also ends what is remembered of it.
+	gone := func(kv *mvccpb.KeyValue) error {
+		if kv == nil || kv.CreateRevision != p.createRevision {
+			pl.createdAt.Remove(p.uid)
+			return errStale
+		}
+		return nil
+	}
+	if namespace == allocation.Namespace {
+		if p == nil {
+			return nil, refused(allocation, "%s cannot be allocated from Prefix %s, which does not exist", prefix, name)
+		}
+		return []Guard{IsSame(key, p.createRevision).orFail(gone)}, nil
+	}
+	consent, err := pl.guardConsent(ctx, r, p, namespace, allocation.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if consent == nil {
+		// Whether the parent exists is not told.
+		return nil, refused(allocation, "%s cannot be allocated from Prefix %s, which does not exist or is not shared with namespace %s",
+			prefix, parentName(allocation), allocation.Namespace)
+	}
+	// The consent depends on the labels of the parent, so the parent must be unchanged.
+	return []Guard{IsUnchanged(key, p.modRevision).orFail(gone), *consent}, nil
+}
+
+// checkParent refuses an allocation that its parent cannot have.
+func checkParent(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation, prefix netip.Prefix) error {
+	name := parentName(allocation)
+	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
+	switch {
+	case demanded && wanted != p.uid:
+		return refused(allocation, "%s cannot be allocated from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
+	case !p.allocated:
+		return refused(allocation, "%s cannot be allocated from Prefix %s, which is not allocated", prefix, name)
+	case p.deleting:
+		return refused(allocation, "%s cannot be allocated from Prefix %s, which is being deleted", prefix, name)
+	case !cidr.StrictlyInside(prefix, p.prefix):
+		return refusedPrefix(allocation, "must be strictly inside %s of Prefix %s", p.prefix, name)
+	}
+	return nil
+}
+
+// guardFree returns guards that no claim overlaps the prefix of an allocation.
+func (pl *Planner) guardFree(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation, prefix netip.Prefix) []Guard {
+	inUse := func(kv *mvccpb.KeyValue) error {
+		if kv == nil {
+			return nil
+		}
+		return pl.inUse(ctx, allocation, prefix, kv)
+	}
+	around := pl.Keys.Around(p.uid, p.prefix, prefix)
+	guards := append(make([]Guard, 0, 1+len(around)), IsEmpty(pl.Keys.Inside(p.uid, prefix)).orFail(inUse))
+	for _, r := range around {
+		guards = append(guards, IsEmpty(r).orFail(inUse))
+	}
+	return guards
+}
+
+// guardPendingChild checks the child in the controller reference of an allocation. The child must exist, be Pending, and
+// request what the allocation is about to get from the parent. The claim then records this child, so later changes of the
+// reference do not matter. It returns a guard against changes of the child until the commit, or none if the allocation
+// refers to no child. Its error is a refusal if the child is the reason.
+func (pl *Planner) guardPendingChild(ctx context.Context, r reader, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string) ([]Guard, error) {
 	ref := childOf(allocation)
 	if ref == nil {
-		return nil, nil, nil
+		return nil, nil
 	}
 	child, revision, err := r.prefix(ctx, allocation.Namespace, ref.Name)
-	namespace, own := allocation.NamespaceOfParent(), allocation.Spec.PrefixRef.Name
 	if err != nil {
-		return nil, nil, err
-	}
-	refuse := func(format string, args ...any) ([]Guard, error, error) {
-		return nil, conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...)), nil
+		return nil, err
 	}
 	switch {
 	case revision == 0 || !ref.is(child):
-		return refuse("it was created for Prefix %s with uid %s, which does not exist", ref.Name, ref.UID)
+		return nil, refused(allocation, "it was created for Prefix %s with uid %s, which does not exist", ref.Name, ref.UID)
 	case child.DeletionTimestamp != nil:
-		return refuse("it was created for Prefix %s, which is being deleted", child.Name)
+		return nil, refused(allocation, "it was created for Prefix %s, which is being deleted", child.Name)
 	case child.Spec.IsRoot():
-		return refuse("it was created for Prefix %s, which is a root and needs no PrefixAllocation", child.Name)
+		return nil, refused(allocation, "it was created for Prefix %s, which is a root and needs no PrefixAllocation", child.Name)
 	case child.Status.Phase == ipam.PrefixPhaseAllocated:
-		return refuse("it was created for Prefix %s, which is Allocated already", child.Name)
-	case child.NamespaceOfParent() != namespace || !requests(child, prefix, own):
-		return refuse("it was created for Prefix %s, which does not ask for %s of Prefix %s", child.Name, prefix, parentName)
+		return nil, refused(allocation, "it was created for Prefix %s, which is Allocated already", child.Name)
+	case child.NamespaceOfParent() != allocation.NamespaceOfParent() || !requests(child, prefix, allocation.Spec.PrefixRef.Name):
+		return nil, refused(allocation, "it was created for Prefix %s, which does not ask for %s of Prefix %s", child.Name, prefix, parentName)
 	}
-	return []Guard{IsUnchanged(pl.Prefixes.Key(allocation.Namespace, child.Name), revision)}, nil, nil
+	return []Guard{IsUnchanged(pl.Prefixes.Key(allocation.Namespace, child.Name), revision)}, nil
 }
 
 // requests reports whether a Pending child can become Allocated with a prefix of a parent. It ignores the child's
@@ -291,23 +304,23 @@ func requests(child *ipam.Prefix, prefix netip.Prefix, parentName string) bool {
 }
 
 // refuseInUse returns the error of inUse if there is a claim in a range.
-func (pl *Planner) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, parentName string, r Range) error {
+func (pl *Planner) refuseInUse(ctx context.Context, allocation *ipam.PrefixAllocation, prefix netip.Prefix, r Range) error {
 	kv, err := pl.FirstOf(ctx, r)
 	if err != nil || kv == nil {
 		return err
 	}
-	return pl.inUse(ctx, allocation, prefix, parentName, kv)
+	return pl.inUse(ctx, allocation, prefix, kv)
 }
 
 // inUse returns the Conflict error for an allocation that overlaps an existing claim. Its causes identify the claim
 // and the holder.
-func (pl *Planner) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, wanted netip.Prefix, parentName string, kv *mvccpb.KeyValue) error {
+func (pl *Planner) inUse(ctx context.Context, allocation *ipam.PrefixAllocation, wanted netip.Prefix, kv *mvccpb.KeyValue) error {
 	held, h, err := pl.holderIn(kv)
 	if err != nil {
 		return err
 	}
 	shown, who := pl.tell(ctx, allocation.Namespace, allocation.NamespaceOfParent(), wanted, held, h)
-	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName, shown, who))
+	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName(allocation), shown, who))
 	refusal.ErrStatus.Details.Causes = append([]metav1.StatusCause{
 		{Type: v1alpha1.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, shown, who)},
 	}, holderCauses(shown, h, allocation.Namespace)...)

@@ -7,12 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -210,39 +210,17 @@ func (pl *Planner) planTakeBack(ctx context.Context, allocation, old *ipam.Prefi
 	case old.DeletionTimestamp != nil:
 		return refuse("it is being deleted")
 	}
-	until := old.Status.CoolingUntil
-	if until == nil {
-		// Its controller has not deleted it yet. Without a coolDown the space is released then.
-		d, err := pl.coolDownOf(ctx, p, old.NamespaceOfParent())
-		if err != nil {
-			return Plan{}, err
-		}
-		if d <= 0 {
-			return Plan{}, apierrors.NewInvalid(ipam.Kind(ipam.PrefixAllocationKind), allocation.Name, field.ErrorList{
-				field.Forbidden(field.NewPath("metadata", "ownerReferences"), fmt.Sprintf(
-					"%s is allocated to it for Prefix %s, not for another one of that name. It does not cool down, since no PrefixPolicy of Prefix %s has a coolDown", prefix, claimed.Name, name)),
-			})
-		}
-		until = &metav1.Time{Time: pl.CoolUntil(old, d)}
-	}
-	var consent []Guard
-	if namespace := old.NamespaceOfParent(); namespace != old.Namespace {
-		guard, err := pl.guardConsent(ctx, live{pl}, p, namespace, old.Namespace)
-		if err != nil {
-			return Plan{}, err
-		}
-		if guard == nil {
-			return Plan{}, apierrors.NewForbidden(ipam.Resource("prefixallocations"), allocation.Name,
-				fmt.Errorf("%s cannot be taken back from Prefix %s/%s, which is not shared with namespace %s any more", prefix, namespace, name, old.Namespace))
-		}
-		consent = []Guard{IsUnchanged(pl.Prefixes.Key(namespace, name), p.modRevision), *guard}
-	}
-	child, why, err := pl.guardPendingChild(ctx, live{pl}, allocation, prefix, name)
-	switch {
-	case err != nil:
+	until, err := pl.keptUntil(ctx, p, old, claimed)
+	if err != nil {
 		return Plan{}, err
-	case why != nil:
-		return Plan{}, why
+	}
+	consent, err := pl.guardStillShared(ctx, p, old)
+	if err != nil {
+		return Plan{}, err
+	}
+	child, err := pl.guardPendingChild(ctx, live{pl}, allocation, prefix, name)
+	if err != nil {
+		return Plan{}, reasonOf(err)
 	}
 	key := pl.Keys.Claim(p.uid, prefix)
 	kv, value, err := live{pl}.claim(ctx, key)
@@ -270,7 +248,48 @@ func (pl *Planner) planTakeBack(ctx context.Context, allocation, old *ipam.Prefi
 	}
 	return Plan{
 		// The parent cannot end while there is the claim.
-		Guards: append(append(child, consent...), IsUnchanged(key, kv.ModRevision)),
+		Guards: slices.Concat(child, consent, []Guard{IsUnchanged(key, kv.ModRevision)}),
 		then:   []clientv3.Op{clientv3.OpPut(key, encoded)},
 	}, nil
+}
+
+// keptUntil returns until when nobody but a child of its name gets the space of an allocation. It is an Invalid error if the
+// space does not cool down.
+func (pl *Planner) keptUntil(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation, claimed *ChildRef) (time.Time, error) {
+	if until := allocation.Status.CoolingUntil; until != nil {
+		return until.Time, nil
+	}
+	// Its controller has not deleted it yet. Without a coolDown the space is released then.
+	name, prefix, _ := Allocated(allocation)
+	d, err := pl.coolDownOf(ctx, p, allocation.NamespaceOfParent())
+	if err != nil {
+		return time.Time{}, err
+	}
+	if d <= 0 {
+		return time.Time{}, apierrors.NewInvalid(ipam.Kind(ipam.PrefixAllocationKind), allocation.Name, field.ErrorList{
+			field.Forbidden(field.NewPath("metadata", "ownerReferences"), fmt.Sprintf(
+				"%s is allocated to it for Prefix %s, not for another one of that name. It does not cool down, since no PrefixPolicy of Prefix %s has a coolDown",
+				prefix, claimed.Name, name)),
+		})
+	}
+	return pl.CoolUntil(allocation, d), nil
+}
+
+// guardStillShared returns guards that the parent of an allocation is shared with its namespace until the commit. There are
+// none if the parent is in the same namespace. The error is Forbidden if the parent is not shared any more.
+func (pl *Planner) guardStillShared(ctx context.Context, p *parent, allocation *ipam.PrefixAllocation) ([]Guard, error) {
+	namespace := allocation.NamespaceOfParent()
+	if namespace == allocation.Namespace {
+		return nil, nil
+	}
+	name, prefix, _ := Allocated(allocation)
+	consent, err := pl.guardConsent(ctx, live{pl}, p, namespace, allocation.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if consent == nil {
+		return nil, apierrors.NewForbidden(ipam.Resource("prefixallocations"), allocation.Name,
+			fmt.Errorf("%s cannot be taken back from Prefix %s/%s, which is not shared with namespace %s any more", prefix, namespace, name, allocation.Namespace))
+	}
+	return []Guard{IsUnchanged(pl.Prefixes.Key(namespace, name), p.modRevision), *consent}, nil
 }

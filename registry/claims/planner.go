@@ -5,6 +5,7 @@ package claims
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/component-base/tracing"
 )
 
@@ -129,4 +131,31 @@ func sameRef(a, b *ipam.LocalObjectReference) bool {
 
 func conflict(resource, name string, err error) *apierrors.StatusError {
 	return apierrors.NewConflict(ipam.Resource(resource), name, err)
+}
+
+// refusal is an error that refuses a write because of what was read. If that may be stale, the write is planned again with
+// the current state.
+type refusal struct{ error }
+
+// isRefusal reports whether an error is a refusal.
+func isRefusal(err error) bool { return errors.As(err, new(refusal)) }
+
+// reasonOf returns the error that a refusal tells the client. It returns other errors as they are.
+func reasonOf(err error) error {
+	if r := (refusal{}); errors.As(err, &r) {
+		return r.error
+	}
+	return err
+}
+
+// refused returns a refusal of an allocation with a Conflict.
+func refused(allocation *ipam.PrefixAllocation, format string, args ...any) error {
+	return refusal{conflict("prefixallocations", allocation.Name, fmt.Errorf(format, args...))}
+}
+
+// refusedPrefix returns a refusal of the status.prefix of an allocation.
+func refusedPrefix(allocation *ipam.PrefixAllocation, format string, args ...any) error {
+	return refusal{apierrors.NewInvalid(ipam.Kind("PrefixAllocation"), allocation.Name, field.ErrorList{
+		field.Invalid(field.NewPath("status", "prefix"), allocation.Status.Prefix, fmt.Sprintf(format, args...)),
+	})}
 }
