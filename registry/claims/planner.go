@@ -15,8 +15,88 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/component-base/tracing"
+	"k8s.io/utils/lru"
 )
+
+// Planner plans the checks and the changes of claims that a write of a Prefix or PrefixAllocation needs, and answers
+// questions about claims. It is made in three steps, because the storages plan their writes with it and it reads from them:
+//
+//	planner := NewPlanner(...)
+//	make the storage of each kind, which plans with it
+//	planner.ReadFrom(Sources{...})
+//
+// After that it is safe for concurrent use. Before, a write panics.
+type Planner struct {
+	*Etcd
+	// sources are nil until ReadFrom is called.
+	sources *Sources
+	// namespaceLabels returns the labels of a namespace. It is nil if there are no namespaces.
+	namespaceLabels NamespaceLabels
+	// createdAt caches the etcd create revision of allocated Prefixes by uid. It never changes, and only etcd has
+	// it: objects in the watch cache do not carry it.
+	createdAt *lru.Cache
+	// claimsMade caches the claims that this server wrote, by key.
+	claimsMade *lru.Cache
+	// disjointRoots forbids a new root that overlaps another root of its namespace.
+	disjointRoots bool
+	// rootLocks has a lock for each namespace. It is held while a root is created there.
+	rootLocks keyLocks
+	// now is the clock.
+	now func() time.Time
+}
+
+const (
+	// maxCreated is the capacity of createdAt, in parents.
+	maxCreated = 100_000
+	// maxMade is the capacity of claimsMade, in claims. A claim is needed only until its child is Allocated, which
+	// is soon.
+	maxMade = 10_000
+)
+
+// made is a claim that this server wrote, and the etcd revision of that write.
+type made struct {
+	revision int64
+	claim    Claim
+}
+
+// NewPlanner returns the planner for what is stored in etcd. disjointRoots forbids a new root that overlaps another root of its
+// namespace. namespaceLabels is nil if there are no namespaces.
+func NewPlanner(etcd *Etcd, disjointRoots bool, namespaceLabels NamespaceLabels) *Planner {
+	return &Planner{
+		Etcd: etcd, disjointRoots: disjointRoots, namespaceLabels: namespaceLabels,
+		createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade), now: time.Now,
+	}
+}
+
+// Sources are what a planner reads from besides etcd. All of them must be set.
+type Sources struct {
+	// Prefixes is the storage of Prefixes, with its watch cache if that is enabled. It may be stale.
+	Prefixes storage.Interface
+	// Attributes returns the labels and selectable fields of a Prefix.
+	Attributes storage.AttrFunc
+	// Policies is the storage of PrefixPolicies, with its watch cache if that is enabled.
+	Policies storage.Interface
+	// CoolDown finds the coolDown of a parent.
+	CoolDown CoolDown
+}
+
+// ReadFrom sets the sources. It is called once, before the first write. It panics if one of them is missing.
+func (pl *Planner) ReadFrom(sources Sources) {
+	if sources.Prefixes == nil || sources.Attributes == nil || sources.Policies == nil || sources.CoolDown == nil {
+		panic("claims: Planner.ReadFrom needs all of the Sources")
+	}
+	pl.sources = &sources
+}
+
+// readFrom returns the sources. It panics if there are none yet, which is a mistake in the construction of the server.
+func (pl *Planner) readFrom() *Sources {
+	if pl.sources == nil {
+		panic("claims: Planner.ReadFrom must be called before the first write")
+	}
+	return pl.sources
+}
 
 // Names of spans in the trace of a request.
 const (

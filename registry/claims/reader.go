@@ -5,10 +5,13 @@ package claims
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam"
+	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/storage"
 )
@@ -29,6 +32,29 @@ type reader interface {
 	policiesOf(ctx context.Context, namespace string) ([]ipam.PrefixPolicy, error)
 	// made returns the claim at a key if this server wrote it and still remembers it. It need not be read then.
 	made(key string) (made, bool)
+}
+
+// parent is the part of a parent Prefix that a plan needs.
+type parent struct {
+	uid                         types.UID
+	labels                      labels.Set
+	createRevision, modRevision int64
+	prefix                      netip.Prefix
+	allocated                   bool
+	deleting                    bool
+}
+
+func parentOf(prefix *ipam.Prefix, createRevision, modRevision int64) *parent {
+	parsed, err := cidr.ParseStored(prefix.Spec.Prefix)
+	return &parent{
+		uid:            prefix.UID,
+		labels:         prefix.Labels,
+		createRevision: createRevision,
+		modRevision:    modRevision,
+		prefix:         parsed,
+		allocated:      err == nil && prefix.Status.Phase == ipam.PrefixPhaseAllocated,
+		deleting:       prefix.DeletionTimestamp != nil,
+	}
 }
 
 // reader returns a reader of the current state of etcd, or one that may be stale. It panics if there are no sources yet.
