@@ -116,14 +116,14 @@ func (pl *Planner) Holder(ctx context.Context, parent *ipam.Prefix, wanted netip
 	if err != nil {
 		return netip.Prefix{}, "", err
 	}
-	shown, who := pl.tell(ctx, namespace, parent.Namespace, wanted, held, h)
+	shown, who := pl.shownTo(ctx, namespace, parent.Namespace, wanted, held, h)
 	return shown, who, nil
 }
 
-// tell returns what a reader of a namespace is told of a holder: what it holds, and who it is. The holders of another
+// shownTo returns what a reader of a namespace is told of a holder: what it holds, and who it is. The holders of another
 // namespace are not named. A reader of another namespace than that of the parent is not even told how much of the wanted
 // prefix they hold.
-func (pl *Planner) tell(ctx context.Context, namespace, parentNamespace string, wanted, held netip.Prefix, h Holder) (shown netip.Prefix, who string) {
+func (pl *Planner) shownTo(ctx context.Context, namespace, parentNamespace string, wanted, held netip.Prefix, h Holder) (shown netip.Prefix, who string) {
 	if namespace != parentNamespace && h.Namespace != namespace {
 		held = wanted
 	}

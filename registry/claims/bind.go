@@ -169,7 +169,7 @@ func (pl *Planner) inUse(ctx context.Context, allocation *ipam.PrefixAllocation,
 	if err != nil {
 		return err
 	}
-	shown, who := pl.tell(ctx, allocation.Namespace, allocation.NamespaceOfParent(), wanted, held, h)
+	shown, who := pl.shownTo(ctx, allocation.Namespace, allocation.NamespaceOfParent(), wanted, held, h)
 	refusal := conflict("prefixallocations", allocation.Name, fmt.Errorf("%s of Prefix %s overlaps %s, which %s holds", wanted, parentName(allocation), shown, who))
 	refusal.ErrStatus.Details.Causes = append([]metav1.StatusCause{
 		{Type: v1alpha1.CauseTypePrefixInUse, Field: "status.prefix", Message: fmt.Sprintf("%s overlaps %s, which %s holds", wanted, shown, who)},

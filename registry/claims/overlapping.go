@@ -11,13 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 )
 
-// FieldRootOf is the field that selects the roots of a namespace. Its value is the name of the namespace. The watch
-// cache has an index of it. It is for lists inside the server; clients cannot select by it.
-const FieldRootOf = "rootOf"
+// FieldRootNamespace is the field by which the watch cache has an index of the roots of each namespace. Its value is the
+// namespace of a root, and "" for other Prefixes. It is for lists inside the server; clients cannot select by it.
+const FieldRootNamespace = "rootOf"
 
 // rootsIn returns a selector of the roots of a namespace.
 func rootsIn(namespace string) fields.Selector {
-	return fields.OneTermEqualSelector(FieldRootOf, namespace)
+	return fields.OneTermEqualSelector(FieldRootNamespace, namespace)
 }
 
 // RootsOverlapping returns a selector of the roots of a namespace that overlap a prefix. A list evaluates the

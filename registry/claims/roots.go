@@ -138,7 +138,7 @@ func (pl *Planner) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish
 func (pl *Planner) listRoots(ctx context.Context, namespace string, selector fields.Selector, resourceVersion string, limit int64) ([]ipam.Prefix, error) {
 	options := storage.ListOptions{
 		Predicate: storage.SelectionPredicate{
-			Label: labels.Everything(), Field: selector, GetAttrs: pl.readFrom().Attributes, IndexFields: []string{FieldRootOf}, Limit: limit,
+			Label: labels.Everything(), Field: selector, GetAttrs: pl.readFrom().Attributes, IndexFields: []string{FieldRootNamespace}, Limit: limit,
 		},
 		Recursive: true, ResourceVersion: resourceVersion,
 	}

@@ -106,8 +106,8 @@ const LeftoverGrace = 5 * time.Second
 type Rate struct {
 	// Read is the number of keys to read from etcd at a time. Page is the number of them to check at a time.
 	Read, Page int
-	// Rest is how long the pass sleeps after a page, as a multiple of the time that the page took.
-	Rest time.Duration
+	// PauseFactor is how long the pass sleeps after a page, as a multiple of the time that the page took.
+	PauseFactor int
 	// Retry is the backoff between attempts of the same page. When its steps are used up, the pass fails.
 	Retry wait.Backoff
 }
@@ -119,7 +119,7 @@ var (
 	// Slowly is the rate of a pass that causes little load: it works 1/40 of the time. It keeps retrying for half a
 	// minute when etcd is not available.
 	Slowly = Rate{
-		Read: 10_000, Page: 2_500, Rest: 39,
+		Read: 10_000, Page: 2_500, PauseFactor: 39,
 		Retry: wait.Backoff{Duration: time.Second, Factor: 2, Steps: 5},
 	}
 )
@@ -231,7 +231,7 @@ func (r Rate) do(ctx context.Context, piece func() (done bool, err error)) error
 	for {
 		began := time.Now()
 		done, err := piece()
-		rest := r.Rest * time.Since(began)
+		pause := time.Duration(r.PauseFactor) * time.Since(began)
 		switch {
 		case err == nil && done:
 			return nil
@@ -240,10 +240,10 @@ func (r Rate) do(ctx context.Context, piece func() (done bool, err error)) error
 		case ctx.Err() != nil || retry.Steps == 0:
 			return err
 		default:
-			rest += retry.Step()
+			pause += retry.Step()
 		}
 		select {
-		case <-time.After(rest):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

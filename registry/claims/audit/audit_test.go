@@ -881,7 +881,7 @@ func TestLeftoversGetTime(t *testing.T) {
 // TestRate has ten pieces of a second each, then some that fail.
 func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rate := Rate{Rest: 9, Retry: wait.Backoff{Duration: time.Minute, Factor: 2, Steps: 3}}
+		rate := Rate{PauseFactor: 9, Retry: wait.Backoff{Duration: time.Minute, Factor: 2, Steps: 3}}
 		began, pieces, failing := time.Now(), 0, map[int]bool{}
 		away := errors.New("away")
 		piece := func() (bool, error) {

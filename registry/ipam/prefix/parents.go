@@ -29,8 +29,8 @@ type parents struct {
 
 var _ resource.Parents = parents{}
 
-// in is the namespace of some parents, seen from the namespace of a request.
-type in struct {
+// view is a namespace of parents, seen from the namespace of a request.
+type view struct {
 	parents
 	// ctx has the namespace of the parents.
 	ctx      context.Context
@@ -40,34 +40,34 @@ type in struct {
 	tenant  string
 }
 
-// in returns a namespace of parents, seen from the namespace of the context. It fails if the policies are not known.
-func (p parents) in(ctx context.Context, namespace string) (in, error) {
+// viewOf returns a namespace of parents, seen from the namespace of the context. It fails if the policies are not known.
+func (p parents) viewOf(ctx context.Context, namespace string) (view, error) {
 	tenant := genericapirequest.NamespaceValue(ctx)
 	ctx = genericapirequest.WithNamespace(ctx, namespace)
 	policies, err := p.policies.Policies(ctx)
-	return in{p, ctx, policies, namespace != tenant, tenant}, err
+	return view{p, ctx, policies, namespace != tenant, tenant}, err
 }
 
 // get returns a Prefix, or nil if it is not in the watch cache, or not shared.
-func (i in) get(name string) *ipam.Prefix {
-	obj, err := i.store.Get(i.ctx, name, &metav1.GetOptions{ResourceVersion: "0"})
-	if err != nil || !i.isShared(obj.(*ipam.Prefix)) {
+func (v view) get(name string) *ipam.Prefix {
+	obj, err := v.store.Get(v.ctx, name, &metav1.GetOptions{ResourceVersion: "0"})
+	if err != nil || !v.isShared(obj.(*ipam.Prefix)) {
 		return nil
 	}
 	return obj.(*ipam.Prefix)
 }
 
 // isShared reports whether the Prefix is shared with the namespace of the request, or in it.
-func (i in) isShared(prefix *ipam.Prefix) bool {
-	return !i.foreign || i.policies.Share(i.planner, prefix.Labels, i.tenant)
+func (v view) isShared(prefix *ipam.Prefix) bool {
+	return !v.foreign || v.policies.Share(v.planner, prefix.Labels, v.tenant)
 }
 
 // Family implements resource.Parents. A stale answer is safe: a family never changes, and a Prefix that is not in the
 // cache yet counts as missing.
 func (p parents) Family(ctx context.Context, namespace, name string) ipam.IPFamily {
 	// Without the policies, a parent of another namespace is not visible. One of the own namespace needs none.
-	in, _ := p.in(ctx, namespace)
-	prefix := in.get(name)
+	view, _ := p.viewOf(ctx, namespace)
+	prefix := view.get(name)
 	if prefix == nil {
 		return ""
 	}
@@ -85,17 +85,17 @@ func familyOf(spec *ipam.PrefixSpec) ipam.IPFamily {
 
 // PolicyViolation implements resource.Parents.
 func (p parents) PolicyViolation(ctx context.Context, namespace, name string, bits int) (why string, err error) {
-	in, err := p.in(ctx, namespace)
-	if err != nil || len(in.policies) == 0 {
+	view, err := p.viewOf(ctx, namespace)
+	if err != nil || len(view.policies) == 0 {
 		return "", err
 	}
-	prefix := in.get(name)
+	prefix := view.get(name)
 	if prefix == nil {
 		// The storage refuses it.
 		return "", nil
 	}
-	name = resource.ParentName(in.tenant, namespace, name)
-	switch rules := in.policies.RulesOf(prefix.Labels); {
+	name = resource.ParentName(view.tenant, namespace, name)
+	switch rules := view.policies.RulesOf(prefix.Labels); {
 	case rules.Closed:
 		return fmt.Sprintf("Prefix %s is closed: its PrefixPolicy allows nothing new", name), nil
 	case !rules.Lengths.Allow(bits):
@@ -119,13 +119,13 @@ func (p parents) CoolDown(ctx context.Context, namespace string, set labels.Set)
 // Prefixes, not only the outermost ones that the scheduler chooses from: it would have to know the tree of the namespace.
 func (p parents) defaultLength(ctx context.Context, child *ipam.Prefix) (length int32) {
 	spec := &child.Spec
-	in, err := p.in(ctx, child.NamespaceOfParent())
-	if err != nil || !in.policies.HaveDefault() || in.foreign && !in.policies.ShareAny(in.planner, in.tenant) {
+	view, err := p.viewOf(ctx, child.NamespaceOfParent())
+	if err != nil || !view.policies.HaveDefault() || view.foreign && !view.policies.ShareAny(view.planner, view.tenant) {
 		return 0
 	}
 	if spec.ParentRef != nil {
-		if parent := in.get(spec.ParentRef.Name); parent != nil {
-			length = in.policies.RulesOf(parent.Labels).Default
+		if parent := view.get(spec.ParentRef.Name); parent != nil {
+			length = view.policies.RulesOf(parent.Labels).Default
 		}
 		return length
 	}
@@ -133,16 +133,16 @@ func (p parents) defaultLength(ctx context.Context, child *ipam.Prefix) (length 
 	if err != nil {
 		return 0
 	}
-	list, err := p.store.List(in.ctx, &metainternalversion.ListOptions{ResourceVersion: "0", LabelSelector: selector})
+	list, err := p.store.List(view.ctx, &metainternalversion.ListOptions{ResourceVersion: "0", LabelSelector: selector})
 	if err != nil {
 		return 0
 	}
 	for i := range list.(*ipam.PrefixList).Items {
 		parent := &list.(*ipam.PrefixList).Items[i]
-		if !in.isShared(parent) || spec.IPFamily != "" && familyOf(&parent.Spec) != spec.IPFamily {
+		if !view.isShared(parent) || spec.IPFamily != "" && familyOf(&parent.Spec) != spec.IPFamily {
 			continue
 		}
-		switch of := in.policies.RulesOf(parent.Labels).Default; {
+		switch of := view.policies.RulesOf(parent.Labels).Default; {
 		case of == 0 || of == length:
 		case length == 0:
 			length = of

@@ -255,7 +255,7 @@ const fieldWithoutParent = "withoutParent"
 // Prefixes by their range.
 func indexers() *cache.Indexers {
 	return &cache.Indexers{
-		storage.FieldIndex(claims.FieldRootOf): func(obj any) ([]string, error) {
+		storage.FieldIndex(claims.FieldRootNamespace): func(obj any) ([]string, error) {
 			if prefix, ok := obj.(*ipam.Prefix); ok && prefix.Spec.IsRoot() {
 				return []string{prefix.Namespace}, nil
 			}
@@ -284,7 +284,7 @@ func match(label labels.Selector, field fields.Selector) storage.SelectionPredic
 	}
 	return storage.SelectionPredicate{
 		Label: label, Field: field, GetAttrs: GetAttrs,
-		IndexFields: []string{claims.FieldRootOf, resource.FieldRangeHash, fieldWithoutParent},
+		IndexFields: []string{claims.FieldRootNamespace, resource.FieldRangeHash, fieldWithoutParent},
 	}
 }
 
@@ -302,15 +302,15 @@ func GetAttrs(obj runtime.Object) (labels.Set, fields.Set, error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("not a Prefix: %T", obj)
 	}
-	rootOf := ""
+	rootNamespace := ""
 	if prefix.Spec.IsRoot() {
-		rootOf = prefix.Namespace
+		rootNamespace = prefix.Namespace
 	}
 	return prefix.Labels, generic.MergeFieldsSets(generic.ObjectMetaFieldsSet(&prefix.ObjectMeta, true), fields.Set{
 		v1alpha1.FieldIPFamily:      string(prefix.Spec.IPFamily),
 		v1alpha1.FieldPrefix:        cidr.Canonical(prefix.Spec.Prefix),
 		v1alpha1.FieldParentRefName: parentOf(prefix),
 		v1alpha1.FieldPhase:         string(prefix.Status.Phase),
-		claims.FieldRootOf:          rootOf,
+		claims.FieldRootNamespace:   rootNamespace,
 	}), nil
 }

@@ -61,7 +61,7 @@ func (Strategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	if claims.TakesBack(newAllocation, oldAllocation) && oldAllocation.Status.CoolingUntil != nil {
 		newAllocation.Status = *oldAllocation.Status.DeepCopy()
 		newAllocation.Status.CoolingUntil = nil
-		tell(newAllocation, v1alpha1.ReasonAllocated, allocatedFrom(newAllocation))
+		setAllocatedReason(newAllocation, v1alpha1.ReasonAllocated, allocatedFrom(newAllocation))
 	}
 	keepSpec(newAllocation, oldAllocation)
 	bumpGeneration(newAllocation, oldAllocation)
@@ -197,8 +197,9 @@ func allocatedFrom(allocation *ipam.PrefixAllocation) string {
 	return fmt.Sprintf("Allocated %s from %s", allocation.Status.Prefix, parent)
 }
 
-// tell changes the reason and the message of the condition Allocated.
-func tell(allocation *ipam.PrefixAllocation, reason, message string) {
+// setAllocatedReason changes the reason and the message of the condition Allocated, which resource.SetAllocated leaves as
+// they are once it is true.
+func setAllocatedReason(allocation *ipam.PrefixAllocation, reason, message string) {
 	meta.SetStatusCondition(&allocation.Status.Conditions, metav1.Condition{
 		Type: v1alpha1.ConditionAllocated, Status: metav1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: allocation.Generation,
 	})
@@ -220,7 +221,7 @@ func cool(obj runtime.Object, planner *claims.Planner, d time.Duration) {
 	allocation := obj.(*ipam.PrefixAllocation)
 	until := metav1.NewTime(planner.CoolUntil(allocation, d))
 	allocation.Status.CoolingUntil = &until
-	tell(allocation, v1alpha1.ReasonCooling, fmt.Sprintf("%s of %s cools down until %s; until then only a Prefix of the same name gets it",
+	setAllocatedReason(allocation, v1alpha1.ReasonCooling, fmt.Sprintf("%s of %s cools down until %s; until then only a Prefix of the same name gets it",
 		allocation.Status.Prefix, allocation.Spec.PrefixRef.Name, until.UTC().Format(time.RFC3339)))
 }
 
