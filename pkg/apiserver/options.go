@@ -54,8 +54,8 @@ type Options struct {
 	// so that load balancers can switch to another server.
 	ShutdownDelay time.Duration
 
-	// WatchPatience is how long a write to the client of a watch may block. After that the watch ends.
-	WatchPatience time.Duration
+	// WatchWriteTimeout is how long a write to the client of a watch may block. After that the watch ends.
+	WatchWriteTimeout time.Duration
 
 	clientCA genericoptions.ClientCertAuthenticationOptions
 	// admission holds the admission options of a server without a cluster. Complete moves them here from Recommended.
@@ -68,11 +68,11 @@ type Options struct {
 // NewOptions returns the default options.
 func NewOptions() *Options {
 	o := &Options{
-		Recommended:   genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, nil),
-		APIAudiences:  []string{ipam.GroupName},
-		AuditInterval: 10 * time.Minute,
-		WatchPatience: defaultWatchPatience,
-		reader:        &initializer.Deferred{},
+		Recommended:       genericoptions.NewRecommendedOptions(DefaultEtcdPrefix, nil),
+		APIAudiences:      []string{ipam.GroupName},
+		AuditInterval:     10 * time.Minute,
+		WatchWriteTimeout: defaultWatchWriteTimeout,
+		reader:            &initializer.Deferred{},
 	}
 	admission.Install(o.Recommended.Admission)
 	o.Recommended.ExtraAdmissionInitializers = o.admissionInitializers
@@ -184,7 +184,7 @@ func (o *Options) Config() (*Config, error) {
 			config.Authorization.Authorizer = authorizeByKind(config.Authorization.Authorizer)
 		}
 	}
-	endStalledWatches(&config.Config, o.WatchPatience)
+	endStalledWatches(&config.Config, o.WatchWriteTimeout)
 	return &Config{
 		GenericConfig: config, WithoutCluster: o.WithoutCluster, WatchCache: o.Recommended.Etcd.EnableWatchCache, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced,
 	}, nil

@@ -29,11 +29,11 @@ import (
 func TestStalledWatches(t *testing.T) {
 	t.Parallel()
 	const (
-		patience = 2 * time.Second
-		objects  = 600
-		stalled  = 5
+		timeout = 2 * time.Second
+		objects = 600
+		stalled = 5
 	)
-	s := start(t, harness.Customize(func(o *apiserver.Options) { o.WatchPatience = patience }))
+	s := start(t, harness.Customize(func(o *apiserver.Options) { o.WatchWriteTimeout = timeout }))
 	namespace := harness.NewNamespace()
 	for name, client := range map[string]*http.Client{"HTTP/1.1": clientOf(t, s, false), "HTTP/2": clientOf(t, s, true)} {
 		t.Run(name, func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestStalledWatches(t *testing.T) {
 			close(numbers)
 			group.Wait()
 
-			time.Sleep(2 * patience)
+			time.Sleep(2 * timeout)
 			// The rest is the data that was in the buffers when the watch was closed.
 			for _, response := range unread {
 				events := 0
@@ -122,10 +122,10 @@ func TestStalledWatches(t *testing.T) {
 func TestStalledWebSocket(t *testing.T) {
 	t.Parallel()
 	const (
-		patience = 2 * time.Second
-		objects  = 100
+		timeout = 2 * time.Second
+		objects = 100
 	)
-	s := start(t, harness.Customize(func(o *apiserver.Options) { o.WatchPatience = patience }))
+	s := start(t, harness.Customize(func(o *apiserver.Options) { o.WatchWriteTimeout = timeout }))
 	namespace := harness.NewNamespace()
 	list, err := s.Client.Prefixes(namespace).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -176,7 +176,7 @@ func TestStalledWebSocket(t *testing.T) {
 			}
 		}
 	}
-	time.Sleep(2 * patience)
+	time.Sleep(2 * timeout)
 	if err := connection.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
