@@ -113,32 +113,45 @@ func (p *pass) makeClaim(ctx context.Context, v *view, d Difference, force bool)
 	}
 	ranges := append(p.Keys.Around(parent.uid, parent.prefix, a.prefix), p.Keys.Inside(parent.uid, a.prefix))
 	if parent.contains(a.prefix) && len(same)+len(ranges) <= claims.MaxTxnOps {
-		compares := slices.Clone(same)
-		for _, r := range ranges {
-			compares = append(compares, claims.IsEmpty(r).Compare)
-		}
-		encoded, err := claims.Claim{Holders: []claims.Holder{h}}.Encode()
-		if err != nil {
-			return leave, err
-		}
-		for freed := true; freed; {
-			response, err := p.KV.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, encoded)).Commit()
-			if err != nil || response.Succeeded {
-				return fixed, err
-			}
-			if freed, err = p.freeIn(ctx, ranges); err != nil {
-				return leave, err
-			}
+		if made, err := p.makeFreeClaim(ctx, key, h, same, ranges); err != nil || made {
+			return fixed, err
 		}
 	}
+	// A claim overlaps, or one transaction cannot check it.
+	return p.addHolder(ctx, key, h, same, force)
+}
+
+// makeFreeClaim makes a claim if no claim in the ranges overlaps it and the compares in same hold. It removes overlapping
+// claims that nobody holds, and tries again. It reports whether it made the claim.
+func (p *pass) makeFreeClaim(ctx context.Context, key string, h claims.Holder, same []clientv3.Cmp, ranges []claims.Range) (made bool, err error) {
+	compares := slices.Clone(same)
+	for _, r := range ranges {
+		compares = append(compares, claims.IsEmpty(r).Compare)
+	}
+	encoded, err := claims.Claim{Holders: []claims.Holder{h}}.Encode()
+	if err != nil {
+		return false, err
+	}
 	for {
-		// A claim overlaps, or one transaction cannot check it. If the overlapping claim is to the same prefix, both
-		// share one key.
+		response, err := p.KV.Txn(ctx).If(compares...).Then(clientv3.OpPut(key, encoded)).Commit()
+		if err != nil || response.Succeeded {
+			return err == nil, err
+		}
+		if freed, err := p.freeIn(ctx, ranges); err != nil || !freed {
+			return false, err
+		}
+	}
+}
+
+// addHolder adds a holder to the claim at a key, which others may hold, too, and which may overlap other claims. Without
+// force it does so only if there is a claim that nobody holds. The compares in same must hold.
+func (p *pass) addHolder(ctx context.Context, key string, h claims.Holder, same []clientv3.Cmp, force bool) (outcome, error) {
+	for {
 		kv, value, err := p.ReadClaim(ctx, key)
 		switch {
 		case err != nil:
 			return leave, err
-		case value.Find(a.UID) != nil:
+		case value.Find(h.UID) != nil:
 			return stale, nil
 		case !force && (kv == nil || len(value.Holders) > 0):
 			response, err := p.KV.Txn(ctx).If(same...).Commit()
