@@ -306,8 +306,8 @@ func (p *pass) checkClaims(ctx context.Context, kvs []*mvccpb.KeyValue) error {
 				judge := func(ctx context.Context, v *view) []Difference { return judgeHolder(ctx, v, key, h) }
 				if len(judge(ctx, v)) > 0 {
 					suspects = append(suspects, judge)
-				} else if a, found := v.allocation(ctx, p.Allocations.Key(h.Namespace, h.Name)); found == present {
-					if _, found := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent)); found == present {
+				} else if a, state := v.allocation(ctx, p.Allocations.Key(h.Namespace, h.Name)); state == present {
+					if _, state := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent)); state == present {
 						holding = append(holding, a)
 					}
 				}
@@ -403,7 +403,7 @@ func (p *pass) checkLeftovers(ctx context.Context) error {
 		var still []Difference
 		var left []types.NamespacedName
 		for _, name := range p.leftovers {
-			_, found, err := atOnce(ctx, p.Etcd, nil, func(ctx context.Context, v *view) []Difference {
+			_, found, err := judgeAtOneRevision(ctx, p.Etcd, nil, func(ctx context.Context, v *view) []Difference {
 				return p.judgeAllocation(ctx, v, p.Allocations.Key(name.Namespace, name.Name))
 			})
 			if err != nil {
@@ -444,7 +444,7 @@ func (p *pass) settleAll(ctx context.Context, v *view, suspects []judge) error {
 // a fix, and reports the others. asked are the keys to read first.
 func (p *pass) settle(ctx context.Context, asked []string, judge judge) error {
 	for n := 1; ; n++ {
-		v, found, err := atOnce(ctx, p.Etcd, asked, judge)
+		v, found, err := judgeAtOneRevision(ctx, p.Etcd, asked, judge)
 		if err != nil {
 			return err
 		}
@@ -473,13 +473,13 @@ func (p *pass) settle(ctx context.Context, asked []string, judge judge) error {
 		if again && n < maxTries {
 			continue
 		}
-		p.report(ctx, v, left)
+		p.record(ctx, v, left)
 		return nil
 	}
 }
 
-// report records differences as findings.
-func (p *pass) report(ctx context.Context, v *view, found []Difference) {
+// record adds differences to the findings.
+func (p *pass) record(ctx context.Context, v *view, found []Difference) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, d := range found {
@@ -490,7 +490,7 @@ func (p *pass) report(ctx context.Context, v *view, found []Difference) {
 			continue
 		case AllocationWithoutClaim, ParentMissing:
 			a, _ := v.allocation(ctx, key)
-			if parent, found := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent)); found == present {
+			if parent, state := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent)); state == present {
 				p.unclaimed = append(p.unclaimed, unclaimed{p.Keys.Claim(parent.uid, a.prefix), a})
 			} else {
 				// The uid of the parent is not known. Its namespace and name take the place of the uid in the key.
@@ -509,15 +509,15 @@ func (p *pass) report(ctx context.Context, v *view, found []Difference) {
 
 // judgeAllocation returns the differences of the allocation at a key.
 func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Difference {
-	a, found := v.allocation(ctx, key)
+	a, state := v.allocation(ctx, key)
 	switch {
-	case found == undecodable:
+	case state == undecodable:
 		return []Difference{v.undecodable(key)}
-	case found != present || !a.allocated:
+	case state != present || !a.allocated:
 		return nil
 	}
-	parent, found := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent))
-	switch found {
+	parent, state := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent))
+	switch state {
 	case absent:
 		return []Difference{a.difference(ParentMissing, "Prefix %s does not exist", a.parentName())}
 	case unread, undecodable:
@@ -528,8 +528,8 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 		wrong = append(wrong, a.difference(OutsideParent, "%s is not strictly inside %s of Prefix %s", a.prefix, parent.written, a.parentName()))
 	}
 	claimKey := p.Keys.Claim(parent.uid, a.prefix)
-	entry, found := v.claim(claimKey)
-	switch found {
+	entry, state := v.claim(claimKey)
+	switch state {
 	case unread:
 		return nil
 	case undecodable:
@@ -548,12 +548,12 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 	if h.Child == nil || p.grace < 0 {
 		return wrong
 	}
-	child, found := v.prefix(ctx, p.Prefixes.Key(h.Namespace, h.Child.Name))
+	child, state := v.prefix(ctx, p.Prefixes.Key(h.Namespace, h.Child.Name))
 	switch {
-	case found == unread || found == undecodable:
+	case state == unread || state == undecodable:
 	case a.cooling:
 		// It is kept for a child of that name.
-	case found == absent || child.uid != h.Child.UID:
+	case state == absent || child.uid != h.Child.UID:
 		wrong = append(wrong, a.difference(Leftover, "%s of Prefix %s is held for Prefix %s with uid %s, which does not exist",
 			a.prefix, a.parentName(), h.Child.Name, h.Child.UID))
 	case child.allocated && (child.prefix != a.prefix || child.parent != a.parent || child.parentNamespace != a.parentNamespace):
@@ -566,20 +566,20 @@ func (p *pass) judgeAllocation(ctx context.Context, v *view, key string) []Diffe
 // judgeHolder returns the differences of a claim and one of its holders. If the claim has no holder, h has no uid.
 // An allocation that cannot be decoded counts as holding the claim.
 func judgeHolder(ctx context.Context, v *view, key string, h claims.Holder) []Difference {
-	entry, found := v.claim(key)
+	entry, state := v.claim(key)
 	switch {
-	case found == undecodable:
+	case state == undecodable:
 		return []Difference{v.undecodable(key)}
-	case found != present || h.UID != "" && entry.Find(h.UID) == nil:
+	case state != present || h.UID != "" && entry.Find(h.UID) == nil:
 		return nil
 	case len(entry.Holders) > 0:
-		a, found := v.allocation(ctx, v.Allocations.Key(h.Namespace, h.Name))
-		if found == unread || found == undecodable {
+		a, state := v.allocation(ctx, v.Allocations.Key(h.Namespace, h.Name))
+		if state == unread || state == undecodable {
 			return nil
 		}
-		if found == present && a.allocated && a.UID == h.UID && a.prefix == entry.prefix {
+		if state == present && a.allocated && a.UID == h.UID && a.prefix == entry.prefix {
 			// If its parent does not exist, the allocation still holds the space that it had from it.
-			if parent, found := v.prefix(ctx, v.Prefixes.Key(a.parentNamespace, a.parent)); found != present || parent.uid == entry.parent {
+			if parent, state := v.prefix(ctx, v.Prefixes.Key(a.parentNamespace, a.parent)); state != present || parent.uid == entry.parent {
 				return nil
 			}
 		}
@@ -594,8 +594,8 @@ func judgeHolder(ctx context.Context, v *view, key string, h claims.Holder) []Di
 // judgeOverlap returns a difference if both allocations still exist and hold the same as before. They overlap.
 func judgeOverlap(ctx context.Context, v *view, a, b *allocationInfo) []Difference {
 	for _, read := range []*allocationInfo{a, b} {
-		now, found := v.allocation(ctx, v.Allocations.Key(read.Namespace, read.Name))
-		if found != present || !now.allocated || now.UID != read.UID || now.parent != read.parent || now.parentNamespace != read.parentNamespace || now.prefix != read.prefix {
+		now, state := v.allocation(ctx, v.Allocations.Key(read.Namespace, read.Name))
+		if state != present || !now.allocated || now.UID != read.UID || now.parent != read.parent || now.parentNamespace != read.parentNamespace || now.prefix != read.prefix {
 			return nil
 		}
 	}
@@ -605,11 +605,11 @@ func judgeOverlap(ctx context.Context, v *view, a, b *allocationInfo) []Differen
 // judgeChild returns the differences of the Prefix at a key. An allocated child must have a claim that was made for
 // it.
 func (p *pass) judgeChild(ctx context.Context, v *view, key string) []Difference {
-	child, found := v.prefix(ctx, key)
+	child, state := v.prefix(ctx, key)
 	switch {
-	case found == undecodable:
+	case state == undecodable:
 		return []Difference{v.undecodable(key)}
-	case found != present || !child.allocated || child.root:
+	case state != present || !child.allocated || child.root:
 		return nil
 	}
 	differs := []Difference{{
@@ -619,13 +619,13 @@ func (p *pass) judgeChild(ctx context.Context, v *view, key string) []Difference
 	if !child.prefix.IsValid() || child.parent == "" {
 		return differs
 	}
-	parent, found := v.prefix(ctx, p.Prefixes.Key(child.parentNamespace, child.parent))
-	switch found {
+	parent, state := v.prefix(ctx, p.Prefixes.Key(child.parentNamespace, child.parent))
+	switch state {
 	case unread, undecodable:
 		return nil
 	case present:
-		entry, found := v.claim(p.Keys.Claim(parent.uid, child.prefix))
-		if found == unread || found == undecodable || entry.madeFor(child) {
+		entry, state := v.claim(p.Keys.Claim(parent.uid, child.prefix))
+		if state == unread || state == undecodable || entry.madeFor(child) {
 			return nil
 		}
 	}

@@ -203,11 +203,11 @@ func (p *pass) asHolder(ctx context.Context, v *view, a *allocationInfo, parent 
 	if err := v.complete(ctx, func() { v.prefix(ctx, key) }); err != nil {
 		return h, nil, err
 	}
-	child, found := v.prefix(ctx, key)
+	child, state := v.prefix(ctx, key)
 	switch {
-	case found == present && child.uid == h.Child.UID && !child.root:
+	case state == present && child.uid == h.Child.UID && !child.root:
 		same = append(same, claims.IsSame(key, child.createRevision).Compare)
-	case found == undecodable:
+	case state == undecodable:
 		// The child may be this object, so keep it.
 	default:
 		h.Child = nil
@@ -236,8 +236,8 @@ func (p *pass) freeIn(ctx context.Context, ranges []claims.Range) (freed bool, e
 // freeAll removes each holder of a claim that does not hold its prefix. It reports whether that removed the claim.
 func (p *pass) freeAll(ctx context.Context, kv *mvccpb.KeyValue) (removed bool, err error) {
 	key := string(kv.Key)
-	entry, found := newView(p.Etcd, []*mvccpb.KeyValue{kv}).claim(key)
-	if found != present {
+	entry, state := newView(p.Etcd, []*mvccpb.KeyValue{kv}).claim(key)
+	if state != present {
 		return false, nil
 	}
 	holders := entry.Holders
@@ -245,7 +245,7 @@ func (p *pass) freeAll(ctx context.Context, kv *mvccpb.KeyValue) (removed bool, 
 		holders = []claims.Holder{{}}
 	}
 	for _, h := range holders {
-		_, wrong, err := atOnce(ctx, p.Etcd, nil, func(ctx context.Context, v *view) []Difference { return judgeHolder(ctx, v, key, h) })
+		_, wrong, err := judgeAtOneRevision(ctx, p.Etcd, nil, func(ctx context.Context, v *view) []Difference { return judgeHolder(ctx, v, key, h) })
 		if err != nil {
 			return false, err
 		}
@@ -267,10 +267,10 @@ func (p *pass) freeAll(ctx context.Context, kv *mvccpb.KeyValue) (removed bool, 
 func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 	h := claims.Holder{Namespace: d.Namespace, Name: d.Name, UID: d.uid}
 	var wrong []Difference
-	v, needless, err := atOnce(ctx, p.Etcd, nil, func(ctx context.Context, v *view) []Difference {
+	v, needless, err := judgeAtOneRevision(ctx, p.Etcd, nil, func(ctx context.Context, v *view) []Difference {
 		wrong = judgeHolder(ctx, v, d.Key, h)
-		entry, found := v.claim(d.Key)
-		if found != present {
+		entry, state := v.claim(d.Key)
+		if state != present {
 			return nil
 		}
 		lost := []string{p.Lost(d.Key), p.Lost(p.Allocations.Key(h.Namespace, h.Name))}
@@ -282,7 +282,7 @@ func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 			}
 		}
 		for _, key := range lost {
-			if _, found := v.ask(key); found == present {
+			if _, state := v.ask(key); state == present {
 				return nil
 			}
 		}
@@ -312,15 +312,15 @@ func (p *pass) free(ctx context.Context, d Difference) (outcome, error) {
 // mayStandOn reports whether a child may use the space of a claim that was made for it. It may if it cannot be
 // decoded.
 func mayStandOn(ctx context.Context, v *view, key string, of claims.ChildRef, entry *claimEntry) bool {
-	child, found := v.prefix(ctx, key)
-	if found != present {
-		return found == undecodable
+	child, state := v.prefix(ctx, key)
+	if state != present {
+		return state == undecodable
 	}
 	if child.uid != of.UID || !child.allocated || child.prefix != entry.prefix {
 		return false
 	}
-	parent, found := v.prefix(ctx, v.Prefixes.Key(child.parentNamespace, child.parent))
-	return found != present || parent.uid == entry.parent
+	parent, state := v.prefix(ctx, v.Prefixes.Key(child.parentNamespace, child.parent))
+	return state != present || parent.uid == entry.parent
 }
 
 // giveToChild puts a child into the claim to its prefix if there is none in it. Such a claim results
@@ -328,13 +328,13 @@ func mayStandOn(ctx context.Context, v *view, key string, of claims.ChildRef, en
 // child, the allocation could be deleted while the child uses its space.
 func (p *pass) giveToChild(ctx context.Context, v *view, d Difference) (outcome, error) {
 	child, _ := v.prefix(ctx, p.Prefixes.Key(d.Namespace, d.Name))
-	parent, found := v.prefix(ctx, p.Prefixes.Key(child.parentNamespace, child.parent))
-	if found != present || !child.prefix.IsValid() {
+	parent, state := v.prefix(ctx, p.Prefixes.Key(child.parentNamespace, child.parent))
+	if state != present || !child.prefix.IsValid() {
 		return leave, nil
 	}
 	key := p.Keys.Claim(parent.uid, child.prefix)
-	entry, found := v.claim(key)
-	if found != present || len(entry.Holders) != 1 || entry.Holders[0].Namespace != child.namespace || entry.Holders[0].Child != nil {
+	entry, state := v.claim(key)
+	if state != present || len(entry.Holders) != 1 || entry.Holders[0].Namespace != child.namespace || entry.Holders[0].Child != nil {
 		return leave, nil
 	}
 	h := entry.Holders[0]
@@ -357,7 +357,7 @@ func (p *pass) moveAside(ctx context.Context, v *view, d Difference) (outcome, e
 	if err := v.complete(ctx, func() { v.ask(to) }); err != nil {
 		return leave, err
 	}
-	if _, found := v.ask(to); found != absent {
+	if _, state := v.ask(to); state != absent {
 		return leave, nil
 	}
 	write := clientv3.OpDelete(d.Key)
@@ -365,8 +365,8 @@ func (p *pass) moveAside(ctx context.Context, v *view, d Difference) (outcome, e
 		var c claims.Claim
 		if d.uid != "" {
 			a, _ := v.allocation(ctx, p.Allocations.Key(d.Namespace, d.Name))
-			of, found := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent))
-			if found != present || of.uid != parent || a.prefix != prefix {
+			of, state := v.prefix(ctx, p.Prefixes.Key(a.parentNamespace, a.parent))
+			if state != present || of.uid != parent || a.prefix != prefix {
 				return stale, nil
 			}
 			h, _, err := p.asHolder(ctx, v, a, of)

@@ -40,12 +40,12 @@ type view struct {
 	errs map[string]error
 }
 
-// found is what a view knows about a key.
-type found int
+// keyState is what a view knows about a key.
+type keyState int
 
 const (
 	// unread means that the key has not been read yet.
-	unread found = iota
+	unread keyState = iota
 	absent
 	present
 	undecodable
@@ -100,7 +100,7 @@ func newView(etcd *claims.Etcd, kvs []*mvccpb.KeyValue) *view {
 }
 
 // ask returns the value of a key. If the key has not been read, ask records it as missing.
-func (v *view) ask(key string) (*mvccpb.KeyValue, found) {
+func (v *view) ask(key string) (*mvccpb.KeyValue, keyState) {
 	if v.recorded != nil {
 		v.recorded[key] = true
 	}
@@ -125,10 +125,10 @@ func (v *view) asked(f func()) []string {
 }
 
 // decoded returns the decoded value of a key. It decodes each key only once.
-func decoded[T any](v *view, memo map[string]*T, key string, decode func(*mvccpb.KeyValue) (*T, error)) (*T, found) {
-	kv, found := v.ask(key)
-	if found != present {
-		return nil, found
+func decoded[T any](v *view, memo map[string]*T, key string, decode func(*mvccpb.KeyValue) (*T, error)) (*T, keyState) {
+	kv, state := v.ask(key)
+	if state != present {
+		return nil, state
 	}
 	if v.errs[key] != nil {
 		return nil, undecodable
@@ -146,7 +146,7 @@ func decoded[T any](v *view, memo map[string]*T, key string, decode func(*mvccpb
 }
 
 // prefix returns the Prefix at a key. It is nil unless the second result is present.
-func (v *view) prefix(ctx context.Context, key string) (*prefixInfo, found) {
+func (v *view) prefix(ctx context.Context, key string) (*prefixInfo, keyState) {
 	return decoded(v, v.prefixInfos, key, func(kv *mvccpb.KeyValue) (*prefixInfo, error) {
 		p := &ipam.Prefix{}
 		if err := v.Prefixes.Decode(ctx, kv, p); err != nil {
@@ -167,7 +167,7 @@ func (v *view) prefix(ctx context.Context, key string) (*prefixInfo, found) {
 }
 
 // allocation returns the allocation at a key. It is nil unless the second result is present.
-func (v *view) allocation(ctx context.Context, key string) (*allocationInfo, found) {
+func (v *view) allocation(ctx context.Context, key string) (*allocationInfo, keyState) {
 	return decoded(v, v.allocationInfos, key, func(kv *mvccpb.KeyValue) (*allocationInfo, error) {
 		a := &ipam.PrefixAllocation{}
 		if err := v.Allocations.Decode(ctx, kv, a); err != nil {
@@ -181,7 +181,7 @@ func (v *view) allocation(ctx context.Context, key string) (*allocationInfo, fou
 }
 
 // claim returns the claim at a key. It is nil unless the second result is present.
-func (v *view) claim(key string) (*claimEntry, found) {
+func (v *view) claim(key string) (*claimEntry, keyState) {
 	return decoded(v, v.claimEntries, key, func(kv *mvccpb.KeyValue) (entry *claimEntry, err error) {
 		entry = &claimEntry{}
 		if entry.parent, entry.prefix, err = v.Keys.Parse(key); err != nil {
@@ -308,10 +308,10 @@ func getAll(ctx context.Context, kv clientv3.KV, keys []string, options ...clien
 // maxTries is how often a judgement is tried at most when the objects that it depends on change meanwhile.
 const maxTries = 10
 
-// atOnce returns what a judge finds when all keys that it asks for are read in one transaction, and the view with
-// these keys. keys are read first. If the judge asks for others, all are read again. If it still asks for others
-// after maxTries transactions, because the objects keep changing, atOnce finds nothing.
-func atOnce(ctx context.Context, etcd *claims.Etcd, keys []string, judge judge) (*view, []Difference, error) {
+// judgeAtOneRevision returns what a judge finds when all keys that it asks for are read in one transaction, and the view
+// with these keys. keys are read first. If the judge asks for others, all are read again. If it still asks for others after
+// maxTries transactions, because the objects keep changing, it finds nothing.
+func judgeAtOneRevision(ctx context.Context, etcd *claims.Etcd, keys []string, judge judge) (*view, []Difference, error) {
 	var v *view
 	for range maxTries {
 		v = newView(etcd, nil)
