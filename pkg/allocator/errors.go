@@ -24,14 +24,14 @@ var (
 
 // InUseError is the error of Take if a prefix in use overlaps the requested one. It wraps ErrInUse.
 type InUseError struct {
-	// Holder is a prefix in use that overlaps the requested one: an equal one, one that contains it, or the one inside
+	// Prefix is a prefix in use that overlaps the requested one: an equal one, one that contains it, or the one inside
 	// it with the lowest address.
-	Holder netip.Prefix
+	Prefix netip.Prefix
 }
 
-// Error returns a message that names the holder.
+// Error returns a message that names the prefix in use.
 func (e *InUseError) Error() string {
-	return fmt.Sprintf("%v: overlaps %s", ErrInUse, e.Holder)
+	return fmt.Sprintf("%v: overlaps %s", ErrInUse, e.Prefix)
 }
 
 // Unwrap returns ErrInUse.

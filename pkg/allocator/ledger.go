@@ -126,7 +126,7 @@ func (l *Ledger[Holder]) Hold(holder Holder, prefix netip.Prefix) bool {
 // larger prefix takes their place. So all held addresses stay in use. take reports false if the prefix is a misfit.
 func (l *Ledger[Holder]) take(holder Holder, prefix netip.Prefix) bool {
 	err := l.pool.Take(prefix)
-	if inUse := (*InUseError)(nil); errors.As(err, &inUse) && inUse.Holder.Bits() > prefix.Bits() {
+	if inUse := (*InUseError)(nil); errors.As(err, &inUse) && inUse.Prefix.Bits() > prefix.Bits() {
 		for other, held := range l.held {
 			if _, misfit := l.misfits[other]; !misfit && held.Bits() > prefix.Bits() && prefix.Contains(held.Addr()) && l.pool.Release(held) == nil {
 				l.addMisfit(other)

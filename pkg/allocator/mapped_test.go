@@ -102,7 +102,7 @@ func mappedAgainstModel(t *testing.T, prefix netip.Prefix, random *rand.Rand) {
 					t.Fatalf("Take(%s) of %s", x, prefix)
 				}
 			case inUse:
-				if !errors.As(err, &is) || !is.Holder.Overlaps(x) {
+				if !errors.As(err, &is) || !is.Prefix.Overlaps(x) {
 					t.Fatalf("with %v, Take(%s) = %v, want in use by %s", taken, x, err, held)
 				}
 			case err != nil:

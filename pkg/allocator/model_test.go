@@ -122,8 +122,8 @@ func (p pair) take(t testing.TB, prefix netip.Prefix) {
 		t.Fatalf("Take(%s) = %v, want %v", prefix, err, want)
 	}
 	var inUse *InUseError
-	if errors.As(err, &inUse) && inUse.Holder != holder {
-		t.Fatalf("Take(%s): Holder = %s, want %s", prefix, inUse.Holder, holder)
+	if errors.As(err, &inUse) && inUse.Prefix != holder {
+		t.Fatalf("Take(%s): Prefix = %s, want %s", prefix, inUse.Prefix, holder)
 	}
 }
 

@@ -148,7 +148,7 @@ func (p both) take(t testing.TB, prefix netip.Prefix) {
 	err := p.Take(prefix)
 	var inUse *InUseError
 	switch {
-	case ok && (!errors.As(err, &inUse) || inUse.Holder != holder):
+	case ok && (!errors.As(err, &inUse) || inUse.Prefix != holder):
 		t.Fatalf("with %v, Take(%s) = %v, want %s", p.b.taken, prefix, err, holder)
 	case !ok && err != nil:
 		t.Fatalf("with %v, Take(%s) = %v", p.b.taken, prefix, err)

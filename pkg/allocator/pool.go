@@ -220,7 +220,7 @@ func (p *Pool) mark(prefix netip.Prefix) error {
 	}
 	if !p.root.take(k, bits, p.at) {
 		holder, _ := p.Overlapping(prefix)
-		return &InUseError{Holder: holder}
+		return &InUseError{Prefix: holder}
 	}
 	return nil
 }

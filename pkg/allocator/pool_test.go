@@ -292,8 +292,8 @@ func TestTake(t *testing.T) {
 			if errors.As(err, &inUse) != (tc.err == ErrInUse) {
 				t.Fatalf("Take = %#v", err)
 			}
-			if inUse != nil && inUse.Holder != pfx(tc.holder) {
-				t.Errorf("Holder = %s, want %s", inUse.Holder, tc.holder)
+			if inUse != nil && inUse.Prefix != pfx(tc.holder) {
+				t.Errorf("Prefix = %s, want %s", inUse.Prefix, tc.holder)
 			}
 			if tc.err != nil {
 				if got := slices.Collect(p.All()); !slices.Equal(got, before) {
