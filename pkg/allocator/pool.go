@@ -219,8 +219,8 @@ func (p *Pool) mark(prefix netip.Prefix) error {
 		p.root = &page{}
 	}
 	if !p.root.take(k, bits, p.at) {
-		holder, _ := p.Overlapping(prefix)
-		return &InUseError{Prefix: holder}
+		inUse, _ := p.Overlapping(prefix)
+		return &InUseError{Prefix: inUse}
 	}
 	return nil
 }

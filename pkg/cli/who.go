@@ -64,7 +64,7 @@ func parseTarget(s string) (netip.Prefix, error) {
 // whoItem is a row of who in JSON and YAML.
 type whoItem struct {
 	// Type is Prefix, Allocation for a PrefixAllocation that has no Prefix, Inside for what lies in the range, Cooling for
-	// what is kept for a child that was deleted, Reserved or Free.
+	// what is kept for a child that was deleted, Elsewhere for what a namespace holds that may not be read, Reserved or Free.
 	Type      string `json:"type"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name,omitempty"`

@@ -75,11 +75,13 @@ func (c *ChildRef) same(other *ChildRef) bool {
 	return c == other || c != nil && other != nil && *c == *other
 }
 
+// Encode returns the claim as it is stored in etcd.
 func (c Claim) Encode() (string, error) {
 	data, err := json.Marshal(c)
 	return string(data), err
 }
 
+// DecodeClaim returns the claim that a value in etcd stands for. It fails if the value is no claim.
 func DecodeClaim(data []byte) (Claim, error) {
 	var c Claim
 	if err := json.Unmarshal(data, &c); err != nil {

@@ -26,6 +26,7 @@ type Keyspace struct {
 // Range is a range of keys. It includes Start and excludes End.
 type Range struct{ Start, End string }
 
+// NewKeyspace returns the keyspace below the prefix that the API server has in etcd.
 func NewKeyspace(etcdPrefix string) Keyspace {
 	return Keyspace{path.Join("/", etcdPrefix, "claims") + "/", path.Join("/", etcdPrefix, "roots") + "/"}
 }

@@ -17,8 +17,8 @@ import (
 )
 
 // reader reads the objects and claims that a plan depends on. Stale data does no harm, because the transaction
-// compares everything that the plan is based on. A write is planned with cached first. If the plan or the
-// transaction fails, it is planned again with live.
+// compares everything that the plan is based on. A write is planned with cached first. If the plan
+// refuses it for a reason that may be stale, or the transaction fails, it is planned again with live.
 type reader interface {
 	// isLive reports whether all reads return the current state of etcd.
 	isLive() bool

@@ -36,6 +36,7 @@ func (pl *Planner) planReleaseFrom(ctx context.Context, r reader, allocation *ip
 	if p == nil {
 		return pl.guardUnused(ctx, nil, HolderOf(allocation), allocation, Plan{})
 	}
+	// The holder is not read yet. This asks only whether the allocation already cools down.
 	if err := pl.checkCoolDown(ctx, p, allocation, Holder{}, false); err != nil {
 		return Plan{}, err
 	}

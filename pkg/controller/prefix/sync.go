@@ -148,7 +148,8 @@ func (c *Controller) postpone(child types.NamespacedName, delay time.Duration) b
 type allocationsOfChild struct {
 	// active is the allocation that the child uses, or nil.
 	active *v1alpha1.PrefixAllocation
-	// outdated holds the allocations that have no space and do not match the spec of the child.
+	// outdated holds the allocations that have no space and are not the active one: they do not match the spec of the child,
+	// or it has another one.
 	outdated []*v1alpha1.PrefixAllocation
 	// leftovers holds the allocations that have space, but that the child is not bound to and never will be.
 	leftovers []*v1alpha1.PrefixAllocation
@@ -367,7 +368,7 @@ func (c *Controller) bindChild(ctx context.Context, prefix *v1alpha1.Prefix, all
 	case queue.IsRefusal(err):
 		return c.recordRefusal(ctx, prefix, fmt.Sprintf("The API server refused the binding to %s from %s", allocation.Status.Prefix, from), err)
 	case err != nil:
-		return fmt.Errorf("completing with %s from %s: %w", allocation.Status.Prefix, from, err)
+		return fmt.Errorf("binding to %s from %s: %w", allocation.Status.Prefix, from, err)
 	}
 	c.retries.accepted(child)
 	allocationDuration.Observe(c.arrivals.took(prefix).Seconds())

@@ -17,7 +17,7 @@ type parent struct {
 	name string
 	// prefixState is the state in the API. It is zero while the Prefix does not exist.
 	prefixState
-	// ledger has the prefixes that are allocated from the parent or reserved in it.
+	// ledger has the prefixes that are allocated from the parent, assumed for an allocation, or reserved by a policy.
 	ledger allocator.Ledger[types.UID]
 	// excess limits the memory of the pools of the namespace.
 	excess *excess

@@ -349,7 +349,8 @@ func candidateOf(allocation *v1alpha1.PrefixAllocation) (candidate, error) {
 const quietConflicts = 4
 
 // bind writes an assumption to the API. It returns refused if the server refuses this prefix for this allocation. The
-// prefix is then released, and the caller may try another one. If it returns err, the caller must retry later.
+// prefix is then released, and the caller may try another one. If it returns err, the caller must retry later. It returns
+// neither if the prefix is bound, and also if it has learned who holds it: then it has queued the allocation again.
 func (s *Scheduler) bind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, assumed assumption) (refused, err error) {
 	ctx, span := queue.Span(ctx, "Bind PrefixAllocation", observe.NameOf(allocation))
 	defer span.End()

@@ -278,7 +278,8 @@ func (ns *namespace) refreshLater(w *pending, delay time.Duration) {
 	ns.index.refresh(w.name, max(delay, w.tenant.refreshes.Reserve().Delay()))
 }
 
-// refreshCounts updates the messages that report how much of a parent is free. Those for other namespaces do not.
+// refreshCounts updates the messages that report how much of a parent is free. Messages for other
+// namespaces have no counts.
 func (ns *namespace) refreshCounts(p *parent) {
 	if t := ns.tenants[ns.name]; t != nil {
 		ns.refreshNaming(t, p, countsDelay, func(w *pending) bool {
