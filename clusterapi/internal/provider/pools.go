@@ -35,8 +35,14 @@ type pools struct {
 	kind string
 }
 
-// settle is how long a pool waits after a change of its claims or its parents, so that many changes make one write.
-const settle = 200 * time.Millisecond
+// How long a pool waits after a change, so that many changes make one write.
+const (
+	// afterClaims is the time after a change of its claims. They only change what its status counts.
+	afterClaims = time.Second
+	// afterPrefixes is the time after a change of its parents, or of a Prefix that holds an address. Claims may wait for the
+	// addresses that the pool has to hold.
+	afterPrefixes = 200 * time.Millisecond
+)
 
 func (r *pools) addTo(mgr ctrl.Manager) error {
 	ours := func(claim *ipamv1.IPAddressClaim) bool {
@@ -48,8 +54,8 @@ func (r *pools) addTo(mgr ctrl.Manager) error {
 				return []reconcile.Request{{NamespacedName: key(claim.Namespace, claim.Spec.PoolRef.Name)}}
 			}
 			return nil
-		}, r.kind == v1alpha1.PrefixKind)).
-		Watches(&v1alpha1.Prefix{}, later(r.ofPrefix, true)).
+		}, afterClaims, r.kind == v1alpha1.PrefixKind)).
+		Watches(&v1alpha1.Prefix{}, later(r.ofPrefix, afterPrefixes, true)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4, RateLimiter: limiter()})
 	if r.kind == capiv1alpha1.PrefixPoolKind {
 		b = b.Watches(&capiv1alpha1.PrefixPool{}, &handler.EnqueueRequestForObject{})
@@ -57,8 +63,8 @@ func (r *pools) addTo(mgr ctrl.Manager) error {
 	return b.Complete(r)
 }
 
-// later adds requests after a while. If createNow is set, it adds those of new objects at once.
-func later(requests handler.MapFunc, createNow bool) handler.EventHandler {
+// later adds requests after a delay. If createNow is set, it adds those of new objects at once.
+func later(requests handler.MapFunc, delay time.Duration, createNow bool) handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	add := func(ctx context.Context, q queue, o client.Object, after time.Duration) {
 		for _, request := range requests(ctx, o) {
@@ -67,17 +73,17 @@ func later(requests handler.MapFunc, createNow bool) handler.EventHandler {
 	}
 	return handler.Funcs{
 		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
-			after := settle
 			if createNow {
-				after = 0
+				add(ctx, q, e.Object, 0)
+			} else {
+				add(ctx, q, e.Object, delay)
 			}
-			add(ctx, q, e.Object, after)
 		},
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			add(ctx, q, e.ObjectOld, settle)
-			add(ctx, q, e.ObjectNew, settle)
+			add(ctx, q, e.ObjectOld, delay)
+			add(ctx, q, e.ObjectNew, delay)
 		},
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { add(ctx, q, e.Object, settle) },
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { add(ctx, q, e.Object, delay) },
 	}
 }
 

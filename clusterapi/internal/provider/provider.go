@@ -38,6 +38,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
@@ -60,7 +61,8 @@ func NewScheme() (*runtime.Scheme, error) {
 			return nil, err
 		}
 	}
-	return scheme, nil
+	// The clients of a manager use Protocol Buffers for the kinds that are known to have them.
+	return scheme, apiutil.AddToProtobufScheme(v1alpha1.Install)
 }
 
 // CacheOptions returns the options of the cache. It keeps only what the controllers need, because there may be many
