@@ -58,6 +58,8 @@ type showItem struct {
 type ancestor struct {
 	Name   string `json:"name"`
 	Prefix string `json:"prefix"`
+	// object is nil if it may not be read, or does not exist.
+	object *v1alpha1.Prefix
 }
 
 // eventItem is an event in JSON and YAML.
@@ -77,106 +79,146 @@ const (
 
 // show shows a Prefix.
 func (s *session) show(ctx context.Context, name string) error {
-	_, p, err := s.get(ctx, name)
+	d, err := s.describe(ctx, name)
 	if err != nil {
 		return err
 	}
-	ancestors, err := s.ancestors(ctx, p)
-	if err != nil {
-		return err
-	}
-	owners, err := s.owners(ctx, p)
-	if err != nil {
-		return err
-	}
-	if owners == nil {
-		owners = []owner{}
-	}
-	allocated, waiting, more, err := s.around(ctx, p)
-	if err != nil {
-		return err
-	}
-	events, err := s.events(ctx, p)
-	if err != nil {
-		return err
-	}
-	policies, err := s.policiesIn(ctx, p.Namespace)
-	if err != nil {
-		return err
-	}
-
 	r := result{kind: "PrefixDescription", columns: []column{{name: "CHILD"}, {name: "PREFIX"}, {name: "STATE"}}}
-	r.fields = map[string]any{"namespace": p.Namespace, "name": p.Name, "state": stateOf(p), "labels": p.Labels, "ancestors": ancestors, "owners": owners,
-		"conditions": p.Status.Conditions, "usage": p.Status.Usage, "events": events, "created": p.CreationTimestamp}
-	line := func(label, format string, args ...any) {
-		r.before = append(r.before, fmt.Sprintf("%-12s ", label+":")+fmt.Sprintf(format, args...))
-	}
-	line("Name", "%s", p.Name)
-	line("Namespace", "%s", p.Namespace)
-	if prefix, ok := heldBy(p); ok {
-		r.fields["prefix"] = prefix.String()
-		line("Prefix", "%s, %s addresses", prefix, sizeOf(prefix))
-	} else if asked, err := request.OfPrefix(&p.Spec); err == nil {
-		r.fields["request"] = asked.String()
-		line("Request", "%s%s", asked, ofFamily(asked))
-	}
-	line("State", "%s", stateOf(p))
-	line("Age", "%s", s.age(p.CreationTimestamp))
-	path := ""
-	for _, a := range ancestors {
-		path += fmt.Sprintf("%s (%s) > ", a.Name, orNone(a.Prefix))
-	}
-	line("Path", "%s", path+p.Name)
-	if len(owners) > 0 {
-		line("Owner", "%s", ownersInWords(owners))
-	}
-	if len(p.Labels) > 0 {
-		line("Labels", "%s", labels.Set(p.Labels))
-	}
-	if u := p.Status.Usage; u != nil {
-		line("Used", "%s of %s addresses, %d%%, by %d prefixes", u.Used, u.Total, u.Percent, u.Allocations)
-		line("Free", "%s addresses, largest block %s", u.Free, orNone(u.LargestFree))
-	}
-	kept, err := s.coolingIn(ctx, p)
-	if err != nil {
-		return err
-	}
-	cooled := []string{}
-	for i, c := range kept {
-		if i == maxChildren {
-			line("Cooling", "%d more ranges", len(kept)-i)
-			break
-		}
-		line("Cooling", "%s, until %s, for %s", c.prefix, c.until.UTC().Format(time.RFC3339), orNone(c.child))
-		cooled = append(cooled, c.prefix.String())
-	}
-	r.fields["cooling"] = cooled
-	applied := []string{}
-	for _, policy := range policies.selecting(p.Labels) {
-		for _, rule := range rules.Of(policy.spec) {
-			text := policy.name + ": " + rule.String()
-			line("Policy", "%s", text)
-			applied = append(applied, text)
-		}
-	}
-	r.fields["policies"] = applied
-	for _, condition := range p.Status.Conditions {
-		line("Condition", "%s=%s %s: %s", condition.Type, condition.Status, condition.Reason, condition.Message)
-	}
-	for _, event := range events {
-		line("Event", "%s ago, %s %s: %s", s.age(event.Time), event.Type, event.Reason, event.Message)
-	}
-	for _, item := range slices.Concat(allocated, waiting) {
+	r.fields, r.before = s.describedFields(d), s.describedLines(d)
+	for _, item := range slices.Concat(d.allocated, d.waiting) {
 		state := item.State
 		if item.Reason != "" {
 			state += ": " + item.Reason
 		}
 		r.rows = append(r.rows, row{cells: []string{item.Name, orNone(item.Prefix), state}, item: item, name: item.Name, color: stateColor(item.State)})
 	}
-	if more > 0 {
-		r.after = append(r.after, fmt.Sprintf("%d more are not shown: kubectl ipam tree %s -n %s", more, p.Name, p.Namespace))
+	if d.more > 0 {
+		r.after = append(r.after, fmt.Sprintf("%d more are not shown: kubectl ipam tree %s -n %s", d.more, d.Name, d.Namespace))
 	}
 	return s.print(r)
+}
+
+// description is a Prefix and what is around it.
+type description struct {
+	*v1alpha1.Prefix
+	// ancestors are the Prefixes above it, the root first.
+	ancestors []ancestor
+	owners    []owner
+	// allocated is what is allocated from it, sorted by address.
+	allocated []showItem
+	// waiting is what waits for it, sorted by name.
+	waiting []showItem
+	// more is the number of those that neither allocated nor waiting has.
+	more int
+	// events are the last ones, the newest first.
+	events []eventItem
+	// cooling is what is kept for children that are gone, sorted by address.
+	cooling []cooling
+	// policies are the rules that apply, with the names of their policies.
+	policies []string
+}
+
+// describe reads a Prefix and what is around it.
+func (s *session) describe(ctx context.Context, name string) (*description, error) {
+	_, p, err := s.get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	d := &description{Prefix: p, policies: []string{}}
+	if d.ancestors, err = s.ancestors(ctx, p); err != nil {
+		return nil, err
+	}
+	if d.owners, err = s.owners(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := s.addAllocated(ctx, d); err != nil {
+		return nil, err
+	}
+	if err := s.addWaiting(ctx, d); err != nil {
+		return nil, err
+	}
+	if d.events, err = s.events(ctx, p); err != nil {
+		return nil, err
+	}
+	if d.cooling, err = s.coolingIn(ctx, p); err != nil {
+		return nil, err
+	}
+	policies, err := s.policiesIn(ctx, p.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	for _, policy := range policies.selecting(p.Labels) {
+		for _, rule := range rules.Of(policy.spec) {
+			d.policies = append(d.policies, policy.name+": "+rule.String())
+		}
+	}
+	return d, nil
+}
+
+// describedFields returns what JSON and YAML say of a Prefix, except for its children.
+func (s *session) describedFields(d *description) map[string]any {
+	owners, cooling := append([]owner{}, d.owners...), []string{}
+	for _, c := range d.cooling[:min(len(d.cooling), maxChildren)] {
+		cooling = append(cooling, c.prefix.String())
+	}
+	described := map[string]any{
+		"namespace": d.Namespace, "name": d.Name, "state": stateOf(d.Prefix), "labels": d.Labels, "ancestors": d.ancestors, "owners": owners,
+		"conditions": d.Status.Conditions, "usage": d.Status.Usage, "events": d.events, "created": d.CreationTimestamp, "cooling": cooling, "policies": d.policies,
+	}
+	if prefix, ok := heldBy(d.Prefix); ok {
+		described["prefix"] = prefix.String()
+	} else if asked, err := request.OfPrefix(&d.Spec); err == nil {
+		described["request"] = asked.String()
+	}
+	return described
+}
+
+// describedLines returns the lines about a Prefix that a person reads, except for its children.
+func (s *session) describedLines(d *description) []string {
+	var lines []string
+	line := func(label, format string, args ...any) {
+		lines = append(lines, fmt.Sprintf("%-12s ", label+":")+fmt.Sprintf(format, args...))
+	}
+	line("Name", "%s", d.Name)
+	line("Namespace", "%s", d.Namespace)
+	if prefix, ok := heldBy(d.Prefix); ok {
+		line("Prefix", "%s, %s addresses", prefix, sizeOf(prefix))
+	} else if asked, err := request.OfPrefix(&d.Spec); err == nil {
+		line("Request", "%s%s", asked, ofFamily(asked))
+	}
+	line("State", "%s", stateOf(d.Prefix))
+	line("Age", "%s", s.age(d.CreationTimestamp))
+	path := ""
+	for _, a := range d.ancestors {
+		path += fmt.Sprintf("%s (%s) > ", a.Name, orNone(a.Prefix))
+	}
+	line("Path", "%s", path+d.Name)
+	if len(d.owners) > 0 {
+		line("Owner", "%s", ownersInWords(d.owners))
+	}
+	if len(d.Labels) > 0 {
+		line("Labels", "%s", labels.Set(d.Labels))
+	}
+	if u := d.Status.Usage; u != nil {
+		line("Used", "%s of %s addresses, %d%%, by %d prefixes", u.Used, u.Total, u.Percent, u.Allocations)
+		line("Free", "%s addresses, largest block %s", u.Free, orNone(u.LargestFree))
+	}
+	for _, c := range d.cooling[:min(len(d.cooling), maxChildren)] {
+		line("Cooling", "%s, until %s, for %s", c.prefix, c.until.UTC().Format(time.RFC3339), orNone(c.child))
+	}
+	if more := len(d.cooling) - maxChildren; more > 0 {
+		line("Cooling", "%d more ranges", more)
+	}
+	for _, policy := range d.policies {
+		line("Policy", "%s", policy)
+	}
+	for _, condition := range d.Status.Conditions {
+		line("Condition", "%s=%s %s: %s", condition.Type, condition.Status, condition.Reason, condition.Message)
+	}
+	for _, event := range d.events {
+		line("Event", "%s ago, %s %s: %s", s.age(event.Time), event.Type, event.Reason, event.Message)
+	}
+	return lines
 }
 
 // ancestors returns the Prefixes above a Prefix, the root first.
@@ -192,66 +234,72 @@ func (s *session) ancestors(ctx context.Context, p *v1alpha1.Prefix) ([]ancestor
 		if err != nil {
 			return nil, err
 		}
-		found = slices.Insert(found, 0, ancestor{parentInWords(at), parent.Spec.Prefix})
+		found = slices.Insert(found, 0, ancestor{Name: parentInWords(at), Prefix: parent.Spec.Prefix, object: parent})
 		at = parent
 	}
 	return found, nil
 }
 
-// around returns what is allocated from a Prefix, sorted by address, and what waits for it, sorted by name. more is the
-// number of those that are left out.
-func (s *session) around(ctx context.Context, p *v1alpha1.Prefix) (allocated, waiting []showItem, more int, err error) {
-	wait := func(child *v1alpha1.Prefix) {
-		if len(waiting) == maxChildren {
-			more++
-			return
-		}
-		item := showItem{Name: child.Name, State: stateOf(child)}
-		if asked, err := request.OfPrefix(&child.Spec); err == nil {
-			item.Request = asked.String()
-		}
-		if condition := reported(child); condition != nil {
-			item.Reason, item.Message = condition.Reason, condition.Message
-		}
-		waiting = append(waiting, item)
-	}
+// addAllocated adds what is allocated from a Prefix, and what names it as its parent and waits.
+func (s *session) addAllocated(ctx context.Context, d *description) error {
 	var nodes []*node
-	err = s.clients.eachPrefixIn(ctx, p.Namespace, childrenOf(p.Name), func(child *v1alpha1.Prefix) error {
+	err := s.clients.eachPrefixIn(ctx, d.Namespace, childrenOf(d.Name), func(child *v1alpha1.Prefix) error {
 		switch _, ok := heldBy(child); {
-		case !isChildOf(child, p):
+		case !isChildOf(child, d.Prefix):
 		case !ok:
-			wait(child)
+			d.wait(child)
 		case len(nodes) < 50*maxChildren:
 			nodes = append(nodes, newNode(child, labels.Everything()))
 		default:
-			more++
+			d.more++
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, nil, 0, err
-	}
 	slices.SortFunc(nodes, byAddress)
-	for i, n := range nodes {
-		if i == maxChildren {
-			more += len(nodes) - maxChildren
-			break
-		}
-		allocated = append(allocated, showItem{Name: n.Name, Prefix: n.prefix.String(), State: n.state})
+	shown := min(len(nodes), maxChildren)
+	d.more += len(nodes) - shown
+	for _, n := range nodes[:shown] {
+		d.allocated = append(d.allocated, showItem{Name: n.Name, Prefix: n.prefix.String(), State: n.state})
 	}
+	return err
+}
+
+// addWaiting adds what waits for a Prefix because a selector matches it.
+func (s *session) addWaiting(ctx context.Context, d *description) error {
 	opts := metav1.ListOptions{FieldSelector: "status.phase=" + string(v1alpha1.PrefixPhasePending)}
-	err = s.clients.eachPrefixIn(ctx, p.Namespace, opts, func(pending *v1alpha1.Prefix) error {
-		if pending.Spec.ParentRef != nil || pending.Spec.ParentSelector == nil || pending.Name == p.Name || pending.NamespaceOfParent() != p.Namespace {
+	return s.clients.eachPrefixIn(ctx, d.Namespace, opts, func(pending *v1alpha1.Prefix) error {
+		if pending.Spec.ParentRef != nil || pending.Spec.ParentSelector == nil || pending.Name == d.Name || pending.NamespaceOfParent() != d.Namespace {
 			return nil
 		}
 		selector, err := metav1.LabelSelectorAsSelector(pending.Spec.ParentSelector)
-		if err == nil && selector.Matches(labels.Set(p.Labels)) {
-			wait(pending)
+		if err == nil && d.isParentFor(selector) {
+			d.wait(pending)
 		}
 		return nil
 	})
-	slices.SortFunc(waiting, func(a, b showItem) int { return strings.Compare(a.Name, b.Name) })
-	return allocated, waiting, more, err
+}
+
+// isParentFor reports whether a Prefix is one of the outermost that a selector matches. One below another match is none.
+func (d *description) isParentFor(selector labels.Selector) bool {
+	return selector.Matches(labels.Set(d.Labels)) && !slices.ContainsFunc(d.ancestors, func(a ancestor) bool {
+		return a.object != nil && a.object.Namespace == d.Namespace && selector.Matches(labels.Set(a.object.Labels))
+	})
+}
+
+// wait adds a child that waits.
+func (d *description) wait(child *v1alpha1.Prefix) {
+	item := showItem{Name: child.Name, State: stateOf(child)}
+	if asked, err := request.OfPrefix(&child.Spec); err == nil {
+		item.Request = asked.String()
+	}
+	if condition := reported(child); condition != nil {
+		item.Reason, item.Message = condition.Reason, condition.Message
+	}
+	at, _ := slices.BinarySearchFunc(d.waiting, item, func(a, b showItem) int { return strings.Compare(a.Name, b.Name) })
+	if d.waiting = slices.Insert(d.waiting, at, item); len(d.waiting) > maxChildren {
+		d.waiting = d.waiting[:maxChildren]
+		d.more++
+	}
 }
 
 // events returns the last events about a Prefix, the newest first. A server without an API for events has none.

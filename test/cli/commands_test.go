@@ -5,6 +5,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -365,6 +366,35 @@ func TestManyChildren(t *testing.T) {
 	for _, p := range u.List() {
 		if got := u.must("who", strings.Split(p.Spec.Prefix, "/")[0], "-o", "jsonpath={.items[*].name}"); !strings.Contains(" "+got+" ", " "+p.Name+" ") {
 			t.Errorf("who %s: %s", p.Spec.Prefix, got)
+		}
+	}
+}
+
+// TestShowWaiting shows what of that waits for a Prefix is shown: the first by name, however they ask, and nothing that waits
+// for a Prefix above it, which the same selector matches.
+func TestShowWaiting(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	pool := harness.Labelled("pool", "office")
+	u.Create(harness.Root("root", "10.0.0.0/24", pool), harness.Child("net", "root", harness.Exactly("10.0.0.0/25"), harness.Labelled("pool", "other")),
+		harness.Child("inner", "net", harness.Exactly("10.0.0.0/26"), pool))
+	u.AllAllocated()
+	for i := range 22 {
+		u.Create(harness.NewPrefix(fmt.Sprintf("w-%02d", i), harness.Selecting("pool", "office"), harness.Family("IPv4"), harness.Length(8)))
+	}
+	u.Create(harness.Child("w-00-named", "root", harness.Length(9)))
+	got := u.must("show", "root")
+	for name, shown := range map[string]bool{"w-00": true, "w-00-named": true, "w-18": true, "w-19": false, "w-21": false} {
+		if strings.Contains(got, name+" ") != shown {
+			t.Errorf("%s is shown: %v in\n%s", name, !shown, got)
+		}
+	}
+	if !strings.Contains(got, "3 more are not shown") {
+		t.Errorf("show root: %s", got)
+	}
+	for _, below := range []string{"net", "inner"} {
+		if got := u.must("show", below); strings.Contains(got, "w-") {
+			t.Errorf("show %s: %s", below, got)
 		}
 	}
 }
