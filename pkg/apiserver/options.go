@@ -185,6 +185,7 @@ func (o *Options) Config() (*Config, error) {
 		}
 	}
 	endStalledWatches(&config.Config, o.WatchWriteTimeout)
+	takeTurns(&config.Config)
 	return &Config{
 		GenericConfig: config, WithoutCluster: o.WithoutCluster, WatchCache: o.Recommended.Etcd.EnableWatchCache, AuditInterval: o.AuditInterval, Reader: o.reader, Enforced: o.enforced,
 	}, nil

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -124,6 +125,9 @@ func (s *separate) timed(limit int64, expected int) float64 {
 // listCommandName is the command of this program that runs as a process of its own for each user who lists.
 const listCommandName = "list-forever"
 
+// firstPage is what that process prints when it has got the first page.
+const firstPage = "the first page is here"
+
 // tables is the media type that kubectl accepts.
 const tables = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
@@ -154,8 +158,13 @@ func newListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// Not every client limits itself, as kubectl does.
+			config.QPS = -1
 			user := versioned.NewForConfigOrDie(config).IpamV1alpha1().RESTClient()
-			for next := ""; ; {
+			for next, pages := "", 0; ; pages++ {
+				if pages == 1 {
+					fmt.Println(firstPage)
+				}
 				// kubectl asks for tables. What it does with them is left out, since its machine is another one.
 				page, err := user.Get().Namespace(namespace).Resource("prefixes").SetHeader("Accept", tables).
 					VersionedParams(&metav1.ListOptions{Limit: pageSize, Continue: next}, metav1.ParameterCodec).DoRaw(cmd.Context())
@@ -218,6 +227,14 @@ func measureWriterBesideLists(b *bench) {
 		var users []*process.Process
 		for range listers {
 			users = append(users, process.Start(b, b.TempDir(), "nice", "-n", "19", self, listCommandName, s.kubeconfig))
+		}
+		for _, user := range users {
+			for !strings.Contains(user.LastOfLog(2000), firstPage) {
+				if user.HasEnded() {
+					b.Fatalf("a user who lists ended: %s", user.LastOfLog(2000))
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
 		}
 		defer func() {
 			for _, user := range users {
