@@ -108,37 +108,73 @@ func readCSV(in io.Reader) ([]*record, error) {
 
 // parse fills a record from the columns of its line. knowsParents is set if the file has a column for the parent.
 func (r *record) parse(values map[string]string, knowsParents bool) error {
-	p := &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: values["namespace"], Name: values["name"]}}
-	r.object = p
+	r.object = &v1alpha1.Prefix{ObjectMeta: metav1.ObjectMeta{Namespace: values["namespace"], Name: values["name"]}}
+	length, err := r.parseRange(values)
+	if err != nil {
+		return err
+	}
+	if err := r.parseParent(values); err != nil {
+		return err
+	}
+	spec := &r.object.Spec
+	r.hasParent = knowsParents || !spec.IsRoot()
+	if !spec.IsRoot() || spec.Prefix == "" {
+		spec.PrefixLength = length
+	}
+	if spec.Prefix == "" {
+		switch {
+		case spec.PrefixLength == 0:
+			return errors.New("there is neither a prefix nor a length")
+		case spec.IsRoot():
+			return errors.New("a length needs a parent or a selector")
+		}
+	}
+	if err := r.parseLabels(values); err != nil {
+		return err
+	}
+	if s := values["description"]; s != "" {
+		r.object.Annotations = map[string]string{descriptionAnnotation: s}
+	}
+	return r.completeName()
+}
+
+// parseRange sets the prefix from the column prefix, and the family. It returns the length from the column length, or 0.
+func (r *record) parseRange(values map[string]string) (length int32, err error) {
+	spec := &r.object.Spec
 	if s := values["prefix"]; s != "" {
 		prefix, err := cidr.Parse(s)
 		if err != nil {
-			return fmt.Errorf("prefix: %q %w", s, err)
+			return 0, fmt.Errorf("prefix: %q %w", s, err)
 		}
-		r.prefix, p.Spec.Prefix = prefix, s
+		r.prefix, spec.Prefix = prefix, s
 	}
-	length := int32(0)
 	if s := values["length"]; s != "" {
 		parsed, err := strconv.ParseUint(strings.TrimPrefix(s, "/"), 10, 8)
 		if err != nil || parsed == 0 || parsed > 128 {
-			return fmt.Errorf("length: %q must be between 1 and 128", s)
+			return 0, fmt.Errorf("length: %q must be between 1 and 128", s)
 		}
 		length = int32(parsed)
 		if r.prefix.IsValid() && r.prefix.Bits() != int(length) {
-			return fmt.Errorf("length: %d is not that of %s", length, r.prefix)
+			return 0, fmt.Errorf("length: %d is not that of %s", length, r.prefix)
 		}
 	}
 	switch family := values["family"]; family {
 	case "", cidr.IPv4, cidr.IPv6:
-		p.Spec.IPFamily = v1alpha1.IPFamily(family)
+		spec.IPFamily = v1alpha1.IPFamily(family)
 	case "4", "6":
-		p.Spec.IPFamily = v1alpha1.IPFamily("IPv" + family)
+		spec.IPFamily = v1alpha1.IPFamily("IPv" + family)
 	default:
-		return fmt.Errorf("family: %q must be IPv4 or IPv6", family)
+		return 0, fmt.Errorf("family: %q must be IPv4 or IPv6", family)
 	}
-	if r.prefix.IsValid() && p.Spec.IPFamily != "" && string(p.Spec.IPFamily) != cidr.FamilyOf(r.prefix) {
-		return fmt.Errorf("family: %s is not %s", r.prefix, p.Spec.IPFamily)
+	if r.prefix.IsValid() && spec.IPFamily != "" && string(spec.IPFamily) != cidr.FamilyOf(r.prefix) {
+		return 0, fmt.Errorf("family: %s is not %s", r.prefix, spec.IPFamily)
 	}
+	return length, nil
+}
+
+// parseParent sets the parent from the column parent, and the selector.
+func (r *record) parseParent(values map[string]string) error {
+	spec := &r.object.Spec
 	if s := values["parent"]; s != "" {
 		namespace, name, foreign := strings.Cut(s, "/")
 		switch {
@@ -147,8 +183,8 @@ func (r *record) parse(values map[string]string, knowsParents bool) error {
 		case len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1123Subdomain(name)) > 0:
 			return fmt.Errorf("parent: %q must be a name, or NAMESPACE/NAME", s)
 		}
-		if p.Spec.ParentRef = (&v1alpha1.LocalObjectReference{Name: name}); namespace != p.Namespace {
-			p.Spec.ParentNamespace = namespace
+		if spec.ParentRef = (&v1alpha1.LocalObjectReference{Name: name}); namespace != r.object.Namespace {
+			spec.ParentNamespace = namespace
 		}
 	}
 	if s := values["selector"]; s != "" {
@@ -156,25 +192,14 @@ func (r *record) parse(values map[string]string, knowsParents bool) error {
 		if err != nil {
 			return fmt.Errorf("selector: %w", err)
 		}
-		p.Spec.ParentSelector = selector
+		spec.ParentSelector = selector
 	}
-	if r.hasParent = knowsParents || !p.Spec.IsRoot(); !p.Spec.IsRoot() || p.Spec.Prefix == "" {
-		p.Spec.PrefixLength = length
-	}
-	if p.Spec.Prefix == "" {
-		switch {
-		case p.Spec.PrefixLength == 0:
-			return errors.New("there is neither a prefix nor a length")
-		case p.Spec.IsRoot():
-			return errors.New("a length needs a parent or a selector")
-		}
-	}
-	if err := r.parseLabels(values); err != nil {
-		return err
-	}
-	if s := values["description"]; s != "" {
-		p.Annotations = map[string]string{descriptionAnnotation: s}
-	}
+	return nil
+}
+
+// completeName names a Prefix that has no name after its range, and checks the name and the namespace.
+func (r *record) completeName() error {
+	p := r.object
 	if p.Name == "" {
 		if !r.prefix.IsValid() {
 			return errors.New("a length needs a name")

@@ -139,10 +139,10 @@ func (s *session) poolOf(ctx context.Context, p *v1alpha1.Prefix, prefix netip.P
 
 // takeRest takes the parts of a prefix that are not in use.
 func takeRest(pool *allocator.Pool, prefix netip.Prefix) {
-	switch holder, inUse := pool.Overlapping(prefix); {
-	case !inUse:
+	switch used, ok := pool.Overlapping(prefix); {
+	case !ok:
 		_ = pool.Take(prefix)
-	case holder.Bits() > prefix.Bits():
+	case used.Bits() > prefix.Bits():
 		low, high := cidr.Halves(prefix)
 		takeRest(pool, low)
 		takeRest(pool, high)

@@ -59,75 +59,21 @@ const maxListed = 10
 
 // release deletes Prefixes.
 func (s *session) release(ctx context.Context, names []string, timeout time.Duration, now bool) error {
-	c, err := s.connect()
+	plan, err := s.planRelease(ctx, names, now)
 	if err != nil {
 		return err
 	}
-	var prefixes []*v1alpha1.Prefix
-	// gone are the names of those that were deleted before, and whose space cools down.
-	var gone []string
-	dependents := 0
-	for _, name := range names {
-		p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
-		if now && apierrors.IsNotFound(err) {
-			kept, errKept := s.coolingFor(ctx, name, nil)
-			if errKept != nil {
-				return errKept
-			}
-			if len(kept) > 0 {
-				for _, c := range kept {
-					s.note("%s is deleted: %s %s", name, c.prefix, c)
-				}
-				gone = append(gone, name)
-				continue
-			}
-		}
-		if err != nil {
-			return err
-		}
-		prefixes = append(prefixes, p)
-		children, count, released, err := s.dependents(ctx, p, names)
-		if err != nil {
-			return err
-		}
-		elsewhere, err := s.dependentsElsewhere(ctx, p, count+released)
-		if err != nil {
-			return err
-		}
-		dependents += count + elsewhere
-		s.note("%s %s", p.Name, orNone(p.Spec.Prefix))
-		if owner := ownerOf(p); owner != nil {
-			s.note("  belongs to %s %s, which may make it again", owner.Kind, owner.Name)
-		}
-		for _, child := range children {
-			s.note("  %s", child)
-		}
-		if count > len(children) {
-			s.note("  and %d more", count-len(children))
-		}
-		if elsewhere > 0 {
-			s.note("  and %d in other namespaces", elsewhere)
-		}
+	if err := s.confirmRelease(names, plan.dependents); err != nil {
+		return err
 	}
-	question := fmt.Sprintf("Delete %s? This cannot be undone.", strings.Join(names, ", "))
-	if dependents > 0 {
-		question = fmt.Sprintf("Delete %s? There are %d prefixes in it, which keep it until they are gone. This cannot be undone.",
-			strings.Join(names, ", "), dependents)
-	}
-	switch ok, asked := s.confirm(question); {
-	case asked && !ok:
-		return exitf(ExitConflict, "nothing is deleted")
-	case !asked && !s.yes && dependents > 0:
-		return exitf(ExitConflict, "there are %d prefixes in it: release them first, or use --yes", dependents)
-	}
-	for _, name := range gone {
+	for _, name := range plan.cooling {
 		if _, err := s.endCooling(ctx, name, nil); err != nil {
 			return err
 		}
-		fmt.Fprintf(s.Out, "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, plaintext.Escape(name))
+		s.printReleased(name)
 	}
-	for _, p := range prefixes {
-		err := c.ipam.Prefixes(c.namespace).Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}})
+	for _, p := range plan.prefixes {
+		err := s.clients.ipam.Prefixes(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}})
 		if err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
@@ -135,7 +81,7 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 	timed, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var errs []error
-	for _, p := range prefixes {
+	for _, p := range plan.prefixes {
 		if timeout == 0 {
 			s.note("%s is being deleted.", p.Name)
 		} else if err := s.waitGone(timed, p); err != nil {
@@ -147,9 +93,101 @@ func (s *session) release(ctx context.Context, names []string, timeout time.Dura
 		} else if err := s.afterwards(ctx, p, now); err != nil {
 			return err
 		}
-		fmt.Fprintf(s.Out, "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, plaintext.Escape(p.Name))
+		s.printReleased(p.Name)
 	}
 	return errors.Join(errs...)
+}
+
+// printReleased prints the name of a Prefix as kubectl does.
+func (s *session) printReleased(name string) {
+	fmt.Fprintf(s.Out, "prefix.%s/%s\n", v1alpha1.GroupVersion.Group, plaintext.Escape(name))
+}
+
+// releasePlan is what release does.
+type releasePlan struct {
+	// prefixes are deleted.
+	prefixes []*v1alpha1.Prefix
+	// cooling are the names of Prefixes that were deleted before, and whose space cools down.
+	cooling []string
+	// dependents is the number of what is allocated from the prefixes, and is not deleted with them.
+	dependents int
+}
+
+// planRelease finds out what release has to do, and says what stands on it.
+func (s *session) planRelease(ctx context.Context, names []string, now bool) (*releasePlan, error) {
+	c, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	plan := &releasePlan{}
+	for _, name := range names {
+		p, err := c.ipam.Prefixes(c.namespace).Get(ctx, name, metav1.GetOptions{})
+		if now && apierrors.IsNotFound(err) {
+			kept, errKept := s.coolingFor(ctx, name, nil)
+			if errKept != nil {
+				return nil, errKept
+			}
+			if len(kept) > 0 {
+				for _, c := range kept {
+					s.note("%s is deleted: %s %s", name, c.prefix, c)
+				}
+				plan.cooling = append(plan.cooling, name)
+				continue
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		dependents, err := s.describeRelease(ctx, p, names)
+		if err != nil {
+			return nil, err
+		}
+		plan.prefixes, plan.dependents = append(plan.prefixes, p), plan.dependents+dependents
+	}
+	return plan, nil
+}
+
+// describeRelease says what stands on a Prefix, and returns how much that is. What has one of the names is released, too, and
+// does not count.
+func (s *session) describeRelease(ctx context.Context, p *v1alpha1.Prefix, names []string) (dependents int, err error) {
+	children, count, released, err := s.dependents(ctx, p, names)
+	if err != nil {
+		return 0, err
+	}
+	elsewhere, err := s.dependentsElsewhere(ctx, p, count+released)
+	if err != nil {
+		return 0, err
+	}
+	s.note("%s %s", p.Name, orNone(p.Spec.Prefix))
+	if owner := ownerOf(p); owner != nil {
+		s.note("  belongs to %s %s, which may make it again", owner.Kind, owner.Name)
+	}
+	for _, child := range children {
+		s.note("  %s", child)
+	}
+	if count > len(children) {
+		s.note("  and %d more", count-len(children))
+	}
+	if elsewhere > 0 {
+		s.note("  and %d in other namespaces", elsewhere)
+	}
+	return count + elsewhere, nil
+}
+
+// confirmRelease returns an error unless the user wants to delete the Prefixes with the names.
+func (s *session) confirmRelease(names []string, dependents int) error {
+	question := fmt.Sprintf("Delete %s? This cannot be undone.", strings.Join(names, ", "))
+	if dependents > 0 {
+		question = fmt.Sprintf("Delete %s? There are %d prefixes in it, which keep it until they are gone. This cannot be undone.",
+			strings.Join(names, ", "), dependents)
+	}
+	switch ok, asked := s.confirm(question); {
+	case asked && !ok:
+		return exitf(ExitConflict, "nothing is deleted")
+	case !asked && !s.yes && dependents > 0:
+		return exitf(ExitConflict, "there are %d prefixes in it: release them first, or use --yes", dependents)
+	}
+	return nil
 }
 
 // afterwards ends the cool-down of a Prefix that is gone, or says that its space cools down. The PrefixAllocation follows

@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/ironcore-dev/ipam-apiserver/apis/ipam/v1alpha1"
@@ -12,11 +13,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// shareOptions are the namespaces that the command share names.
+type shareOptions struct {
+	names    []string
+	selector string
+	all      bool
+}
+
 func (s *session) newShareCommand() *cobra.Command {
-	o := &policyOptions{}
-	var with []string
-	var namespaceSelector string
-	var all bool
+	o, with := &policyOptions{}, &shareOptions{}
 	cmd := &cobra.Command{
 		Use:   "share NAME",
 		Short: "Let children of other namespaces be allocated from a Prefix",
@@ -30,51 +35,72 @@ func (s *session) newShareCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ways := 0
-			for _, set := range []bool{len(with) > 0, namespaceSelector != "", all} {
-				if set {
-					ways++
-				}
-			}
-			if ways != 1 {
-				return exitf(ExitUsage, "set one of --with, --namespace-selector and --all")
-			}
-			var selector *metav1.LabelSelector
-			if namespaceSelector != "" {
-				if selector, err = metav1.ParseToLabelSelector(namespaceSelector); err != nil {
-					return exitf(ExitUsage, "--namespace-selector: %w", err)
-				}
+			sharing, err := with.parse()
+			if err != nil {
+				return err
 			}
 			_, p, err := s.get(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			return s.changePolicy(cmd.Context(), o, dryRun, p, func(spec *v1alpha1.PrefixPolicySpec) error {
-				shared := &v1alpha1.PrefixSharing{NamespaceSelector: selector, All: all}
-				if has := spec.SharedWith; has != nil {
-					// To replace it would take back what somebody else has shared.
-					if len(has.Namespaces) > 0 != (len(with) > 0) || has.All != all || !equality.Semantic.DeepEqual(has.NamespaceSelector, selector) {
-						return exitf(ExitConflict, "the PrefixPolicy shares %s in another way: use --policy with another name, or unshare first", p.Name)
-					}
-					shared.Namespaces = slices.Clone(has.Namespaces)
+				spec.SharedWith, err = addSharing(spec.SharedWith, sharing)
+				if err != nil {
+					return exitf(ExitConflict, "the PrefixPolicy shares %s in another way: use --policy with another name, or unshare first", p.Name)
 				}
-				for _, namespace := range with {
-					if !slices.Contains(shared.Namespaces, namespace) {
-						shared.Namespaces = append(shared.Namespaces, namespace)
-					}
-				}
-				spec.SharedWith = shared
 				return nil
 			})
 		},
 		ValidArgsFunction: s.completePrefixes(1),
 	}
-	cmd.Flags().StringSliceVar(&with, "with", nil, "Names of namespaces, such as team-a,team-b.")
-	cmd.Flags().StringVar(&namespaceSelector, "namespace-selector", "", "Label selector of namespaces. It needs an API server in a cluster.")
-	cmd.Flags().BoolVar(&all, "all", false, "All namespaces.")
+	cmd.Flags().StringSliceVar(&with.names, "with", nil, "Names of namespaces, such as team-a,team-b.")
+	cmd.Flags().StringVar(&with.selector, "namespace-selector", "", "Label selector of namespaces. It needs an API server in a cluster.")
+	cmd.Flags().BoolVar(&with.all, "all", false, "All namespaces.")
 	addPolicyFlags(cmd, o)
 	s.addDryRunFlags(cmd, o)
 	return cmd
+}
+
+// parse returns the rule that the options ask for.
+func (o *shareOptions) parse() (*v1alpha1.PrefixSharing, error) {
+	ways := 0
+	for _, set := range []bool{len(o.names) > 0, o.selector != "", o.all} {
+		if set {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return nil, exitf(ExitUsage, "set one of --with, --namespace-selector and --all")
+	}
+	sharing := &v1alpha1.PrefixSharing{Namespaces: o.names, All: o.all}
+	if o.selector != "" {
+		selector, err := metav1.ParseToLabelSelector(o.selector)
+		if err != nil {
+			return nil, exitf(ExitUsage, "--namespace-selector: %w", err)
+		}
+		sharing.NamespaceSelector = selector
+	}
+	return sharing, nil
+}
+
+var errOtherSharing = errors.New("the rule shares in another way")
+
+// addSharing returns a rule with the namespaces of two. It returns errOtherSharing if they share in different ways: to replace
+// what is there would take back what somebody else has shared.
+func addSharing(there, more *v1alpha1.PrefixSharing) (*v1alpha1.PrefixSharing, error) {
+	sum := &v1alpha1.PrefixSharing{NamespaceSelector: more.NamespaceSelector, All: more.All}
+	if there != nil {
+		if len(there.Namespaces) > 0 != (len(more.Namespaces) > 0) || there.All != more.All || !equality.Semantic.DeepEqual(there.NamespaceSelector, more.NamespaceSelector) {
+			return there, errOtherSharing
+		}
+		sum.Namespaces = slices.Clone(there.Namespaces)
+	}
+	for _, name := range more.Namespaces {
+		if !slices.Contains(sum.Namespaces, name) {
+			sum.Namespaces = append(sum.Namespaces, name)
+		}
+	}
+	return sum, nil
 }
 
 func (s *session) newUnshareCommand() *cobra.Command {

@@ -17,11 +17,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/metadata"
 )
 
 func (s *session) newWhoCommand() *cobra.Command {
@@ -80,13 +77,6 @@ type whoItem struct {
 	Owners []owner `json:"owners,omitempty"`
 }
 
-// owner is an object that controls a Prefix, directly or through others.
-type owner struct {
-	APIVersion string `json:"apiVersion"`
-	Kind       string `json:"kind"`
-	Name       string `json:"name"`
-}
-
 // maxInside is the number of Prefixes inside a range that who shows.
 const maxInside = 50
 
@@ -101,12 +91,12 @@ type whoWalk struct {
 	inside int
 }
 
-// holder is a Prefix that contains the target.
-type holder struct {
+// allocatedPrefix is a Prefix with the range that it holds.
+type allocatedPrefix struct {
 	*v1alpha1.Prefix
 	prefix netip.Prefix
-	// children are those that contain the target, too. There is one, unless allocations overlap.
-	children []*holder
+	// children are those that contain the target, if the Prefix does. There is one, unless allocations overlap.
+	children []*allocatedPrefix
 }
 
 // who shows who holds a range.
@@ -118,14 +108,14 @@ func (s *session) who(ctx context.Context, target netip.Prefix) error {
 	w := &whoWalk{session: s, target: target}
 	w.result.kind = "Holders"
 	w.result.columns = []column{{name: "NAMESPACE"}, {name: "NAME"}, {name: "PREFIX"}, {name: "AGE", wide: true}, {name: "OWNER"}, {name: "STATE"}}
-	var found, inside []*holder
+	var found, inside []*allocatedPrefix
 	list := func(namespace string) error {
-		holders, err := w.holders(ctx, namespace)
+		containing, err := w.containing(ctx, namespace)
 		if err != nil {
 			return err
 		}
 		roots, err := w.rootsInside(ctx, namespace)
-		found, inside = append(found, holders...), append(inside, roots...)
+		found, inside = append(found, containing...), append(inside, roots...)
 		return err
 	}
 	if c.named {
@@ -189,17 +179,17 @@ func eachRange(ctx context.Context, ranges []netip.Prefix, list func(context.Con
 	return group.Wait()
 }
 
-// holders returns the Prefixes of a namespace that contain the target. It asks for each range that they could have. The
+// containing returns the Prefixes of a namespace that contain the target. It asks for each range that they could have. The
 // server has an index for that, so this takes as long with a million Prefixes as with a few.
-func (w *whoWalk) holders(ctx context.Context, namespace string) ([]*holder, error) {
+func (w *whoWalk) containing(ctx context.Context, namespace string) ([]*allocatedPrefix, error) {
 	var mu sync.Mutex
-	var found []*holder
+	var found []*allocatedPrefix
 	err := w.eachAround(ctx, 0, func(ctx context.Context, prefix netip.Prefix) error {
 		return w.clients.eachPrefixIn(ctx, namespace, selecting(v1alpha1.FieldPrefix, prefix.String()), func(p *v1alpha1.Prefix) error {
 			if held, ok := heldBy(p); ok && held == prefix {
 				mu.Lock()
 				defer mu.Unlock()
-				found = append(found, &holder{Prefix: p.DeepCopy(), prefix: held})
+				found = append(found, &allocatedPrefix{Prefix: p.DeepCopy(), prefix: held})
 			}
 			return nil
 		})
@@ -207,27 +197,27 @@ func (w *whoWalk) holders(ctx context.Context, namespace string) ([]*holder, err
 	return found, err
 }
 
-// chains links the holders to their parents, and returns those with which the chains begin, sorted by namespace and name.
+// chains links the Prefixes that contain the target to their parents, and returns those with which the chains begin, sorted by namespace and name.
 // Of a namespace that the caller has named, only the roots are one of those.
-func (w *whoWalk) chains(found []*holder) (tops []*holder) {
-	slices.SortFunc(found, func(a, b *holder) int {
+func (w *whoWalk) chains(found []*allocatedPrefix) (tops []*allocatedPrefix) {
+	slices.SortFunc(found, func(a, b *allocatedPrefix) int {
 		return cmp.Or(cmp.Compare(a.prefix.Bits(), b.prefix.Bits()), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	// The larger ones come first, so that a parent is there before its children.
-	byName := map[types.NamespacedName]*holder{}
-	for _, h := range found {
-		parent := byName[types.NamespacedName{Namespace: h.NamespaceOfParent(), Name: parentOf(h.Prefix)}]
+	byName := map[types.NamespacedName]*allocatedPrefix{}
+	for _, p := range found {
+		parent := byName[types.NamespacedName{Namespace: p.NamespaceOfParent(), Name: parentOf(p.Prefix)}]
 		switch {
-		case parentOf(h.Prefix) != "" && parent != nil && parent.prefix.Bits() < h.prefix.Bits():
-			parent.children = append(parent.children, h)
-		case !w.clients.named || h.Namespace == w.clients.namespace && parentOf(h.Prefix) == "":
-			tops = append(tops, h)
+		case parentOf(p.Prefix) != "" && parent != nil && parent.prefix.Bits() < p.prefix.Bits():
+			parent.children = append(parent.children, p)
+		case !w.clients.named || p.Namespace == w.clients.namespace && parentOf(p.Prefix) == "":
+			tops = append(tops, p)
 		default:
 			continue
 		}
-		byName[types.NamespacedName{Namespace: h.Namespace, Name: h.Name}] = h
+		byName[types.NamespacedName{Namespace: p.Namespace, Name: p.Name}] = p
 	}
-	slices.SortFunc(tops, func(a, b *holder) int {
+	slices.SortFunc(tops, func(a, b *allocatedPrefix) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	return tops
@@ -251,23 +241,23 @@ func heldBy(p *v1alpha1.Prefix) (netip.Prefix, bool) {
 }
 
 // descend adds the rows for a Prefix that contains the target and what contains it below.
-func (w *whoWalk) descend(ctx context.Context, h *holder, depth int) error {
-	if len(h.children) > 0 {
-		w.prefix(h.Prefix, h.prefix, depth, nil)
-		for _, child := range h.children {
+func (w *whoWalk) descend(ctx context.Context, p *allocatedPrefix, depth int) error {
+	if len(p.children) > 0 {
+		w.prefix(p.Prefix, p.prefix, depth, nil)
+		for _, child := range p.children {
 			if err := w.descend(ctx, child, depth+1); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	owners, err := w.owners(ctx, h.Prefix)
+	owners, err := w.owners(ctx, p.Prefix)
 	if err != nil {
 		return err
 	}
-	w.prefix(h.Prefix, h.prefix, depth, owners)
+	w.prefix(p.Prefix, p.prefix, depth, owners)
 	if !w.target.IsSingleIP() {
-		inside, err := w.childrenInside(ctx, h.Prefix)
+		inside, err := w.childrenInside(ctx, p.Prefix)
 		if err != nil {
 			return err
 		}
@@ -278,15 +268,15 @@ func (w *whoWalk) descend(ctx context.Context, h *holder, depth int) error {
 			return nil
 		}
 	}
-	if h.prefix == w.target {
+	if p.prefix == w.target {
 		return nil
 	}
-	return w.rest(ctx, h.Prefix, h.prefix, depth+1)
+	return w.rest(ctx, p.Prefix, p.prefix, depth+1)
 }
 
 // rootsInside returns the roots of a namespace inside the target. Of a namespace that the caller has named, it returns no
 // others.
-func (w *whoWalk) rootsInside(ctx context.Context, namespace string) (found []*holder, err error) {
+func (w *whoWalk) rootsInside(ctx context.Context, namespace string) (found []*allocatedPrefix, err error) {
 	if w.target.IsSingleIP() {
 		return nil, nil
 	}
@@ -301,7 +291,7 @@ func (w *whoWalk) rootsInside(ctx context.Context, namespace string) (found []*h
 }
 
 // childrenInside returns the children of a Prefix inside the target.
-func (w *whoWalk) childrenInside(ctx context.Context, p *v1alpha1.Prefix) (found []*holder, err error) {
+func (w *whoWalk) childrenInside(ctx context.Context, p *v1alpha1.Prefix) (found []*allocatedPrefix, err error) {
 	if w.isUnused(p) {
 		return nil, nil
 	}
@@ -345,13 +335,13 @@ func (w *whoWalk) childrenInside(ctx context.Context, p *v1alpha1.Prefix) (found
 }
 
 // appendInside appends a Prefix that lies inside the target and does not contain it, unless enough are shown.
-func (w *whoWalk) appendInside(found []*holder, p *v1alpha1.Prefix) []*holder {
+func (w *whoWalk) appendInside(found []*allocatedPrefix, p *v1alpha1.Prefix) []*allocatedPrefix {
 	prefix, ok := heldBy(p)
 	if !ok || !cidr.StrictlyInside(prefix, w.target) {
 		return found
 	}
 	if w.inside++; w.inside <= maxInside {
-		found = append(found, &holder{Prefix: p.DeepCopy(), prefix: prefix})
+		found = append(found, &allocatedPrefix{Prefix: p.DeepCopy(), prefix: prefix})
 	}
 	return found
 }
@@ -511,84 +501,11 @@ func (w *whoWalk) prefix(p *v1alpha1.Prefix, prefix netip.Prefix, depth int, own
 }
 
 // insideRow adds the row of a Prefix inside the target.
-func (w *whoWalk) insideRow(h *holder, depth int) {
-	state := stateOf(h.Prefix)
-	w.add(row{cells: []string{h.Namespace, indented(depth) + h.Name, h.prefix.String(), w.age(h.CreationTimestamp), none, state + " (inside)"},
-		item: whoItem{Type: "Inside", Namespace: h.Namespace, Name: h.Name, Prefix: h.prefix.String(), State: state, Depth: depth},
-		name: h.Name, color: stateColor(state)})
+func (w *whoWalk) insideRow(p *allocatedPrefix, depth int) {
+	state := stateOf(p.Prefix)
+	w.add(row{cells: []string{p.Namespace, indented(depth) + p.Name, p.prefix.String(), w.age(p.CreationTimestamp), none, state + " (inside)"},
+		item: whoItem{Type: "Inside", Namespace: p.Namespace, Name: p.Name, Prefix: p.prefix.String(), State: state, Depth: depth},
+		name: p.Name, color: stateColor(state)})
 }
 
 func (w *whoWalk) add(r row) { w.result.rows = append(w.result.rows, r) }
-
-// ownersInWords returns owners for a person, the top one first.
-func ownersInWords(owners []owner) string {
-	var words []string
-	for _, o := range owners {
-		words = append([]string{o.Kind + "/" + o.Name}, words...)
-	}
-	return orNone(strings.Join(words, " > "))
-}
-
-// maxOwners is the number of owners that are looked up, in case objects own each other.
-const maxOwners = 10
-
-// owners returns the objects that own a Prefix, from the next one to the top one. At an object that cannot be read, it
-// ends: only its own owner is unknown.
-func (s *session) owners(ctx context.Context, p *v1alpha1.Prefix) ([]owner, error) {
-	var found []owner
-	var object metav1.Object = p
-	var client metadata.Interface
-	var mapper meta.RESTMapper
-	for len(found) < maxOwners {
-		ref := ownerOf(object)
-		if ref == nil {
-			return found, nil
-		}
-		found = append(found, owner{ref.APIVersion, ref.Kind, ref.Name})
-		if client == nil {
-			var err error
-			if client, err = metadata.NewForConfig(s.clients.rest); err != nil {
-				return nil, err
-			}
-			if mapper, err = s.config.ToRESTMapper(); err != nil {
-				return nil, err
-			}
-		}
-		gv, err := schema.ParseGroupVersion(ref.APIVersion)
-		if err != nil {
-			return found, nil
-		}
-		mapping, err := mapper.RESTMapping(gv.WithKind(ref.Kind).GroupKind(), gv.Version)
-		if err != nil {
-			return found, nil
-		}
-		namespace := ""
-		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-			namespace = p.Namespace
-		}
-		next, err := client.Resource(mapping.Resource).Namespace(namespace).Get(ctx, ref.Name, metav1.GetOptions{})
-		switch {
-		case apierrors.IsForbidden(err):
-			s.denied = true
-			s.say("You may not read %s %s, so who owns it is missing.", mapping.Resource.Resource, ref.Name)
-			return found, nil
-		case apierrors.IsNotFound(err):
-			return found, nil
-		case err != nil:
-			return nil, err
-		}
-		object = next
-	}
-	return found, nil
-}
-
-// ownerOf returns the owner reference of the controller of an object, or else its only owner reference.
-func ownerOf(object metav1.Object) *metav1.OwnerReference {
-	if ref := metav1.GetControllerOf(object); ref != nil {
-		return ref
-	}
-	if refs := object.GetOwnerReferences(); len(refs) == 1 {
-		return &refs[0]
-	}
-	return nil
-}

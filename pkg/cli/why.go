@@ -214,55 +214,63 @@ func (s *session) parentsOf(ctx context.Context, p *v1alpha1.Prefix) ([]*v1alpha
 	if err != nil {
 		return nil, nil, exitf(ExitInvalid, "%w", err)
 	}
+	parents, err := s.outermostMatches(ctx, namespace, selector)
+	if err != nil {
+		return nil, selector, err
+	}
+	return slices.DeleteFunc(parents, func(parent *v1alpha1.Prefix) bool { return parent.Name == p.Name && namespace == p.Namespace }), selector, nil
+}
+
+// outermostMatches returns the Prefixes of a namespace that a selector matches and that do not lie below another match.
+func (s *session) outermostMatches(ctx context.Context, namespace string, selector labels.Selector) ([]*v1alpha1.Prefix, error) {
 	matches := map[string]*v1alpha1.Prefix{}
-	err = s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{LabelSelector: selector.String()}, func(match *v1alpha1.Prefix) error {
+	err := s.clients.eachPrefixIn(ctx, namespace, metav1.ListOptions{LabelSelector: selector.String()}, func(match *v1alpha1.Prefix) error {
 		match = match.DeepCopy()
 		match.ManagedFields = nil
 		matches[match.Name] = match
 		return nil
 	})
 	if err != nil {
-		return nil, selector, err
+		return nil, err
 	}
 	// Whether a match lies below another one shows only in those between them, which need not match.
 	between := map[string]string{}
-	up := func(name string) (string, error) {
+	parentName := func(name string) (string, error) {
 		if match := matches[name]; match != nil {
 			return parentOf(match), nil
 		}
 		if parent, ok := between[name]; ok {
 			return parent, nil
 		}
-		p, err := prefixes.Get(ctx, name, metav1.GetOptions{})
+		p, err := s.clients.ipam.Prefixes(namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil && !apierrors.IsNotFound(err) {
 			return "", err
 		}
+		between[name] = ""
 		if err == nil {
 			between[name] = parentOf(p)
-		} else {
-			between[name] = ""
 		}
 		return between[name], nil
 	}
-	var parents []*v1alpha1.Prefix
+	var outermost []*v1alpha1.Prefix
 	for name, match := range matches {
-		covered := false
-		above, err := up(name)
+		isBelow := false
+		above, err := parentName(name)
 		for range 128 {
-			if err != nil || above == "" || covered {
+			if err != nil || above == "" || isBelow {
 				break
 			}
-			covered = matches[above] != nil
-			above, err = up(above)
+			isBelow = matches[above] != nil
+			above, err = parentName(above)
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if !covered && (name != p.Name || namespace != p.Namespace) {
-			parents = append(parents, match)
+		if !isBelow {
+			outermost = append(outermost, match)
 		}
 	}
-	return parents, selector, nil
+	return outermost, nil
 }
 
 // judge returns why a request cannot be allocated from a parent now, according to the status of the parent.
