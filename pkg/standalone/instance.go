@@ -73,9 +73,9 @@ type Instance struct {
 	cleanup []func()
 }
 
-// startPatience is the time after which a start that is still in progress is reported. With a million children to
+// slowStart is the time after which a start that is still in progress is reported. With a million children to
 // read, a start takes longer than this.
-const startPatience = 15 * time.Second
+const slowStart = 15 * time.Second
 
 // Start starts an instance and returns when it is ready. The instance runs until ctx ends or Close is called.
 // Start returns an error if another instance uses the data directory, or if the port is in use.
@@ -88,7 +88,6 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 			i.clean()
 		}
 	}()
-
 	controllers := manager.Config{Controllers: options.Controllers, Strategy: options.Strategy, Workers: options.Workers}
 	if err := controllers.Validate(); err != nil {
 		return nil, err
@@ -96,17 +95,40 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	if options.QuotaBytes <= 0 {
 		return nil, fmt.Errorf("the quota of the database must be positive, not %d", options.QuotaBytes)
 	}
-	dataDir, err := datadir.Open(options.DataDir)
+	slow := time.AfterFunc(slowStart, func() { klog.Warningf("Still starting: loading the data in %s", options.DataDir) })
+	defer slow.Stop()
+
+	// They stop in the order opposite to that in which they start: the controllers, which are clients of the server, then the
+	// server, then etcd.
+	server, database, err := i.open(ctx, options)
 	if err != nil {
 		return nil, err
 	}
+	own, served, err := i.serve(ctx, server, database)
+	if err != nil {
+		return nil, err
+	}
+	if i.Client, err = versioned.NewForConfig(manager.ClientConfig(own)); err != nil {
+		return nil, err
+	}
+	controllers.Client = i.Client
+	controlled := make(chan error, 1)
+	go func() { controlled <- controllers.Run(ctx) }()
+	go i.run(ctx, controlled, served, database.Err())
+	return i, nil
+}
+
+// open opens the data directory and the port, starts etcd, and returns the API server, which does not run yet.
+func (i *Instance) open(ctx context.Context, options *Options) (*apiserver.Server, *etcd.Server, error) {
+	dataDir, err := datadir.Open(options.DataDir)
+	if err != nil {
+		return nil, nil, err
+	}
 	i.cleanup = append(i.cleanup, func() { _ = dataDir.Close() })
-	slow := time.AfterFunc(startPatience, func() { klog.Warningf("Still starting: loading the data in %s", dataDir.Path()) })
-	defer slow.Stop()
 
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", options.Port))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// The server closes the listener too. Closing it twice is harmless.
 	i.cleanup = append(i.cleanup, func() { _ = listener.Close() })
@@ -114,30 +136,31 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 
 	certificates, err := pki.Ensure(dataDir.PKIDir(), time.Now())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	i.Kubeconfig = dataDir.KubeconfigPath()
 	if err := pki.WriteKubeconfig(i.Kubeconfig, i.URL, certificates); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 
 	database, err := etcd.Start(ctx, dataDir.Path(), "", etcd.QuotaBytes(options.QuotaBytes))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	i.cleanup = append(i.cleanup, database.Close)
 	i.EtcdEndpoints = database.Endpoints()
 
 	server, err := newServer(options, certificates, listener, database)
-	if err != nil {
-		return nil, err
-	}
+	return server, database, err
+}
+
+// serve runs the API server and waits until it is ready. It returns the client configuration of the controllers, and a channel
+// that gets the error with which the server ends.
+func (i *Instance) serve(ctx context.Context, server *apiserver.Server, database *etcd.Server) (own *rest.Config, served chan error, err error) {
 	i.Config = rest.CopyConfig(server.GenericAPIServer.LoopbackClientConfig)
 	i.Config.QPS = -1
-
-	// Stop in this order: the controllers, which are clients of the server, then the server, then etcd.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	served := make(chan error, 1)
+	served = make(chan error, 1)
 	go func() { served <- server.Run(serving) }()
 	i.cleanup = append(i.cleanup, func() {
 		stopServing()
@@ -145,34 +168,23 @@ func Start(ctx context.Context, options *Options) (instance *Instance, err error
 	})
 	own, disconnect := disconnectable(i.Config)
 	i.cleanup = append(i.cleanup, disconnect)
-	if err := waitReady(ctx, own, served, database.Err()); err != nil {
-		i.cancel()
-		return nil, err
-	}
+	return own, served, waitReady(ctx, own, served, database.Err())
+}
 
-	if i.Client, err = versioned.NewForConfig(manager.ClientConfig(own)); err != nil {
-		i.cancel()
-		return nil, err
+// run waits until a part ends or ctx ends, and stops the other parts.
+func (i *Instance) run(ctx context.Context, controlled, served chan error, database <-chan error) {
+	defer close(i.done)
+	select {
+	case i.err = <-controlled:
+		controlled <- i.err
+	case i.err = <-served:
+		served <- i.err
+	case i.err = <-database:
+	case <-ctx.Done():
 	}
-	controllers.Client = i.Client
-	controlled := make(chan error, 1)
-	go func() { controlled <- controllers.Run(ctx) }()
-
-	go func() {
-		defer close(i.done)
-		select {
-		case i.err = <-controlled:
-			controlled <- i.err
-		case i.err = <-served:
-			served <- i.err
-		case i.err = <-database.Err():
-		case <-ctx.Done():
-		}
-		i.cancel()
-		i.err = errors.Join(i.err, <-controlled)
-		i.clean()
-	}()
-	return i, nil
+	i.cancel()
+	i.err = errors.Join(i.err, <-controlled)
+	i.clean()
 }
 
 func newServer(options *Options, certificates *pki.Certificates, listener net.Listener, database *etcd.Server) (*apiserver.Server, error) {

@@ -50,7 +50,7 @@ func (pl *Planner) mayCool(ctx context.Context, prefix *ipam.Prefix) (bool, erro
 	if usage := prefix.Status.Usage; usage != nil && usage.Cooling != "" {
 		return true, nil
 	}
-	d, err := pl.readFrom().CoolDown(ctx, prefix.Namespace, prefix.Labels)
+	d, err := pl.mustSources().CoolDown(ctx, prefix.Namespace, prefix.Labels)
 	return d > 0, err
 }
 

@@ -74,7 +74,7 @@ func (pl *Planner) planBindAllocationFrom(ctx context.Context, r reader, allocat
 	return Plan{
 		Guards:    slices.Concat(parentGuards, pl.guardFree(ctx, p, allocation, prefix), childGuards),
 		then:      []clientv3.Op{clientv3.OpPut(key, value)},
-		committed: func(revision int64) { pl.claimsMade.Add(key, made{revision, held}) },
+		committed: func(revision int64) { pl.writtenClaims.Add(key, writtenClaim{revision, held}) },
 	}, nil
 }
 

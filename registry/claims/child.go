@@ -95,7 +95,7 @@ func (pl *Planner) planBindChild(ctx context.Context, r reader, child *ipam.Pref
 		return refuse("it cannot get %s from Prefix %s with uid %s: the Prefix of that name has uid %s", prefix, name, wanted, p.uid)
 	}
 	key := pl.Keys.Claim(p.uid, prefix)
-	if m, ok := r.made(key); ok && m.claim.isOf(child) {
+	if m, ok := r.written(key); ok && m.claim.isOf(child) {
 		return Plan{Guards: []Guard{IsUnchanged(key, m.revision)}}, nil
 	}
 	kv, value, err := r.claim(ctx, key)

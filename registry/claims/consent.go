@@ -94,6 +94,6 @@ func (pl *Planner) IsShared(ctx context.Context, prefix *ipam.Prefix, namespace 
 func (pl *Planner) listPolicies(ctx context.Context, namespace, resourceVersion string) ([]ipam.PrefixPolicy, error) {
 	var list ipam.PrefixPolicyList
 	options := storage.ListOptions{Predicate: storage.Everything, Recursive: true, ResourceVersion: resourceVersion}
-	err := pl.readFrom().Policies.GetList(ctx, pl.Policies.storageKey(namespace, ""), options, &list)
+	err := pl.mustSources().Policies.GetList(ctx, pl.Policies.storageKey(namespace, ""), options, &list)
 	return list.Items, err
 }

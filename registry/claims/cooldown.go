@@ -100,7 +100,7 @@ func (pl *Planner) checkCoolDown(ctx context.Context, p *parent, allocation *ipa
 
 // coolDownOf returns for how long the space of a parent cools down. It is 0 if it does not.
 func (pl *Planner) coolDownOf(ctx context.Context, p *parent, namespace string) (time.Duration, error) {
-	return pl.readFrom().CoolDown(ctx, namespace, p.labels)
+	return pl.mustSources().CoolDown(ctx, namespace, p.labels)
 }
 
 // isCoolingError reports whether an error is a CoolingError.

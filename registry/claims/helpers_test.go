@@ -148,7 +148,7 @@ func newServerAt(t testing.TB, etcd *kubernetes.Client, v variant, etcdPrefix st
 		t.Fatal(err)
 	}
 	t.Cleanup(s.allocations.Main.Destroy)
-	s.planner.ReadFrom(claims.Sources{
+	s.planner.SetSources(claims.Sources{
 		Prefixes: s.prefixes.Stored(), Attributes: prefix.GetAttrs, Policies: policies.Stored(), CoolDown: parents.CoolDown,
 	})
 	// A server is ready when its watch caches are ready.

@@ -27,14 +27,14 @@ type Plan struct {
 	then []clientv3.Op
 	// committed, if set, is called after the transaction succeeded, with its revision.
 	committed func(revision int64)
-	// release, if set, releases the lock that the plan holds. It may be called more than once.
-	release func()
+	// unlock, if set, releases the lock that the plan holds. It may be called more than once.
+	unlock func()
 }
 
-// Set releases what the plan holds and replaces the plan by next.
+// Set releases the lock that the plan holds and replaces the plan by next.
 func (p *Plan) Set(next Plan) {
-	if p.release != nil {
-		p.release()
+	if p.unlock != nil {
+		p.unlock()
 	}
 	*p = next
 }

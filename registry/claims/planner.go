@@ -25,20 +25,20 @@ import (
 //
 //	planner := NewPlanner(...)
 //	make the storage of each kind, which plans with it
-//	planner.ReadFrom(Sources{...})
+//	planner.SetSources(Sources{...})
 //
 // After that it is safe for concurrent use. Before, a write panics.
 type Planner struct {
 	*Etcd
-	// sources are nil until ReadFrom is called.
+	// sources are nil until SetSources is called.
 	sources *Sources
 	// namespaceLabels returns the labels of a namespace. It is nil if there are no namespaces.
 	namespaceLabels NamespaceLabels
 	// createdAt caches the etcd create revision of allocated Prefixes by uid. It never changes, and only etcd has
 	// it: objects in the watch cache do not carry it.
 	createdAt *lru.Cache
-	// claimsMade caches the claims that this server wrote, by key.
-	claimsMade *lru.Cache
+	// writtenClaims caches the claims that this server wrote, by key.
+	writtenClaims *lru.Cache
 	// disjointRoots forbids a new root that overlaps another root of its namespace.
 	disjointRoots bool
 	// rootLocks has a lock for each namespace. It is held while a root is created there.
@@ -50,13 +50,13 @@ type Planner struct {
 const (
 	// maxCreated is the capacity of createdAt, in parents.
 	maxCreated = 100_000
-	// maxMade is the capacity of claimsMade, in claims. A claim is needed only until its child is Allocated, which
+	// maxWritten is the capacity of writtenClaims, in claims. A claim is needed only until its child is Allocated, which
 	// is soon.
-	maxMade = 10_000
+	maxWritten = 10_000
 )
 
-// made is a claim that this server wrote, and the etcd revision of that write.
-type made struct {
+// writtenClaim is a claim that this server wrote, and the etcd revision of that write.
+type writtenClaim struct {
 	revision int64
 	claim    Claim
 }
@@ -66,7 +66,7 @@ type made struct {
 func NewPlanner(etcd *Etcd, disjointRoots bool, namespaceLabels NamespaceLabels) *Planner {
 	return &Planner{
 		Etcd: etcd, disjointRoots: disjointRoots, namespaceLabels: namespaceLabels,
-		createdAt: lru.New(maxCreated), claimsMade: lru.New(maxMade), now: time.Now,
+		createdAt: lru.New(maxCreated), writtenClaims: lru.New(maxWritten), now: time.Now,
 	}
 }
 
@@ -82,18 +82,18 @@ type Sources struct {
 	CoolDown CoolDown
 }
 
-// ReadFrom sets the sources. It is called once, before the first write. It panics if one of them is missing.
-func (pl *Planner) ReadFrom(sources Sources) {
+// SetSources sets the sources. It is called once, before the first write. It panics if one of them is missing.
+func (pl *Planner) SetSources(sources Sources) {
 	if sources.Prefixes == nil || sources.Attributes == nil || sources.Policies == nil || sources.CoolDown == nil {
-		panic("claims: Planner.ReadFrom needs all of the Sources")
+		panic("claims: Planner.SetSources needs all of the Sources")
 	}
 	pl.sources = &sources
 }
 
-// readFrom returns the sources. It panics if there are none yet, which is a mistake in the construction of the server.
-func (pl *Planner) readFrom() *Sources {
+// mustSources returns the sources. It panics if there are none yet, which is a mistake in the construction of the server.
+func (pl *Planner) mustSources() *Sources {
 	if pl.sources == nil {
-		panic("claims: Planner.ReadFrom must be called before the first write")
+		panic("claims: Planner.SetSources must be called before the first write")
 	}
 	return pl.sources
 }
@@ -190,11 +190,11 @@ func (pl *Planner) PlanDelete(ctx context.Context, live bool, obj runtime.Object
 	case *ipam.PrefixAllocation:
 		return pl.planRelease(ctx, r, obj)
 	case *ipam.Prefix:
-		vanish, err := pl.planDeletePrefix(ctx, obj)
+		plan, err := pl.planDeletePrefix(ctx, obj)
 		if err != nil || !obj.Spec.IsRoot() {
-			return vanish, err
+			return plan, err
 		}
-		return pl.planDeleteRoot(ctx, obj, vanish)
+		return pl.planDeleteRoot(ctx, obj, plan)
 	case *ipam.PrefixPolicy:
 		return Plan{}, nil
 	}

@@ -30,8 +30,8 @@ type reader interface {
 	claim(ctx context.Context, key string) (kv *mvccpb.KeyValue, value Claim, err error)
 	// policiesOf returns the policies of a namespace.
 	policiesOf(ctx context.Context, namespace string) ([]ipam.PrefixPolicy, error)
-	// made returns the claim at a key if this server wrote it and still remembers it. It need not be read then.
-	made(key string) (made, bool)
+	// written returns the claim at a key if this server wrote it and still remembers it. It need not be read then.
+	written(key string) (writtenClaim, bool)
 }
 
 // parent is the part of a parent Prefix that a plan needs.
@@ -59,7 +59,7 @@ func parentOf(prefix *ipam.Prefix, createRevision, modRevision int64) *parent {
 
 // reader returns a reader of the current state of etcd, or one that may be stale. It panics if there are no sources yet.
 func (pl *Planner) reader(current bool) reader {
-	pl.readFrom()
+	pl.mustSources()
 	if current {
 		return live{pl}
 	}
@@ -101,7 +101,7 @@ func (r live) policiesOf(ctx context.Context, namespace string) ([]ipam.PrefixPo
 	return r.listPolicies(ctx, namespace, "")
 }
 
-func (r live) made(string) (made, bool) { return made{}, false }
+func (r live) written(string) (writtenClaim, bool) { return writtenClaim{}, false }
 
 // cached is a reader that uses the watch cache, the memory of this server, and serializable reads of etcd. What it
 // returns may be stale.
@@ -115,7 +115,7 @@ func (r cached) isLive() bool { return false }
 func (r cached) parent(ctx context.Context, namespace, name string) (*parent, error) {
 	wanted, demanded := ctx.Value(parentUIDKey{}).(types.UID)
 	prefix := &ipam.Prefix{}
-	err := r.readFrom().Prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}, prefix)
+	err := r.mustSources().Prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}, prefix)
 	if err == nil && (!demanded || wanted == prefix.UID) {
 		if created, ok := r.createdAt.Get(prefix.UID); ok {
 			revision, err := storage.APIObjectVersioner{}.ObjectResourceVersion(prefix)
@@ -133,7 +133,7 @@ func (r cached) parent(ctx context.Context, namespace, name string) (*parent, er
 func (r cached) prefix(ctx context.Context, namespace, name string) (*ipam.Prefix, int64, error) {
 	prefix := &ipam.Prefix{}
 	options := storage.GetOptions{ResourceVersion: "0", IgnoreNotFound: true}
-	if err := r.readFrom().Prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), options, prefix); err != nil {
+	if err := r.mustSources().Prefixes.Get(ctx, r.Prefixes.storageKey(namespace, name), options, prefix); err != nil {
 		return nil, 0, err
 	}
 	revision, err := storage.APIObjectVersioner{}.ObjectResourceVersion(prefix)
@@ -148,10 +148,10 @@ func (r cached) policiesOf(ctx context.Context, namespace string) ([]ipam.Prefix
 	return r.listPolicies(ctx, namespace, "0")
 }
 
-func (r cached) made(key string) (made, bool) {
-	m, ok := r.claimsMade.Get(key)
+func (r cached) written(key string) (writtenClaim, bool) {
+	m, ok := r.writtenClaims.Get(key)
 	if !ok {
-		return made{}, false
+		return writtenClaim{}, false
 	}
-	return m.(made), true
+	return m.(writtenClaim), true
 }

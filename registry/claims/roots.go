@@ -34,18 +34,18 @@ import (
 // planRoot plans the creation of a root.
 func (pl *Planner) planRoot(ctx context.Context, root *ipam.Prefix) (Plan, error) {
 	key := pl.Keys.rootsOf(root.Namespace)
-	made := Plan{then: []clientv3.Op{clientv3.OpPut(key, "")}}
+	plan := Plan{then: []clientv3.Op{clientv3.OpPut(key, "")}}
 	wanted, err := cidr.ParseStored(root.Spec.Prefix)
 	if !pl.disjointRoots || err != nil {
-		return made, nil
+		return plan, nil
 	}
 
 	// Of concurrent plans for one namespace only one can commit, so the creations of one server take turns.
-	if made.release, err = pl.rootLocks.lock(ctx, root.Namespace); err != nil {
+	if plan.unlock, err = pl.rootLocks.lock(ctx, root.Namespace); err != nil {
 		return Plan{}, err
 	}
 	fail := func(err error) (Plan, error) {
-		made.release()
+		plan.unlock()
 		return Plan{}, err
 	}
 	kv, err := pl.revisions(ctx, key)
@@ -60,12 +60,12 @@ func (pl *Planner) planRoot(ctx context.Context, root *ipam.Prefix) (Plan, error
 			return fail(err)
 		}
 		if len(others) == 0 {
-			made.Guards = []Guard{IsUnchanged(key, revision)}
-			return made, nil
+			plan.Guards = []Guard{IsUnchanged(key, revision)}
+			return plan, nil
 		}
 		// The overlapping root may have been deleted, so list again at the current revision. That does not need the
 		// lock.
-		made.release()
+		plan.unlock()
 	}
 
 	others, err := pl.listRoots(ctx, root.Namespace, overlapping, "", validation.MaxOverlapsNamed)
@@ -86,13 +86,13 @@ func (pl *Planner) planRoot(ctx context.Context, root *ipam.Prefix) (Plan, error
 	}
 	// Either no root has put the key yet, or the overlapping root has the same name. The create fails in the second
 	// case.
-	made.Guards = []Guard{IsUnchanged(key, revision)}
-	return made, nil
+	plan.Guards = []Guard{IsUnchanged(key, revision)}
+	return plan, nil
 }
 
-// planDeleteRoot adds to vanish, the plan for the removal of a root. If the root is the last one of its namespace, the
+// planDeleteRoot adds to plan, the plan for the removal of a root. If the root is the last one of its namespace, the
 // transaction also removes the key of the namespace. If not, it requires that another root still exists.
-func (pl *Planner) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish Plan) (Plan, error) {
+func (pl *Planner) planDeleteRoot(ctx context.Context, root *ipam.Prefix, plan Plan) (Plan, error) {
 	key := pl.Keys.rootsOf(root.Namespace)
 	kv, err := pl.revisions(ctx, key)
 	if err != nil {
@@ -100,7 +100,7 @@ func (pl *Planner) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish
 	}
 	revision := kv.ModRevision
 	if revision == 0 {
-		return vanish, nil
+		return plan, nil
 	}
 	// List at the revision of the key first, which is cheaper. That list may contain deleted roots. If the other
 	// root that it finds is deleted, list at the current revision.
@@ -116,9 +116,9 @@ func (pl *Planner) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish
 			}
 		}
 		if other == nil {
-			vanish.Guards = append(vanish.Guards, IsUnchanged(key, revision))
-			vanish.then = append(vanish.then, clientv3.OpDelete(key))
-			return vanish, nil
+			plan.Guards = append(plan.Guards, IsUnchanged(key, revision))
+			plan.then = append(plan.then, clientv3.OpDelete(key))
+			return plan, nil
 		}
 		otherKey := pl.Prefixes.Key(other.Namespace, other.Name)
 		otherKV, err := pl.revisions(ctx, otherKey)
@@ -126,8 +126,8 @@ func (pl *Planner) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish
 			return Plan{}, err
 		}
 		if otherKV.CreateRevision > 0 {
-			vanish.Guards = append(vanish.Guards, IsSame(otherKey, otherKV.CreateRevision))
-			return vanish, nil
+			plan.Guards = append(plan.Guards, IsSame(otherKey, otherKV.CreateRevision))
+			return plan, nil
 		}
 	}
 	return Plan{}, errStale
@@ -138,7 +138,7 @@ func (pl *Planner) planDeleteRoot(ctx context.Context, root *ipam.Prefix, vanish
 func (pl *Planner) listRoots(ctx context.Context, namespace string, selector fields.Selector, resourceVersion string, limit int64) ([]ipam.Prefix, error) {
 	options := storage.ListOptions{
 		Predicate: storage.SelectionPredicate{
-			Label: labels.Everything(), Field: selector, GetAttrs: pl.readFrom().Attributes, IndexFields: []string{FieldRootNamespace}, Limit: limit,
+			Label: labels.Everything(), Field: selector, GetAttrs: pl.mustSources().Attributes, IndexFields: []string{FieldRootNamespace}, Limit: limit,
 		},
 		Recursive: true, ResourceVersion: resourceVersion,
 	}
@@ -146,7 +146,7 @@ func (pl *Planner) listRoots(ctx context.Context, namespace string, selector fie
 		options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
 	}
 	var list ipam.PrefixList
-	err := pl.readFrom().Prefixes.GetList(ctx, pl.Prefixes.storageKey(namespace, ""), options, &list)
+	err := pl.mustSources().Prefixes.GetList(ctx, pl.Prefixes.storageKey(namespace, ""), options, &list)
 	return list.Items, err
 }
 
@@ -177,7 +177,7 @@ type keyLock struct {
 
 // lock acquires the lock of a key. It returns a function that releases it; further calls of that function do
 // nothing. If the context ends first, lock returns the error of the context.
-func (k *keyLocks) lock(ctx context.Context, key string) (release func(), err error) {
+func (k *keyLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
 	k.mu.Lock()
 	if k.locks == nil {
 		k.locks = map[string]*keyLock{}

@@ -16,8 +16,8 @@ import (
 func TestSources(t *testing.T) {
 	planner := claims.NewPlanner(&claims.Etcd{}, false, nil)
 	for want, mistake := range map[string]func(){
-		"ReadFrom must be called before": func() { _, _ = planner.PlanUpdate(t.Context(), true, nil, &ipam.Prefix{}) },
-		"ReadFrom needs all":             func() { planner.ReadFrom(claims.Sources{}) },
+		"SetSources must be called before": func() { _, _ = planner.PlanUpdate(t.Context(), true, nil, &ipam.Prefix{}) },
+		"SetSources needs all":             func() { planner.SetSources(claims.Sources{}) },
 	} {
 		t.Run(want, func(t *testing.T) {
 			defer func() {

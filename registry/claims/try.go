@@ -51,15 +51,15 @@ func (pl *Planner) OnDryRunDelete(dryRun []string, validate rest.ValidateObjectF
 	}
 }
 
-// try returns the error with which a write would be refused, and nil if it would not. It writes nothing. make plans
+// try returns the error with which a write would be refused, and nil if it would not. It writes nothing. plan plans
 // the write.
-func (pl *Planner) try(ctx context.Context, make func() (Plan, error)) error {
+func (pl *Planner) try(ctx context.Context, plan func() (Plan, error)) error {
 	return WithPlan(ctx, func(ctx context.Context, p *Plan, _ bool) error {
-		made, err := make()
+		planned, err := plan()
 		if err != nil {
 			return err
 		}
-		p.Set(made)
+		p.Set(planned)
 		if p.empty() {
 			return nil
 		}

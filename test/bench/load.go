@@ -28,8 +28,8 @@ const (
 	creators = 64
 	// patience is the time without progress after which a measurement fails.
 	patience = 5 * time.Minute
-	// startPatience is the maximum time for the start of a server with a large store.
-	startPatience = 10 * time.Minute
+	// startTimeout is the maximum time for the start of a server with a large store.
+	startTimeout = 10 * time.Minute
 	// batchLabel is the label of Prefixes with the name of their batch.
 	batchLabel = "batch"
 )

@@ -80,7 +80,7 @@ func startStandaloneOn(b *bench, data string, args ...string) *standalone {
 // eventually waits until a function returns nil.
 func (b *bench) eventually(what string, f func() error) {
 	b.Helper()
-	for deadline := time.Now().Add(startPatience); ; {
+	for deadline := time.Now().Add(startTimeout); ; {
 		err := f()
 		if err == nil {
 			return

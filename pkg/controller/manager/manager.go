@@ -226,9 +226,9 @@ func withoutDerived(conditions []metav1.Condition) []metav1.Condition {
 	return stored
 }
 
-// awaitPatience is the timeout of one request that checks whether the API is served. It is also the maximum delay
+// discoveryTimeout is the timeout of one request that checks whether the API is served. It is also the maximum delay
 // that such a request adds to the shutdown.
-const awaitPatience = 5 * time.Second
+const discoveryTimeout = 5 * time.Second
 
 // awaitAPI waits until the API is served. This requires a serving certificate, which another process,
 // ipam-certificate-controller, may have to issue first. Informers would retry with growing delays.
@@ -237,7 +237,7 @@ func (c Config) awaitAPI(ctx context.Context) {
 	// The only possible error is the end of the context.
 	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 		// Let a request finish when the context ends. The server would log a canceled request as an error.
-		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), awaitPatience)
+		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), discoveryTimeout)
 		defer cancel()
 		_, err := c.Client.Discovery().ServerResourcesForGroupVersionWithContext(asking, v1alpha1.GroupVersion.String())
 		if err != nil && !waits && ctx.Err() == nil {

@@ -135,7 +135,7 @@ func (c *Controller) prefixSeen(before, prefix *v1alpha1.Prefix) {
 	}
 	if !c.isCounted(prefix) || before != nil && (!equality.Semantic.DeepEqual(before.Status.Usage, prefix.Status.Usage) ||
 		!slices.Equal(before.Status.Used, prefix.Status.Used)) {
-		c.count(name)
+		c.queueUsage(name)
 	}
 	if before != nil && before.Spec.Prefix == prefix.Spec.Prefix {
 		return
@@ -196,8 +196,8 @@ const usageDelay = 200 * time.Millisecond
 // condition lists those that are left.
 const deletableDelay = time.Second
 
-// count queues a parent to update the usage in its status.
-func (c *Controller) count(parent types.NamespacedName) { c.usage.AddAfter(parent, usageDelay) }
+// queueUsage queues a parent to update the usage in its status.
+func (c *Controller) queueUsage(parent types.NamespacedName) { c.usage.AddAfter(parent, usageDelay) }
 
 func (c *Controller) prefixGone(prefix *v1alpha1.Prefix) {
 	c.retries.forget(observe.NameOf(prefix))
@@ -242,7 +242,7 @@ func (c *Controller) allocationSeen(before, allocation *v1alpha1.PrefixAllocatio
 	}
 	if holds {
 		c.tracker.hold(parent, allocation.UID, prefix, isCooling(allocation))
-		c.count(parent)
+		c.queueUsage(parent)
 	}
 }
 
@@ -258,7 +258,7 @@ func (c *Controller) allocationGone(allocation *v1alpha1.PrefixAllocation) {
 
 // released records that an allocation holds no space of a parent any more.
 func (c *Controller) released(parent types.NamespacedName, uid types.UID) {
-	c.count(parent)
+	c.queueUsage(parent)
 	if c.tracker.release(parent, uid) == 0 {
 		// A parent that is being deleted waits for this.
 		c.children.Add(parent)

@@ -74,7 +74,7 @@ func (c *Controller) syncRules(_ context.Context, name types.NamespacedName) err
 	for _, prefix := range prefixes {
 		for _, selector := range selectors {
 			if selector.Matches(labels.Set(prefix.Labels)) {
-				c.count(observe.NameOf(prefix))
+				c.queueUsage(observe.NameOf(prefix))
 				break
 			}
 		}

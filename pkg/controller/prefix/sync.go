@@ -548,22 +548,22 @@ func (c *Controller) syncOrphan(ctx context.Context, name types.NamespacedName) 
 	if err != nil {
 		return err
 	}
-	owner := requester.Of(allocation)
+	child := requester.Of(allocation)
 	switch {
 	case allocation.DeletionTimestamp != nil, isCooling(allocation):
 		return nil
-	case owner == nil && requester.IsLost(allocation) && allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated:
+	case child == nil && requester.IsLost(allocation) && allocation.Status.Phase != v1alpha1.PrefixAllocationPhaseAllocated:
 		return ignoreStaleWrite(c.deleteAsSeen(ctx, allocation))
-	case owner == nil:
+	case child == nil:
 		return nil
 	}
-	if prefix, err := c.prefixes.Prefixes(name.Namespace).Get(owner.Name); err == nil && prefix.UID == owner.UID {
+	if prefix, err := c.prefixes.Prefixes(name.Namespace).Get(child.Name); err == nil && prefix.UID == child.UID {
 		return nil
 	}
 	// The cache may be stale. Only the server knows whether the Prefix exists.
-	prefix, err := c.client.IpamV1alpha1().Prefixes(name.Namespace).Get(ctx, owner.Name, metav1.GetOptions{})
+	prefix, err := c.client.IpamV1alpha1().Prefixes(name.Namespace).Get(ctx, child.Name, metav1.GetOptions{})
 	switch {
-	case err == nil && prefix.UID == owner.UID:
+	case err == nil && prefix.UID == child.UID:
 		return nil
 	case err != nil && !apierrors.IsNotFound(err):
 		return err

@@ -67,7 +67,7 @@ func (x *index) lock(name string) *namespace {
 			ns = &namespace{
 				index: x, name: name, top: &parent{}, awaited: map[string]requesterRef{}, shared: map[*parent]struct{}{},
 				parents: map[string]*parent{}, holders: map[types.UID]holder{}, pending: map[types.NamespacedName]*pending{},
-				tenants: map[string]*tenant{}, requesters: map[string]map[*pending]struct{}{}, selections: map[string]*selection{},
+				tenants: map[string]*tenant{}, waitingForRequester: map[string]map[*pending]struct{}{}, selections: map[string]*selection{},
 			}
 			x.namespaces[name] = ns
 		}
@@ -380,8 +380,8 @@ func (x *index) recordRefusal(name types.NamespacedName, assumed assumption, who
 	ns.release(w.uid)
 }
 
-// retry clears the refusals of an allocation if no other prefix is left for it, so that all are tried again.
-func (x *index) retry(c candidate) {
+// forgetRefusals clears the refusals of an allocation if no other prefix is left for it, so that all are tried again.
+func (x *index) forgetRefusals(c candidate) {
 	ns := x.lock(c.parentNamespace)
 	defer x.unlock(ns)
 	w := ns.pending[c.name]
@@ -422,7 +422,7 @@ func (x *index) assume(c candidate) (assumption, *verdict) {
 	ns := x.lock(c.parentNamespace)
 	defer x.unlock(ns)
 	w := ns.beginAttempt(c)
-	fresh := w.stale
+	rewrite := w.stale
 	w.stale = false
 
 	if held, ok := ns.holders[c.uid]; ok {
@@ -451,7 +451,7 @@ func (x *index) assume(c candidate) (assumption, *verdict) {
 		return ns.assumptionOf(p, prefix), nil
 	}
 	why := ns.explain(w)
-	why.fresh = fresh
+	why.rewrite = rewrite
 	if !why.final {
 		ns.wait(w, why)
 	}

@@ -58,7 +58,7 @@ func (x *index) waitingIn(nsName string) []string {
 	for w := range ns.waiting() {
 		names = append(names, w.name.Name)
 	}
-	for _, waiting := range ns.requesters {
+	for _, waiting := range ns.waitingForRequester {
 		for w := range waiting {
 			names = append(names, w.name.Name)
 		}
@@ -747,7 +747,7 @@ func TestRequesterChangesWhileWaiting(t *testing.T) {
 		for again, f := range map[string]func(*fixture, candidate){
 			"assume":  func(f *fixture, c candidate) { f.assume(c) },
 			"give up": func(f *fixture, c candidate) { f.refusedVerdict(c) },
-			"retry":   func(f *fixture, c candidate) { f.retry(c); f.assume(c) },
+			"forget":  func(f *fixture, c candidate) { f.forgetRefusals(c); f.assume(c) },
 		} {
 			x := newFixture(Pack)
 			x.set(prefix("root", "10.0.0.0/8"))
@@ -758,8 +758,8 @@ func TestRequesterChangesWhileWaiting(t *testing.T) {
 			f(x, c)
 			x.gone("a")
 			n := x.lock(ns)
-			if len(n.requesters) != 0 {
-				t.Errorf("%s, then %+v: %v wait for a Prefix, but are gone", again, to, n.requesters)
+			if len(n.waitingForRequester) != 0 {
+				t.Errorf("%s, then %+v: %v wait for a Prefix, but are gone", again, to, n.waitingForRequester)
 			}
 			x.unlock(n)
 		}

@@ -451,7 +451,7 @@ func againstModel(t *testing.T, seed uint64, steps int) bool {
 			delete(stale, c.name.Name)
 			before, held := m.held[c.uid]
 			if len(m.refused[c.uid]) > 0 && random.IntN(2) == 0 {
-				f.retry(c)
+				f.forgetRefusals(c)
 				if _, able := m.best(c); !able && !held {
 					delete(m.refused, c.uid)
 				}
@@ -577,7 +577,7 @@ func (f *fixture) strayRequesters() []string {
 	ns := f.lock(ns)
 	defer f.unlock(ns)
 	var stray []string
-	for name, waiting := range ns.requesters {
+	for name, waiting := range ns.waitingForRequester {
 		for w := range waiting {
 			if w.requester == nil || w.requester.name != name || ns.pending[w.name] != w {
 				stray = append(stray, w.name.Name)

@@ -44,8 +44,8 @@ type namespace struct {
 	tenants map[string]*tenant
 	// lastServe is the number of calls of serve, and lastTurn that of the assumptions that they made.
 	lastServe, lastTurn uint64
-	// requesters holds the allocations that wait for the Prefix they were created for, by the name of that Prefix.
-	requesters map[string]map[*pending]struct{}
+	// waitingForRequester holds the allocations that wait for the Prefix they were created for, by the name of that Prefix.
+	waitingForRequester map[string]map[*pending]struct{}
 	// awaited is the same for allocations of this namespace that ask for parents of another one, by the name of the
 	// allocation.
 	awaited map[string]requesterRef
@@ -118,7 +118,7 @@ func (ns *namespace) update(p *parent, now prefixState, up *parent) (below revea
 	p.applyReserved()
 	ns.changed(p, &before, beforeUp)
 
-	for w := range ns.requesters[p.name] {
+	for w := range ns.waitingForRequester[p.name] {
 		if w.requester.uid == p.uid {
 			ns.stopWaiting(w)
 			ns.index.wake(w.name)

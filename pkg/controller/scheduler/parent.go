@@ -23,9 +23,9 @@ type parent struct {
 	excess *excess
 	// policies are those of the namespace.
 	policies *policy.Policies
-	// messages is the number of waiting allocations whose messages name this parent. freshMessages is the number of those
+	// messages is the number of waiting allocations whose messages name this parent. currentMessages is the number of those
 	// that are not stale.
-	messages, freshMessages int
+	messages, currentMessages int
 	// up is the parent that spec.parentRef names, or the top of the namespace. child is the first child. next and
 	// previous link the children of the same parent.
 	up, child, next, previous *parent

@@ -168,7 +168,7 @@ func (ns *namespace) wait(w *pending, why *verdict) {
 	for _, r := range why.misfits {
 		w.explainedBy = append(w.explainedBy, r.parent)
 		r.parent.messages++
-		r.parent.freshMessages++
+		r.parent.currentMessages++
 	}
 	i, _ := slices.BinarySearchFunc(t.waiting, w, before)
 	t.waiting = slices.Insert(t.waiting, i, w)
@@ -199,9 +199,9 @@ func (ns *namespace) stopWaiting(of ...*pending) {
 func (ns *namespace) leave(w *pending) bool {
 	if w.waitsForRequester {
 		w.waitsForRequester = false
-		delete(ns.requesters[w.requester.name], w)
-		if len(ns.requesters[w.requester.name]) == 0 {
-			delete(ns.requesters, w.requester.name)
+		delete(ns.waitingForRequester[w.requester.name], w)
+		if len(ns.waitingForRequester[w.requester.name]) == 0 {
+			delete(ns.waitingForRequester, w.requester.name)
 		}
 	}
 	if w.target == nil {
@@ -224,7 +224,7 @@ func (ns *namespace) leave(w *pending) bool {
 	}
 	for _, p := range w.explainedBy {
 		if p.messages--; !w.stale {
-			p.freshMessages--
+			p.currentMessages--
 		}
 		ns.tidy(p)
 	}
@@ -235,10 +235,10 @@ func (ns *namespace) leave(w *pending) bool {
 // waitForRequester makes an allocation wait for an event of the Prefix that it was created for.
 func (ns *namespace) waitForRequester(w *pending) {
 	w.waitsForRequester = true
-	if ns.requesters[w.requester.name] == nil {
-		ns.requesters[w.requester.name] = map[*pending]struct{}{}
+	if ns.waitingForRequester[w.requester.name] == nil {
+		ns.waitingForRequester[w.requester.name] = map[*pending]struct{}{}
 	}
-	ns.requesters[w.requester.name][w] = struct{}{}
+	ns.waitingForRequester[w.requester.name][w] = struct{}{}
 }
 
 // prefixFor returns the prefix that an allocation would get from the parent now. It reports false if there is none.

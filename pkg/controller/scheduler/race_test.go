@@ -107,7 +107,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 						q.Add(name)
 					case 1:
 						x.recordRefusal(name, place, false, "no")
-						x.retry(c)
+						x.forgetRefusals(c)
 						q.Add(name)
 					case 2:
 						// The response is lost. The informer soon delivers the bound allocation as Allocated.
@@ -120,7 +120,7 @@ func noLostWakeUps(t *testing.T, seed uint64) {
 				} else if now, exists := candidateFor(name); !exists || now.uid != c.uid {
 					x.forget(name, c.uid, c.parentNamespace)
 				} else if why.reason == "Refused" {
-					x.retry(c)
+					x.forgetRefusals(c)
 					q.Add(name)
 				}
 				q.Done(name)

@@ -244,7 +244,7 @@ func (s *Scheduler) schedule(ctx context.Context, name types.NamespacedName) err
 // assumeAndBind finds a prefix for an allocation and binds it. If the server refuses it, it tries others. If there is none, it
 // reports that. If it returns an error, the caller must retry later.
 func (s *Scheduler) assumeAndBind(ctx context.Context, allocation *v1alpha1.PrefixAllocation, c candidate) (err error) {
-	s.index.retry(c)
+	s.index.forgetRefusals(c)
 	var refused error
 	for range maxTries {
 		assumed, why := s.index.assume(c)
@@ -428,7 +428,7 @@ func (s *Scheduler) learn(namespace string, parent types.NamespacedName, refusal
 }
 
 // report writes to the status why the allocation cannot be scheduled. If only the counts in the message changed, it
-// writes them only if why.fresh is set. Counts change with each allocation of the parent.
+// writes them only if why.rewrite is set. Counts change with each allocation of the parent.
 func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAllocation, why *verdict) error {
 	phase := v1alpha1.PrefixAllocationPhasePending
 	if why.final {
@@ -437,7 +437,7 @@ func (s *Scheduler) report(ctx context.Context, allocation *v1alpha1.PrefixAlloc
 	s.nameHolders(allocation.Namespace, why)
 	message := why.message()
 	if told := meta.FindStatusCondition(allocation.Status.Conditions, v1alpha1.ConditionAllocated); told != nil &&
-		told.Reason == why.reason && !why.fresh && withoutCounts(told.Message) == withoutCounts(message) {
+		told.Reason == why.reason && !why.rewrite && withoutCounts(told.Message) == withoutCounts(message) {
 		message = told.Message
 	}
 	updated := allocation.DeepCopy()

@@ -108,9 +108,9 @@ type target struct {
 	count int
 	// serving is the value of namespace.lastServe when serve last found that the parent is the target.
 	serving uint64
-	// affected and hidden are used only within refreshTenant. affected is set if the changed parent is or was the target, or
-	// a descendant of it is. hidden is set if the change shows or hides descendants. Then all messages are stale.
-	affected, hidden bool
+	// affected and descendantsChanged are used only within refreshTenant. affected is set if the changed parent is or was the target, or
+	// a descendant of it is. descendantsChanged is set if the change shows or hides descendants. Then all messages are stale.
+	affected, descendantsChanged bool
 }
 
 // targets yields the targets of the waiting allocations that a Prefix with a name may be.
@@ -273,7 +273,7 @@ func (ns *namespace) refreshLater(w *pending, delay time.Duration) {
 	}
 	w.stale = true
 	for _, p := range w.explainedBy {
-		p.freshMessages--
+		p.currentMessages--
 	}
 	ns.index.refresh(w.name, max(delay, w.tenant.refreshes.Reserve().Delay()))
 }
@@ -299,7 +299,7 @@ func (ns *namespace) refreshHolders(p *parent, freed netip.Prefix) {
 
 // refreshNaming updates the messages for a tenant that name the parent and for which stale returns true.
 func (ns *namespace) refreshNaming(t *tenant, p *parent, delay time.Duration, stale func(*pending) bool) {
-	if p.freshMessages == 0 {
+	if p.currentMessages == 0 {
 		return
 	}
 	for _, w := range t.waiting {
@@ -333,11 +333,11 @@ func (ns *namespace) refreshTenant(t *tenant, p *parent, before *prefixState, be
 	some := false
 	for of := range t.targets(p.name) {
 		if of.scope.Selector == nil {
-			of.affected, of.hidden, some = true, true, true
+			of.affected, of.descendantsChanged, some = true, true, true
 			continue
 		}
 		shift := shiftOf(of.scope, p, before, beforeUp)
-		of.affected, of.hidden = shift.was || shift.is || shift.below, shift.below
+		of.affected, of.descendantsChanged = shift.was || shift.is || shift.below, shift.below
 		if shift.below && shift.came {
 			of.affected = false
 			if revealed == nil {
@@ -355,7 +355,7 @@ func (ns *namespace) refreshTenant(t *tenant, p *parent, before *prefixState, be
 			continue
 		}
 		hope := v1alpha1.HopeOf(w.reason)
-		stale := hope == 0 || w.target.hidden || slices.Contains(w.explainedBy, p)
+		stale := hope == 0 || w.target.descendantsChanged || slices.Contains(w.explainedBy, p)
 		if !stale && p.uid != "" {
 			kind, _ := p.misfitOf(w)
 			stale = kind.hope() > hope

@@ -68,10 +68,10 @@ type misfit struct {
 	holdsIt    string
 	holderName string
 	holderUID  types.UID
-	// free is nil if the message must not tell how much is free. hidden is set if it must not tell what is in use.
+	// free is nil if the message must not tell how much is free. private is set if it must not tell what is in use.
 	free    *big.Int
 	largest int
-	hidden  bool
+	private bool
 	words   string
 }
 
@@ -80,8 +80,8 @@ type verdict struct {
 	reason string
 	// final is set if the allocation can never be scheduled.
 	final bool
-	// fresh is set if the message must be written even if only its counts changed.
-	fresh bool
+	// rewrite is set if the message must be written even if only its counts changed.
+	rewrite bool
 	// early is set if the informer may only be behind. The verdict is then not reported yet.
 	early bool
 	// words is the message if there are no misfits.
@@ -156,7 +156,7 @@ func (ns *namespace) conclude(w *pending, parents []*parent) *verdict {
 	for i := range v.misfits {
 		r := &v.misfits[i]
 		p := r.parent
-		r.name, r.prefix, r.hidden = w.tenant.nameOf(ns, p), p.prefix, w.tenant.foreign
+		r.name, r.prefix, r.private = w.tenant.nameOf(ns, p), p.prefix, w.tenant.foreign
 		switch r.kind {
 		case unsuitable:
 			if w.isFor(p) {
@@ -169,7 +169,7 @@ func (ns *namespace) conclude(w *pending, parents []*parent) *verdict {
 				r.holderName, r.holderUID = ns.holders[uid].name, uid
 			}
 		case exhausted, reserved:
-			if r.hidden {
+			if r.private {
 				break
 			}
 			r.free = p.pool().FreeAddresses()
@@ -217,7 +217,7 @@ func (r *misfit) String(of cidr.Request) string {
 		why = "is not allocated yet"
 	case inUse:
 		switch {
-		case r.hidden && r.holdsIt == "":
+		case r.private && r.holdsIt == "":
 			why = fmt.Sprintf("has %s in use, or a part of it", of)
 		case r.used == of.Prefix:
 			why = fmt.Sprintf("has %s in use%s", r.used, r.holdsIt)

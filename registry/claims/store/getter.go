@@ -49,7 +49,7 @@ type RESTOptionsGetter struct {
 	generic.RESTOptionsGetter
 	// Etcd reads the objects and claims of all kinds directly from etcd.
 	Etcd *claims.Etcd
-	// Planner plans the writes of all storages. It is usable once its ReadFrom was called.
+	// Planner plans the writes of all storages. It is usable once its SetSources was called.
 	Planner *claims.Planner
 	// BeforeUpdate, if set, is called before each update of an object from old to obj. What it does stays even if the
 	// update fails. Set it before the storages are created.

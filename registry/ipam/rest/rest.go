@@ -57,7 +57,7 @@ func New(scheme *runtime.Scheme, codecs serializer.CodecFactory, getter generic.
 	}
 
 	// All of the storages plan their writes with the planner, and it reads from some of them.
-	stores.Planner.ReadFrom(claims.Sources{
+	stores.Planner.SetSources(claims.Sources{
 		Prefixes: prefixes.Stored(), Attributes: prefix.GetAttrs, Policies: policies.Stored(), CoolDown: parents.CoolDown,
 	})
 
