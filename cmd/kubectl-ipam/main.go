@@ -17,7 +17,7 @@ import (
 
 // gcPercent is GOGC, unless the environment sets it: a tree of a million Prefixes is one live heap, which the default
 // would let grow to twice its size.
-const gcPercent = 30
+const gcPercent = 60
 
 func main() {
 	if os.Getenv("GOGC") == "" {
