@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/http"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,7 @@ const (
 	// writesGoOn is for how long after a write lists take turns.
 	writesGoOn = 10 * time.Second
 	// longestWait is how long a list waits for its turn. Then it begins without one.
-	longestWait = 500 * time.Millisecond
+	longestWait = 5 * time.Second
 	// longestTurn is how long a turn lasts. The list goes on without it.
 	longestTurn = 500 * time.Millisecond
 	// blockedWrite is how long a write to the client of a list may block. Then the client is slow, and the turn ends.
@@ -30,15 +31,28 @@ const (
 // busy, with the lists themselves and with the collection of their garbage, and each write would wait for them.
 //
 // Half of the processors, but at least one, compute lists at the same time. After a turn there is a rest that is as long as the
-// turn. Waiting, turn and rest are short, so that a list of many objects or a slow client does not hold up other lists.
+// turn. A turn is short, so that a list of many objects or a slow client does not hold up others. One list of each user
+// waits for the next turn, and the other lists of that user wait for that one: who sends many lists holds up only their own.
 type turns struct {
 	free chan struct{}
 	// lastWrite is when the last write began, in nanoseconds since 1970.
 	lastWrite atomic.Int64
+
+	mu sync.Mutex
+	// users are those whose lists wait, by name.
+	users map[string]*waitingUser
+}
+
+// waitingUser is a user whose lists wait.
+type waitingUser struct {
+	// first contains a value while a list of the user waits for the next turn.
+	first chan struct{}
+	// lists is the number of lists that wait. At 0 the user is dropped from the map.
+	lists int
 }
 
 func newTurns(processors int) *turns {
-	t := &turns{free: make(chan struct{}, max(1, processors/2))}
+	t := &turns{free: make(chan struct{}, max(1, processors/2)), users: map[string]*waitingUser{}}
 	for range cap(t.free) {
 		t.free <- struct{}{}
 	}
@@ -79,14 +93,56 @@ func (t *turns) take(ctx context.Context) *turn {
 	}
 	ctx, cancel := context.WithTimeout(ctx, longestWait)
 	defer cancel()
-	select {
-	case <-t.free:
-	case <-ctx.Done():
+	if !t.wait(ctx) {
 		return nil
 	}
 	turn := &turn{turns: t, began: time.Now()}
 	turn.limit = time.AfterFunc(longestTurn, turn.end)
 	return turn
+}
+
+// wait waits for a turn behind other lists of the user. It returns false if the context ends first.
+func (t *turns) wait(ctx context.Context) bool {
+	name := ""
+	if user, ok := request.UserFrom(ctx); ok {
+		name = user.GetName()
+	}
+	user := t.enter(name)
+	defer t.leave(name, user)
+	select {
+	case user.first <- struct{}{}:
+		defer func() { <-user.first }()
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-t.free:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// enter counts a list of a user that waits.
+func (t *turns) enter(name string) *waitingUser {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	user := t.users[name]
+	if user == nil {
+		user = &waitingUser{first: make(chan struct{}, 1)}
+		t.users[name] = user
+	}
+	user.lists++
+	return user
+}
+
+// leave undoes enter.
+func (t *turns) leave(name string, user *waitingUser) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if user.lists--; user.lists == 0 {
+		delete(t.users, name)
+	}
 }
 
 // turn is a turn of a list.

@@ -7,12 +7,14 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 )
 
@@ -38,7 +40,8 @@ func TestTurns(t *testing.T) {
 		{"half of the processors", []string{"update", "list", "list", "list"}, 0, work, 4, 2, 3*work + time.Millisecond},
 		{"one processor", []string{"delete", "list", "list"}, 0, work, 1, 1, 3*work + time.Millisecond},
 		{"reads and watches take no turns", []string{"patch", "get", "watch", "get"}, 0, work, 2, 3, work + 3*time.Millisecond},
-		{"long lists do not hold up others", []string{"create", "list", "list"}, 0, 5 * time.Second, 2, 2, longestWait + 5*time.Second + 2*time.Millisecond},
+		{"long lists do not hold up others", []string{"create", "list", "list"}, 0, time.Minute, 2, 2, 2*longestTurn + time.Minute + time.Millisecond},
+		{"nothing waits for ever", slices.Concat([]string{"create"}, slices.Repeat([]string{"list"}, 8)), 0, time.Minute, 2, 8, longestWait + time.Minute + 8*time.Millisecond},
 		{"nor does a slow client", []string{"create", "list", "list"}, time.Minute, work, 2, 1, time.Minute + 3*work + 2*blockedWrite + time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -71,6 +74,35 @@ func TestTurns(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTurnsOfUsers shows that a user who sends many lists holds up others by one of them only.
+func TestTurnsOfUsers(t *testing.T) {
+	const work = 20 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(2)
+		turns.lastWrite.Store(time.Now().UnixNano())
+		handler := turns.handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(work) }))
+		as := func(name string) context.Context {
+			return request.WithUser(t.Context(), &user.DefaultInfo{Name: name})
+		}
+		var many sync.WaitGroup
+		for range 50 {
+			many.Go(func() { serve(as("many"), handler, httptest.NewRecorder(), "list") })
+		}
+		time.Sleep(time.Millisecond)
+		began := time.Now()
+		serve(as("one"), handler, httptest.NewRecorder(), "list")
+		// The list that is computed, its rest, the one that waits, its rest, and its own.
+		if took := time.Since(began); took > 5*work {
+			t.Errorf("a list took %v behind those of another user", took)
+		}
+		many.Wait()
+		if len(turns.users) != 0 {
+			t.Errorf("%d users are still remembered", len(turns.users))
+		}
+		time.Sleep(time.Second)
+	})
 }
 
 // TestTurnsEnd shows that lists take no turns when writes have ended, and that one whose client is gone waits for none.
