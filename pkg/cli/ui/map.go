@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/ironcore-dev/ipam-apiserver/pkg/allocator"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cidr"
 	"github.com/ironcore-dev/ipam-apiserver/pkg/cli/plaintext"
 )
@@ -68,7 +69,7 @@ func (d mapper) block(n *node, block netip.Prefix, bits int) cell {
 	for _, c := range d.model.coolingIn(n, block) {
 		cooling = append(cooling, c.prefix)
 	}
-	return d.divide(n, block, kept{fewest(cooling), d.model.reserved(n)}.in(block), from, to, bits)
+	return d.divide(n, block, kept{allocator.NewReserved(cooling, false).In(n.prefix), d.model.reserved(n)}.in(block), from, to, bits)
 }
 
 // kept are ranges that are not given to everybody: those that cool down, and those that are reserved. Both are sorted by

@@ -188,7 +188,7 @@ type model struct {
 	usage  map[*node]*history
 	counts history
 	// policies has the PrefixPolicies by namespace and name.
-	policies map[string]map[string]*policy
+	policies map[string]map[string]*policyView
 	// cooling has what cools down, by the Prefix of which it is a part and by the PrefixAllocation that holds it. cools has the
 	// Prefix of each PrefixAllocation.
 	cooling map[key]map[key]*cooling
@@ -211,7 +211,7 @@ type model struct {
 }
 
 func newModel() *model {
-	return &model{nodes: map[key]*node{}, usage: map[*node]*history{}, policies: map[string]map[string]*policy{},
+	return &model{nodes: map[key]*node{}, usage: map[*node]*history{}, policies: map[string]map[string]*policyView{},
 		cooling: map[key]map[key]*cooling{}, cools: map[key]key{}, shared: map[string]string{},
 		sharedMost: leastSwept, now: time.Now}
 }
@@ -338,7 +338,7 @@ func (m *model) end(of kind, round uint64) {
 		}
 	}
 	for namespace, policies := range m.policies {
-		maps.DeleteFunc(policies, func(_ string, p *policy) bool { return of == policyKind && p.round < round })
+		maps.DeleteFunc(policies, func(_ string, p *policyView) bool { return of == policyKind && p.round < round })
 		if len(policies) == 0 {
 			delete(m.policies, namespace)
 		}
