@@ -76,7 +76,7 @@ func (t *turns) handler(handler http.Handler) http.Handler {
 		case !ok || !info.IsResourceRequest:
 		case info.Verb == "list":
 			if turn := t.take(r.Context()); turn != nil {
-				defer turn.end()
+				defer turn.done()
 				w = responsewriter.WrapForHTTP1Or2(&turnWriter{w, turn})
 			}
 		case info.Verb != "get" && info.Verb != "watch":
@@ -154,13 +154,17 @@ type turn struct {
 	ended atomic.Bool
 }
 
+// done ends the turn of a list that is done.
+func (t *turn) done() {
+	t.limit.Stop()
+	t.end()
+}
+
 // end ends a turn, unless it has ended. The next one begins after a rest.
 func (t *turn) end() {
-	if t.ended.Swap(true) {
-		return
+	if !t.ended.Swap(true) {
+		time.AfterFunc(time.Since(t.began), func() { t.turns.free <- struct{}{} })
 	}
-	t.limit.Stop()
-	time.AfterFunc(time.Since(t.began), func() { t.turns.free <- struct{}{} })
 }
 
 // turnWriter is the response writer of a list. It ends the turn if the client is slow.

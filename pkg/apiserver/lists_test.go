@@ -59,10 +59,13 @@ func TestTurns(t *testing.T) {
 					_, _ = w.Write([]byte("{}"))
 				}))
 				began, last := time.Now(), time.Duration(0)
+				var mu sync.Mutex
 				var requests sync.WaitGroup
 				for _, verb := range tt.verbs {
 					requests.Go(func() {
 						serve(t.Context(), handler, &slowWriter{httptest.NewRecorder(), tt.write}, verb)
+						mu.Lock()
+						defer mu.Unlock()
 						last = max(last, time.Since(began))
 					})
 					time.Sleep(time.Millisecond)
@@ -121,7 +124,7 @@ func TestTurnsEnd(t *testing.T) {
 			t.Errorf("a list whose client is gone waited for %v", time.Since(began))
 		}
 		turn.end()
-		turn.end()
+		turn.done()
 		time.Sleep(time.Second)
 		if len(turns.free) != 1 {
 			t.Errorf("%d turns are free, not 1", len(turns.free))
